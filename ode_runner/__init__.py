@@ -1,0 +1,3 @@
+"""Experiments with neural differential equations: task x model x solver x gradient mode."""
+
+__version__ = "0.1.0"

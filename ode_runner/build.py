@@ -1,0 +1,182 @@
+"""From configuration to objects. `cfg` stops here."""
+
+import difflib
+import hashlib
+import inspect
+import json
+import typing
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.compatibility import demand_compatible
+from ode_runner.errors import RefusedInput
+from ode_runner.integrator import Integrator
+from ode_runner.models.base import Numerics
+from ode_runner.record import RunRecord, RunStatus
+from ode_runner.run import Plan
+from ode_runner.trainer import Trainer, TrainerOptions
+
+AXES = ("task", "model", "network", "solver", "gradient")
+BOOKKEEPING = ("seed", "sweep", "rerun", "output_dir", "logger")  # do not change what a run computes
+NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
+
+
+def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sweep: bool) -> Plan:
+    """What identifies the run, and how to make the rest of it."""
+    return Plan(
+        record=identify(cfg, choices),
+        folder=folder,
+        in_sweep=in_sweep,
+        rerun=bool(cfg.rerun),
+        build_trainer=lambda: build_trainer(cfg, choices),
+        build_logger=partial(_build_logger, cfg),
+    )
+
+
+def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
+    """The record of a run that has not begun. The seed is not part of the fingerprint: repetitions share it."""
+    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # hydra's node names this very run
+    config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+    used = _used_choices(cfg, choices)
+    computed = {key: value for key, value in config.items() if key not in BOOKKEEPING and used.get(key) != "-"}
+    digest = hashlib.sha256(json.dumps(computed, sort_keys=True, default=str).encode()).hexdigest()
+    return RunRecord(
+        choices=used,
+        seed=cfg.seed,
+        fingerprint=digest[:6],
+        status=RunStatus.RUNNING,
+        config=config,
+    )
+
+
+def run_name(cfg: DictConfig) -> str:
+    """Name of the run folder: <model>-<solver>-<gradient>-s<seed>-<fingerprint>."""
+    record = identify(cfg, cfg.hydra.runtime.choices)
+    parts = [record.choices[axis].replace("-", "none") for axis in ("model", "solver", "gradient")]
+    return "-".join([*parts, f"s{record.seed}", record.fingerprint])
+
+
+def build_trainer(cfg: DictConfig, choices: Mapping[str, str]) -> Trainer:
+    """Everything a run needs; what cannot work together is refused before any data is made."""
+    _demand_seed(cfg.seed)
+    solver = construct(cfg, "solver")
+    gradient = construct(cfg, "gradient")
+    model_class = locate(cfg, "model")
+    demand_compatible(dict(choices), model_class, solver, gradient)
+    options: TrainerOptions = construct(cfg, "trainer")
+    device = _device(options.device)
+    torch.manual_seed(cfg.seed)
+    task = construct(cfg, "task", seed=cfg.seed, device=device)
+    network = construct(cfg, "network", task.spec)
+    model = construct(cfg, "model", network).to(device)
+    integrator = Integrator(
+        solver=solver,
+        gradient=gradient,
+        field_dtype=torch.bfloat16 if options.precision == "bf16" else None,
+    )
+    optimizer = construct(cfg, "optimizer", model.parameters())
+    schedule = construct(cfg, "schedule", optimizer)
+    return Trainer(
+        options,
+        task=task,
+        model=model,
+        integrator=integrator,
+        optimizer=optimizer,
+        schedule=schedule,
+        device=device,
+    )
+
+
+def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:
+    """The object that `cfg.<group>` describes: taste from the configuration, run-time facts from the caller.
+
+    Raises:
+        RefusedInput: an option is misspelt, missing or of the wrong type.
+    """
+    target = locate(cfg, group)
+    options = {str(key): value for key, value in cfg[group].items() if not str(key).startswith("_")}
+    parameters = inspect.signature(target).parameters
+    offered = [name for name in list(parameters)[len(positional) :] if name not in runtime]
+    for name in options:
+        if name not in offered:
+            raise RefusedInput(
+                f"no option '{group}.{name}'.{did_you_mean(name, offered)} Available: {', '.join(offered)}"
+            )
+    for name in offered:
+        if name not in options and parameters[name].default is inspect.Parameter.empty:
+            raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
+    hints = _hints(target)
+    made = instantiate(cfg[group], _partial_=True, _convert_="all")
+    for name, value in made.keywords.items():
+        if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
+            raise RefusedInput(f"{group}.{name}={value!r} is no {_describe(hints[name])}.")
+    return made(*positional, **runtime)
+
+
+def locate(cfg: DictConfig, group: str) -> Any:
+    """The class that `cfg.<group>._target_` names."""
+    target = cfg[group].get("_target_")
+    if target is None:
+        raise RefusedInput(f"the {group} chosen has no _target_: a yaml in conf/{group} must name its class.")
+    try:
+        return get_object(target)
+    except Exception as error:  # whatever the user's module raises while it is imported
+        causes = [error.__cause__ or error.__context__, error]
+        cause = next(cause for cause in causes if cause is not None)
+        raise RefusedInput(f"{group}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
+
+
+def did_you_mean(name: str, offered: list[str]) -> str:
+    """ " Did you mean 'x'?" where something close is on offer."""
+    close = difflib.get_close_matches(name, offered, n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
+    used = {axis: str(choices[axis]) for axis in AXES}
+    try:
+        numerics = locate(cfg, "model").numerics
+    except RefusedInput:
+        return used  # said properly when the run is built; its folder needs a name before that
+    return used | ({"solver": "-", "gradient": "-"} if numerics is Numerics.NONE else {})
+
+
+def _demand_seed(seed: object) -> None:
+    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise RefusedInput(f"seed={seed} is no whole number from 0 to {2**31 - 1}.")
+
+
+def _device(name: str) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available[name]:
+        raise RefusedInput(f"trainer.device={name} is not available here. Use trainer.device=auto.")
+    return torch.device(name)
+
+
+def _build_logger(cfg: DictConfig, **runtime: Any) -> Any:
+    return construct(cfg, "logger", **runtime)
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError):  # somebody else's class with annotations that cannot be resolved
+        return {}
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(str(choice) for choice in typing.get_args(hint))
+    names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
+    members = typing.get_args(hint) or (hint,)
+    return " or ".join(names.get(getattr(member, "__name__", ""), str(member)) for member in members)

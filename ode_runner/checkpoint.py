@@ -1,0 +1,75 @@
+"""Checkpoints that survive being killed while they are written."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ode_runner.errors import CheckpointRefused
+
+FORMAT = 1
+
+
+class Checkpoints:
+    """`last.pt` to go on from, `previous.pt` should that one be damaged, `best.pt` to be judged by.
+
+    Every file is written beside its name and moved onto it, so a name always holds a whole file. All carry the
+    run's fingerprint and load with `weights_only=True`.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder
+        self.fingerprint = fingerprint
+        self.last, self.previous, self.best = (folder / f"{name}.pt" for name in ("last", "previous", "best"))
+
+    def save_last(self, state: dict[str, Any]) -> None:
+        written = self._write(self.last, state)
+        if self.last.exists():
+            os.replace(self.last, self.previous)
+        os.replace(written, self.last)
+
+    def save_best(self, state: dict[str, Any]) -> None:
+        os.replace(self._write(self.best, state), self.best)
+
+    def load_newest(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest sound state, if any, and a sentence for each file refused on the way."""
+        refusals = []
+        for path in (self.last, self.previous):
+            if path.exists():
+                try:
+                    return self.load(path), refusals
+                except CheckpointRefused as refusal:
+                    refusals.append(str(refusal))
+        return None, refusals
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """The state in `path`, on the CPU.
+
+        Raises:
+            CheckpointRefused: the file is torn, or belongs to a run with another configuration.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # torch.load does not compare checksums
+            if damaged:
+                raise CheckpointRefused(f"{path} is damaged (checksum of {damaged}).")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            owner = (content["format"], content["fingerprint"])
+        except CheckpointRefused:
+            raise
+        except Exception as error:  # a torn file fails in many ways, all of which mean the same
+            raise CheckpointRefused(f"{path} is damaged ({type(error).__name__}).") from error
+        if owner != (FORMAT, self.fingerprint):
+            raise CheckpointRefused(f"{path} belongs to a run with another configuration ({owner[1]}).")
+        return content["state"]
+
+    def _write(self, path: Path, state: dict[str, Any]) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        with unfinished.open("wb") as file:
+            torch.save({"format": FORMAT, "fingerprint": self.fingerprint, "state": state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        return unfinished

@@ -1,0 +1,125 @@
+"""What a person sees: header, progress, summary. The same words without colour when it is not a terminal."""
+
+import logging
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from ode_runner.record import RunRecord, RunStatus
+
+log = logging.getLogger(__name__)
+
+
+class Display:
+    """One run on the screen and in its log file."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._begun = time.monotonic()
+        self._begun_at = 0
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """A line of text, however long, on one line of the log."""
+        self.console.print(text, style=style, soft_wrap=True, markup=False)
+        log.info(text)
+
+    def header(self, record: RunRecord, folder: Path, *, parameters: int, precision: str, sizes: str) -> None:
+        choices = record.choices
+        axes = [choices[axis] for axis in ("task", "model", "solver", "gradient") if choices[axis] != "-"]
+        self.say(" · ".join([*axes, f"seed {record.seed}"]) + f"      {folder}", style="bold")
+        device, threads = record.environment["device"], record.environment["threads"]
+        where = f"{device}, {threads} threads" if device == "cpu" else device
+        self.say(f"{parameters:,} parameters · {where} · {precision} · {sizes}")
+
+    def start(self, total_steps: int, step: int) -> None:
+        """Open the progress bar at `step`."""
+        self._begun, self._begun_at = time.monotonic(), step
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[numbers]}  {task.fields[left]}"),
+            )
+            self._progress = Progress(*columns, console=self.console, transient=True)
+            self._progress.start()
+            self._bar = self._progress.add_task("", total=total_steps, epoch="", numbers="", left="")
+
+    def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
+        """Show where training stands."""
+        if self._progress is None or self._bar is None:
+            return
+        done = step - self._begun_at
+        seconds = (time.monotonic() - self._begun) / done * (total_steps - step) if done else 0
+        left = f"{clock(seconds)} left"
+        self._progress.update(self._bar, completed=step, epoch=epoch, numbers=numbers, left=left)
+
+    def epoch(self, text: str) -> None:
+        """A plain line per epoch where there is no bar to look at; in the log in any case."""
+        if self._progress is None:
+            self.say(text)
+        else:
+            log.info(text)
+
+    def stop(self) -> None:
+        """Close the progress bar, if it is open."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def outcome(self, record: RunRecord, folder: Path) -> None:
+        """How the run ended, and its short table."""
+        self.stop()
+        if record.status is not RunStatus.COMPLETED:
+            self.say(f"{record.status}: {record.reason}", style="bold red")
+            return
+        seconds = record.cost.get("wall_seconds", 0.0)
+        note = f" ({record.reason})" if record.reason else ""
+        self.say(f"completed in {clock(seconds) if seconds >= 100 else f'{seconds:.0f} s'}{note}", style="bold green")
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+        for row in summary_rows(record):
+            table.add_row(*row)
+        self.console.print(table)
+        for row in summary_rows(record):
+            log.info("  ".join(row))
+        self.say(f"  run folder: {folder}")
+        self.say(f"  pictures:   {folder / 'plots'}")
+        self.say(f"  curves:     tensorboard --logdir {folder.parent}")
+
+
+def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
+    """The numbers of a finished run, in words and units."""
+    metrics, cost = record.metrics, record.cost
+    rows = []
+    for name, value in metrics.items():
+        if name.startswith("test/"):
+            shown = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+            rows.append((name.replace("/", " "), shown))
+    if "best_epoch" in cost:
+        rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
+    if record.choices["solver"] != "-":
+        rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
+    saved, peak = byte_count(cost["saved_bytes"]), byte_count(cost["peak_memory_bytes"])
+    rows.append(("saved for backward", f"{saved} per step; peak memory {peak}"))
+    rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))
+    return rows
+
+
+def byte_count(count: float) -> str:
+    """1234567 as 1.2 MB (powers of ten)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"
+
+
+def clock(seconds: float) -> str:
+    """3723 as 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,55 @@
+"""Provenance: on what, and with which code, a run was made."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("ode-run", "torch", "torchvision", "torchdiffeq", "hydra-core", "numpy", "scikit-learn")
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Versions, machine and the commit of this program's checkout, if it runs from one."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        **_commit(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> dict[str, Any]:
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return {"git_sha": "", "git_dirty": False}
+    sha = _git(root, "rev-parse", "HEAD")
+    return {"git_sha": sha, "git_dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        finished = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return finished.stdout.strip()

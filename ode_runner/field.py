@@ -1,0 +1,101 @@
+"""The right-hand side of an ODE, and the ledger in which every evaluation of it is entered."""
+
+import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import final
+
+import torch
+from torch import nn
+
+from ode_runner.types import State, Time
+
+
+class VectorField(nn.Module, abc.ABC):
+    """The right-hand side of dy/dt = f(t, y)."""
+
+    @abc.abstractmethod
+    def forward(self, t: Time, y: State) -> State:
+        """Derivative at time `t`, in the shape of `y`."""
+
+
+class Phase(StrEnum):
+    """What an evaluation was made for."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    EVALUATION = "evaluation"
+    DIAGNOSTICS = "diagnostics"
+
+
+@dataclass
+class Tally:
+    """Evaluations of the field and attempted steps."""
+
+    evaluations: int = 0
+    accepted: int = 0
+    rejected: int = 0
+
+    def add(self, other: "Tally") -> None:
+        self.evaluations += other.evaluations
+        self.accepted += other.accepted
+        self.rejected += other.rejected
+
+
+class Ledger:
+    """Every evaluation of a run, entered where it happens, under the phase it was made for.
+
+    One evaluation is one call of the field on a whole batch.
+    """
+
+    def __init__(self) -> None:
+        self.totals = {phase: Tally() for phase in Phase}
+        self.tally = self.totals[Phase.DIAGNOSTICS]  # outside any phase somebody is looking around
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[Tally]:
+        """Enter what happens inside under `phase`; yields the tally of this block alone."""
+        outer, self.tally = self.tally, Tally()
+        try:
+            yield self.tally
+        finally:
+            self.totals[phase].add(self.tally)
+            self.tally = outer
+
+    def state_dict(self) -> dict[str, dict[str, int]]:
+        return {phase.value: dict(vars(tally)) for phase, tally in self.totals.items()}
+
+    def load_state_dict(self, state: dict[str, dict[str, int]]) -> None:
+        for phase, tally in state.items():
+            self.totals[Phase(phase)] = Tally(**tally)
+
+
+@final
+class CountedField(VectorField):
+    """Forwards to another field and enters each call in the ledger."""
+
+    def __init__(self, field: VectorField, ledger: Ledger) -> None:
+        super().__init__()
+        self.field = field
+        self.ledger = ledger
+
+    def forward(self, t: Time, y: State) -> State:
+        self.ledger.tally.evaluations += 1
+        return self.field(t, y)
+
+
+@final
+class AutocastField(VectorField):
+    """Evaluates another field in `dtype` where autocast deems it safe; time and state keep their own."""
+
+    def __init__(self, field: VectorField, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.field = field
+        self.dtype = dtype
+
+    def forward(self, t: Time, y: State) -> State:
+        with torch.autocast(y.device.type, dtype=self.dtype):
+            dy = self.field(t, y)
+        return dy.to(y.dtype)

@@ -1,0 +1,1 @@
+"""Gradient modes: one module per mode, chosen by `conf/gradient/*.yaml`."""

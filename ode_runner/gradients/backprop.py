@@ -1,0 +1,24 @@
+"""Backpropagation through the solver."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from ode_runner.field import CountedField
+from ode_runner.gradients.base import GradientMode
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.types import State, Times
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Backprop(GradientMode):
+    """Differentiates the solver's own operations ("discretise, then optimise").
+
+    Exact for the computed solution, no evaluation in the backward pass; keeps every intermediate of every
+    accepted step, so memory grows with their number.
+    """
+
+    exact: ClassVar[bool] = True
+
+    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        return solver.solve(field, y0, ts)

@@ -1,0 +1,26 @@
+"""What a gradient mode is."""
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ode_runner.field import CountedField
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.types import State, Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientMode(abc.ABC):
+    """How the derivative of a loss with respect to y0 and the field's parameters is obtained.
+
+    The mode owns the solve: it decides what is kept for the backward pass, and enters in the field's ledger
+    whatever steps that pass takes.
+    """
+
+    requires: ClassVar[type[Solver]] = Solver  # the least a solver must offer
+    requirement: ClassVar[str] = "any solver"  # the same, in words
+    exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
+
+    @abc.abstractmethod
+    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        """Values at `ts`, differentiable with respect to `y0` and the field's parameters."""

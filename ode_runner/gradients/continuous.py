@@ -1,0 +1,101 @@
+"""The adjoint ODE, solved backwards in time: what `adjoint` and `seminorm` share."""
+
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ode_runner.field import CountedField, VectorField
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.initial_step import rms
+from ode_runner.types import State, Time, Times
+
+
+def solve_with_adjoint(forward: Solver, backward: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
+    parameters = tuple(p for p in field.parameters() if p.requires_grad)
+    taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
+    ys = _AdjointSolve.apply(forward, backward, field, taken, y0, ts, *parameters)
+    return Solution(ys=ys, accepted=taken[0].accepted, rejected=taken[0].rejected)
+
+
+def block_norm(sizes: tuple[int, ...]) -> Any:
+    """Error norm of a flat state made of blocks of `sizes`: the largest root mean square; the rest is ignored."""
+
+    def norm(flat: Tensor) -> Tensor:
+        blocks = flat[: sum(sizes)].split(sizes)
+        return torch.stack([rms(block) for block in blocks if block.numel()]).max()
+
+    return norm
+
+
+def block_sizes(field: VectorField, y0: State) -> tuple[int, int, int]:
+    """Elements of the state, of its adjoint and of the parameter integral in the flat adjoint state."""
+    return y0.numel(), y0.numel(), sum(p.numel() for p in field.parameters() if p.requires_grad)
+
+
+class _AdjointSolve(torch.autograd.Function):
+    """Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 1."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        forward: Solver,
+        backward: Solver,
+        field: CountedField,
+        taken: list[Solution],
+        y0: State,
+        ts: Times,
+        *parameters: Tensor,
+    ) -> Tensor:
+        solution = forward.solve(field, y0, ts)
+        taken.append(solution)
+        ctx.backward_solver, ctx.field = backward, field
+        ctx.save_for_backward(solution.ys, ts, *parameters)
+        return solution.ys
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, dys: Tensor) -> tuple[Tensor | None, ...]:
+        solver, field = ctx.backward_solver, ctx.field  # type: ignore[attr-defined]
+        ys, ts, *parameters = ctx.saved_tensors  # type: ignore[attr-defined]
+        adjoint_field = _AdjointField(field, parameters, ys.shape[1:])
+        a = dys[-1]
+        g = ys.new_zeros(sum(p.numel() for p in parameters))
+        for i in range(len(ts) - 1, 0, -1):
+            # The state restarts from its stored value, so the error of reversing it never spans two intervals.
+            flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
+            solution = solver.solve(adjoint_field, flat, ts[[i, i - 1]])
+            field.ledger.tally.accepted += solution.accepted
+            field.ledger.tally.rejected += solution.rejected
+            _, a, g = adjoint_field.split(solution.ys[-1])
+            a = a + dys[i - 1]
+        gradients = [
+            part.view_as(p) for part, p in zip(g.split([p.numel() for p in parameters]), parameters, strict=True)
+        ]
+        return None, None, None, None, a, None, *gradients
+
+
+@final
+class _AdjointField(VectorField):
+    """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
+
+    def __init__(self, field: CountedField, parameters: list[Tensor], shape: torch.Size) -> None:
+        super().__init__()
+        self.field = field
+        self.wanted = parameters
+        self.shape = shape
+        self.sizes = (shape.numel(), shape.numel(), sum(p.numel() for p in parameters))
+
+    def split(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, a, g = flat.split(self.sizes)
+        return y.view(self.shape), a.view(self.shape), g
+
+    def forward(self, t: Time, y: State) -> State:
+        y, a, _ = self.split(y)
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            dy = self.field(t.detach(), y)
+            vjp = torch.autograd.grad(dy, [y, *self.wanted], -a, allow_unused=True, materialize_grads=True)
+        return torch.cat([dy.detach().reshape(-1), *(part.reshape(-1) for part in vjp)])

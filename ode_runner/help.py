@@ -1,0 +1,92 @@
+"""`ode-run --help`: what there is to choose from, read from the yaml files themselves."""
+
+from pathlib import Path
+
+GROUPS = {
+    "task": "the data and the question",
+    "model": "how depth is made",
+    "network": "the layers; each task names its own default",
+    "solver": "the numerical method",
+    "gradient": "how the derivative is obtained",
+    "optimizer": "",
+    "schedule": "learning rate, once per epoch",
+    "trainer": "how long and how to train",
+    "logger": "where the curves go, besides metrics.jsonl",
+    "experiment": "whole settings from the literature",
+    "grid": "presets of sweeps",
+}
+
+
+def conf_dir() -> Path:
+    """The folder of choices: inside the package when installed from a wheel, at the top of a checkout."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "conf"
+    return packaged if packaged.is_dir() else here.parent / "conf"
+
+
+def print_version() -> None:
+    from ode_runner import __version__
+
+    print(f"ode-run {__version__}")
+
+
+def print_help(arguments: list[str]) -> None:
+    """Usage, every group with its options, and the flags. Imports neither Hydra nor torch."""
+    folders = [conf_dir(), *_user_folders(arguments)]
+    defaults = _defaults(folders[0] / "config.yaml")
+    print(
+        "ode-run runs an experiment with neural differential equations.\n\n"
+        "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint     one run\n"
+        "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2         a sweep\n"
+        "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5               any option, by its dotted name\n\n"
+        "The same command again resumes an interrupted run, or shows a finished one; rerun=true repeats it.\n"
+    )
+    for group, meaning in GROUPS.items():
+        options = _options(folders, group)
+        if not options:
+            continue
+        print(f"{group}" + (f": {meaning}" if meaning else ""))
+        width = max(len(name) for name in options)
+        for name, header in options.items():
+            mark = "*" if defaults.get(group) == name else " "
+            print(f"  {mark} {name:<{width}}  {header}")
+        print()
+    print(
+        "* default; a task or model may choose another, which --cfg job shows.\n\n"
+        "flags, anywhere on the line:\n"
+        "  -m, --multirun            run every combination of comma-separated values\n"
+        "  --cfg job                 print the configuration, run nothing\n"
+        "  -cd FOLDER                add a folder of your own choices (FOLDER/model/mine.yaml: model=mine)\n"
+        "  -sc install=bash          print how to get tab completion (bash, zsh or fish)\n"
+        "  --version, --hydra-help   this program's version; every flag of Hydra"
+    )
+
+
+def _options(folders: list[Path], group: str) -> dict[str, str]:
+    """Option names with the first comment line of their yaml."""
+    found = {}
+    for folder in folders:
+        for path in sorted((folder / group).glob("*.yaml")):
+            comments = (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#")
+            found.setdefault(path.stem, next((line for line in comments if not line.startswith("@")), ""))
+    return found
+
+
+def _user_folders(arguments: list[str]) -> list[Path]:
+    folders = []
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word in ("-cd", "--config-dir"):
+            folders.append(Path(following))
+        if word.startswith("--config-dir="):
+            folders.append(Path(word.split("=", 1)[1]))
+    return folders
+
+
+def _defaults(config: Path) -> dict[str, str]:
+    """The defaults list, read without a yaml parser: one `- group: option` a line."""
+    pairs = (
+        line.strip()[2:].split(":", 1)
+        for line in config.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith("- ")
+    )
+    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}

@@ -1,0 +1,105 @@
+"""Where the numbers of a run go: metrics.jsonl, which is the truth, and TensorBoard, which is a view of it."""
+
+import abc
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from matplotlib.figure import Figure
+
+
+class MetricLogger(abc.ABC):
+    """Takes scalars, pictures and the summary of a run."""
+
+    @abc.abstractmethod
+    def log(self, scalars: Mapping[str, float], *, step: int) -> None: ...
+
+    @abc.abstractmethod
+    def picture(self, name: str, figure: Figure, *, step: int) -> None: ...
+
+    @abc.abstractmethod
+    def summary(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """The configuration beside the final metrics, for comparison across runs."""
+
+    @abc.abstractmethod
+    def close(self) -> None: ...
+
+
+@final
+class NullLogger(MetricLogger):
+    """Keeps nothing beyond metrics.jsonl."""
+
+    def __init__(self, folder: Path, *, first_step: int) -> None:
+        del folder, first_step
+
+    def log(self, scalars: Mapping[str, float], *, step: int) -> None:
+        del scalars, step
+
+    def picture(self, name: str, figure: Figure, *, step: int) -> None:
+        del name, figure, step
+
+    def summary(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        del config, metrics
+
+    def close(self) -> None: ...
+
+
+@final
+class TensorBoardLogger(MetricLogger):
+    """Event files in the run folder itself, so that TensorBoard shows one run per folder.
+
+    `first_step` is where this session begins: what an interrupted session wrote beyond it is hidden.
+    """
+
+    def __init__(self, folder: Path, *, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second, and not every run wants it
+
+        self.writer = SummaryWriter(str(folder), purge_step=first_step if first_step else None)
+
+    def log(self, scalars: Mapping[str, float], *, step: int) -> None:
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+
+    def picture(self, name: str, figure: Figure, *, step: int) -> None:
+        self.writer.add_figure(f"plots/{name}", figure, step, close=False)
+
+    def summary(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        # SummaryWriter.add_hparams would open a second run; these three records belong to this one.
+        for summary in hparams(dict(config), dict(metrics)):
+            self.writer.file_writer.add_summary(summary)
+        rows = "\n".join(f"| {key} | {value} |" for key, value in config.items())
+        self.writer.add_text("config", f"| option | value |\n| --- | --- |\n{rows}")
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class MetricsFile:
+    """metrics.jsonl: one line per logged step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "metrics.jsonl"
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, float]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def position(self) -> int:
+        """Length in bytes, safely on disk."""
+        os.fsync(self._file.fileno())
+        return self.path.stat().st_size
+
+    def rewind(self, position: int) -> None:
+        """Drop what was written after `position`: the steps to come will write it again."""
+        self._file.truncate(position)
+
+    def rows(self) -> list[dict[str, float]]:
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+    def close(self) -> None:
+        self._file.close()

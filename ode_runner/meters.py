@@ -1,0 +1,133 @@
+"""What a run costs: bytes kept for the backward pass, peak memory, means over a window of steps."""
+
+import gc
+import resource
+import sys
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class SavedBytes:
+    """Context in which everything autograd keeps for the backward pass is noted.
+
+    Counts each storage once, and only what is still kept when asked: a rejected step's graph is gone by then.
+    Parameters are kept anyway and do not count. The same on CPU and GPU.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._parameters = {p.untyped_storage().data_ptr() for p in parameters}
+        self._kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack)
+
+    def __enter__(self) -> "SavedBytes":
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.__exit__(kind, error, trace)
+
+    def bytes(self) -> int:
+        """Bytes in the distinct storages kept at this moment."""
+        storages = {kept.storage.data_ptr(): kept.storage.nbytes() for kept in self._kept}
+        return sum(size for pointer, size in storages.items() if pointer not in self._parameters)
+
+    def _pack(self, tensor: Tensor) -> "_Kept":
+        kept = _Kept(tensor)
+        self._kept.add(kept)
+        return kept
+
+
+class _Kept:
+    """What autograd holds in place of a saved tensor; dies with the graph."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()  # holding a graph's own output would keep the graph alive for ever
+        self.storage = tensor.untyped_storage()
+
+
+def _unpack(kept: _Kept) -> Tensor:
+    return kept.tensor
+
+
+def reset_peak_bytes(device: torch.device) -> None:
+    """Forget the peak of whatever ran before in this process."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see man 5 proc
+        except OSError:
+            return  # a container may forbid it: then the peak is that of the process
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory in use since the reset: allocated by CUDA, or resident in the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class Means:
+    """Running means by name."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, values: Mapping[str, float], weight: float = 1) -> None:
+        for name, value in values.items():
+            total, weights = self._sums.get(name, (0.0, 0.0))
+            self._sums[name] = (total + weight * value, weights + weight)
+
+    def read(self) -> dict[str, float]:
+        return {name: total / weights for name, (total, weights) in self._sums.items()}
+
+    def empty(self) -> bool:
+        return not self._sums
+
+    def take(self) -> dict[str, float]:
+        """The means; begins anew."""
+        means = self.read()
+        self._sums = {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: list(pair) for name, pair in self._sums.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._sums = {name: (pair[0], pair[1]) for name, pair in state.items()}
+
+
+class Clock:
+    """Seconds since the run began, over all its sessions."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._before = 0.0
+
+    def start(self) -> None:
+        """Begin a session; what was spent since the last reading does not count."""
+        self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._begun
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._before, self._begun = seconds, time.monotonic()

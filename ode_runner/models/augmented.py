@@ -1,0 +1,37 @@
+"""An augmented ODE-Net."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.models.base import Integrate, Model, Numerics
+from ode_runner.networks.base import Network
+from ode_runner.types import Times, Trajectory
+
+
+@final
+class Augmented(Model):
+    """An ODE-Net on a state with `extra` more dimensions or channels, which start at zero.
+
+    Trajectories that would have to cross in the plain state can pass each other in the larger one.
+
+    Dupont, Doucet, Teh. Augmented Neural ODEs. NeurIPS 2019.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+
+    def __init__(self, network: Network, *, extra: int) -> None:
+        super().__init__()
+        if extra < 1:
+            raise RefusedInput(f"model.extra must be at least 1, not {extra}. Without extra dimensions: model=odenet.")
+        self.extra = extra
+        self.stem = network.stem()
+        self.field = network.field(extra=extra)
+        self.head = network.head(extra=extra)
+
+    def states(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Trajectory:
+        y0 = self.stem(inputs)
+        zeros = y0.new_zeros(y0.shape[0], self.extra, *y0.shape[2:])
+        return integrate(self.field, torch.cat([y0, zeros], dim=1), ts)

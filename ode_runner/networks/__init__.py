@@ -1,0 +1,1 @@
+"""The layers a model is made of: one module per network, chosen by `conf/network/*.yaml`."""

@@ -1,0 +1,135 @@
+"""Convolutional layers for images, after the Neural ODE paper's MNIST network."""
+
+import math
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.networks.base import Network
+from ode_runner.tasks.base import TaskSpec
+from ode_runner.types import State, Time
+
+
+@final
+class Conv(Network):
+    """`width` channels; `depth` convolutions in the field and in each residual block.
+
+    The stem is a 3x3 convolution, then halvings of height and width: two at most, and only while the state stays at
+    least `smallest_side` pixels wide. `stem="conv"` halves by a strided convolution, `stem="res"` by a
+    residual block; on MNIST these are the two stems of the paper's script.
+
+    Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 3.
+    """
+
+    def __init__(
+        self, spec: TaskSpec, *, stem: Literal["conv", "res"], width: int, depth: int, smallest_side: int
+    ) -> None:
+        if len(spec.input_shape) != 3:
+            raise IncompatibleChoice(
+                f"network=conv needs images (channels, height, width); this task's inputs have shape "
+                f"{spec.input_shape}. Use network=mlp."
+            )
+        for name, value in (("width", width), ("depth", depth), ("smallest_side", smallest_side)):
+            if value < 1:
+                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        channels, *sides = spec.input_shape
+        if min(sides) < 3:
+            raise IncompatibleChoice(f"network=conv needs images of at least 3x3 pixels, not {sides}. Use network=mlp.")
+        self.channels, self.outputs = channels, math.prod(spec.output_shape)
+        self.kind, self.width, self.depth = stem, width, depth
+        self.halvings = _halvings(min(sides) - 2, smallest_side)
+
+    def stem(self) -> nn.Module:
+        first = nn.Conv2d(self.channels, self.width, 3)
+        if self.kind == "res":
+            return nn.Sequential(first, *(ResidualConv(self.width, self.depth, stride=2) for _ in range(self.halvings)))
+        layers: list[nn.Module] = [first]
+        for _ in range(self.halvings):
+            layers += [_norm(self.width), nn.ReLU(inplace=True), nn.Conv2d(self.width, self.width, 4, 2, 1)]
+        return nn.Sequential(*layers)
+
+    def field(self, *, extra: int = 0) -> VectorField:
+        return ConvField(self.width + extra, self.depth)
+
+    def block(self) -> nn.Module:
+        return ResidualConv(self.width, self.depth)
+
+    def head(self, *, extra: int = 0) -> nn.Module:
+        width = self.width + extra
+        return nn.Sequential(
+            _norm(width), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, self.outputs)
+        )
+
+
+@final
+class ConvField(VectorField):
+    """f(t, y): (norm, ReLU, convolution over [t, y]) `depth` times, then norm."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(_norm(width) for _ in range(depth + 1))
+        self.convolutions = nn.ModuleList(TimeConv2d(width, width) for _ in range(depth))
+
+    def forward(self, t: Time, y: State) -> State:
+        for norm, convolution in zip(self.norms, self.convolutions, strict=False):
+            y = convolution(t, F.relu(norm(y), inplace=True))
+        return self.norms[-1](y)
+
+
+@final
+class TimeConv2d(nn.Module):
+    """A 3x3 convolution over the channels [t, y], without building them.
+
+    A convolution is linear in its input, so the constant channel t adds t times one map that is the same for
+    the whole batch: same function, same parameters, one copy of the state less per evaluation.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt((inputs + 1) * 9)  # torch's default for a convolution of inputs + 1 channels
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3).uniform_(-bound, bound))
+        self.time_weight = nn.Parameter(torch.empty(outputs, 1, 3, 3).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
+
+    def forward(self, t: Time, y: Tensor) -> Tensor:
+        time = t.to(y.dtype).expand(1, 1, *y.shape[2:])
+        return F.conv2d(y, self.weight, padding=1) + F.conv2d(time, self.time_weight, self.bias, padding=1)
+
+
+@final
+class ResidualConv(nn.Module):
+    """Pre-activation residual block: (norm, ReLU, 3x3 convolution) `depth` times, plus the skip.
+
+    With `stride` 2 the first convolution halves the image and the skip is a strided 1x1 convolution.
+    """
+
+    def __init__(self, width: int, depth: int, stride: int = 1) -> None:
+        super().__init__()
+        strides = [stride] + [1] * (depth - 1)
+        self.norms = nn.ModuleList(_norm(width) for _ in range(depth))
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, s, 1, bias=False) for s in strides)
+        self.skip = nn.Conv2d(width, width, 1, stride, bias=False) if stride > 1 else None
+
+    def forward(self, y: State) -> State:
+        out = F.relu(self.norms[0](y), inplace=True)
+        shortcut = y if self.skip is None else self.skip(out)
+        out = self.convolutions[0](out)
+        for norm, convolution in zip(self.norms[1:], self.convolutions[1:], strict=True):
+            out = convolution(F.relu(norm(out), inplace=True))
+        return shortcut + out
+
+
+def _norm(width: int) -> nn.GroupNorm:
+    """The paper's 32 groups, or the most that divide `width`, so that augmented states normalise too."""
+    return nn.GroupNorm(max(groups for groups in range(1, min(32, width) + 1) if width % groups == 0), width)
+
+
+def _halvings(side: int, smallest: int) -> int:
+    count = 0
+    while count < 2 and side // 2 >= smallest:
+        side, count = side // 2, count + 1
+    return count

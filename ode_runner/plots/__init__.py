@@ -1,0 +1,1 @@
+"""Pictures. Each function returns a matplotlib figure; nothing here touches global state or files."""

@@ -1,0 +1,38 @@
+"""What changed during training."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ode_runner.plots import style
+
+History = Sequence[Mapping[str, float]]
+
+
+def draw_curves(history: History) -> Figure:
+    """Loss, accuracy and evaluations per solve against epochs."""
+    figure = style.figure(12, 3.6)
+    loss, accuracy, nfe = figure.subplots(1, 3)
+    _draw(loss, history, {"train/loss": "training", "eval/loss": "validation"})
+    loss.set(title="Loss", xlabel="epoch", yscale="log")
+    _draw(accuracy, history, {"train/accuracy": "training", "eval/accuracy": "validation"})
+    accuracy.set(title="Accuracy", xlabel="epoch", ylim=(None, 1.0))
+    accuracy.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    keys = {"nfe/forward": "forward", "nfe/backward": "backward", "nfe/eval": "evaluation"}
+    if any(row.get(key) for row in history for key in keys):
+        _draw(nfe, history, keys)
+        nfe.set(title="Evaluations of the field (NFE) per batch", xlabel="epoch", ylim=(0, None))
+    else:
+        nfe.axis("off")
+        nfe.text(0.5, 0.5, "this model solves no ODE", ha="center", color=style.GREY)
+    return figure
+
+
+def _draw(axes: Axes, history: History, keys: Mapping[str, str]) -> None:
+    for (key, label), colour, line in zip(keys.items(), style.CLASSES, ("-", "--", ":"), strict=False):
+        points = [(row["epoch"], row[key]) for row in history if key in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), line, color=colour, label=label, marker="o", markersize=3)
+    axes.grid(alpha=0.3)
+    axes.legend()

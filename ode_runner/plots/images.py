@@ -1,0 +1,52 @@
+"""What an image classifier gets wrong."""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from ode_runner.plots import style
+
+
+def draw_confusion(outputs: Tensor, targets: Tensor) -> Figure:
+    """Counts of true against predicted classes; mistakes are shaded, the diagonal is not."""
+    classes = outputs.shape[1]
+    pairs = (targets * classes + outputs.argmax(dim=1)).cpu()
+    counts = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    mistakes = counts.clone().fill_diagonal_(0)
+    figure = style.figure(5.6, 5.2)
+    axes = figure.subplots()
+    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(1, int(mistakes.max())))
+    dark = 0.6 * int(mistakes.max())
+    for row in range(classes):
+        for column in range(classes):
+            count = int(counts[row, column])
+            if count:
+                weight = "bold" if row == column else "normal"
+                colour = "white" if int(mistakes[row, column]) > dark else "black"
+                axes.text(column, row, str(count), ha="center", va="center", fontsize=8, weight=weight, color=colour)
+    correct = int(counts.diagonal().sum())
+    axes.set(
+        title=f"Test set: {correct:,} of {len(targets):,} right ({correct / len(targets):.2%})",
+        xlabel="predicted", ylabel="true", xticks=range(classes), yticks=range(classes),
+    )  # fmt: skip
+    return figure
+
+
+def draw_mistakes(images: Tensor, outputs: Tensor, targets: Tensor, shown: int = 20) -> Figure:
+    """The test images with the highest loss among those classified wrongly, worst first."""
+    losses = F.cross_entropy(outputs, targets, reduction="none")
+    predicted = outputs.argmax(dim=1)
+    wrong = torch.nonzero(predicted != targets).flatten()
+    worst = wrong[losses[wrong].argsort(descending=True)][:shown].tolist()
+    rows = max(1, -(-len(worst) // 5))
+    figure = style.figure(6.4, 1.5 * rows + 0.5)
+    for axes in (grid := figure.subplots(rows, 5, squeeze=False)).flat:
+        axes.axis("off")
+    probabilities = outputs.softmax(dim=1)
+    for axes, index in zip(grid.flat, worst, strict=False):
+        axes.imshow(images[index].permute(1, 2, 0).cpu(), cmap="gray_r")
+        certainty = float(probabilities[index, predicted[index]])
+        axes.set_title(f"{int(targets[index])} read as {int(predicted[index])}\n({certainty:.0%} sure)", fontsize=7)
+    figure.suptitle(f"Worst of {len(wrong)} mistakes among {len(targets):,} test images", fontsize=10)
+    return figure

@@ -1,0 +1,61 @@
+"""Points, regions and flows in the plane."""
+
+from collections.abc import Callable
+
+import torch
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+from ode_runner.types import Trajectory
+
+_TWO_CLASSES = LinearSegmentedColormap.from_list("two classes", [style.BLUE, "white", style.ORANGE])
+
+
+def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Tensor], Tensor]) -> Figure:
+    """Probability of class 1 over the plane, with the test points; wrongly classified ones are ringed."""
+    figure = style.figure(6.4, 4.6)
+    axes = figure.subplots()
+    low, high = points.amin(0) - 0.4, points.amax(0) + 0.4
+    columns, rows = (torch.linspace(float(low[i]), float(high[i]), 200) for i in (0, 1))
+    grid = torch.cartesian_prod(columns, rows).to(points)
+    probability = predict(grid).softmax(dim=1)[:, 1].reshape(200, 200).T.cpu()
+    shown = axes.contourf(columns, rows, probability, levels=20, cmap=_TWO_CLASSES, alpha=0.6, vmin=0, vmax=1)
+    axes.contour(columns, rows, probability, levels=[0.5], colors="black", linewidths=1)
+    wrong = (predict(points).argmax(dim=1) != classes).cpu()
+    x, y = points.cpu().T
+    for value, marker in ((0, "o"), (1, "^")):
+        chosen = classes.cpu() == value
+        axes.scatter(
+            x[chosen], y[chosen], s=12, marker=marker, color=style.CLASSES[value], edgecolors="white",
+            linewidths=0.3, label=f"class {value}",
+        )  # fmt: skip
+    axes.scatter(x[wrong], y[wrong], s=60, facecolors="none", edgecolors="black", label=f"wrong ({int(wrong.sum())})")
+    figure.colorbar(shown, label="probability of class 1", ticks=[0, 0.25, 0.5, 0.75, 1])
+    axes.set(title="Decision regions on the test set", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    axes.legend(loc="upper right", fontsize=8)
+    return figure
+
+
+def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
+    """Where each sample goes: its first two state coordinates from the input (small) to the head (large)."""
+    figure = style.figure(6.4, 4.6)
+    axes = figure.subplots()
+    paths, labels = states[:, :, :2].cpu(), classes.cpu()
+    for value, marker in ((0, "o"), (1, "^")):
+        chosen = paths[:, labels == value]
+        axes.plot(chosen[..., 0], chosen[..., 1], color=style.CLASSES[value], linewidth=0.6, alpha=0.5)
+        axes.scatter(*chosen[0].T, s=6, marker=marker, color=style.CLASSES[value], alpha=0.6)
+        axes.scatter(
+            *chosen[-1].T, s=22, marker=marker, color=style.CLASSES[value], edgecolors="black",
+            linewidths=0.5, label=f"class {value}",
+        )  # fmt: skip
+    dimensions = states.shape[2]
+    note = "" if dimensions == 2 else f", first 2 of {dimensions} dimensions"
+    axes.set(title=f"Flow of the test points, input (small) to head (large){note}", xlabel="$y_1$", ylabel="$y_2$")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.title.set_fontsize(10)
+    axes.legend(loc="best", fontsize=8)
+    axes.grid(alpha=0.3)
+    return figure

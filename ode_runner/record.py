@@ -1,0 +1,58 @@
+"""record.json: everything a table needs about one run."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+FILE = "record.json"
+
+
+class RunStatus(StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+    INCOMPATIBLE = "incompatible"
+    DIVERGED = "diverged"
+    SOLVER_FAILED = "solver_failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """One run: what was chosen, how it ended, what it reached and what it cost."""
+
+    choices: dict[str, str]  # {"task": "mnist", "model": …}; "-" where a model has no use for the choice
+    seed: int
+    fingerprint: str
+    status: RunStatus
+    reason: str = ""  # one sentence unless all went as asked
+    metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
+    cost: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    started: str = ""
+    finished: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Whole or not at all."""
+        unfinished = folder / f"{FILE}.unfinished"
+        with unfinished.open("w", encoding="utf-8") as file:
+            json.dump(asdict(self), file, indent=2, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, folder / FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunRecord | None":
+        """The folder's record, or None where there is none that can be read."""
+        try:
+            content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            return cls(**{**content, "status": RunStatus(content["status"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None

@@ -1,0 +1,77 @@
+"""Hydra's errors in one readable line: what was typed, why not, what to type instead."""
+
+import difflib
+import re
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.help import GROUPS, conf_dir
+
+
+def in_our_words(error: BaseException, arguments: list[str]) -> str:
+    """One line for an error met before any run began."""
+    root = _root_cause(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        return _no_such_option(error.missing_cfg_file, list(error.options))
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}'. Options are typed as key=value; quote values with spaces or brackets."
+    unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
+    if unknown:
+        return _no_such_key(unknown[1] or unknown[2], arguments)
+    if isinstance(root, OSError) and root.filename is not None:
+        return (
+            f"cannot write to {root.filename} ({root.strerror}). "
+            "Free it, or choose another place with output_dir=FOLDER."
+        )
+    return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _no_such_option(missing: str, options: list[str]) -> str:
+    group, _, name = missing.rpartition("/")
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"no {group} named '{name}'.{hint} Available: {', '.join(sorted(options))}"
+
+
+def _no_such_key(key: str, arguments: list[str]) -> str:
+    """An option that does not exist, with the nearest one that does."""
+    known = _known_keys(arguments)
+    close = difflib.get_close_matches(key, known, n=1)
+    if not close:  # a right name in the wrong group: solver.epochs
+        leaf = key.rpartition(".")[2]
+        close = [name for name in known if name.rpartition(".")[2] == leaf][:1]
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    group = key.partition(".")[0]
+    siblings = [name for name in known if name.startswith(f"{group}.")] or [name for name in known if "." not in name]
+    return f"no option '{key}'.{hint} Available: {', '.join(siblings)}"
+
+
+def _known_keys(arguments: list[str]) -> list[str]:
+    """Every option of the configuration that the valid group choices among the arguments make."""
+    chosen = [word for word in arguments if word.partition("=")[0] in GROUPS and "," not in word]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            cfg = compose("config", overrides=chosen)
+        except Exception:  # the choices may come from a folder of the user's: then the defaults must do
+            cfg = compose("config")
+    return [*GROUPS, *_leaves(cfg)]
+
+
+def _leaves(cfg: DictConfig, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key in cfg:
+        name = f"{prefix}{key}"
+        if not str(key).startswith("_"):
+            node = cfg._get_node(key)
+            names += _leaves(node, f"{name}.") if OmegaConf.is_dict(node) else [name]  # type: ignore[arg-type]
+    return names

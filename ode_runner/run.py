@@ -1,0 +1,223 @@
+"""One run from lock to record: resume, fit, evaluate, draw; failures become a status."""
+
+import datetime
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from ode_runner.checkpoint import Checkpoints
+from ode_runner.display import Display
+from ode_runner.environment import describe_environment
+from ode_runner.errors import (
+    CheckpointRefused,
+    Diverged,
+    IncompatibleChoice,
+    Interrupted,
+    RefusedInput,
+    SolverFailed,
+)
+from ode_runner.field import Phase
+from ode_runner.logger import MetricLogger, MetricsFile
+from ode_runner.meters import peak_bytes, reset_peak_bytes
+from ode_runner.record import RunRecord, RunStatus
+from ode_runner.signals import StopRequest, stop_on_signals
+from ode_runner.tasks.base import Findings, Split
+from ode_runner.trainer import Session, Trainer
+from ode_runner.types import Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run before anything heavy is made: what identifies it, and how to make the rest."""
+
+    record: RunRecord  # identity and configuration; status running
+    folder: Path
+    in_sweep: bool
+    rerun: bool
+    build_trainer: Callable[[], Trainer]
+    build_logger: Callable[..., MetricLogger]
+
+
+ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "record.json", "error.txt", "ode-run.log")
+
+
+def execute(plan: Plan) -> RunRecord:
+    """Run, resume or report what was already done; always leaves a record.
+
+    Raises:
+        RefusedInput: the input cannot be run as typed; the record says so too.
+        KeyboardInterrupt: a second signal came before the first could be honoured.
+    """
+    display, record, folder = Display(), plan.record, plan.folder
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RefusedInput(f"{folder} is in use by another ode-run process. Wait for it, or change the seed.") from None
+    with lock, stop_on_signals() as stop:
+        done = RunRecord.read(folder)
+        if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
+            display.say(f"already completed: {folder}. To run it again, add rerun=true.")
+            display.outcome(done, folder)
+            return done
+        if plan.rerun:
+            _clear(folder)
+        record.started = done.started if done is not None and not plan.rerun else _now()
+        record.write(folder)
+        try:
+            _train(plan, display, stop)
+            record.status = RunStatus.COMPLETED
+        except BaseException as error:
+            record.status, record.reason = _verdict(error)
+            if record.status is RunStatus.FAILED and not isinstance(error, RefusedInput | OSError):
+                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                record.reason += f" (traceback in {folder / 'error.txt'})"
+            if isinstance(error, RefusedInput | KeyboardInterrupt):
+                raise
+        finally:
+            record.finished = _now()
+            if (
+                isinstance(sys.exception(), RefusedInput)
+                and not plan.in_sweep
+                and not any(folder.glob("checkpoints/*"))
+            ):
+                shutil.rmtree(folder)  # a typing error leaves nothing behind
+            else:
+                record.write(folder)
+        display.outcome(record, folder)
+        return record
+
+
+def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
+    record, folder = plan.record, plan.folder
+    trainer = plan.build_trainer()
+    reset_peak_bytes(trainer.device)
+    record.environment = describe_environment(trainer.device)
+    sizes = " / ".join(f"{trainer.task.size(split):,} {split}" for split in Split)
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    display.header(record, folder, parameters=parameters, precision=trainer.options.precision, sizes=sizes)
+    checkpoints = Checkpoints(folder / "checkpoints", record.fingerprint)
+    metrics = MetricsFile(folder)
+    _resume(trainer, checkpoints, metrics, display)
+    logger = plan.build_logger(folder=folder, first_step=trainer.step)
+    session = Session(metrics=metrics, logger=logger, checkpoints=checkpoints, display=display, stop=stop)
+    try:
+        display.start(trainer.total_steps, trainer.step)
+        record.reason = trainer.fit(session)
+        display.stop()
+        _judge(trainer, session, record)
+        _draw(trainer, session, folder / "plots")
+        logger.summary(_flat(record.config), record.metrics)
+    finally:
+        display.stop()
+        record.cost = trainer.cost() | {"peak_memory_bytes": peak_bytes(trainer.device)}
+        metrics.close()
+        logger.close()
+
+
+def _resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> None:
+    """The newest sound checkpoint, else the beginning."""
+    state, refusals = checkpoints.load_newest()
+    for refusal in refusals:
+        display.say(f"{refusal} Going on from {'the one before' if state else 'the beginning'}.", style="yellow")
+    if state is None:
+        metrics.rewind(0)
+        return
+    trainer.load_state_dict(state)
+    metrics.rewind(state["metrics_position"])
+    display.say(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
+
+
+def _judge(trainer: Trainer, session: Session, record: RunRecord) -> None:
+    """The test split, once, with the weights that did best on validation."""
+    best = session.checkpoints.load(session.checkpoints.best)
+    trainer.model.load_state_dict(best["model"])
+    results = trainer.evaluate(Split.TEST, session.stop)
+    record.metrics = {f"test/{name}": value for name, value in results.items() if name != "nfe"}
+    record.metrics[f"eval/{trainer.task.objective}"] = trainer.best["objective"]
+    record.metrics["nfe/eval"] = results["nfe"]
+    session.logger.log(record.metrics, step=trainer.step)
+
+
+def _draw(trainer: Trainer, session: Session, folder: Path) -> None:
+    """The task's pictures, as files and in TensorBoard."""
+    folder.mkdir(exist_ok=True)
+    model, integrate, ts = (
+        trainer.model,
+        trainer.integrator,
+        next(trainer.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts,
+    )
+
+    def predict(inputs: Tensor) -> Tensor:
+        with trainer.autocast():
+            return model(inputs, ts, integrate).float()
+
+    def flow(inputs: Tensor, times: int) -> Trajectory:
+        fine = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
+        return model.states(inputs, fine, integrate)
+
+    findings = Findings(history=session.metrics.rows(), predict=predict, flow=flow)
+    with torch.no_grad(), integrate.ledger.phase(Phase.DIAGNOSTICS):
+        for name, figure in trainer.task.figures(findings):
+            figure.savefig(folder / f"{name}.png")
+            session.logger.picture(name, figure, step=trainer.step)
+
+
+def _verdict(error: BaseException) -> tuple[RunStatus, str]:
+    """The status that an exception means, and its sentence."""
+    reason = str(error).strip() or type(error).__name__
+    match error:
+        case IncompatibleChoice():
+            return RunStatus.INCOMPATIBLE, reason
+        case RefusedInput() | CheckpointRefused():
+            return RunStatus.FAILED, reason
+        case Interrupted() | KeyboardInterrupt():
+            return RunStatus.INTERRUPTED, f"{reason}; the same command resumes it"
+        case Diverged():
+            return RunStatus.DIVERGED, f"{reason} Try a smaller optimizer.lr, or trainer.max_grad_norm=1."
+        case SolverFailed():
+            return RunStatus.SOLVER_FAILED, reason
+        case torch.OutOfMemoryError() | MemoryError():
+            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
+        case RuntimeError() if "allocate memory" in reason:  # how the CPU allocator says it
+            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
+        case OSError():
+            return RunStatus.FAILED, f"{reason}. What was saved before is intact; the same command goes on from it."
+        case _:
+            return RunStatus.FAILED, f"{type(error).__name__}: {_first_line(reason)}"
+
+
+def _clear(folder: Path) -> None:
+    """Make room for a rerun that was asked for."""
+    for name in ARTEFACTS:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for events in folder.glob("events.out.tfevents.*"):
+        events.unlink()
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted name, as TensorBoard's HParams takes them."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0]
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

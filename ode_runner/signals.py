@@ -1,0 +1,41 @@
+"""SIGINT and SIGTERM as a request to stop at the next step."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ode_runner.errors import Interrupted
+
+
+class StopRequest:
+    """Set by a signal, read between steps."""
+
+    signal_name = ""
+
+    def check(self) -> None:
+        """Raises Interrupted if a stop was asked for."""
+        if self.signal_name:
+            raise Interrupted(f"stopped by {self.signal_name}")
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """The first signal asks politely; a second one interrupts at once, as Python does by itself."""
+    stop = StopRequest()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.signal_name:
+            raise KeyboardInterrupt
+        stop.signal_name = signal.Signals(number).name
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield stop
+        return
+    outer = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in outer.items():
+            signal.signal(number, handler)

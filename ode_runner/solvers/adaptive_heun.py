@@ -1,0 +1,20 @@
+"""Heun's method with Euler's as its judge."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.tableau import EmbeddedTableau
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveHeun(EmbeddedRungeKutta):
+    """Order 2(1); one evaluation an attempt, one more an accepted step. No dense output of its own: a cubic."""
+
+    order: int = field(default=2, init=False)
+    tableau: ClassVar[EmbeddedTableau] = EmbeddedTableau(
+        a=((), (1.0,)),
+        b=(1 / 2, 1 / 2),
+        b_error=(-1 / 2, 1 / 2),
+    )

@@ -1,0 +1,93 @@
+"""What a solver is, and the two ways in which its steps are chosen."""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.types import State, Times, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """Values at the requested times, and what the solve took."""
+
+    ys: Trajectory
+    accepted: int
+    rejected: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(abc.ABC):
+    """A numerical method for dy/dt = f(t, y), y(ts[0]) = y0."""
+
+    order: int  # global order of convergence: the error at a fixed time is O(dt ** order)
+
+    @abc.abstractmethod
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        """Values at `ts`, which may run forwards or backwards, by differentiable operations only.
+
+        Raises:
+            SolverFailed: the end of the time span was not reached.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedStepSolver(Solver):
+    """A solver whose grid is known before the solve. Give `num_steps` per unit of time, or `step_size`."""
+
+    num_steps: int | None
+    step_size: float | None
+
+    def __post_init__(self) -> None:
+        if (self.num_steps is None) == (self.step_size is None):
+            raise RefusedInput(
+                f"solver.num_steps={_yaml(self.num_steps)} solver.step_size={_yaml(self.step_size)}: a fixed-step "
+                "solver needs exactly one. Type solver.num_steps=20, or solver.step_size=0.05 solver.num_steps=null."
+            )
+        if self.num_steps is not None and self.num_steps < 1:
+            raise RefusedInput(f"solver.num_steps must be at least 1 per unit of time, not {self.num_steps}.")
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise RefusedInput(f"solver.step_size must be positive, not {self.step_size}.")
+
+    def grids(self, ts: Times) -> list[list[float]]:
+        """For each interval between output times, equal steps that end exactly on both outputs.
+
+        The count is a rounded-up ratio less a hair, so that 1 / 0.1 is 10 steps and never 11.
+        """
+        return [self._grid(t0, t1) for t0, t1 in pairwise(ts.tolist())]
+
+    def _grid(self, t0: float, t1: float) -> list[float]:
+        ratio = abs(t1 - t0) * self.num_steps if self.num_steps else abs(t1 - t0) / (self.step_size or math.inf)
+        hair = 1e-6  # relative: far above float32 rounding of output times, far below one step
+        steps = max(1, math.ceil(ratio * (1 - hair)))
+        return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
+
+
+Norm = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveSolver(Solver):
+    """A solver that chooses its steps so that the local error, in `norm`, stays within tolerance."""
+
+    rtol: float
+    atol: float
+    max_steps: int  # attempted, over the whole solve
+    norm: Norm | None = None  # None: root mean square over the whole batch
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "atol"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RefusedInput(f"solver.{name} must be positive, not {getattr(self, name)}.")
+        if self.max_steps < 1:
+            raise RefusedInput(f"solver.max_steps must be at least 1, not {self.max_steps}.")
+
+
+def _yaml(value: float | None) -> str:
+    return "null" if value is None else str(value)

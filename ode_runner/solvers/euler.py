@@ -1,0 +1,19 @@
+"""Euler's method."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.tableau import Tableau
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Euler(ExplicitRungeKutta):
+    """The explicit Euler method: order 1, one evaluation a step."""
+
+    order: int = field(default=1, init=False)
+    tableau: ClassVar[Tableau] = Tableau(
+        a=((),),
+        b=(1.0,),
+    )

@@ -1,0 +1,35 @@
+"""The first step size of an adaptive solve."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import VectorField
+from ode_runner.solvers.base import Norm
+from ode_runner.types import State, Time
+
+
+@torch.no_grad()
+def initial_step(
+    field: VectorField, t0: Time, y0: State, f0: State, *, order: int, rtol: float, atol: float, norm: Norm, sign: int
+) -> float:
+    """A step whose explicit Euler error is about 1 % of the tolerance; costs one evaluation.
+
+    Never differentiated: a step size is a choice of the method, not part of the solution.
+    Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4, p. 169.
+    """
+    scale = atol + rtol * y0.abs()
+    d0, d1 = float(norm(y0 / scale)), float(norm(f0 / scale))
+    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
+    f1 = field(t0 + sign * h0, y0 + sign * h0 * f0)
+    d2 = float(norm((f1 - f0) / scale)) / h0
+    steepest = max(d1, d2)
+    h1 = max(1e-6, 1e-3 * h0) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order)
+    h = min(100 * h0, h1)
+    return h if math.isfinite(h) else h0
+
+
+def rms(tensor: Tensor) -> Tensor:
+    """Root mean square over all elements: the default error norm."""
+    return tensor.square().mean().sqrt()

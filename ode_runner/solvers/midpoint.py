@@ -1,0 +1,19 @@
+"""The explicit midpoint rule."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.tableau import Tableau
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Midpoint(ExplicitRungeKutta):
+    """Runge's midpoint rule: order 2, two evaluations a step."""
+
+    order: int = field(default=2, init=False)
+    tableau: ClassVar[Tableau] = Tableau(
+        a=((), (1 / 2,)),
+        b=(0.0, 1.0),
+    )

@@ -1,0 +1,19 @@
+"""The classical Runge-Kutta method."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, final
+
+from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.tableau import Tableau
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RK4(ExplicitRungeKutta):
+    """Kutta's classical method of 1901: order 4, four evaluations a step."""
+
+    order: int = field(default=4, init=False)
+    tableau: ClassVar[Tableau] = Tableau(
+        a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
+        b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    )

@@ -1,0 +1,43 @@
+"""Butcher tableaus, and sums of stages that keep nothing for the backward pass."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ode_runner.types import State
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """Stage i is evaluated at c[i] = sum(a[i]) from y0 + dt * a[i] @ k[:i]; the step is y0 + dt * b @ k."""
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+
+    @property
+    def c(self) -> tuple[float, ...]:
+        return tuple(sum(row) for row in self.a)
+
+
+@dataclass(frozen=True)
+class EmbeddedTableau(Tableau):
+    """A tableau with a second, lower-order solution to judge the first by."""
+
+    b_error: tuple[float, ...]  # weights of the difference of the two solutions
+    middle: tuple[float, ...] | None = None  # weights of y0 + dt/2's solution; None: from the cubic through both ends
+
+    @property
+    def first_same_as_last(self) -> bool:
+        """The last stage is f(t1, y1), which the next step begins with."""
+        return self.a[-1] == self.b[:-1] and self.b[-1] == 0
+
+
+def advance(y0: State, dt: float, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
+    """y0 + dt * weights @ ks; zero weights cost nothing, and autograd has no tensor to keep."""
+    y = y0
+    for weight, k in zip(weights, ks, strict=True):
+        if weight:
+            y = torch.add(y, k, alpha=dt * weight)
+    return y

@@ -1,0 +1,1 @@
+"""Data and the question asked of it: one module per task, chosen by `conf/task/*.yaml`."""

@@ -1,0 +1,63 @@
+"""What the classification tasks share: tensors in memory, cross-entropy, accuracy."""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ode_runner.tasks.base import Batch, Split, Task
+from ode_runner.types import Scalar
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs and class numbers of one split, on the training device."""
+
+    inputs: Tensor  # (samples, *input_shape), in the form they are stored in
+    targets: Tensor  # (samples,), int64
+
+    def to(self, device: torch.device) -> "Samples":
+        return Samples(self.inputs.to(device), self.targets.to(device))
+
+
+class Classification(Task):
+    """Samples of a few classes, each classified at the end of the time span [0, 1]."""
+
+    objective = "accuracy"
+
+    def __init__(self, splits: dict[Split, Samples], *, seed: int, device: torch.device) -> None:
+        self.splits = {split: samples.to(device) for split, samples in splits.items()}
+        self.seed = seed
+        self.ts = torch.tensor([0.0, 1.0], device=device)
+
+    @abc.abstractmethod
+    def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Stored inputs as the model takes them; with a generator, augmented at random."""
+
+    def size(self, split: Split) -> int:
+        return len(self.splits[split].targets)
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        samples, count = self.splits[split], self.size(split)
+        generator = torch.Generator().manual_seed((self.seed << 20) + epoch) if split is Split.TRAIN else None
+        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        for chosen in order.to(samples.targets.device).split(batch_size):
+            yield Batch(self.prepare(samples.inputs[chosen], generator), self.ts, samples.targets[chosen])
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Scalar:
+        return F.cross_entropy(outputs, batch.targets)
+
+    def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Scalar]:
+        return {"accuracy": (outputs.argmax(dim=1) == batch.targets).float().mean()}
+
+
+def shuffled_splits(samples: Samples, sizes: dict[Split, int], seed: int) -> dict[Split, Samples]:
+    """Disjoint splits of the given sizes, drawn by `seed`."""
+    order = torch.randperm(len(samples.targets), generator=torch.Generator().manual_seed(seed))
+    parts = order[: sum(sizes.values())].split(list(sizes.values()))
+    return {
+        split: Samples(samples.inputs[part], samples.targets[part]) for split, part in zip(sizes, parts, strict=True)
+    }

@@ -1,0 +1,44 @@
+"""Two interleaved half circles in the plane."""
+
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from matplotlib.figure import Figure
+from sklearn.datasets import make_moons
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.plane import draw_decision_regions, draw_flow
+from ode_runner.tasks.base import Findings, Split, TaskSpec
+from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
+
+
+@final
+class HalfMoons(Classification):
+    """scikit-learn's `make_moons`: `noise` is the standard deviation added to points on circles of radius 1."""
+
+    def __init__(
+        self, *, train: int, validation: int, test: int, noise: float, seed: int, device: torch.device
+    ) -> None:
+        for name, value in (("train", train), ("validation", validation), ("test", test)):
+            if value < 2:
+                raise RefusedInput(f"task.{name} must be at least 2 samples, not {value}.")
+        if noise < 0:
+            raise RefusedInput(f"task.noise must be 0 or more, not {noise}.")
+        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
+        points, classes = make_moons(sum(sizes.values()), noise=noise, random_state=seed)
+        samples = Samples(torch.tensor(points, dtype=torch.float32), torch.tensor(classes))
+        super().__init__(shuffled_splits(samples, sizes, seed), seed=seed, device=device)
+        self.spec = TaskSpec(input_shape=(2,), output_shape=(2,))
+
+    def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        return inputs
+
+    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        test = self.splits[Split.TEST]
+        yield "decision_regions", draw_decision_regions(test.inputs, test.targets, findings.predict)
+        states = findings.flow(test.inputs[:200], 25)
+        yield "flow", draw_flow(states, test.targets[:200])
+        yield "curves", draw_curves(findings.history)

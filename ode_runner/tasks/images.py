@@ -1,0 +1,67 @@
+"""What the image tasks share: bytes in memory, crops on whole batches, pictures."""
+
+from collections.abc import Iterator
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from ode_runner.errors import RefusedInput
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.images import draw_confusion, draw_mistakes
+from ode_runner.tasks.base import Findings, Split, TaskSpec
+from ode_runner.tasks.classification import Classification, Samples
+
+
+class ImageClassification(Classification):
+    """Images of `classes` classes, stored as bytes from 0 to `brightest` and scaled to [0, 1] batch by batch.
+
+    Training images are shifted at random by up to `crop_padding` pixels each way, zeros moving in.
+    """
+
+    def __init__(
+        self,
+        splits: dict[Split, Samples],
+        *,
+        classes: int,
+        brightest: int,
+        crop_padding: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        if crop_padding < 0:
+            raise RefusedInput(f"task.crop_padding must be 0 or more pixels, not {crop_padding}.")
+        super().__init__(splits, seed=seed, device=device)
+        self.spec = TaskSpec(
+            input_shape=tuple(splits[Split.TRAIN].inputs.shape[1:]),
+            output_shape=(classes,),
+        )
+        self.brightest = brightest
+        self.crop_padding = crop_padding
+
+    def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        if generator is not None and self.crop_padding:
+            inputs = random_crop(inputs, self.crop_padding, generator)
+        return inputs.float() / self.brightest
+
+    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        test = self.splits[Split.TEST]
+        outputs = torch.cat([findings.predict(self.prepare(part, None)) for part in test.inputs.split(1000)])
+        yield "curves", draw_curves(findings.history)
+        yield "confusion", draw_confusion(outputs, test.targets)
+        yield "mistakes", draw_mistakes(test.inputs, outputs, test.targets)
+
+
+def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """Each image (batch, channels, height, width) in a random place on a border of `padding` zeros, cropped back.
+
+    One gather for the whole batch; offsets come from the CPU generator, so that they are the same on any device.
+    """
+    batch, _, height, width = images.shape
+    offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator).to(images.device)
+    padded = F.pad(images, [padding] * 4)
+    rows = (offsets[0] + torch.arange(height, device=images.device))[:, :, None]  # (batch, height, 1)
+    columns = (offsets[1] + torch.arange(width, device=images.device))[:, None, :]  # (batch, 1, width)
+    samples = torch.arange(batch, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[samples, rows, columns].permute(0, 3, 1, 2)

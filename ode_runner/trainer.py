@@ -1,0 +1,283 @@
+"""The training loop, readable top to bottom; the only `.backward()` of the program."""
+
+import itertools
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ode_runner.checkpoint import Checkpoints
+from ode_runner.display import Display, clock
+from ode_runner.errors import Diverged, RefusedInput
+from ode_runner.field import Phase
+from ode_runner.integrator import Integrator
+from ode_runner.logger import MetricLogger, MetricsFile
+from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
+from ode_runner.models.base import Model
+from ode_runner.signals import StopRequest
+from ode_runner.tasks.base import Batch, Split, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """How long and how to train: the `trainer` group."""
+
+    epochs: int
+    batch_size: int
+    eval_batch_size: int
+    max_grad_norm: float | None  # None: no clipping
+    precision: Literal["fp32", "bf16"]  # of the network; state and time of the ODE stay fp32
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    log_every: int  # steps
+    save_every_seconds: float
+    max_steps: int | None  # budgets: None means no limit
+    max_seconds: float | None
+    max_nfe: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "max_steps", "max_nfe"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RefusedInput(f"trainer.{name} must be at least 1, not {value}.")
+        for name in ("max_grad_norm", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise RefusedInput(f"trainer.{name} must be positive or null, not {value}.")
+
+
+@dataclass(kw_only=True)
+class Session:
+    """Where one process's share of a run goes: numbers, pictures, checkpoints, the screen; and who may stop it."""
+
+    metrics: MetricsFile
+    logger: MetricLogger
+    checkpoints: Checkpoints
+    display: Display
+    stop: StopRequest
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def save(self, trainer: "Trainer") -> None:
+        self.checkpoints.save_last(trainer.state_dict(self.metrics.position()))
+        self.saved_at = time.monotonic()
+
+    def save_if_due(self, trainer: "Trainer") -> None:
+        """Save if a while has passed; save and leave if a signal came."""
+        due = time.monotonic() - self.saved_at >= trainer.options.save_every_seconds
+        if due or self.stop.signal_name:
+            self.save(trainer)
+        self.stop.check()
+
+
+class Trainer:
+    """One run's training: its objects, its position, and what it has cost so far."""
+
+    def __init__(
+        self,
+        options: TrainerOptions,
+        *,
+        task: Task,
+        model: Model,
+        integrator: Integrator,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        device: torch.device,
+    ) -> None:
+        self.options, self.task, self.model, self.integrator = options, task, model, integrator
+        self.optimizer, self.schedule, self.device = optimizer, schedule, device
+        self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
+        self.best = {"objective": -math.inf, "epoch": 0}
+        self.window = Means()  # since the last logged step
+        self.latest: dict[str, float] = {}  # the window last logged
+        self.whole = Means()  # since the beginning
+        self.clock = Clock()
+        self.train_seconds, self.timed_samples = 0.0, 0
+        self.steps_per_epoch = -(-task.size(Split.TRAIN) // options.batch_size)
+        steps = options.epochs * self.steps_per_epoch
+        self.total_steps = min(steps, options.max_steps or steps)
+
+    def fit(self, session: "Session") -> str:
+        """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
+        self.clock.start()
+        spent, warm = self._spent_budget(), False
+        while self.epoch < self.options.epochs and not spent:
+            batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
+            for batch in itertools.islice(batches, self.batch, None):
+                logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
+                self._account(self.train_step(batch, measure_memory=logged), samples=len(batch.targets), warm=warm)
+                warm = True
+                if logged:
+                    self._log(session)
+                session.display.advance(step=self.step, total_steps=self.total_steps, **self._standing())
+                session.save_if_due(self)
+                if spent := self._spent_budget():
+                    break
+            self._finish_epoch(session)
+        return spent
+
+    def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, float]:
+        """One update of the weights, and what it reached and cost."""
+        begun = time.perf_counter()
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        memory = SavedBytes(self.model.parameters()) if measure_memory else None
+        with self.integrator.ledger.phase(Phase.FORWARD) as forward, memory or nullcontext():
+            outputs = self._outputs(batch)
+            loss = self.task.loss(outputs, batch)
+        scalars = {"memory/saved_bytes": float(memory.bytes())} if memory else {}
+        self._demand_finite(loss.detach(), "loss")
+        with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
+            loss.backward()
+        grad_norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
+        )
+        self._demand_finite(grad_norm, "gradient")
+        self.optimizer.step()
+        quality = {f"train/{name}": float(value) for name, value in self.task.metrics(outputs.detach(), batch).items()}
+        return scalars | quality | {
+            "train/loss": float(loss.detach()),
+            "optim/grad_norm": float(grad_norm),
+            "nfe/forward": forward.evaluations,
+            "nfe/backward": backward.evaluations,
+            "solver/accepted": forward.accepted,
+            "solver/rejected": forward.rejected,
+            "time/step_seconds": time.perf_counter() - begun,
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def evaluate(self, split: Split, stop: StopRequest) -> dict[str, float]:
+        """Mean loss, metrics and evaluations per batch over a split, with the weights as they are."""
+        self.model.eval()
+        means, evaluations = Means(), Means()
+        for batch in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
+            stop.check()
+            with self.integrator.ledger.phase(Phase.EVALUATION) as tally:
+                outputs = self._outputs(batch)
+            values = {"loss": self.task.loss(outputs, batch), **self.task.metrics(outputs, batch)}
+            means.add({name: float(value) for name, value in values.items()}, weight=len(batch.targets))
+            evaluations.add({"nfe": tally.evaluations})
+        return means.read() | evaluations.read()
+
+    def state_dict(self, metrics_position: int) -> dict[str, Any]:
+        """All that the next step depends on, and all that has been accounted for."""
+        return {
+            "position": [self.step, self.epoch, self.batch],
+            "best": dict(self.best),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "window": self.window.state_dict(),
+            "whole": self.whole.state_dict(),
+            "seconds": [self.clock.seconds, self.train_seconds],
+            "timed_samples": self.timed_samples,
+            "ledger": self.integrator.ledger.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "metrics_position": metrics_position,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where `state_dict` was taken."""
+        self.step, self.epoch, self.batch = state["position"]
+        self.best = state["best"]
+        for name in ("model", "optimizer", "schedule", "window", "whole"):
+            getattr(self, name).load_state_dict(state[name])
+        self.clock.seconds, self.train_seconds = state["seconds"]
+        self.timed_samples = state["timed_samples"]
+        self.integrator.ledger.load_state_dict(state["ledger"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+
+    def cost(self) -> dict[str, Any]:
+        """What the run has cost so far: the record's `cost`, memory aside."""
+        means = self.whole.read()
+        return {
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "train_seconds": self.train_seconds,
+            "wall_seconds": self.clock.seconds,
+            "steps": self.step,
+            "best_epoch": self.best["epoch"],
+            "nfe_forward": means.get("nfe/forward", 0.0),
+            "nfe_backward": means.get("nfe/backward", 0.0),
+            "saved_bytes": means.get("memory/saved_bytes", 0.0),
+            "samples_per_second": self.timed_samples / self.train_seconds if self.train_seconds else 0.0,
+            "ledger": self.integrator.ledger.state_dict(),
+        }
+
+    def _account(self, scalars: dict[str, float], *, samples: int, warm: bool) -> None:
+        self.step, self.batch = self.step + 1, self.batch + 1
+        self.window.add(scalars)
+        self.whole.add(scalars)
+        if warm:  # the first step of a process pays for allocation and caches
+            self.train_seconds += scalars["time/step_seconds"]
+            self.timed_samples += samples
+
+    def _log(self, session: "Session") -> None:
+        scalars = self.latest = self.window.take()
+        samples = min(self.options.batch_size, self.task.size(Split.TRAIN))
+        scalars["time/samples_per_second"] = samples / scalars["time/step_seconds"]
+        scalars["optim/lr"] = self.optimizer.param_groups[0]["lr"]
+        scalars["memory/peak_bytes"] = peak_bytes(self.device)
+        self._write(session, scalars)
+
+    def _write(self, session: "Session", scalars: dict[str, float]) -> None:
+        place = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "wall_seconds": self.clock.seconds}
+        session.metrics.write(place | scalars)
+        session.logger.log(scalars, step=self.step)
+
+    def _finish_epoch(self, session: "Session") -> None:
+        session.save(self)  # a signal during the evaluation must not cost the steps before it
+        results = self.evaluate(Split.VALIDATION, session.stop)
+        nfe = results.pop("nfe")
+        if results[self.task.objective] > self.best["objective"]:
+            self.best = {"objective": results[self.task.objective], "epoch": self.epoch + 1}
+            session.checkpoints.save_best({"model": self.model.state_dict(), "step": self.step})
+        standing = self._standing()
+        if not self.window.empty():
+            self._log(session)
+        self._write(session, {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe})
+        shown = "  ".join(f"val {name} {value:.4g}" for name, value in results.items())
+        session.display.epoch(f"{standing['epoch']}  {standing['numbers']}  {shown}  {clock(self.clock.seconds)}")
+        self.schedule.step()
+        self.epoch, self.batch = self.epoch + 1, 0
+        session.save(self)
+
+    def _standing(self) -> dict[str, str]:
+        """The epoch and the running means, as shown to a person."""
+        means = self.window.read() or self.latest
+        numbers = f"loss {means['train/loss']:.3f}"
+        if "train/accuracy" in means:
+            numbers += f"  accuracy {means['train/accuracy']:.1%}"
+        if means["nfe/forward"]:
+            numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}"
+        rate = self.options.batch_size / means["time/step_seconds"]
+        return {"epoch": f"{self.epoch + 1}/{self.options.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
+
+    def _spent_budget(self) -> str:
+        """A sentence if a budget is used up, otherwise nothing."""
+        totals = self.integrator.ledger.totals
+        nfe = totals[Phase.FORWARD].evaluations + totals[Phase.BACKWARD].evaluations
+        spent = {"max_steps": self.step, "max_seconds": self.clock.seconds, "max_nfe": nfe}
+        for name, used in spent.items():
+            limit = getattr(self.options, name)
+            if limit is not None and used >= limit:
+                return f"ended by trainer.{name}={limit} at step {self.step}"
+        return ""
+
+    def _outputs(self, batch: Batch) -> Tensor:
+        with self.autocast():
+            return self.model(batch.inputs, batch.ts, self.integrator).float()
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Around stem and head; the integrator sees to the field, and keeps the solve itself out."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16")
+
+    def _demand_finite(self, value: Tensor, name: str) -> None:
+        if not math.isfinite(float(value)):
+            raise Diverged(f"the {name} is {float(value)} at step {self.step + 1} (epoch {self.epoch + 1}).")
