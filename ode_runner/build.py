@@ -43,7 +43,7 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
 
 def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     """The record of a run that has not begun. The seed is not part of the fingerprint: repetitions share it."""
-    own = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # hydra's node names this very run
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
     computed = {key: value for key, value in config.items() if key not in BOOKKEEPING and used.get(key) != "-"}

@@ -35,7 +35,7 @@ class Checkpoints:
 
     def load_newest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest sound state, if any, and a sentence for each file refused on the way."""
-        refusals = []
+        refusals: list[str] = []
         for path in (self.last, self.previous):
             if path.exists():
                 try:

@@ -64,7 +64,7 @@ def print_help(arguments: list[str]) -> None:
 
 def _options(folders: list[Path], group: str) -> dict[str, str]:
     """Option names with the first comment line of their yaml."""
-    found = {}
+    found: dict[str, str] = {}
     for folder in folders:
         for path in sorted((folder / group).glob("*.yaml")):
             comments = (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#")

@@ -70,7 +70,7 @@ class TensorBoardLogger(MetricLogger):
 
         # SummaryWriter.add_hparams would open a second run; these three records belong to this one.
         for summary in hparams(dict(config), dict(metrics)):
-            self.writer.file_writer.add_summary(summary)
+            self.writer._get_file_writer().add_summary(summary)
         rows = "\n".join(f"| {key} | {value} |" for key, value in config.items())
         self.writer.add_text("config", f"| option | value |\n| --- | --- |\n{rows}")
 

@@ -69,9 +69,9 @@ def _known_keys(arguments: list[str]) -> list[str]:
 
 def _leaves(cfg: DictConfig, prefix: str = "") -> list[str]:
     names: list[str] = []
-    for key in cfg:
+    for key in map(str, cfg):
         name = f"{prefix}{key}"
-        if not str(key).startswith("_"):
+        if not key.startswith("_"):
             node = cfg._get_node(key)
             names += _leaves(node, f"{name}.") if OmegaConf.is_dict(node) else [name]  # type: ignore[arg-type]
     return names

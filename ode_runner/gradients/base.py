@@ -17,7 +17,7 @@ class GradientMode(abc.ABC):
     whatever steps that pass takes.
     """
 
-    requires: ClassVar[type[Solver]] = Solver  # the least a solver must offer
+    requires: ClassVar[type] = Solver  # the least a solver must offer
     requirement: ClassVar[str] = "any solver"  # the same, in words
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
 

@@ -24,7 +24,7 @@ class Seminorm(GradientMode):
     rtol: float | None
     atol: float | None
 
-    requires: ClassVar[type[Solver]] = AdaptiveSolver
+    requires: ClassVar[type] = AdaptiveSolver
     requirement: ClassVar[str] = "an adaptive solver, whose step control it relaxes"
     exact: ClassVar[bool] = False
 

@@ -46,9 +46,9 @@ def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
     for value, marker in ((0, "o"), (1, "^")):
         chosen = paths[:, labels == value]
         axes.plot(chosen[..., 0], chosen[..., 1], color=style.CLASSES[value], linewidth=0.6, alpha=0.5)
-        axes.scatter(*chosen[0].T, s=6, marker=marker, color=style.CLASSES[value], alpha=0.6)
+        axes.scatter(chosen[0, :, 0], chosen[0, :, 1], s=6, marker=marker, color=style.CLASSES[value], alpha=0.6)
         axes.scatter(
-            *chosen[-1].T, s=22, marker=marker, color=style.CLASSES[value], edgecolors="black",
+            chosen[-1, :, 0], chosen[-1, :, 1], s=22, marker=marker, color=style.CLASSES[value], edgecolors="black",
             linewidths=0.5, label=f"class {value}",
         )  # fmt: skip
     dimensions = states.shape[2]

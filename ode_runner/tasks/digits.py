@@ -24,7 +24,8 @@ class Digits(ImageClassification):
         train = len(samples.targets) - validation - test
         if min(validation, test, train) < 1:
             raise RefusedInput(
-                f"task.validation={validation} and task.test={test} must leave something of {len(samples.targets)} images."
+                f"task.validation={validation} and task.test={test} must each be at least 1 and leave something of "
+                f"{len(samples.targets)} images."
             )
         sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
         splits = shuffled_splits(samples, sizes, seed)

@@ -1,0 +1,48 @@
+"""Fixtures common to all tests."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from ode_runner.help import conf_dir
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Numerical claims are tested in double precision."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def composed() -> Compose:
+    """`composed("task=digits", "model=resnet")` is the configuration that ode-run would use."""
+
+    def make(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def mnist_dir() -> Path:
+    """The folder of real MNIST files, where there is one."""
+    root = Path(os.environ.get("ODE_RUN_DATA", "data"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
+        pytest.skip("needs MNIST: set ODE_RUN_DATA to a folder that holds MNIST/raw")
+    return root
