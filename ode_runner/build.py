@@ -20,9 +20,10 @@ from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
+from ode_runner.options import TrainerOptions
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.run import Plan
-from ode_runner.trainer import Trainer, TrainerOptions
+from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
 BOOKKEEPING = ("seed", "sweep", "rerun", "output_dir", "logger")  # do not change what a run computes
@@ -31,8 +32,10 @@ NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is 
 
 def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sweep: bool) -> Plan:
     """What identifies the run, and how to make the rest of it."""
+    record = identify(cfg, choices)
     return Plan(
-        record=identify(cfg, choices),
+        record=record,
+        config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
         in_sweep=in_sweep,
         rerun=bool(cfg.rerun),

@@ -68,8 +68,15 @@ class Checkpoints:
     def _write(self, path: Path, state: dict[str, Any]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            torch.save({"format": FORMAT, "fingerprint": self.fingerprint, "state": state}, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with unfinished.open("wb") as file:
+                torch.save({"format": FORMAT, "fingerprint": self.fingerprint, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            unfinished.unlink(missing_ok=True)  # room for the record
+            cause = error if isinstance(error, OSError) else error.__context__  # what torch hides a full disk behind
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+            raise
         return unfinished

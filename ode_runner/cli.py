@@ -21,9 +21,13 @@ def main() -> None:
         sys.exit(0)
     sys.argv[1:] = arguments
     sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
-    from ode_runner.launch import launch
+    try:
+        from ode_runner.launch import launch
 
-    sys.exit(launch())
+        code = int(launch())
+    except KeyboardInterrupt:  # while modules are still being imported
+        code = 130
+    sys.exit(code)
 
 
 def flags_first(arguments: list[str]) -> list[str]:

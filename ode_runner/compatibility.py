@@ -1,5 +1,7 @@
 """Which model, solver and gradient mode go together: decided by type, before anything is made."""
 
+from collections.abc import Mapping
+
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
@@ -7,15 +9,16 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 
 
-def demand_compatible(choices: dict[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
+def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
     """Raises IncompatibleChoice, in the user's own words and with a way out, unless the three go together."""
     if model.numerics is Numerics.NONE:
         return
     if model.numerics is Numerics.DISCRETE:
         if not isinstance(solver, ExplicitRungeKutta):
             raise IncompatibleChoice(
-                f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; solver={choices['solver']} "
-                "is none. Use solver=euler, midpoint, heun, rk4 or rk38, or model=odenet."
+                f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
+                f"solver={choices['solver']} is {solver.kind}. "
+                "Use solver=euler, midpoint, heun, rk4 or rk38, or model=odenet."
             )
         if not gradient.exact:
             raise IncompatibleChoice(
@@ -24,6 +27,6 @@ def demand_compatible(choices: dict[str, str], model: type[Model], solver: Solve
             )
     if not isinstance(solver, gradient.requires):
         raise IncompatibleChoice(
-            f"gradient={choices['gradient']} needs {gradient.requirement}; solver={choices['solver']} is none. "
-            "Use solver=dopri5, or gradient=adjoint."
+            f"gradient={choices['gradient']} needs {gradient.requirement}; "
+            f"solver={choices['solver']} is {solver.kind}. Use solver=dopri5, or gradient=adjoint."
         )

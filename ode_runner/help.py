@@ -1,5 +1,6 @@
 """`ode-run --help`: what there is to choose from, read from the yaml files themselves."""
 
+import re
 from pathlib import Path
 
 GROUPS = {
@@ -32,7 +33,7 @@ def print_version() -> None:
 
 def print_help(arguments: list[str]) -> None:
     """Usage, every group with its options, and the flags. Imports neither Hydra nor torch."""
-    folders = [conf_dir(), *_user_folders(arguments)]
+    folders = [conf_dir(), *user_folders(arguments)]
     defaults = _defaults(folders[0] / "config.yaml")
     print(
         "ode-run runs an experiment with neural differential equations.\n\n"
@@ -72,13 +73,16 @@ def _options(folders: list[Path], group: str) -> dict[str, str]:
     return found
 
 
-def _user_folders(arguments: list[str]) -> list[Path]:
+def user_folders(arguments: list[str]) -> list[Path]:
+    """Folders of choices named on the command line, by -cd or hydra.searchpath."""
     folders = []
     for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if word in ("-cd", "--config-dir"):
             folders.append(Path(following))
         if word.startswith("--config-dir="):
             folders.append(Path(word.split("=", 1)[1]))
+        if word.startswith("hydra.searchpath="):
+            folders += [Path(place) for place in re.findall(r"file://([^,\]\s'\"]+)", word)]
     return folders
 
 

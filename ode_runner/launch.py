@@ -1,21 +1,26 @@
 """Hydra around the run: one job after another, and what they return to the shell."""
 
+import argparse
+import logging
 import os
 import re
 import sys
 import warnings
 from enum import IntEnum
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ode_runner.errors import RefusedInput
 from ode_runner.help import conf_dir
-from ode_runner.refusals import in_our_words
+from ode_runner.refusals import hidden_files, in_our_words
 
 
 class ExitCode(IntEnum):
@@ -33,10 +38,18 @@ codes: list[ExitCode] = []  # of the jobs of this process, in order; Hydra disca
 def launch() -> ExitCode:
     """Run what sys.argv asks for."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the words are ours
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded: we say it, once
+    logging.raiseExceptions = False  # a log file on a full disk must not drown what is said of it
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
+    for hidden, chosen in hidden_files(sys.argv[1:]):
+        print(
+            f"ode-run: warning: {hidden} is not used: {chosen} is built in. Give the file a name of its own.",
+            file=sys.stderr,
+        )
     try:
+        _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
             main()
@@ -51,7 +64,7 @@ def launch() -> ExitCode:
 def run_job(cfg: DictConfig) -> None:
     """One run, alone or in a sweep, which it must not bring down."""
     from ode_runner.build import plan_run  # here, so that neither --cfg nor TAB waits for torch
-    from ode_runner.errors import IncompatibleChoice, RefusedInput
+    from ode_runner.errors import IncompatibleChoice
     from ode_runner.record import RunStatus
     from ode_runner.run import execute
 
@@ -65,24 +78,47 @@ def run_job(cfg: DictConfig) -> None:
         print(f"ode-run: {'skipped: ' if skipped else ''}{refusal}", file=sys.stderr)
         codes.append(ExitCode.COMPLETED if skipped else ExitCode.REFUSED)
         return
+    except OSError as error:  # the folder could not be prepared
+        print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
+        codes.append(ExitCode.REFUSED)
+        return
     if record.status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
     codes.append(ExitCode.COMPLETED if record.status is RunStatus.COMPLETED else ExitCode.FAILED)
 
 
+class _FlagParser(argparse.ArgumentParser):
+    """Refuses an unknown flag in one line; argparse prints its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RefusedInput(f"{message}. ode-run --help lists the flags.")
+
+
 def _run_name(*, _root_: DictConfig) -> str:
     from ode_runner.build import run_name
 
+    _demand_bookkeeping(_root_)
     return run_name(_root_)
 
 
+def _demand_bookkeeping(cfg: DictConfig) -> None:
+    """Refused before any folder is made, or emptied."""
+    if not isinstance(cfg.rerun, bool):
+        raise RefusedInput(f"rerun={cfg.rerun} is neither true nor false.")
+    if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
+        raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")
+
+
 def _sweep_name(*, _root_: DictConfig) -> str:
-    """`sweep=NAME`, or what is swept and a hash of the whole command: the same command finds its sweep."""
+    """`sweep=NAME`, or what is swept and a hash of the whole command: the same command finds its sweep.
+
+    Taken from the command line: the configuration of a single job knows its own point of the sweep only.
+    """
     if _root_.sweep is not None:
         return str(_root_.sweep)
     import hashlib
 
-    overrides = sorted(o for o in _root_.hydra.overrides.task if not o.startswith(("rerun=", "sweep=")))
-    swept = [re.sub(r"^[+~]*|=.*$", "", o).split(".")[-1] for o in overrides if "," in o or "(" in o]
-    digest = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:6]
+    typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "rerun=", "sweep=")))
+    swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
+    digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
     return "-".join([*swept, digest])

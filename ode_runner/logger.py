@@ -20,8 +20,8 @@ class MetricLogger(abc.ABC):
     def picture(self, name: str, figure: Figure, *, step: int) -> None: ...
 
     @abc.abstractmethod
-    def summary(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """The configuration beside the final metrics, for comparison across runs."""
+    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
+        """What was chosen beside the final metrics, for comparison across runs; and the whole configuration."""
 
     @abc.abstractmethod
     def close(self) -> None: ...
@@ -40,8 +40,8 @@ class NullLogger(MetricLogger):
     def picture(self, name: str, figure: Figure, *, step: int) -> None:
         del name, figure, step
 
-    def summary(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        del config, metrics
+    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
+        del hyperparameters, metrics, config_yaml
 
     def close(self) -> None: ...
 
@@ -65,14 +65,13 @@ class TensorBoardLogger(MetricLogger):
     def picture(self, name: str, figure: Figure, *, step: int) -> None:
         self.writer.add_figure(f"plots/{name}", figure, step, close=False)
 
-    def summary(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
         from torch.utils.tensorboard.summary import hparams
 
         # SummaryWriter.add_hparams would open a second run; these three records belong to this one.
-        for summary in hparams(dict(config), dict(metrics)):
+        for summary in hparams(dict(hyperparameters), dict(metrics)):
             self.writer._get_file_writer().add_summary(summary)
-        rows = "\n".join(f"| {key} | {value} |" for key, value in config.items())
-        self.writer.add_text("config", f"| option | value |\n| --- | --- |\n{rows}")
+        self.writer.add_text("config", f"```yaml\n{config_yaml}```")
 
     def close(self) -> None:
         self.writer.close()

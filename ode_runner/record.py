@@ -42,11 +42,23 @@ class RunRecord:
     def write(self, folder: Path) -> None:
         """Whole or not at all."""
         unfinished = folder / f"{FILE}.unfinished"
-        with unfinished.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=2, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with unfinished.open("w", encoding="utf-8") as file:
+                json.dump(asdict(self), file, indent=2, ensure_ascii=False)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(folder / FILE)) from error
         os.replace(unfinished, folder / FILE)
+
+    def hyperparameters(self) -> dict[str, bool | int | float | str]:
+        """What runs are compared by: the choices, the seed, then every option under `with`."""
+        options: dict[str, bool | int | float | str] = {}
+        for group in (*self.choices, "optimizer", "schedule", "trainer"):
+            for key, value in _flat(self.config[group]).items():
+                options[f"with.{group}.{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+        return {**self.choices, "seed": self.seed, **options}
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord | None":
@@ -56,3 +68,14 @@ class RunRecord:
             return cls(**{**content, "status": RunStatus(content["status"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted name, without the classes behind them."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif key != "_target_":
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -2,13 +2,14 @@
 
 import difflib
 import re
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.help import GROUPS, conf_dir
+from ode_runner.help import GROUPS, conf_dir, user_folders
 
 
 def in_our_words(error: BaseException, arguments: list[str]) -> str:
@@ -18,14 +19,18 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
         return _no_such_option(error.missing_cfg_file, list(error.options))
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}'. Options are typed as key=value; quote values with spaces or brackets."
+    several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
+    if several:
+        return f"{several[1]} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b]."
+    absent = re.match(r"provider=(\S+) in \S+, path=(.*) is not available", str(error))
+    if absent:
+        return f"{absent[1]} names the folder '{absent[2]}', which does not exist."
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if unknown:
         return _no_such_key(unknown[1] or unknown[2], arguments)
-    if isinstance(root, OSError) and root.filename is not None:
-        return (
-            f"cannot write to {root.filename} ({root.strerror}). "
-            "Free it, or choose another place with output_dir=FOLDER."
-        )
+    if isinstance(root, OSError) and root.strerror:
+        place = f" to {root.filename}" if root.filename else ""
+        return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."
     return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
 
 
@@ -45,10 +50,11 @@ def _no_such_option(missing: str, options: list[str]) -> str:
 def _no_such_key(key: str, arguments: list[str]) -> str:
     """An option that does not exist, with the nearest one that does."""
     known = _known_keys(arguments)
-    close = difflib.get_close_matches(key, known, n=1)
-    if not close:  # a right name in the wrong group: solver.epochs
-        leaf = key.rpartition(".")[2]
-        close = [name for name in known if name.rpartition(".")[2] == leaf][:1]
+    if key in known:
+        return f"'{key}' is needed and cannot be removed."
+    leaf = key.rpartition(".")[2]
+    elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
+    close = elsewhere or difflib.get_close_matches(key, known, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     group = key.partition(".")[0]
     siblings = [name for name in known if name.startswith(f"{group}.")] or [name for name in known if "." not in name]
@@ -57,12 +63,14 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
 
 def _known_keys(arguments: list[str]) -> list[str]:
     """Every option of the configuration that the valid group choices among the arguments make."""
+    places = ",".join(f"file://{folder.resolve()}" for folder in user_folders(arguments))
     chosen = [word for word in arguments if word.partition("=")[0] in GROUPS and "," not in word]
+    chosen.append(f"hydra.searchpath=[{places}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             cfg = compose("config", overrides=chosen)
-        except Exception:  # the choices may come from a folder of the user's: then the defaults must do
+        except Exception:  # the choices themselves may be at fault: then the defaults must do
             cfg = compose("config")
     return [*GROUPS, *_leaves(cfg)]
 
@@ -75,3 +83,14 @@ def _leaves(cfg: DictConfig, prefix: str = "") -> list[str]:
             node = cfg._get_node(key)
             names += _leaves(node, f"{name}.") if OmegaConf.is_dict(node) else [name]  # type: ignore[arg-type]
     return names
+
+
+def hidden_files(arguments: list[str]) -> list[tuple[Path, str]]:
+    """Files in folders of the user's whose name a built-in choice has already, and that choice."""
+    return [
+        (path, f"{group}={path.stem}")
+        for folder in user_folders(arguments)
+        for group in GROUPS
+        for path in sorted((folder / group).glob("*.yaml"))
+        if (conf_dir() / group / path.name).is_file()
+    ]

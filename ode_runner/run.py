@@ -5,9 +5,9 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -16,22 +16,17 @@ from torch import Tensor
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.display import Display
 from ode_runner.environment import describe_environment
-from ode_runner.errors import (
-    CheckpointRefused,
-    Diverged,
-    IncompatibleChoice,
-    Interrupted,
-    RefusedInput,
-    SolverFailed,
-)
+from ode_runner.errors import RefusedInput
 from ode_runner.field import Phase
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import peak_bytes, reset_peak_bytes
 from ode_runner.record import RunRecord, RunStatus
+from ode_runner.session import Session
 from ode_runner.signals import StopRequest, stop_on_signals
 from ode_runner.tasks.base import Findings, Split
-from ode_runner.trainer import Session, Trainer
+from ode_runner.trainer import Trainer
 from ode_runner.types import Trajectory
+from ode_runner.verdict import verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +34,7 @@ class Plan:
     """A run before anything heavy is made: what identifies it, and how to make the rest."""
 
     record: RunRecord  # identity and configuration; status running
+    config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
     in_sweep: bool
     rerun: bool
@@ -46,7 +42,7 @@ class Plan:
     build_logger: Callable[..., MetricLogger]
 
 
-ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "record.json", "error.txt", "ode-run.log")
+ARTEFACTS = ("checkpoints", "plots", "config.yaml", "metrics.jsonl", "record.json", "error.txt", "ode-run.log")
 
 
 def execute(plan: Plan) -> RunRecord:
@@ -59,10 +55,10 @@ def execute(plan: Plan) -> RunRecord:
     display, record, folder = Display(), plan.record, plan.folder
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise RefusedInput(f"{folder} is in use by another ode-run process. Wait for it, or change the seed.") from None
-    with lock, stop_on_signals() as stop:
+    with held, stop_on_signals() as stop:
         done = RunRecord.read(folder)
         if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")
@@ -72,13 +68,16 @@ def execute(plan: Plan) -> RunRecord:
             _clear(folder)
         record.started = done.started if done is not None and not plan.rerun else _now()
         record.write(folder)
+        (folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
+        (folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
         try:
             _train(plan, display, stop)
             record.status = RunStatus.COMPLETED
         except BaseException as error:
-            record.status, record.reason = _verdict(error)
+            record.status, record.reason = verdict(error)
             if record.status is RunStatus.FAILED and not isinstance(error, RefusedInput | OSError):
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                with suppress(OSError):
+                    (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
                 record.reason += f" (traceback in {folder / 'error.txt'})"
             if isinstance(error, RefusedInput | KeyboardInterrupt):
                 raise
@@ -90,8 +89,13 @@ def execute(plan: Plan) -> RunRecord:
                 and not any(folder.glob("checkpoints/*"))
             ):
                 shutil.rmtree(folder)  # a typing error leaves nothing behind
+                with suppress(OSError):
+                    folder.parent.rmdir()  # unless it holds other runs of the task
             else:
-                record.write(folder)
+                try:
+                    record.write(folder)
+                except OSError as error:  # the one on disk still says running, so the same command goes on
+                    record.status, record.reason = verdict(error)
         display.outcome(record, folder)
         return record
 
@@ -104,18 +108,28 @@ def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
     sizes = " / ".join(f"{trainer.task.size(split):,} {split}" for split in Split)
     parameters = sum(p.numel() for p in trainer.model.parameters())
     display.header(record, folder, parameters=parameters, precision=trainer.options.precision, sizes=sizes)
+    if record.choices["solver"] == "-":
+        display.say(f"model={record.choices['model']} uses neither solver nor gradient mode")
     checkpoints = Checkpoints(folder / "checkpoints", record.fingerprint)
     metrics = MetricsFile(folder)
     _resume(trainer, checkpoints, metrics, display)
     logger = plan.build_logger(folder=folder, first_step=trainer.step)
-    session = Session(metrics=metrics, logger=logger, checkpoints=checkpoints, display=display, stop=stop)
+    session = Session(
+        metrics=metrics,
+        logger=logger,
+        checkpoints=checkpoints,
+        display=display,
+        stop=stop,
+        save_every_seconds=trainer.options.save_every_seconds,
+    )
     try:
         display.start(trainer.total_steps, trainer.step)
         record.reason = trainer.fit(session)
         display.stop()
         _judge(trainer, session, record)
         _draw(trainer, session, folder / "plots")
-        logger.summary(_flat(record.config), record.metrics)
+        nfe = {f"nfe/{phase}": trainer.cost()[f"nfe_{phase}"] for phase in ("forward", "backward")}
+        logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)
     finally:
         display.stop()
         record.cost = trainer.cost() | {"peak_memory_bytes": peak_bytes(trainer.device)}
@@ -141,10 +155,10 @@ def _judge(trainer: Trainer, session: Session, record: RunRecord) -> None:
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])
     results = trainer.evaluate(Split.TEST, session.stop)
-    record.metrics = {f"test/{name}": value for name, value in results.items() if name != "nfe"}
-    record.metrics[f"eval/{trainer.task.objective}"] = trainer.best["objective"]
-    record.metrics["nfe/eval"] = results["nfe"]
+    nfe = results.pop("nfe")
+    record.metrics = {f"test/{name}": value for name, value in results.items()}
     session.logger.log(record.metrics, step=trainer.step)
+    record.metrics |= {f"eval/{trainer.task.objective}": trainer.best["objective"], "nfe/eval": nfe}
 
 
 def _draw(trainer: Trainer, session: Session, folder: Path) -> None:
@@ -171,30 +185,6 @@ def _draw(trainer: Trainer, session: Session, folder: Path) -> None:
             session.logger.picture(name, figure, step=trainer.step)
 
 
-def _verdict(error: BaseException) -> tuple[RunStatus, str]:
-    """The status that an exception means, and its sentence."""
-    reason = str(error).strip() or type(error).__name__
-    match error:
-        case IncompatibleChoice():
-            return RunStatus.INCOMPATIBLE, reason
-        case RefusedInput() | CheckpointRefused():
-            return RunStatus.FAILED, reason
-        case Interrupted() | KeyboardInterrupt():
-            return RunStatus.INTERRUPTED, f"{reason}; the same command resumes it"
-        case Diverged():
-            return RunStatus.DIVERGED, f"{reason} Try a smaller optimizer.lr, or trainer.max_grad_norm=1."
-        case SolverFailed():
-            return RunStatus.SOLVER_FAILED, reason
-        case torch.OutOfMemoryError() | MemoryError():
-            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
-        case RuntimeError() if "allocate memory" in reason:  # how the CPU allocator says it
-            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
-        case OSError():
-            return RunStatus.FAILED, f"{reason}. What was saved before is intact; the same command goes on from it."
-        case _:
-            return RunStatus.FAILED, f"{type(error).__name__}: {_first_line(reason)}"
-
-
 def _clear(folder: Path) -> None:
     """Make room for a rerun that was asked for."""
     for name in ARTEFACTS:
@@ -202,21 +192,6 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for events in folder.glob("events.out.tfevents.*"):
         events.unlink()
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options by dotted name, as TensorBoard's HParams takes them."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
-    return flat
-
-
-def _first_line(text: str) -> str:
-    return text.splitlines()[0]
 
 
 def _now() -> str:

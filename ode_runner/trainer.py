@@ -4,74 +4,23 @@ import itertools
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ode_runner.checkpoint import Checkpoints
-from ode_runner.display import Display, clock
-from ode_runner.errors import Diverged, RefusedInput
+from ode_runner.display import clock
+from ode_runner.errors import Diverged
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
-from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
 from ode_runner.models.base import Model
+from ode_runner.options import TrainerOptions
+from ode_runner.session import Session
 from ode_runner.signals import StopRequest
 from ode_runner.tasks.base import Batch, Split, Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerOptions:
-    """How long and how to train: the `trainer` group."""
-
-    epochs: int
-    batch_size: int
-    eval_batch_size: int
-    max_grad_norm: float | None  # None: no clipping
-    precision: Literal["fp32", "bf16"]  # of the network; state and time of the ODE stay fp32
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    log_every: int  # steps
-    save_every_seconds: float
-    max_steps: int | None  # budgets: None means no limit
-    max_seconds: float | None
-    max_nfe: int | None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "max_steps", "max_nfe"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise RefusedInput(f"trainer.{name} must be at least 1, not {value}.")
-        for name in ("max_grad_norm", "max_seconds"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise RefusedInput(f"trainer.{name} must be positive or null, not {value}.")
-
-
-@dataclass(kw_only=True)
-class Session:
-    """Where one process's share of a run goes: numbers, pictures, checkpoints, the screen; and who may stop it."""
-
-    metrics: MetricsFile
-    logger: MetricLogger
-    checkpoints: Checkpoints
-    display: Display
-    stop: StopRequest
-    saved_at: float = field(default_factory=time.monotonic)
-
-    def save(self, trainer: "Trainer") -> None:
-        self.checkpoints.save_last(trainer.state_dict(self.metrics.position()))
-        self.saved_at = time.monotonic()
-
-    def save_if_due(self, trainer: "Trainer") -> None:
-        """Save if a while has passed; save and leave if a signal came."""
-        due = time.monotonic() - self.saved_at >= trainer.options.save_every_seconds
-        if due or self.stop.signal_name:
-            self.save(trainer)
-        self.stop.check()
 
 
 class Trainer:
@@ -101,7 +50,7 @@ class Trainer:
         steps = options.epochs * self.steps_per_epoch
         self.total_steps = min(steps, options.max_steps or steps)
 
-    def fit(self, session: "Session") -> str:
+    def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
         spent, warm = self._spent_budget(), False
@@ -117,6 +66,8 @@ class Trainer:
                 session.save_if_due(self)
                 if spent := self._spent_budget():
                     break
+            self._finish_epoch(session)
+        if not self.best["epoch"]:  # killed between the end of its budget and its first evaluation
             self._finish_epoch(session)
         return spent
 
@@ -158,7 +109,7 @@ class Trainer:
             stop.check()
             with self.integrator.ledger.phase(Phase.EVALUATION) as tally:
                 outputs = self._outputs(batch)
-            values = {"loss": self.task.loss(outputs, batch), **self.task.metrics(outputs, batch)}
+            values = {**self.task.metrics(outputs, batch), "loss": self.task.loss(outputs, batch)}
             means.add({name: float(value) for name, value in values.items()}, weight=len(batch.targets))
             evaluations.add({"nfe": tally.evaluations})
         return means.read() | evaluations.read()
@@ -172,6 +123,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "window": self.window.state_dict(),
+            "latest": dict(self.latest),
             "whole": self.whole.state_dict(),
             "seconds": [self.clock.seconds, self.train_seconds],
             "timed_samples": self.timed_samples,
@@ -184,7 +136,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where `state_dict` was taken."""
         self.step, self.epoch, self.batch = state["position"]
-        self.best = state["best"]
+        self.best, self.latest = state["best"], state["latest"]
         for name in ("model", "optimizer", "schedule", "window", "whole"):
             getattr(self, name).load_state_dict(state[name])
         self.clock.seconds, self.train_seconds = state["seconds"]
@@ -218,7 +170,7 @@ class Trainer:
             self.train_seconds += scalars["time/step_seconds"]
             self.timed_samples += samples
 
-    def _log(self, session: "Session") -> None:
+    def _log(self, session: Session) -> None:
         scalars = self.latest = self.window.take()
         samples = min(self.options.batch_size, self.task.size(Split.TRAIN))
         scalars["time/samples_per_second"] = samples / scalars["time/step_seconds"]
@@ -226,12 +178,12 @@ class Trainer:
         scalars["memory/peak_bytes"] = peak_bytes(self.device)
         self._write(session, scalars)
 
-    def _write(self, session: "Session", scalars: dict[str, float]) -> None:
+    def _write(self, session: Session, scalars: dict[str, float]) -> None:
         place = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "wall_seconds": self.clock.seconds}
         session.metrics.write(place | scalars)
         session.logger.log(scalars, step=self.step)
 
-    def _finish_epoch(self, session: "Session") -> None:
+    def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
         results = self.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")

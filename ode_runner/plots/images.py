@@ -48,5 +48,5 @@ def draw_mistakes(images: Tensor, outputs: Tensor, targets: Tensor, shown: int =
         axes.imshow(images[index].permute(1, 2, 0).cpu(), cmap="gray_r")
         certainty = float(probabilities[index, predicted[index]])
         axes.set_title(f"{int(targets[index])} read as {int(predicted[index])}\n({certainty:.0%} sure)", fontsize=7)
-    figure.suptitle(f"Worst of {len(wrong)} mistakes among {len(targets):,} test images", fontsize=10)
+    figure.suptitle(f"The worst of {len(wrong)} mistakes among {len(targets):,} test images", fontsize=10)
     return figure

@@ -32,7 +32,7 @@ def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Te
             linewidths=0.3, label=f"class {value}",
         )  # fmt: skip
     axes.scatter(x[wrong], y[wrong], s=60, facecolors="none", edgecolors="black", label=f"wrong ({int(wrong.sum())})")
-    figure.colorbar(shown, label="probability of class 1", ticks=[0, 0.25, 0.5, 0.75, 1])
+    figure.colorbar(shown, label="probability of class 1", ticks=[0, 0.25, 0.5, 0.75, 1], shrink=0.8)
     axes.set(title="Decision regions on the test set", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     axes.legend(loc="upper right", fontsize=8)
     return figure

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torchdiffeq
 
@@ -21,6 +21,7 @@ class Adams(FixedStepSolver):
     within `rtol` and `atol`, four times at most, so its evaluations cannot be predicted.
     """
 
+    kind: ClassVar[str] = "multistep"
     method: str
     max_order: int
     rtol: float

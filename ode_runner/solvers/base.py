@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
@@ -26,6 +28,7 @@ class Solution:
 class Solver(abc.ABC):
     """A numerical method for dy/dt = f(t, y), y(ts[0]) = y0."""
 
+    kind: ClassVar[str]  # in words, for messages and tables
     order: int  # global order of convergence: the error at a fixed time is O(dt ** order)
 
     @abc.abstractmethod
@@ -41,6 +44,7 @@ class Solver(abc.ABC):
 class FixedStepSolver(Solver):
     """A solver whose grid is known before the solve. Give `num_steps` per unit of time, or `step_size`."""
 
+    kind: ClassVar[str] = "of fixed step"
     num_steps: int | None
     step_size: float | None
 
@@ -60,12 +64,13 @@ class FixedStepSolver(Solver):
 
         The count is a rounded-up ratio less a hair, so that 1 / 0.1 is 10 steps and never 11.
         """
-        return [self._grid(t0, t1) for t0, t1 in pairwise(ts.tolist())]
+        rounding = 8 * torch.finfo(ts.dtype).eps  # of output times, relative to themselves
+        return [self._grid(t0, t1, rounding * max(abs(t0), abs(t1))) for t0, t1 in pairwise(ts.tolist())]
 
-    def _grid(self, t0: float, t1: float) -> list[float]:
-        ratio = abs(t1 - t0) * self.num_steps if self.num_steps else abs(t1 - t0) / (self.step_size or math.inf)
-        hair = 1e-6  # relative: far above float32 rounding of output times, far below one step
-        steps = max(1, math.ceil(ratio * (1 - hair)))
+    def _grid(self, t0: float, t1: float, rounding: float) -> list[float]:
+        length = max(0.0, abs(t1 - t0) * (1 - 1e-6) - rounding)  # a hair less: far below one step
+        ratio = length * self.num_steps if self.num_steps else length / (self.step_size or math.inf)
+        steps = max(1, math.ceil(ratio))
         return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
 
 
@@ -76,6 +81,7 @@ Norm = Callable[[Tensor], Tensor]
 class AdaptiveSolver(Solver):
     """A solver that chooses its steps so that the local error, in `norm`, stays within tolerance."""
 
+    kind: ClassVar[str] = "adaptive"
     rtol: float
     atol: float
     max_steps: int  # attempted, over the whole solve

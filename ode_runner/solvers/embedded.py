@@ -12,7 +12,7 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver, Norm, Solution
 from ode_runner.solvers.initial_step import initial_step, rms
-from ode_runner.solvers.tableau import EmbeddedTableau, advance
+from ode_runner.solvers.tableau import EmbeddedTableau, advance, stage_time
 from ode_runner.types import State, Times
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # torchdiffeq's, so that numbers of evaluations can be compared
@@ -34,9 +34,10 @@ class EmbeddedRungeKutta(AdaptiveSolver):
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         times, norm = ts.tolist(), self.norm or rms
-        sign = 1 if times[-1] > times[0] else -1
+        span = times[-1] - times[0]
+        sign = 1 if span > 0 else -1
         t, y, f = times[0], y0, field(ts[0].detach(), y0)
-        dt = initial_step(field, ts[0], y0, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, sign=sign)
+        dt = initial_step(field, ts[0], y0, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span)
         course, ys = _Course(), [y0]
         while len(ys) < len(times):
             left = abs(times[-1] - t)
@@ -59,7 +60,7 @@ class EmbeddedRungeKutta(AdaptiveSolver):
         dt, ks, y = t1 - t0, [f0], y0
         for c, row in zip(self.tableau.c[1:], self.tableau.a[1:], strict=True):
             y = advance(y0, dt, row, ks)
-            ks.append(field(_time(t1 if c == 1 else t0 + c * dt, y0), y))
+            ks.append(field(_time(stage_time(t0, t1, c), y0), y))
         return (y if self.tableau.first_same_as_last else advance(y0, dt, self.tableau.b, ks)), ks
 
     @torch.no_grad()

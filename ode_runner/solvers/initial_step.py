@@ -12,17 +12,22 @@ from ode_runner.types import State, Time
 
 @torch.no_grad()
 def initial_step(
-    field: VectorField, t0: Time, y0: State, f0: State, *, order: int, rtol: float, atol: float, norm: Norm, sign: int
+    field: VectorField, t0: Time, y0: State, f0: State, *, order: int, rtol: float, atol: float, norm: Norm, span: float
 ) -> float:
-    """A step whose explicit Euler error is about 1 % of the tolerance; costs one evaluation.
+    """A step whose explicit Euler error is about 1 % of the tolerance; costs one evaluation, within `span` of t0.
+
+    Zero where the state or its slope is not finite: no step is small enough then.
 
     Never differentiated: a step size is a choice of the method, not part of the solution.
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4, p. 169.
     """
     scale = atol + rtol * y0.abs()
     d0, d1 = float(norm(y0 / scale)), float(norm(f0 / scale))
-    h0 = 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1
-    f1 = field(t0 + sign * h0, y0 + sign * h0 * f0)
+    if not math.isfinite(d0 + d1):
+        return 0.0
+    h0 = min(abs(span) / 2, 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1)
+    dt = math.copysign(h0, span)
+    f1 = field(t0 + dt, y0 + dt * f0)
     d2 = float(norm((f1 - f0) / scale)) / h0
     steepest = max(d1, d2)
     h1 = max(1e-6, 1e-3 * h0) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order)

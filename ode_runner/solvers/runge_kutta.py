@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver, Solution
-from ode_runner.solvers.tableau import Tableau, advance
+from ode_runner.solvers.tableau import Tableau, advance, stage_time
 from ode_runner.types import State, Times
 
 
@@ -37,6 +37,6 @@ class ExplicitRungeKutta(FixedStepSolver):
         dt = t1 - t0
         ks: list[Tensor] = []
         for c, row in zip(self.tableau.c, self.tableau.a, strict=True):
-            t = torch.full((), t0 + c * dt, dtype=y0.dtype, device=y0.device)
+            t = torch.full((), stage_time(t0, t1, c), dtype=y0.dtype, device=y0.device)
             ks.append(field(t, advance(y0, dt, row, ks)))
         return advance(y0, dt, self.tableau.b, ks)

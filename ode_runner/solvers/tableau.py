@@ -34,6 +34,11 @@ class EmbeddedTableau(Tableau):
         return self.a[-1] == self.b[:-1] and self.b[-1] == 0
 
 
+def stage_time(t0: float, t1: float, c: float) -> float:
+    """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage never lies beyond its step."""
+    return t1 if c > 1 - 1e-9 else t0 + c * (t1 - t0)
+
+
 def advance(y0: State, dt: float, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
     """y0 + dt * weights @ ks; zero weights cost nothing, and autograd has no tensor to keep."""
     y = y0

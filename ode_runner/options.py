@@ -1,0 +1,34 @@
+"""How long and how to train: the `trainer` group."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ode_runner.errors import RefusedInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """Budgets are limits at which a run ends cleanly; None means no limit."""
+
+    epochs: int
+    batch_size: int
+    eval_batch_size: int
+    max_grad_norm: float | None  # None: no clipping
+    precision: Literal["fp32", "bf16"]  # of the network; state and time of the ODE stay fp32
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    log_every: int  # steps
+    save_every_seconds: float
+    max_steps: int | None  # budgets, as the next two
+    max_seconds: float | None
+    max_nfe: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "max_steps", "max_nfe"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise RefusedInput(f"trainer.{name} must be at least 1, not {value}.")
+        for name in ("max_grad_norm", "max_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise RefusedInput(f"trainer.{name} must be positive or null, not {value}.")

@@ -1,0 +1,151 @@
+"""ODEs with exact solutions, and the means to put solvers built from the real yaml files to them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from ode_runner.build import construct
+from ode_runner.field import VectorField
+from ode_runner.types import State, Time, Times
+
+Compose = Callable[..., DictConfig]
+
+_composed: dict[str, DictConfig] = {}
+
+
+def build(composed: Compose, group: str, name: str, *positional: Any, **options: Any) -> Any:
+    """What `group=name` stands for, with some of its options changed; each yaml is composed once a process."""
+    choice = f"{group}={name}"
+    if choice not in _composed:
+        _composed[choice] = composed(choice)
+    own = OmegaConf.to_container(_composed[choice][group], resolve=True)
+    return construct(OmegaConf.create({group: {**own, **options}}), group, *positional)
+
+
+class Formula(VectorField):
+    """A field given as a function; remembers the times and types it was asked for."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.times: list[float] = []
+        self.dtypes: set[torch.dtype] = set()
+
+    def forward(self, t: Time, y: State) -> State:
+        self.times.append(float(t))
+        self.dtypes |= {t.dtype, y.dtype}
+        return self.function(t, y)
+
+    @property
+    def calls(self) -> int:
+        return len(self.times)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """dy/dt = f(t, y) on `span`, with its exact solution."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    exact: Callable[[float], Tensor]  # (batch, state) at a time
+    span: tuple[float, float]
+
+    def field(self) -> Formula:
+        return Formula(self.function)
+
+    def times(self, *between: float, backwards: bool = False) -> Times:
+        """The ends of the span, and places `between` them given as fractions."""
+        start, end = reversed(self.span) if backwards else self.span
+        return torch.tensor([start, *(start + (end - start) * x for x in between), end])
+
+    def solution(self, ts: Times) -> Tensor:
+        return torch.stack([self.exact(t) for t in ts.tolist()])
+
+
+def sine() -> Problem:
+    """Depends on both t and y. torchdiffeq, tests/problems.py, there on [1, 8]."""
+    return Problem(
+        lambda t, y: 2 * y / t + t**4 * torch.sin(2 * t) - t**2 + 4 * t**3,
+        lambda t: torch.tensor(
+            [
+                [
+                    t**3 * math.sin(2 * t) / 2
+                    - t**4 * math.cos(2 * t) / 2
+                    + t**2 * math.cos(2 * t) / 4
+                    - t**3
+                    + 2 * t**4
+                    + (math.pi - 0.25) * t**2
+                ]
+            ]
+        ),
+        (1.0, 3.0),
+    )
+
+
+def oscillating_growth() -> Problem:
+    """y' = y cos t. Problem A3 of Hull, Enright, Fellen, Sedgwick. SIAM J. Numer. Anal. 9, 1972; there to t = 20."""
+    return Problem(lambda t, y: y * torch.cos(t), lambda t: torch.tensor([[math.exp(math.sin(t))]]), (0.0, 2.0))
+
+
+def logistic() -> Problem:
+    """y' = y/4 (1 - y/20). Problem A4 of the same paper, from two beginnings at once."""
+    beginnings = (1.0, 3.0)
+    return Problem(
+        lambda t, y: y / 4 * (1 - y / 20),
+        lambda t: torch.tensor([[20 / (1 + (20 / y0 - 1) * math.exp(-t / 4))] for y0 in beginnings]),
+        (0.0, 6.0),
+    )
+
+
+def relaxation(rate: float = 1.0) -> Problem:
+    """y' = -rate (y - cos t) - sin t, stiff for a large rate. Prothero, Robinson. Math. Comp. 28, 1974."""
+    return Problem(
+        lambda t, y: -rate * (y - torch.cos(t)) - torch.sin(t),
+        lambda t: torch.tensor([[math.cos(t) + math.exp(-rate * t)]]),
+        (0.0, 2.0),
+    )
+
+
+def linear() -> Problem:
+    """y' = A y with A skew-symmetric, 5-dimensional; as in torchdiffeq, tests/problems.py."""
+    draw = torch.randn(5, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a, y0 = (draw - draw.T) / 2, torch.linspace(1, 2, 5, dtype=torch.float64)
+    return Problem(
+        lambda t, y: y @ a.T.to(y.dtype),
+        lambda t: (torch.linalg.matrix_exp(t * a) @ y0)[None].to(torch.get_default_dtype()),
+        (0.0, 2.0),
+    )
+
+
+def quadrature() -> Problem:
+    """y' = exp(t): the state is of no consequence."""
+    return Problem(lambda t, y: t.exp().expand_as(y), lambda t: torch.tensor([[math.exp(t)]]), (0.0, 1.5))
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    problem.__name__: problem for problem in (sine, oscillating_growth, logistic, relaxation, linear, quadrature)
+}
+
+
+class SmallNet(VectorField):
+    """A field with parameters, one of which (`unused`) takes no part."""
+
+    def __init__(self, state: int = 3, width: int = 5) -> None:
+        super().__init__()
+        self.inner = nn.Linear(state + 1, width)
+        self.outer = nn.Linear(width, state)
+        self.unused = nn.Parameter(torch.ones(2))
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.outer(torch.tanh(self.inner(torch.cat([y, t.expand(y.shape[0], 1)], dim=1))))
+
+
+def slope(sizes: list[float], errors: list[float]) -> float:
+    """Exponent p of errors = C * sizes ** p, by least squares of the logarithms."""
+    x, y = torch.tensor(sizes, dtype=torch.float64).log(), torch.tensor(errors, dtype=torch.float64).log()
+    x = x - x.mean()
+    return float((x * (y - y.mean())).sum() / x.square().sum())

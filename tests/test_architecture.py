@@ -1,0 +1,158 @@
+"""The arrows between modules, and their size."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import ode_runner
+from ode_runner.help import conf_dir
+
+PACKAGE = Path(ode_runner.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+
+
+def imported(module: str, *, top_level_only: bool = False) -> Iterator[str]:
+    """Full names of everything a module imports."""
+    nodes = tree(module).body if top_level_only else ast.walk(tree(module))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            yield str(node.module)
+
+
+def own(name: str) -> str | None:
+    """The file of one of our modules, by its full name."""
+    if name.partition(".")[0] != "ode_runner":
+        return None
+    inside = name.split(".")[1:]
+    for path in ("/".join(inside) + ".py", "/".join([*inside, "__init__.py"])):
+        if (PACKAGE / path).is_file():
+            return path
+    raise AssertionError(f"no module {name}")
+
+
+def own_imports(module: str) -> set[str]:
+    return {path for name in imported(module) if (path := own(name)) is not None}
+
+
+def reachable(module: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        new = own_imports(waiting.pop()) - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def within(folder: str) -> list[str]:
+    return [module for module in MODULES if module.startswith(f"{folder}/")]
+
+
+def importers(library: str) -> set[str]:
+    return {module for module in MODULES for name in imported(module) if name.partition(".")[0] == library}
+
+
+def test_imports_form_no_cycle() -> None:
+    order = list(TopologicalSorter({module: own_imports(module) for module in MODULES}).static_order())
+    assert sorted(order) == MODULES
+
+
+def test_numerics_build_on_each_other_in_one_direction() -> None:
+    chain = ["types.py", "field.py", "solvers/base.py", "gradients/base.py", "integrator.py"]
+    for i, module in enumerate(chain):
+        assert not reachable(module) & set(chain[i:]), module
+    assert set(chain[:-1]) <= reachable("integrator.py")
+
+
+@pytest.mark.parametrize("folder", ["tasks", "models", "networks"])
+@pytest.mark.parametrize("numerics", ["solvers", "gradients"])
+def test_tasks_models_and_networks_know_no_numerics(folder: str, numerics: str) -> None:
+    for module in within(folder):
+        assert not reachable(module) & set(within(numerics)), module
+
+
+def test_tasks_know_neither_networks_nor_models() -> None:
+    for module in within("tasks"):
+        assert not reachable(module) & {*within("networks"), *within("models")}, module
+
+
+def test_solvers_know_no_gradient_mode() -> None:
+    for module in within("solvers"):
+        assert not reachable(module) & {*within("gradients"), "integrator.py"}, module
+
+
+def test_what_a_yaml_names_is_imported_by_nobody() -> None:
+    """A new member is one module and one yaml: no other file changes."""
+    text = "".join(path.read_text(encoding="utf-8") for path in conf_dir().rglob("*.yaml"))
+    named = set(re.findall(r"_target_: (ode_runner\.(?:tasks|models|networks|solvers|gradients)\.\w+)", text))
+    members = {path for name in named if (path := own(name)) is not None}
+    assert len(members) >= 5
+    for module in MODULES:
+        assert not own_imports(module) & members, module
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("hydra", {"build.py", "launch.py", "refusals.py"}),
+        ("omegaconf", {"build.py", "launch.py", "refusals.py"}),
+        ("tensorboard", {"logger.py"}),
+        ("torchdiffeq", {*within("solvers"), *within("gradients")}),
+        ("sklearn", set(within("tasks"))),
+        ("rich", {"display.py"}),
+    ],
+)
+def test_a_library_is_known_in_few_places(library: str, allowed: set[str]) -> None:
+    assert importers(library) <= allowed
+
+
+def test_torchs_tensorboard_is_known_to_the_logger_only() -> None:
+    knowing = {module for module in MODULES for name in imported(module) if "tensorboard" in name}
+    assert knowing == {"logger.py"}
+
+
+@pytest.mark.parametrize("module", ["cli.py", "help.py"])
+def test_the_command_line_answers_before_torch_and_hydra_are_loaded(module: str) -> None:
+    waiting, seen = [module], {module}
+    while waiting:
+        names = list(imported(waiting.pop(), top_level_only=True))
+        assert not {name.partition(".")[0] for name in names} & {"torch", "hydra", "omegaconf"}, module
+        new = {path for name in names if (path := own(name)) is not None} - seen
+        seen |= new
+        waiting += new
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_is_long(module: str) -> None:
+    assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= 250
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_function_is_long(module: str) -> None:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 50, f"{node.name}: {length} lines"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is(module: str) -> None:
+    assert ast.get_docstring(tree(module))
+
+
+def test_there_is_no_drawer_for_odds_and_ends() -> None:
+    names = {part for module in MODULES for part in Path(module).with_suffix("").parts}
+    assert not names & {"utils", "common", "core", "callbacks", "registry", "helpers", "misc"}

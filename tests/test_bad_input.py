@@ -1,0 +1,174 @@
+"""What cannot be done as typed is refused in one readable line, before anything is trained or left behind."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers import ode_run
+from tests.test_cli import TINY, record_of, run_folder, typed
+
+REFUSED = {  # what was typed: what the one line must say
+    "model=odnet": ["no model named 'odnet'", "Did you mean 'odenet'?", "augmented", "rknet"],
+    "solver=rk5": ["no solver named 'rk5'", "Did you mean 'rk"],
+    "model=": ["no model named ''", "odenet"],
+    "experiment=none_such": ["no experiment named 'none_such'"],
+    "modle=odenet": ["no option 'modle'", "Did you mean 'model'?"],
+    "trainer.epoch=3": ["no option 'trainer.epoch'", "Did you mean 'trainer.epochs'?"],
+    "solver.epochs=3": ["no option 'solver.epochs'", "Did you mean 'trainer.epochs'?"],
+    "+trainer.epoch=3": ["no option 'trainer.epoch'", "Did you mean", "epochs"],
+    "+model.widht=3": ["no option 'model.widht'"],
+    "+network.widht=3": ["no option 'network.widht'", "Did you mean", "width"],
+    "~solver": ["'solver' is needed"],
+    "solver.rtol=abc": ["solver.rtol='abc' is no number"],
+    "solver.rtol=-1": ["solver.rtol must be positive", "-1"],
+    "solver.atol=0": ["solver.atol must be positive", "0"],
+    "solver.rtol=null": ["solver.rtol=None is no number"],
+    "trainer.epochs=0": ["trainer.epochs must be at least 1, not 0"],
+    "trainer.epochs=-5": ["trainer.epochs must be at least 1, not -5"],
+    "trainer.epochs=abc": ["trainer.epochs='abc' is no whole number"],
+    "trainer.epochs=1.5": ["trainer.epochs=1.5 is no whole number"],
+    "trainer.epochs=": ["trainer.epochs='' is no whole number"],
+    "trainer.batch_size=0": ["trainer.batch_size must be at least 1"],
+    "trainer.log_every=0": ["trainer.log_every must be at least 1"],
+    "trainer.max_steps=0": ["trainer.max_steps must be at least 1"],
+    "trainer.max_seconds=-1": ["trainer.max_seconds must be positive"],
+    "trainer.max_grad_norm=0": ["trainer.max_grad_norm must be positive"],
+    "trainer.precision=fp8": ["trainer.precision='fp8' is no fp32 or bf16"],
+    "trainer.device=gpu": ["trainer.device='gpu' is no auto or cpu or cuda"],
+    "network.width=0": ["network.width must be at least 1"],
+    "task.noise=-1": ["task.noise must be 0 or more"],
+    "task.train=0": ["task.train must be at least 2"],
+    "task=digits task.validation=1797": ["task.validation=1797", "1797 images"],
+    "model=augmented model.extra=0": ["model.extra must be at least 1", "model=odenet"],
+    "model=resnet model.blocks=-1": ["model.blocks must be 0 or more"],
+    "seed=-1": ["seed=-1 is no whole number from 0"],
+    "seed=x": ["seed=x is no whole number from 0"],
+    "seed=1.5": ["seed=1.5 is no whole number from 0"],
+    "rerun=maybe": ["rerun=maybe is neither true nor false"],
+    "output_dir=": ["output_dir= is no folder"],
+    "model=rknet solver=dopri5": ["model=rknet takes a fixed-step explicit Runge-Kutta solver", "Use solver=euler"],
+    "model=rknet gradient=adjoint": ["gradient=adjoint", "exact", "Use gradient=backprop, or model=odenet"],
+    "gradient=seminorm solver=rk4": ["gradient=seminorm needs an adaptive solver", "Use solver=dopri5"],
+    "network=conv task=half_moons": ["network=conv needs images", "Use network=mlp"],
+    "solver=rk4 solver.step_size=0.1": ["num_steps=4", "step_size=0.1", "exactly one", "Type solver.num_steps=20"],
+    "solver=rk4 solver.num_steps=null": ["exactly one", "Type solver.num_steps=20"],
+    "solver=rk4 solver.num_steps=0": ["solver.num_steps must be at least 1"],
+    "trainer.epochs=[1": ["cannot read 'trainer.epochs=[1'", "key=value"],
+    "foo": ["cannot read 'foo'", "key=value"],
+    "model=odenet,resnet": ["model=odenet,resnet names several values", "-m"],
+    "-m model=odnet,resnet": ["no model named 'odnet'", "Did you mean 'odenet'?"],
+    "output_dir=a_file": ["cannot write to a_file", "output_dir=FOLDER"],
+    "-cd nowhere": ["nowhere' not found"],
+    "-cd": ["expected one argument"],
+    "hydra.searchpath=[file://nowhere]": ["hydra.searchpath names the folder 'nowhere', which does not exist"],
+    "--frobnicate": ["unrecognized arguments: --frobnicate", "--help"],
+    "--cfg jbo": ["invalid choice: 'jbo'", "job"],
+    "task=mnist task.data_dir=torn": ["torn/MNIST/raw/train-images-idx3-ubyte is damaged", "task.data_dir"],
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where the commands are typed: it has a file, and a damaged copy of MNIST."""
+    (tmp_path / "a_file").touch()
+    raw = tmp_path / "torn" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_text("a download that broke off")
+    return tmp_path
+
+
+def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[str]) -> None:
+    assert returncode == 2
+    assert stdout == ""
+    assert stderr.startswith("ode-run: ")
+    assert stderr.count("\n") == 1, "one line"
+    assert "Traceback" not in stderr
+    assert len(stderr) < 600
+    for fragment in fragments:
+        assert fragment in stderr
+
+
+def left_behind(place: Path) -> list[str]:
+    """Hydra notes a sweep in multirun.yaml before it looks at its jobs."""
+    return [str(path) for path in place.rglob("outputs/**/*") if path.is_file() and path.name != "multirun.yaml"]
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
+    ended = typed(*shlex.split(line), cwd=place)
+    assert_refused(ended.returncode, ended.stdout, ended.stderr, REFUSED[line])
+    assert not left_behind(place)
+    assert "-m" in line or not list(place.glob("outputs/*"))
+
+
+def test_tolerances_of_the_way_back_are_refused_on_a_fixed_grid(place: Path) -> None:
+    ended = typed("solver=rk4", "gradient=adjoint", "gradient.rtol=1e-4", cwd=place)
+    assert_refused(ended.returncode, "", ended.stderr, ["gradient.rtol", "adaptive solver"])
+    assert not list(place.glob("outputs/*"))
+
+
+def test_the_installed_program_refuses_alike(place: Path) -> None:
+    finished = ode_run("solver.rtol=-1", cwd=place)
+    assert_refused(finished.returncode, finished.stdout, finished.stderr, REFUSED["solver.rtol=-1"])
+    assert not list(place.glob("outputs/*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(place: Path) -> None:
+    ended = typed("trainer.device=cuda", cwd=place)
+    expected = ["trainer.device=cuda is not available here", "Use trainer.device=auto"]
+    assert_refused(ended.returncode, ended.stdout, ended.stderr, expected)
+
+
+def test_missing_mnist_names_the_ways_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*positional: object, **named: object) -> None:
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried http://…, got: <urlopen error>")
+
+    monkeypatch.setattr("ode_runner.tasks.mnist.MNIST", offline)
+    monkeypatch.delenv("ODE_RUN_DATA", raising=False)
+    ended = typed("task=mnist", "task.data_dir=a_place", cwd=place)
+    expected = ["MNIST is not in a_place", "a_place/MNIST/raw", "ODE_RUN_DATA", "task=digits"]
+    assert_refused(ended.returncode, ended.stdout, ended.stderr, expected)
+
+
+def test_a_refused_rerun_keeps_the_results_it_was_to_replace(place: Path) -> None:
+    command = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
+    assert typed(*command, cwd=place).returncode == 0
+    before = record_of(place)
+    assert typed(*command, "rerun=flase", cwd=place).returncode == 2
+    assert record_of(place) == before
+    assert (run_folder(place) / "checkpoints" / "best.pt").is_file()
+
+
+def test_refusing_a_run_keeps_other_runs_of_its_task(place: Path) -> None:
+    assert typed("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY, cwd=place).returncode == 0
+    assert typed("trainer.epochs=0", cwd=place).returncode == 2
+    assert record_of(place)["status"] == "completed"
+
+
+def test_options_of_a_users_model_are_suggested_too(place: Path) -> None:
+    (place / "conf" / "model").mkdir(parents=True)
+    (place / "conf" / "model" / "wormhole.yaml").write_text("_target_: my.Wormhole\nthroat: 3\n")
+    for folder in (["-cd", "conf"], ["hydra.searchpath=[file://conf]"]):
+        ended = typed(*folder, "model=wormhole", "model.throta=4", cwd=place)
+        assert_refused(ended.returncode, ended.stdout, ended.stderr, ["Did you mean 'model.throat'?"])
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("nowhere.Mine", "cannot load nowhere.Mine"),
+        ("collections.Mine", "cannot load collections.Mine"),
+        ("broken_module.Mine", "cannot load broken_module.Mine (SyntaxError"),
+    ],
+)
+def test_a_class_that_cannot_be_loaded_is_named(target: str, says: str, place: Path) -> None:
+    (place / "broken_module.py").write_text("def (\n")
+    (place / "conf" / "model").mkdir(parents=True)
+    (place / "conf" / "model" / "mine.yaml").write_text(f"_target_: {target}\n")
+    ended = typed("-cd", "conf", "model=mine", cwd=place)
+    assert_refused(ended.returncode, ended.stdout, ended.stderr, ["model: ", says])

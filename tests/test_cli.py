@@ -1,0 +1,218 @@
+"""The command line: help, flags, completion, exit codes. `typed` is the program without a start of Python."""
+
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from ode_runner import launch
+from ode_runner.cli import flags_first, main
+from ode_runner.help import GROUPS
+from ode_runner.trainer import Trainer
+from tests.helpers import ode_run, options
+
+TINY = ("network.width=4", "task.train=60", "task.validation=20", "task.test=20", "trainer.batch_size=20")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What the person at the keyboard is left with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
+    """`ode-run arguments` in `cwd`, in this process and on one thread; pictures would take most of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    launch.codes.clear()
+    try:
+        with (
+            patch.object(sys, "argv", ["ode-run", *arguments]),
+            patch.object(sys, "path", list(sys.path)),
+            contextlib.nullcontext() if pictures else patch("ode_runner.run._draw"),
+            contextlib.chdir(cwd),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+    finally:
+        torch.set_num_threads(threads)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return Ended(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def run_folders(root: Path) -> list[Path]:
+    """Every run folder under `root`."""
+    return sorted(path.parent for path in root.rglob("record.json"))
+
+
+def run_folder(root: Path) -> Path:
+    """The only run folder under `root`."""
+    [folder] = run_folders(root)
+    return folder
+
+
+def record_of(root: Path) -> dict:
+    """The only record under `root`."""
+    return json.loads((run_folder(root) / "record.json").read_text())
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    """metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
+    """Have something happen in the middle of a run made by `typed`."""
+    train_step = Trainer.train_step
+
+    def eventful(self: Trainer, *positional: object, **named: object) -> object:
+        if self.step + 1 == step:
+            action()
+        return train_step(self, *positional, **named)
+
+    monkeypatch.setattr(Trainer, "train_step", eventful)
+
+
+def test_help_lists_every_option_with_its_header(tmp_path: Path) -> None:
+    finished = ode_run("--help", cwd=tmp_path)
+    assert finished.returncode == 0
+    for group in GROUPS:
+        for option in options(group):
+            assert re.search(rf"^  [* ] {option} +\S", finished.stdout, re.MULTILINE), f"{group}={option}"
+
+
+def test_help_lists_the_options_of_the_users_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "wormhole.yaml").write_text("# Shorter.\n_target_: my.Wormhole\n")
+    finished = ode_run("--help", "-cd", "mine", cwd=tmp_path)
+    assert re.search(r"wormhole +Shorter\.", finished.stdout)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["model=resnet", "-h"]], ids=" ".join)
+def test_help_and_version_import_neither_torch_nor_hydra(arguments: list[str], tmp_path: Path) -> None:
+    program = (
+        "import atexit, sys\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "atexit.register(lambda: print('HEAVY', [m for m in ('torch', 'hydra', 'omegaconf') if m in sys.modules]))\n"
+        "from ode_runner.cli import main\n"
+        "main()\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0
+    assert finished.stdout.endswith("HEAVY []\n")
+
+
+def test_the_configuration_is_shown_without_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom unittest.mock import patch\n"
+        "sys.argv[1:] = ['--cfg', 'job']\n"
+        "from ode_runner.cli import main\n"
+        "with patch.dict(sys.modules, {'torch': None}):\n    main()\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert "_target_: ode_runner.models.odenet.ODENet" in finished.stdout
+
+
+def test_version_names_the_program(tmp_path: Path) -> None:
+    assert re.fullmatch(r"ode-run \d+\.\d+\.\d+\n", ode_run("--version", cwd=tmp_path).stdout)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--cfg job task=digits model=resnet", "task=digits --cfg job model=resnet", "task=digits model=resnet -c job"],
+)
+def test_flags_may_stand_anywhere(line: str, tmp_path: Path) -> None:
+    ended = typed(*line.split(), cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "ode_runner.tasks.digits.Digits" in ended.stdout
+    assert "ode_runner.models.resnet.ResNet" in ended.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "sorted_line"),
+    [
+        ("task=digits -m seed=1,2", "-m task=digits seed=1,2"),
+        ("model=mine -cd conf seed=1", "-cd conf model=mine seed=1"),
+        ("model=mine --config-dir=conf seed=1", "--config-dir=conf model=mine seed=1"),
+        ("a=1 --info searchpath b=2", "--info searchpath a=1 b=2"),
+        ("a=1 --info b=2", "--info a=1 b=2"),
+        ("-sc query=bash", "-sc query=bash"),
+        ("~solver a=-1", "~solver a=-1"),
+        ("a=1 -cd", "-cd a=1"),
+    ],
+)
+def test_flags_come_first_and_keep_their_values(line: str, sorted_line: str) -> None:
+    assert " ".join(flags_first(line.split())) == sorted_line
+
+
+def test_completion_prints_a_script_for_the_shell(tmp_path: Path) -> None:
+    finished = ode_run("-sc", "install=bash", cwd=tmp_path)
+    assert finished.returncode == 0
+    checked = subprocess.run(["bash", "-n"], input=finished.stdout, text=True)
+    assert checked.returncode == 0
+    assert re.search(r"complete .* ode-run", finished.stdout)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ode-run model=", {f"model={name}" for name in options("model")}),
+        ("ode-run solver=dop", {"solver=dopri5", "solver=dopri8"}),
+        ("ode-run solver=rk4 solver.num", {"solver.num_steps="}),
+    ],
+)
+def test_completion_knows_groups_and_options(line: str, expected: set[str], tmp_path: Path) -> None:
+    finished = ode_run("-sc", "query=bash", cwd=tmp_path, env={"COMP_LINE": line})
+    assert set(finished.stdout.split()) == expected
+
+
+def test_exit_code_is_0_when_completed_and_1_when_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
+    assert typed(*command, cwd=tmp_path).returncode == 0
+
+    def fail(*positional: object, **named: object) -> None:
+        raise RuntimeError("bang")
+
+    monkeypatch.setattr(Trainer, "train_step", fail)
+    ended = typed(*command, "rerun=true", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "failed: RuntimeError: bang" in ended.stdout
+
+
+def test_an_interrupt_while_modules_are_imported_shows_no_traceback(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom ode_runner.cli import main\n"
+        "class Impatient:\n    def find_spec(*arguments):\n        raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Impatient)\n"
+        "main()\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (finished.returncode, finished.stderr) == (130, "")
+
+
+def test_an_unfinished_line_on_the_terminal_is_never_wrapped_into_the_log(tmp_path: Path) -> None:
+    ended = typed("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY, cwd=tmp_path)
+    folder = run_folder(tmp_path)
+    assert "\x1b" not in ended.stdout
+    assert str(folder.relative_to(tmp_path)) in ended.stdout
+    said = [line for line in ended.stdout.splitlines() if "val loss" in line]
+    assert said
+    assert all(line in (folder / "ode-run.log").read_text() for line in said)

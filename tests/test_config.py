@@ -1,0 +1,162 @@
+"""The yaml files: each composes, says what it is, and describes an object that can be made."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.build import construct, locate
+from ode_runner.compatibility import demand_compatible
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.help import GROUPS, conf_dir
+from ode_runner.models.base import Model, Numerics
+from ode_runner.tasks.base import TaskSpec
+from tests.helpers import options
+from tests.problems import Compose, build
+
+YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
+CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
+WHOLE = ("experiment", "grid")  # groups that set others, and describe no object of their own
+IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
+
+
+def weights() -> list[torch.nn.Parameter]:
+    return [torch.nn.Parameter(torch.ones(2))]
+
+
+def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
+    """The object of a group, given what it needs at run time."""
+    match group:
+        case "network":
+            return construct(cfg, group, IMAGES)
+        case "model":
+            return construct(cfg, group, construct(cfg, "network", IMAGES))
+        case "optimizer":
+            return construct(cfg, group, weights())
+        case "schedule":
+            return construct(cfg, group, construct(cfg, "optimizer", weights()))
+        case "logger":
+            return construct(cfg, group, folder=request.getfixturevalue("tmp_path"), first_step=0)
+        case "task":
+            if "data_dir" in cfg.task:
+                cfg.task.data_dir = str(request.getfixturevalue("mnist_dir"))
+            return construct(cfg, group, seed=0, device=torch.device("cpu"))
+    return construct(cfg, group)
+
+
+@pytest.mark.parametrize("path", YAMLS)
+def test_each_yaml_begins_with_a_line_that_says_what_it_is(path: str) -> None:
+    lines = (conf_dir() / path).read_text(encoding="utf-8").splitlines()
+    header = next(line for line in lines if not line.startswith("# @package"))
+    assert re.fullmatch(r"# \S.*[.?]", header), header
+    assert len(header) <= 110  # --help prints it beside the name
+
+
+@pytest.mark.parametrize("path", YAMLS)
+def test_yaml_lines_are_no_longer_than_code(path: str) -> None:
+    assert max(map(len, (conf_dir() / path).read_text(encoding="utf-8").splitlines())) <= 120
+
+
+def test_each_folder_is_a_group_that_help_explains() -> None:
+    assert {group for group, _ in CHOICES} <= set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=map("=".join, CHOICES))
+def test_each_choice_composes_and_constructs(
+    composed: Compose, group: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    cfg = composed(f"+{group}={name}" if group in WHOLE else f"{group}={name}")
+    OmegaConf.to_container(cfg[group] if group in cfg and cfg[group] is not None else {}, resolve=True)
+    if group in WHOLE:
+        for part in ("solver", "gradient", "trainer", "network", "model", "optimizer", "schedule"):
+            made(cfg, part, request)
+        return
+    made_here = made(cfg, group, request)
+    target = locate(cfg, group)
+    assert isinstance(made_here, target) if inspect.isclass(target) else made_here is not None
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=map("=".join, CHOICES))
+def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: str) -> None:
+    """Our own constructors have no defaults: every value is in a yaml, where it can be seen and changed."""
+    if group in WHOLE:
+        pytest.skip("describes no object of its own")
+    target = locate(composed(f"{group}={name}"), group)
+    if not target.__module__.startswith("ode_runner."):
+        pytest.skip("is torch's")
+    hidden = {
+        parameter.name
+        for parameter in inspect.signature(target).parameters.values()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    assert hidden <= {"norm"}  # an adaptive solver's, which gradient modes set and nobody types
+
+
+def verdict(model: type[Model], choices: dict[str, str], composed: Compose) -> str | None:
+    """The refusal of a cell, or None where it is accepted."""
+    solver, gradient = (build(composed, group, choices[group]) for group in ("solver", "gradient"))
+    try:
+        demand_compatible(choices, model, solver, gradient)
+    except IncompatibleChoice as refusal:
+        return str(refusal)
+    return None
+
+
+def way_out(sentence: str, choices: dict[str, str]) -> list[dict[str, str]]:
+    """What becomes of the choices if one takes the sentence's advice, for each that it gives."""
+    advice = sentence.partition("Use ")[2]
+    advised: list[dict[str, str]] = []
+    for group, names in re.findall(r"(model|solver|gradient)=([\w ,]+?)(?=,? or \w+=|, \w+=|\.|$)", advice):
+        for name in re.split(r", | or ", names):
+            advised.append(choices | {group: name})
+    return advised
+
+
+@pytest.mark.parametrize("gradient", options("gradient"))
+@pytest.mark.parametrize("solver", options("solver"))
+@pytest.mark.parametrize("name", options("model"))
+def test_each_cell_is_accepted_or_refused_with_a_way_out(
+    composed: Compose, name: str, solver: str, gradient: str
+) -> None:
+    choices = {"model": name, "solver": solver, "gradient": gradient}
+    sentence = verdict(model_class(composed, name), choices, composed)
+    if sentence is None:
+        return
+    assert any(f"{group}={chosen}" in sentence.partition("Use ")[0] for group, chosen in choices.items())
+    advised = way_out(sentence, choices)
+    assert advised, sentence
+    for better in advised:
+        assert all(better[group] in options(group) for group in better), sentence
+    verdicts = [verdict(model_class(composed, better["model"]), better, composed) for better in advised]
+    assert None in verdicts or all(second != sentence for second in verdicts), sentence
+
+
+_classes: dict[str, type[Model]] = {}
+
+
+def model_class(composed: Compose, name: str) -> type[Model]:
+    if name not in _classes:
+        _classes[name] = locate(composed(f"model={name}"), "model")
+    return _classes[name]
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_the_solver_a_model_comes_with_is_one_it_takes(composed: Compose, name: str) -> None:
+    cfg = composed(f"model={name}")
+    choices = dict(cfg.hydra.runtime.choices)
+    demand_compatible(choices, locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
+
+
+@pytest.mark.parametrize("gradient", options("gradient"))
+@pytest.mark.parametrize("solver", options("solver"))
+def test_models_of_any_numerics_take_every_solver(composed: Compose, solver: str, gradient: str) -> None:
+    taking = [name for name in options("model") if model_class(composed, name).numerics is Numerics.ANY]
+    refusals = {
+        verdict(model_class(composed, name), {"model": name, "solver": solver, "gradient": gradient}, composed)
+        for name in taking
+    }
+    assert len(refusals) == 1  # they agree: what is refused is the pair of solver and gradient mode

@@ -1,0 +1,115 @@
+"""The ledger, and the fields that wrap another."""
+
+import pytest
+import torch
+
+from ode_runner.field import AutocastField, CountedField, Ledger, Phase, Tally
+from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.integrator import Integrator
+from ode_runner.solvers.rk4 import RK4
+from tests.problems import Formula, SmallNet
+
+MODES = [Backprop(), Adjoint(rtol=None, atol=None)]
+
+
+def evaluations(ledger: Ledger) -> dict[str, int]:
+    return {phase.value: tally.evaluations for phase, tally in ledger.totals.items()}
+
+
+def test_a_counted_field_is_the_field_and_one_entry_a_call() -> None:
+    inner, ledger = SmallNet(), Ledger()
+    field, y = CountedField(inner, ledger), torch.rand(2, 3)
+    assert torch.equal(field(torch.tensor(0.5), y), inner(torch.tensor(0.5), y))
+    field(torch.tensor(0.5), y)
+    assert ledger.tally.evaluations == 2
+    assert [p is q for p, q in zip(field.parameters(), inner.parameters(), strict=True)] == [True] * 5
+
+
+def test_each_phase_keeps_its_own_account() -> None:
+    ledger = Ledger()
+    field = CountedField(Formula(lambda t, y: -y), ledger)
+    for count, phase in enumerate(Phase, start=1):
+        with ledger.phase(phase) as tally:
+            for _ in range(count):
+                field(torch.tensor(0.0), torch.ones(1))
+        assert tally.evaluations == count
+    assert evaluations(ledger) == {"forward": 1, "backward": 2, "evaluation": 3, "diagnostics": 4}
+
+
+def test_phases_nest_without_leaking() -> None:
+    ledger = Ledger()
+    field = CountedField(Formula(lambda t, y: -y), ledger)
+    with ledger.phase(Phase.FORWARD):
+        field(torch.tensor(0.0), torch.ones(1))
+        with ledger.phase(Phase.EVALUATION):
+            field(torch.tensor(0.0), torch.ones(1))
+        field(torch.tensor(0.0), torch.ones(1))
+    assert evaluations(ledger) == {"forward": 2, "backward": 0, "evaluation": 1, "diagnostics": 0}
+
+
+def test_a_phase_that_fails_still_counts() -> None:
+    ledger = Ledger()
+    field = CountedField(Formula(lambda t, y: y @ torch.ones(7)), ledger)
+    with pytest.raises(RuntimeError, match="mat"), ledger.phase(Phase.BACKWARD):
+        field(torch.tensor(0.0), torch.ones(2, 3))
+    assert ledger.totals[Phase.BACKWARD] == Tally(evaluations=1)
+    assert ledger.tally is ledger.totals[Phase.DIAGNOSTICS]
+
+
+def test_what_is_counted_outside_any_phase_is_diagnostics() -> None:
+    ledger = Ledger()
+    CountedField(Formula(lambda t, y: -y), ledger)(torch.tensor(0.0), torch.ones(1))
+    assert evaluations(ledger) == {"forward": 0, "backward": 0, "evaluation": 0, "diagnostics": 1}
+
+
+def test_a_ledger_survives_its_state() -> None:
+    ledger, copy = Ledger(), Ledger()
+    with ledger.phase(Phase.FORWARD) as tally:
+        tally.add(Tally(evaluations=5, accepted=2, rejected=1))
+    copy.load_state_dict(ledger.state_dict())
+    assert copy.totals == ledger.totals
+    with copy.phase(Phase.FORWARD) as tally:
+        tally.evaluations += 1
+    assert copy.totals[Phase.FORWARD].evaluations == 6
+    assert ledger.totals[Phase.FORWARD].evaluations == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_autocast_field_keeps_the_states_type(dtype: torch.dtype) -> None:
+    seen: list[torch.dtype] = []
+    net = SmallNet().to(dtype)
+    net.inner.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    t, y = torch.tensor(0.5, dtype=dtype), torch.rand(2, 3, dtype=dtype)
+    assert AutocastField(net, torch.bfloat16)(t, y).dtype is dtype
+    assert seen == [torch.bfloat16 if dtype is torch.float32 else dtype]  # autocast leaves float64 alone
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: type(mode).__name__)
+def test_in_low_precision_every_parameter_still_learns(mode: GradientMode) -> None:
+    net, ts = SmallNet(), torch.tensor([0.0, 1.0])
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=mode, field_dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):  # as the trainer has it around the whole model
+        ys = integrate(net, torch.rand(2, 3), ts)
+    ys.sum().backward()
+    assert ys.dtype is torch.float32
+    assert all(bool(p.grad.any()) for name, p in net.named_parameters() if name != "unused" and p.grad is not None)
+    assert all(p.grad is not None for name, p in net.named_parameters() if name != "unused")
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: type(mode).__name__)
+def test_an_integrator_solves_outside_of_autocast(mode: GradientMode) -> None:
+    field, ts = Formula(lambda t, y: -y @ torch.eye(2)), torch.tensor([0.0, 1.0])
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=mode)
+    with torch.autocast("cpu", torch.bfloat16):
+        ys = integrate(field, torch.ones(1, 2, dtype=torch.bfloat16), ts)
+    assert field.dtypes == {torch.float32}
+    assert ys.dtype is torch.float32
+
+
+def test_an_integrator_enters_evaluations_and_steps() -> None:
+    integrate = Integrator(solver=RK4(num_steps=3, step_size=None), gradient=Backprop())
+    with integrate.ledger.phase(Phase.FORWARD) as tally:
+        integrate(SmallNet(), torch.rand(2, 3), torch.tensor([0.0, 1.0]))
+    assert tally == Tally(evaluations=12, accepted=3)

@@ -1,0 +1,282 @@
+"""Every gradient mode, with every solver it accepts, against finite differences and the exact derivative."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.errors import IncompatibleChoice, SolverFailed
+from ode_runner.field import Phase, VectorField
+from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.continuous import block_norm
+from ode_runner.gradients.seminorm import Seminorm
+from ode_runner.integrator import Integrator
+from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.dopri8 import Dopri8
+from ode_runner.solvers.rk4 import RK4
+from tests.helpers import options
+from tests.problems import Compose, Formula, SmallNet, build
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+FINAL, MANY, BACK = (0.0, 1.0), (0.0, 0.3, 0.6, 1.2), (1.0, 0.5, 0.0)
+SPANS = {"final time": FINAL, "many times": MANY, "backwards": BACK}
+
+Gradients = list[Tensor]  # of y0, then of each parameter
+MakeSolver = Callable[..., Solver]
+
+
+@pytest.fixture(params=options("solver"))
+def make_solver(request: pytest.FixtureRequest, composed: Compose) -> MakeSolver:
+    return lambda **changed: build(composed, "solver", request.param, **changed)
+
+
+@pytest.fixture(params=options("gradient"))
+def mode(request: pytest.FixtureRequest, composed: Compose, make_solver: MakeSolver) -> GradientMode:
+    mode = build(composed, "gradient", request.param)
+    if not isinstance(make_solver(), mode.requires):
+        pytest.skip(f"needs {mode.requirement}")
+    return mode
+
+
+def finely(solver: Solver, fineness: int) -> dict[str, Any]:
+    """Options that make a solve finer with each level of fineness."""
+    if isinstance(solver, AdaptiveSolver):
+        tolerance = 1e-2 * (1e-3 if solver.order > 2 else 0.03) ** fineness
+        return {"rtol": tolerance, "atol": tolerance, "max_steps": 100_000}
+    return {"num_steps": 8 * 4**fineness} | ({"rtol": 1e-12, "atol": 1e-12} if hasattr(solver, "rtol") else {})
+
+
+def net_and_state() -> tuple[SmallNet, Tensor]:
+    torch.manual_seed(1)
+    net = SmallNet()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter *= 3  # else one long step does
+    return net, torch.randn(4, 3, requires_grad=True)
+
+
+def loss_of(ys: Tensor) -> Tensor:
+    """Depends on every state in its own way."""
+    weights = torch.linspace(-1, 2, ys.numel()).view_as(ys)
+    return (weights * torch.sin(ys)).sum()
+
+
+def gradients(integrate: Integrator, span: tuple[float, ...]) -> Gradients:
+    net, y0 = net_and_state()
+    loss = loss_of(integrate(net, y0, torch.tensor(span)))
+    return list(torch.autograd.grad(loss, [y0, *net.parameters()], allow_unused=True, materialize_grads=True))
+
+
+@cache
+def true_gradients(span: tuple[float, ...]) -> Gradients:
+    """Through a solve as exact as double precision allows."""
+    solver = Dopri8(rtol=1e-12, atol=1e-12, max_steps=10_000)
+    return [
+        sum(parts) / 1.0  # one output time after another: its dense output is of lower order than its steps
+        for parts in zip(*(_part(solver, span, i) for i in range(len(span))), strict=True)
+    ]
+
+
+def _part(solver: Solver, span: tuple[float, ...], i: int) -> Gradients:
+    net, y0 = net_and_state()
+    y = y0
+    for t0, t1 in pairwise(span[: i + 1]):
+        y = solver.solve(net, y, torch.tensor([t0, t1])).ys[-1]
+    weights = torch.linspace(-1, 2, len(span) * y.numel()).view(len(span), *y.shape)[i]
+    loss = (weights * torch.sin(y)).sum()
+    return list(torch.autograd.grad(loss, [y0, *net.parameters()], allow_unused=True, materialize_grads=True))
+
+
+def distance(some: Gradients, others: Gradients) -> float:
+    """Largest difference, relative to the largest gradient."""
+    scale = max(float(other.abs().max()) for other in others)
+    return max(float((one - other).abs().max()) for one, other in zip(some, others, strict=True)) / scale
+
+
+@pytest.mark.parametrize("span", [MANY, BACK], ids=["forwards", "backwards"])
+def test_gradients_approach_the_true_one_as_the_solve_becomes_finer(
+    make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
+) -> None:
+    finer = [make_solver(**finely(make_solver(), fineness)) for fineness in (0, 1)]
+    coarse, fine = (distance(gradients(Integrator(solver=s, gradient=mode), span), true_gradients(span)) for s in finer)
+    assert fine < max(coarse / 2, 1e-3)  # a few long steps of high order may be lucky at the coarse end
+
+
+@pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
+def test_methods_of_high_order_come_close_to_the_true_gradient(
+    make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
+) -> None:
+    solver = make_solver()
+    if solver.order < 4:
+        pytest.skip("would need too many steps")
+    fine = make_solver(**finely(solver, 2 if isinstance(solver, AdaptiveSolver) else 1))
+    found = gradients(Integrator(solver=fine, gradient=mode), span)
+    assert distance(found, true_gradients(span)) < 1e-5  # dense output of order 4 at dopri8's long steps
+
+
+@pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
+def test_exact_modes_equal_backpropagation(
+    make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
+) -> None:
+    if not mode.exact:
+        pytest.skip("is not exact")
+    found, expected = (gradients(Integrator(solver=make_solver(), gradient=m), span) for m in (mode, Backprop()))
+    assert distance(found, expected) < 1e-9
+
+
+def test_exact_modes_equal_finite_differences_of_the_same_solve(make_solver: MakeSolver, mode: GradientMode) -> None:
+    solver = make_solver(**finely(make_solver(), 0))
+    if not mode.exact or not isinstance(solver, FixedStepSolver):
+        pytest.skip("a chosen step moves with what is differentiated")
+    net, y0 = net_and_state()
+    integrate, ts = Integrator(solver=solver, gradient=mode), torch.tensor(MANY)
+    loss = loss_of(integrate(net, y0, ts))
+    wanted = [y0, *net.parameters()]
+    exact = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+    for tensor, derivative in zip(wanted, exact, strict=True):
+        direction = torch.randn_like(tensor)
+        ends = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                tensor += step * direction
+                ends.append(float(loss_of(integrate(net, y0, ts))))
+                tensor -= step * direction
+        slope = (ends[0] - ends[1]) / 2e-6
+        assert slope == pytest.approx(float((derivative * direction).sum()), rel=1e-6, abs=1e-8)  # cancellation at 1e-6
+
+
+def test_every_used_parameter_gets_a_gradient_and_an_unused_one_zero(
+    make_solver: MakeSolver, mode: GradientMode
+) -> None:
+    net, _ = net_and_state()
+    names = ["y0", *(name for name, _ in net.named_parameters())]
+    found = dict(zip(names, gradients(Integrator(solver=make_solver(), gradient=mode), FINAL), strict=True))
+    assert not found.pop("unused").any()
+    assert all(bool(gradient.isfinite().all() and gradient.any()) for gradient in found.values())
+
+
+def test_modes_do_not_change_the_solution(make_solver: MakeSolver, mode: GradientMode) -> None:
+    net, y0 = net_and_state()
+    ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.tensor(MANY))
+    assert torch.equal(ys, make_solver().solve(net, y0, torch.tensor(MANY)).ys)
+
+
+def test_frozen_parameters_and_inputs_are_left_alone(make_solver: MakeSolver, mode: GradientMode) -> None:
+    net, y0 = net_and_state()
+    net.inner.weight.requires_grad_(False)
+    loss_of(Integrator(solver=make_solver(), gradient=mode)(net, y0.detach(), torch.tensor(FINAL))).backward()
+    assert net.inner.weight.grad is None
+    assert net.outer.weight.grad is not None
+    assert net.outer.weight.grad.any()
+
+
+def test_gradients_reach_what_comes_before_the_solve(make_solver: MakeSolver, mode: GradientMode) -> None:
+    net, y0 = net_and_state()
+    stem = torch.nn.Linear(3, 3)
+    loss_of(Integrator(solver=make_solver(), gradient=mode)(net, stem(y0), torch.tensor(FINAL))).backward()
+    assert stem.weight.grad is not None
+    assert stem.weight.grad.any()
+
+
+def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: GradientMode) -> None:
+    net, y0 = net_and_state()
+    field = Formula(net.forward)
+    field.net = net
+    integrate = Integrator(solver=make_solver(), gradient=mode)
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = loss_of(integrate(field, y0, torch.tensor(MANY)))
+    called = field.calls
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    assert (forward.evaluations, backward.evaluations) == (called, field.calls - called)
+    assert forward.accepted > 0
+    if isinstance(mode, Backprop):
+        assert (backward.evaluations, backward.accepted, backward.rejected) == (0, 0, 0)
+
+
+def test_a_fixed_grid_costs_the_continuous_adjoint_the_same_way_back() -> None:
+    net, y0 = net_and_state()
+    integrate = Integrator(solver=RK4(num_steps=10, step_size=None), gradient=Adjoint(rtol=None, atol=None))
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = loss_of(integrate(net, y0, torch.tensor(MANY)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    assert backward == forward
+
+
+def backward_evaluations(mode: GradientMode, net: VectorField, tolerance: float) -> int:
+    integrate = Integrator(solver=Dopri5(rtol=tolerance, atol=tolerance, max_steps=10_000), gradient=mode)
+    loss = loss_of(integrate(net, torch.linspace(-1, 1, 12).view(4, 3), torch.tensor(FINAL)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    return backward.evaluations
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
+def test_a_seminorm_needs_no_more_evaluations_than_the_full_norm(tolerance: float) -> None:
+    net = SmallNet(width=500)  # many parameters, whose integral is what the full norm worries about
+    full, semi = (backward_evaluations(mode(rtol=None, atol=None), net, tolerance) for mode in (Adjoint, Seminorm))
+    assert semi <= full
+
+
+def test_a_seminorm_saves_evaluations_where_parameters_steer_the_step() -> None:
+    fast = Formula(lambda t, y: torch.zeros_like(y) + fast.weight * torch.sin(40 * t))
+    fast.weight = torch.nn.Parameter(torch.ones(3))
+    full, semi = (backward_evaluations(mode(rtol=None, atol=None), fast, 1e-6) for mode in (Adjoint, Seminorm))
+    assert semi <= full
+
+
+@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
+def test_the_way_back_has_tolerances_of_its_own(mode: type[Adjoint | Seminorm]) -> None:
+    net = SmallNet()
+    own, tight = mode(rtol=None, atol=None), mode(rtol=1e-9, atol=1e-9)
+    assert backward_evaluations(tight, net, 1e-3) > backward_evaluations(own, net, 1e-3)
+
+
+def test_a_fixed_grid_has_no_tolerance_for_the_way_back() -> None:
+    net, y0 = net_and_state()
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Adjoint(rtol=1e-3, atol=None))
+    with pytest.raises(IncompatibleChoice, match="need an adaptive solver"):
+        integrate(net, y0, torch.tensor(FINAL))
+
+
+def test_a_seminorm_refuses_a_fixed_grid() -> None:
+    net, y0 = net_and_state()
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Seminorm(rtol=None, atol=None))
+    with pytest.raises(IncompatibleChoice, match="needs an adaptive solver"):
+        integrate(net, y0, torch.tensor(FINAL))
+
+
+@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
+def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: type[Adjoint | Seminorm]) -> None:
+    field = Formula(lambda t, y: -y + torch.sqrt(y - y))  # 0, with an infinite slope
+    y0 = torch.ones(1, 1, requires_grad=True)
+    solver = Dopri5(rtol=1e-3, atol=1e-3, max_steps=1000)
+    ys = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))(field, y0, torch.tensor(FINAL))
+    with pytest.raises(SolverFailed, match="NaN or infinity"):
+        ys[-1].sum().backward()
+
+
+@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
+def test_a_field_without_parameters_has_an_adjoint_too(mode: type[Adjoint | Seminorm]) -> None:
+    y0 = torch.ones(2, 1, requires_grad=True)
+    solver = Dopri5(rtol=1e-9, atol=1e-9, max_steps=1000)
+    integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
+    integrate(Formula(lambda t, y: -y), y0, torch.tensor(FINAL))[-1].sum().backward()
+    torch.testing.assert_close(y0.grad, torch.full_like(y0, math.exp(-1)))
+
+
+def test_a_block_norm_is_that_of_the_worst_block_and_ignores_the_rest() -> None:
+    flat = torch.tensor([3.0, -3.0, 1.0, 100.0])
+    assert float(block_norm((2, 1))(flat)) == 3
+    assert float(block_norm((2, 1, 1))(flat)) == 100
+    assert float(block_norm((2, 1, 0))(flat[:3])) == 3

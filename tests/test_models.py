@@ -1,0 +1,153 @@
+"""Every model on every kind of input, with every solver and gradient mode it accepts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.compatibility import demand_compatible
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.integrator import Integrator
+from ode_runner.models.augmented import Augmented
+from ode_runner.models.base import Model, Numerics
+from ode_runner.models.resnet import ResNet
+from ode_runner.networks.base import Network
+from ode_runner.tasks.base import TaskSpec
+from tests.helpers import options
+from tests.problems import Compose, build
+
+TS = torch.tensor([0.0, 1.0])
+MOONS = TaskSpec(input_shape=(2,), output_shape=(2,))
+DIGITS = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
+SETTINGS: dict[str, tuple[TaskSpec, str, dict[str, int]]] = {
+    "half_moons-mlp": (MOONS, "mlp", {"width": 8}),
+    "digits-mlp": (DIGITS, "mlp", {"width": 8}),
+    "digits-conv": (DIGITS, "conv", {"width": 40}),  # at 32 or less each channel is normalised alone: biases are dead
+}
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(composed: Compose) -> Make:
+    return lambda group, name, *positional, **changed: build(composed, group, name, *positional, **changed)
+
+
+@pytest.fixture(params=SETTINGS)
+def setting(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def network(make: Make, setting: str) -> Network:
+    spec, name, changed = SETTINGS[setting]
+    return make("network", name, spec, **changed)
+
+
+def inputs_for(setting: str, batch: int = 3) -> Tensor:
+    return torch.rand(batch, *SETTINGS[setting][0].input_shape)
+
+
+def never(*_: object) -> Tensor:
+    raise AssertionError("a model without numerics must not integrate")
+
+
+def squared(outputs: Tensor) -> Tensor:
+    return (outputs * torch.randn_like(outputs)).sum()
+
+
+def demand_gradients(model: Model, integrate: Any, setting: str) -> None:
+    """Finite after each of three random batches, and not zero in their sum."""
+    sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for _ in range(3):
+        model.zero_grad()
+        squared(model(inputs_for(setting), TS, integrate)).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            sums[name] += parameter.grad.abs()
+    assert [name for name, total in sums.items() if not total.any()] == []
+
+
+@pytest.mark.parametrize("gradient", options("gradient"))
+@pytest.mark.parametrize("solver", options("solver"))
+@pytest.mark.parametrize("name", options("model"))
+def test_every_parameter_learns_in_every_cell_that_is_accepted(
+    make: Make, name: str, network: Network, setting: str, solver: str, gradient: str
+) -> None:
+    model, method, mode = make("model", name, network), make("solver", solver), make("gradient", gradient)
+    if model.numerics is Numerics.NONE:
+        pytest.skip("uses neither: tested below")
+    try:
+        demand_compatible({"model": name, "solver": solver, "gradient": gradient}, type(model), method, mode)
+    except IncompatibleChoice as refusal:
+        pytest.skip(str(refusal))
+    integrate = Integrator(solver=method, gradient=mode)
+    assert model(inputs_for(setting, 5), TS, integrate).shape == (5, *SETTINGS[setting][0].output_shape)
+    demand_gradients(model, integrate, setting)
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_models_without_numerics_never_integrate(make: Make, name: str, network: Network, setting: str) -> None:
+    model = make("model", name, network)
+    if model.numerics is not Numerics.NONE:
+        pytest.skip("integrates")
+    assert model(inputs_for(setting, 5), TS, never).shape == (5, *SETTINGS[setting][0].output_shape)
+    demand_gradients(model, never, setting)
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_states_begin_with_the_stem_and_end_under_the_head(
+    make: Make, name: str, network: Network, setting: str
+) -> None:
+    model, inputs = make("model", name, network), inputs_for(setting)
+    integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
+    states, y0 = model.states(inputs, TS, integrate), model.stem(inputs)
+    torch.testing.assert_close(states[0][:, : y0.shape[1]], y0)
+    torch.testing.assert_close(model.head(states[-1]), model(inputs, TS, integrate))
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_a_continuous_model_gives_its_states_at_the_times_asked_for(
+    make: Make, name: str, network: Network, setting: str
+) -> None:
+    model = make("model", name, network)
+    if model.numerics is Numerics.NONE:
+        pytest.skip("has blocks, not times")
+    integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
+    assert len(model.states(inputs_for(setting), torch.linspace(0, 1, 7), integrate)) == 7
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_a_model_that_uses_solvers_changes_with_them(make: Make, name: str, network: Network, setting: str) -> None:
+    model, inputs, backprop = make("model", name, network), inputs_for(setting), make("gradient", "backprop")
+    few, many = (
+        model(inputs, TS, Integrator(solver=make("solver", "euler", num_steps=n), gradient=backprop)) for n in (1, 8)
+    )
+    assert torch.equal(few, many) == (model.numerics is Numerics.NONE)
+
+
+def test_augmented_states_begin_with_zeros(make: Make, network: Network, setting: str) -> None:
+    model, inputs = Augmented(network, extra=4), inputs_for(setting)
+    integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
+    first, last = model.states(inputs, TS, integrate)
+    width = model.stem(inputs).shape[1]
+    assert first.shape[1] == width + 4
+    assert not first[:, width:].any()
+    assert last[:, width:].any()
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 4])
+def test_a_resnet_has_as_many_blocks_as_asked_for(network: Network, setting: str, blocks: int) -> None:
+    model = ResNet(network, blocks=blocks)
+    assert len(model.states(inputs_for(setting), TS, never)) == blocks + 1
+
+
+def test_senseless_options_of_models_are_refused(make: Make) -> None:
+    network = make("network", "mlp", MOONS)
+    with pytest.raises(RefusedInput, match="model.extra must be at least 1.*model=odenet"):
+        make("model", "augmented", network, extra=0)
+    with pytest.raises(RefusedInput, match="model.blocks must be 0 or more"):
+        make("model", "resnet", network, blocks=-1)

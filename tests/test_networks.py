@@ -1,0 +1,194 @@
+"""The layers: the numbers of parameters that the papers report, time in a convolution, shapes."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.networks.base import Network
+from ode_runner.networks.conv import Conv, TimeConv2d
+from ode_runner.tasks.base import TaskSpec
+from tests.helpers import options
+from tests.problems import Compose, build
+
+MNIST = TaskSpec(input_shape=(1, 28, 28), output_shape=(10,))
+DIGITS = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
+PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))
+SPECS = {"mnist": MNIST, "digits": DIGITS, "plane": PLANE}
+
+
+@pytest.fixture(params=options("network"))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def network_for(composed: Compose, name: str, spec: TaskSpec, **changed: object) -> Network:
+    try:
+        return build(composed, "network", name, spec, **changed)
+    except IncompatibleChoice as refusal:
+        pytest.skip(str(refusal))
+
+
+def size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "model_options", "stem", "parameters"),
+    [
+        ("odenet", {}, "conv", 208_266),  # Chen et al. 2018, examples/odenet_mnist.py: the paper's 0.22 M
+        ("resnet", {"blocks": 6}, "conv", 576_778),
+        ("resnet", {"blocks": 6}, "res", 601_482),
+        ("resnet", {"blocks": 0}, "conv", 132_874),
+    ],
+)
+def test_on_mnist_models_have_the_papers_numbers_of_parameters(
+    composed: Compose, model: str, model_options: dict[str, int], stem: str, parameters: int
+) -> None:
+    network = build(composed, "network", "conv", MNIST, stem=stem)
+    assert size(build(composed, "model", model, network, **model_options)) == parameters
+
+
+def joined(convolution: TimeConv2d) -> nn.Conv2d:
+    """The same weights as an ordinary convolution over the channels [t, y]."""
+    outputs, inputs = convolution.weight.shape[:2]
+    ordinary = nn.Conv2d(inputs + 1, outputs, 3, padding=1)
+    with torch.no_grad():
+        ordinary.weight.copy_(torch.cat([convolution.time_weight, convolution.weight], dim=1))
+        ordinary.bias.copy_(convolution.bias)
+    return ordinary
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_time_convolution_equals_one_over_time_and_state_together() -> None:
+    ours = TimeConv2d(4, 6)
+    theirs, t, y = joined(ours), torch.tensor(0.7, requires_grad=True), torch.randn(3, 4, 5, 7, requires_grad=True)
+    out, weights = ours(t, y), torch.randn(3, 6, 5, 7)
+    expected = theirs(torch.cat([t.expand(3, 1, 5, 7), y], dim=1))
+    torch.testing.assert_close(out, expected)
+    found = torch.autograd.grad((out * weights).sum(), [t, y, ours.time_weight, ours.weight, ours.bias])
+    wanted = torch.autograd.grad((expected * weights).sum(), [t, y, theirs.weight, theirs.bias])
+    pairs = zip(found, [wanted[0], wanted[1], wanted[2][:, :1], wanted[2][:, 1:], wanted[3]], strict=True)
+    for gradient, reference in pairs:
+        torch.testing.assert_close(gradient, reference)
+
+
+def test_a_time_convolution_begins_like_torchs_over_as_many_channels() -> None:
+    ours, theirs = TimeConv2d(15, 40), nn.Conv2d(16, 40, 3)
+    bound = float(theirs.weight.detach().abs().max())
+    assert bound == pytest.approx(1 / math.sqrt(16 * 9), rel=1e-2)  # the largest of 5,760 draws
+    for parameter in (ours.weight, ours.time_weight):
+        assert float(parameter.detach().abs().max()) == pytest.approx(bound, rel=2e-2)  # of 360 draws at least
+        assert float(parameter.detach().mean()) == pytest.approx(0, abs=bound / 5)
+    assert float(ours.bias.detach().abs().max()) <= 1 / math.sqrt(16 * 9)
+    assert ours.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("side", "halvings"), [(3, 0), (8, 0), (13, 0), (14, 1), (25, 1), (26, 2), (28, 2), (32, 2), (64, 2), (224, 2)]
+)
+@pytest.mark.parametrize("stem", ["conv", "res"])
+def test_the_stem_halves_twice_at_most_and_not_below_the_smallest_side(
+    composed: Compose, stem: str, side: int, halvings: int
+) -> None:
+    spec = TaskSpec(input_shape=(1, side, side), output_shape=(10,))
+    state = build(composed, "network", "conv", spec, stem=stem, width=4, smallest_side=6).stem()(
+        torch.rand(2, 1, side, side)
+    )
+    expected = (side - 2) // 2**halvings if stem == "conv" else math.ceil((side - 2) / 2**halvings)
+    assert state.shape[:2] == (2, 4)
+    assert abs(state.shape[2] - expected) <= 1  # where a side is odd, the two stems round differently
+    assert state.shape[2] >= min(6, side - 2)
+
+
+def test_smallest_side_forbids_halving(composed: Compose) -> None:
+    assert [
+        build(composed, "network", "conv", MNIST, smallest_side=least).stem()(torch.rand(1, 1, 28, 28)).shape[2]
+        for least in (1, 6, 7, 13, 14)
+    ] == [6, 6, 13, 13, 26]
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 9), (3, 12, 8)])
+def test_images_may_be_oblong_and_coloured(composed: Compose, shape: tuple[int, ...]) -> None:
+    network = build(composed, "network", "conv", TaskSpec(input_shape=shape, output_shape=(4,)), width=4)
+    y = network.stem()(torch.rand(2, *shape))
+    assert network.field()(torch.tensor(0.5), y).shape == y.shape
+    assert network.head()(y).shape == (2, 4)
+
+
+@pytest.mark.parametrize("shape", [(2,), (64,), (8, 8)])
+def test_a_convolution_refuses_what_is_no_image(composed: Compose, shape: tuple[int, ...]) -> None:
+    with pytest.raises(IncompatibleChoice, match="Use network=mlp"):
+        build(composed, "network", "conv", TaskSpec(input_shape=shape, output_shape=(2,)))
+
+
+def test_a_convolution_refuses_images_below_three_pixels(composed: Compose) -> None:
+    with pytest.raises(IncompatibleChoice, match="at least 3x3 pixels.*Use network=mlp"):
+        build(composed, "network", "conv", TaskSpec(input_shape=(1, 2, 5), output_shape=(2,)))
+
+
+@pytest.mark.parametrize("option", ["width", "depth"])
+def test_width_and_depth_change_every_piece_that_has_them(composed: Compose, name: str, option: str) -> None:
+    small, large = (network_for(composed, name, DIGITS, **{option: value}) for value in (2, 3))
+    assert size(large.field()) > size(small.field())
+    assert size(large.block()) > size(small.block())
+
+
+def test_depth_counts_the_layers_of_the_field(composed: Compose, name: str) -> None:
+    for depth in (1, 2, 4):
+        network = network_for(composed, name, DIGITS, depth=depth)
+        layers = [m for m in network.field().modules() if isinstance(m, TimeConv2d | nn.Linear)]
+        assert len(layers) == depth + (0 if isinstance(network, Conv) else 1)  # an MLP has an output layer besides
+
+
+@pytest.mark.parametrize("option", ["width", "depth"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_senseless_sizes_are_refused(composed: Compose, name: str, option: str, value: int) -> None:
+    with pytest.raises(RefusedInput, match=f"network.{option} must be at least 1"):
+        build(composed, "network", name, DIGITS, **{option: value})
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("extra", [0, 1, 3])
+def test_pieces_fit_together(composed: Compose, name: str, spec: TaskSpec, extra: int) -> None:
+    network = network_for(composed, name, spec)
+    y = network.stem()(torch.rand(3, *spec.input_shape))
+    enlarged = torch.cat([y, y.new_zeros(3, extra, *y.shape[2:])], dim=1)
+    assert network.block()(y).shape == y.shape
+    assert network.field(extra=extra)(torch.tensor(0.3), enlarged).shape == enlarged.shape
+    assert network.head(extra=extra)(enlarged).shape == (3, *spec.output_shape)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_fields_depend_on_time(composed: Compose, name: str, spec: TaskSpec) -> None:
+    network = network_for(composed, name, spec)
+    field, y = network.field(), network.stem()(torch.rand(2, *spec.input_shape))
+    assert not torch.equal(field(torch.tensor(0.0), y), field(torch.tensor(1.0), y))
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_samples_do_not_see_each_other(composed: Compose, name: str, spec: TaskSpec) -> None:
+    network = network_for(composed, name, spec)
+    inputs, t = torch.rand(4, *spec.input_shape), torch.tensor(0.3)
+    stem, field, block, head = network.stem(), network.field(), network.block(), network.head()
+
+    def through(part: torch.Tensor) -> torch.Tensor:
+        y = stem(part)
+        return head(block(y) + field(t, y))
+
+    torch.testing.assert_close(through(inputs)[:1], through(inputs[:1]))
+
+
+def test_each_piece_is_made_anew(composed: Compose, name: str) -> None:
+    network = network_for(composed, name, DIGITS)
+    first, second = network.block(), network.block()
+    assert not {id(p) for p in first.parameters()} & {id(p) for p in second.parameters()}
+
+
+def test_small_inputs_are_the_state_of_an_mlp_themselves(composed: Compose) -> None:
+    points = torch.rand(5, 2)
+    assert torch.equal(build(composed, "network", "mlp", PLANE).stem()(points), points)
+    brought_down = build(composed, "network", "mlp", DIGITS, width=16).stem()(torch.rand(5, 1, 8, 8))
+    assert brought_down.shape == (5, 16)

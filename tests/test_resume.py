@@ -1,0 +1,210 @@
+"""A run that was killed or stopped and started again is the run that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.test_cli import TINY, before_step, record_of, rows_of, run_folder, typed
+
+HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")
+COMMANDS = {
+    "backprop": (*HURRIED, "schedule=cosine", "trainer.max_grad_norm=1"),
+    "adjoint": (*HURRIED, "gradient=adjoint", "optimizer=sgd"),
+}
+SLOW_COMMANDS = {  # its batches are augmented at random
+    "digits": ("task=digits", "model=rknet", "solver=euler", "solver.num_steps=2", "network.width=4", *HURRIED[5:]),
+}
+CLOCKS = ("wall_seconds", "train_seconds", "seconds", "time/", "samples_per_second", "timed_samples")
+CLOCKS += ("memory/peak", "peak_memory", "metrics_position")  # the latter: bytes, and a clock's digits vary
+
+
+def without_clocks(value: Any) -> Any:
+    """`value` without what a clock or the machine's memory had a say in."""
+    if isinstance(value, dict):
+        return {name: without_clocks(inner) for name, inner in value.items() if not str(name).startswith(CLOCKS)}
+    return [without_clocks(inner) for inner in value] if isinstance(value, list) else value
+
+
+def assert_equal(ours: object, theirs: object, place: str = "") -> None:
+    """Exactly equal, tensors included."""
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), place
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), place
+        for key in ours:
+            assert_equal(ours[key], theirs[key], f"{place}.{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), place
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            assert_equal(*pair, f"{place}[{number}]")
+    else:
+        assert ours == theirs, place
+
+
+def outcome(root: Path) -> dict[str, Any]:
+    """Everything of a run but what the clock said."""
+    folder, record = run_folder(root), record_of(root)
+    last, best = (
+        torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)["state"] for name in ("last", "best")
+    )
+    ended = {key: record[key] for key in ("metrics", "cost", "status", "reason")}
+    return without_clocks({"last": last, "best": best, "rows": rows_of(folder), **ended})
+
+
+class Running:
+    """An `ode-run` process of which one waits for a step."""
+
+    def __init__(self, command: tuple[str, ...], cwd: Path) -> None:
+        script = Path(sys.executable).with_name("ode-run")
+        self.root = cwd
+        self.process = subprocess.Popen(
+            [str(script), *command],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def wait_for(self, step: int) -> None:
+        while self.process.poll() is None:
+            if any(row["step"] >= step for path in self.root.rglob("metrics.jsonl") for row in whole_rows(path)):
+                return
+            time.sleep(0.002)
+        raise AssertionError(f"ended before step {step}")
+
+    def send(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+def whole_rows(path: Path) -> list[dict[str, float]]:
+    """The complete lines of a metrics.jsonl that is being written."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the commands lead to when nothing comes between; made when first asked for."""
+
+    class Outcomes(dict[str, dict[str, Any]]):
+        def __missing__(self, name: str) -> dict[str, Any]:
+            root = tmp_path_factory.mktemp(f"uninterrupted-{name}")
+            assert typed(*(COMMANDS | SLOW_COMMANDS)[name], cwd=root).returncode == 0
+            self[name] = outcome(root)
+            return self[name]
+
+    return Outcomes()
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_COMMANDS)])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(name: str, uninterrupted: Any, tmp_path: Path) -> None:
+    command = (COMMANDS | SLOW_COMMANDS)[name]
+    for step in (12, 33):
+        running = Running(command, tmp_path)
+        running.wait_for(step)
+        assert running.send(signal.SIGKILL) == -signal.SIGKILL
+        assert record_of(tmp_path)["status"] == "running"
+    ended = typed(*command, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "resuming at step" in ended.stdout
+    assert_equal(outcome(tmp_path), uninterrupted[name])
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_goes_on_as_if_nothing_had_been(uninterrupted: Any, tmp_path: Path) -> None:
+    for step in (1, 4, 12, 20, 21, 40, 52):
+        running = Running(COMMANDS["backprop"], tmp_path)
+        running.wait_for(step)
+        running.send(signal.SIGKILL)
+    assert typed(*COMMANDS["backprop"], cwd=tmp_path).returncode == 0
+    assert_equal(outcome(tmp_path), uninterrupted["backprop"])
+
+
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 20), (signal.SIGTERM, 1), (signal.SIGTERM, 21)])
+def test_a_signal_stops_after_the_step_and_the_same_command_resumes(
+    number: signal.Signals, step: int, uninterrupted: Any, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        before_step(patched, step, lambda: signal.raise_signal(number))
+        ended = typed(*COMMANDS["adjoint"], cwd=tmp_path)
+    assert ended.returncode == 130
+    assert f"interrupted: stopped by {number.name}; the same command resumes it" in ended.stdout
+    record = record_of(tmp_path)
+    assert (record["status"], record["cost"]["steps"]) == ("interrupted", step)
+    resumed = typed(*COMMANDS["adjoint"], cwd=tmp_path)
+    assert f"resuming at step {step} of 60" in resumed.stdout
+    assert_equal(outcome(tmp_path), uninterrupted["adjoint"])
+
+
+def test_a_signal_during_the_evaluation_costs_no_step(
+    uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ode_runner.trainer import Trainer
+
+    evaluate = Trainer.evaluate
+    with monkeypatch.context() as patched:
+
+        def interrupted(self: Trainer, *positional: object) -> object:
+            signal.raise_signal(signal.SIGTERM)
+            return evaluate(self, *positional)
+
+        patched.setattr(Trainer, "evaluate", interrupted)
+        assert typed(*COMMANDS["adjoint"], cwd=tmp_path).returncode == 130
+    assert "resuming at step 3 of 60" in typed(*COMMANDS["adjoint"], cwd=tmp_path).stdout
+    assert_equal(outcome(tmp_path), uninterrupted["adjoint"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_installed_program_ends_with_130_on_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    running = Running(COMMANDS["backprop"], tmp_path)
+    running.wait_for(10)
+    assert running.send(number) == 130
+    assert record_of(tmp_path)["status"] == "interrupted"
+
+
+def test_a_completed_run_is_shown_and_left_alone(tmp_path: Path) -> None:
+    command = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
+    typed(*command, cwd=tmp_path)
+    folder = run_folder(tmp_path)
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and ".hydra" not in path.parts}
+    ended = typed(*command, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "already completed" in ended.stdout
+    assert "rerun=true" in ended.stdout
+    assert "test accuracy" in ended.stdout
+    log = folder / "ode-run.log"
+    assert {path: path.read_bytes() for path in files if path != log} == {p: b for p, b in files.items() if p != log}
+
+
+def test_a_rerun_starts_afresh_and_comes_to_the_same(tmp_path: Path) -> None:
+    command = ("trainer=quick", "trainer.log_every=1", "logger=tensorboard", *TINY)
+    typed(*command, cwd=tmp_path)
+    folder, before = run_folder(tmp_path), outcome(tmp_path)
+    (folder / "error.txt").write_text("of an earlier time")
+    ended = typed(*command, "rerun=true", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "resuming" not in ended.stdout
+    assert run_folder(tmp_path) == folder, "bookkeeping keys do not change the folder"
+    assert_equal(outcome(tmp_path), before)
+    assert not (folder / "error.txt").exists()
+    assert len(list(folder.glob("events.*"))) == 1
+
+
+def test_a_second_process_is_turned_away_and_disturbs_nothing(uninterrupted: Any, tmp_path: Path) -> None:
+    running = Running(COMMANDS["backprop"], tmp_path)
+    running.wait_for(4)
+    second = typed(*COMMANDS["backprop"], "rerun=true", cwd=tmp_path)
+    assert running.process.wait(60) == 0
+    assert second.returncode == 2
+    assert "is in use by another ode-run process" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert_equal(outcome(tmp_path), uninterrupted["backprop"])

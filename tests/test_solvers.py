@@ -1,0 +1,382 @@
+"""Every solver against exact solutions, torchdiffeq, and its own promises about cost."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torchdiffeq
+
+from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.solvers.adams import Adams
+from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from tests.helpers import options
+from tests.problems import PROBLEMS, Compose, Formula, Problem, build, linear, oscillating_growth, relaxation, slope
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+EVEN = ()
+UNEVEN = (0.1234, 0.5, 0.5005, 0.77)  # fractions of the span that no grid hits
+
+
+@pytest.fixture(params=options("solver"))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def solver(composed: Compose, name: str) -> Solver:
+    return build(composed, "solver", name)
+
+
+@pytest.fixture
+def fixed(solver: Solver) -> FixedStepSolver:
+    if not isinstance(solver, FixedStepSolver):
+        pytest.skip("chooses its own steps")
+    return solver
+
+
+@pytest.fixture
+def adaptive(solver: Solver) -> AdaptiveSolver:
+    if not isinstance(solver, AdaptiveSolver):
+        pytest.skip("has a fixed grid")
+    return solver
+
+
+@pytest.fixture
+def embedded(adaptive: AdaptiveSolver) -> EmbeddedRungeKutta:
+    if not isinstance(adaptive, EmbeddedRungeKutta):
+        pytest.skip("is no embedded Runge-Kutta pair")
+    return adaptive
+
+
+def exactly_corrected(solver: Solver) -> dict[str, float]:
+    """Options under which a corrector is iterated as far as it goes."""
+    return {"rtol": 1e-13, "atol": 1e-14} if isinstance(solver, Adams) else {}
+
+
+def error_of(solver: Solver, problem: Problem, ts: torch.Tensor) -> float:
+    """Largest error at the output times, relative to 1 + |y|."""
+    exact = problem.solution(ts)
+    ys = solver.solve(problem.field(), exact[0], ts).ys
+    return float(((ys - exact).abs() / (1 + exact.abs())).max())
+
+
+def measured_order(composed: Compose, name: str, solver: FixedStepSolver, problem: Problem, ts: torch.Tensor) -> float:
+    counts = (8, 16, 32, 64) if solver.order > 3 else (20, 40, 80, 160)
+    variants = [build(composed, "solver", name, num_steps=n, **exactly_corrected(solver)) for n in counts]
+    return slope([1 / n for n in counts], [error_of(variant, problem, ts) for variant in variants])
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_error_falls_with_the_step_at_the_order_claimed(
+    composed: Compose, name: str, fixed: FixedStepSolver, problem: str, backwards: bool
+) -> None:
+    posed = PROBLEMS[problem]()
+    found = measured_order(composed, name, fixed, posed, posed.times(backwards=backwards))
+    assert found == pytest.approx(fixed.order, abs=0.3)
+
+
+@pytest.mark.parametrize("problem", ["oscillating_growth", "linear"])
+def test_the_order_survives_output_times_that_no_even_grid_hits(
+    composed: Compose, name: str, fixed: FixedStepSolver, problem: str
+) -> None:
+    posed = PROBLEMS[problem]()
+    found = measured_order(composed, name, fixed, posed, posed.times(*UNEVEN))
+    assert found > fixed.order - 0.4  # the smallest intervals have a grid coarser than asked for, or finer
+
+
+@pytest.mark.parametrize("places", [EVEN, UNEVEN], ids=["at the end", "off the grid"])
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("problem", ["sine", "oscillating_growth", "linear"])
+def test_error_falls_with_the_tolerance(
+    composed: Compose, name: str, adaptive: AdaptiveSolver, problem: str, backwards: bool, places: tuple[float, ...]
+) -> None:
+    posed = PROBLEMS[problem]()
+    tolerances = [1e-3, 1e-4, 1e-5, 1e-6] if adaptive.order > 2 else [1e-2, 1e-3, 1e-4]
+    errors = [
+        error_of(
+            build(composed, "solver", name, rtol=tolerance, atol=tolerance, max_steps=100_000),
+            posed,
+            posed.times(*places, backwards=backwards),
+        )
+        for tolerance in tolerances
+    ]
+    dense = min(1.0, 5 / adaptive.order)  # the quartic between the ends is of local order 5, whatever the method's
+    assert errors[-1] < errors[0]
+    if places:
+        assert slope(tolerances, errors) > dense / 2  # half: at the loose end a few lucky steps do better than asked
+
+
+def test_error_stays_near_the_tolerance(composed: Compose, name: str, embedded: EmbeddedRungeKutta) -> None:
+    posed, tolerance = linear(), 1e-5
+    solver = build(composed, "solver", name, rtol=tolerance, atol=tolerance, max_steps=100_000)
+    blindness = 1 / max(map(abs, embedded.tableau.b_error))  # Fehlberg's pair sees 1/512 of a difference
+    assert error_of(solver, posed, posed.times()) < 4 * blindness * tolerance  # 4: errors of many steps add up
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_no_solver_evaluates_beyond_the_last_output_time(solver: Solver, backwards: bool) -> None:
+    for start, end in ((0.3, 1.1), (0.1, 0.7), (0.0, 1e-7), (1.0, math.pi), (0.0, 3.3)):
+        for rate in (1e-4, 1.0, 30.0):
+            ts = torch.tensor([end, start] if backwards else [start, end])
+            field = Formula(lambda t, y, rate=rate: -rate * y * torch.cos(t))
+            solver.solve(field, torch.ones(1, 2), ts)
+            assert start <= min(field.times)
+            assert max(field.times) <= end
+
+
+def test_a_field_that_ends_with_the_span_is_solved(solver: Solver) -> None:
+    """sqrt(T - t) has no value beyond T."""
+    problem = Problem(
+        lambda t, y: torch.sqrt(1.1 - t).expand_as(y), lambda t: torch.tensor([[-2 / 3 * (1.1 - t) ** 1.5]]), (0.3, 1.1)
+    )
+    assert error_of(solver, problem, problem.times()) < 0.05  # the slope is infinite at the end: no method has an order
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("euler", "euler"), ("midpoint", "midpoint"), ("heun", "heun2"), ("rk38", "rk4")]
+)
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_agrees_with_torchdiffeq_on_the_same_grid(composed: Compose, ours: str, theirs: str, backwards: bool) -> None:
+    problem = PROBLEMS["sine"]()
+    ts = problem.times(0.25, 0.5, backwards=backwards)
+    y0 = problem.solution(ts)[0]
+    solver = build(composed, "solver", ours, num_steps=8)
+    expected = torchdiffeq.odeint(problem.field(), y0, ts, method=theirs, options={"step_size": 1 / 8})
+    torch.testing.assert_close(solver.solve(problem.field(), y0, ts).ys, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "span", "steps"),
+    [
+        ("step_size", 0.1, (0.0, 1.0), 10),  # 1 / 0.1 rounds to 10, 3 * 0.1 does not to 0.3
+        ("step_size", 0.1, (0.0, 0.3), 3),
+        ("step_size", 0.1, (1.0, 0.0), 10),
+        ("step_size", 0.1, (5.0, 6.0), 10),
+        ("step_size", 0.05, (0.0, 1.0), 20),
+        ("step_size", 1 / 3, (0.0, 1.0), 3),
+        ("step_size", 0.3333333, (0.0, 1.0), 3),  # as one types a third
+        ("step_size", 0.7, (0.0, 4.9), 7),
+        ("step_size", 0.3, (0.0, 1.0), 4),
+        ("step_size", 2.0, (0.0, 1.0), 1),
+        ("num_steps", 1, (0.0, 1.0), 1),
+        ("num_steps", 7, (0.0, 1.0), 7),
+        ("num_steps", 49, (0.0, 1.0), 49),  # 49 * (1 / 49) < 1
+        ("num_steps", 10, (0.0, 0.1), 1),
+        ("num_steps", 10, (0.2, 0.3), 1),
+        ("num_steps", 10, (0.0, 0.25), 3),
+        ("num_steps", 5, (0.0, 4.0), 20),
+    ],
+)
+def test_step_counts_are_exact(
+    composed: Compose,
+    name: str,
+    fixed: FixedStepSolver,
+    option: str,
+    value: float,
+    span: tuple[float, float],
+    steps: int,
+) -> None:
+    solver = build(composed, "solver", name, **({"num_steps": None, "step_size": None} | {option: value}))
+    assert solver.solve(Formula(lambda t, y: -y), torch.ones(1, 1), torch.tensor(span)).accepted == steps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounded_output_times_add_no_steps(
+    composed: Compose, name: str, fixed: FixedStepSolver, dtype: torch.dtype
+) -> None:
+    ts = torch.linspace(0, 25, 1001, dtype=dtype)
+    solver = build(composed, "solver", name, num_steps=None, step_size=0.025)
+    assert sum(len(grid) - 1 for grid in solver.grids(ts)) == 1000
+
+
+def test_grids_end_exactly_on_the_output_times(fixed: FixedStepSolver) -> None:
+    ts = torch.tensor([0.1, 0.3, 1.1, math.pi])
+    grids = fixed.grids(ts)
+    assert [(grid[0], grid[-1]) for grid in grids] == [(0.1, 0.3), (0.3, 1.1), (1.1, math.pi)]
+
+
+@pytest.mark.parametrize("between", [(), (0.123, 0.5)], ids=["final time", "many times"])
+def test_a_fixed_step_costs_its_stages(
+    composed: Compose, name: str, solver: Solver, between: tuple[float, ...]
+) -> None:
+    if not isinstance(solver, ExplicitRungeKutta):
+        pytest.skip("its evaluations follow another formula")
+    problem = oscillating_growth()
+    field, ts = problem.field(), problem.times(*between)
+    solution = solver.solve(field, problem.exact(0.0), ts)
+    assert field.calls == len(solver.tableau.b) * solution.accepted
+    assert solution.rejected == 0
+
+
+def test_explicit_adams_costs_one_evaluation_a_step_after_its_start(composed: Compose) -> None:
+    for num_steps in (5, 20):
+        field = Formula(lambda t, y: -y)
+        solver = build(composed, "solver", "explicit_adams", num_steps=num_steps)
+        solver.solve(field, torch.ones(1, 1), torch.tensor([0.0, 1.0]))
+        assert field.calls == num_steps + 2 * 3  # two steps of the 3/8 rule, with three more stages each
+
+
+@pytest.mark.parametrize("problem", ["oscillating_growth", "linear"])
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-6])
+def test_an_embedded_pair_costs_what_its_formula_says(
+    composed: Compose, name: str, embedded: EmbeddedRungeKutta, problem: str, tolerance: float
+) -> None:
+    posed = PROBLEMS[problem]()
+    field, ts = posed.field(), posed.times(*UNEVEN)
+    solver = build(composed, "solver", name, rtol=tolerance, atol=tolerance, max_steps=100_000)
+    solution = solver.solve(field, posed.solution(ts)[0], ts)
+    attempts = solution.accepted + solution.rejected
+    afresh = 0 if embedded.tableau.first_same_as_last else solution.accepted
+    assert field.calls == 2 + (len(embedded.tableau.b) - 1) * attempts + afresh
+
+
+def test_a_sudden_change_is_met_with_rejected_steps(adaptive: AdaptiveSolver) -> None:
+    field = Formula(lambda t, y: torch.where(t > 0.6, 50.0, 0.0).expand_as(y))
+    solution = adaptive.solve(field, torch.ones(1, 1), torch.tensor([0.0, 1.0]))
+    assert solution.rejected > 0
+
+
+def test_output_times_cost_an_adaptive_solver_nothing(adaptive: AdaptiveSolver) -> None:
+    problem = linear()
+    few, many = problem.field(), problem.field()
+    y0 = problem.exact(0.0)
+    adaptive.solve(few, y0, problem.times())
+    adaptive.solve(many, y0, problem.times(*UNEVEN))
+    assert few.times == many.times
+
+
+def test_thousands_of_output_times_are_served(solver: Solver) -> None:
+    problem = oscillating_growth()
+    ts = torch.linspace(*problem.span, 2001)
+    assert error_of(solver, problem, ts) < 0.1  # at the tolerance or step of the yaml, which are loose
+
+
+def test_many_outputs_end_where_one_does(solver: Solver) -> None:
+    problem = linear()
+    y0 = problem.exact(0.0)
+    alone = solver.solve(problem.field(), y0, problem.times()).ys
+    halves = solver.solve(problem.field(), y0, problem.times(0.25, 0.5)).ys
+    torch.testing.assert_close(alone[-1], halves[-1])
+    assert torch.equal(halves[0], y0)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0, -3.0])
+@pytest.mark.parametrize("length", [1e-9, -1e-9, 1e-12])
+def test_a_tiny_span_is_one_small_step(solver: Solver, start: float, length: float) -> None:
+    field = Formula(lambda t, y: 2 * y)
+    solution = solver.solve(field, torch.ones(1, 1), torch.tensor([start, start + length]))
+    assert solution.accepted == 1
+    assert float(solution.ys[-1]) - 1 == pytest.approx(2 * length, abs=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_field_sees_time_and_state_in_the_states_type(solver: Solver, dtype: torch.dtype) -> None:
+    field = Formula(lambda t, y: -y * t)
+    ys = solver.solve(field, torch.ones(2, 3, dtype=dtype), torch.tensor([0.0, 0.4, 1.0], dtype=dtype)).ys
+    assert field.dtypes == {dtype}
+    assert ys.dtype is dtype
+
+
+def test_images_are_solved_like_vectors(solver: Solver) -> None:
+    y0, ts = torch.rand(2, 3, 4, 5), torch.tensor([0.0, 0.4, 1.0])
+    images = solver.solve(Formula(lambda t, y: -y * torch.cos(t)), y0, ts).ys
+    vectors = solver.solve(Formula(lambda t, y: -y * torch.cos(t)), y0.flatten(1), ts).ys
+    torch.testing.assert_close(images.flatten(2), vectors)
+
+
+def test_there_and_back_again(composed: Compose, name: str, solver: Solver) -> None:
+    finer: dict[str, Any] = {"num_steps": 200} if isinstance(solver, FixedStepSolver) else {"rtol": 1e-6, "atol": 1e-6}
+    solver = build(composed, "solver", name, **finer, **({} if "num_steps" in finer else {"max_steps": 100_000}))
+    problem = oscillating_growth()
+    there = solver.solve(problem.field(), problem.exact(0.0), problem.times()).ys[-1]
+    back = solver.solve(problem.field(), there, problem.times(backwards=True)).ys[-1]
+    torch.testing.assert_close(back, problem.exact(0.0), rtol=0, atol=0.02)  # Euler's, with 200 steps per unit
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("onset", [0.0, 0.4], ids=["at once", "later"])
+def test_a_field_that_is_not_finite_is_named_as_the_cause(adaptive: AdaptiveSolver, bad: float, onset: float) -> None:
+    field = Formula(lambda t, y: y * bad if t >= onset else -y)
+    with pytest.raises(SolverFailed, match=r"stopped at t=.*\|y\|=.*last steps.*: the field returned NaN or infinity"):
+        adaptive.solve(field, torch.ones(1, 1), torch.tensor([0.0, 1.0]))
+    assert field.calls < 14 * 200  # it gives up long before solver.max_steps
+
+
+def test_a_state_that_is_not_finite_is_refused_at_once(adaptive: AdaptiveSolver) -> None:
+    field = Formula(lambda t, y: -y)
+    with pytest.raises(SolverFailed, match="NaN or infinity"):
+        adaptive.solve(field, torch.full((1, 1), math.nan), torch.tensor([0.0, 1.0]))
+    assert field.calls <= 2
+
+
+def test_a_field_too_large_to_square_is_a_solver_failure(adaptive: AdaptiveSolver) -> None:
+    with pytest.raises(SolverFailed, match="steps shrank to nothing"):
+        adaptive.solve(Formula(lambda t, y: y * 1e200), torch.ones(1, 1), torch.tensor([0.0, 1.0]))
+
+
+def test_a_solution_that_runs_away_shrinks_the_steps_to_nothing(
+    composed: Compose, name: str, adaptive: AdaptiveSolver
+) -> None:
+    solver = build(composed, "solver", name, max_steps=100_000)
+    with pytest.raises(SolverFailed, match="steps shrank to nothing, so the problem is stiff.*Loosen the tolerances"):
+        solver.solve(Formula(lambda t, y: y * y), torch.ones(1, 1), torch.tensor([0.0, 2.0]))
+
+
+def test_a_stiff_field_reaches_the_step_limit(composed: Compose, name: str, adaptive: AdaptiveSolver) -> None:
+    problem = relaxation(rate=1e6)
+    field = problem.field()
+    solver = build(composed, "solver", name, max_steps=50)
+    with pytest.raises(SolverFailed, match="limit solver.max_steps=50 was reached"):
+        solver.solve(field, problem.exact(0.0), problem.times())
+    assert field.calls <= 2 + 14 * 50
+
+
+def test_exactly_the_step_limit_suffices(composed: Compose, name: str, adaptive: AdaptiveSolver) -> None:
+    problem = linear()
+    taken = adaptive.solve(problem.field(), problem.exact(0.0), problem.times())
+    attempts = taken.accepted + taken.rejected
+    exact = build(composed, "solver", name, max_steps=attempts)
+    assert torch.equal(exact.solve(problem.field(), problem.exact(0.0), problem.times()).ys, taken.ys)
+    with pytest.raises(SolverFailed, match="max_steps"):
+        build(composed, "solver", name, max_steps=attempts - 1).solve(
+            problem.field(), problem.exact(0.0), problem.times()
+        )
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-3, math.nan, math.inf])
+@pytest.mark.parametrize("option", ["rtol", "atol"])
+def test_senseless_tolerances_are_refused(
+    composed: Compose, name: str, adaptive: AdaptiveSolver, option: str, value: float
+) -> None:
+    with pytest.raises(RefusedInput, match=f"solver.{option} must be positive"):
+        build(composed, "solver", name, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "step_size", "sentence"),
+    [
+        (None, None, "exactly one"),
+        (10, 0.1, "exactly one"),
+        (0, None, "num_steps must be at least 1"),
+        (-3, None, "num_steps must be at least 1"),
+        (None, 0.0, "step_size must be positive"),
+        (None, -0.1, "step_size must be positive"),
+        (None, math.nan, "step_size must be positive"),
+        (None, math.inf, "step_size must be positive"),
+    ],
+)
+def test_senseless_grids_are_refused(
+    composed: Compose,
+    name: str,
+    fixed: FixedStepSolver,
+    num_steps: int | None,
+    step_size: float | None,
+    sentence: str,
+) -> None:
+    with pytest.raises(RefusedInput, match=sentence):
+        build(composed, "solver", name, num_steps=num_steps, step_size=step_size)

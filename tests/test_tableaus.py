@@ -1,0 +1,144 @@
+"""Butcher tableaus against the order conditions of Hairer, Norsett, Wanner. Solving ODEs I, II.2, over all trees."""
+
+import math
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.tableau import Tableau, advance, stage_time
+from tests.helpers import options
+from tests.problems import Compose, build
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+ROUNDING = 1e-13  # some sums of a dozen coefficients between 1e-3 and 1e2
+
+Tree = tuple["Tree", ...]  # a rooted tree is the collection of its root's subtrees
+
+
+@pytest.fixture(params=options("solver"))
+def solver(request: pytest.FixtureRequest, composed: Compose) -> ExplicitRungeKutta | EmbeddedRungeKutta:
+    solver = build(composed, "solver", request.param)
+    if not isinstance(solver, ExplicitRungeKutta | EmbeddedRungeKutta):
+        pytest.skip("has no tableau of its own")
+    return solver
+
+
+@pytest.fixture
+def embedded(solver: Solver) -> EmbeddedRungeKutta:
+    if not isinstance(solver, EmbeddedRungeKutta):
+        pytest.skip("has no embedded solution")
+    return solver
+
+
+def order(tree: Tree) -> int:
+    return 1 + sum(order(branch) for branch in tree)
+
+
+def density(tree: Tree) -> int:
+    return order(tree) * math.prod(density(branch) for branch in tree)
+
+
+@cache
+def trees(size: int) -> list[Tree]:
+    return sorted(set(forests(size - 1)))
+
+
+def forests(size: int) -> Iterator[Tree]:
+    """Every multiset of trees with `size` nodes in all."""
+    if size == 0:
+        yield ()
+    for first in range(1, size + 1):
+        for tree in trees(first):
+            for rest in forests(size - first):
+                yield tuple(sorted((tree, *rest)))
+
+
+def stage_weights(tableau: Tableau, tree: Tree) -> Tensor:
+    weights = torch.ones(len(tableau.b))
+    for branch in tree:
+        weights = weights * (square(tableau) @ stage_weights(tableau, branch))
+    return weights
+
+
+def square(tableau: Tableau) -> Tensor:
+    stages = len(tableau.b)
+    return torch.tensor([[*row, *[0.0] * (stages - len(row))] for row in tableau.a])
+
+
+def defects(tableau: Tableau, weights: Tensor, up_to: int, place: float = 1.0) -> list[float]:
+    """By how much each order condition is missed at `place` within the step."""
+    return [
+        abs(float(weights @ stage_weights(tableau, tree)) - place ** order(tree) / density(tree))
+        for size in range(1, up_to + 1)
+        for tree in trees(size)
+    ]
+
+
+def test_there_are_as_many_trees_as_cayley_counted() -> None:
+    assert [len(trees(size)) for size in range(1, 9)] == [1, 1, 2, 4, 9, 20, 48, 115]
+
+
+def test_each_stage_uses_earlier_stages_only(solver: ExplicitRungeKutta) -> None:
+    assert [len(row) for row in solver.tableau.a] == list(range(len(solver.tableau.b)))
+
+
+def test_stages_lie_within_the_step(solver: ExplicitRungeKutta) -> None:
+    times = [stage_time(0.3, 1.1, c) for c in solver.tableau.c]
+    assert times[0] == 0.3
+    assert all(0.3 <= t <= 1.1 for t in times)
+
+
+def test_order_conditions_hold_up_to_the_order_and_no_further(solver: ExplicitRungeKutta) -> None:
+    weights = torch.tensor(solver.tableau.b)
+    assert max(defects(solver.tableau, weights, solver.order)) < ROUNDING
+    assert max(defects(solver.tableau, weights, solver.order + 1)) > 1e-7  # the least defect of the next order, dopri8
+
+
+def test_quadrature_conditions_hold_up_to_the_order(solver: ExplicitRungeKutta) -> None:
+    b, c = torch.tensor([solver.tableau.b, solver.tableau.c])
+    for power in range(solver.order):
+        assert float(b @ c**power) == pytest.approx(1 / (power + 1), abs=ROUNDING)
+
+
+def test_error_weights_sum_to_zero(embedded: EmbeddedRungeKutta) -> None:
+    assert math.fsum(embedded.tableau.b_error) == pytest.approx(0, abs=ROUNDING)
+
+
+def test_the_judge_is_one_order_lower(embedded: EmbeddedRungeKutta) -> None:
+    judge = torch.tensor(embedded.tableau.b) - torch.tensor(embedded.tableau.b_error)
+    assert max(defects(embedded.tableau, judge, embedded.order - 1)) < ROUNDING
+    assert max(defects(embedded.tableau, judge, embedded.order)) > 1e-7  # else it would judge nothing
+
+
+def test_the_middle_of_a_step_is_of_order_four(embedded: EmbeddedRungeKutta) -> None:
+    if embedded.tableau.middle is None:
+        pytest.skip("interpolates by the cubic through both ends")
+    middle = torch.tensor(embedded.tableau.middle)
+    assert max(defects(embedded.tableau, middle, 4, place=0.5)) < ROUNDING
+
+
+def test_first_same_as_last_means_that_the_last_stage_is_the_solution(embedded: EmbeddedRungeKutta) -> None:
+    tableau = embedded.tableau
+    ks = list(torch.randn(len(tableau.b), 2, 3))
+    last_stage = advance(torch.zeros(2, 3), 0.1, tableau.a[-1], ks[:-1])
+    solution = advance(torch.zeros(2, 3), 0.1, tableau.b, ks)
+    assert torch.allclose(last_stage, solution, atol=ROUNDING) == tableau.first_same_as_last
+
+
+@pytest.mark.parametrize(
+    ("name", "reused"), [("bosh3", True), ("dopri5", True), ("dopri8", True), ("fehlberg2", False)]
+)
+def test_pairs_known_to_reuse_their_last_stage_do(composed: Compose, name: str, reused: bool) -> None:
+    assert build(composed, "solver", name).tableau.first_same_as_last == reused
+
+
+def test_zero_weights_neither_cost_nor_count() -> None:
+    y, poison = torch.ones(2), torch.full((2,), torch.nan)
+    assert torch.equal(advance(y, 0.5, (0.0, 2.0), [poison, torch.ones(2)]), torch.full((2,), 2.0))

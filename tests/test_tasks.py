@@ -1,0 +1,325 @@
+"""The tasks: the same data for the same seed, splits that do not overlap, files that may be damaged."""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor
+
+from ode_runner.build import construct
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.base import Batch, Split, Task
+from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
+from ode_runner.tasks.images import ImageClassification, random_crop
+from ode_runner.tasks.mnist import FILES, Mnist
+from tests.helpers import options
+from tests.problems import Compose
+
+CPU = torch.device("cpu")
+TRAIN_COUNT, TEST_COUNT, SIDE = 40, 12, 10
+
+MakeTask = Callable[..., Task]
+
+
+def write_idx(path: Path, values: Tensor) -> None:
+    """LeCun's format: two zeros, the type (8: bytes), the number of dimensions, the dimensions, the bytes."""
+    header = bytes([0, 0, 8, values.dim()]) + struct.pack(f">{values.dim()}I", *values.shape)
+    path.write_bytes(header + bytes(values.flatten().tolist()))
+
+
+@pytest.fixture
+def idx_dir(tmp_path: Path) -> Path:
+    """A small data set in MNIST's format, whose pixels are known: image i is filled with i, and is of class i % 10."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", TRAIN_COUNT), ("test", TEST_COUNT)):
+        images = torch.arange(count)[:, None, None].expand(count, SIDE, SIDE)
+        write_idx(raw / FILES[part][0], images)
+        write_idx(raw / FILES[part][1], torch.arange(count) % 10)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nall mirrors failed")
+
+    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", fail)
+
+
+@pytest.fixture
+def make(composed: Compose, request: pytest.FixtureRequest) -> MakeTask:
+    """Tasks from their yaml; those that read files get a small data set of their own."""
+
+    def task(name: str, *, seed: int = 0, **changed: Any) -> Task:
+        cfg = composed(f"task={name}")
+        if "data_dir" in cfg.task:
+            folder = request.getfixturevalue("idx_dir")
+            changed = {"data_dir": str(folder), "validation": 8} | changed
+        cfg.task.update(changed)
+        return construct(cfg, "task", seed=seed, device=CPU)
+
+    return task
+
+
+@pytest.fixture(params=options("task"))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def all_batches(task: Task, split: Split, epoch: int = 0, batch_size: int = 7) -> list[Batch]:
+    return list(task.batches(split, batch_size=batch_size, epoch=epoch))
+
+
+def same(some: list[Batch], others: list[Batch]) -> bool:
+    return all(
+        torch.equal(x, y) for one, other in zip(some, others, strict=True) for x, y in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("split", Split)
+def test_the_same_seed_gives_the_same_data_and_batches(make: MakeTask, name: str, split: Split) -> None:
+    first, second = make(name), make(name)
+    torch.rand(3)  # the global generator is no concern of a task's
+    assert same(all_batches(first, split, epoch=3), all_batches(second, split, epoch=3))
+
+
+def test_another_seed_gives_other_data_or_another_order(make: MakeTask, name: str) -> None:
+    assert not same(all_batches(make(name, seed=0), Split.TRAIN), all_batches(make(name, seed=1), Split.TRAIN))
+
+
+def test_only_training_batches_change_from_epoch_to_epoch(make: MakeTask, name: str) -> None:
+    task = make(name)
+    assert not same(all_batches(task, Split.TRAIN, epoch=0), all_batches(task, Split.TRAIN, epoch=1))
+    for split in (Split.VALIDATION, Split.TEST):
+        assert same(all_batches(task, split, epoch=0), all_batches(task, split, epoch=1))
+
+
+def test_the_epochs_of_one_seed_are_not_those_of_another(make: MakeTask, name: str) -> None:
+    first, second = make(name, seed=0), make(name, seed=1)
+    targets = [torch.cat([b.targets for b in all_batches(first, Split.TRAIN, epoch=e)]) for e in range(3)]
+    others = [torch.cat([b.targets for b in all_batches(second, Split.TRAIN, epoch=e)]) for e in range(3)]
+    assert not any(torch.equal(one, other) for one in targets for other in others)
+
+
+@pytest.mark.parametrize("split", Split)
+def test_batches_hold_each_sample_once_in_the_shapes_announced(make: MakeTask, name: str, split: Split) -> None:
+    task = make(name)
+    batches = all_batches(task, split)
+    assert sum(len(batch.targets) for batch in batches) == task.size(split)
+    assert {len(batch.targets) for batch in batches[:-1]} <= {7}
+    for batch in (batches[0], batches[-1]):
+        assert batch.inputs.shape == (len(batch.targets), *task.spec.input_shape)
+        assert (batch.inputs.dtype, batch.ts.dtype) == (torch.float32, torch.float32)
+        assert (batch.ts.diff() > 0).all()
+
+
+@pytest.mark.parametrize("split", Split)
+def test_shuffling_loses_no_sample(make: MakeTask, name: str, split: Split) -> None:
+    task = make(name)
+    counts = [torch.cat([b.targets for b in all_batches(task, split, epoch=e)]).sort().values for e in (0, 1)]
+    assert torch.equal(*counts)
+
+
+def test_the_loss_is_differentiable_and_perfect_outputs_are_perfect(make: MakeTask, name: str) -> None:
+    task = make(name)
+    if not isinstance(task, Classification):
+        pytest.skip("classifies nothing")
+    batch = all_batches(task, Split.TRAIN)[0]
+    outputs = torch.zeros(len(batch.targets), *task.spec.output_shape, requires_grad=True)
+    loss = task.loss(outputs, batch)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(torch.tensor(float(task.spec.output_shape[0])).log().item())
+    perfect = torch.nn.functional.one_hot(batch.targets, task.spec.output_shape[0]).float()
+    assert float(task.metrics(perfect, batch)["accuracy"]) == 1
+    assert float(task.metrics(-perfect, batch)["accuracy"]) == 0
+    assert task.objective in task.metrics(perfect, batch)
+
+
+def test_splits_drawn_by_seed_are_disjoint_and_of_the_sizes_asked_for() -> None:
+    samples = Samples(torch.arange(100)[:, None], torch.arange(100))
+    splits = shuffled_splits(samples, {Split.TRAIN: 60, Split.VALIDATION: 30, Split.TEST: 10}, seed=3)
+    drawn = [set(part.targets.tolist()) for part in splits.values()]
+    assert [len(part) for part in drawn] == [60, 30, 10]
+    assert len(set.union(*drawn)) == 100
+    assert all(torch.equal(part.inputs[:, 0], part.targets) for part in splits.values())
+
+
+def test_splits_of_points_are_disjoint(make: MakeTask) -> None:
+    task = make("half_moons")
+    points = [tuple(p) for split in Split for b in all_batches(task, split) for p in b.inputs.tolist()]
+    assert len(set(points)) == len(points) == 2000
+
+
+def test_splits_of_digits_make_up_the_whole_set(make: MakeTask) -> None:
+    task = make("digits")
+    assert isinstance(task, Classification)
+    assert sum(task.size(split) for split in Split) == 1797
+    everything = torch.cat([task.splits[split].targets for split in Split]).bincount()
+    assert everything.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]  # scikit-learn's description
+
+
+def naive_crop(images: Tensor, padding: int, rows: Tensor, columns: Tensor) -> Tensor:
+    batch, channels, height, width = images.shape
+    cropped = torch.zeros_like(images)
+    for i in range(batch):
+        for h in range(height):
+            for w in range(width):
+                y, x = h + int(rows[i]) - padding, w + int(columns[i]) - padding
+                if 0 <= y < height and 0 <= x < width:
+                    cropped[i, :, h, w] = images[i, :, y, x]
+    return cropped
+
+
+@pytest.mark.parametrize("padding", [1, 3])
+@pytest.mark.parametrize("shape", [(6, 1, 5, 5), (4, 3, 4, 7)])
+def test_random_crops_equal_a_loop_over_pixels(padding: int, shape: tuple[int, ...]) -> None:
+    images = torch.randint(1, 256, shape, dtype=torch.uint8)
+    cropped = random_crop(images, padding, torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(5)
+    rows, columns = torch.randint(2 * padding + 1, (2, shape[0], 1), generator=generator)
+    assert torch.equal(cropped, naive_crop(images, padding, rows, columns))
+    assert cropped.dtype is torch.uint8
+
+
+def test_random_crops_reach_every_place_equally_often() -> None:
+    images = torch.zeros(9000, 1, 3, 3)
+    images[:, 0, 1, 1] = 1
+    places = random_crop(images, 1, torch.Generator().manual_seed(0)).mean(dim=0).flatten()
+    torch.testing.assert_close(places, torch.full((9,), 1 / 9), rtol=0, atol=0.015)  # 4.5 standard deviations
+
+
+def test_only_training_images_are_cropped(make: MakeTask) -> None:
+    plain, shifted = make("digits", crop_padding=0), make("digits", crop_padding=2)
+    for split in (Split.VALIDATION, Split.TEST):
+        assert same(all_batches(plain, split), all_batches(shifted, split))
+    assert not same(all_batches(plain, Split.TRAIN), all_batches(shifted, Split.TRAIN))
+
+
+def test_images_are_scaled_to_the_unit_interval(make: MakeTask, name: str) -> None:
+    task = make(name)
+    if not isinstance(task, ImageClassification):
+        pytest.skip("has no images")
+    for split in Split:
+        inputs = torch.cat([batch.inputs for batch in all_batches(task, split)])
+        assert float(inputs.min()) == 0
+        assert float(inputs.max()) <= 1
+    assert torch.equal(task.prepare(torch.tensor([[[[task.brightest]]]]), None), torch.ones(1, 1, 1, 1))
+
+
+def test_idx_files_are_read_as_written(make: MakeTask) -> None:
+    task = make("mnist", crop_padding=0)
+    assert isinstance(task, Mnist)
+    assert [task.size(split) for split in Split] == [TRAIN_COUNT - 8, 8, TEST_COUNT]
+    assert task.spec.input_shape == (1, SIDE, SIDE)
+    assert task.spec.output_shape == (10,)
+    for split in Split:
+        for batch in all_batches(task, split):
+            fillings = (batch.inputs * 255).round().long()
+            assert (fillings == fillings[:, :, :1, :1]).all()
+            assert torch.equal(fillings[:, 0, 0, 0] % 10, batch.targets)
+    held_out = {int(x) for split in (Split.TRAIN, Split.VALIDATION) for x in task.splits[split].inputs[:, 0, 0, 0]}
+    assert held_out == set(range(TRAIN_COUNT))
+
+
+@pytest.mark.parametrize("place", ["", "raw", "MNIST/raw"])
+def test_idx_files_are_found_in_each_usual_place(make: MakeTask, idx_dir: Path, tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "elsewhere" / place
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (idx_dir / "MNIST" / "raw").rename(folder)
+    assert make("mnist", data_dir=str(tmp_path / "elsewhere")).size(Split.TEST) == TEST_COUNT
+
+
+def test_without_data_dir_the_environment_says_where(
+    make: MakeTask, idx_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODE_RUN_DATA", str(idx_dir))
+    assert make("mnist", data_dir=None).size(Split.TEST) == TEST_COUNT
+
+
+EVERY_FILE = [name for names in FILES.values() for name in names]
+
+
+@pytest.mark.parametrize("missing", EVERY_FILE)
+def test_a_missing_file_that_cannot_be_downloaded_is_said_so(make: MakeTask, idx_dir: Path, missing: str) -> None:
+    (idx_dir / "MNIST" / "raw" / missing).unlink()
+    with pytest.raises(RefusedInput) as refusal:
+        make("mnist")
+    sentence = str(refusal.value)
+    assert "could not be downloaded (Error downloading train-images-idx3-ubyte.gz:)" in sentence
+    for way_out in (str(idx_dir / "MNIST" / "raw"), "task.data_dir", "ODE_RUN_DATA", "task=digits"):
+        assert way_out in sentence
+    assert "\n" not in sentence
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "torn in the header": lambda content: content[:3],
+    "torn in the dimensions": lambda content: content[:6],
+    "torn in the data": lambda content: content[:-5],
+    "one byte too long": lambda content: content + b"\0",
+    "of another type": lambda content: content[:2] + b"\x0d" + content[3:],
+    "compressed": lambda content: b"\x1f\x8b\x08\x00" + content[4:],
+    "a web page": lambda content: b"<html><body>Sign in to the network</body></html>",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damaged", EVERY_FILE)
+def test_a_damaged_file_is_refused_by_name(make: MakeTask, idx_dir: Path, damaged: str, damage: str) -> None:
+    path = idx_dir / "MNIST" / "raw" / damaged
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(RefusedInput, match=f"{damaged} is damaged or not in MNIST's idx format.*Delete it") as refusal:
+        make("mnist")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("part", FILES)
+def test_files_that_do_not_belong_together_are_refused(make: MakeTask, idx_dir: Path, part: str) -> None:
+    write_idx(idx_dir / "MNIST" / "raw" / FILES[part][1], torch.arange(5))
+    with pytest.raises(RefusedInput, match=r"images, but .* 5 labels"):
+        make("mnist")
+
+
+def test_files_without_a_single_image_are_refused(make: MakeTask, idx_dir: Path) -> None:
+    write_idx(idx_dir / "MNIST" / "raw" / FILES["test"][0], torch.zeros(0, SIDE, SIDE))
+    write_idx(idx_dir / "MNIST" / "raw" / FILES["test"][1], torch.zeros(0))
+    with pytest.raises(RefusedInput, match="0 images"):
+        make("mnist")
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "option"),
+    [
+        ("mnist", {"validation": 0}, "task.validation"),
+        ("mnist", {"validation": TRAIN_COUNT}, "task.validation"),
+        ("mnist", {"crop_padding": -1}, "task.crop_padding"),
+        ("digits", {"validation": 1797}, "task.validation"),
+        ("digits", {"test": 0}, "task.test"),
+        ("digits", {"crop_padding": -1}, "task.crop_padding"),
+        ("half_moons", {"train": 0}, "task.train"),
+        ("half_moons", {"noise": -0.1}, "task.noise"),
+    ],
+)
+def test_senseless_options_are_refused_by_name(make: MakeTask, name: str, changed: dict[str, Any], option: str) -> None:
+    with pytest.raises(RefusedInput, match=option):
+        make(name, **changed)
+
+
+def test_mnist_itself_is_read_right(make: MakeTask, mnist_dir: Path) -> None:
+    task = make("mnist", data_dir=str(mnist_dir), validation=5000)
+    assert isinstance(task, Mnist)
+    assert [task.size(split) for split in Split] == [55_000, 5000, 10_000]
+    assert task.spec.input_shape == (1, 28, 28)
+    train = torch.cat([task.splits[split].targets for split in (Split.TRAIN, Split.VALIDATION)])
+    assert train.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert task.splits[Split.TEST].targets.bincount().tolist() == [
+        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009
+    ]  # fmt: skip
+    pixels = torch.cat([task.splits[split].inputs for split in (Split.TRAIN, Split.VALIDATION)]).float() / 255
+    assert float(pixels.mean()) == pytest.approx(0.1307, abs=1e-4)  # as every MNIST script normalises
+    assert float(pixels.std()) == pytest.approx(0.3081, abs=1e-4)
