@@ -13,6 +13,8 @@ from ode_runner.help import conf_dir
 
 Compose = Callable[..., DictConfig]
 
+torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:

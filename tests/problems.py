@@ -9,22 +9,46 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from ode_runner.build import construct
+from ode_runner.build import construct, locate
 from ode_runner.field import VectorField
+from ode_runner.help import conf_dir
+from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
+from tests.helpers import options
 
 Compose = Callable[..., DictConfig]
 
 _composed: dict[str, DictConfig] = {}
 
 
-def build(composed: Compose, group: str, name: str, *positional: Any, **options: Any) -> Any:
-    """What `group=name` stands for, with some of its options changed; each yaml is composed once a process."""
-    choice = f"{group}={name}"
+def compose_once(composed: Compose, choice: str) -> DictConfig:
+    """A copy of the configuration that `choice` makes; Hydra takes a third of a second to compose it."""
     if choice not in _composed:
         _composed[choice] = composed(choice)
-    own = OmegaConf.to_container(_composed[choice][group], resolve=True)
+    return _composed[choice].copy()
+
+
+def build(composed: Compose, group: str, name: str, *positional: Any, **options: Any) -> Any:
+    """What `group=name` stands for, with some of its options changed."""
+    own = OmegaConf.to_container(compose_once(composed, f"{group}={name}")[group], resolve=True)
     return construct(OmegaConf.create({group: {**own, **options}}), group, *positional)
+
+
+def offering(kind: type[Solver]) -> list[str]:
+    """Every solver of a kind, by what its class can do; a new one is tested by existing."""
+    return [name for name in options("solver") if issubclass(named_class("solver", name), kind)]
+
+
+def accepted_pairs() -> list[tuple[str, str]]:
+    """Every solver with every gradient mode that takes it."""
+    return [
+        (solver, mode) for mode in options("gradient") for solver in offering(named_class("gradient", mode).requires)
+    ]
+
+
+def named_class(group: str, name: str) -> Any:
+    yaml = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
+    return locate(OmegaConf.create({group: yaml}), group)
 
 
 class Formula(VectorField):
@@ -97,7 +121,7 @@ def logistic() -> Problem:
     return Problem(
         lambda t, y: y / 4 * (1 - y / 20),
         lambda t: torch.tensor([[20 / (1 + (20 / y0 - 1) * math.exp(-t / 4))] for y0 in beginnings]),
-        (0.0, 6.0),
+        (0.0, 4.0),
     )
 
 

@@ -16,7 +16,7 @@ from ode_runner.help import GROUPS, conf_dir
 from ode_runner.models.base import Model, Numerics
 from ode_runner.tasks.base import TaskSpec
 from tests.helpers import options
-from tests.problems import Compose, build
+from tests.problems import Compose, build, compose_once
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
@@ -69,7 +69,7 @@ def test_each_folder_is_a_group_that_help_explains() -> None:
 def test_each_choice_composes_and_constructs(
     composed: Compose, group: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    cfg = composed(f"+{group}={name}" if group in WHOLE else f"{group}={name}")
+    cfg = compose_once(composed, f"+{group}={name}" if group in WHOLE else f"{group}={name}")
     OmegaConf.to_container(cfg[group] if group in cfg and cfg[group] is not None else {}, resolve=True)
     if group in WHOLE:
         for part in ("solver", "gradient", "trainer", "network", "model", "optimizer", "schedule"):
@@ -85,7 +85,7 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
     """Our own constructors have no defaults: every value is in a yaml, where it can be seen and changed."""
     if group in WHOLE:
         pytest.skip("describes no object of its own")
-    target = locate(composed(f"{group}={name}"), group)
+    target = locate(compose_once(composed, f"{group}={name}"), group)
     if not target.__module__.startswith("ode_runner."):
         pytest.skip("is torch's")
     hidden = {
@@ -135,18 +135,13 @@ def test_each_cell_is_accepted_or_refused_with_a_way_out(
     assert None in verdicts or all(second != sentence for second in verdicts), sentence
 
 
-_classes: dict[str, type[Model]] = {}
-
-
 def model_class(composed: Compose, name: str) -> type[Model]:
-    if name not in _classes:
-        _classes[name] = locate(composed(f"model={name}"), "model")
-    return _classes[name]
+    return locate(compose_once(composed, f"model={name}"), "model")
 
 
 @pytest.mark.parametrize("name", options("model"))
 def test_the_solver_a_model_comes_with_is_one_it_takes(composed: Compose, name: str) -> None:
-    cfg = composed(f"model={name}")
+    cfg = compose_once(composed, f"model={name}")
     choices = dict(cfg.hydra.runtime.choices)
     demand_compatible(choices, locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
 

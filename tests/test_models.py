@@ -16,7 +16,7 @@ from ode_runner.models.resnet import ResNet
 from ode_runner.networks.base import Network
 from ode_runner.tasks.base import TaskSpec
 from tests.helpers import options
-from tests.problems import Compose, build
+from tests.problems import Compose, accepted_pairs, build
 
 TS = torch.tensor([0.0, 1.0])
 MOONS = TaskSpec(input_shape=(2,), output_shape=(2,))
@@ -71,8 +71,7 @@ def demand_gradients(model: Model, integrate: Any, setting: str) -> None:
     assert [name for name, total in sums.items() if not total.any()] == []
 
 
-@pytest.mark.parametrize("gradient", options("gradient"))
-@pytest.mark.parametrize("solver", options("solver"))
+@pytest.mark.parametrize(("solver", "gradient"), accepted_pairs(), ids=map("-".join, accepted_pairs()))
 @pytest.mark.parametrize("name", options("model"))
 def test_every_parameter_learns_in_every_cell_that_is_accepted(
     make: Make, name: str, network: Network, setting: str, solver: str, gradient: str

@@ -8,12 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.solvers.tableau import Tableau, advance, stage_time
-from tests.helpers import options
-from tests.problems import Compose, build
+from tests.problems import Compose, build, offering
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -22,19 +20,17 @@ ROUNDING = 1e-13  # some sums of a dozen coefficients between 1e-3 and 1e2
 Tree = tuple["Tree", ...]  # a rooted tree is the collection of its root's subtrees
 
 
-@pytest.fixture(params=options("solver"))
+PAIRS = offering(EmbeddedRungeKutta)
+
+
+@pytest.fixture(params=offering(ExplicitRungeKutta) + PAIRS)
 def solver(request: pytest.FixtureRequest, composed: Compose) -> ExplicitRungeKutta | EmbeddedRungeKutta:
-    solver = build(composed, "solver", request.param)
-    if not isinstance(solver, ExplicitRungeKutta | EmbeddedRungeKutta):
-        pytest.skip("has no tableau of its own")
-    return solver
+    return build(composed, "solver", request.param)
 
 
-@pytest.fixture
-def embedded(solver: Solver) -> EmbeddedRungeKutta:
-    if not isinstance(solver, EmbeddedRungeKutta):
-        pytest.skip("has no embedded solution")
-    return solver
+@pytest.fixture(params=PAIRS)
+def embedded(request: pytest.FixtureRequest, composed: Compose) -> EmbeddedRungeKutta:
+    return build(composed, "solver", request.param)
 
 
 def order(tree: Tree) -> int:

@@ -1,6 +1,7 @@
 """What the image tasks share: bytes in memory, crops on whole batches, pictures."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
@@ -58,10 +59,12 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
 
     One gather for the whole batch; offsets come from the CPU generator, so that they are the same on any device.
     """
-    batch, _, height, width = images.shape
+    batch, channels, height, width = images.shape
+    across = partial(torch.arange, device=images.device)
     offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator).to(images.device)
-    padded = F.pad(images, [padding] * 4)
-    rows = (offsets[0] + torch.arange(height, device=images.device))[:, :, None]  # (batch, height, 1)
-    columns = (offsets[1] + torch.arange(width, device=images.device))[:, None, :]  # (batch, 1, width)
-    samples = torch.arange(batch, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[samples, rows, columns].permute(0, 3, 1, 2)
+    rows = (offsets[0] + across(height))[:, None, :, None]  # (batch, 1, height, 1)
+    columns = (offsets[1] + across(width))[:, None, None, :]  # (batch, 1, 1, width)
+    # All four axes are indexed: a permuted result would put the whole network into the slower channels-last layout.
+    return F.pad(images, [padding] * 4)[
+        across(batch)[:, None, None, None], across(channels)[:, None, None], rows, columns
+    ]
