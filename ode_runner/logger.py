@@ -50,13 +50,13 @@ class NullLogger(MetricLogger):
 class TensorBoardLogger(MetricLogger):
     """Event files in the run folder itself, so that TensorBoard shows one run per folder.
 
-    `first_step` is where this session begins: what an interrupted session wrote beyond it is hidden.
+    `first_step` is where this session begins: what an interrupted session wrote from there on is hidden.
     """
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second, and not every run wants it
 
-        self.writer = SummaryWriter(str(folder), purge_step=first_step if first_step else None)
+        self.writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def log(self, scalars: Mapping[str, float], *, step: int) -> None:
         for name, value in scalars.items():

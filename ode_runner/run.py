@@ -2,7 +2,6 @@
 
 import datetime
 import shutil
-import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,13 +51,12 @@ def execute(plan: Plan) -> RunRecord:
         RefusedInput: the input cannot be run as typed; the record says so too.
         KeyboardInterrupt: a second signal came before the first could be honoured.
     """
-    display, record, folder = Display(), plan.record, plan.folder
-    lock = FileLock(folder / ".lock")
+    display, folder = Display(), plan.folder
     try:
-        held = lock.acquire(timeout=0)
+        lock = FileLock(folder / ".lock").acquire(timeout=0)
     except Timeout:
         raise RefusedInput(f"{folder} is in use by another ode-run process. Wait for it, or change the seed.") from None
-    with held, stop_on_signals() as stop:
+    with lock, stop_on_signals() as stop:
         done = RunRecord.read(folder)
         if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")
@@ -66,38 +64,52 @@ def execute(plan: Plan) -> RunRecord:
             return done
         if plan.rerun:
             _clear(folder)
-        record.started = done.started if done is not None and not plan.rerun else _now()
+        plan.record.started = done.started if done is not None and not plan.rerun else _now()
+        _attempt(plan, display, stop)
+        display.outcome(plan.record, folder)
+        return plan.record
+
+
+def _attempt(plan: Plan, display: Display, stop: StopRequest) -> None:
+    """Train, and write into the record how it went."""
+    record, folder = plan.record, plan.folder
+    record.write(folder)
+    (folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
+    (folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
+    try:
+        _train(plan, display, stop)
+        record.status = RunStatus.COMPLETED
+    except RefusedInput as refusal:
+        record.status, record.reason = verdict(refusal)
+        if not plan.in_sweep and not any(folder.glob("checkpoints/*")):
+            _leave_nothing(folder)
+        raise
+    except BaseException as error:
+        record.status, record.reason = verdict(error)
+        if record.status is RunStatus.FAILED and not isinstance(error, OSError):
+            with suppress(OSError):
+                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            record.reason += f" (traceback in {folder / 'error.txt'})"
+        if isinstance(error, KeyboardInterrupt):
+            raise
+    finally:
+        if folder.is_dir():
+            _close(record, folder)
+
+
+def _close(record: RunRecord, folder: Path) -> None:
+    record.finished = _now()
+    try:
         record.write(folder)
-        (folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
-        (folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
-        try:
-            _train(plan, display, stop)
-            record.status = RunStatus.COMPLETED
-        except BaseException as error:
-            record.status, record.reason = verdict(error)
-            if record.status is RunStatus.FAILED and not isinstance(error, RefusedInput | OSError):
-                with suppress(OSError):
-                    (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-                record.reason += f" (traceback in {folder / 'error.txt'})"
-            if isinstance(error, RefusedInput | KeyboardInterrupt):
-                raise
-        finally:
-            record.finished = _now()
-            if (
-                isinstance(sys.exception(), RefusedInput)
-                and not plan.in_sweep
-                and not any(folder.glob("checkpoints/*"))
-            ):
-                shutil.rmtree(folder)  # a typing error leaves nothing behind
-                with suppress(OSError):
-                    folder.parent.rmdir()  # unless it holds other runs of the task
-            else:
-                try:
-                    record.write(folder)
-                except OSError as error:  # the one on disk still says running, so the same command goes on
-                    record.status, record.reason = verdict(error)
-        display.outcome(record, folder)
-        return record
+    except OSError as error:  # the one on disk still says running, so the same command goes on
+        record.status, record.reason = verdict(error)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """A typing error makes no folder."""
+    shutil.rmtree(folder)
+    with suppress(OSError):
+        folder.parent.rmdir()  # unless it holds other runs of the task
 
 
 def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
@@ -114,6 +126,9 @@ def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
     metrics = MetricsFile(folder)
     _resume(trainer, checkpoints, metrics, display)
     logger = plan.build_logger(folder=folder, first_step=trainer.step)
+    for row in metrics.rows():
+        if row["step"] == trainer.step:  # the logger has hidden these with all that follows
+            logger.log({name: value for name, value in row.items() if "/" in name}, step=trainer.step)
     session = Session(
         metrics=metrics,
         logger=logger,

@@ -96,9 +96,19 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
     assert hidden <= {"norm"}  # an adaptive solver's, which gradient modes set and nobody types
 
 
+_numerics: dict[tuple[str, str], Any] = {}
+
+
+def numerics(composed: Compose, group: str, name: str) -> Any:
+    """A solver or gradient mode, frozen and so made once."""
+    if (group, name) not in _numerics:
+        _numerics[group, name] = build(composed, group, name)
+    return _numerics[group, name]
+
+
 def verdict(model: type[Model], choices: dict[str, str], composed: Compose) -> str | None:
     """The refusal of a cell, or None where it is accepted."""
-    solver, gradient = (build(composed, group, choices[group]) for group in ("solver", "gradient"))
+    solver, gradient = (numerics(composed, group, choices[group]) for group in ("solver", "gradient"))
     try:
         demand_compatible(choices, model, solver, gradient)
     except IncompatibleChoice as refusal:

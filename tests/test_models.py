@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import IncompatibleChoice, RefusedInput
@@ -54,16 +54,17 @@ def never(*_: object) -> Tensor:
     raise AssertionError("a model without numerics must not integrate")
 
 
-def squared(outputs: Tensor) -> Tensor:
-    return (outputs * torch.randn_like(outputs)).sum()
+def loss_of(outputs: Tensor) -> Tensor:
+    """The loss of classification, with classes drawn at random."""
+    return nn.functional.cross_entropy(outputs, torch.randint(outputs.shape[1], (len(outputs),)))
 
 
 def demand_gradients(model: Model, integrate: Any, setting: str) -> None:
-    """Finite after each of three random batches, and not zero in their sum."""
+    """Finite after each of two random batches, and not zero in their sum."""
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    for _ in range(3):
+    for _ in range(2):
         model.zero_grad()
-        squared(model(inputs_for(setting), TS, integrate)).backward()
+        loss_of(model(inputs_for(setting), TS, integrate)).backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
@@ -71,21 +72,41 @@ def demand_gradients(model: Model, integrate: Any, setting: str) -> None:
     assert [name for name, total in sums.items() if not total.any()] == []
 
 
+def demand_cell(make: Make, choices: dict[str, str], network: Network, setting: str) -> None:
+    """The cell gives outputs and gradients, or is skipped where it is refused."""
+    model, solver, gradient = (
+        make("model", choices["model"], network),
+        *(make(group, choices[group]) for group in ("solver", "gradient")),
+    )
+    if model.numerics is Numerics.NONE:
+        pytest.skip("uses neither: tested below")
+    try:
+        demand_compatible(choices, type(model), solver, gradient)
+    except IncompatibleChoice as refusal:
+        pytest.skip(str(refusal))
+    integrate = Integrator(solver=solver, gradient=gradient)
+    assert model(inputs_for(setting, 5), TS, integrate).shape == (5, *SETTINGS[setting][0].output_shape)
+    demand_gradients(model, integrate, setting)
+
+
+@pytest.mark.parametrize(
+    "setting", ["half_moons-mlp", *(pytest.param(images, marks=pytest.mark.slow) for images in list(SETTINGS)[1:])]
+)
 @pytest.mark.parametrize(("solver", "gradient"), accepted_pairs(), ids=map("-".join, accepted_pairs()))
 @pytest.mark.parametrize("name", options("model"))
 def test_every_parameter_learns_in_every_cell_that_is_accepted(
     make: Make, name: str, network: Network, setting: str, solver: str, gradient: str
 ) -> None:
-    model, method, mode = make("model", name, network), make("solver", solver), make("gradient", gradient)
-    if model.numerics is Numerics.NONE:
-        pytest.skip("uses neither: tested below")
-    try:
-        demand_compatible({"model": name, "solver": solver, "gradient": gradient}, type(model), method, mode)
-    except IncompatibleChoice as refusal:
-        pytest.skip(str(refusal))
-    integrate = Integrator(solver=method, gradient=mode)
-    assert model(inputs_for(setting, 5), TS, integrate).shape == (5, *SETTINGS[setting][0].output_shape)
-    demand_gradients(model, integrate, setting)
+    demand_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
+
+
+@pytest.mark.parametrize("gradient", options("gradient"))
+@pytest.mark.parametrize("solver", ["rk4", "dopri5"])
+@pytest.mark.parametrize("name", options("model"))
+def test_every_parameter_learns_from_images_with_the_usual_solvers(
+    make: Make, name: str, network: Network, setting: str, solver: str, gradient: str
+) -> None:
+    demand_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
 
 
 @pytest.mark.parametrize("name", options("model"))

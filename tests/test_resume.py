@@ -1,5 +1,6 @@
 """A run that was killed or stopped and started again is the run that was not."""
 
+import itertools
 import json
 import os
 import signal
@@ -12,18 +13,30 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_cli import TINY, before_step, record_of, rows_of, run_folder, typed
+from ode_runner.trainer import Trainer
+from tests.test_cli import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
 
 HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")
 COMMANDS = {
     "backprop": (*HURRIED, "schedule=cosine", "trainer.max_grad_norm=1"),
     "adjoint": (*HURRIED, "gradient=adjoint", "optimizer=sgd"),
-}
-SLOW_COMMANDS = {  # its batches are augmented at random
-    "digits": ("task=digits", "model=rknet", "solver=euler", "solver.num_steps=2", "network.width=4", *HURRIED[5:]),
+    "digits": (  # its batches are augmented at random
+        "task=digits",
+        "model=rknet",
+        "solver=euler",
+        "solver.num_steps=2",
+        "network.width=4",
+        *HURRIED[5:],
+    ),
+    "budget": (*HURRIED, "trainer.max_steps=7"),
 }
 CLOCKS = ("wall_seconds", "train_seconds", "seconds", "time/", "samples_per_second", "timed_samples")
-CLOCKS += ("memory/peak", "peak_memory", "metrics_position")  # the latter: bytes, and a clock's digits vary
+CLOCKS += (
+    "memory/peak",
+    "peak_memory",
+    "metrics_position",
+    "diagnostics",
+)  # bytes of a file with clocks in it; pictures
 
 
 def without_clocks(value: Any) -> Any:
@@ -97,38 +110,59 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[st
     class Outcomes(dict[str, dict[str, Any]]):
         def __missing__(self, name: str) -> dict[str, Any]:
             root = tmp_path_factory.mktemp(f"uninterrupted-{name}")
-            assert typed(*(COMMANDS | SLOW_COMMANDS)[name], cwd=root).returncode == 0
+            assert typed(*COMMANDS[name], cwd=root).returncode == 0
             self[name] = outcome(root)
             return self[name]
 
     return Outcomes()
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_COMMANDS)])
-def test_a_killed_run_goes_on_as_if_nothing_had_been(name: str, uninterrupted: Any, tmp_path: Path) -> None:
-    command = (COMMANDS | SLOW_COMMANDS)[name]
-    for step in (12, 33):
-        running = Running(command, tmp_path)
+def killed_at(steps: tuple[int, ...], command: tuple[str, ...], root: Path) -> None:
+    """Started and killed once for every step."""
+    for step in steps:
+        running = Running(command, root)
         running.wait_for(step)
         assert running.send(signal.SIGKILL) == -signal.SIGKILL
-        assert record_of(tmp_path)["status"] == "running"
-    ended = typed(*command, cwd=tmp_path)
+        assert record_of(root)["status"] == "running"
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(uninterrupted: Any, tmp_path: Path) -> None:
+    running = Running(COMMANDS["backprop"], tmp_path)
+    running.wait_for(12)
+    running.process.send_signal(signal.SIGSTOP)
+    second = typed(*COMMANDS["backprop"], "rerun=true", cwd=tmp_path)
+    assert running.send(signal.SIGKILL) == -signal.SIGKILL
+    assert_turned_away(second)
+    assert record_of(tmp_path)["status"] == "running"
+    ended = typed(*COMMANDS["backprop"], cwd=tmp_path)
     assert ended.returncode == 0
     assert "resuming at step" in ended.stdout
-    assert_equal(outcome(tmp_path), uninterrupted[name])
-
-
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_goes_on_as_if_nothing_had_been(uninterrupted: Any, tmp_path: Path) -> None:
-    for step in (1, 4, 12, 20, 21, 40, 52):
-        running = Running(COMMANDS["backprop"], tmp_path)
-        running.wait_for(step)
-        running.send(signal.SIGKILL)
-    assert typed(*COMMANDS["backprop"], cwd=tmp_path).returncode == 0
     assert_equal(outcome(tmp_path), uninterrupted["backprop"])
 
 
-@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 20), (signal.SIGTERM, 1), (signal.SIGTERM, 21)])
+def assert_turned_away(second: Ended) -> None:
+    """A second process on the folder of a running one, which it must not disturb."""
+    assert second.returncode == 2
+    assert "is in use by another ode-run process" in second.stderr
+    assert second.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "steps"), [("backprop", (1, 4, 12, 20, 21, 40, 52)), ("adjoint", (12, 33)), ("digits", (8, 25))]
+)
+def test_a_run_killed_again_and_again_goes_on_as_if_nothing_had_been(
+    name: str, steps: tuple[int, ...], uninterrupted: Any, tmp_path: Path
+) -> None:
+    killed_at(steps, COMMANDS[name], tmp_path)
+    assert typed(*COMMANDS[name], cwd=tmp_path).returncode == 0
+    assert_equal(outcome(tmp_path), uninterrupted[name])
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [(signal.SIGINT, 20), pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow), (signal.SIGTERM, 21)],
+)
 def test_a_signal_stops_after_the_step_and_the_same_command_resumes(
     number: signal.Signals, step: int, uninterrupted: Any, tmp_path: Path
 ) -> None:
@@ -144,22 +178,22 @@ def test_a_signal_stops_after_the_step_and_the_same_command_resumes(
     assert_equal(outcome(tmp_path), uninterrupted["adjoint"])
 
 
-def test_a_signal_during_the_evaluation_costs_no_step(
-    uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "nth", "step"), [("adjoint", 1, 3), ("adjoint", 20, 60), ("budget", 3, 7)])
+def test_a_signal_during_the_evaluation_costs_nothing(
+    name: str, nth: int, step: int, uninterrupted: Any, tmp_path: Path
 ) -> None:
-    from ode_runner.trainer import Trainer
+    evaluate, calls = Trainer.evaluate, itertools.count(1)
 
-    evaluate = Trainer.evaluate
-    with monkeypatch.context() as patched:
-
-        def interrupted(self: Trainer, *positional: object) -> object:
+    def interrupted(self: Trainer, *positional: Any) -> dict[str, float]:
+        if next(calls) == nth:
             signal.raise_signal(signal.SIGTERM)
-            return evaluate(self, *positional)
+        return evaluate(self, *positional)
 
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Trainer, "evaluate", interrupted)
-        assert typed(*COMMANDS["adjoint"], cwd=tmp_path).returncode == 130
-    assert "resuming at step 3 of 60" in typed(*COMMANDS["adjoint"], cwd=tmp_path).stdout
-    assert_equal(outcome(tmp_path), uninterrupted["adjoint"])
+        assert typed(*COMMANDS[name], cwd=tmp_path).returncode == 130
+    assert f"resuming at step {step} of" in typed(*COMMANDS[name], cwd=tmp_path).stdout
+    assert_equal(outcome(tmp_path), uninterrupted[name])
 
 
 @pytest.mark.slow
@@ -199,12 +233,11 @@ def test_a_rerun_starts_afresh_and_comes_to_the_same(tmp_path: Path) -> None:
     assert len(list(folder.glob("events.*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_second_process_is_turned_away_and_disturbs_nothing(uninterrupted: Any, tmp_path: Path) -> None:
     running = Running(COMMANDS["backprop"], tmp_path)
     running.wait_for(4)
     second = typed(*COMMANDS["backprop"], "rerun=true", cwd=tmp_path)
     assert running.process.wait(60) == 0
-    assert second.returncode == 2
-    assert "is in use by another ode-run process" in second.stderr
-    assert second.stderr.count("\n") == 1
+    assert_turned_away(second)
     assert_equal(outcome(tmp_path), uninterrupted["backprop"])

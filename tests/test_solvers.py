@@ -62,7 +62,9 @@ def measured_order(composed: Compose, name: str, solver: FixedStepSolver, proble
 
 
 @each_fixed
-@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(
+    "backwards", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
+)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_error_falls_with_the_step_at_the_order_claimed(
     composed: Compose, name: str, solver: FixedStepSolver, problem: str, backwards: bool

@@ -2,8 +2,10 @@
 
 import warnings
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, ClassVar, final
 
+import torch
 import torchdiffeq
 
 from ode_runner.errors import RefusedInput
@@ -17,6 +19,7 @@ from ode_runner.types import State, Times
 class Adams(FixedStepSolver):
     """Adams-Bashforth (`explicit_adams`) or Adams-Bashforth-Moulton (`implicit_adams`), started by the 3/8 rule.
 
+    The coefficients hold for equal steps: where output times change the step, the method starts anew.
     Uses up to `max_order - 1` past derivatives. The corrector of `implicit_adams` iterates until its change is
     within `rtol` and `atol`, four times at most, so its evaluations cannot be predicted.
     """
@@ -33,11 +36,26 @@ class Adams(FixedStepSolver):
             raise RefusedInput(f"solver.max_order must be from 4 to 12, not {self.max_order}.")
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        grids = self.grids(ts)
-        grid = ts.new_tensor([grids[0][0], *(t for grid in grids for t in grid[1:])])
+        ys, steps = [y0], 0
+        for _, group in groupby(self.grids(ts), key=_step_size):
+            grids = list(group)
+            grid = ts.new_tensor([grids[0][0], *(t for part in grids for t in part[1:])])
+            outputs = ts.new_tensor([grids[0][0], *(part[-1] for part in grids)])
+            ys += self._run(field, ys[-1], outputs, grid)[1:]
+            steps += len(grid) - 1
+        return Solution(ys=torch.stack(ys), accepted=steps)
+
+    def _run(self, field: VectorField, y0: State, outputs: Times, grid: Times) -> list[State]:
         options: dict[str, Any] = {"grid_constructor": lambda *_: grid, "max_order": self.max_order}
         with warnings.catch_warnings():
             # The corrector that stops short is less accurate, not wrong; the order test bounds the effect.
             warnings.filterwarnings("ignore", "Functional iteration did not converge")
-            ys = torchdiffeq.odeint(field, y0, ts, method=self.method, rtol=self.rtol, atol=self.atol, options=options)
-        return Solution(ys=ys, accepted=len(grid) - 1)
+            ys = torchdiffeq.odeint(
+                field, y0, outputs, method=self.method, rtol=self.rtol, atol=self.atol, options=options
+            )
+        return list(ys)
+
+
+def _step_size(grid: list[float]) -> str:
+    """Step of an even grid; the digits that rounding of output times may change are left out."""
+    return f"{grid[1] - grid[0]:.5e}"

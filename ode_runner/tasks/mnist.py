@@ -44,6 +44,8 @@ class Mnist(ImageClassification):
         splits = shuffled_splits(everything, {Split.TRAIN: train, Split.VALIDATION: validation}, seed)
         splits[Split.TEST] = test
         classes = int(everything.targets.max()) + 1
+        if test.inputs.shape[1:] != everything.inputs.shape[1:] or int(test.targets.max()) >= classes:
+            raise RefusedInput(f"the training and test files in {folder} are of different datasets.")
         super().__init__(splits, classes=classes, brightest=255, crop_padding=crop_padding, seed=seed, device=device)
 
 

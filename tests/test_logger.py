@@ -1,0 +1,120 @@
+"""metrics.jsonl is the truth; TensorBoard, in the same folder, is a view of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from ode_runner.logger import MetricsFile
+from tests.test_cli import TINY, before_step, record_of, rows_of, run_folder, typed
+
+COMMAND = (*TINY, "trainer.epochs=2", "trainer.log_every=1", "trainer.save_every_seconds=0")
+UNLIMITED = {"scalars": 0, "images": 0, "tensors": 0}
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run with TensorBoard was typed."""
+    root = tmp_path_factory.mktemp("completed")
+    assert typed(*COMMAND, cwd=root, pictures=True).returncode == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def events(completed: Path) -> Any:
+    return read_events(run_folder(completed))
+
+
+def read_events(folder: Path) -> Any:
+    accumulator = EventAccumulator(str(folder), size_guidance=UNLIMITED)
+    accumulator.Reload()
+    return accumulator
+
+
+def expected_scalars(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """metrics.jsonl by tag: steps and values."""
+    scalars: dict[str, list[tuple[float, float]]] = {}
+    for row in rows_of(folder):
+        for tag, value in row.items():
+            if tag not in ("step", "epoch", "wall_seconds"):
+                scalars.setdefault(tag, []).append((row["step"], value))
+    return scalars
+
+
+def assert_same_scalars(folder: Path, events: Any) -> None:
+    for tag, points in expected_scalars(folder).items():
+        shown = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert [step for step, _ in shown] == [step for step, _ in points], tag
+        assert [value for _, value in shown] == pytest.approx([value for _, value in points], rel=1e-6), tag
+
+
+def test_tensorboard_shows_every_scalar_of_metrics_jsonl(completed: Path, events: Any) -> None:
+    assert_same_scalars(run_folder(completed), events)
+
+
+def test_tensorboard_shows_the_test_metrics(completed: Path, events: Any) -> None:
+    [event] = events.Scalars("test/accuracy")
+    assert event.value == pytest.approx(record_of(completed)["metrics"]["test/accuracy"])
+
+
+def test_tensorboard_shows_the_pictures_and_the_configuration(completed: Path, events: Any) -> None:
+    drawn = {f"plots/{path.stem}" for path in (run_folder(completed) / "plots").glob("*.png")}
+    assert drawn == {"plots/curves", "plots/flow", "plots/decision_regions"}
+    assert set(events.Tags()["images"]) == drawn
+    [text] = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("config/text_summary")]
+    assert "ode_runner.models.odenet.ODENet" in text
+
+
+def test_tensorboard_compares_runs_by_their_choices(events: Any) -> None:
+    contents = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    shown = plugin_data_pb2.HParamsPluginData.FromString(contents).session_start_info.hparams
+    assert shown["model"].string_value == "odenet"
+    assert shown["solver"].string_value == "dopri5"
+    assert shown["seed"].number_value == 0
+
+
+def test_events_lie_in_the_run_folder_and_nowhere_else(completed: Path) -> None:
+    files = list(completed.rglob("events.out.tfevents.*"))
+    assert {path.parent for path in files} == {run_folder(completed)}
+
+
+def test_a_resumed_run_shows_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        """Nothing is saved any more."""
+
+    def die() -> None:
+        monkeypatch.setattr("ode_runner.checkpoint.Checkpoints.save_last", lambda *arguments: None)
+
+    def die_really() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context():
+        before_step(monkeypatch, 3, die)
+        before_step(monkeypatch, 5, die_really)
+        assert typed(*COMMAND, cwd=tmp_path).returncode == 130
+    monkeypatch.undo()
+    assert "resuming at step 2 of 6" in typed(*COMMAND, cwd=tmp_path).stdout
+    folder = run_folder(tmp_path)
+    assert [row["step"] for row in rows_of(folder) if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
+    assert_same_scalars(folder, read_events(folder))
+
+
+def test_no_logger_leaves_metrics_jsonl_alone(tmp_path: Path) -> None:
+    typed(*COMMAND, "logger=none", cwd=tmp_path)
+    assert not list(tmp_path.rglob("events.*"))
+    assert rows_of(run_folder(tmp_path))
+
+
+def test_the_metrics_file_is_rewound_to_a_position(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path)
+    metrics.write({"step": 1, "train/loss": 0.5})
+    position = metrics.position()
+    metrics.write({"step": 2, "train/loss": 0.25})
+    metrics.close()
+    reopened = MetricsFile(tmp_path)
+    reopened.rewind(position)
+    reopened.write({"step": 2, "train/loss": 0.125})
+    assert reopened.rows() == [{"step": 1, "train/loss": 0.5}, {"step": 2, "train/loss": 0.125}]
+    reopened.close()

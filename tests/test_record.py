@@ -1,0 +1,226 @@
+"""record.json and its neighbours: what other people's scripts rely on, and what each way to end leaves behind."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ode_runner.record import RunRecord, RunStatus
+from tests.test_cli import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
+
+QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
+KEYS = {"choices", "seed", "status", "reason", "metrics", "cost", "config", "environment", "started", "finished"}
+COST = {"parameters", "train_seconds", "steps", "nfe_forward", "nfe_backward", "saved_bytes", "peak_memory_bytes"}
+COST |= {"samples_per_second"}
+ENVIRONMENT = {"python", "packages", "platform", "cpu", "threads", "device", "git_sha", "git_dirty"}
+PER_STEP = {"train/loss", "train/accuracy", "nfe/forward", "nfe/backward", "solver/accepted", "solver/rejected"}
+PER_STEP |= {"memory/saved_bytes", "memory/peak_bytes", "time/step_seconds", "time/samples_per_second"}
+PER_STEP |= {"optim/lr", "optim/grad_norm"}
+PER_EPOCH = {"eval/loss", "eval/accuracy", "nfe/eval"}
+PLACE = {"step", "epoch", "wall_seconds"}
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a completed run was typed."""
+    root = tmp_path_factory.mktemp("completed")
+    assert typed(*QUICK, "seed=3", cwd=root).returncode == 0
+    return root
+
+
+def test_the_record_has_the_keys_that_scripts_rely_on(completed: Path) -> None:
+    record = record_of(completed)
+    assert record.keys() >= KEYS
+    assert record["choices"] == {
+        "task": "half_moons",
+        "model": "odenet",
+        "network": "mlp",
+        "solver": "dopri5",
+        "gradient": "backprop",
+    }
+    assert (record["seed"], record["status"]) == (3, "completed")
+    assert record["metrics"].keys() >= {"test/loss", "test/accuracy"}
+    assert record["cost"].keys() >= COST
+    assert record["environment"].keys() >= ENVIRONMENT
+    assert torch.__version__.startswith(record["environment"]["packages"]["torch"])
+    assert record["config"]["network"]["width"] == 4
+    assert record["started"] <= record["finished"]
+
+
+def test_the_folder_is_named_after_the_choices_the_seed_and_the_fingerprint(completed: Path) -> None:
+    folder, record = run_folder(completed), record_of(completed)
+    assert re.fullmatch(r"[0-9a-f]{6,}", record["fingerprint"])
+    expected = f"outputs/half_moons/odenet-dopri5-backprop-s3-{record['fingerprint']}"
+    assert folder == completed / expected
+
+
+def test_the_folder_holds_everything_about_the_run(completed: Path) -> None:
+    folder = run_folder(completed)
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    expected = {"record.json", "metrics.jsonl", "config.yaml", ".hydra/config.yaml", "ode-run.log"}
+    assert present >= expected | {"checkpoints/last.pt", "checkpoints/best.pt"}
+    assert "error.txt" not in present
+    assert not {name for name in present if name.endswith(".unfinished")}
+
+
+def test_every_logged_step_has_every_scalar(completed: Path) -> None:
+    steps = [row for row in rows_of(run_folder(completed)) if "train/loss" in row]
+    epochs = [row for row in rows_of(run_folder(completed)) if "eval/loss" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3]
+    assert all(row.keys() == PLACE | PER_STEP for row in steps)
+    assert [row.keys() for row in epochs] == [PLACE | PER_EPOCH]
+    assert [row["wall_seconds"] for row in steps] == sorted(row["wall_seconds"] for row in steps)
+
+
+def test_a_model_without_solver_says_so(tmp_path: Path) -> None:
+    ended = typed(*QUICK, "model=resnet", cwd=tmp_path)
+    choices = record_of(tmp_path)["choices"]
+    assert (choices["solver"], choices["gradient"]) == ("-", "-")
+    assert run_folder(tmp_path).name.startswith("resnet-none-none-s0-")
+    assert ended.stdout.count("neither solver nor gradient") == 1
+    assert "NFE" not in ended.stdout
+
+
+def test_solver_and_bookkeeping_do_not_move_a_run_that_they_do_not_change(tmp_path: Path) -> None:
+    typed(*QUICK, "model=resnet", cwd=tmp_path)
+    again = typed(*QUICK, "model=resnet", "solver=euler", "gradient=adjoint", "sweep=other", cwd=tmp_path)
+    assert "already completed" in again.stdout
+    run_folder(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_different_value_is_a_different_folder(tmp_path: Path) -> None:
+    folders = set()
+    for more in ("seed=0", "seed=1", "solver.rtol=1e-4", "network.width=5", "trainer.max_steps=2"):
+        typed(*QUICK, more, cwd=tmp_path)
+        folders = {path.parent for path in tmp_path.rglob("record.json")}
+    assert len(folders) == 5
+    assert len({folder.name.split("-")[-1] for folder in folders}) == 4, "seeds share the fingerprint"
+
+
+def test_a_torn_record_is_no_record(tmp_path: Path) -> None:
+    record = RunRecord(choices={}, seed=0, fingerprint="abc", status=RunStatus.COMPLETED)
+    record.write(tmp_path)
+    assert RunRecord.read(tmp_path) == record
+    for content in ("", '{"choices": {}', "[]", '{"status": "completed"}', '{"status": "splendid"}', "null"):
+        (tmp_path / "record.json").write_text(content)
+        assert RunRecord.read(tmp_path) is None, content
+    assert RunRecord.read(tmp_path / "nowhere") is None
+
+
+MODELS = """
+from ode_runner.models.base import Model, Numerics
+
+class Mine(Model):
+    numerics = Numerics.ANY
+    calls = 0
+
+    def __init__(self, network):
+        super().__init__()
+        self.stem, self.field, self.head = network.stem(), network.field(), network.head()
+
+    def states(self, inputs, ts, integrate):
+        self.calls += 1
+        return integrate(self.field, self.stem(inputs), ts) * (float("nan") if self.calls == 3 else 1)
+
+class Mistaken(Mine):
+    def states(self, inputs, ts, integrate):
+        raise KeyError("not there\\n(two lines)")
+
+class Exploding(Mine):
+    def states(self, inputs, ts, integrate):
+        return integrate(lambda t, y: y * float("nan"), self.stem(inputs), ts)
+
+class Hungry(Mine):
+    def states(self, inputs, ts, integrate):
+        return inputs.new_zeros(2**60)
+"""
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Callable[..., Ended]:
+    """`ode-run` with a choice of models that fail."""
+    (tmp_path / "failing_models.py").write_text(MODELS)
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    for name in ("Mine", "Mistaken", "Exploding", "Hungry"):
+        (tmp_path / "conf" / "model" / f"{name.lower()}.yaml").write_text(f"_target_: failing_models.{name}\n")
+
+    def run(*arguments: str) -> Ended:
+        return typed(*arguments, "-cd", "conf", *QUICK, cwd=tmp_path)
+
+    return run
+
+
+def test_a_loss_that_is_nan_ends_as_diverged_and_names_the_step(workshop: Callable[..., Ended], tmp_path: Path) -> None:
+    ended, record = workshop("model=mine"), record_of(tmp_path)
+    assert (ended.returncode, record["status"]) == (1, "diverged")
+    assert "the loss is nan at step 3 (epoch 1)" in record["reason"]
+    assert "optimizer.lr" in record["reason"]
+    assert f"diverged: {record['reason']}" in ended.stdout
+    assert record["cost"]["steps"] == 2
+    assert not (run_folder(tmp_path) / "error.txt").exists()
+
+
+def test_a_mistake_in_a_users_model_leaves_its_traceback_in_a_file(
+    workshop: Callable[..., Ended], tmp_path: Path
+) -> None:
+    ended, record = workshop("model=mistaken"), record_of(tmp_path)
+    assert (ended.returncode, record["status"]) == (1, "failed")
+    assert "KeyError" in record["reason"]
+    traceback = (run_folder(tmp_path) / "error.txt").read_text()
+    assert "failing_models.py" in traceback
+    assert traceback.startswith("Traceback")
+    [line] = [line for line in ended.stdout.splitlines() if line.startswith("failed: ")]
+    assert str(Path("error.txt")) in line
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_field_that_is_nan_ends_as_solver_failed(workshop: Callable[..., Ended], tmp_path: Path) -> None:
+    ended, record = workshop("model=exploding"), record_of(tmp_path)
+    assert (ended.returncode, record["status"]) == (1, "solver_failed")
+    assert re.search(r"t=0\b.*\|y\|=.*\|f\|=nan.*field returned NaN", record["reason"])
+
+
+def test_more_memory_than_there_is_ends_as_out_of_memory(workshop: Callable[..., Ended], tmp_path: Path) -> None:
+    ended, record = workshop("model=hungry"), record_of(tmp_path)
+    assert (ended.returncode, record["status"]) == (1, "out_of_memory")
+    assert "trainer.batch_size" in record["reason"]
+    assert ended.stdout.count("\n") < 6
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "adjoint"])
+def test_a_solver_that_does_not_arrive_names_time_state_and_slope(gradient: str, tmp_path: Path) -> None:
+    ended = typed(
+        *QUICK, "solver.max_steps=3", "solver.atol=1e-9", "solver.rtol=1e-9", f"gradient={gradient}", cwd=tmp_path
+    )
+    record = record_of(tmp_path)
+    assert (ended.returncode, record["status"]) == (1, "solver_failed")
+    for fragment in (r"t=0\.\d", r"\|y\|=\d", r"\|f\|=\d", r"last steps \d", r"solver\.max_steps=3"):
+        assert re.search(fragment, record["reason"]), fragment
+    assert "underflow" not in record["reason"]
+
+
+def test_a_failed_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = (*TINY, "trainer.epochs=2", "trainer.save_every_seconds=0", "logger=none")
+
+    def fail() -> None:
+        raise RuntimeError("a cosmic ray")
+
+    with monkeypatch.context() as patched:
+        before_step(patched, 4, fail)
+        assert typed(*command, cwd=tmp_path).returncode == 1
+    assert (run_folder(tmp_path) / "error.txt").is_file()
+    assert "resuming at step 3 of 6" in typed(*command, cwd=tmp_path).stdout
+    assert record_of(tmp_path)["status"] == "completed"
+    assert record_of(tmp_path)["reason"] == ""
+    assert not (run_folder(tmp_path) / "error.txt").exists(), "of a session that is overcome"
+
+
+def test_the_record_is_json_as_the_standard_has_it(completed: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    json.loads((run_folder(completed) / "record.json").read_text(), parse_constant=refuse)

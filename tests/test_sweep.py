@@ -1,0 +1,124 @@
+"""A sweep runs to its end, whatever its cells come to, and the same command runs only what is missing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import ode_run
+from tests.test_cli import TINY, run_folders, typed
+
+QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
+COMMAND = ("-m", "model=resnet,rknet,odenet", "solver=euler,dopri5", "task=half_moons", *QUICK)
+
+RAISES = """
+from ode_runner.models.base import Model, Numerics
+
+class Raises(Model):
+    numerics = Numerics.ANY
+
+    def __init__(self, network):
+        super().__init__()
+        self.stem, self.field, self.head = network.stem(), network.field(), network.head()
+
+    def states(self, inputs, ts, integrate):
+        raise RuntimeError("not today")
+"""
+
+
+def records(root: Path) -> list[dict]:
+    return [json.loads((folder / "record.json").read_text()) for folder in run_folders(root)]
+
+
+def statuses(root: Path) -> dict[str, str]:
+    return {f"{r['choices']['model']} {r['choices']['solver']}": r["status"] for r in records(root)}
+
+
+def test_a_cell_that_cannot_be_is_recorded_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    ended = typed(*COMMAND, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert statuses(tmp_path) == {
+        "resnet -": "completed",  # one run: it uses no solver
+        "rknet euler": "completed",
+        "rknet dopri5": "incompatible",
+        "odenet euler": "completed",
+        "odenet dopri5": "completed",
+    }
+    [refused] = [record for record in records(tmp_path) if record["status"] == "incompatible"]
+    assert "model=rknet takes a fixed-step explicit Runge-Kutta solver" in refused["reason"]
+    assert f"ode-run: skipped: {refused['reason']}" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert {folder.parents[1] for folder in run_folders(tmp_path)} == {
+        tmp_path / "outputs" / "sweeps" / sweep(tmp_path)
+    }
+
+    before = {folder: (folder / "record.json").read_bytes() for folder in completed(tmp_path)}
+    again = typed(*COMMAND, cwd=tmp_path)
+    assert again.returncode == 0
+    assert {folder: (folder / "record.json").read_bytes() for folder in completed(tmp_path)} == before
+    assert again.stdout.count("already completed") == 5, "resnet is asked for twice"
+
+
+def sweep(root: Path) -> str:
+    """The name of the only sweep."""
+    [folder] = (root / "outputs" / "sweeps").iterdir()
+    return folder.name
+
+
+def completed(root: Path) -> list[Path]:
+    return [
+        folder for folder, record in zip(run_folders(root), records(root), strict=True)
+        if record["status"] == "completed"
+    ]  # fmt: skip
+
+
+def test_a_cell_that_fails_is_recorded_and_the_others_run(tmp_path: Path) -> None:
+    (tmp_path / "raising_model.py").write_text(RAISES)
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "raises.yaml").write_text("_target_: raising_model.Raises\n")
+    ended = typed("-m", "model=raises,odenet", "-cd", "conf", *QUICK, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert statuses(tmp_path) == {"raises dopri5": "failed", "odenet dopri5": "completed"}
+    assert "failed: RuntimeError: not today" in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_cell_with_a_bad_value_is_refused_and_the_others_run(tmp_path: Path) -> None:
+    ended = typed("-m", "network.width=0,4", "-cd", ".", *QUICK[:3], *TINY[1:], cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "ode-run: network.width must be at least 1" in ended.stderr
+    assert sorted(record["status"] for record in records(tmp_path)) == ["completed", "failed"]
+
+
+def test_the_folder_is_named_after_what_is_swept_or_as_one_likes(tmp_path: Path) -> None:
+    typed("-m", "seed=0,1", "model=resnet", *QUICK, cwd=tmp_path)
+    assert sweep(tmp_path).startswith("seed-")
+    assert len(run_folders(tmp_path)) == 2
+    typed("-m", "seed=0", "model=resnet", "sweep=mine", *QUICK, cwd=tmp_path)
+    assert len(run_folders(tmp_path / "outputs" / "sweeps" / "mine")) == 1
+
+
+@pytest.mark.slow
+def test_the_same_cells_in_another_order_are_the_same_runs(tmp_path: Path) -> None:
+    typed("-m", "seed=0,1", "model=resnet", "sweep=mine", *QUICK, cwd=tmp_path)
+    again = typed("-m", "sweep=mine", "model=resnet", "seed=1,0,1", *QUICK, cwd=tmp_path)
+    assert again.stdout.count("already completed") == 3
+    assert len(run_folders(tmp_path)) == 2
+
+
+def test_one_name_that_does_not_exist_stops_a_sweep_before_its_first_run(tmp_path: Path) -> None:
+    ended = typed("-m", "model=resnet,odnet", *QUICK, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "no model named 'odnet'" in ended.stderr
+    assert not run_folders(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_installed_program_sweeps_alike(tmp_path: Path) -> None:
+    models = "model=resnet,rknet,odenet,augmented"
+    finished = ode_run("-m", models, "solver=euler,dopri5", "task=half_moons", "trainer=quick", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    ended = statuses(tmp_path)
+    assert ended.pop("rknet dopri5") == "incompatible"
+    assert list(ended.values()) == ["completed"] * 6
+    assert finished.stderr.count("\n") == 1
