@@ -97,8 +97,7 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     rows = []
     for name, value in metrics.items():
         if name.startswith("test/"):
-            shown = f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
-            rows.append((name.replace("/", " "), shown))
+            rows.append((name.replace("/", " "), shown(name, value)))
     if "best_epoch" in cost:
         rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
     if record.choices["solver"] != "-":
@@ -107,6 +106,11 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     rows.append(("saved for backward", f"{saved} per step; peak memory {peak}"))
     rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))
     return rows
+
+
+def shown(name: str, value: float) -> str:
+    """A metric as a person reads it."""
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
 
 
 def byte_count(count: float) -> str:

@@ -20,8 +20,16 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "bf16_instructions": computes_bf16(device),
         **_commit(),
     }
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bf16 itself; one that does not emulates it, and is slower than in fp32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type != "cpu" or bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_flags())
 
 
 def _version(package: str) -> str:
@@ -29,6 +37,14 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.lower().startswith(("flags", "features"))), "").split())
 
 
 def _cpu() -> str:

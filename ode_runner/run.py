@@ -122,6 +122,8 @@ def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
     display.header(record, folder, parameters=parameters, precision=trainer.options.precision, sizes=sizes)
     if record.choices["solver"] == "-":
         display.say(f"model={record.choices['model']} uses neither solver nor gradient mode")
+    if trainer.options.precision == "bf16" and not record.environment["bf16_instructions"]:
+        display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
     checkpoints = Checkpoints(folder / "checkpoints", record.fingerprint)
     metrics = MetricsFile(folder)
     _resume(trainer, checkpoints, metrics, display)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ode_runner.display import clock
+from ode_runner.display import clock, shown
 from ode_runner.errors import Diverged
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
@@ -41,6 +41,7 @@ class Trainer:
         self.optimizer, self.schedule, self.device = optimizer, schedule, device
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": -math.inf, "epoch": 0}
+        self.judged = ""  # how the last epoch did on validation, as shown
         self.window = Means()  # since the last logged step
         self.latest: dict[str, float] = {}  # the window last logged
         self.whole = Means()  # since the beginning
@@ -190,12 +191,12 @@ class Trainer:
         if results[self.task.objective] > self.best["objective"]:
             self.best = {"objective": results[self.task.objective], "epoch": self.epoch + 1}
             session.checkpoints.save_best({"model": self.model.state_dict(), "step": self.step})
+        self.judged = shown(self.task.objective, results[self.task.objective])
         standing = self._standing()
         if not self.window.empty():
             self._log(session)
         self._write(session, {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe})
-        shown = "  ".join(f"val {name} {value:.4g}" for name, value in results.items())
-        session.display.epoch(f"{standing['epoch']}  {standing['numbers']}  {shown}  {clock(self.clock.seconds)}")
+        session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
         self.schedule.step()
         self.epoch, self.batch = self.epoch + 1, 0
         session.save(self)
@@ -208,6 +209,8 @@ class Trainer:
             numbers += f"  accuracy {means['train/accuracy']:.1%}"
         if means["nfe/forward"]:
             numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}"
+        if self.judged:
+            numbers += f"  val {self.judged}"
         rate = self.options.batch_size / means["time/step_seconds"]
         return {"epoch": f"{self.epoch + 1}/{self.options.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
 
