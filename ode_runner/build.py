@@ -86,7 +86,7 @@ def build_trainer(cfg: DictConfig, choices: Mapping[str, str]) -> Trainer:
         field_dtype=torch.bfloat16 if options.precision == "bf16" else None,
     )
     optimizer = construct(cfg, "optimizer", model.parameters())
-    schedule = construct(cfg, "schedule", optimizer)
+    schedule = construct(cfg, "schedule")
     return Trainer(
         options,
         task=task,

@@ -10,7 +10,7 @@ GROUPS = {
     "solver": "the numerical method",
     "gradient": "how the derivative is obtained",
     "optimizer": "",
-    "schedule": "learning rate, once per epoch",
+    "schedule": "learning rate over the run",
     "trainer": "how long and how to train",
     "logger": "where the curves go, besides metrics.jsonl",
     "experiment": "whole settings from the literature",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from ode_runner.display import clock, shown
 from ode_runner.errors import Diverged
@@ -18,6 +18,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
 from ode_runner.models.base import Model
 from ode_runner.options import TrainerOptions
+from ode_runner.schedules import Schedule
 from ode_runner.session import Session
 from ode_runner.signals import StopRequest
 from ode_runner.tasks.base import Batch, Split, Task
@@ -34,11 +35,11 @@ class Trainer:
         model: Model,
         integrator: Integrator,
         optimizer: Optimizer,
-        schedule: LRScheduler,
+        schedule: Schedule,
         device: torch.device,
     ) -> None:
         self.options, self.task, self.model, self.integrator = options, task, model, integrator
-        self.optimizer, self.schedule, self.device = optimizer, schedule, device
+        self.optimizer, self.device = optimizer, device
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": -math.inf, "epoch": 0}
         self.judged = ""  # how the last epoch did on validation, as shown
@@ -47,7 +48,8 @@ class Trainer:
         self.whole = Means()  # since the beginning
         self.clock = Clock()
         self.train_seconds, self.timed_samples = 0.0, 0
-        self.steps_per_epoch = -(-task.size(Split.TRAIN) // options.batch_size)
+        self.steps_per_epoch = per_epoch = -(-task.size(Split.TRAIN) // options.batch_size)
+        self.schedule = LambdaLR(optimizer, lambda step: schedule.factor(step / per_epoch, options.epochs))
         steps = options.epochs * self.steps_per_epoch
         self.total_steps = min(steps, options.max_steps or steps)
 
@@ -89,11 +91,14 @@ class Trainer:
             self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
         )
         self._demand_finite(grad_norm, "gradient")
+        lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
+        self.schedule.step()
         quality = {f"train/{name}": float(value) for name, value in self.task.metrics(outputs.detach(), batch).items()}
         return scalars | quality | {
             "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
+            "optim/lr": lr,
             "nfe/forward": forward.evaluations,
             "nfe/backward": backward.evaluations,
             "solver/accepted": forward.accepted,
@@ -175,7 +180,6 @@ class Trainer:
         scalars = self.latest = self.window.take()
         samples = min(self.options.batch_size, self.task.size(Split.TRAIN))
         scalars["time/samples_per_second"] = samples / scalars["time/step_seconds"]
-        scalars["optim/lr"] = self.optimizer.param_groups[0]["lr"]
         scalars["memory/peak_bytes"] = peak_bytes(self.device)
         self._write(session, scalars)
 
@@ -197,7 +201,6 @@ class Trainer:
             self._log(session)
         self._write(session, {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe})
         session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
-        self.schedule.step()
         self.epoch, self.batch = self.epoch + 1, 0
         session.save(self)
 

@@ -47,6 +47,12 @@ def freeze(optimizer: torch.optim.Optimizer) -> None:
         group["lr"] = 0.0
 
 
+def freeze_ours(trainer: Trainer) -> None:
+    """`freeze`, and the schedule that sets the learning rate anew at every step."""
+    freeze(trainer.optimizer)
+    trainer.schedule.base_lrs = [0.0] * len(trainer.schedule.base_lrs)
+
+
 def samples(trainer: Trainer, split: Split) -> Samples:
     """The stored tensors of a split."""
     return trainer.task.splits[split]  # type: ignore[attr-defined]  # a Classification

@@ -20,7 +20,7 @@ from ode_runner.signals import StopRequest
 from ode_runner.tasks.base import Batch
 from ode_runner.trainer import Trainer
 from tests.benchmarks.measure import Spread, now
-from tests.benchmarks.ours import endless, freeze, make_trainer
+from tests.benchmarks.ours import endless, freeze_ours, make_trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def measure_overhead(
     limits = [f"trainer.log_every={log_every}", f"trainer.max_steps={blocks * log_every + 1}", "task.validation=200"]
     trainer = make_trainer(data_dir, device, "model=odenet", *limits)
     trainer.model.load_state_dict(weights)
-    freeze(trainer.optimizer)
+    freeze_ours(trainer)
     scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=scratch) as name:  # on the disk that runs are written to
         probe = _Probe(trainer, Path(name))

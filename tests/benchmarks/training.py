@@ -26,7 +26,7 @@ from tests.benchmarks.measure import (
     our_contender,
     plain_contender,
 )
-from tests.benchmarks.ours import as_dataset, find_mnist, freeze, make_trainer, train, under_plain_names
+from tests.benchmarks.ours import as_dataset, find_mnist, freeze, freeze_ours, make_trainer, train, under_plain_names
 from tests.benchmarks.overhead import measure_overhead
 from tests.benchmarks.plain import PlainLoop, PlainODENet, PlainResNet, plain_loader
 from tests.benchmarks.report import Findings, describe, markdown, print_table
@@ -114,8 +114,9 @@ def compare(
     lower = make_trainer(mnist, trainer.device, f"model={model}", "trainer.precision=bf16")
     lower.model.load_state_dict(weights)
     loop = PlainLoop(plain, plain_loader(as_dataset(trainer, mnist), trainer.options.batch_size), trainer.device)
-    for optimizer in (trainer.optimizer, lower.optimizer, loop.optimizer):
-        freeze(optimizer)
+    freeze(loop.optimizer)
+    freeze_ours(trainer)
+    freeze_ours(lower)
     say(f"{model}: {counts['warmup']} + {counts['pairs']} pairs")
     contenders = {
         "ours": our_contender(trainer),
