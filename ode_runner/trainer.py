@@ -70,7 +70,7 @@ class Trainer:
                 if spent := self._spent_budget():
                     break
             self._finish_epoch(session)
-        if not self.best["epoch"]:  # killed between the end of its budget and its first evaluation
+        if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
             self._finish_epoch(session)
         return spent
 

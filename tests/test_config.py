@@ -37,8 +37,6 @@ def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
             return construct(cfg, group, construct(cfg, "network", IMAGES))
         case "optimizer":
             return construct(cfg, group, weights())
-        case "schedule":
-            return construct(cfg, group, construct(cfg, "optimizer", weights()))
         case "logger":
             return construct(cfg, group, folder=request.getfixturevalue("tmp_path"), first_step=0)
         case "task":
@@ -69,9 +67,10 @@ def test_each_folder_is_a_group_that_help_explains() -> None:
 def test_each_choice_composes_and_constructs(
     composed: Compose, group: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    cfg = compose_once(composed, f"+{group}={name}" if group in WHOLE else f"{group}={name}")
-    OmegaConf.to_container(cfg[group] if group in cfg and cfg[group] is not None else {}, resolve=True)
-    if group in WHOLE:
+    cfg = compose_once(composed, f"{group}={name}")
+    if group not in WHOLE:
+        OmegaConf.to_container(cfg[group], resolve=True)
+    else:
         for part in ("solver", "gradient", "trainer", "network", "model", "optimizer", "schedule"):
             made(cfg, part, request)
         return

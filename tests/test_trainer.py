@@ -192,7 +192,7 @@ def test_a_budget_larger_than_the_run_changes_nothing(tmp_path: Path) -> None:
     assert (record["cost"]["steps"], record["reason"]) == (9, "")
 
 
-def test_the_schedule_moves_once_per_epoch(tmp_path: Path) -> None:
+def test_a_schedule_of_steps_moves_at_its_epochs(tmp_path: Path) -> None:
     typed(*EVERY_STEP, "schedule=steps", "schedule.milestones=[1,2]", "optimizer.lr=0.1", cwd=tmp_path)
     rates = [row["optim/lr"] for row in steps_of(tmp_path)]
     assert rates == pytest.approx([0.1] * 3 + [0.01] * 3 + [0.001] * 3)

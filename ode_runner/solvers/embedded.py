@@ -98,7 +98,7 @@ class EmbeddedRungeKutta(AdaptiveSolver):
         """One sentence: where it stopped, on what, and why."""
         where = (
             f"{type(self).__name__} stopped at t={t:.6g} after {course.accepted} accepted and {course.rejected} "
-            f"rejected steps, |y|={float(rms(y)):.3g}, |f|={float(rms(f)):.3g}, "
+            f"rejected steps, |y|={float(rms(y.detach())):.3g}, |f|={float(rms(f.detach())):.3g}, "
             f"last steps {', '.join(f'{dt:.2g}' for dt in course.sizes) or 'none'}"
         )
         if not (torch.isfinite(f).all() and (course.newest is None or torch.isfinite(course.newest).all())):
