@@ -121,7 +121,12 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
     for name, value in made.keywords.items():
         if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
             raise RefusedInput(f"{group}.{name}={value!r} is no {_describe(hints[name])}.")
-    return made(*positional, **runtime)
+    try:
+        return made(*positional, **runtime)
+    except RefusedInput:
+        raise
+    except ValueError as error:  # how torch refuses a negative learning rate
+        raise RefusedInput(f"{group}: {error}.") from error
 
 
 def locate(cfg: DictConfig, group: str) -> Any:

@@ -56,7 +56,7 @@ class Trainer:
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
-        spent, warm = self._spent_budget(), False
+        spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         while self.epoch < self.options.epochs and not spent:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
             for batch in itertools.islice(batches, self.batch, None):
@@ -214,7 +214,7 @@ class Trainer:
             numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}"
         if self.judged:
             numbers += f"  val {self.judged}"
-        rate = self.options.batch_size / means["time/step_seconds"]
+        rate = min(self.options.batch_size, self.task.size(Split.TRAIN)) / means["time/step_seconds"]
         return {"epoch": f"{self.epoch + 1}/{self.options.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
 
     def _spent_budget(self) -> str:

@@ -13,6 +13,7 @@ REFUSED = {  # what was typed: what the one line must say
     "model=odnet": ["no model named 'odnet'", "Did you mean 'odenet'?", "augmented", "rknet"],
     "solver=rk5": ["no solver named 'rk5'", "Did you mean 'rk"],
     "model=": ["no model named ''", "odenet"],
+    "optimizer.lr=-1": ["optimizer", "Invalid learning rate: -1"],
     "experiment=none_such": ["no experiment named 'none_such'"],
     "modle=odenet": ["no option 'modle'", "Did you mean 'model'?"],
     "trainer.epoch=3": ["no option 'trainer.epoch'", "Did you mean 'trainer.epochs'?"],
