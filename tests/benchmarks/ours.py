@@ -18,10 +18,13 @@ from ode_runner.tasks.mnist import FILES
 from ode_runner.trainer import Trainer
 
 
+BATCH_SIZE = 128
+
+
 def make_trainer(data_dir: Path, device: torch.device, *overrides: str) -> Trainer:
-    """MNIST with the defaults of the yaml files, but for `overrides`."""
+    """MNIST with the defaults of the yaml files, but for the batch of the paper's script and for `overrides`."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        wanted = ["task=mnist", f"trainer.device={device.type}", *overrides]
+        wanted = ["task=mnist", f"trainer.batch_size={BATCH_SIZE}", f"trainer.device={device.type}", *overrides]
         cfg = compose("config", overrides=wanted, return_hydra_config=True)
     cfg.task.data_dir = str(data_dir)
     return build_trainer(cfg, cfg.hydra.runtime.choices)

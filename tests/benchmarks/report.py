@@ -15,10 +15,11 @@ from ode_runner.environment import describe_environment
 from tests.benchmarks.accuracy import GOAL, Course
 from tests.benchmarks.agreement import Agreement
 from tests.benchmarks.measure import Sample, Spread, cpu_ratio, data_share, evaluations, ratio, seconds
+from tests.benchmarks.ours import BATCH_SIZE
 from tests.benchmarks.overhead import Overhead
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")  # the last three: fast bf16
-HEADINGS = ("training step, batch 128", "ours", "plain loop", "ours / plain", "NFE")
+HEADINGS = (f"training step, batch {BATCH_SIZE}", "ours", "plain loop", "ours / plain", "NFE")
 
 
 @dataclass(frozen=True, kw_only=True)
