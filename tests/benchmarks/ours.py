@@ -17,7 +17,6 @@ from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.mnist import FILES
 from ode_runner.trainer import Trainer
 
-
 BATCH_SIZE = 128
 
 
