@@ -41,7 +41,7 @@ class Plan:
     build_logger: Callable[..., MetricLogger]
 
 
-ARTEFACTS = ("checkpoints", "plots", "config.yaml", "metrics.jsonl", "record.json", "error.txt", "ode-run.log")
+ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log")
 
 
 def execute(plan: Plan) -> RunRecord:
@@ -62,8 +62,6 @@ def execute(plan: Plan) -> RunRecord:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")
             display.outcome(done, folder)
             return done
-        if plan.rerun:
-            _clear(folder)
         plan.record.started = done.started if done is not None and not plan.rerun else _now()
         _attempt(plan, display, stop)
         display.outcome(plan.record, folder)
@@ -115,6 +113,8 @@ def _leave_nothing(folder: Path) -> None:
 def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
     record, folder = plan.record, plan.folder
     trainer = plan.build_trainer()
+    if plan.rerun:  # not before it is known that the run can be made
+        _clear(folder)
     reset_peak_bytes(trainer.device)
     record.environment = describe_environment(trainer.device)
     sizes = " / ".join(f"{trainer.task.size(split):,} {split}" for split in Split)
