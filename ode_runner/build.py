@@ -16,6 +16,7 @@ from beartype.door import is_bearable
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.cell import Cell
 from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import RefusedInput
 from ode_runner.integrator import Integrator
@@ -26,7 +27,15 @@ from ode_runner.run import Plan
 from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
-BOOKKEEPING = ("seed", "sweep", "rerun", "output_dir", "logger")  # do not change what a run computes
+BOOKKEEPING = (  # do not change what a run computes; a tolerance does, as an option of its solver
+    "seed",
+    "sweep",
+    "rerun",
+    "output_dir",
+    "logger",
+    "tolerance",
+)
+UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
 NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
 
 
@@ -39,7 +48,8 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
         folder=folder,
         in_sweep=in_sweep,
         rerun=bool(cfg.rerun),
-        build_trainer=lambda: build_trainer(cfg, choices),
+        build_cell=lambda: build_cell(cfg, choices),
+        build_trainer=partial(build_trainer, cfg),
         build_logger=partial(_build_logger, cfg),
     )
 
@@ -67,8 +77,8 @@ def run_name(cfg: DictConfig) -> str:
     return "-".join([*parts, f"s{record.seed}", record.fingerprint])
 
 
-def build_trainer(cfg: DictConfig, choices: Mapping[str, str]) -> Trainer:
-    """Everything a run needs; what cannot work together is refused before any data is made."""
+def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
+    """Task, model and numerics; what cannot work together is refused before any data is made."""
     _demand_seed(cfg.seed)
     solver = construct(cfg, "solver")
     gradient = construct(cfg, "gradient")
@@ -79,23 +89,19 @@ def build_trainer(cfg: DictConfig, choices: Mapping[str, str]) -> Trainer:
     torch.manual_seed(cfg.seed)
     task = construct(cfg, "task", seed=cfg.seed, device=device)
     network = construct(cfg, "network", task.spec)
-    model = construct(cfg, "model", network).to(device)
+    model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
     integrator = Integrator(
         solver=solver,
         gradient=gradient,
         field_dtype=torch.bfloat16 if options.precision == "bf16" else None,
     )
-    optimizer = construct(cfg, "optimizer", model.parameters())
-    schedule = construct(cfg, "schedule")
-    return Trainer(
-        options,
-        task=task,
-        model=model,
-        integrator=integrator,
-        optimizer=optimizer,
-        schedule=schedule,
-        device=device,
-    )
+    return Cell(options=options, task=task, model=model, integrator=integrator, device=device)
+
+
+def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer:
+    """What changes the model of a cell that has something to learn."""
+    optimizer = construct(cfg, "optimizer", cell.parameters())
+    return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"))
 
 
 def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:
@@ -154,7 +160,7 @@ def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]
         numerics = locate(cfg, "model").numerics
     except RefusedInput:
         return used  # said properly when the run is built; its folder needs a name before that
-    return used | ({"solver": "-", "gradient": "-"} if numerics is Numerics.NONE else {})
+    return used | dict.fromkeys(UNUSED.get(numerics, ()), "-")
 
 
 def _demand_seed(seed: object) -> None:

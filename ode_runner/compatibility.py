@@ -11,7 +11,7 @@ from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 
 def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
     """Raises IncompatibleChoice, in the user's own words and with a way out, unless the three go together."""
-    if model.numerics is Numerics.NONE:
+    if model.numerics in (Numerics.NONE, Numerics.SOLVER):
         return
     if model.numerics is Numerics.DISCRETE:
         if not isinstance(solver, ExplicitRungeKutta):

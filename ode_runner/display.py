@@ -100,10 +100,15 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
             rows.append((name.replace("/", " "), shown(name, value)))
     if "best_epoch" in cost:
         rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
-    if record.choices["solver"] != "-":
+    solves, learns = record.choices["solver"] != "-", "steps" in cost
+    if solves and learns:
         rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
-    saved, peak = byte_count(cost["saved_bytes"]), byte_count(cost["peak_memory_bytes"])
-    rows.append(("saved for backward", f"{saved} per step; peak memory {peak}"))
+    elif solves:
+        rows.append(("NFE", f"{metrics['nfe/eval']:.1f} for a batch of the test split"))
+    peak = byte_count(cost["peak_memory_bytes"])
+    if not learns:
+        return [*rows, ("peak memory", peak)]
+    rows.append(("saved for backward", f"{byte_count(cost['saved_bytes'])} per step; peak memory {peak}"))
     rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))
     return rows
 

@@ -8,23 +8,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
+from ode_runner.assessment import draw, judge
+from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.display import Display
 from ode_runner.environment import describe_environment
 from ode_runner.errors import RefusedInput
-from ode_runner.field import Phase
 from ode_runner.logger import MetricLogger, MetricsFile
-from ode_runner.meters import peak_bytes, reset_peak_bytes
+from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.session import Session
 from ode_runner.signals import StopRequest, stop_on_signals
-from ode_runner.tasks.base import Findings, Split
+from ode_runner.tasks.base import Split
 from ode_runner.trainer import Trainer
-from ode_runner.types import Trajectory
 from ode_runner.verdict import verdict
 
 
@@ -37,7 +35,8 @@ class Plan:
     folder: Path
     in_sweep: bool
     rerun: bool
-    build_trainer: Callable[[], Trainer]
+    build_cell: Callable[[], Cell]
+    build_trainer: Callable[[Cell], Trainer]
     build_logger: Callable[..., MetricLogger]
 
 
@@ -112,46 +111,71 @@ def _leave_nothing(folder: Path) -> None:
 
 def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
     record, folder = plan.record, plan.folder
-    trainer = plan.build_trainer()
+    cell = plan.build_cell()
+    trainer = plan.build_trainer(cell) if cell.parameters() else None
     if plan.rerun:  # not before it is known that the run can be made
         _clear(folder)
-    reset_peak_bytes(trainer.device)
-    record.environment = describe_environment(trainer.device)
-    sizes = " / ".join(f"{trainer.task.size(split):,} {split}" for split in Split)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    display.header(record, folder, parameters=parameters, precision=trainer.options.precision, sizes=sizes)
-    if record.choices["solver"] == "-":
-        display.say(f"model={record.choices['model']} uses neither solver nor gradient mode")
-    if trainer.options.precision == "bf16" and not record.environment["bf16_instructions"]:
-        display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
-    checkpoints = Checkpoints(folder / "checkpoints", record.fingerprint)
-    metrics = MetricsFile(folder)
-    _resume(trainer, checkpoints, metrics, display)
-    logger = plan.build_logger(folder=folder, first_step=trainer.step)
-    for row in metrics.rows():
-        if row["step"] == trainer.step:  # the logger has hidden these with all that follows
-            logger.log({name: value for name, value in row.items() if "/" in name}, step=trainer.step)
+    reset_peak_bytes(cell.device)
+    record.environment = describe_environment(cell.device)
+    _introduce(cell, record, folder, display)
+    checkpoints, metrics = Checkpoints(folder / "checkpoints", record.fingerprint), MetricsFile(folder)
+    if trainer is not None:
+        _resume(trainer, checkpoints, metrics, display)
+    logger = plan.build_logger(folder=folder, first_step=trainer.step if trainer else 0)
     session = Session(
         metrics=metrics,
         logger=logger,
         checkpoints=checkpoints,
         display=display,
         stop=stop,
-        save_every_seconds=trainer.options.save_every_seconds,
+        save_every_seconds=cell.options.save_every_seconds,
     )
+    clock = Clock()
     try:
-        display.start(trainer.total_steps, trainer.step)
-        record.reason = trainer.fit(session)
-        display.stop()
-        _judge(trainer, session, record)
-        _draw(trainer, session, folder / "plots")
-        nfe = {f"nfe/{phase}": trainer.cost()[f"nfe_{phase}"] for phase in ("forward", "backward")}
-        logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)
+        if trainer is not None:
+            record.metrics = _fit(trainer, session, record)
+        record.metrics = judge(cell, stop) | record.metrics
+        step = trainer.step if trainer else 0
+        logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
+        draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
+        logger.summary(record.hyperparameters(), record.metrics | _nfe(trainer), plan.config_yaml)
     finally:
         display.stop()
-        record.cost = trainer.cost() | {"peak_memory_bytes": peak_bytes(trainer.device)}
+        record.cost = trainer.cost() if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
+        record.cost["peak_memory_bytes"] = peak_bytes(cell.device)
         metrics.close()
         logger.close()
+
+
+def _introduce(cell: Cell, record: RunRecord, folder: Path, display: Display) -> None:
+    """What is about to happen, and what the person may not expect of it."""
+    parameters, precision = sum(p.numel() for p in cell.parameters()), cell.options.precision
+    sizes = " / ".join(f"{cell.task.size(split):,} {split}" for split in Split)
+    display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
+    unused = [axis for axis, choice in record.choices.items() if choice == "-"]
+    if unused:
+        display.say(f"model={record.choices['model']} uses neither {' nor '.join(unused)}")
+    if precision == "bf16" and not record.environment["bf16_instructions"]:
+        display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
+
+
+def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, float]:
+    """Train, and take up the weights that did best on validation; returns how well."""
+    for row in session.metrics.rows():
+        if row["step"] == trainer.step:  # the logger has hidden these with all that follows
+            scalars = {name: value for name, value in row.items() if "/" in name}
+            session.logger.log(scalars, step=trainer.step)
+    session.display.start(trainer.total_steps, trainer.step)
+    record.reason = trainer.fit(session)
+    session.display.stop()
+    best = session.checkpoints.load(session.checkpoints.best)
+    trainer.model.load_state_dict(best["model"])
+    return {f"eval/{trainer.task.objective}": trainer.best["objective"]}
+
+
+def _nfe(trainer: Trainer | None) -> dict[str, float]:
+    cost = trainer.cost() if trainer else {}
+    return {f"nfe/{phase}": cost[f"nfe_{phase}"] for phase in ("forward", "backward") if cost}
 
 
 def _resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> None:
@@ -165,41 +189,6 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, di
     trainer.load_state_dict(state)
     metrics.rewind(state["metrics_position"])
     display.say(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
-
-
-def _judge(trainer: Trainer, session: Session, record: RunRecord) -> None:
-    """The test split, once, with the weights that did best on validation."""
-    best = session.checkpoints.load(session.checkpoints.best)
-    trainer.model.load_state_dict(best["model"])
-    results = trainer.evaluate(Split.TEST, session.stop)
-    nfe = results.pop("nfe")
-    record.metrics = {f"test/{name}": value for name, value in results.items()}
-    session.logger.log(record.metrics, step=trainer.step)
-    record.metrics |= {f"eval/{trainer.task.objective}": trainer.best["objective"], "nfe/eval": nfe}
-
-
-def _draw(trainer: Trainer, session: Session, folder: Path) -> None:
-    """The task's pictures, as files and in TensorBoard."""
-    folder.mkdir(exist_ok=True)
-    model, integrate, ts = (
-        trainer.model,
-        trainer.integrator,
-        next(trainer.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts,
-    )
-
-    def predict(inputs: Tensor) -> Tensor:
-        with trainer.autocast():
-            return model(inputs, ts, integrate).float()
-
-    def flow(inputs: Tensor, times: int) -> Trajectory:
-        fine = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
-        return model.states(inputs, fine, integrate)
-
-    findings = Findings(history=session.metrics.rows(), predict=predict, flow=flow)
-    with torch.no_grad(), integrate.ledger.phase(Phase.DIAGNOSTICS):
-        for name, figure in trainer.task.figures(findings):
-            figure.savefig(folder / f"{name}.png")
-            session.logger.picture(name, figure, step=trainer.step)
 
 
 def _clear(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,47 +11,35 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ode_runner.cell import Cell
 from ode_runner.display import clock, shown
 from ode_runner.errors import Diverged
 from ode_runner.field import Phase
-from ode_runner.integrator import Integrator
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
-from ode_runner.models.base import Model
-from ode_runner.options import TrainerOptions
 from ode_runner.schedules import Schedule
 from ode_runner.session import Session
-from ode_runner.signals import StopRequest
-from ode_runner.tasks.base import Batch, Split, Task
+from ode_runner.tasks.base import Batch, Split
 
 
 class Trainer:
     """One run's training: its objects, its position, and what it has cost so far."""
 
-    def __init__(
-        self,
-        options: TrainerOptions,
-        *,
-        task: Task,
-        model: Model,
-        integrator: Integrator,
-        optimizer: Optimizer,
-        schedule: Schedule,
-        device: torch.device,
-    ) -> None:
-        self.options, self.task, self.model, self.integrator = options, task, model, integrator
-        self.optimizer, self.device = optimizer, device
+    def __init__(self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule) -> None:
+        self.cell, self.optimizer = cell, optimizer
+        self.options, self.task, self.model = cell.options, cell.task, cell.model
+        self.integrator, self.device = cell.integrator, cell.device
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
-        self.best = {"objective": -math.inf, "epoch": 0}
+        self.best = {"objective": math.nan, "epoch": 0}
         self.judged = ""  # how the last epoch did on validation, as shown
         self.window = Means()  # since the last logged step
         self.latest: dict[str, float] = {}  # the window last logged
         self.whole = Means()  # since the beginning
         self.clock = Clock()
         self.train_seconds, self.timed_samples = 0.0, 0
-        self.steps_per_epoch = per_epoch = -(-task.size(Split.TRAIN) // options.batch_size)
-        self.schedule = LambdaLR(optimizer, lambda step: schedule.factor(step / per_epoch, options.epochs))
-        steps = options.epochs * self.steps_per_epoch
-        self.total_steps = min(steps, options.max_steps or steps)
+        self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
+        self.schedule = LambdaLR(optimizer, lambda step: schedule.factor(step / per_epoch, self.options.epochs))
+        steps = self.options.epochs * self.steps_per_epoch
+        self.total_steps = min(steps, self.options.max_steps or steps)
 
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
@@ -61,7 +49,7 @@ class Trainer:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
             for batch in itertools.islice(batches, self.batch, None):
                 logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
-                self._account(self.train_step(batch, measure_memory=logged), samples=len(batch.targets), warm=warm)
+                self._account(self.train_step(batch, measure_memory=logged), samples=len(batch.inputs), warm=warm)
                 warm = True
                 if logged:
                     self._log(session)
@@ -78,10 +66,11 @@ class Trainer:
         """One update of the weights, and what it reached and cost."""
         begun = time.perf_counter()
         self.model.train()
+        batch = batch.to(self.cell.dtype)
         self.optimizer.zero_grad(set_to_none=True)
         memory = SavedBytes(self.model.parameters()) if measure_memory else None
         with self.integrator.ledger.phase(Phase.FORWARD) as forward, memory or nullcontext():
-            outputs = self._outputs(batch)
+            outputs = self.cell.outputs(batch)
             loss = self.task.loss(outputs, batch)
         scalars = {"memory/saved_bytes": float(memory.bytes())} if memory else {}
         self._demand_finite(loss.detach(), "loss")
@@ -94,7 +83,9 @@ class Trainer:
         lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
-        quality = {f"train/{name}": float(value) for name, value in self.task.metrics(outputs.detach(), batch).items()}
+        with torch.no_grad():
+            metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
+        quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
         return scalars | quality | {
             "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
@@ -105,20 +96,6 @@ class Trainer:
             "solver/rejected": forward.rejected,
             "time/step_seconds": time.perf_counter() - begun,
         }  # fmt: skip
-
-    @torch.no_grad()
-    def evaluate(self, split: Split, stop: StopRequest) -> dict[str, float]:
-        """Mean loss, metrics and evaluations per batch over a split, with the weights as they are."""
-        self.model.eval()
-        means, evaluations = Means(), Means()
-        for batch in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
-            stop.check()
-            with self.integrator.ledger.phase(Phase.EVALUATION) as tally:
-                outputs = self._outputs(batch)
-            values = {**self.task.metrics(outputs, batch), "loss": self.task.loss(outputs, batch)}
-            means.add({name: float(value) for name, value in values.items()}, weight=len(batch.targets))
-            evaluations.add({"nfe": tally.evaluations})
-        return means.read() | evaluations.read()
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
         """All that the next step depends on, and all that has been accounted for."""
@@ -190,12 +167,13 @@ class Trainer:
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
-        results = self.evaluate(Split.VALIDATION, session.stop)
+        results = self.cell.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")
-        if results[self.task.objective] > self.best["objective"]:
-            self.best = {"objective": results[self.task.objective], "epoch": self.epoch + 1}
+        reached = results[self.task.objective]
+        if self._is_better(reached):
+            self.best = {"objective": reached, "epoch": self.epoch + 1}
             session.checkpoints.save_best({"model": self.model.state_dict(), "step": self.step})
-        self.judged = shown(self.task.objective, results[self.task.objective])
+        self.judged = shown(self.task.objective, reached)
         standing = self._standing()
         if not self.window.empty():
             self._log(session)
@@ -204,10 +182,14 @@ class Trainer:
         self.epoch, self.batch = self.epoch + 1, 0
         session.save(self)
 
+    def _is_better(self, reached: float) -> bool:
+        best = self.best["objective"]
+        return math.isnan(best) or (reached > best if self.task.higher_is_better else reached < best)
+
     def _standing(self) -> dict[str, str]:
         """The epoch and the running means, as shown to a person."""
         means = self.window.read() or self.latest
-        numbers = f"loss {means['train/loss']:.3f}"
+        numbers = f"loss {means['train/loss']:.3g}"
         if "train/accuracy" in means:
             numbers += f"  accuracy {means['train/accuracy']:.1%}"
         if means["nfe/forward"]:
@@ -227,14 +209,6 @@ class Trainer:
             if limit is not None and used >= limit:
                 return f"ended by trainer.{name}={limit} at step {self.step}"
         return ""
-
-    def _outputs(self, batch: Batch) -> Tensor:
-        with self.autocast():
-            return self.model(batch.inputs, batch.ts, self.integrator).float()
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Around stem and head; the integrator sees to the field, and keeps the solve itself out."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16")
 
     def _demand_finite(self, value: Tensor, name: str) -> None:
         if not math.isfinite(float(value)):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ode_runner.build import construct, locate
 from ode_runner.field import VectorField
 from ode_runner.help import conf_dir
+from ode_runner.models.base import Numerics
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
 from tests.helpers import options
@@ -48,7 +49,12 @@ def accepted_pairs() -> list[tuple[str, str]]:
 
 def named_class(group: str, name: str) -> Any:
     yaml = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
-    return locate(OmegaConf.create({group: yaml}), group)
+    return locate(OmegaConf.create({group: yaml.get(group, yaml)}), group)
+
+
+def learners() -> list[str]:
+    """Every model that has something to learn."""
+    return [name for name in options("model") if named_class("model", name).numerics is not Numerics.SOLVER]
 
 
 class Formula(VectorField):

@@ -42,7 +42,7 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
         with (
             patch.object(sys, "argv", ["ode-run", *arguments]),
             patch.object(sys, "path", list(sys.path)),
-            contextlib.nullcontext() if pictures else patch("ode_runner.run._draw"),
+            contextlib.nullcontext() if pictures else patch("ode_runner.run.draw"),
             contextlib.chdir(cwd),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

@@ -16,12 +16,14 @@ from ode_runner.help import GROUPS, conf_dir
 from ode_runner.models.base import Model, Numerics
 from ode_runner.tasks.base import TaskSpec
 from tests.helpers import options
-from tests.problems import Compose, build, compose_once
+from tests.problems import Compose, SmallNet, build, compose_once
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
 WHOLE = ("experiment", "grid")  # groups that set others, and describe no object of their own
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
+SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
+SOLVED = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=SmallNet(2))
 
 
 def weights() -> list[torch.nn.Parameter]:
@@ -32,9 +34,10 @@ def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
     """The object of a group, given what it needs at run time."""
     match group:
         case "network":
-            return construct(cfg, group, IMAGES)
+            return construct(cfg, group, SEQUENCES if "recurrent" in cfg.network._target_ else IMAGES)
         case "model":
-            return construct(cfg, group, construct(cfg, "network", IMAGES))
+            solved = locate(cfg, "model").numerics is Numerics.SOLVER
+            return construct(cfg, group, construct(cfg, "network", SOLVED if solved else IMAGES))
         case "optimizer":
             return construct(cfg, group, weights())
         case "logger":

@@ -28,12 +28,12 @@ class Twice(Model):
     numerics = Numerics.ANY
 
     def __init__(self, network, *, gap: float):
-        super().__init__()
-        self.stem, self.head, self.gap = network.stem(), network.head(), gap
+        super().__init__(network)
+        self.head, self.gap = network.head(), gap
         self.first, self.second = network.field(), network.field()
 
-    def states(self, inputs, ts, integrate):
-        middle = integrate(self.first, self.stem(inputs), ts)[-1]
+    def evolve(self, y0, ts, integrate):
+        middle = integrate(self.first, y0, ts)[-1]
         return integrate(self.second, middle * (1 + self.gap), ts)
 
 

@@ -16,7 +16,7 @@ from ode_runner.models.resnet import ResNet
 from ode_runner.networks.base import Network
 from ode_runner.tasks.base import TaskSpec
 from tests.helpers import options
-from tests.problems import Compose, accepted_pairs, build
+from tests.problems import Compose, accepted_pairs, build, learners
 
 TS = torch.tensor([0.0, 1.0])
 MOONS = TaskSpec(input_shape=(2,), output_shape=(2,))
@@ -64,7 +64,7 @@ def demand_gradients(model: Model, integrate: Any, setting: str) -> None:
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for _ in range(2):
         model.zero_grad()
-        loss_of(model(inputs_for(setting), TS, integrate)).backward()
+        loss_of(model(inputs_for(setting), TS, integrate).values).backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
@@ -85,7 +85,7 @@ def demand_cell(make: Make, choices: dict[str, str], network: Network, setting: 
     except IncompatibleChoice as refusal:
         pytest.skip(str(refusal))
     integrate = Integrator(solver=solver, gradient=gradient)
-    assert model(inputs_for(setting, 5), TS, integrate).shape == (5, *SETTINGS[setting][0].output_shape)
+    assert model(inputs_for(setting, 5), TS, integrate).values.shape == (5, *SETTINGS[setting][0].output_shape)
     demand_gradients(model, integrate, setting)
 
 
@@ -93,7 +93,7 @@ def demand_cell(make: Make, choices: dict[str, str], network: Network, setting: 
     "setting", ["half_moons-mlp", *(pytest.param(images, marks=pytest.mark.slow) for images in list(SETTINGS)[1:])]
 )
 @pytest.mark.parametrize(("solver", "gradient"), accepted_pairs(), ids=map("-".join, accepted_pairs()))
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", learners())
 def test_every_parameter_learns_in_every_cell_that_is_accepted(
     make: Make, name: str, network: Network, setting: str, solver: str, gradient: str
 ) -> None:
@@ -102,34 +102,35 @@ def test_every_parameter_learns_in_every_cell_that_is_accepted(
 
 @pytest.mark.parametrize("gradient", options("gradient"))
 @pytest.mark.parametrize("solver", ["rk4", "dopri5"])
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", learners())
 def test_every_parameter_learns_from_images_with_the_usual_solvers(
     make: Make, name: str, network: Network, setting: str, solver: str, gradient: str
 ) -> None:
     demand_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
 
 
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", learners())
 def test_models_without_numerics_never_integrate(make: Make, name: str, network: Network, setting: str) -> None:
     model = make("model", name, network)
     if model.numerics is not Numerics.NONE:
         pytest.skip("integrates")
-    assert model(inputs_for(setting, 5), TS, never).shape == (5, *SETTINGS[setting][0].output_shape)
+    assert model(inputs_for(setting, 5), TS, never).values.shape == (5, *SETTINGS[setting][0].output_shape)
     demand_gradients(model, never, setting)
 
 
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", learners())
 def test_states_begin_with_the_stem_and_end_under_the_head(
     make: Make, name: str, network: Network, setting: str
 ) -> None:
     model, inputs = make("model", name, network), inputs_for(setting)
     integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
-    states, y0 = model.states(inputs, TS, integrate), model.stem(inputs)
+    y0 = model.stem(inputs)
+    states = model.evolve(y0, TS, integrate)
     torch.testing.assert_close(states[0][:, : y0.shape[1]], y0)
-    torch.testing.assert_close(model.head(states[-1]), model(inputs, TS, integrate))
+    torch.testing.assert_close(model.head(states[-1]), model(inputs, TS, integrate).values)
 
 
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", learners())
 def test_a_continuous_model_gives_its_states_at_the_times_asked_for(
     make: Make, name: str, network: Network, setting: str
 ) -> None:
@@ -137,14 +138,15 @@ def test_a_continuous_model_gives_its_states_at_the_times_asked_for(
     if model.numerics is Numerics.NONE:
         pytest.skip("has blocks, not times")
     integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
-    assert len(model.states(inputs_for(setting), torch.linspace(0, 1, 7), integrate)) == 7
+    assert len(model.path(inputs_for(setting), TS, integrate, times=7)) == 7
 
 
-@pytest.mark.parametrize("name", options("model"))
+@pytest.mark.parametrize("name", learners())
 def test_a_model_that_uses_solvers_changes_with_them(make: Make, name: str, network: Network, setting: str) -> None:
     model, inputs, backprop = make("model", name, network), inputs_for(setting), make("gradient", "backprop")
     few, many = (
-        model(inputs, TS, Integrator(solver=make("solver", "euler", num_steps=n), gradient=backprop)) for n in (1, 8)
+        model(inputs, TS, Integrator(solver=make("solver", "euler", num_steps=n), gradient=backprop)).values
+        for n in (1, 8)
     )
     assert torch.equal(few, many) == (model.numerics is Numerics.NONE)
 
@@ -152,7 +154,7 @@ def test_a_model_that_uses_solvers_changes_with_them(make: Make, name: str, netw
 def test_augmented_states_begin_with_zeros(make: Make, network: Network, setting: str) -> None:
     model, inputs = Augmented(network, extra=4), inputs_for(setting)
     integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
-    first, last = model.states(inputs, TS, integrate)
+    first, last = model.evolve(model.stem(inputs), TS, integrate)
     width = model.stem(inputs).shape[1]
     assert first.shape[1] == width + 4
     assert not first[:, width:].any()
@@ -162,7 +164,7 @@ def test_augmented_states_begin_with_zeros(make: Make, network: Network, setting
 @pytest.mark.parametrize("blocks", [0, 1, 4])
 def test_a_resnet_has_as_many_blocks_as_asked_for(network: Network, setting: str, blocks: int) -> None:
     model = ResNet(network, blocks=blocks)
-    assert len(model.states(inputs_for(setting), TS, never)) == blocks + 1
+    assert len(model.path(inputs_for(setting), TS, never, times=3)) == blocks + 1
 
 
 def test_senseless_options_of_models_are_refused(make: Make) -> None:

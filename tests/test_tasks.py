@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ode_runner.build import construct
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.base import Batch, Split, Task
+from ode_runner.tasks.base import Batch, Outputs, Split, Task
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
 from ode_runner.tasks.images import ImageClassification, random_crop
 from ode_runner.tasks.mnist import FILES, Mnist
@@ -75,9 +75,15 @@ def all_batches(task: Task, split: Split, epoch: int = 0, batch_size: int = 7) -
     return list(task.batches(split, batch_size=batch_size, epoch=epoch))
 
 
+def marks(task: Task, batch: Batch) -> Tensor:
+    """A number for each sample that tells it from others: its class, or the sum of what is known of it."""
+    return batch.inputs.flatten(1).sum(dim=1) if task.spec.every_time else batch.targets
+
+
 def same(some: list[Batch], others: list[Batch]) -> bool:
+    pairs = [pair for one, other in zip(some, others, strict=True) for pair in zip(one, other, strict=True)]
     return all(
-        torch.equal(x, y) for one, other in zip(some, others, strict=True) for x, y in zip(one, other, strict=True)
+        torch.equal(x, y) if isinstance(x, Tensor) and x.shape == y.shape else x is y or x == y for x, y in pairs
     )
 
 
@@ -101,8 +107,8 @@ def test_only_training_batches_change_from_epoch_to_epoch(make: MakeTask, name: 
 
 def test_the_epochs_of_one_seed_are_not_those_of_another(make: MakeTask, name: str) -> None:
     first, second = make(name, seed=0), make(name, seed=1)
-    targets = [torch.cat([b.targets for b in all_batches(first, Split.TRAIN, epoch=e)]) for e in range(3)]
-    others = [torch.cat([b.targets for b in all_batches(second, Split.TRAIN, epoch=e)]) for e in range(3)]
+    targets = [torch.cat([marks(first, b) for b in all_batches(first, Split.TRAIN, epoch=e)]) for e in range(3)]
+    others = [torch.cat([marks(second, b) for b in all_batches(second, Split.TRAIN, epoch=e)]) for e in range(3)]
     assert not any(torch.equal(one, other) for one in targets for other in others)
 
 
@@ -110,19 +116,21 @@ def test_the_epochs_of_one_seed_are_not_those_of_another(make: MakeTask, name: s
 def test_batches_hold_each_sample_once_in_the_shapes_announced(make: MakeTask, name: str, split: Split) -> None:
     task = make(name)
     batches = all_batches(task, split)
-    assert sum(len(batch.targets) for batch in batches) == task.size(split)
-    assert {len(batch.targets) for batch in batches[:-1]} <= {7}
+    assert sum(len(batch.inputs) for batch in batches) == task.size(split)
+    assert max(len(batch.inputs) for batch in batches) <= 7
     for batch in (batches[0], batches[-1]):
-        assert batch.inputs.shape == (len(batch.targets), *task.spec.input_shape)
-        assert (batch.inputs.dtype, batch.ts.dtype) == (torch.float32, torch.float32)
+        samples = batch.targets.shape[1 if task.spec.every_time else 0]
+        assert batch.inputs.shape == (samples, *task.spec.input_shape)
+        assert batch.inputs.is_floating_point()
+        assert batch.ts.is_floating_point()
         assert (batch.ts.diff() > 0).all()
 
 
 @pytest.mark.parametrize("split", Split)
 def test_shuffling_loses_no_sample(make: MakeTask, name: str, split: Split) -> None:
     task = make(name)
-    counts = [torch.cat([b.targets for b in all_batches(task, split, epoch=e)]).sort().values for e in (0, 1)]
-    assert torch.equal(*counts)
+    epochs = [torch.cat([marks(task, b) for b in all_batches(task, split, epoch=e)]) for e in (0, 1)]
+    assert torch.equal(*(found.sort().values for found in epochs))
 
 
 def test_the_loss_is_differentiable_and_perfect_outputs_are_perfect(make: MakeTask, name: str) -> None:
@@ -131,13 +139,13 @@ def test_the_loss_is_differentiable_and_perfect_outputs_are_perfect(make: MakeTa
         pytest.skip("classifies nothing")
     batch = all_batches(task, Split.TRAIN)[0]
     outputs = torch.zeros(len(batch.targets), *task.spec.output_shape, requires_grad=True)
-    loss = task.loss(outputs, batch)
+    loss = task.loss(Outputs(outputs), batch)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(torch.tensor(float(task.spec.output_shape[0])).log().item())
     perfect = torch.nn.functional.one_hot(batch.targets, task.spec.output_shape[0]).float()
-    assert float(task.metrics(perfect, batch)["accuracy"]) == 1
-    assert float(task.metrics(-perfect, batch)["accuracy"]) == 0
-    assert task.objective in task.metrics(perfect, batch)
+    assert float(task.metrics(Outputs(perfect), batch)["accuracy"]) == 1
+    assert float(task.metrics(Outputs(-perfect), batch)["accuracy"]) == 0
+    assert task.objective in task.metrics(Outputs(perfect), batch)
 
 
 def test_splits_drawn_by_seed_are_disjoint_and_of_the_sizes_asked_for() -> None:

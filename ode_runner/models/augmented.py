@@ -3,12 +3,11 @@
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Integrate, Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.types import Times, Trajectory
+from ode_runner.types import State, Times, Trajectory
 
 
 @final
@@ -23,15 +22,13 @@ class Augmented(Model):
     numerics: ClassVar[Numerics] = Numerics.ANY
 
     def __init__(self, network: Network, *, extra: int) -> None:
-        super().__init__()
+        super().__init__(network)
         if extra < 1:
             raise RefusedInput(f"model.extra must be at least 1, not {extra}. Without extra dimensions: model=odenet.")
         self.extra = extra
-        self.stem = network.stem()
         self.field = network.field(extra=extra)
         self.head = network.head(extra=extra)
 
-    def states(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Trajectory:
-        y0 = self.stem(inputs)
+    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
         zeros = y0.new_zeros(y0.shape[0], self.extra, *y0.shape[2:])
         return integrate(self.field, torch.cat([y0, zeros], dim=1), ts)

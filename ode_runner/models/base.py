@@ -4,9 +4,12 @@ import abc
 from enum import Enum
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from ode_runner.field import VectorField
+from ode_runner.networks.base import Encoding, Network
+from ode_runner.tasks.base import Outputs
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -20,22 +23,51 @@ class Numerics(Enum):
     """What a model asks of the solver and the gradient mode it is given."""
 
     NONE = "neither solver nor gradient mode"
+    SOLVER = "any solver; nothing is learned, so neither a gradient mode nor a network"
     ANY = "any solver and any gradient mode that accepts it"
     DISCRETE = "a fixed-step explicit Runge-Kutta solver and an exact gradient mode"
 
 
 class Model(nn.Module, abc.ABC):
-    """Maps inputs to outputs through a state that evolves in depth: stem, evolution, head."""
+    """Maps inputs to outputs through a state that evolves: stem, evolution, head."""
 
     numerics: ClassVar[Numerics]
 
     stem: nn.Module
     head: nn.Module
 
-    @abc.abstractmethod
-    def states(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Trajectory:
-        """The state as it evolves from `stem(inputs)`; a continuous model gives it at the times `ts`."""
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.every_time = network.spec.every_time
+        self.stem = network.stem()
 
-    def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Tensor:
-        """Outputs read from the last state."""
-        return self.head(self.states(inputs, ts, integrate)[-1])
+    @abc.abstractmethod
+    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
+        """The states at `ts`, from `y0` at ts[0]; augmented states are larger than `y0`."""
+
+    def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
+        """Outputs read from the last state, or from the state at each time."""
+        begun = self.encode(inputs)
+        return Outputs(values=self.decode(begun.y0, ts, integrate), kl=begun.kl)
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        """The state at the first time."""
+        begun = self.stem(inputs)
+        return begun if isinstance(begun, Encoding) else Encoding(begun)
+
+    def decode(self, y0: State, ts: Times, integrate: Integrate) -> Tensor:
+        """Output values from the state at the first time."""
+        states = self.evolve(y0, ts, integrate)
+        if not self.every_time:
+            return self.head(states[-1])
+        outputs = self.head(states.flatten(0, 1))
+        return outputs.unflatten(0, states.shape[:2])
+
+    def path(self, inputs: Tensor, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
+        """About `times` states on the way through depth, from the first of `ts` to the last, for pictures."""
+        span = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
+        return self.evolve(self.encode(inputs).y0, span, integrate)
+
+    def learned_field(self) -> VectorField | None:
+        """The field on the task's own state space, if that is what the model learns."""
+        return None

@@ -2,11 +2,10 @@
 
 from typing import ClassVar, final
 
-from torch import Tensor
-
+from ode_runner.field import VectorField
 from ode_runner.models.base import Integrate, Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.types import Times, Trajectory
+from ode_runner.types import State, Times, Trajectory
 
 
 @final
@@ -19,10 +18,13 @@ class ODENet(Model):
     numerics: ClassVar[Numerics] = Numerics.ANY
 
     def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.stem = network.stem()
+        super().__init__(network)
         self.field = network.field()
         self.head = network.head()
+        self.state_is_data = network.state_is_data
 
-    def states(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Trajectory:
-        return integrate(self.field, self.stem(inputs), ts)
+    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
+        return integrate(self.field, y0, ts)
+
+    def learned_field(self) -> VectorField | None:
+        return self.field if self.state_is_data else None

@@ -8,12 +8,15 @@ from torch import Tensor, nn
 from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Integrate, Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.types import Times, Trajectory
+from ode_runner.types import State, Times, Trajectory
 
 
 @final
 class ResNet(Model):
     """`blocks` residual blocks with weights of their own; 0 leaves stem and head, the no-middle baseline.
+
+    Between two times all the blocks are passed once, each told how much time that is: a classifier has one interval of
+    length 1, a trajectory as many as it has times, through the same blocks again and again.
 
     He, Zhang, Ren, Sun. Identity Mappings in Deep Residual Networks. ECCV 2016.
     """
@@ -21,21 +24,25 @@ class ResNet(Model):
     numerics: ClassVar[Numerics] = Numerics.NONE
 
     def __init__(self, network: Network, *, blocks: int) -> None:
-        super().__init__()
+        super().__init__(network)
         if blocks < 0:
             raise RefusedInput(f"model.blocks must be 0 or more, not {blocks}.")
-        self.stem = network.stem()
         self.blocks = nn.ModuleList(network.block() for _ in range(blocks))
         self.head = network.head()
 
-    def states(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Trajectory:
-        states = [self.stem(inputs)]
-        for block in self.blocks:
-            states.append(block(states[-1]))
+    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
+        y, states = y0, [y0]
+        for dt in ts.diff().tolist():
+            y = self._through_the_blocks(y, dt)[-1]
+            states.append(y)
         return torch.stack(states)
 
-    def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Tensor:
-        y = self.stem(inputs)
+    def path(self, inputs: Tensor, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
+        """The state after each block, however many `times` are asked for."""
+        return torch.stack(self._through_the_blocks(self.encode(inputs).y0, float(ts[-1] - ts[0])))
+
+    def _through_the_blocks(self, y: State, dt: float) -> list[Tensor]:
+        states = [y]
         for block in self.blocks:
-            y = block(y)
-        return self.head(y)
+            states.append(block(states[-1], dt))
+        return states

@@ -1,10 +1,28 @@
 """What a network is."""
 
 import abc
+from typing import NamedTuple, final
 
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.field import VectorField
+from ode_runner.tasks.base import TaskSpec
+from ode_runner.types import State
+
+
+class Encoding(NamedTuple):
+    """Where a state begins. A stem whose beginning is random returns this; others just the state."""
+
+    y0: State
+    kl: Tensor | None = None  # (batch,): divergence from its prior of the distribution that `y0` is drawn from
+
+
+class Block(nn.Module, abc.ABC):
+    """A residual block: a map from states to states, its skip connection included."""
+
+    @abc.abstractmethod
+    def forward(self, y: State, dt: float) -> State:
+        """The state `dt` later; where depth has no clock, a block takes one unit of time."""
 
 
 class Network(abc.ABC):
@@ -13,18 +31,33 @@ class Network(abc.ABC):
     The state's first axis after the batch, features or channels, is the one that `extra` enlarges.
     """
 
+    spec: TaskSpec
+    state_is_data: bool = False  # states are the task's own, not features of them
+
     @abc.abstractmethod
     def stem(self) -> nn.Module:
-        """From inputs to the initial state."""
+        """From inputs to the initial state, or to an Encoding of it."""
 
     @abc.abstractmethod
     def field(self, *, extra: int = 0) -> VectorField:
         """The right-hand side on the state enlarged by `extra`."""
 
     @abc.abstractmethod
-    def block(self) -> nn.Module:
-        """A residual block: a map from states to states, its skip connection included."""
+    def block(self) -> Block:
+        """One residual block."""
 
     @abc.abstractmethod
     def head(self, *, extra: int = 0) -> nn.Module:
-        """From the last state, enlarged by `extra`, to outputs."""
+        """From a state, enlarged by `extra`, to outputs."""
+
+
+@final
+class Coordinates(nn.Module):
+    """The first `count` coordinates of a state: all the head there is where the state is the data."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, y: State) -> Tensor:
+        return y[..., : self.count]

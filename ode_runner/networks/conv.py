@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.networks.base import Network
+from ode_runner.networks.base import Block, Network
 from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time
 
@@ -36,6 +36,7 @@ class Conv(Network):
         for name, value in (("width", width), ("depth", depth), ("smallest_side", smallest_side)):
             if value < 1:
                 raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        self.spec = spec
         channels, *sides = spec.input_shape
         if min(sides) < 3:
             raise IncompatibleChoice(f"network=conv needs images of at least 3x3 pixels, not {sides}. Use network=mlp.")
@@ -55,7 +56,7 @@ class Conv(Network):
     def field(self, *, extra: int = 0) -> VectorField:
         return ConvField(self.width + extra, self.depth)
 
-    def block(self) -> nn.Module:
+    def block(self) -> Block:
         return ResidualConv(self.width, self.depth)
 
     def head(self, *, extra: int = 0) -> nn.Module:
@@ -101,7 +102,7 @@ class TimeConv2d(nn.Module):
 
 
 @final
-class ResidualConv(nn.Module):
+class ResidualConv(Block):
     """Pre-activation residual block: (norm, ReLU, 3x3 convolution) `depth` times, plus the skip.
 
     With `stride` 2 the first convolution halves the image and the skip is a strided 1x1 convolution.
@@ -114,13 +115,13 @@ class ResidualConv(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, s, 1, bias=False) for s in strides)
         self.skip = nn.Conv2d(width, width, 1, stride, bias=False) if stride > 1 else None
 
-    def forward(self, y: State) -> State:
+    def forward(self, y: State, dt: float = 1.0) -> State:
         out = F.relu(self.norms[0](y), inplace=True)
         shortcut = y if self.skip is None else self.skip(out)
         out = self.convolutions[0](out)
         for norm, convolution in zip(self.norms[1:], self.convolutions[1:], strict=True):
             out = convolution(F.relu(norm(out), inplace=True))
-        return shortcut + out
+        return torch.add(shortcut, out, alpha=dt)
 
 
 def _norm(width: int) -> nn.GroupNorm:

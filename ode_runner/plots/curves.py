@@ -10,15 +10,18 @@ from ode_runner.plots import style
 History = Sequence[Mapping[str, float]]
 
 
-def draw_curves(history: History) -> Figure:
-    """Loss, accuracy and evaluations per solve against epochs."""
+def draw_curves(history: History, *, quality: str = "accuracy") -> Figure:
+    """Loss, the metric named `quality` and evaluations per solve against epochs."""
     figure = style.figure(12, 3.6)
-    loss, accuracy, nfe = figure.subplots(1, 3)
+    loss, middle, nfe = figure.subplots(1, 3)
     _draw(loss, history, {"train/loss": "training", "eval/loss": "validation"})
     loss.set(title="Loss", xlabel="epoch", yscale="log")
-    _draw(accuracy, history, {"train/accuracy": "training", "eval/accuracy": "validation"})
-    accuracy.set(title="Accuracy", xlabel="epoch", ylim=(None, 1.0))
-    accuracy.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    _draw(middle, history, {f"train/{quality}": "training", f"eval/{quality}": "validation"})
+    if quality == "accuracy":
+        middle.set(title="Accuracy", xlabel="epoch", ylim=(None, 1.0))
+        middle.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    else:
+        middle.set(title=quality.replace("_", " ").upper(), xlabel="epoch", yscale="log")
     keys = {"nfe/forward": "forward", "nfe/backward": "backward", "nfe/eval": "evaluation"}
     if any(row.get(key) for row in history for key in keys):
         _draw(nfe, history, keys)

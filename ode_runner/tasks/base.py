@@ -4,12 +4,14 @@ import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ode_runner.types import Scalar, Times, Trajectory
+from ode_runner.field import VectorField
+from ode_runner.types import Scalar, State, Times, Trajectory
 
 
 class Split(StrEnum):
@@ -26,6 +28,10 @@ class TaskSpec:
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    every_time: bool = False  # outputs are wanted at each of the batch's times, not at the last alone
+    autonomous: bool = False  # the rule to be learned does not change with time
+    sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
+    field: VectorField | None = None  # the rule itself, where it is known
 
 
 class Batch(NamedTuple):
@@ -33,7 +39,22 @@ class Batch(NamedTuple):
 
     inputs: Tensor  # (batch, *input_shape)
     ts: Times  # the task owns time: output times of a trajectory, or [0, 1] for a classifier
-    targets: Tensor
+    targets: Tensor  # (batch, ...), or (time, batch, ...) where outputs are wanted at every time
+    observed: Tensor | None = None  # (time, batch), bool: where targets are known; None: everywhere
+    part: str = ""  # which of several questions the test split asks
+    kl_weight: float = 1.0  # of the divergence of a random beginning in the loss
+
+    def to(self, dtype: torch.dtype) -> "Batch":
+        """The same with inputs, times and targets in a floating point type; class numbers stay whole."""
+        targets = self.targets.to(dtype) if self.targets.is_floating_point() else self.targets
+        return self._replace(inputs=self.inputs.to(dtype), ts=self.ts.to(dtype), targets=targets)
+
+
+class Outputs(NamedTuple):
+    """What a model answers."""
+
+    values: Tensor  # (batch, *output_shape), or (time, batch, *output_shape) where wanted at every time
+    kl: Tensor | None = None  # (batch,): divergence from its prior of a random beginning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +62,11 @@ class Findings:
     """A trained model as a task's pictures need it."""
 
     history: Sequence[Mapping[str, float]]  # the rows of metrics.jsonl
-    predict: Callable[[Tensor], Tensor]  # inputs to outputs
-    flow: Callable[[Tensor, int], Trajectory]  # inputs and a number of times to the states along the way
+    predict: Callable[[Tensor, Times | None], Tensor]  # inputs to output values at the times, None: the task's own
+    encode: Callable[[Tensor], State]  # inputs to the state at the first time
+    decode: Callable[[State, Times], Tensor]  # that state to output values at the times
+    path: Callable[[Tensor, int], Trajectory]  # inputs and a number to about as many states along the way
+    continuous: bool  # whether any times may be asked for, before the first one too
 
 
 class Task(abc.ABC):
@@ -52,7 +76,8 @@ class Task(abc.ABC):
     """
 
     spec: TaskSpec
-    objective: str  # the metric, higher is better, by which `best.pt` is chosen
+    objective: ClassVar[str]  # the metric by which `best.pt` is chosen
+    higher_is_better: ClassVar[bool]  # of the objective
 
     @abc.abstractmethod
     def size(self, split: Split) -> int:
@@ -63,12 +88,21 @@ class Task(abc.ABC):
         """The split in batches, a pure function of seed and epoch; only the training split is shuffled."""
 
     @abc.abstractmethod
-    def loss(self, outputs: Tensor, batch: Batch) -> Scalar:
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         """What training minimises."""
 
     @abc.abstractmethod
-    def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Scalar]:
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         """Means over the batch, by name."""
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The numbers to report, from the means of `metrics` over a split: a root of a mean, say."""
+        return dict(means)
+
+    def judge_field(self, field: VectorField) -> dict[str, float]:
+        """Numbers about a learned field on the task's own state space, where the true one is known."""
+        del field
+        return {}
 
     @abc.abstractmethod
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:

@@ -3,12 +3,13 @@
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ode_runner.tasks.base import Batch, Split, Task
+from ode_runner.tasks.base import Batch, Outputs, Split, Task
 from ode_runner.types import Scalar
 
 
@@ -26,7 +27,8 @@ class Samples:
 class Classification(Task):
     """Samples of a few classes, each classified at the end of the time span [0, 1]."""
 
-    objective = "accuracy"
+    objective: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
 
     def __init__(self, splits: dict[Split, Samples], *, seed: int, device: torch.device) -> None:
         self.splits = {split: samples.to(device) for split, samples in splits.items()}
@@ -47,11 +49,11 @@ class Classification(Task):
         for chosen in order.to(samples.targets.device).split(batch_size):
             yield Batch(self.prepare(samples.inputs[chosen], generator), self.ts, samples.targets[chosen])
 
-    def loss(self, outputs: Tensor, batch: Batch) -> Scalar:
-        return F.cross_entropy(outputs, batch.targets)
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        return F.cross_entropy(outputs.values, batch.targets)
 
-    def metrics(self, outputs: Tensor, batch: Batch) -> dict[str, Scalar]:
-        return {"accuracy": (outputs.argmax(dim=1) == batch.targets).float().mean()}
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        return {"accuracy": (outputs.values.argmax(dim=1) == batch.targets).float().mean()}
 
 
 def shuffled_splits(samples: Samples, sizes: dict[Split, int], seed: int) -> dict[Split, Samples]:

@@ -38,8 +38,11 @@ class HalfMoons(Classification):
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
         test = self.splits[Split.TEST]
-        yield "decision_regions", draw_decision_regions(test.inputs, test.targets, findings.predict)
-        states = findings.flow(test.inputs[:200], 25)
+        yield (
+            "decision_regions",
+            draw_decision_regions(test.inputs, test.targets, lambda points: findings.predict(points, None)),
+        )
+        states = findings.path(test.inputs[:200], 25)
         if states.shape[2] > 1:  # network.width=1 leaves a line, on which there is nothing to see
             yield "flow", draw_flow(states, test.targets[:200])
         yield "curves", draw_curves(findings.history)

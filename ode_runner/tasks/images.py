@@ -48,7 +48,7 @@ class ImageClassification(Classification):
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
         test = self.splits[Split.TEST]
-        outputs = torch.cat([findings.predict(self.prepare(part, None)) for part in test.inputs.split(1000)])
+        outputs = torch.cat([findings.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])
         yield "curves", draw_curves(findings.history)
         yield "confusion", draw_confusion(outputs, test.targets)
         yield "mistakes", draw_mistakes(test.inputs, outputs, test.targets)

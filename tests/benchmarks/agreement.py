@@ -93,7 +93,7 @@ def _in_double(model: nn.Module, plain: Plain, batch: Batch) -> tuple[nn.Module,
 def _our_gradient(model: nn.Module, integrator: Integrator, batch: Batch) -> tuple[Mapping[str, Tensor], int]:
     model.zero_grad()
     before = integrator.ledger.tally.evaluations
-    F.cross_entropy(model(batch.inputs, batch.ts, integrator), batch.targets).backward()
+    F.cross_entropy(model(batch.inputs, batch.ts, integrator).values, batch.targets).backward()
     return under_plain_names(_gradients(model)), integrator.ledger.tally.evaluations - before
 
 

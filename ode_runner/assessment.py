@@ -1,0 +1,33 @@
+"""What a cell is worth: the numbers of the test split, and the task's pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from ode_runner.cell import Cell
+from ode_runner.field import Phase
+from ode_runner.logger import MetricLogger
+from ode_runner.signals import StopRequest
+from ode_runner.tasks.base import Split
+
+
+def judge(cell: Cell, stop: StopRequest) -> dict[str, float]:
+    """Metrics of the test split and of the learned field, and the evaluations that the split took per batch."""
+    results = cell.evaluate(Split.TEST, stop)
+    nfe = results.pop("nfe")
+    field = cell.model.learned_field()
+    if field is not None:
+        with torch.no_grad():
+            results |= cell.task.judge_field(field)
+    return {f"test/{name}": value for name, value in results.items()} | {"nfe/eval": nfe}
+
+
+def draw(cell: Cell, history: Sequence[Mapping[str, float]], *, folder: Path, logger: MetricLogger, step: int) -> None:
+    """The task's pictures, as files and in the logger."""
+    folder.mkdir(exist_ok=True)
+    cell.model.eval()
+    with torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        for name, figure in cell.task.figures(cell.findings(history)):
+            figure.savefig(folder / f"{name}.png")
+            logger.picture(name, figure, step=step)

@@ -1,0 +1,89 @@
+"""One cell of task x model x solver x gradient mode, ready to be asked."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import Phase
+from ode_runner.integrator import Integrator
+from ode_runner.meters import Means
+from ode_runner.models.base import Model, Numerics
+from ode_runner.options import TrainerOptions
+from ode_runner.signals import StopRequest
+from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task
+from ode_runner.types import State, Times, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The objects of a run: what is asked, what answers, and by which numerics."""
+
+    options: TrainerOptions
+    task: Task
+    model: Model
+    integrator: Integrator
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of inputs, states and times."""
+        return torch.float64 if self.options.precision == "fp64" else torch.float32
+
+    def parameters(self) -> list[Tensor]:
+        """What there is to train."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """The model's answer to a batch of this cell's type."""
+        with self._autocast():
+            outputs = self.model(batch.inputs, batch.ts, self.integrator)
+        return outputs._replace(values=outputs.values.to(self.dtype))
+
+    @torch.no_grad()
+    def evaluate(self, split: Split, stop: StopRequest) -> dict[str, float]:
+        """Mean loss, metrics and evaluations per batch over a split, with the weights as they are."""
+        self.model.eval()
+        means, evaluations = Means(), Means()
+        for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
+            stop.check()
+            batch = stored.to(self.dtype)
+            with self.integrator.ledger.phase(Phase.EVALUATION) as tally:
+                outputs = self.outputs(batch)
+            values = {**self.task.metrics(outputs, batch), "loss": self.task.loss(outputs, batch)}
+            means.add({name: float(value) for name, value in values.items()}, weight=len(batch.inputs))
+            evaluations.add({"nfe": tally.evaluations})
+        return self.task.reported(means.read()) | evaluations.read()
+
+    def findings(self, history: Sequence[Mapping[str, float]]) -> Findings:
+        """What the task's pictures may ask of the model."""
+        own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
+
+        def predict(inputs: Tensor, ts: Times | None) -> Tensor:
+            wanted = own if ts is None else ts
+            return self.outputs(Batch(inputs, wanted, inputs).to(self.dtype)).values
+
+        def path(inputs: Tensor, times: int) -> Trajectory:
+            with self._autocast():
+                return self.model.path(inputs.to(self.dtype), own.to(self.dtype), self.integrator, times=times)
+
+        def encode(inputs: Tensor) -> State:
+            return self.model.encode(inputs.to(self.dtype)).y0
+
+        def decode(y0: State, ts: Times) -> Tensor:
+            return self.model.decode(y0.to(self.dtype), ts.to(self.dtype), self.integrator)
+
+        return Findings(
+            history=history,
+            predict=predict,
+            path=path,
+            encode=encode,
+            decode=decode,
+            continuous=self.model.numerics is not Numerics.NONE,
+        )
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        """Around stem and head; the integrator sees to the field, and keeps the solve itself out."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16")

@@ -1,0 +1,44 @@
+"""Fields and blocks of fully connected layers."""
+
+from itertools import pairwise
+from typing import final
+
+import torch
+from torch import nn
+
+from ode_runner.field import VectorField
+from ode_runner.networks.base import Block
+from ode_runner.types import State, Time
+
+
+@final
+class MLPField(VectorField):
+    """f(t, y) by a tanh MLP over (y, t), or over y alone."""
+
+    def __init__(self, sizes: list[int], *, time: bool) -> None:
+        super().__init__()
+        self.time = time
+        self.layers = tanh_layers([sizes[0] + time, *sizes[1:]])
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.layers(torch.cat([y, t.expand(y.shape[0], 1)], dim=1) if self.time else y)
+
+
+@final
+class ResidualMLP(Block):
+    """y + dt MLP(y)."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.layers = tanh_layers(sizes)
+
+    def forward(self, y: State, dt: float) -> State:
+        return torch.add(y, self.layers(y), alpha=dt)
+
+
+def tanh_layers(sizes: list[int]) -> nn.Sequential:
+    """Affine maps from size to size with tanh between them, none after the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.Tanh()]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,66 @@
+"""Nothing but a matrix."""
+
+import math
+from typing import final
+
+import torch
+from torch import nn
+
+from ode_runner.field import VectorField
+from ode_runner.networks.base import Block, Coordinates, Network
+from ode_runner.tasks.base import TaskSpec
+from ode_runner.types import State, Time
+
+
+@final
+class Linear(Network):
+    """The field y' = theta y on the inputs themselves.
+
+    Where outputs are not such a state at every time, the head is an affine map of the last one.
+    """
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = spec
+        self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)
+        self.state_is_data = spec.every_time and spec.input_shape == spec.output_shape
+
+    def stem(self) -> nn.Module:
+        return nn.Flatten()
+
+    def field(self, *, extra: int = 0) -> VectorField:
+        return LinearField(self.state + extra)
+
+    def block(self) -> Block:
+        return LinearBlock(self.state)
+
+    def head(self, *, extra: int = 0) -> nn.Module:
+        return Coordinates(self.outputs) if self.state_is_data else nn.Linear(self.state + extra, self.outputs)
+
+
+@final
+class LinearField(VectorField):
+    """f(t, y) = theta y."""
+
+    def __init__(self, state: int) -> None:
+        super().__init__()
+        self.theta = _matrix(state)
+
+    def forward(self, t: Time, y: State) -> State:
+        return y @ self.theta.T
+
+
+@final
+class LinearBlock(Block):
+    """y + dt theta y."""
+
+    def __init__(self, state: int) -> None:
+        super().__init__()
+        self.theta = _matrix(state)
+
+    def forward(self, y: State, dt: float) -> State:
+        return torch.add(y, y @ self.theta.T, alpha=dt)
+
+
+def _matrix(state: int) -> nn.Parameter:
+    """Small, so that the first flows neither explode nor oscillate."""
+    return nn.Parameter(0.1 * torch.randn(state, state))

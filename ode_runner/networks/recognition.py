@@ -1,0 +1,79 @@
+"""From a sequence of observations to the distribution of an initial state: what the variational networks share."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.networks.base import Encoding
+from ode_runner.tasks.base import TaskSpec
+
+
+def observed_coordinates(spec: TaskSpec, network: str) -> int:
+    """How many coordinates a sequence task observes.
+
+    Raises:
+        IncompatibleChoice: the task's inputs are no sequences of observations.
+    """
+    if not spec.sequence:
+        raise IncompatibleChoice(
+            f"network={network} reads sequences of observations; this task's inputs have shape {spec.input_shape}. "
+            "Use task=spiral_vae, or network=mlp."
+        )
+    return spec.output_shape[0]
+
+
+@final
+class Recognition(nn.Module):
+    """q(z0 | observations), Gaussian: a GRU reads the sequence backwards in time, told the gap to the next older one.
+
+    Inputs are (batch, rows, coordinates + 2): the observation, its time, and 1, or 0 for a row that is only padding.
+    In training one z0 is drawn for each sequence. In evaluation `samples` are, from the same `samples` points of a
+    standard normal for every sequence, so that its result does not depend on its company; they follow each other
+    along the batch axis.
+
+    Kingma, Welling. Auto-Encoding Variational Bayes. ICLR 2014. Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary
+    Differential Equations. NeurIPS 2018, section 5.
+    """
+
+    def __init__(self, *, coordinates: int, hidden: int, latent: int, samples: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(coordinates + 1, hidden, batch_first=True)
+        self.posterior = nn.Linear(hidden, 2 * latent)
+        self.samples = samples
+
+    def forward(self, inputs: Tensor) -> Encoding:
+        mean, log_variance = self.posterior(self._read(inputs)).chunk(2, dim=-1)
+        kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=-1)
+        z0 = mean + (0.5 * log_variance).exp() * self._noise(mean)
+        return Encoding(z0.flatten(0, 1), kl)
+
+    def _read(self, inputs: Tensor) -> Tensor:
+        """The GRU's last state, having read known rows from the latest to the earliest."""
+        values, times, known = inputs[..., :-2], inputs[..., -2], inputs[..., -1] > 0
+        order = torch.where(known, -times, torch.inf).argsort(dim=1)
+        times = times.gather(1, order)
+        lengths = known.sum(dim=1)
+        older = torch.cat([times[:, 1:], times[:, :1]], dim=1)
+        last = torch.arange(times.shape[1], device=times.device) == lengths[:, None] - 1
+        gaps = times - older.masked_fill(last, 0.0)
+        rows = torch.cat([values.gather(1, order[..., None].expand_as(values)), gaps[..., None]], dim=-1)
+        packed = pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return self.gru(packed)[1][0]
+
+    def _noise(self, mean: Tensor) -> Tensor:
+        """Standard normal (samples, batch or 1, latent)."""
+        if self.training:
+            return torch.randn_like(mean)[None]
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(self.samples, 1, mean.shape[1], generator=generator).to(mean)
+
+
+@final
+class Decoder(nn.Sequential):
+    """From a latent state to an observation: one hidden layer."""
+
+    def __init__(self, *, latent: int, width: int, coordinates: int) -> None:
+        super().__init__(nn.Linear(latent, width), nn.ReLU(), nn.Linear(width, coordinates))

@@ -1,0 +1,58 @@
+"""A variational autoencoder whose latent state is moved on by a recurrent cell: the latent ODE's baseline."""
+
+from typing import final
+
+from torch import nn
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.networks.base import Block, Network
+from ode_runner.networks.recognition import Decoder, Recognition, observed_coordinates
+from ode_runner.tasks.base import TaskSpec
+from ode_runner.types import State
+
+
+@final
+class RecurrentDecoder(Network):
+    """Recognition by a GRU of `hidden` units; from time to time the latent state passes through a GRU cell.
+
+    There is no field, so only a model made of blocks can use it.
+    """
+
+    def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, samples: int) -> None:
+        for name, value in {"hidden": hidden, "latent": latent, "width": width, "samples": samples}.items():
+            if value < 1:
+                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        self.spec = spec
+        self.coordinates = observed_coordinates(spec, "recurrent_decoder")
+        self.hidden, self.latent, self.width, self.samples = hidden, latent, width, samples
+
+    def stem(self) -> nn.Module:
+        return Recognition(coordinates=self.coordinates, hidden=self.hidden, latent=self.latent, samples=self.samples)
+
+    def field(self, *, extra: int = 0) -> VectorField:
+        raise IncompatibleChoice(
+            "network=recurrent_decoder moves from time to time by a recurrent cell and has no field to integrate. "
+            "Use model=resnet model.blocks=1 with it, or network=recurrent_vae."
+        )
+
+    def block(self) -> Block:
+        return RecurrentBlock(self.latent)
+
+    def head(self, *, extra: int = 0) -> nn.Module:
+        return Decoder(latent=self.latent + extra, width=self.width, coordinates=self.coordinates)
+
+
+@final
+class RecurrentBlock(Block):
+    """One step of a GRU cell that is told how much time passes.
+
+    Cho et al. Learning Phrase Representations using RNN Encoder-Decoder. EMNLP 2014.
+    """
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(1, latent)
+
+    def forward(self, y: State, dt: float) -> State:
+        return self.cell(y.new_full((y.shape[0], 1), dt), y)

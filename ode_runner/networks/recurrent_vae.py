@@ -1,0 +1,44 @@
+"""A variational autoencoder whose latent state flows: the latent ODE."""
+
+from typing import final
+
+from torch import nn
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.networks.base import Block, Network
+from ode_runner.networks.dense import MLPField, ResidualMLP
+from ode_runner.networks.recognition import Decoder, Recognition, observed_coordinates
+from ode_runner.tasks.base import TaskSpec
+
+
+@final
+class RecurrentVAE(Network):
+    """Recognition by a GRU of `hidden` units, a flow of `latent` dimensions, decoding by a hidden layer of `width`.
+
+    The field has `depth` hidden layers of `width` tanh units and is not told the time.
+
+    Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 5.
+    """
+
+    def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, depth: int, samples: int) -> None:
+        sizes = {"hidden": hidden, "latent": latent, "width": width, "depth": depth, "samples": samples}
+        for name, value in sizes.items():
+            if value < 1:
+                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        self.spec = spec
+        self.coordinates = observed_coordinates(spec, "recurrent_vae")
+        self.hidden, self.latent, self.width, self.depth, self.samples = hidden, latent, width, depth, samples
+
+    def stem(self) -> nn.Module:
+        return Recognition(coordinates=self.coordinates, hidden=self.hidden, latent=self.latent, samples=self.samples)
+
+    def field(self, *, extra: int = 0) -> VectorField:
+        state = self.latent + extra
+        return MLPField([state, *[self.width] * self.depth, state], time=False)
+
+    def block(self) -> Block:
+        return ResidualMLP([self.latent, *[self.width] * self.depth, self.latent])
+
+    def head(self, *, extra: int = 0) -> nn.Module:
+        return Decoder(latent=self.latent + extra, width=self.width, coordinates=self.coordinates)

@@ -1,0 +1,54 @@
+"""A linear spiral, or the cubic one of torchdiffeq's demo."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.tasks.trajectories import Trajectories
+from ode_runner.types import State, Time
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Linear(Trajectories):
+    """y' = A y^power, the power taken of each coordinate."""
+
+    matrix: Sequence[Sequence[float]]  # A
+    power: int  # 1, or 3 for the spiral of torchdiffeq's ode_demo.py
+
+    names: ClassVar[tuple[str, ...]] = ("y_1", "y_2")
+
+    def true_field(self) -> VectorField:
+        return PowerField([list(row) for row in self.matrix], self.power)
+
+    def judge_field(self, field: VectorField) -> dict[str, float]:
+        """Adds |theta - A|, the Frobenius norm, theta being what the learned field makes of the unit vectors."""
+        dtype = next((p.dtype for p in field.parameters()), torch.float64)
+        units = torch.eye(len(self.y0), dtype=dtype, device=self.device)
+        t = units.new_zeros(())
+        distance = (field(t, units) - self.true_field()(t, units)).norm()
+        return super().judge_field(field) | {"matrix_error": float(distance)}
+
+    def _check(self) -> None:
+        super()._check()
+        size = len(self.names)
+        if len(self.matrix) != size or any(len(row) != size for row in self.matrix):
+            raise RefusedInput(f"task.matrix={[list(row) for row in self.matrix]} must be {size} rows of {size}.")
+        if self.power not in (1, 3):
+            raise RefusedInput(f"task.power must be 1 or 3, not {self.power}.")
+
+
+@final
+class PowerField(VectorField):
+    """y to A y^power."""
+
+    def __init__(self, matrix: list[list[float]], power: int) -> None:
+        super().__init__()
+        self.matrix, self.power = matrix, power
+
+    def forward(self, t: Time, y: State) -> State:
+        return y.pow(self.power) @ y.new_tensor(self.matrix).T

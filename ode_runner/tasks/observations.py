@@ -1,0 +1,84 @@
+"""Solutions seen at points in time: reference, noise, and samples that each have their own times."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.types import State, Times, Trajectory
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Several solutions as they were observed."""
+
+    start: Tensor  # (samples, state), the true initial states
+    times: Tensor  # (samples, points), each row increasing from 0
+    values: Tensor  # (samples, points, state), with noise
+
+    def to(self, device: torch.device) -> "Observations":
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # which mps has not
+        return Observations(*(x.to(device, dtype) for x in (self.start, self.times, self.values)))
+
+
+def draw_times(samples: int, points: int, horizon: float, generator: torch.Generator | None) -> Tensor:
+    """Times (samples, points) from 0 to `horizon`: even, or with a generator uniform after the first."""
+    if generator is None:
+        return torch.linspace(0, horizon, points, dtype=torch.float64).repeat(samples, 1)
+    later = torch.rand(samples, points - 1, generator=generator, dtype=torch.float64).sort(dim=1).values
+    return torch.cat([later.new_zeros(samples, 1), horizon * later], dim=1)
+
+
+def observe(
+    field: VectorField, start: Tensor, times: Tensor, *, noise: float, generator: torch.Generator
+) -> Observations:
+    """Solutions from `start` (samples, state) at `times`, with Gaussian noise of standard deviation `noise`."""
+    ts, places = times.unique(return_inverse=True)
+    values = reference_solution(field, start, ts)[places, torch.arange(len(start))[:, None]]
+    return Observations(start, times, values + noise * torch.randn(values.shape, generator=generator).to(values))
+
+
+def reference_solution(field: VectorField, y0: State, ts: Times) -> Trajectory:
+    """States from `y0` at `ts`, increasing, to about 1e-10 in float64.
+
+    Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.5 (DOP853, by SciPy).
+
+    Raises:
+        RefusedInput: a true solution does not reach the last time.
+    """
+
+    def derivative(t: float, flat: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return field(torch.tensor(t, dtype=torch.float64), torch.from_numpy(flat).view(y0.shape)).flatten().numpy()
+
+    span = (float(ts[0]), float(ts[-1]))
+    with np.errstate(all="ignore"):  # a failure is told below, in words
+        found = solve_ivp(
+            derivative, span, y0.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-12, t_eval=ts.numpy()
+        )
+    if not found.success or not np.isfinite(found.y).all():
+        raise RefusedInput(
+            f"the true solution does not reach t={span[1]:g} from every initial state, the first of which is "
+            f"{y0[0].tolist()}. Choose another task.box, task.y0 or task.horizon."
+        )
+    return torch.from_numpy(found.y.T.copy()).view(-1, *y0.shape)
+
+
+def on_the_union(times: Tensor, values: Tensor, known: Tensor) -> tuple[Times, Tensor, Tensor]:
+    """Samples observed each at its own times, on the union of all times and 0.
+
+    `times` is (batch, points), `values` (batch, points, *value), `known` (batch, points) and False where a row is only
+    padding. Returns the times, the values there (time, batch, *value), zero where unknown, and the mask (time, batch).
+    """
+    ts = torch.cat([times.new_zeros(1), times[known]]).unique()  # sorted
+    samples = torch.arange(len(times), device=times.device)[:, None].expand_as(times)
+    places = torch.searchsorted(ts, times.contiguous())
+    on_union = values.new_zeros(len(ts), len(times), *values.shape[2:])
+    mask = torch.zeros(len(ts), len(times), dtype=torch.bool, device=times.device)
+    on_union[places[known], samples[known]] = values[known]
+    mask[places[known], samples[known]] = True
+    return ts, on_union, mask

@@ -1,0 +1,189 @@
+"""Noisy spirals seen at a few points in time, to be reconstructed, continued and dreamt up."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
+from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task, TaskSpec
+from ode_runner.tasks.observations import on_the_union
+from ode_runner.types import Scalar
+
+TURNS, GRID = 3, 500  # of a whole spiral: revolutions, and points in time that it is cut into
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class SpiralVAE(Task):
+    """Pieces of spirals, half of them clockwise, each observed at `observed` of `points` times.
+
+    Trained on the evidence lower bound; its Gaussian likelihood has the data's standard deviation, `noise`. The test
+    split asks for the `points` of the observed window and for as many beyond it, against noisy and clean values.
+
+    Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 5.1.
+    """
+
+    train: int  # spirals
+    validation: int
+    test: int
+    points: int  # of the window; the grid of times is common to all spirals
+    observed: int  # of these, drawn for each spiral without replacement
+    noise: float  # standard deviation of each coordinate
+    kl_epochs: int  # over which the weight of the divergence rises to 1
+    seed: int
+    device: torch.device
+
+    objective: ClassVar[str] = "elbo"
+    higher_is_better: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self._check()
+        self.spec = TaskSpec(
+            input_shape=(self.observed, 4), output_shape=(2,), every_time=True, autonomous=True, sequence=True
+        )
+        generator = torch.Generator().manual_seed(self.seed)
+        sizes = {Split.TRAIN: self.train, Split.VALIDATION: self.validation, Split.TEST: self.test}
+        self.splits = {split: self._draw(size, generator) for split, size in sizes.items()}
+        self.ts = TURNS * math.tau / GRID * torch.arange(2 * self.points, device=self.device)
+
+    def size(self, split: Split) -> int:
+        return len(self.splits[split].clean)
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        training = split is Split.TRAIN
+        generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
+        order = torch.randperm(self.size(split), generator=generator) if training else torch.arange(self.size(split))
+        for chosen in order.to(self.device).split(batch_size):
+            batch = self.batch(self.splits[split], chosen, whole=split is Split.TEST)
+            yield batch._replace(kl_weight=min(1.0, (epoch + 1) / self.kl_epochs) if training else 1.0)
+
+    def batch(self, spirals: "Spirals", chosen: Tensor, *, whole: bool) -> Batch:
+        """The chosen spirals, asked for at the times observed by any of them, or at all there are."""
+        places = spirals.places[chosen]
+        values = torch.stack([spirals.noisy[chosen], spirals.clean[chosen]], dim=-1)  # (batch, time, 2, versions)
+        seen = values.gather(1, places[..., None, None].expand(-1, -1, 2, 2))
+        times = self.ts[places]
+        known = torch.ones_like(times, dtype=torch.bool)
+        inputs = torch.cat([seen[..., 0], times[..., None], known[..., None]], dim=-1)
+        if whole:
+            mask = torch.zeros(len(self.ts), len(chosen), dtype=torch.bool, device=self.device)
+            return Batch(
+                inputs, self.ts, values.transpose(0, 1), observed=mask.scatter(0, places.T, True), part="whole"
+            )
+        ts, targets, mask = on_the_union(times, seen, known)
+        return Batch(inputs, ts, targets, observed=mask)
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        """Minus the evidence lower bound: minus the log likelihood, plus the divergence."""
+        return -self._elbo(outputs, batch, batch.kl_weight)
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        values = _samples(outputs, batch).mean(dim=1)
+        elbo = {"elbo": self._elbo(outputs, batch, 1.0)} | ({} if outputs.kl is None else {"kl": outputs.kl.mean()})
+        noisy, clean = ((values - batch.targets[..., version]).square().sum(dim=-1) / 2 for version in (0, 1))
+        if batch.part != "whole":
+            return elbo | {"mse": noisy[batch.observed].mean()}
+        window, beyond = slice(None, self.points), slice(self.points, None)
+        return elbo | {
+            "mse_window_clean": clean[window].mean(),
+            "mse_window_noisy": noisy[window].mean(),
+            "mse_beyond_clean": clean[beyond].mean(),
+            "mse_beyond_noisy": noisy[beyond].mean(),
+        }
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Means of squares become roots."""
+        squares = {name: value for name, value in means.items() if name.startswith("mse")}
+        roots = {f"r{name}": math.sqrt(value) for name, value in squares.items()}
+        return roots | {name: value for name, value in means.items() if name not in squares}
+
+    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        test = self.splits[Split.TEST]
+        shown = torch.arange(min(8, self.test), device=self.device)
+        batch = self.batch(test, shown, whole=True)
+        forward = _samples_of(findings.predict(batch.inputs, self.ts), len(shown)).mean(dim=1)
+        backward = None
+        if findings.continuous:
+            backward = _samples_of(findings.predict(batch.inputs, -self.ts[: self.points]), len(shown)).mean(dim=1)
+        yield "reconstructions", draw_reconstructions(batch, forward, backward, window=self.points)
+        z0 = _samples_of(findings.encode(batch.inputs)[None], len(shown)).mean(dim=1)[0]
+        prior = torch.randn(12, z0.shape[1], generator=torch.Generator().manual_seed(self.seed)).to(z0)
+        yield "prior_samples", draw_prior_samples(findings.decode(prior, self.ts))
+        steps = torch.linspace(0, 1, 8, device=z0.device)[:, None].to(z0)
+        yield "walk", draw_walk(findings.decode(z0[0] + steps * (z0[1] - z0[0]), self.ts))
+        if findings.history:
+            yield "curves", draw_curves(findings.history, quality="rmse")
+
+    def _check(self) -> None:
+        for name, least in (("train", 2), ("validation", 2), ("test", 2), ("points", 2), ("kl_epochs", 1)):
+            if getattr(self, name) < least:
+                raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
+        if self.points > GRID // 3:
+            raise RefusedInput(
+                f"task.points={self.points} reaches beyond the data: a window and as much after it must fit into "
+                f"{GRID} points, at various places. Use {GRID // 3} at most."
+            )
+        if not 1 <= self.observed <= self.points:
+            raise RefusedInput(f"task.observed must be from 1 to task.points={self.points}, not {self.observed}.")
+        if not 0 < self.noise < math.inf:
+            raise RefusedInput(f"task.noise must be positive, not {self.noise}: the likelihood is as wide as it.")
+
+    def _draw(self, count: int, generator: torch.Generator) -> "Spirals":
+        clean = spirals(count, 2 * self.points, generator)
+        noisy = clean + self.noise * torch.randn(clean.shape, generator=generator)
+        lots = torch.rand(count, self.points, generator=generator)
+        places = lots.argsort(dim=1)[:, : self.observed].sort(dim=1).values
+        return Spirals(*(x.to(self.device) for x in (clean, noisy, places)))
+
+    def _elbo(self, outputs: Outputs, batch: Batch, kl_weight: float) -> Scalar:
+        error = _samples(outputs, batch) - batch.targets[:, None, ..., 0]
+        log_density = -0.5 * (error / self.noise).square() - math.log(self.noise) - 0.5 * math.log(math.tau)
+        seen = log_density.sum(dim=-1) * _known(batch)[:, None]
+        likelihood = seen.sum(dim=0).mean()
+        return likelihood if outputs.kl is None else likelihood - kl_weight * outputs.kl.mean()
+
+
+@dataclass(frozen=True)
+class Spirals:
+    """One split."""
+
+    clean: Tensor  # (spirals, time, 2), over the window and as much beyond it
+    noisy: Tensor
+    places: Tensor  # (spirals, observed): which times of the window are observed, in order
+
+
+def spirals(count: int, points: int, generator: torch.Generator) -> Tensor:
+    """Pieces (count, points, 2) of two spirals in turn: one turns clockwise and outwards, the other counter-clockwise.
+
+    With phase phi from 0 to 6 pi: radius 15 / (6 pi + 1 - phi) at angle 6 pi + 1 - phi around (-5, 0), and radius
+    0.3 phi at angle phi around (5, 0); the pieces begin at random. (The spirals of torchdiffeq's latent_ode.py.)
+    """
+    whole = TURNS * math.tau
+    phi = torch.linspace(0, whole, GRID)
+    begin = torch.randint(GRID - points + 1, (count, 1), generator=generator)
+    piece = phi[begin + torch.arange(points)]
+    clockwise = (torch.arange(count) % 2 == 0)[:, None]
+    angle = torch.where(clockwise, whole + 1 - piece, piece)
+    radius = torch.where(clockwise, 15 / (whole + 1 - piece), 0.3 * piece)
+    centre = torch.where(clockwise, -5.0, 5.0)
+    return torch.stack([radius * angle.cos() + centre, radius * angle.sin()], dim=-1)
+
+
+def _samples(outputs: Outputs, batch: Batch) -> Tensor:
+    return _samples_of(outputs.values, len(batch.inputs))
+
+
+def _samples_of(values: Tensor, batch: int) -> Tensor:
+    """(time, samples * batch, 2) as (time, samples, batch, 2)."""
+    return values.unflatten(1, (-1, batch))
+
+
+def _known(batch: Batch) -> Tensor:
+    return torch.ones(batch.targets.shape[:2], device=batch.ts.device) if batch.observed is None else batch.observed

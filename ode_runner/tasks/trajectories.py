@@ -1,0 +1,202 @@
+"""What the dynamical systems share: trajectories of a known field, learned from short windows."""
+
+import abc
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.trajectories import draw_errors, draw_phase_portrait, draw_time_series
+from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task, TaskSpec
+from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union
+from ode_runner.types import Scalar
+
+
+@dataclass(kw_only=True, eq=False)
+class Trajectories(Task):
+    """Solutions of a known ODE, observed at points in time.
+
+    A training sample is a window: the first of its observations is the input, all of them are the target. The
+    validation split is whole trajectories from other initial states. The test split asks, without noise and on a
+    grid twice as fine: the trajectory from `y0`; those of training between (`interpolation`) and after
+    (`extrapolation`) the observed times; and trajectories from initial states never seen (`unseen`).
+    """
+
+    train: int  # trajectories
+    validation: int
+    test: int
+    box: Sequence[Sequence[float]]  # [low, high] of each coordinate, from which initial states are drawn
+    y0: Sequence[float]  # where the trajectory of the pictures begins
+    horizon: float  # of the observed trajectories, in the task's unit of time
+    foresight: int  # horizons over which the model is tested: 3 is one observed and two more
+    points: int  # observations of a trajectory
+    window: int  # successive observations that a training sample consists of
+    irregular: bool  # each trajectory at times of its own, drawn uniformly; otherwise on an even grid
+    noise: float  # standard deviation of what is added to each observed coordinate
+    seed: int
+    device: torch.device
+
+    objective: ClassVar[str] = "rmse"
+    higher_is_better: ClassVar[bool] = False
+    names: ClassVar[tuple[str, ...]]  # of the coordinates, as LaTeX
+
+    def __post_init__(self) -> None:
+        self._check()
+        generator = torch.Generator().manual_seed(self.seed)
+        shape = (len(self.y0),)
+        true = self.true_field()
+        self.spec = TaskSpec(input_shape=shape, output_shape=shape, every_time=True, autonomous=True, field=true)
+        self.observations = {
+            split: self._observe(true, size, generator)
+            for split, size in {Split.TRAIN: self.train, Split.VALIDATION: self.validation}.items()
+        }
+        seen, unseen = self.observations[Split.TRAIN].start[: self.test], self._draw_starts(self.test, generator)
+        portrait = torch.tensor([list(self.y0)], dtype=torch.float64)
+        parts = {"portrait": portrait, "seen": seen, "unseen": unseen}
+        self.tests = {part: self._examination(true, part, start) for part, start in parts.items()}
+
+    @abc.abstractmethod
+    def true_field(self) -> VectorField:
+        """The right-hand side."""
+
+    def invariant(self, y: Tensor) -> Tensor | None:
+        """What the true flow conserves, of states (..., state); None where nothing is known to be."""
+        del y
+        return None
+
+    def size(self, split: Split) -> int:
+        sizes = {Split.TRAIN: self.train * (self.points - self.window + 1), Split.VALIDATION: self.validation}
+        return sizes.get(split) or sum(len(batch.inputs) for batch in self.tests.values())
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        if split is Split.TRAIN:
+            generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
+            for chosen in torch.randperm(self.size(split), generator=generator).split(batch_size):
+                yield self._windows(chosen)
+        elif split is Split.VALIDATION:
+            seen = self.observations[split]
+            for chosen in torch.arange(self.size(split)).split(batch_size):
+                yield self._together(seen.times[chosen], seen.values[chosen])
+        else:
+            for whole in self.tests.values():
+                for chosen in torch.arange(len(whole.inputs)).split(batch_size):
+                    yield whole._replace(inputs=whole.inputs[chosen], targets=whole.targets[:, chosen])
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        return _mean_square(outputs.values - batch.targets, batch.observed)
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        error = outputs.values - batch.targets
+        observed_span = batch.ts <= self.horizon * (1 + 1e-6)  # a hair more: the grid is rounded
+        match batch.part:
+            case "portrait":
+                return self._portrait(outputs.values, batch.targets, error[observed_span])
+            case "seen":
+                parts = {"mse_interpolation": error[observed_span], "mse_extrapolation": error[~observed_span]}
+                return {name: part.square().mean() for name, part in parts.items() if len(part)}
+            case "unseen":
+                return {"mse_unseen": error[observed_span].square().mean()}
+            case _:
+                return {"mse": _mean_square(error, batch.observed)}
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Means of squares become roots."""
+        squares = {name: value for name, value in means.items() if name.startswith("mse")}
+        roots = {f"r{name}": math.sqrt(value) for name, value in squares.items()}
+        return roots | {name: value for name, value in means.items() if name not in squares}
+
+    def judge_field(self, field: VectorField) -> dict[str, float]:
+        """Distance of the learned field from the true one over the observed states, relative to the latter."""
+        dtype = next((p.dtype for p in field.parameters()), torch.float64)
+        y = self.observations[Split.TRAIN].values.flatten(0, 1).to(dtype)
+        true = self.true_field()(y.new_zeros(()), y)
+        return {"field_error": float((field(y.new_zeros(()), y) - true).norm() / true.norm())}
+
+    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        portrait, unseen = self.tests["portrait"], self.tests["unseen"]
+        values = findings.predict(portrait.inputs, portrait.ts)
+        yield "trajectory", draw_time_series(portrait, values, names=self.names, horizon=self.horizon)
+        others = findings.predict(unseen.inputs, unseen.ts)
+        both = torch.cat([values, others], 1), torch.cat([portrait.targets, unseen.targets], 1)
+        yield "phase_portrait", draw_phase_portrait(*both, field=self.true_field(), names=self.names)
+        yield "error", draw_errors(portrait, values, invariant=self.invariant, horizon=self.horizon)
+        if findings.history:
+            yield "curves", draw_curves(findings.history, quality=self.objective)
+
+    def _check(self) -> None:
+        for name, least in (("train", 1), ("validation", 1), ("test", 1), ("foresight", 1), ("points", 2)):
+            if getattr(self, name) < least:
+                raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
+        if not 2 <= self.window <= self.points:
+            raise RefusedInput(
+                f"task.window={self.window} reaches beyond the data. Use 2 to task.points={self.points} points."
+            )
+        if not 0 < self.horizon < math.inf:
+            raise RefusedInput(f"task.horizon must be positive, not {self.horizon}.")
+        if not 0 <= self.noise < math.inf:
+            raise RefusedInput(f"task.noise must be 0 or more, not {self.noise}.")
+        if len(self.y0) != len(self.names):
+            raise RefusedInput(f"task.y0={list(self.y0)} must be {len(self.names)} numbers, such as [1.0,2.0].")
+        if len(self.box) != len(self.names) or any(len(side) != 2 or not side[0] < side[1] for side in self.box):
+            sides = ",".join(["[low,high]"] * len(self.names))
+            raise RefusedInput(f"task.box={[list(side) for side in self.box]} must be [{sides}] with low < high.")
+
+    def _draw_starts(self, count: int, generator: torch.Generator) -> Tensor:
+        low, high = torch.tensor([list(side) for side in self.box], dtype=torch.float64).T
+        return low + (high - low) * torch.rand(count, len(self.box), generator=generator, dtype=torch.float64)
+
+    def _observe(self, true: VectorField, count: int, generator: torch.Generator) -> Observations:
+        start = self._draw_starts(count, generator)
+        times = draw_times(count, self.points, self.horizon, generator if self.irregular else None)
+        return observe(true, start, times, noise=self.noise, generator=generator).to(self.device)
+
+    def _examination(self, true: VectorField, part: str, start: Tensor) -> Batch:
+        """A part of the test split: clean, and on a grid twice as fine as the even one of training."""
+        count = 2 * (self.points - 1) * self.foresight + 1
+        times = draw_times(len(start), count, self.horizon * self.foresight, None)
+        seen = observe(true, start.cpu(), times, noise=0.0, generator=torch.Generator()).to(self.device)
+        return Batch(seen.start, seen.times[0], seen.values.transpose(0, 1), part=part)
+
+    def _windows(self, chosen: Tensor) -> Batch:
+        """Training samples by number: all windows of the first trajectory, then those of the second."""
+        seen = self.observations[Split.TRAIN]
+        per_trajectory = self.points - self.window + 1
+        samples = (chosen // per_trajectory)[:, None]
+        places = (chosen % per_trajectory)[:, None] + torch.arange(self.window)
+        times = seen.times[samples, places]
+        return self._together(times - times[:, :1], seen.values[samples, places])
+
+    def _together(self, times: Tensor, values: Tensor) -> Batch:
+        """Samples (batch, points, state) at `times` (batch, points) from 0 on, as one batch."""
+        if not self.irregular:
+            # Windows of an even grid have the same times but for rounding, which must not make them two.
+            even = self.observations[Split.TRAIN].times[0, : times.shape[1]]
+            return Batch(values[:, 0], even, values.transpose(0, 1))
+        ts, targets, observed = on_the_union(times, values, torch.ones_like(times, dtype=torch.bool))
+        return Batch(values[:, 0], ts, targets, observed=observed)
+
+    def _portrait(self, values: Tensor, targets: Tensor, error: Tensor) -> dict[str, Scalar]:
+        """Of the one trajectory from y0: errors over a horizon, and the largest ones over the whole foresight."""
+        reference = targets[: len(error)]
+        scale = (reference - reference.mean(dim=0)).square().sum(dim=-1).mean()
+        found = {
+            "mse": error.square().mean(),
+            "relative_rmse": (error.square().sum(dim=-1).mean() / scale).sqrt(),
+            "global_error": (values - targets).norm(dim=-1).max(),
+        }
+        conserved = self.invariant(values)
+        if conserved is not None:
+            found["invariant_drift"] = (conserved - conserved[0]).abs().max()
+        return found
+
+
+def _mean_square(error: Tensor, observed: Tensor | None) -> Scalar:
+    """Over coordinates, samples and, where only some are `observed`, the known times."""
+    return error.square().mean() if observed is None else error[observed].square().mean()
