@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers import ode_run
-from tests.test_cli import TINY, record_of, run_folder, typed
+from tests.helpers import TINY, ode_run, record_of, run_folder, typed
 
 REFUSED = {  # what was typed: what the one line must say
     "model=odnet": ["no model named 'odnet'", "Did you mean 'odenet'?", "augmented", "rknet"],

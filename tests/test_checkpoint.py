@@ -13,7 +13,7 @@ import torch
 
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.errors import CheckpointRefused
-from tests.test_cli import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 
 COMMAND = (*TINY, "trainer.epochs=4", "trainer.log_every=1", "trainer.save_every_seconds=0", "logger=none")
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ode_run
-from tests.test_cli import TINY, record_of, run_folders, typed
+from tests.helpers import TINY, ode_run, record_of, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "trainer.log_every=1", "logger=none")
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from ode_runner.logger import MetricsFile
-from tests.test_cli import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 
 COMMAND = (*TINY, "trainer.epochs=2", "trainer.log_every=1", "trainer.save_every_seconds=0")
 UNLIMITED = {"scalars": 0, "images": 0, "tensors": 0}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ode_runner.record import RunRecord, RunStatus
-from tests.test_cli import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
 KEYS = {"choices", "seed", "status", "reason", "metrics", "cost", "config", "environment", "started", "finished"}

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ode_runner.trainer import Trainer
-from tests.test_cli import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
 
 HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")
 COMMANDS = {

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ode_run
-from tests.test_cli import TINY, run_folders, typed
+from tests.helpers import TINY, ode_run, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 COMMAND = ("-m", "model=resnet,rknet,odenet", "solver=euler,dopri5", "task=half_moons", *QUICK)
