@@ -1,6 +1,5 @@
 """From configuration to objects. `cfg` stops here."""
 
-import difflib
 import hashlib
 import inspect
 import json
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import RefusedInput
+from ode_runner.help import did_you_mean
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
@@ -140,12 +140,6 @@ def locate(cfg: DictConfig, group: str) -> Any:
         causes = [error.__cause__ or error.__context__, error]
         cause = next(cause for cause in causes if cause is not None)
         raise RefusedInput(f"{group}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
-
-
-def did_you_mean(name: str, offered: list[str]) -> str:
-    """ " Did you mean 'x'?" where something close is on offer."""
-    close = difflib.get_close_matches(name, offered, n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:

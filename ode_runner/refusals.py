@@ -1,6 +1,5 @@
 """Hydra's errors in one readable line: what was typed, why not, what to type instead."""
 
-import difflib
 import re
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.help import GROUPS, conf_dir, user_folders
+from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 
 
 def in_our_words(error: BaseException, arguments: list[str]) -> str:
@@ -42,9 +41,7 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _no_such_option(missing: str, options: list[str]) -> str:
     group, _, name = missing.rpartition("/")
-    close = difflib.get_close_matches(name, options, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"no {group} named '{name}'.{hint} Available: {', '.join(sorted(options))}"
+    return f"no {group} named '{name}'.{did_you_mean(name, options)} Available: {', '.join(sorted(options))}"
 
 
 def _no_such_key(key: str, arguments: list[str]) -> str:
@@ -54,8 +51,7 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
         return f"'{key}' is needed and cannot be removed."
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
-    close = elsewhere or difflib.get_close_matches(key, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
+    hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else did_you_mean(key, known)
     group = key.partition(".")[0]
     siblings = [name for name in known if name.startswith(f"{group}.")] or [name for name in known if "." not in name]
     return f"no option '{key}'.{hint} Available: {', '.join(siblings)}"
