@@ -1,11 +1,12 @@
 """record.json: everything a table needs about one run."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from ode_runner.whole_file import write_whole
 
 FILE = "record.json"
 
@@ -41,16 +42,8 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Whole or not at all."""
-        unfinished = folder / f"{FILE}.unfinished"
-        try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                json.dump(asdict(self), file, indent=2, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(folder / FILE)) from error
-        os.replace(unfinished, folder / FILE)
+        content = json.dumps(asdict(self), indent=2, ensure_ascii=False).encode()
+        write_whole(folder / FILE, lambda file: file.write(content))
 
     def hyperparameters(self) -> dict[str, bool | int | float | str]:
         """What runs are compared by: the choices, the seed, then every option under `with`."""
