@@ -1,6 +1,7 @@
 """Hydra around the run: one job after another, and what they return to the shell."""
 
 import argparse
+import hashlib
 import logging
 import os
 import re
@@ -116,8 +117,6 @@ def _sweep_name(*, _root_: DictConfig) -> str:
     """
     if _root_.sweep is not None:
         return str(_root_.sweep)
-    import hashlib
-
     typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "rerun=", "sweep=")))
     swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
     digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
