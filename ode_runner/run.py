@@ -4,7 +4,7 @@ import datetime
 import shutil
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,19 +139,18 @@ def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
         stop=stop,
         save_every_seconds=trainer.options.save_every_seconds,
     )
-    try:
-        display.start(trainer.total_steps, trainer.step)
-        record.reason = trainer.fit(session)
-        display.stop()
-        _judge(trainer, session, record)
-        _draw(trainer, session, folder / "plots")
-        nfe = {f"nfe/{phase}": trainer.cost()[f"nfe_{phase}"] for phase in ("forward", "backward")}
+    with closing(metrics), closing(logger):
+        try:
+            display.start(trainer.total_steps, trainer.step)
+            record.reason = trainer.fit(session)
+            display.stop()
+            _judge(trainer, session, record)
+            _draw(trainer, session, folder / "plots")
+        finally:
+            display.stop()
+            record.cost = trainer.cost() | {"peak_memory_bytes": peak_bytes(trainer.device)}
+        nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward")}
         logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)
-    finally:
-        display.stop()
-        record.cost = trainer.cost() | {"peak_memory_bytes": peak_bytes(trainer.device)}
-        metrics.close()
-        logger.close()
 
 
 def _resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_every_logged_step_has_every_scalar(completed: Path) -> None:
     assert all(row.keys() == PLACE | PER_STEP for row in steps)
     assert [row.keys() for row in epochs] == [PLACE | PER_EPOCH]
     assert [row["wall_seconds"] for row in steps] == sorted(row["wall_seconds"] for row in steps)
+
+
+def test_a_run_is_completed_in_its_wall_seconds_which_include_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ode_runner.run._draw", lambda *_: time.sleep(0.6))
+    ended = typed(*QUICK, cwd=tmp_path, pictures=True)
+    seconds = record_of(tmp_path)["cost"]["wall_seconds"]
+    assert seconds - rows_of(run_folder(tmp_path))[-1]["wall_seconds"] >= 0.6
+    assert f"completed in {seconds:.0f} s" in ended.stdout
 
 
 def test_a_model_without_solver_says_so(tmp_path: Path) -> None:
