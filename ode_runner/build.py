@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
 BOOKKEEPING = ("seed", "sweep", "rerun", "output_dir", "logger")  # do not change what a run computes
+LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
 
 
@@ -70,6 +71,7 @@ def run_name(cfg: DictConfig) -> str:
 def build_trainer(cfg: DictConfig, choices: Mapping[str, str]) -> Trainer:
     """Everything a run needs; what cannot work together is refused before any data is made."""
     _demand_seed(cfg.seed)
+    blueprint(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     solver = construct(cfg, "solver")
     gradient = construct(cfg, "gradient")
     model_class = locate(cfg, "model")
@@ -104,10 +106,21 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
     Raises:
         RefusedInput: an option is misspelt, missing or of the wrong type.
     """
+    made = blueprint(cfg, group, positional=len(positional), named=runtime)
+    try:
+        return made(*positional, **runtime)
+    except RefusedInput:
+        raise
+    except ValueError as error:  # how torch refuses a negative learning rate
+        raise RefusedInput(f"{group}: {error}.") from error
+
+
+def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()) -> Callable[..., Any]:
+    """What `construct` calls, its options checked; `positional` and `named` arguments are to come at run time."""
     target = locate(cfg, group)
     options = {str(key): value for key, value in cfg[group].items() if not str(key).startswith("_")}
     parameters = inspect.signature(target).parameters
-    offered = [name for name in list(parameters)[len(positional) :] if name not in runtime]
+    offered = [name for name in list(parameters)[positional:] if name not in named]
     for name in options:
         if name not in offered:
             raise RefusedInput(
@@ -121,12 +134,7 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
     for name, value in made.keywords.items():
         if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
             raise RefusedInput(f"{group}.{name}={value!r} is no {_describe(hints[name])}.")
-    try:
-        return made(*positional, **runtime)
-    except RefusedInput:
-        raise
-    except ValueError as error:  # how torch refuses a negative learning rate
-        raise RefusedInput(f"{group}: {error}.") from error
+    return made
 
 
 def locate(cfg: DictConfig, group: str) -> Any:

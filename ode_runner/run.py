@@ -48,7 +48,7 @@ def execute(plan: Plan) -> RunRecord:
     """Run, resume or report what was already done; always leaves a record.
 
     Raises:
-        RefusedInput: the input cannot be run as typed; the record says so too.
+        RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run.
         KeyboardInterrupt: a second signal came before the first could be honoured.
     """
     display, folder = Display(), plan.folder
@@ -63,23 +63,24 @@ def execute(plan: Plan) -> RunRecord:
             display.outcome(done, folder)
             return done
         plan.record.started = done.started if done is not None and not plan.rerun else _now()
-        _attempt(plan, display, stop)
+        _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
         return plan.record
 
 
-def _attempt(plan: Plan, display: Display, stop: StopRequest) -> None:
-    """Train, and write into the record how it went."""
+def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
+    """Train, and write into the record how it went; what was completed stays so until a rerun has begun."""
     record, folder = plan.record, plan.folder
-    record.write(folder)
-    (folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
-    (folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
+    to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
     try:
-        _train(plan, display, stop)
+        trainer = plan.build_trainer()
+        _begin(plan)
+        to_keep = False
+        _train(trainer, plan, display, stop)
         record.status = RunStatus.COMPLETED
     except RefusedInput as refusal:
         record.status, record.reason = verdict(refusal)
-        if not plan.in_sweep and not any(folder.glob("checkpoints/*")):
+        if earlier is None and not plan.in_sweep and not any(folder.glob("checkpoints/*")):
             _leave_nothing(folder)
         raise
     except BaseException as error:
@@ -91,8 +92,17 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest) -> None:
         if isinstance(error, KeyboardInterrupt):
             raise
     finally:
-        if folder.is_dir():
+        if folder.is_dir() and not to_keep:
             _close(record, folder)
+
+
+def _begin(plan: Plan) -> None:
+    """The folder of a run that is known to be possible."""
+    plan.record.write(plan.folder)
+    (plan.folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
+    (plan.folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
+    if plan.rerun:
+        _clear(plan.folder)
 
 
 def _close(record: RunRecord, folder: Path) -> None:
@@ -110,11 +120,8 @@ def _leave_nothing(folder: Path) -> None:
         folder.parent.rmdir()  # unless it holds other runs of the task
 
 
-def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
+def _train(trainer: Trainer, plan: Plan, display: Display, stop: StopRequest) -> None:
     record, folder = plan.record, plan.folder
-    trainer = plan.build_trainer()
-    if plan.rerun:  # not before it is known that the run can be made
-        _clear(folder)
     reset_peak_bytes(trainer.device)
     record.environment = describe_environment(trainer.device)
     sizes = " / ".join(f"{trainer.task.size(split):,} {split}" for split in Split)

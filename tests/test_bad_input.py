@@ -1,11 +1,13 @@
 """What cannot be done as typed is refused in one readable line, before anything is trained or left behind."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, ode_run, record_of, run_folder, typed
 
 REFUSED = {  # what was typed: what the one line must say
@@ -142,6 +144,30 @@ def test_a_refused_rerun_keeps_the_results_it_was_to_replace(place: Path) -> Non
     assert typed(*command, "rerun=flase", cwd=place).returncode == 2
     assert record_of(place) == before
     assert (run_folder(place) / "checkpoints" / "best.pt").is_file()
+
+
+@pytest.mark.parametrize("refused", ["task", "logger", "task without checkpoints"])
+def test_a_rerun_refused_when_it_is_built_leaves_the_completed_run_as_it_was(
+    refused: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*positional: object, **named: object) -> None:
+        raise RefusedInput("the data are gone")
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in run_folder(place).glob("*.*") if path.is_file()}
+
+    command = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
+    assert typed(*command, cwd=place).returncode == 0
+    if "without" in refused:  # somebody needed the room
+        shutil.rmtree(run_folder(place) / "checkpoints")
+    before = files()
+    if "task" in refused:
+        monkeypatch.setattr("ode_runner.tasks.half_moons.HalfMoons.__init__", gone)
+    bad = "+logger.flush=true" if refused == "logger" else "logger=none"
+    assert typed(*command, bad, "rerun=true", cwd=place).returncode == 2
+    assert files() == before
+    monkeypatch.undo()
+    assert "already completed" in typed(*command, cwd=place).stdout
 
 
 def test_refusing_a_run_keeps_other_runs_of_its_task(place: Path) -> None:
