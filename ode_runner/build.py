@@ -123,9 +123,8 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
     offered = [name for name in list(parameters)[positional:] if name not in named]
     for name in options:
         if name not in offered:
-            raise RefusedInput(
-                f"no option '{group}.{name}'.{did_you_mean(name, offered)} Available: {', '.join(offered)}"
-            )
+            available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
+            raise RefusedInput(f"no option '{group}.{name}'.{did_you_mean(name, offered)} {available}")
     for name in offered:
         if name not in options and parameters[name].default is inspect.Parameter.empty:
             raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")

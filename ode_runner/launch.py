@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.errors import RefusedInput
 from ode_runner.help import conf_dir
-from ode_runner.refusals import hidden_files, in_our_words
+from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
 
 
 class ExitCode(IntEnum):
@@ -51,6 +51,7 @@ def launch() -> ExitCode:
         )
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
+        demand_known_keys(sys.argv[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
             main()

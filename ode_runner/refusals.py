@@ -8,6 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.errors import RefusedInput
 from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 
 
@@ -33,6 +34,16 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
 
 
+def demand_known_keys(arguments: list[str]) -> None:
+    """Refuses `+foo=1`, which Hydra takes, nobody reads, and which would give the run another fingerprint."""
+    groups = {*GROUPS, "hydra", *(path.name for folder in user_folders(arguments) for path in folder.glob("*/"))}
+    for word in arguments:
+        key = word.lstrip("+").partition("=")[0]
+        root = re.split(r"[./@]", key)[0]
+        if word.startswith("+") and root not in groups and root not in _roots(_known_keys(arguments)):
+            raise RefusedInput(_no_such_key(key, arguments))
+
+
 def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -53,8 +64,14 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
     hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else did_you_mean(key, known)
     group = key.partition(".")[0]
-    siblings = [name for name in known if name.startswith(f"{group}.")] or [name for name in known if "." not in name]
-    return f"no option '{key}'.{hint} Available: {', '.join(siblings)}"
+    siblings = [name for name in known if name.startswith(f"{group}.")]
+    if group in GROUPS and not siblings:
+        return f"no option '{key}'.{hint} The {group} chosen takes no options."
+    return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
+
+
+def _roots(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[0] for name in names))
 
 
 def _known_keys(arguments: list[str]) -> list[str]:
