@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ode_runner.strict_json import numbers, to_json
 from ode_runner.whole_file import write_whole
 
 FILE = "record.json"
@@ -42,7 +43,7 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Whole or not at all."""
-        content = json.dumps(asdict(self), indent=2, ensure_ascii=False).encode()
+        content = to_json(asdict(self), indent=2).encode()
         write_whole(folder / FILE, lambda file: file.write(content))
 
     def hyperparameters(self) -> dict[str, bool | int | float | str]:
@@ -58,8 +59,9 @@ class RunRecord:
         """The folder's record, or None where there is none that can be read."""
         try:
             content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            return cls(**{**content, "status": RunStatus(content["status"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
+            return cls(**{**content, **read})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
 

@@ -137,6 +137,10 @@ class Mine(Model):
         self.calls += 1
         return integrate(self.field, self.stem(inputs), ts) * (float("nan") if self.calls == 3 else 1)
 
+class Overflowing(Mine):
+    def states(self, inputs, ts, integrate):
+        return integrate(self.field, self.stem(inputs), ts) * (1 if self.training else float("inf"))
+
 class Mistaken(Mine):
     def states(self, inputs, ts, integrate):
         raise KeyError("not there\\n(two lines)")
@@ -156,7 +160,7 @@ def workshop(tmp_path: Path) -> Callable[..., Ended]:
     """`ode-run` with a choice of models that fail."""
     (tmp_path / "failing_models.py").write_text(MODELS)
     (tmp_path / "conf" / "model").mkdir(parents=True)
-    for name in ("Mine", "Mistaken", "Exploding", "Hungry"):
+    for name in ("Mine", "Overflowing", "Mistaken", "Exploding", "Hungry"):
         (tmp_path / "conf" / "model" / f"{name.lower()}.yaml").write_text(f"_target_: failing_models.{name}\n")
 
     def run(*arguments: str) -> Ended:
@@ -230,8 +234,18 @@ def test_a_failed_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: p
     assert not (run_folder(tmp_path) / "error.txt").exists(), "of a session that is overcome"
 
 
-def test_the_record_is_json_as_the_standard_has_it(completed: Path) -> None:
+def test_a_loss_that_is_not_finite_in_evaluation_only_is_null_in_the_files(
+    workshop: Callable[..., Ended], tmp_path: Path
+) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    json.loads((run_folder(completed) / "record.json").read_text(), parse_constant=refuse)
+    ended = workshop("model=overflowing")
+    assert ended.returncode == 0, ended.stdout
+    folder = run_folder(tmp_path)
+    rows = [json.loads(line, parse_constant=refuse) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["eval/loss"] for row in rows if "eval/loss" in row] == [None]
+    assert json.loads((folder / "record.json").read_text(), parse_constant=refuse)["metrics"]["test/loss"] is None
+    again = workshop("model=overflowing")
+    assert "already completed" in again.stdout
+    assert re.search(r"test loss +nan\b", again.stdout)
