@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -28,6 +29,8 @@ from ode_runner.trainer import Trainer
 AXES = ("task", "model", "network", "solver", "gradient")
 BOOKKEEPING = ("seed", "sweep", "rerun", "output_dir", "logger")  # do not change what a run computes
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
+IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
+IN_WORDS |= {"list": "list", "tuple": "list", "Sequence": "list", "dict": "mapping"}
 NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
 
 
@@ -132,7 +135,7 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
     made = instantiate(cfg[group], _partial_=True, _convert_="all")
     for name, value in made.keywords.items():
         if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
-            raise RefusedInput(f"{group}.{name}={value!r} is no {_describe(hints[name])}.")
+            raise RefusedInput(f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.")
     return made
 
 
@@ -183,9 +186,14 @@ def _hints(target: Any) -> dict[str, Any]:
         return {}
 
 
+def _as_typed(value: Any) -> str:
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
 def _describe(hint: Any) -> str:
+    """A type in words, as far as its values can be typed on a command line: `float | Tensor` is a number."""
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
-    names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
-    members = typing.get_args(hint) or (hint,)
-    return " or ".join(names.get(getattr(member, "__name__", ""), str(member)) for member in members)
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    names = [getattr(typing.get_origin(member) or member, "__name__", "") for member in members]
+    return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or str(hint)
