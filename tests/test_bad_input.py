@@ -142,12 +142,17 @@ def test_a_device_that_is_not_there_is_refused(place: Path) -> None:
 
 def test_missing_mnist_names_the_ways_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*positional: object, **named: object) -> None:
-        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried http://…, got: <urlopen error>")
+        raise RuntimeError(
+            "Error downloading train-images-idx3-ubyte.gz:\n"
+            "Tried https://one/, got:\n<urlopen error timed out>\n"
+            "Tried http://two/, got:\n<urlopen error [Errno -2] Name or service not known>\n"
+        )
 
     monkeypatch.setattr("ode_runner.tasks.mnist.MNIST", offline)
     monkeypatch.delenv("ODE_RUN_DATA", raising=False)
     ended = typed("task=mnist", "task.data_dir=a_place", cwd=place)
-    expected = ["MNIST is not in a_place", "a_place/MNIST/raw", "ODE_RUN_DATA", "task=digits"]
+    cause = "(Error downloading train-images-idx3-ubyte.gz: <urlopen error [Errno -2] Name or service not known>)"
+    expected = ["MNIST is not in a_place", cause, "a_place/MNIST/raw", "ODE_RUN_DATA", "task=digits"]
     assert_refused(ended.returncode, ended.stdout, ended.stderr, expected)
 
 
