@@ -53,6 +53,7 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     launch.codes.clear()
+    launch.new_sweeps.clear()
     try:
         with (
             patch.object(sys, "argv", ["ode-run", *arguments]),

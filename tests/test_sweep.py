@@ -109,7 +109,16 @@ def test_one_name_that_does_not_exist_stops_a_sweep_before_its_first_run(tmp_pat
     ended = typed("-m", "model=resnet,odnet", *QUICK, cwd=tmp_path)
     assert ended.returncode == 2
     assert "no model named 'odnet'" in ended.stderr
-    assert not run_folders(tmp_path)
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_a_refused_sweep_leaves_an_earlier_one_of_its_name(tmp_path: Path) -> None:
+    typed("-m", "seed=0", "model=resnet", "sweep=mine", *QUICK, cwd=tmp_path)
+    before = run_folders(tmp_path)
+    for name in ("mine", "other"):
+        assert typed("-m", "model=resnet,odnet", f"sweep={name}", *QUICK, cwd=tmp_path).returncode == 2
+    assert run_folders(tmp_path) == before
+    assert sweep(tmp_path) == "mine"
 
 
 @pytest.mark.slow
