@@ -49,7 +49,11 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
 
 
 def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
-    """The record of a run that has not begun. The seed is not part of the fingerprint: repetitions share it."""
+    """The record of a run that has not begun. The seed is not part of the fingerprint: repetitions share it.
+
+    Classes are part of it, for the name of a choice does not settle what is computed: `_target_` can be overridden,
+    and choices of one's own are anybody's. So renaming a class parts its runs from the same command.
+    """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
