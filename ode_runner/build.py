@@ -1,11 +1,11 @@
 """From configuration to objects. `cfg` stops here."""
 
-import difflib
 import hashlib
 import inspect
 import json
+import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.cell import Cell
 from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import RefusedInput
+from ode_runner.help import did_you_mean
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
@@ -36,6 +37,9 @@ BOOKKEEPING = (  # do not change what a run computes; a tolerance does, as an op
     "tolerance",
 )
 UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
+LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
+IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
+IN_WORDS |= {"list": "list", "tuple": "list", "Sequence": "list", "dict": "mapping"}
 NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
 
 
@@ -55,7 +59,11 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
 
 
 def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
-    """The record of a run that has not begun. The seed is not part of the fingerprint: repetitions share it."""
+    """The record of a run that has not begun. The seed is not part of the fingerprint: repetitions share it.
+
+    Classes are part of it, for the name of a choice does not settle what is computed: `_target_` can be overridden,
+    and choices of one's own are anybody's. So renaming a class parts its runs from the same command.
+    """
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
@@ -80,6 +88,7 @@ def run_name(cfg: DictConfig) -> str:
 def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     """Task, model and numerics; what cannot work together is refused before any data is made."""
     _demand_seed(cfg.seed)
+    blueprint(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     solver = construct(cfg, "solver")
     gradient = construct(cfg, "gradient")
     model_class = locate(cfg, "model")
@@ -98,8 +107,10 @@ def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     return Cell(options=options, task=task, model=model, integrator=integrator, device=device)
 
 
-def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer:
-    """What changes the model of a cell that has something to learn."""
+def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer | None:
+    """What changes the model of a cell; None where there is nothing to learn."""
+    if not cell.parameters():
+        return None
     optimizer = construct(cfg, "optimizer", cell.parameters())
     return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"))
 
@@ -110,15 +121,25 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
     Raises:
         RefusedInput: an option is misspelt, missing or of the wrong type.
     """
+    made = blueprint(cfg, group, positional=len(positional), named=runtime)
+    try:
+        return made(*positional, **runtime)
+    except RefusedInput:
+        raise
+    except ValueError as error:  # how torch refuses a negative learning rate
+        raise RefusedInput(f"{group}: {error}.") from error
+
+
+def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()) -> Callable[..., Any]:
+    """What `construct` calls, its options checked; `positional` and `named` arguments are to come at run time."""
     target = locate(cfg, group)
     options = {str(key): value for key, value in cfg[group].items() if not str(key).startswith("_")}
     parameters = inspect.signature(target).parameters
-    offered = [name for name in list(parameters)[len(positional) :] if name not in runtime]
+    offered = [name for name in list(parameters)[positional:] if name not in named]
     for name in options:
         if name not in offered:
-            raise RefusedInput(
-                f"no option '{group}.{name}'.{did_you_mean(name, offered)} Available: {', '.join(offered)}"
-            )
+            available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
+            raise RefusedInput(f"no option '{group}.{name}'.{did_you_mean(name, offered)} {available}")
     for name in offered:
         if name not in options and parameters[name].default is inspect.Parameter.empty:
             raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
@@ -126,13 +147,8 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
     made = instantiate(cfg[group], _partial_=True, _convert_="all")
     for name, value in made.keywords.items():
         if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
-            raise RefusedInput(f"{group}.{name}={value!r} is no {_describe(hints[name])}.")
-    try:
-        return made(*positional, **runtime)
-    except RefusedInput:
-        raise
-    except ValueError as error:  # how torch refuses a negative learning rate
-        raise RefusedInput(f"{group}: {error}.") from error
+            raise RefusedInput(f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.")
+    return made
 
 
 def locate(cfg: DictConfig, group: str) -> Any:
@@ -146,12 +162,6 @@ def locate(cfg: DictConfig, group: str) -> Any:
         causes = [error.__cause__ or error.__context__, error]
         cause = next(cause for cause in causes if cause is not None)
         raise RefusedInput(f"{group}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
-
-
-def did_you_mean(name: str, offered: list[str]) -> str:
-    """ " Did you mean 'x'?" where something close is on offer."""
-    close = difflib.get_close_matches(name, offered, n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
@@ -188,9 +198,14 @@ def _hints(target: Any) -> dict[str, Any]:
         return {}
 
 
+def _as_typed(value: Any) -> str:
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
 def _describe(hint: Any) -> str:
+    """A type in words, as far as its values can be typed on a command line: `float | Tensor` is a number."""
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
-    names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
-    members = typing.get_args(hint) or (hint,)
-    return " or ".join(names.get(getattr(member, "__name__", ""), str(member)) for member in members)
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    names = [getattr(typing.get_origin(member) or member, "__name__", "") for member in members]
+    return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or str(hint)

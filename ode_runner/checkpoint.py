@@ -1,13 +1,14 @@
 """Checkpoints that survive being killed while they are written."""
 
-import os
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ode_runner.errors import CheckpointRefused
+from ode_runner.whole_file import write_whole
 
 FORMAT = 1
 
@@ -15,8 +16,7 @@ FORMAT = 1
 class Checkpoints:
     """`last.pt` to go on from, `previous.pt` should that one be damaged, `best.pt` to be judged by.
 
-    Every file is written beside its name and moved onto it, so a name always holds a whole file. All carry the
-    run's fingerprint and load with `weights_only=True`.
+    Each name always holds a whole file. All carry the run's fingerprint and load with `weights_only=True`.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -25,13 +25,10 @@ class Checkpoints:
         self.last, self.previous, self.best = (folder / f"{name}.pt" for name in ("last", "previous", "best"))
 
     def save_last(self, state: dict[str, Any]) -> None:
-        written = self._write(self.last, state)
-        if self.last.exists():
-            os.replace(self.last, self.previous)
-        os.replace(written, self.last)
+        self._write(self.last, state, keep=self.previous)
 
     def save_best(self, state: dict[str, Any]) -> None:
-        os.replace(self._write(self.best, state), self.best)
+        self._write(self.best, state)
 
     def load_newest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest sound state, if any, and a sentence for each file refused on the way."""
@@ -65,18 +62,7 @@ class Checkpoints:
             raise CheckpointRefused(f"{path} belongs to a run with another configuration ({owner[1]}).")
         return content["state"]
 
-    def _write(self, path: Path, state: dict[str, Any]) -> Path:
+    def _write(self, path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
+        content = {"format": FORMAT, "fingerprint": self.fingerprint, "state": state}
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        try:
-            with unfinished.open("wb") as file:
-                torch.save({"format": FORMAT, "fingerprint": self.fingerprint, "state": state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:
-            unfinished.unlink(missing_ok=True)  # room for the record
-            cause = error if isinstance(error, OSError) else error.__context__  # what torch hides a full disk behind
-            if isinstance(cause, OSError):
-                raise OSError(cause.errno, cause.strerror, str(path)) from error
-            raise
-        return unfinished
+        write_whole(path, partial(torch.save, content), keep=keep)

@@ -30,3 +30,4 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
             f"solver={choices['solver']} is {solver.kind}. Use solver=dopri5, or gradient=adjoint."
         )
+    gradient.demand(solver)

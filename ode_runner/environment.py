@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -39,20 +40,22 @@ def _version(package: str) -> str:
         return ""
 
 
-def _cpu_flags() -> set[str]:
+@cache
+def _cpuinfo() -> tuple[str, ...]:
+    """Linux's description of every core, or nothing on another system."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return tuple(Path("/proc/cpuinfo").read_text().splitlines())
     except OSError:
-        return set()
-    return set(next((line for line in lines if line.lower().startswith(("flags", "features"))), "").split())
+        return ()
+
+
+def _cpu_flags() -> set[str]:
+    return set(next((line for line in _cpuinfo() if line.lower().startswith(("flags", "features"))), "").split())
 
 
 def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    named = (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def _commit() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`ode-run --help`: what there is to choose from, read from the yaml files themselves."""
 
+import difflib
 import re
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def print_help(arguments: list[str]) -> None:
         "  -sc install=bash          print how to get tab completion (bash, zsh or fish)\n"
         "  --version, --hydra-help   this program's version; every flag of Hydra"
     )
+
+
+def did_you_mean(name: str, offered: list[str]) -> str:
+    """ " Did you mean 'x'?" where something close is on offer."""
+    close = difflib.get_close_matches(name, offered, n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def _options(folders: list[Path], group: str) -> dict[str, str]:

@@ -1,11 +1,14 @@
 """Hydra around the run: one job after another, and what they return to the shell."""
 
 import argparse
+import hashlib
 import logging
 import os
 import re
+import shutil
 import sys
 import warnings
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.errors import RefusedInput
 from ode_runner.help import conf_dir
-from ode_runner.refusals import hidden_files, in_our_words
+from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
 
 
 class ExitCode(IntEnum):
@@ -33,6 +36,8 @@ class ExitCode(IntEnum):
 
 
 codes: list[ExitCode] = []  # of the jobs of this process, in order; Hydra discards what they return
+
+new_sweeps: set[Path] = set()  # folders of this process's sweep that were not there before it
 
 
 def launch() -> ExitCode:
@@ -50,6 +55,7 @@ def launch() -> ExitCode:
         )
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
+        demand_known_keys(sys.argv[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
             main()
@@ -57,6 +63,7 @@ def launch() -> ExitCode:
         return ExitCode.INTERRUPTED
     except (HydraException, OmegaConfBaseException, UserWarning, OSError, ValueError) as error:
         print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
+        _leave_no_empty_sweep()
         return ExitCode.REFUSED
     return max(codes, default=ExitCode.COMPLETED) if len(codes) < 2 else min(max(codes), ExitCode.FAILED)
 
@@ -110,15 +117,29 @@ def _demand_bookkeeping(cfg: DictConfig) -> None:
 
 
 def _sweep_name(*, _root_: DictConfig) -> str:
-    """`sweep=NAME`, or what is swept and a hash of the whole command: the same command finds its sweep.
+    _demand_bookkeeping(_root_)
+    name = str(_root_.sweep) if _root_.sweep is not None else _name_from_command()
+    folder = Path(_root_.output_dir) / "sweeps" / name
+    if not folder.exists():
+        new_sweeps.add(folder)
+    return name
 
-    Taken from the command line: the configuration of a single job knows its own point of the sweep only.
+
+def _name_from_command() -> str:
+    """What is swept and a hash of the whole command, so that the same command finds its sweep.
+
+    The configuration of a single job would know its own point of the sweep only.
     """
-    if _root_.sweep is not None:
-        return str(_root_.sweep)
-    import hashlib
-
     typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "rerun=", "sweep=")))
     swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
     digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
     return "-".join([*swept, digest])
+
+
+def _leave_no_empty_sweep() -> None:
+    """Hydra writes multirun.yaml into the folder of a sweep before it looks at the jobs."""
+    for folder in new_sweeps:
+        if [path.name for path in folder.rglob("*") if path.is_file()] == ["multirun.yaml"]:
+            shutil.rmtree(folder)
+            with suppress(OSError):
+                folder.parent.rmdir()  # unless it holds other sweeps

@@ -9,6 +9,8 @@ from typing import Any, final
 
 from matplotlib.figure import Figure
 
+from ode_runner.strict_json import numbers, to_json
+
 
 class MetricLogger(abc.ABC):
     """Takes scalars, pictures and the summary of a run."""
@@ -85,7 +87,7 @@ class MetricsFile:
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, float]) -> None:
-        self._file.write(json.dumps(row) + "\n")
+        self._file.write(to_json(row) + "\n")
         self._file.flush()
 
     def position(self) -> int:
@@ -98,7 +100,7 @@ class MetricsFile:
         self._file.truncate(position)
 
     def rows(self) -> list[dict[str, float]]:
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        return [numbers(json.loads(line)) for line in self.path.read_text(encoding="utf-8").splitlines()]
 
     def close(self) -> None:
         self._file.close()

@@ -1,11 +1,13 @@
 """record.json: everything a table needs about one run."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from ode_runner.strict_json import numbers, to_json
+from ode_runner.whole_file import write_whole
 
 FILE = "record.json"
 
@@ -41,16 +43,8 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Whole or not at all."""
-        unfinished = folder / f"{FILE}.unfinished"
-        try:
-            with unfinished.open("w", encoding="utf-8") as file:
-                json.dump(asdict(self), file, indent=2, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(folder / FILE)) from error
-        os.replace(unfinished, folder / FILE)
+        content = to_json(asdict(self), indent=2).encode()
+        write_whole(folder / FILE, lambda file: file.write(content))
 
     def hyperparameters(self) -> dict[str, bool | int | float | str]:
         """What runs are compared by: the choices, the seed, then every option under `with`."""
@@ -65,8 +59,9 @@ class RunRecord:
         """The folder's record, or None where there is none that can be read."""
         try:
             content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            return cls(**{**content, "status": RunStatus(content["status"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
+            return cls(**{**content, **read})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
 

@@ -1,6 +1,5 @@
 """Hydra's errors in one readable line: what was typed, why not, what to type instead."""
 
-import difflib
 import re
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.help import GROUPS, conf_dir, user_folders
+from ode_runner.errors import RefusedInput
+from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 
 
 def in_our_words(error: BaseException, arguments: list[str]) -> str:
@@ -34,6 +34,16 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
 
 
+def demand_known_keys(arguments: list[str]) -> None:
+    """Refuses `+foo=1`, which Hydra takes, nobody reads, and which would give the run another fingerprint."""
+    groups = {*GROUPS, "hydra", *(path.name for folder in user_folders(arguments) for path in folder.glob("*/"))}
+    for word in arguments:
+        key = word.lstrip("+").partition("=")[0]
+        root = re.split(r"[./@]", key)[0]
+        if word.startswith("+") and root not in groups and root not in _roots(_known_keys(arguments)):
+            raise RefusedInput(_no_such_key(key, arguments))
+
+
 def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -42,9 +52,7 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _no_such_option(missing: str, options: list[str]) -> str:
     group, _, name = missing.rpartition("/")
-    close = difflib.get_close_matches(name, options, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"no {group} named '{name}'.{hint} Available: {', '.join(sorted(options))}"
+    return f"no {group} named '{name}'.{did_you_mean(name, options)} Available: {', '.join(sorted(options))}"
 
 
 def _no_such_key(key: str, arguments: list[str]) -> str:
@@ -54,11 +62,16 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
         return f"'{key}' is needed and cannot be removed."
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
-    close = elsewhere or difflib.get_close_matches(key, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
+    hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else did_you_mean(key, known)
     group = key.partition(".")[0]
-    siblings = [name for name in known if name.startswith(f"{group}.")] or [name for name in known if "." not in name]
-    return f"no option '{key}'.{hint} Available: {', '.join(siblings)}"
+    siblings = [name for name in known if name.startswith(f"{group}.")]
+    if group in GROUPS and not siblings:
+        return f"no option '{key}'.{hint} The {group} chosen takes no options."
+    return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
+
+
+def _roots(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[0] for name in names))
 
 
 def _known_keys(arguments: list[str]) -> list[str]:

@@ -1,10 +1,11 @@
 """One run from lock to record: resume, fit, evaluate, draw; failures become a status."""
 
 import datetime
+import math
 import shutil
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.display import Display
 from ode_runner.environment import describe_environment
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import Diverged, RefusedInput, SolverFailed
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.record import RunRecord, RunStatus
@@ -36,7 +37,7 @@ class Plan:
     in_sweep: bool
     rerun: bool
     build_cell: Callable[[], Cell]
-    build_trainer: Callable[[Cell], Trainer]
+    build_trainer: Callable[[Cell], Trainer | None]
     build_logger: Callable[..., MetricLogger]
 
 
@@ -47,7 +48,7 @@ def execute(plan: Plan) -> RunRecord:
     """Run, resume or report what was already done; always leaves a record.
 
     Raises:
-        RefusedInput: the input cannot be run as typed; the record says so too.
+        RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run.
         KeyboardInterrupt: a second signal came before the first could be honoured.
     """
     display, folder = Display(), plan.folder
@@ -62,23 +63,25 @@ def execute(plan: Plan) -> RunRecord:
             display.outcome(done, folder)
             return done
         plan.record.started = done.started if done is not None and not plan.rerun else _now()
-        _attempt(plan, display, stop)
+        _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
         return plan.record
 
 
-def _attempt(plan: Plan, display: Display, stop: StopRequest) -> None:
-    """Train, and write into the record how it went."""
+def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
+    """Train, and write into the record how it went; what was completed stays so until a rerun has begun."""
     record, folder = plan.record, plan.folder
-    record.write(folder)
-    (folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
-    (folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
+    to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
     try:
-        _train(plan, display, stop)
+        cell = plan.build_cell()
+        trainer = plan.build_trainer(cell)
+        _begin(plan)
+        to_keep = False
+        _carry_out(cell, trainer, plan, display, stop)
         record.status = RunStatus.COMPLETED
     except RefusedInput as refusal:
         record.status, record.reason = verdict(refusal)
-        if not plan.in_sweep and not any(folder.glob("checkpoints/*")):
+        if earlier is None and not plan.in_sweep and not any(folder.glob("checkpoints/*")):
             _leave_nothing(folder)
         raise
     except BaseException as error:
@@ -90,8 +93,17 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest) -> None:
         if isinstance(error, KeyboardInterrupt):
             raise
     finally:
-        if folder.is_dir():
+        if folder.is_dir() and not to_keep:
             _close(record, folder)
+
+
+def _begin(plan: Plan) -> None:
+    """The folder of a run that is known to be possible."""
+    plan.record.write(plan.folder)
+    (plan.folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
+    (plan.folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
+    if plan.rerun:
+        _clear(plan.folder)
 
 
 def _close(record: RunRecord, folder: Path) -> None:
@@ -109,12 +121,9 @@ def _leave_nothing(folder: Path) -> None:
         folder.parent.rmdir()  # unless it holds other runs of the task
 
 
-def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
+def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display, stop: StopRequest) -> None:
+    """Train what has something to learn, then put it to the test and draw it."""
     record, folder = plan.record, plan.folder
-    cell = plan.build_cell()
-    trainer = plan.build_trainer(cell) if cell.parameters() else None
-    if plan.rerun:  # not before it is known that the run can be made
-        _clear(folder)
     reset_peak_bytes(cell.device)
     record.environment = describe_environment(cell.device)
     _introduce(cell, record, folder, display)
@@ -131,20 +140,33 @@ def _train(plan: Plan, display: Display, stop: StopRequest) -> None:
         save_every_seconds=cell.options.save_every_seconds,
     )
     clock = Clock()
-    try:
-        if trainer is not None:
-            record.metrics = _fit(trainer, session, record)
-        record.metrics = judge(cell, stop) | record.metrics
-        step = trainer.step if trainer else 0
-        logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
-        draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
-        logger.summary(record.hyperparameters(), record.metrics | _nfe(trainer), plan.config_yaml)
-    finally:
-        display.stop()
-        record.cost = trainer.cost() if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
-        record.cost["peak_memory_bytes"] = peak_bytes(cell.device)
-        metrics.close()
-        logger.close()
+    with closing(metrics), closing(logger):
+        try:
+            reached = _fit(trainer, session, record) if trainer else {}
+            record.metrics = judge(cell, stop) | reached
+            step = trainer.step if trainer else 0
+            logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
+            _demand_finite(record)
+            draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
+        finally:
+            display.stop()
+            record.cost = trainer.cost() if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
+            record.cost["peak_memory_bytes"] = peak_bytes(cell.device)
+        nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward") if trainer}
+        logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)
+
+
+def _demand_finite(record: RunRecord) -> None:
+    """A result that is not a number is no result, though all that led to it is kept."""
+    loss, choices = record.metrics["test/loss"], record.choices
+    if math.isfinite(loss):
+        return
+    if choices["solver"] == "-":
+        raise Diverged(f"the loss on the test split is {loss}: the model's outputs are not finite.")
+    raise SolverFailed(
+        f"the loss on the test split is {loss}: solver={choices['solver']} leaves all bounds on the way. "
+        "Try shorter steps (solver.num_steps=...), or an adaptive solver."
+    )
 
 
 def _introduce(cell: Cell, record: RunRecord, folder: Path, display: Display) -> None:
@@ -171,11 +193,6 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])
     return {f"eval/{trainer.task.objective}": trainer.best["objective"]}
-
-
-def _nfe(trainer: Trainer | None) -> dict[str, float]:
-    cost = trainer.cost() if trainer else {}
-    return {f"nfe/{phase}": cost[f"nfe_{phase}"] for phase in ("forward", "backward") if cost}
 
 
 def _resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> None:

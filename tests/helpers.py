@@ -1,12 +1,25 @@
-"""What several test modules need."""
+"""What several test modules need. `typed` is the program without a start of Python."""
 
+import contextlib
+import io
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
+import pytest
+import torch
+
+from ode_runner import launch
+from ode_runner.cli import main
 from ode_runner.help import conf_dir
+from ode_runner.trainer import Trainer
+
+TINY = ("network.width=4", "task.train=60", "task.validation=20", "task.test=20", "trainer.batch_size=20")
 
 
 def options(group: str) -> list[str]:
@@ -23,3 +36,70 @@ def ode_run(
     return subprocess.run(
         [str(script), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What the person at the keyboard is left with."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
+    """`ode-run arguments` in `cwd`, in this process and on one thread; pictures would take most of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    launch.codes.clear()
+    launch.new_sweeps.clear()
+    try:
+        with (
+            patch.object(sys, "argv", ["ode-run", *arguments]),
+            patch.object(sys, "path", list(sys.path)),
+            contextlib.nullcontext() if pictures else patch("ode_runner.run.draw"),
+            contextlib.chdir(cwd),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+    finally:
+        torch.set_num_threads(threads)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return Ended(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def run_folders(root: Path) -> list[Path]:
+    """Every run folder under `root`."""
+    return sorted(path.parent for path in root.rglob("record.json"))
+
+
+def run_folder(root: Path) -> Path:
+    """The only run folder under `root`."""
+    [folder] = run_folders(root)
+    return folder
+
+
+def record_of(root: Path) -> dict:
+    """The only record under `root`."""
+    return json.loads((run_folder(root) / "record.json").read_text())
+
+
+def rows_of(folder: Path) -> list[dict[str, float]]:
+    """metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
+    """Have something happen in the middle of a run made by `typed`."""
+    train_step = Trainer.train_step
+
+    def eventful(self: Trainer, *positional: object, **named: object) -> object:
+        if self.step + 1 == step:
+            action()
+        return train_step(self, *positional, **named)
+
+    monkeypatch.setattr(Trainer, "train_step", eventful)

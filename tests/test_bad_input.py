@@ -1,13 +1,14 @@
 """What cannot be done as typed is refused in one readable line, before anything is trained or left behind."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.helpers import ode_run
-from tests.test_cli import TINY, record_of, run_folder, typed
+from ode_runner.errors import RefusedInput
+from tests.helpers import TINY, ode_run, record_of, run_folder, typed
 
 REFUSED = {  # what was typed: what the one line must say
     "model=odnet": ["no model named 'odnet'", "Did you mean 'odenet'?", "augmented", "rknet"],
@@ -19,13 +20,23 @@ REFUSED = {  # what was typed: what the one line must say
     "trainer.epoch=3": ["no option 'trainer.epoch'", "Did you mean 'trainer.epochs'?"],
     "solver.epochs=3": ["no option 'solver.epochs'", "Did you mean 'trainer.epochs'?"],
     "+trainer.epoch=3": ["no option 'trainer.epoch'", "Did you mean", "epochs"],
-    "+model.widht=3": ["no option 'model.widht'"],
+    "+model.widht=3": ["no option 'model.widht'. The model chosen takes no options."],
+    "gradient.rtl=3": ["no option 'gradient.rtl'. ", "The gradient chosen takes no options."],
+    "+foo=1": ["no option 'foo'.", "Available: task, model,", ", seed, rerun, sweep, output_dir, tolerance"],
+    "++sede=1": ["no option 'sede'. Did you mean 'seed'?"],
+    "+slover.rtol=1": ["no option 'slover.rtol'. Did you mean 'solver.rtol'?"],
+    "-m +foo=1,2": ["no option 'foo'."],
     "+network.widht=3": ["no option 'network.widht'", "Did you mean", "width"],
     "~solver": ["'solver' is needed"],
     "solver.rtol=abc": ["solver.rtol='abc' is no number"],
     "solver.rtol=-1": ["solver.rtol must be positive", "-1"],
     "solver.atol=0": ["solver.atol must be positive", "0"],
-    "solver.rtol=null": ["solver.rtol=None is no number"],
+    "solver.rtol=null": ["solver.rtol=null is no number.\n"],
+    "solver.max_steps=null": ["solver.max_steps=null is no whole number.\n"],
+    "optimizer.lr=abc": ["optimizer.lr='abc' is no number.\n"],
+    "optimizer=sgd +optimizer.nesterov=[1]": ["optimizer.nesterov=[1] is no true or false.\n"],
+    "+optimizer.betas=0.9": ["optimizer.betas=0.9 is no list.\n"],
+    "schedule=steps schedule.milestones=60": ["schedule.milestones=60 is no list.\n"],
     "trainer.epochs=0": ["trainer.epochs must be at least 1, not 0"],
     "trainer.epochs=-5": ["trainer.epochs must be at least 1, not -5"],
     "trainer.epochs=abc": ["trainer.epochs='abc' is no whole number"],
@@ -60,6 +71,8 @@ REFUSED = {  # what was typed: what the one line must say
     "foo": ["cannot read 'foo'", "key=value"],
     "model=odenet,resnet": ["model=odenet,resnet names several values", "-m"],
     "-m model=odnet,resnet": ["no model named 'odnet'", "Did you mean 'odenet'?"],
+    "-m rerun=maybe seed=0,1": ["rerun=maybe is neither true nor false"],
+    "-m output_dir= seed=0,1": ["output_dir= is no folder"],
     "output_dir=a_file": ["cannot write to a_file", "output_dir=FOLDER"],
     "-cd nowhere": ["nowhere' not found"],
     "-cd": ["expected one argument"],
@@ -93,22 +106,20 @@ def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[st
         assert fragment in stderr
 
 
-def left_behind(place: Path) -> list[str]:
-    """Hydra notes a sweep in multirun.yaml before it looks at its jobs."""
-    return [str(path) for path in place.rglob("outputs/**/*") if path.is_file() and path.name != "multirun.yaml"]
-
-
 @pytest.mark.parametrize("line", REFUSED)
 def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
     ended = typed(*shlex.split(line), cwd=place)
     assert_refused(ended.returncode, ended.stdout, ended.stderr, REFUSED[line])
-    assert not left_behind(place)
-    assert "-m" in line or not list(place.glob("outputs/*"))
+    assert not list(place.glob("outputs/*"))
 
 
-def test_tolerances_of_the_way_back_are_refused_on_a_fixed_grid(place: Path) -> None:
+def test_tolerances_of_the_way_back_are_refused_on_a_fixed_grid_before_data_is_made(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ode_runner.tasks.half_moons.make_moons", None)
     ended = typed("solver=rk4", "gradient=adjoint", "gradient.rtol=1e-4", cwd=place)
-    assert_refused(ended.returncode, "", ended.stderr, ["gradient.rtol", "adaptive solver"])
+    expected = ["gradient.rtol", "need an adaptive solver", "use solver=dopri5"]
+    assert_refused(ended.returncode, ended.stdout, ended.stderr, expected)
     assert not list(place.glob("outputs/*"))
 
 
@@ -127,12 +138,17 @@ def test_a_device_that_is_not_there_is_refused(place: Path) -> None:
 
 def test_missing_mnist_names_the_ways_out(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*positional: object, **named: object) -> None:
-        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried http://…, got: <urlopen error>")
+        raise RuntimeError(
+            "Error downloading train-images-idx3-ubyte.gz:\n"
+            "Tried https://one/, got:\n<urlopen error timed out>\n"
+            "Tried http://two/, got:\n<urlopen error [Errno -2] Name or service not known>\n"
+        )
 
     monkeypatch.setattr("ode_runner.tasks.mnist.MNIST", offline)
     monkeypatch.delenv("ODE_RUN_DATA", raising=False)
     ended = typed("task=mnist", "task.data_dir=a_place", cwd=place)
-    expected = ["MNIST is not in a_place", "a_place/MNIST/raw", "ODE_RUN_DATA", "task=digits"]
+    cause = "(Error downloading train-images-idx3-ubyte.gz: <urlopen error [Errno -2] Name or service not known>)"
+    expected = ["MNIST is not in a_place", cause, "a_place/MNIST/raw", "ODE_RUN_DATA", "task=digits"]
     assert_refused(ended.returncode, ended.stdout, ended.stderr, expected)
 
 
@@ -143,6 +159,30 @@ def test_a_refused_rerun_keeps_the_results_it_was_to_replace(place: Path) -> Non
     assert typed(*command, "rerun=flase", cwd=place).returncode == 2
     assert record_of(place) == before
     assert (run_folder(place) / "checkpoints" / "best.pt").is_file()
+
+
+@pytest.mark.parametrize("refused", ["task", "logger", "task without checkpoints"])
+def test_a_rerun_refused_when_it_is_built_leaves_the_completed_run_as_it_was(
+    refused: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*positional: object, **named: object) -> None:
+        raise RefusedInput("the data are gone")
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in run_folder(place).glob("*.*") if path.is_file()}
+
+    command = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
+    assert typed(*command, cwd=place).returncode == 0
+    if "without" in refused:  # somebody needed the room
+        shutil.rmtree(run_folder(place) / "checkpoints")
+    before = files()
+    if "task" in refused:
+        monkeypatch.setattr("ode_runner.tasks.half_moons.HalfMoons.__init__", gone)
+    bad = "+logger.flush=true" if refused == "logger" else "logger=none"
+    assert typed(*command, bad, "rerun=true", cwd=place).returncode == 2
+    assert files() == before
+    monkeypatch.undo()
+    assert "already completed" in typed(*command, cwd=place).stdout
 
 
 def test_refusing_a_run_keeps_other_runs_of_its_task(place: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.errors import CheckpointRefused
-from tests.test_cli import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 
 COMMAND = (*TINY, "trainer.epochs=4", "trainer.log_every=1", "trainer.save_every_seconds=0", "logger=none")
 
@@ -99,7 +99,7 @@ def test_a_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
         Checkpoints(tmp_path, "abc123").load(tmp_path / "last.pt")
 
 
-@pytest.mark.parametrize("part", ["torch.save", "os.fsync"])
+@pytest.mark.parametrize("part", ["ode_runner.checkpoint.torch.save", "os.fsync"])
 def test_a_save_that_fails_leaves_the_earlier_ones_and_nothing_else(
     part: str, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +108,7 @@ def test_a_save_that_fails_leaves_the_earlier_ones_and_nothing_else(
 
     before = {path: path.read_bytes() for path in checkpoints.folder.iterdir()}
     with monkeypatch.context() as patched:
-        patched.setattr(f"ode_runner.checkpoint.{part}", full)
+        patched.setattr(part, full)
         with pytest.raises(OSError, match="No space left on device: '.*last.pt'"):
             checkpoints.save_last(state(3))
     assert {path: path.read_bytes() for path in checkpoints.folder.iterdir()} == before

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ode_run
-from tests.test_cli import TINY, record_of, run_folders, typed
+from tests.helpers import TINY, ode_run, record_of, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "trainer.log_every=1", "logger=none")
 
@@ -108,6 +107,19 @@ def test_each_piece_goes_with_the_built_in_ones(place: tuple[str], choices: tupl
     ended = typed(*place, *choices, *QUICK, cwd=workshop)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stderr == ""
+
+
+def test_groups_and_keys_of_ones_own_may_be_added_to_the_command(workshop: Path) -> None:
+    for name, content in {
+        "flavour/salty": "seed: 5\n",
+        "experiment/wide": "units: 3\nnetwork:\n  width: ${units}\n",
+    }.items():
+        path = workshop / "conf" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"# @package _global_\n# Mine.\n{content}")
+    ended = typed("-cd", "conf", "+flavour=salty", "experiment=wide", "++units=4", *QUICK, *TINY[1:], cwd=workshop)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (record_of(workshop)["seed"], record_of(workshop)["config"]["network"]["width"]) == (5, 4)
 
 
 def test_own_and_built_in_pieces_are_swept_together(workshop: Path) -> None:

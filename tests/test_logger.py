@@ -1,5 +1,6 @@
 """metrics.jsonl is the truth; TensorBoard, in the same folder, is a view of it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from ode_runner.logger import MetricsFile
-from tests.test_cli import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 
 COMMAND = (*TINY, "trainer.epochs=2", "trainer.log_every=1", "trainer.save_every_seconds=0")
 UNLIMITED = {"scalars": 0, "images": 0, "tensors": 0}
@@ -105,6 +106,17 @@ def test_no_logger_leaves_metrics_jsonl_alone(tmp_path: Path) -> None:
     typed(*COMMAND, "logger=none", cwd=tmp_path)
     assert not list(tmp_path.rglob("events.*"))
     assert rows_of(run_folder(tmp_path))
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_when_read_back(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path)
+    metrics.write({"step": 1, "eval/loss": math.nan, "eval/accuracy": 0.5, "nfe/eval": math.inf})
+    assert metrics.path.read_text() == '{"step": 1, "eval/loss": null, "eval/accuracy": 0.5, "nfe/eval": null}\n'
+    [row] = metrics.rows()
+    assert math.isnan(row.pop("eval/loss"))
+    assert math.isnan(row.pop("nfe/eval"))
+    assert row == {"step": 1, "eval/accuracy": 0.5}
+    metrics.close()
 
 
 def test_the_metrics_file_is_rewound_to_a_position(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from ode_runner.record import RunRecord, RunStatus
-from tests.test_cli import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
 KEYS = {"choices", "seed", "status", "reason", "metrics", "cost", "config", "environment", "started", "finished"}
@@ -75,6 +76,16 @@ def test_every_logged_step_has_every_scalar(completed: Path) -> None:
     assert [row["wall_seconds"] for row in steps] == sorted(row["wall_seconds"] for row in steps)
 
 
+def test_a_run_is_completed_in_its_wall_seconds_which_include_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ode_runner.run.draw", lambda *_, **__: time.sleep(0.6))
+    ended = typed(*QUICK, cwd=tmp_path, pictures=True)
+    seconds = record_of(tmp_path)["cost"]["wall_seconds"]
+    assert seconds - rows_of(run_folder(tmp_path))[-1]["wall_seconds"] >= 0.6
+    assert f"completed in {seconds:.0f} s" in ended.stdout
+
+
 def test_a_model_without_solver_says_so(tmp_path: Path) -> None:
     ended = typed(*QUICK, "model=resnet", cwd=tmp_path)
     choices = record_of(tmp_path)["choices"]
@@ -119,24 +130,28 @@ class Mine(Model):
     calls = 0
 
     def __init__(self, network):
-        super().__init__()
-        self.stem, self.field, self.head = network.stem(), network.field(), network.head()
+        super().__init__(network)
+        self.field, self.head = network.field(), network.head()
 
-    def states(self, inputs, ts, integrate):
+    def evolve(self, y0, ts, integrate):
         self.calls += 1
-        return integrate(self.field, self.stem(inputs), ts) * (float("nan") if self.calls == 3 else 1)
+        return integrate(self.field, y0, ts) * (float("nan") if self.calls == 3 else 1)
+
+class Overflowing(Mine):
+    def evolve(self, y0, ts, integrate):
+        return integrate(self.field, y0, ts) * (1 if self.training else float("inf"))
 
 class Mistaken(Mine):
-    def states(self, inputs, ts, integrate):
+    def evolve(self, y0, ts, integrate):
         raise KeyError("not there\\n(two lines)")
 
 class Exploding(Mine):
-    def states(self, inputs, ts, integrate):
-        return integrate(lambda t, y: y * float("nan"), self.stem(inputs), ts)
+    def evolve(self, y0, ts, integrate):
+        return integrate(lambda t, y: y * float("nan"), y0, ts)
 
 class Hungry(Mine):
-    def states(self, inputs, ts, integrate):
-        return inputs.new_zeros(2**60)
+    def evolve(self, y0, ts, integrate):
+        return y0.new_zeros(2**60)
 """
 
 
@@ -145,7 +160,7 @@ def workshop(tmp_path: Path) -> Callable[..., Ended]:
     """`ode-run` with a choice of models that fail."""
     (tmp_path / "failing_models.py").write_text(MODELS)
     (tmp_path / "conf" / "model").mkdir(parents=True)
-    for name in ("Mine", "Mistaken", "Exploding", "Hungry"):
+    for name in ("Mine", "Overflowing", "Mistaken", "Exploding", "Hungry"):
         (tmp_path / "conf" / "model" / f"{name.lower()}.yaml").write_text(f"_target_: failing_models.{name}\n")
 
     def run(*arguments: str) -> Ended:
@@ -219,8 +234,18 @@ def test_a_failed_run_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: p
     assert not (run_folder(tmp_path) / "error.txt").exists(), "of a session that is overcome"
 
 
-def test_the_record_is_json_as_the_standard_has_it(completed: Path) -> None:
+def test_a_loss_that_is_not_finite_in_evaluation_only_is_null_in_the_files(
+    workshop: Callable[..., Ended], tmp_path: Path
+) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    json.loads((run_folder(completed) / "record.json").read_text(), parse_constant=refuse)
+    ended = workshop("model=overflowing")
+    assert ended.returncode == 1
+    assert "the loss on the test split is nan: solver=dopri5 leaves all bounds" in ended.stdout
+    folder = run_folder(tmp_path)
+    rows = [json.loads(line, parse_constant=refuse) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["eval/loss"] for row in rows if "eval/loss" in row] == [None]
+    record = json.loads((folder / "record.json").read_text(), parse_constant=refuse)
+    assert record["status"] == "solver_failed"
+    assert record["metrics"]["test/loss"] is None

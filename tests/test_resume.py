@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from ode_runner.trainer import Trainer
-from tests.test_cli import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
+from ode_runner.cell import Cell
+from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
 
 HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")
 COMMANDS = {
@@ -182,15 +182,15 @@ def test_a_signal_stops_after_the_step_and_the_same_command_resumes(
 def test_a_signal_during_the_evaluation_costs_nothing(
     name: str, nth: int, step: int, uninterrupted: Any, tmp_path: Path
 ) -> None:
-    evaluate, calls = Trainer.evaluate, itertools.count(1)
+    evaluate, calls = Cell.evaluate, itertools.count(1)
 
-    def interrupted(self: Trainer, *positional: Any) -> dict[str, float]:
+    def interrupted(self: Cell, *positional: Any) -> dict[str, float]:
         if next(calls) == nth:
             signal.raise_signal(signal.SIGTERM)
         return evaluate(self, *positional)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Trainer, "evaluate", interrupted)
+        patched.setattr(Cell, "evaluate", interrupted)
         assert typed(*COMMANDS[name], cwd=tmp_path).returncode == 130
     assert f"resuming at step {step} of" in typed(*COMMANDS[name], cwd=tmp_path).stdout
     assert_equal(outcome(tmp_path), uninterrupted[name])

@@ -130,6 +130,16 @@ def test_no_solver_evaluates_beyond_the_last_output_time(solver: Solver, backwar
 
 
 @each_solver
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_no_time_leaves_the_state_as_it_is(solver: Solver, times: int) -> None:
+    y0 = torch.randn(2, 3, requires_grad=True)
+    ys = solver.solve(Formula(lambda t, y: 100 * y), y0, torch.full((times,), 0.5)).ys
+    assert torch.equal(ys, y0.expand(times, 2, 3))
+    [dy0] = torch.autograd.grad(ys.sum(), y0)
+    assert torch.equal(dy0, torch.full_like(y0, times))
+
+
+@each_solver
 def test_a_field_that_ends_with_the_span_is_solved(solver: Solver) -> None:
     """sqrt(T - t) has no value beyond T."""
     problem = Problem(

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ode_run
-from tests.test_cli import TINY, run_folders, typed
+from tests.helpers import TINY, ode_run, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 COMMAND = ("-m", "model=resnet,rknet,odenet", "solver=euler,dopri5", "task=half_moons", *QUICK)
@@ -18,10 +17,10 @@ class Raises(Model):
     numerics = Numerics.ANY
 
     def __init__(self, network):
-        super().__init__()
-        self.stem, self.field, self.head = network.stem(), network.field(), network.head()
+        super().__init__(network)
+        self.field, self.head = network.field(), network.head()
 
-    def states(self, inputs, ts, integrate):
+    def evolve(self, y0, ts, integrate):
         raise RuntimeError("not today")
 """
 
@@ -110,7 +109,16 @@ def test_one_name_that_does_not_exist_stops_a_sweep_before_its_first_run(tmp_pat
     ended = typed("-m", "model=resnet,odnet", *QUICK, cwd=tmp_path)
     assert ended.returncode == 2
     assert "no model named 'odnet'" in ended.stderr
-    assert not run_folders(tmp_path)
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_a_refused_sweep_leaves_an_earlier_one_of_its_name(tmp_path: Path) -> None:
+    typed("-m", "seed=0", "model=resnet", "sweep=mine", *QUICK, cwd=tmp_path)
+    before = run_folders(tmp_path)
+    for name in ("mine", "other"):
+        assert typed("-m", "model=resnet,odnet", f"sweep={name}", *QUICK, cwd=tmp_path).returncode == 2
+    assert run_folders(tmp_path) == before
+    assert sweep(tmp_path) == "mine"
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from ode_runner.tasks.base import Split
 from ode_runner.tasks.classification import Classification
 from ode_runner.trainer import Trainer
 from tests.conftest import Compose
-from tests.test_cli import TINY, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 
 EVERY_STEP = (*TINY, "trainer.epochs=3", "trainer.log_every=1", "logger=none")
 RUNS = {

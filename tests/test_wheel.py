@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.help import GROUPS
-from tests.helpers import options
-from tests.test_cli import TINY, record_of
+from tests.helpers import TINY, options, record_of
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[1]

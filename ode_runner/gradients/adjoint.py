@@ -30,13 +30,17 @@ class Adjoint(GradientMode):
 
     exact: ClassVar[bool] = False
 
+    def demand(self, solver: Solver) -> None:
+        if not isinstance(solver, AdaptiveSolver) and (self.rtol is not None or self.atol is not None):
+            raise IncompatibleChoice(
+                "gradient.rtol and gradient.atol need an adaptive solver; a fixed grid has no tolerance. "
+                "Leave them null, or use solver=dopri5."
+            )
+
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        self.demand(solver)
         backward = solver
         if isinstance(solver, AdaptiveSolver):
             norm = block_norm(block_sizes(field, y0))
             backward = replace(solver, rtol=self.rtol or solver.rtol, atol=self.atol or solver.atol, norm=norm)
-        elif self.rtol is not None or self.atol is not None:
-            raise IncompatibleChoice(
-                "gradient.rtol and gradient.atol need an adaptive solver; a fixed grid has no tolerance."
-            )
         return solve_with_adjoint(solver, backward, field, y0, ts)

@@ -21,6 +21,10 @@ class GradientMode(abc.ABC):
     requirement: ClassVar[str] = "any solver"  # the same, in words
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
 
+    def demand(self, solver: Solver) -> None:
+        """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""
+        del solver
+
     @abc.abstractmethod
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         """Values at `ts`, differentiable with respect to `y0` and the field's parameters."""

@@ -39,6 +39,9 @@ class Adams(FixedStepSolver):
         ys, steps = [y0], 0
         for _, group in groupby(self.grids(ts), key=_step_size):
             grids = list(group)
+            if grids[0][0] == grids[0][-1]:  # torchdiffeq refuses an interval of no length
+                ys += [ys[-1]] * len(grids)
+                continue
             grid = ts.new_tensor([grids[0][0], *(t for part in grids for t in part[1:])])
             outputs = ts.new_tensor([grids[0][0], *(part[-1] for part in grids)])
             ys += self._run(field, ys[-1], outputs, grid)[1:]

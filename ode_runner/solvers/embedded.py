@@ -34,6 +34,8 @@ class EmbeddedRungeKutta(AdaptiveSolver):
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         times, norm = ts.tolist(), self.norm or rms
+        if min(times) == max(times):  # there is no step to take, however stiff the field
+            return Solution(ys=torch.stack([y0] * len(times)), accepted=0)
         span = times[-1] - times[0]
         sign = 1 if span > 0 else -1
         t, y, f = times[0], y0, field(ts[0].detach(), y0)

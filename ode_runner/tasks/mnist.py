@@ -63,7 +63,7 @@ def find_files(data_dir: Path) -> Path:
         MNIST(str(data_dir), download=True)
     except (RuntimeError, OSError) as error:
         raise RefusedInput(
-            f"MNIST is not in {data_dir} and could not be downloaded ({_first_line(error)}). Put the four idx files in "
+            f"MNIST is not in {data_dir} and could not be downloaded ({_in_short(error)}). Put the four idx files in "
             f"{data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "
             "or use task=digits, which needs no download."
         ) from error
@@ -88,10 +88,12 @@ def _read(path: Path, reader: Callable[[str], Tensor]) -> Tensor:
         return reader(str(path))
     except Exception as error:  # torchvision asserts, raises and lets NumPy raise, all for a damaged file
         raise RefusedInput(
-            f"{path} is damaged or not in MNIST's idx format ({_first_line(error)}). Delete it and run again to "
+            f"{path} is damaged or not in MNIST's idx format ({_in_short(error)}). Delete it and run again to "
             "download it afresh, or point task.data_dir elsewhere."
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:120]
+def _in_short(error: BaseException) -> str:
+    """What failed and why: torchvision says it in the first and the last line, with every mirror in between."""
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return " ".join(line[:120] for line in dict.fromkeys((lines[0], lines[-1])))
