@@ -1,10 +1,8 @@
 """Hydra around the run: one job after another, and what they return to the shell."""
 
 import argparse
-import hashlib
 import logging
 import os
-import re
 import shutil
 import sys
 import warnings
@@ -21,9 +19,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.help import conf_dir
+from ode_runner.places import new_sweeps, place
 from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
+from ode_runner.revisit import with_its_command
 
 
 class ExitCode(IntEnum):
@@ -37,16 +37,13 @@ class ExitCode(IntEnum):
 
 codes: list[ExitCode] = []  # of the jobs of this process, in order; Hydra discards what they return
 
-new_sweeps: set[Path] = set()  # folders of this process's sweep that were not there before it
-
 
 def launch() -> ExitCode:
     """Run what sys.argv asks for."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the words are ours
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded: we say it, once
     logging.raiseExceptions = False  # a log file on a full disk must not drown what is said of it
-    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
-    OmegaConf.register_new_resolver("sweep_name", _sweep_name, replace=True)
+    OmegaConf.register_new_resolver("place", place, replace=True)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
     for hidden, chosen in hidden_files(sys.argv[1:]):
         print(
@@ -55,6 +52,7 @@ def launch() -> ExitCode:
         )
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
+        sys.argv[1:] = with_its_command(sys.argv[1:])
         demand_known_keys(sys.argv[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
@@ -70,8 +68,7 @@ def launch() -> ExitCode:
 
 def run_job(cfg: DictConfig) -> None:
     """One run, alone or in a sweep, which it must not bring down."""
-    from ode_runner.build import plan_run  # here, so that neither --cfg nor TAB waits for torch
-    from ode_runner.errors import IncompatibleChoice
+    from ode_runner.build import plan_run, plan_visit  # here, so that neither --cfg nor TAB waits for torch
     from ode_runner.record import RunStatus
     from ode_runner.run import execute
 
@@ -79,7 +76,8 @@ def run_job(cfg: DictConfig) -> None:
     in_sweep = job.mode is RunMode.MULTIRUN
     folder = Path(os.path.relpath(job.runtime.output_dir))
     try:
-        record = execute(plan_run(cfg, job.runtime.choices, folder, in_sweep=in_sweep))
+        visit = plan_visit(cfg, job.runtime.choices, folder)
+        status = visit() if visit else execute(plan_run(cfg, job.runtime.choices, folder, in_sweep=in_sweep)).status
     except RefusedInput as refusal:
         skipped = in_sweep and isinstance(refusal, IncompatibleChoice)
         print(f"ode-run: {'skipped: ' if skipped else ''}{refusal}", file=sys.stderr)
@@ -89,9 +87,9 @@ def run_job(cfg: DictConfig) -> None:
         print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
         codes.append(ExitCode.REFUSED)
         return
-    if record.status is RunStatus.INTERRUPTED:
+    if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
-    codes.append(ExitCode.COMPLETED if record.status is RunStatus.COMPLETED else ExitCode.FAILED)
+    codes.append(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED)
 
 
 class _FlagParser(argparse.ArgumentParser):
@@ -99,41 +97,6 @@ class _FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise RefusedInput(f"{message}. ode-run --help lists the flags.")
-
-
-def _run_name(*, _root_: DictConfig) -> str:
-    from ode_runner.build import run_name
-
-    _demand_bookkeeping(_root_)
-    return run_name(_root_)
-
-
-def _demand_bookkeeping(cfg: DictConfig) -> None:
-    """Refused before any folder is made, or emptied."""
-    if not isinstance(cfg.rerun, bool):
-        raise RefusedInput(f"rerun={cfg.rerun} is neither true nor false.")
-    if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
-        raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")
-
-
-def _sweep_name(*, _root_: DictConfig) -> str:
-    _demand_bookkeeping(_root_)
-    name = str(_root_.sweep) if _root_.sweep is not None else _name_from_command()
-    folder = Path(_root_.output_dir) / "sweeps" / name
-    if not folder.exists():
-        new_sweeps.add(folder)
-    return name
-
-
-def _name_from_command() -> str:
-    """What is swept and a hash of the whole command, so that the same command finds its sweep.
-
-    The configuration of a single job would know its own point of the sweep only.
-    """
-    typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "rerun=", "sweep=")))
-    swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
-    digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
-    return "-".join([*swept, digest])
 
 
 def _leave_no_empty_sweep() -> None:

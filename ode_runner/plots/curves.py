@@ -36,6 +36,7 @@ def _draw(axes: Axes, history: History, keys: Mapping[str, str]) -> None:
     for (key, label), colour, line in zip(keys.items(), style.CLASSES, ("-", "--", ":"), strict=False):
         points = [(row["epoch"], row[key]) for row in history if key in row]
         if points:
-            axes.plot(*zip(*points, strict=True), line, color=colour, label=label, marker="o", markersize=3)
+            marker = "o" if len(points) <= 60 else ""  # more of them would hide the lines
+            axes.plot(*zip(*points, strict=True), line, color=colour, label=label, marker=marker, markersize=3)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -15,7 +15,7 @@ def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None,
     `forward` (time, batch, 2) is the model over the observed window and beyond; `backward` before it, nearest first.
     """
     figure = style.figure(12, 6.4)
-    grid = figure.subplots(2, 4, squeeze=False).flat
+    grid = list(figure.subplots(2, 4, squeeze=False).flat)
     clean, noisy = batch.targets[..., 1].cpu(), batch.targets[..., 0].cpu()
     seen = torch.ones(noisy.shape[:2], dtype=torch.bool) if batch.observed is None else batch.observed.cpu()
     for axes in grid:
@@ -52,8 +52,9 @@ def draw_walk(paths: Tensor) -> Figure:
 
 def _draw_gallery(paths: Tensor, *, rows: int, title: str) -> Figure:
     columns = -(-paths.shape[1] // rows)
-    figure = style.figure(2.4 * columns, 2.4 * rows + 0.4)
-    low, high = paths.amin(dim=(0, 1)).tolist(), paths.amax(dim=(0, 1)).tolist()
+    low, high = (paths.amin(dim=(0, 1)) - 0.5).tolist(), (paths.amax(dim=(0, 1)) + 0.5).tolist()
+    tallness = (high[1] - low[1]) / (high[0] - low[0])
+    figure = style.figure(2.4 * columns, 2.4 * tallness * rows + 0.8)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat):
         if number >= paths.shape[1]:
             axes.axis("off")
@@ -61,7 +62,7 @@ def _draw_gallery(paths: Tensor, *, rows: int, title: str) -> Figure:
         path = paths[:, number].cpu()
         axes.plot(*path.T, color=style.BLUE, linewidth=1.2)
         axes.plot(*path[0], "o", color="black", markersize=3)
-        axes.set(xlim=(low[0] - 0.5, high[0] + 0.5), ylim=(low[1] - 0.5, high[1] + 0.5), aspect="equal")
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=11)
     return figure

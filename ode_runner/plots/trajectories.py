@@ -23,7 +23,7 @@ def draw_time_series(portrait: Batch, values: Trajectory, *, names: Sequence[str
         axes.plot(ts, values[:, 0, row].cpu(), "--", color=style.VERMILION, linewidth=1.6, label="model")
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(loc="upper right", fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=2)
     figure.axes[0].set_title(f"From {_vector(portrait.inputs[0])}; shaded: the span of the training data", fontsize=10)
     figure.axes[-1].set_xlabel("t")
     return figure
@@ -65,7 +65,7 @@ def draw_errors(
     grid = figure.subplots(1 if conserved is None else 2, 1, sharex=True, squeeze=False)[:, 0]
     ts = portrait.ts.cpu()
     distance = (values - portrait.targets)[:, 0].norm(dim=-1).cpu()
-    lines = [("distance from the reference", distance)]
+    lines = [("distance to reference", distance)]
     if conserved is not None:
         lines.append(("drift of the invariant", (conserved - conserved[0]).abs().cpu()))
     for axes, (label, line) in zip(grid, lines, strict=True):

@@ -3,9 +3,9 @@
 import abc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -39,6 +39,10 @@ class Solver(abc.ABC):
             SolverFailed: the end of the time span was not reached.
         """
 
+    @abc.abstractmethod
+    def refined(self) -> Self:
+        """The same method with steps so much smaller that its error hardly matters."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FixedStepSolver(Solver):
@@ -58,6 +62,12 @@ class FixedStepSolver(Solver):
             raise RefusedInput(f"solver.num_steps must be at least 1 per unit of time, not {self.num_steps}.")
         if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise RefusedInput(f"solver.step_size must be positive, not {self.step_size}.")
+
+    def refined(self) -> Self:
+        """A quarter of the step."""
+        if self.num_steps is not None:
+            return replace(self, num_steps=4 * self.num_steps)
+        return replace(self, step_size=self.step_size and self.step_size / 4)
 
     def grids(self, ts: Times) -> list[list[float]]:
         """For each interval between output times, equal steps that end exactly on both outputs.
@@ -93,6 +103,10 @@ class AdaptiveSolver(Solver):
                 raise RefusedInput(f"solver.{name} must be positive, not {getattr(self, name)}.")
         if self.max_steps < 1:
             raise RefusedInput(f"solver.max_steps must be at least 1, not {self.max_steps}.")
+
+    def refined(self) -> Self:
+        """A hundredth of the tolerances."""
+        return replace(self, rtol=self.rtol / 100, atol=self.atol / 100, max_steps=10 * self.max_steps)
 
 
 def _yaml(value: float | None) -> str:

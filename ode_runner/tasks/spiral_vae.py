@@ -50,7 +50,10 @@ class SpiralVAE(Task):
         )
         generator = torch.Generator().manual_seed(self.seed)
         sizes = {Split.TRAIN: self.train, Split.VALIDATION: self.validation, Split.TEST: self.test}
-        self.splits = {split: self._draw(size, generator) for split, size in sizes.items()}
+        self.splits = {
+            split: self._draw(size, self.points * (2 if split is Split.TEST else 1), generator)
+            for split, size in sizes.items()
+        }
         self.ts = TURNS * math.tau / GRID * torch.arange(2 * self.points, device=self.device)
 
     def size(self, split: Split) -> int:
@@ -125,18 +128,18 @@ class SpiralVAE(Task):
         for name, least in (("train", 2), ("validation", 2), ("test", 2), ("points", 2), ("kl_epochs", 1)):
             if getattr(self, name) < least:
                 raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
-        if self.points > GRID // 3:
+        if self.points > GRID // 2:
             raise RefusedInput(
                 f"task.points={self.points} reaches beyond the data: a window and as much after it must fit into "
-                f"{GRID} points, at various places. Use {GRID // 3} at most."
+                f"{GRID} points. Use {GRID // 2} at most."
             )
         if not 1 <= self.observed <= self.points:
             raise RefusedInput(f"task.observed must be from 1 to task.points={self.points}, not {self.observed}.")
         if not 0 < self.noise < math.inf:
             raise RefusedInput(f"task.noise must be positive, not {self.noise}: the likelihood is as wide as it.")
 
-    def _draw(self, count: int, generator: torch.Generator) -> "Spirals":
-        clean = spirals(count, 2 * self.points, generator)
+    def _draw(self, count: int, length: int, generator: torch.Generator) -> "Spirals":
+        clean = spirals(count, length, generator)
         noisy = clean + self.noise * torch.randn(clean.shape, generator=generator)
         lots = torch.rand(count, self.points, generator=generator)
         places = lots.argsort(dim=1)[:, : self.observed].sort(dim=1).values
@@ -154,7 +157,7 @@ class SpiralVAE(Task):
 class Spirals:
     """One split."""
 
-    clean: Tensor  # (spirals, time, 2), over the window and as much beyond it
+    clean: Tensor  # (spirals, time, 2), over the window; of the test split over as much beyond it, too
     noisy: Tensor
     places: Tensor  # (spirals, observed): which times of the window are observed, in order
 

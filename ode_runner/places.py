@@ -1,0 +1,60 @@
+"""In which folder a command works: its run's own, its sweep's, or beside the run that it revisits."""
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ode_runner.errors import RefusedInput
+from ode_runner.revisit import WAYS
+
+new_sweeps: set[Path] = set()  # folders of this process's sweep that were not there before it
+
+
+def place(what: str, *, _root_: DictConfig) -> str:
+    """The resolver `${place:run}`, `${place:sweep}` or `${place:job}` of conf/config.yaml; a job is one of a sweep."""
+    _demand_bookkeeping(_root_)
+    revisited = next((_root_[way] for way in WAYS if _root_[way] is not None), None)
+    if what == "sweep":
+        return _visits(_root_, revisited) if revisited else f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
+    from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
+
+    choices = _root_.hydra.runtime.choices
+    if revisited is None:
+        leaf = f"{choices.task}/{run_name(_root_)}"
+        return leaf if what == "job" else f"{_root_.output_dir}/{leaf}"
+    visit = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
+    return visit if what == "job" else f"{_visits(_root_, revisited)}/{visit}"
+
+
+def _visits(cfg: DictConfig, revisited: str) -> str:
+    return f"{revisited}/{'evaluations' if cfg.evaluate is not None else 'predictions'}"
+
+
+def _demand_bookkeeping(cfg: DictConfig) -> None:
+    """Refused before any folder is made, or emptied."""
+    if not isinstance(cfg.rerun, bool):
+        raise RefusedInput(f"rerun={cfg.rerun} is neither true nor false.")
+    if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
+        raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")
+
+
+def _sweep_name(cfg: DictConfig) -> str:
+    name = str(cfg.sweep) if cfg.sweep is not None else _name_from_command()
+    folder = Path(cfg.output_dir) / "sweeps" / name
+    if not folder.exists():
+        new_sweeps.add(folder)
+    return name
+
+
+def _name_from_command() -> str:
+    """What is swept and a hash of the whole command, so that the same command finds its sweep.
+
+    The configuration of a single job would know its own point of the sweep only.
+    """
+    typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "rerun=", "sweep=")))
+    swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
+    digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
+    return "-".join([*swept, digest])

@@ -1,0 +1,95 @@
+"""States of a trained continuous model at whatever times one likes."""
+
+import csv
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from ode_runner.cell import Cell
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.models.base import Numerics
+from ode_runner.record import RunStatus
+from ode_runner.tasks.base import Split
+from ode_runner.trained import Trained
+from ode_runner.types import Times, Trajectory
+
+SHOWN = 10  # samples of the test split, where no inputs are given
+
+
+def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunStatus:
+    """Write `states.csv`, one row per sample and time, and `states.npz` with inputs, times, states and outputs.
+
+    Raises:
+        RefusedInput: times that do not increase, or inputs of another shape than the task's.
+        IncompatibleChoice: the model has no states between its blocks.
+    """
+    cell = trained.cell()
+    if cell.model.numerics is Numerics.NONE:
+        raise IncompatibleChoice(
+            f"model={trained.record.choices['model']} has blocks and no time between them. Use predict= on another."
+        )
+    batch = next(cell.task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
+    wanted = batch.ts if times is None else torch.tensor(_times(times), dtype=torch.float64)
+    given = batch.inputs if inputs is None else _inputs(inputs, cell)
+    ts = wanted.to(cell.device, cell.dtype)
+    with torch.no_grad():
+        y0 = cell.model.encode(given.to(cell.device, cell.dtype)).y0
+        states = states_at(cell, y0, ts, begin=batch.ts[:1].to(ts))
+        outputs = cell.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+    write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
+    Console(highlight=False).print(
+        f"{states.shape[1]} samples at {len(ts)} times, states of shape {tuple(states.shape[2:])}: "
+        f"{folder / 'states.csv'}, {folder / 'states.npz'}",
+        soft_wrap=True,
+    )
+    return RunStatus.COMPLETED
+
+
+def states_at(cell: Cell, y0: Tensor, ts: Times, *, begin: Times) -> Trajectory:
+    """States at increasing times before and after `begin` (1,), where the state is `y0`."""
+    before = cell.model.evolve(y0, torch.cat([begin, ts[ts < begin].flip(0)]), cell.integrator)[1:].flip(0)
+    after = cell.model.evolve(y0, torch.cat([begin, ts[ts > begin]]), cell.integrator)
+    return torch.cat([before, after if bool((ts == begin).any()) else after[1:]])
+
+
+def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, outputs: Trajectory) -> None:
+    times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
+    np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out)
+    flat, read = (x.flatten(2).cpu().tolist() for x in (states, outputs))
+    with (folder / "states.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        names = [f"{name}{i}" for name, part in (("y", flat), ("output", read)) for i in range(len(part[0][0]))]
+        rows.writerow(["sample", "t", *names])
+        for sample, (time, t) in itertools.product(range(len(flat[0])), enumerate(ts.tolist())):
+            rows.writerow([sample, t, *flat[time][sample], *read[time][sample]])
+
+
+def _times(times: Any) -> list[float]:
+    """`[0, 0.5, 2]` or `begin:end:count`."""
+    if isinstance(times, str):
+        try:
+            begin, end, count = times.split(":")
+            found = np.linspace(float(begin), float(end), int(count)).tolist()
+        except ValueError:
+            raise RefusedInput(f"times={times} is neither a list, such as [0,0.5,2], nor begin:end:count.") from None
+    else:
+        found = [float(t) for t in (times if isinstance(times, list) else [times])]
+    if not found or any(later <= earlier for earlier, later in itertools.pairwise(found)):
+        raise RefusedInput(f"times={times} must increase from each to the next.")
+    return found
+
+
+def _inputs(inputs: Any, cell: Cell) -> Tensor:
+    try:
+        given = torch.tensor(inputs, dtype=torch.float64)
+    except (TypeError, ValueError):
+        given = torch.empty(0)
+    shape = cell.task.spec.input_shape
+    if given.shape[1:] != shape or len(given) == 0:
+        raise RefusedInput(f"inputs={inputs} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]].")
+    return given

@@ -1,0 +1,54 @@
+"""`evaluate=FOLDER` and `predict=FOLDER`: a trained run's own command, typed again with something changed."""
+
+import re
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ode_runner.errors import RefusedInput
+
+WAYS = ("evaluate", "predict")
+FORGOTTEN = {*WAYS, "times", "inputs", "rerun", "sweep", "output_dir", "logger", "gradient", "hydra"}
+TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
+
+
+def with_its_command(arguments: list[str]) -> list[str]:
+    """The arguments, with the overrides of the run they revisit before those typed now.
+
+    Raises:
+        RefusedInput: there is no run in the folder, or what is typed does not fit its weights.
+    """
+    ways = [word for word in arguments if word.partition("=")[0] in WAYS and word.partition("=")[2]]
+    if not ways:
+        return arguments
+    if len(ways) > 1:
+        raise RefusedInput(f"{' '.join(ways)}: one at a time.")
+    way, _, folder = ways[0].partition("=")
+    typed = [word for word in arguments if not word.startswith("-")]
+    for word in typed:
+        if _root(word) in TRAINED and not word.startswith("task."):
+            raise RefusedInput(f"{word}: {way}= takes the trained run as it is. Change its solver or tolerance, say.")
+    flags = arguments[: len(arguments) - len(typed)]
+    return [*flags, *_kept(_overrides(way, Path(folder)), typed), *typed, "gradient=backprop"]
+
+
+def _overrides(way: str, folder: Path) -> list[str]:
+    path = folder / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        raise RefusedInput(f"{way}={folder} is no run folder: it has no {path.relative_to(folder)}.")
+    return [str(word) for word in OmegaConf.load(path)]
+
+
+def _kept(earlier: list[str], typed: list[str]) -> list[str]:
+    """Overrides of the run that nothing typed now replaces."""
+    chosen_anew = {word.partition("=")[0] for word in typed}
+    replaced = {"solver.rtol", "solver.atol"} if "tolerance" in chosen_anew else set()
+    return [
+        word
+        for word in earlier
+        if _root(word) not in FORGOTTEN | chosen_anew and word.partition("=")[0] not in replaced | chosen_anew
+    ]
+
+
+def _root(word: str) -> str:
+    return re.split(r"[.=@/]", word.lstrip("+~"))[0]

@@ -1,0 +1,54 @@
+"""A finished run and its best weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ode_runner.cell import Cell
+from ode_runner.checkpoint import Checkpoints
+from ode_runner.errors import RefusedInput
+from ode_runner.record import RunRecord, RunStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a run folder holds, and how to bring it to life under the numerics asked for now."""
+
+    folder: Path
+    record: RunRecord
+    assemble: Callable[[], Cell]  # with fresh weights
+
+    @classmethod
+    def find(cls, folder: Path, assemble: Callable[[], Cell]) -> "Trained":
+        """The run in `folder`.
+
+        Raises:
+            RefusedInput: there is none, or it has not been completed.
+        """
+        record = RunRecord.read(folder)
+        if record is None:
+            raise RefusedInput(f"{folder} holds no record.json that can be read: it is no run folder.")
+        if record.status is not RunStatus.COMPLETED:
+            raise RefusedInput(f"the run in {folder} is not completed but {record.status}. Type its command to go on.")
+        return cls(folder=folder, record=record, assemble=assemble)
+
+    def cell(self) -> Cell:
+        """With the weights that did best on validation.
+
+        Raises:
+            RefusedInput: the program has changed since, and the weights no longer fit.
+            CheckpointRefused: the weights are damaged.
+        """
+        cell = self.assemble()
+        if cell.parameters():
+            checkpoints = Checkpoints(self.folder / "checkpoints", self.record.fingerprint)
+            try:
+                cell.model.load_state_dict(checkpoints.load(checkpoints.best)["model"])
+            except RuntimeError as error:
+                if not isinstance(error, RuntimeError) or "state_dict" not in str(error):
+                    raise
+                raise RefusedInput(
+                    f"the weights in {self.folder} are of another model: its code has changed."
+                ) from error
+        cell.model.eval()
+        return cell

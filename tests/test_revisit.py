@@ -1,0 +1,231 @@
+"""A trained run is put to the test again, and asked for its states, without typing its command anew."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ode_runner.errors import RefusedInput
+from ode_runner.evaluation import is_it_an_ode
+from ode_runner.revisit import with_its_command
+from tests.helpers import TINY, Ended, record_of, run_folder, run_folders, typed
+
+SYSTEM = (
+    *("task=lotka_volterra", "task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5"),
+    *("trainer.batch_size=8", "trainer.epochs=3", "logger=none"),
+)
+RUNS = {
+    "moons": ("solver=rk4", "solver.num_steps=3", "gradient=adjoint", "logger=none", "trainer.epochs=2", *TINY),
+    "crude": ("model=rknet", "solver=euler", "solver.num_steps=2", "logger=none", "trainer.epochs=2", *TINY),
+    "resnet": ("model=resnet", "logger=none", "trainer.epochs=1", *TINY),
+    "system": ("solver=dopri5", "solver.rtol=1e-4", *SYSTEM),
+    "exact": ("model=exact", "solver=rk4", *SYSTEM),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Where each of RUNS was typed; made when first asked for."""
+
+    class Made(dict[str, Path]):
+        def __missing__(self, name: str) -> Path:
+            self[name] = tmp_path_factory.mktemp(name)
+            assert typed(*RUNS[name], cwd=self[name]).returncode == 0
+            return self[name]
+
+    return Made()
+
+
+def revisit(root: Path, way: str, *arguments: str) -> Ended:
+    [folder] = [folder for folder in run_folders(root) if folder.name not in ("evaluations", "predictions")]
+    return typed(f"{way}={folder.relative_to(root)}", *arguments, cwd=root)
+
+
+def evaluation(root: Path, leaf: str) -> dict[str, Any]:
+    [path] = run_folder(root).glob(f"evaluations/{leaf}-*/evaluation.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_under_its_own_solver_a_run_reaches_exactly_what_it_reached(name: str, trained: Any) -> None:
+    record, ended = record_of(trained[name]), revisit(trained[name], "evaluate")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    again = evaluation(trained[name], RUNS[name][0].partition("=")[2] if name in ("moons", "system") else "*")
+    expected = {key: value for key, value in record["metrics"].items() if not key.startswith("eval/")}
+    assert again["metrics"] == expected
+    assert record_of(trained[name]) == record, "the run itself is as it was"
+
+
+def test_another_solver_is_recorded_beside_the_run(trained: Any) -> None:
+    ended = revisit(trained["moons"], "evaluate", "solver=dopri5", "tolerance=1e-5")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = evaluation(trained["moons"], "dopri5")
+    assert found["solver"]["class"] == "Dopri5"
+    assert found["solver"]["rtol"] == 1e-5
+    assert found["training"]["solver"]["num_steps"] == 3
+    assert found["much_finer"]["solver"]["num_steps"] == 12
+    assert found["metrics"]["nfe/eval"] != found["training"]["metrics"]["nfe/eval"] == 12
+    assert found["much_finer"]["metrics"]["nfe/eval"] == 48
+    assert found["verdict"] in ended.stdout.replace("\n", " ")
+
+
+def test_a_weight_tied_network_may_be_put_to_any_solver(trained: Any) -> None:
+    ended = revisit(trained["crude"], "evaluate", "solver=bosh3")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert evaluation(trained["crude"], "bosh3")["metrics"]["nfe/eval"] > 2
+
+
+def test_several_solvers_at_once(trained: Any) -> None:
+    root = trained["moons"]
+    [folder] = run_folders(root)
+    ended = typed("-m", f"evaluate={folder.relative_to(root)}", "solver=heun,midpoint", cwd=root)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for solver in ("heun", "midpoint"):
+        assert evaluation(root, solver)["solver"]["name"] == solver
+    assert not (root / "outputs" / "sweeps").exists()
+
+
+class Judged:
+    """As much of a cell as the verdict looks at."""
+
+    def __init__(self, objective: str, higher_is_better: bool) -> None:
+        self.task, self.objective, self.higher_is_better = self, objective, higher_is_better
+
+    def parameters(self) -> list[int]:
+        return [1]
+
+
+@pytest.mark.parametrize(
+    ("objective", "higher", "before", "after", "valid"),
+    [
+        ("accuracy", True, 0.98, 0.975, True),
+        ("accuracy", True, 0.98, 0.96, False),
+        ("accuracy", True, 0.98, 0.99, True),
+        ("rmse", False, 0.10, 0.105, True),
+        ("rmse", False, 0.10, 0.12, False),
+        ("rmse", False, 0.10, math.nan, False),
+        ("elbo", True, -50.0, -50.2, True),
+        ("elbo", True, -50.0, -60.0, False),
+    ],
+)
+def test_the_verdict_is_whether_a_finer_solver_makes_it_worse(
+    objective: str, higher: bool, before: float, after: float, valid: bool
+) -> None:
+    cell: Any = Judged(objective, higher)
+    sentence = is_it_an_ode(cell, {f"test/{objective}": before}, {f"test/{objective}": after})
+    assert sentence.startswith("A valid ODE" if valid else "Not an ODE")
+
+
+@pytest.mark.slow
+def test_a_model_trained_by_two_euler_steps_is_no_ode_and_one_by_a_tight_solver_is(tmp_path: Path) -> None:
+    verdicts = []
+    for name, solver in (
+        ("crude", ("solver=euler", "solver.num_steps=2")),
+        ("tight", ("solver=dopri5", "tolerance=1e-5")),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        typed("task=half_moons", "trainer.epochs=40", "optimizer.lr=0.01", "logger=none", *solver, cwd=folder)
+        verdicts.append(revisit(folder, "evaluate").stdout)
+    assert "Not an ODE" in verdicts[0]
+    assert "A valid ODE" in verdicts[1]
+
+
+def predictions(root: Path) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
+    [path] = run_folder(root).glob("predictions/*/states.npz")
+    rows = list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
+    return dict(np.load(path)), rows
+
+
+def test_states_are_written_at_the_times_and_for_the_inputs_asked_for(trained: Any) -> None:
+    arguments = ("times=[-0.5,0,0.25,3]", "inputs=[[1.0,2.0],[0.5,0.7]]")
+    ended = revisit(trained["system"], "predict", *arguments)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    arrays, rows = predictions(trained["system"])
+    assert arrays["states"].shape == (4, 2, 2)
+    assert arrays["times"].tolist() == [-0.5, 0, 0.25, 3]
+    np.testing.assert_array_equal(arrays["states"][1], [[1.0, 2.0], [0.5, np.float32(0.7)]])
+    assert len(rows) == 8
+    assert [float(row["y1"]) for row in rows if row["sample"] == "1"] == arrays["states"][:, 1, 1].tolist()
+    np.testing.assert_array_equal(arrays["outputs"], arrays["states"])
+
+
+def test_the_states_of_the_true_field_are_its_solution(trained: Any) -> None:
+    arguments = ("times=-1:1:5", "inputs=[[1.0,2.0]]", "solver=dopri5", "tolerance=1e-10")
+    ended = revisit(trained["exact"], "predict", *arguments)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    states = torch.from_numpy(predictions(trained["exact"])[0]["states"])
+    conserved = (states - states.log()).sum(dim=-1)
+    torch.testing.assert_close(conserved, torch.full_like(conserved, 3 - math.log(2)), rtol=0, atol=1e-8)  # tolerance
+
+
+def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
+    assert revisit(trained["moons"], "predict").returncode == 0
+    arrays, _ = predictions(trained["moons"])
+    assert arrays["times"].tolist() == [0, 1]
+    assert arrays["states"].shape == (2, 10, 2)
+
+
+@pytest.mark.parametrize(
+    ("run", "arguments", "words"),
+    [
+        ("moons", ("predict", "times=[1,0]"), "times=[1, 0] must increase"),
+        ("moons", ("predict", "times=[0,0]"), "must increase"),
+        ("moons", ("predict", "times=now"), "times=now is neither a list"),
+        ("moons", ("predict", "inputs=[[1.0]]"), "each of shape (2,), such as"),
+        ("moons", ("predict", "inputs=[[1.0,a]]"), "each of shape (2,)"),
+        ("resnet", ("predict",), "model=resnet has blocks and no time between them"),
+        ("moons", ("evaluate", "model=odenet"), "model=odenet: evaluate= takes the trained run as it is"),
+        ("moons", ("evaluate", "network.width=9"), "evaluate= takes the trained run as it is"),
+        ("moons", ("evaluate", "seed=3"), "evaluate= takes the trained run as it is"),
+        ("moons", ("evaluate", "solver=dopry5"), "Did you mean 'dopri5'?"),
+        ("moons", ("evaluate", "solver.num_stesp=3"), "Did you mean 'solver.num_steps'?"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(run: str, arguments: tuple[str, ...], words: str, trained: Any) -> None:
+    ended = revisit(trained[run], *arguments)
+    assert ended.returncode == 2, ended.stdout
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    ended = typed("evaluate=nothing/here", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "evaluate=nothing/here is no run folder" in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    typed(*RUNS["resnet"], cwd=tmp_path)
+    path = run_folder(tmp_path) / "record.json"
+    path.write_text(path.read_text().replace('"completed"', '"interrupted"'))
+    ended = revisit(tmp_path, "evaluate")
+    assert ended.returncode == 2
+    assert "is not completed but interrupted. Type its command to go on." in ended.stderr
+
+
+def test_what_is_typed_replaces_what_was(tmp_path: Path) -> None:
+    hydra = tmp_path / "run" / ".hydra"
+    hydra.mkdir(parents=True)
+    words = ["solver=rk4", "solver.num_steps=3", "task.noise=0.2", "rerun=true", "gradient=adjoint", "output_dir=x"]
+    (hydra / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words))
+    way = f"evaluate={tmp_path / 'run'}"
+    last = "gradient=backprop"
+    assert with_its_command(["-m", way]) == ["-m", "solver=rk4", "solver.num_steps=3", "task.noise=0.2", way, last]
+    assert with_its_command([way, "solver=euler"]) == ["task.noise=0.2", way, "solver=euler", last]
+    assert with_its_command([way, "solver.num_steps=5"]) == [
+        "solver=rk4",
+        "task.noise=0.2",
+        way,
+        "solver.num_steps=5",
+        last,
+    ]
+    assert with_its_command(["task=digits", "seed=3"]) == ["task=digits", "seed=3"]
+    with pytest.raises(RefusedInput, match="one at a time"):
+        with_its_command([way, "predict=there"])
