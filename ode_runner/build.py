@@ -21,12 +21,11 @@ from ode_runner.errors import RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.record import RunRecord, RunStatus, computed
 from ode_runner.run import Plan
 from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
-BOOKKEEPING = ("seed", "sweep", "rerun", "output_dir", "logger")  # do not change what a run computes
 NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
 
 
@@ -49,8 +48,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
-    computed = {key: value for key, value in config.items() if key not in BOOKKEEPING and used.get(key) != "-"}
-    digest = hashlib.sha256(json.dumps(computed, sort_keys=True, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(computed(config, used), sort_keys=True, default=str).encode()).hexdigest()
     return RunRecord(
         choices=used,
         seed=cfg.seed,
