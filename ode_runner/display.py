@@ -89,6 +89,7 @@ class Display:
         self.say(f"  run folder: {folder}")
         self.say(f"  pictures:   {folder / 'plots'}")
         self.say(f"  curves:     tensorboard --logdir {folder.parent}")
+        self.say(f"  compare:    ode-report {folder.parent}")
 
 
 def summary_rows(record: RunRecord) -> list[tuple[str, str]]:

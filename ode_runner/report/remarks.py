@@ -73,9 +73,7 @@ def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
         said.append(f"rows come from different code: {_told(code)}.")
     dirty = sum(bool(run.record.environment.get("git_dirty")) for run in runs)
     if dirty:
-        said.append(
-            f"{dirty} of {len(runs)} runs were made with uncommitted changes: their commit does not tell what ran."
-        )
+        said.append(f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit does not tell what ran.")
     for package in dict.fromkeys(name for run in runs for name in _packages(run)):
         versions = _tally(runs, lambda run, package=package: _packages(run).get(package, "unknown"))  # type: ignore[misc]
         if len(versions) > 1:
