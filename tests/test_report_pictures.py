@@ -85,7 +85,7 @@ def test_memory_is_drawn_against_steps_with_all_else_equal(sweep: Path) -> None:
     [memory] = [p for p in draw_all(make_table(find_runs([sweep / "outputs"]).runs)) if p.name == "memory"]
     [line] = memory.figure.axes[0].get_lines()
     assert list(line.get_xdata()) == [2, 8, 32]
-    assert list(line.get_ydata()) == [2e3, 8e3, 32e3]
+    assert list(line.get_ydata()) == pytest.approx([2e-3, 8e-3, 32e-3]), "megabytes"
     assert line.get_label() == "odenet euler"
 
 

@@ -1,12 +1,14 @@
 """Several configurations in one picture: curves with bands over seeds, trade-offs with their Pareto front."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis as MatplotlibAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from ode_runner.plots import style
 
@@ -95,7 +97,7 @@ def draw_trade_offs(panels: Mapping[Axis, Sequence[Point]], quality: Axis, *, hi
         )  # fmt: skip
         if cost.log:
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(LogFormatter())
+            _number_plainly(axes.xaxis)
         axes.set(xlabel=cost.label)
         _finish(axes, quality)
     for axes in grid[1:]:
@@ -105,7 +107,7 @@ def draw_trade_offs(panels: Mapping[Axis, Sequence[Point]], quality: Axis, *, hi
 
 
 def draw_memory(curves: Sequence[Curve]) -> Figure:
-    """Bytes kept for the backward pass against the number of solver steps."""
+    """Megabytes kept for the backward pass against the number of solver steps."""
     figure, [axes] = _panels(1)
     for curve in curves:
         look = {**curve.look.line(), **curve.look.marker()}
@@ -113,7 +115,7 @@ def draw_memory(curves: Sequence[Curve]) -> Figure:
     axes.set(xlabel="solver steps per unit of time (solver.num_steps)")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    _finish(axes, Axis(label="saved for the backward pass [bytes]", log=True))
+    _finish(axes, Axis(label="saved for the backward pass [MB]", log=True))
     _legend(figure, [axes])
     return figure
 
@@ -140,11 +142,23 @@ def _finish(axes: Axes, axis: Axis) -> None:
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))  # a bar of standard deviation may reach beyond all
     if axis.log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter())
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
+        _number_plainly(axes.yaxis)
     if axis.from_zero:
         axes.set_ylim(0, None)
     axes.grid(alpha=0.3)
+
+
+def _number_plainly(axis: MatplotlibAxis) -> None:
+    """0.2 rather than 2 x 10^-1 on a logarithmic axis, and as many numbers as there is room for."""
+
+    def between(value: float, _: object) -> str:
+        low, high = axis.get_view_interval()
+        leading = round(value / 10 ** math.floor(math.log10(value)))
+        few = {2, 5} if high / low < 1000 else set()
+        return f"{value:g}" if high / low < 5 or leading in few else ""
+
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(between)
 
 
 def _legend(figure: Figure, grid: Sequence[Axes]) -> None:

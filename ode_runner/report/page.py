@@ -16,9 +16,9 @@ from ode_runner.report.rows import differing_options, plain, value_of
 from ode_runner.report.runs import Run
 
 CSS = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1300px; margin: 2em auto; padding: 0 1.5em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1450px; margin: 2em auto; padding: 0 1.5em; }
 h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin-top: 2.2em; } .small { color: #666; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
 th { text-align: left; border-bottom: 2px solid #222; vertical-align: bottom; } td { border-bottom: 1px solid #ddd; }
 th, td { padding: .3em .9em .3em 0; white-space: nowrap; } .number { text-align: right; padding-left: .9em; }
 td b { color: #006a4e; } .absent { padding-left: 1.2em; } .absent li { margin-bottom: .5em; }
@@ -43,11 +43,11 @@ def write_page(
         '<meta name="viewport" content="width=device-width">',
         f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>",
         f'<h1>{html.escape(title)}</h1><p class="small">{len(runs)} runs · {when}</p>',
-        f'<h2>Configurations</h2><div class="scroll">{hypertext(report)}</div>',
+        f"<h2>Configurations</h2>{hypertext(report)}",
         f'<p class="small">{_LEGEND}</p>' if report.table.rows else "",
         "<h2>Pictures</h2>" if pictures else "",
         *(_figure(picture) for picture in pictures),
-        f'<h2>Runs</h2><div class="scroll">{_run_table(runs, path.parent)}</div></body></html>\n',
+        f"<h2>Runs</h2>{_run_table(runs, path.parent)}</body></html>\n",
     ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -153,9 +153,9 @@ def _memory(rows: Sequence[Row], looks: dict[str, Look]) -> list[Curve]:
     curves = []
     for colour, (key, by_steps) in enumerate((key, group) for key, group in groups.items() if len(group) > 1):
         x = sorted(by_steps)
-        saved_bytes = [by_steps[steps][1] for steps in x]
+        megabytes = [1e-6 * by_steps[steps][1] for steps in x]
         look = Look(label=key or "saved bytes", colour=colour, shape=colour)
-        curves.append(Curve(look=look, x=x, mean=saved_bytes, least=saved_bytes, most=saved_bytes))
+        curves.append(Curve(look=look, x=x, mean=megabytes, least=megabytes, most=megabytes))
     return curves
 
 
