@@ -189,6 +189,20 @@ def test_nothing_is_best_where_half_are(tmp_path: Path) -> None:
     assert "*" not in reported(".", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize("arguments", [[], ["--format", "md"]])
+def test_a_reader_that_has_seen_enough_sees_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    for i in range(200):  # more than a pipe holds
+        write_run(tmp_path, f"{i:04}", options={"task": {"data_dir": f"{i}" * 500}})
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program(".", *arguments), cwd=tmp_path, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
 def test_numbers_of_very_different_size_keep_their_digits(tmp_path: Path) -> None:
     for i, solver in enumerate(("euler", "rk4", "dopri5")):
         write_run(tmp_path, solver, solver=solver, metrics={"test/rmse": 1.234567 * 10.0 ** (-4 * i)})
@@ -209,7 +223,8 @@ def test_what_did_not_complete_is_listed_with_its_reason(sweep: Path) -> None:
     assert "failed (2 runs: odenet euler seed 2, odenet euler seed 3)\n  RuntimeError: not today\n" in ended.stdout
     assert "incompatible (1 run: rknet dopri5 seed 0)\n  rknet: no.\n" in ended.stdout
     assert "running (1 run: odenet euler seed 4)\n  epoch 2 of 3, last line logged 0 min ago\n" in ended.stdout
-    assert cells(cwd=sweep)[1]["seeds"] == "2 of 5"
+    assert re.search("odenet +euler +2 of 5 ", ended.stdout)
+    assert cells(cwd=sweep)[1]["seeds"] == "2", "a number, for a spreadsheet"
     assert "rknet" not in reported("--format", "csv", cwd=sweep).stdout
     assert "RuntimeError: not today" in reported("--format", "csv", cwd=sweep).stderr
 

@@ -154,12 +154,13 @@ def test_verify_refuses_what_it_cannot_repeat(recorded: Path) -> None:
         2,
         "ode-report: 'failed' is diverged: only a completed run can be verified.\n",
     )
-    (recorded / "a" / ".hydra" / "overrides.yaml").write_text("- [")
-    ended = reported("verify", "a", cwd=recorded)
-    assert ended.returncode == 2
-    assert ended.stderr == (
-        f"ode-report: {Path('a/.hydra/overrides.yaml')} is absent or torn: it is not known how the run was started.\n"
-    )
+    for name, content in {"overrides.yaml": "- [", "hydra.yaml": "hydra: {}"}.items():
+        before = (recorded / "a" / ".hydra" / name).read_text()
+        (recorded / "a" / ".hydra" / name).write_text(content)
+        ended = reported("verify", "a", cwd=recorded)
+        said = f"ode-report: {Path('a/.hydra')} does not tell how the run was started.\n"
+        assert (ended.returncode, ended.stderr) == (2, said)
+        (recorded / "a" / ".hydra" / name).write_text(before)
 
 
 @pytest.mark.slow

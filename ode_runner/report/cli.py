@@ -49,7 +49,7 @@ def main() -> None:
         code = 2
     except BrokenPipeError:  # `ode-report | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 1  # as rich has it
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

@@ -51,7 +51,7 @@ def comma_separated(report: Report) -> str:
     for cells in table.cells:
         line: list[str] = []
         for column, cell in zip(table.columns, cells, strict=True):
-            line += _numbers(cell) if column.is_metric else [cell.text]
+            line += _numbers(cell) if column.is_metric else [str(cell.statistic.mean) if cell.statistic else cell.text]
         writer.writerow(line)
     return text.getvalue()
 

@@ -64,7 +64,7 @@ def make_table(
     best = {name: _best(name, rows) for name in chosen}
     cells = [
         [Cell(text=plain(value)) for value in row.columns.values()]
-        + [Cell(text=_count(row))]
+        + [Cell(text=_count(row), statistic=Statistic(mean=len(row.completed), deviation=None))]
         + [_measured_cell(row, name, styles[name], best[name]) for name in chosen]
         for row in rows
     ]

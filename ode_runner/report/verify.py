@@ -85,19 +85,18 @@ def _tell(run: Run, again: Run, differences: list[Difference]) -> None:
 
 
 def _command(run: Run) -> tuple[list[str], Path]:
-    """What to type, and where."""
-    overrides = [
-        override
-        for override in _read_yaml(run.folder / ".hydra" / "overrides.yaml")
-        if override.lstrip("+~").partition("=")[0] not in BOOKKEEPING
-    ]
-    hydra = _read_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]
-    places = [source["path"] for source in hydra["runtime"]["config_sources"] if source["provider"] == "command-line"]
-    overrides += [word for word in hydra["overrides"]["hydra"] if word.startswith("hydra.searchpath=")]
-    directory = Path(hydra["runtime"]["cwd"])
-    flags = [word for place in places for word in ("-cd", place)]
-    single = "hydra.mode=RUN"  # a preset of a sweep among the overrides would start the whole sweep
-    return [_program(), *flags, *overrides, single], directory if directory.is_dir() else Path.cwd()
+    """What to type, and where, from what Hydra left in the run folder."""
+    try:
+        stored, hydra = (_read_yaml(run.folder / ".hydra" / name) for name in ("overrides.yaml", "hydra.yaml"))
+        overrides = [word for word in stored if word.lstrip("+~").partition("=")[0] not in BOOKKEEPING]
+        sources, typed = hydra["hydra"]["runtime"]["config_sources"], hydra["hydra"]["overrides"]["hydra"]
+        flags = [word for source in sources if source["provider"] == "command-line" for word in ("-cd", source["path"])]
+        directory = Path(hydra["hydra"]["runtime"]["cwd"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RefusedInput(f"{run.folder / '.hydra'} does not tell how the run was started.") from None
+    overrides += [word for word in typed if word.startswith("hydra.searchpath=")]
+    overrides += ["hydra.mode=RUN"]  # a preset of a sweep among the overrides would start the whole sweep
+    return [_program(), *flags, *overrides], directory if directory.is_dir() else Path.cwd()
 
 
 def _program() -> str:
@@ -116,9 +115,14 @@ def _environment(run: Run) -> dict[str, str]:
 
 
 def _read_yaml(path: Path) -> Any:
+    """The content of a file.
+
+    Raises:
+        ValueError: it is no yaml.
+    """
     import yaml
 
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        raise RefusedInput(f"{path} is absent or torn: it is not known how the run was started.") from None
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
