@@ -25,24 +25,12 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
 from ode_runner.prediction import predict
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.record import RunRecord, RunStatus, computed
 from ode_runner.run import Plan
 from ode_runner.trained import Trained
 from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
-BOOKKEEPING = (  # do not change what a run computes; a tolerance does, as an option of its solver
-    "seed",
-    "sweep",
-    "rerun",
-    "output_dir",
-    "logger",
-    "tolerance",
-    "evaluate",
-    "predict",
-    "times",
-    "inputs",
-)
 UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
@@ -74,8 +62,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
-    computed = {key: value for key, value in config.items() if key not in BOOKKEEPING and used.get(key) != "-"}
-    digest = hashlib.sha256(json.dumps(computed, sort_keys=True, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(computed(config, used), sort_keys=True, default=str).encode()).hexdigest()
     return RunRecord(
         choices=used,
         seed=cfg.seed,

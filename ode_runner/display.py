@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -65,6 +66,14 @@ class Display:
         else:
             log.info(text)
 
+    def comparison(self, columns: Mapping[str, Mapping[str, float]]) -> None:
+        """The same metrics of several cells, a column each."""
+        table = Table("", *columns, box=None, padding=(0, 2, 0, 2), header_style="bold")
+        for name in list(columns.values())[-1]:
+            values = [shown(name, column[name]) if name in column else "" for column in columns.values()]
+            table.add_row("NFE for a test batch" if name == "nfe/eval" else name.replace("/", " "), *values)
+        self.console.print(table)
+
     def stop(self) -> None:
         """Close the progress bar, if it is open."""
         if self._progress is not None:
@@ -89,6 +98,7 @@ class Display:
         self.say(f"  run folder: {folder}")
         self.say(f"  pictures:   {folder / 'plots'}")
         self.say(f"  curves:     tensorboard --logdir {folder.parent}")
+        self.say(f"  compare:    ode-report {folder.parent}")
 
 
 def summary_rows(record: RunRecord) -> list[tuple[str, str]]:

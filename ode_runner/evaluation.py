@@ -5,12 +5,10 @@ import datetime
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from ode_runner.assessment import judge
 from ode_runner.cell import Cell
-from ode_runner.display import shown
+from ode_runner.display import Display, shown
 from ode_runner.environment import describe_environment
 from ode_runner.models.base import Numerics
 from ode_runner.record import RunStatus
@@ -49,7 +47,10 @@ def evaluate(trained: Trained, *, solver: str, own_solver: Solver, folder: Path)
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     write_whole(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
-    _print(columns, finding, folder)
+    display = Display()
+    display.comparison(columns)
+    display.say(finding, style="bold")
+    display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
 
 
@@ -80,14 +81,3 @@ def _finer(cell: Cell, own_solver: Solver) -> Cell:
 
 def _plain(solver: Solver) -> dict[str, object]:
     return {"class": type(solver).__name__, **{key: value for key, value in vars(solver).items() if value is not None}}
-
-
-def _print(columns: dict[str, dict[str, float]], finding: str, folder: Path) -> None:
-    console = Console(highlight=False)
-    table = Table("", *columns, box=None, padding=(0, 2, 0, 2), header_style="bold")
-    for name in list(columns.values())[-1]:
-        cells = [shown(name, column[name]) if name in column else "" for column in columns.values()]
-        table.add_row("NFE for a test batch" if name == "nfe/eval" else name.replace("/", " "), *cells)
-    console.print(table)
-    console.print(finding, style="bold", soft_wrap=True)
-    console.print(f"recorded in {folder / 'evaluation.json'}", soft_wrap=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from ode_runner.cell import Cell
+from ode_runner.display import Display
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.models.base import Numerics
 from ode_runner.record import RunStatus
@@ -42,10 +42,9 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
         states = states_at(cell, y0, ts, begin=batch.ts[:1].to(ts))
         outputs = cell.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
     write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
-    Console(highlight=False).print(
+    Display().say(
         f"{states.shape[1]} samples at {len(ts)} times, states of shape {tuple(states.shape[2:])}: "
-        f"{folder / 'states.csv'}, {folder / 'states.npz'}",
-        soft_wrap=True,
+        f"{folder / 'states.csv'}, {folder / 'states.npz'}"
     )
     return RunStatus.COMPLETED
 

@@ -1,6 +1,7 @@
 """record.json: everything a table needs about one run."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,10 @@ from ode_runner.strict_json import numbers, to_json
 from ode_runner.whole_file import write_whole
 
 FILE = "record.json"
+BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an option of its solver
+    *("seed", "sweep", "rerun", "output_dir", "logger", "tolerance"),
+    *("evaluate", "predict", "times", "inputs"),
+)
 
 
 class RunStatus(StrEnum):
@@ -50,7 +55,7 @@ class RunRecord:
         """What runs are compared by: the choices, the seed, then every option under `with`."""
         options: dict[str, bool | int | float | str] = {}
         for group in (*self.choices, "optimizer", "schedule", "trainer"):
-            for key, value in _flat(self.config[group]).items():
+            for key, value in flat(self.config[group]).items():
                 options[f"with.{group}.{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
         return {**self.choices, "seed": self.seed, **options}
 
@@ -65,12 +70,17 @@ class RunRecord:
             return None
 
 
-def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """The part of a configuration that decides what is computed, the seed apart: runs that share it are repetitions."""
+    return {key: value for key, value in config.items() if key not in BOOKKEEPING and choices.get(key) != "-"}
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested options by dotted name, without the classes behind them."""
-    flat: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            by_name |= flat(value, f"{prefix}{key}.")
         elif key != "_target_":
-            flat[f"{prefix}{key}"] = value
-    return flat
+            by_name[f"{prefix}{key}"] = value
+    return by_name

@@ -16,7 +16,7 @@ def matrix() -> str:
     """Markdown: which models each solver and gradient mode may serve."""
     gradients = options("gradient")
     models = {name: locate(_configuration("model", name), "model") for name in options("model")}
-    models = {name: model for name, model in models.items() if model.numerics is not Numerics.NONE}
+    models = {name: model for name, model in models.items() if model.numerics in (Numerics.ANY, Numerics.DISCRETE)}
     lines = [f"| solver | {' | '.join(gradients)} |", "| --- |" + " --- |" * len(gradients)]
     for solver in options("solver"):
         cells = [_cell(solver, gradient, models) for gradient in gradients]

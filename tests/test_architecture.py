@@ -108,11 +108,12 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
     ("library", "allowed"),
     [
         ("hydra", {"build.py", "launch.py", "refusals.py"}),
-        ("omegaconf", {"build.py", "launch.py", "refusals.py"}),
+        ("omegaconf", {"build.py", "launch.py", "places.py", "refusals.py", "revisit.py"}),
         ("tensorboard", {"logger.py"}),
         ("torchdiffeq", {*within("solvers"), *within("gradients")}),
         ("sklearn", set(within("tasks"))),
-        ("rich", {"display.py"}),
+        ("rich", {"display.py", "report/diff.py", "report/screen.py", "report/verify.py"}),
+        ("yaml", {"report/verify.py"}),
     ],
 )
 def test_a_library_is_known_in_few_places(library: str, allowed: set[str]) -> None:
@@ -130,6 +131,25 @@ def test_the_command_line_answers_before_torch_and_hydra_are_loaded(module: str)
     while waiting:
         names = list(imported(waiting.pop(), top_level_only=True))
         assert not {name.partition(".")[0] for name in names} & {"torch", "hydra", "omegaconf"}, module
+        new = {path for name in names if (path := own(name)) is not None} - seen
+        seen |= new
+        waiting += new
+
+
+def test_the_report_reads_records_without_the_program_that_makes_them() -> None:
+    """No torch, which takes seconds to import, and none of the modules that need it."""
+    heavy = {"torch", "torchvision", "torchdiffeq", "tensorboard", "sklearn", "hydra", "omegaconf"}
+    assert within("report")
+    for module in within("report"):
+        for used in {module, *reachable(module)}:
+            assert not {name.partition(".")[0] for name in imported(used)} & heavy, f"{module}: {used}"
+
+
+def test_the_table_is_made_before_matplotlib_is_loaded() -> None:
+    waiting, seen = ["report/cli.py"], {"report/cli.py"}
+    while waiting:
+        names = list(imported(waiting.pop(), top_level_only=True))
+        assert not {name.partition(".")[0] for name in names} & {"matplotlib", "numpy", "yaml"}
         new = {path for name in names if (path := own(name)) is not None} - seen
         seen |= new
         waiting += new

@@ -42,8 +42,8 @@ def test_the_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> 
     subprocess.run(install, check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
 
-    def run(*arguments: str) -> str:
-        command = [sys.executable, str(site / "bin" / "ode-run"), *arguments]
+    def run(*arguments: str, program: str = "ode-run") -> str:
+        command = [sys.executable, str(site / "bin" / program), *arguments]
         finished = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
@@ -54,3 +54,4 @@ def test_the_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> 
     run("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
     record = record_of(here)
     assert (record["status"], record["environment"]["git_sha"]) == ("completed", "")
+    assert "half_moons" in run(program="ode-report")

@@ -1,0 +1,167 @@
+"""Several configurations in one picture: curves with bands over seeds, trade-offs with their Pareto front."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis as MatplotlibAxis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ode_runner.plots import style
+
+LINES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How one configuration is drawn in every picture."""
+
+    label: str
+    colour: int
+    shape: int
+
+    def line(self) -> dict[str, Any]:
+        return {"color": style.CLASSES[self.colour % len(style.CLASSES)], "linestyle": LINES[self.shape % len(LINES)]}
+
+    def marker(self) -> dict[str, Any]:
+        colour = style.CLASSES[self.colour % len(style.CLASSES)]
+        return {"color": colour, "marker": MARKERS[self.shape % len(MARKERS)]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Mean, least and most over seeds at increasing x."""
+
+    look: Look
+    x: Sequence[float]
+    mean: Sequence[float]
+    least: Sequence[float]
+    most: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Cost x and quality y of a configuration, with standard deviations over seeds."""
+
+    look: Look
+    x: float
+    y: float
+    x_deviation: float = 0.0
+    y_deviation: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Words on an axis and how its numbers are to be read."""
+
+    label: str
+    percent: bool = False
+    log: bool = False
+    from_zero: bool = False
+
+
+def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = "epoch") -> Figure:
+    """One panel for each title, side by side."""
+    figure, grid = _panels(len(panels))
+    for axes, (title, (axis, curves)) in zip(grid, panels.items(), strict=True):
+        for curve in curves:
+            axes.plot(curve.x, curve.mean, label=curve.look.label, linewidth=1.5, **curve.look.line())
+            if curve.least != curve.most:
+                axes.fill_between(
+                    curve.x, curve.least, curve.most, alpha=0.15, linewidth=0, color=curve.look.line()["color"]
+                )
+        axes.set(title=title, xlabel=x)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=any(curve.x[-1] > 2 for curve in curves)))
+        _finish(axes, axis)
+    _legend(figure, grid)
+    return figure
+
+
+def draw_trade_offs(panels: Mapping[Axis, Sequence[Point]], quality: Axis, *, higher_is_better: bool) -> Figure:
+    """Quality against each cost; what no other configuration beats in both is ringed and joined."""
+    figure, grid = _panels(len(panels))
+    for axes, (cost, points) in zip(grid, panels.items(), strict=True):
+        for point in points:
+            axes.errorbar(
+                point.x, point.y, xerr=point.x_deviation or None, yerr=point.y_deviation or None, linestyle="none",
+                markersize=7, elinewidth=0.8, alpha=0.9, label=point.look.label, **point.look.marker(),
+            )  # fmt: skip
+        front = pareto_front(points, higher_is_better=higher_is_better)
+        axes.step(
+            [point.x for point in front], [point.y for point in front], where="post", color="black", linewidth=0.9,
+            marker="o", markersize=13, markerfacecolor="none", zorder=0.5, label="Pareto front",
+        )  # fmt: skip
+        if cost.log:
+            axes.set_xscale("log")
+            _number_plainly(axes.xaxis)
+        axes.set(xlabel=cost.label)
+        _finish(axes, quality)
+    for axes in grid[1:]:
+        axes.set_ylabel("")
+    _legend(figure, grid)
+    return figure
+
+
+def draw_memory(curves: Sequence[Curve]) -> Figure:
+    """Megabytes kept for the backward pass against the number of solver steps."""
+    figure, [axes] = _panels(1)
+    for curve in curves:
+        look = {**curve.look.line(), **curve.look.marker()}
+        axes.plot(curve.x, curve.mean, label=curve.look.label, markersize=5, **look)
+    axes.set(xlabel="solver steps per unit of time (solver.num_steps)")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _finish(axes, Axis(label="saved for the backward pass [MB]", log=True))
+    _legend(figure, [axes])
+    return figure
+
+
+def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:
+    """The points than which none is as good for less, or better for as much; by rising cost."""
+    sign = 1 if higher_is_better else -1
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.x, -sign * point.y)):
+        if not front or sign * point.y > sign * front[-1].y:
+            front.append(point)
+    return front
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = style.figure(4.3 * count + 2.4, 3.8)
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def _finish(axes: Axes, axis: Axis) -> None:
+    axes.set_ylabel(axis.label)
+    if axis.percent:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))  # a bar of standard deviation may reach beyond all
+    if axis.log:
+        axes.set_yscale("log")
+        _number_plainly(axes.yaxis)
+    if axis.from_zero:
+        axes.set_ylim(0, None)
+    axes.grid(alpha=0.3)
+
+
+def _number_plainly(axis: MatplotlibAxis) -> None:
+    """0.2 rather than 2 x 10^-1 on a logarithmic axis, and as many numbers as there is room for."""
+
+    def between(value: float, _: object) -> str:
+        low, high = axis.get_view_interval()
+        leading = round(value / 10 ** math.floor(math.log10(value)))
+        few = {2, 5} if high / low < 1000 else set()
+        return f"{value:g}" if high / low < 5 or leading in few else ""
+
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(between)
+
+
+def _legend(figure: Figure, grid: Sequence[Axes]) -> None:
+    """One for all panels, beside them."""
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=8, frameon=False)

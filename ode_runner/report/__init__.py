@@ -1,0 +1,1 @@
+"""`ode-report`: tables, pictures and comparisons made from records. Never imports torch or Hydra."""

@@ -1,0 +1,148 @@
+"""`ode-report`: the command line, from argv to exit code. Imports matplotlib only to draw, torch and Hydra never."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ode_runner.errors import RefusedInput
+from ode_runner.report.formats import FORMATS, Report
+from ode_runner.report.remarks import absences, mixture, warnings
+from ode_runner.report.rows import without_repeats
+from ode_runner.report.runs import find_runs, read_run
+from ode_runner.report.table import make_table
+from ode_runner.report.where import choose
+
+HELP = """
+usage: ode-report [FOLDER ...] [options]      table of all runs below the folders (default: outputs)
+       ode-report diff A B                    what differs between two runs: configuration, environment, code, result
+       ode-report verify FOLDER               run it again, and say whether the same numbers come out
+
+One row for each configuration: mean ± standard deviation over its seeds, the best of each task marked, only the
+columns that differ. Runs that did not complete are listed below with their reason. Runs may still be going.
+
+  --metrics NAMES    measurements to show: test/accuracy,cost/nfe_forward or, where unmistakable, only the end of a
+                     name (default: results on the test split, NFE, saved bytes, seconds)
+  --where CONDITION  only some runs: model=odenet,resnet (either), solver!=euler, solver.rtol<=1e-3, status=completed;
+                     several --where must all hold
+  --by COLUMNS       one row for each value of these instead, averaged over all else: --by model,gradient
+  --sort NAMES       by these columns or measurements, the best first
+  --reverse          the other way round
+  --format FORMAT    md, csv (raw numbers), latex or html instead of a table for the terminal
+  --plots FOLDER     write the pictures there: learning curves, NFE, trade-offs with Pareto fronts, memory
+  --html PATH        write one page with the table, the pictures and links to the runs
+  -h, --help         this page
+  --version          the program's version
+"""
+COMMANDS = ("diff", "verify")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except RefusedInput as refusal:
+        print(f"ode-report: {refusal}", file=sys.stderr)
+        code = 2
+    except BrokenPipeError:  # `ode-report | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1  # as rich has it
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what was asked; the exit code.
+
+    Raises:
+        RefusedInput: it cannot be done as typed.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(HELP.strip())
+        return 0
+    if "--version" in arguments:
+        from ode_runner import __version__
+
+        print(f"ode-report {__version__}")
+        return 0
+    if arguments and arguments[0] in COMMANDS:
+        return _compare(arguments[0], list(arguments[1:]))
+    return _tabulate(_parser().parse_args(arguments))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one line; argparse prints its whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RefusedInput(f"{message}. ode-report --help lists the options.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="ode-report", add_help=False, allow_abbrev=False)
+    parser.add_argument("folders", nargs="*", type=Path)
+    for name in ("--metrics", "--by", "--sort"):
+        parser.add_argument(name)
+    parser.add_argument("--where", action="append", default=[])
+    parser.add_argument("--reverse", action="store_true")
+    parser.add_argument("--format", choices=tuple(FORMATS))
+    parser.add_argument("--plots", type=Path)
+    parser.add_argument("--html", type=Path)
+    return parser
+
+
+def _tabulate(typed: argparse.Namespace) -> int:
+    folders = typed.folders or [Path("outputs")]
+    found = find_runs(folders)
+    runs = choose(found.runs, typed.where)
+    runs, repeats = without_repeats(runs)
+    table = make_table(runs, metrics=typed.metrics, by=typed.by, sort=typed.sort, reverse=typed.reverse)
+    shown = [run for row in table.rows for run in row.completed]
+    unreadable = [] if typed.where else found.unreadable
+    mixed = mixture(shown, list(table.rows[0].columns)) if typed.by and table.rows else []
+    report = Report(table=table, absences=absences(runs, unreadable), warnings=mixed + warnings(shown, repeats))
+    _print(report, typed.format)
+    if typed.plots is not None or typed.html is not None:
+        from ode_runner.report.pictures import draw_all, write_pictures
+
+        pictures = draw_all(table)
+        if typed.plots is not None:
+            write_pictures(pictures, typed.plots)
+        if typed.html is not None:
+            from ode_runner.report.page import write_page
+
+            write_page(typed.html, report, pictures, runs=runs, folders=folders)
+    return 0
+
+
+def _print(report: Report, format_name: str | None) -> None:
+    if format_name is None:
+        from ode_runner.report.screen import show
+
+        show(report)
+        return
+    print(FORMATS[format_name](report), end="")
+    if format_name == "csv":  # has no room for words
+        for absence in report.absences:
+            print(f"{absence.status} ({absence.count}: {absence.named}): {absence.reason}", file=sys.stderr)
+        for warning in report.warnings:
+            print(f"note: {warning}", file=sys.stderr)
+
+
+def _compare(command: str, arguments: list[str]) -> int:
+    needed = {"diff": 2, "verify": 1}[command]
+    flags = [word for word in arguments if word.startswith("-")]
+    if flags or len(arguments) != needed:
+        raise RefusedInput(f"type: ode-report {'diff A B' if command == 'diff' else 'verify FOLDER'}")
+    runs = [read_run(Path(word)) for word in arguments]
+    if command == "diff":
+        from ode_runner.report.diff import show_differences
+
+        show_differences(*runs)
+        return 0
+    from ode_runner.report.verify import verify
+
+    return verify(runs[0])

@@ -1,0 +1,111 @@
+"""`ode-report diff`: what differs between two runs, from the choices to the numbers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ode_runner.record import computed, flat
+from ode_runner.report.rows import plain
+from ode_runner.report.runs import Run
+from ode_runner.report.screen import WIDE
+
+Difference = tuple[str, Any, Any]  # name, there, here
+CODE = ("git_sha", "git_dirty")
+NO_VALUE = "-"
+
+
+def show_differences(a: Run, b: Run) -> None:
+    """Configuration, environment, code and result, each with what differs or that nothing does."""
+    console = Console(width=WIDE, highlight=False)
+    console.print(f"A  {a.folder}\nB  {b.folder}", soft_wrap=True, markup=False)
+    sections = {
+        "configuration": configuration_differences(a, b),
+        "environment": environment_differences(a, b),
+        "code": code_differences(a, b),
+        "result": result_differences(a, b),
+    }
+    for title, differences in sections.items():
+        console.print(Text(f"\n{title}" + ("" if differences else ": no difference"), style="bold"))
+        if differences:
+            console.print(grid(differences, numbers=title == "result"))
+    parting = curves_part(a, b)
+    console.print(f"\n{parting}", markup=False, soft_wrap=True)
+
+
+def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Table:
+    """Names, both values and, of numbers, by how much they differ."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for title in ["", "A", "B", *(["B - A"] if numbers else [])]:
+        table.add_column(title, no_wrap=True, justify="right" if numbers and title else "left")
+    for name, first, second in differences:
+        cells = [f"  {name}", _written(first), _written(second), *([_distance(first, second)] if numbers else [])]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def configuration_differences(a: Run, b: Run) -> list[Difference]:
+    """Options that decide what is computed, by name, and the seed; a class only where its name does not tell."""
+    named = _differences({**a.options, "seed": a.record.seed}, {**b.options, "seed": b.record.seed})
+    told = {f"{name}._target_" for name, _, _ in named}
+    return [*named, *(difference for difference in _differences(_classes(a), _classes(b)) if difference[0] not in told)]
+
+
+def environment_differences(a: Run, b: Run) -> list[Difference]:
+    """Versions and machine."""
+    first, second = (
+        {name: value for name, value in flat(run.record.environment).items() if name not in CODE} for run in (a, b)
+    )
+    return _differences(first, second)
+
+
+def code_differences(a: Run, b: Run) -> list[Difference]:
+    """The commit of the program, and whether there were changes beyond it."""
+    first, second = ({name: run.record.environment.get(name) for name in CODE} for run in (a, b))
+    return _differences(first, second)
+
+
+def result_differences(a: Run, b: Run) -> list[Difference]:
+    """How the runs ended, their metrics and costs."""
+    return _differences(_result(a), _result(b))
+
+
+def curves_part(a: Run, b: Run) -> str:
+    """Where the training losses of the runs first differ, in a sentence."""
+    first, second = ({row["step"]: row["train/loss"] for row in run.rows() if "train/loss" in row} for run in (a, b))
+    common = sorted(first.keys() & second.keys())
+    if not common:
+        return "curves: no logged step in common"
+    for step in common:
+        if first[step] != second[step]:
+            return f"curves: train/loss first differs at step {step}: {first[step]!r} and {second[step]!r}"
+    return f"curves: train/loss is the same at all {len(common)} logged steps in common"
+
+
+def _classes(run: Run) -> dict[str, Any]:
+    groups = computed(run.record.config, run.record.choices).items()
+    return {f"{group}._target_": content.get("_target_") for group, content in groups if isinstance(content, dict)}
+
+
+def _result(run: Run) -> dict[str, Any]:
+    record = run.record
+    return {"status": record.status.value, "reason": record.reason, **run.measurements}
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    names = list(dict.fromkeys([*first, *second]))
+    pairs = [(name, first.get(name, NO_VALUE), second.get(name, NO_VALUE)) for name in names]
+    return [(name, there, here) for name, there, here in pairs if there != here]
+
+
+def _written(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else plain(value)
+
+
+def _distance(first: Any, second: Any) -> str:
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in (first, second)):
+        return ""
+    relative = f" ({(second - first) / abs(first):+.2%})" if first else ""
+    return f"{second - first:+.4g}{relative}"

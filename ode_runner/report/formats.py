@@ -1,0 +1,135 @@
+"""The table as Markdown, CSV, LaTeX or HTML. Failures and warnings go along where the format has room for words."""
+
+import csv
+import html
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ode_runner.report.remarks import Absence
+from ode_runner.report.table import Cell, Column, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A table and what must be said beside it."""
+
+    table: Table
+    absences: list[Absence] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def shared(self) -> str:
+        return " · ".join(f"{axis}={value}" for axis, value in self.table.shared.items())
+
+
+def heading(column: Column) -> str:
+    return f"{column.title} [{column.unit}]" if column.unit else column.title
+
+
+def markdown(report: Report) -> str:
+    """A pipe table, then lists."""
+    table = report.table
+    rules = ["---:" if column.is_metric else "---" for column in table.columns]
+    lines = [f"All rows: {report.shared}", ""] if report.shared else []
+    lines += [_piped([_piped_text(heading(column)) for column in table.columns]), _piped(rules)]
+    lines += [_piped([_bold(cell, "**", "**", _piped_text) for cell in cells]) for cells in table.cells]
+    lines += ["", *(f"- **{a.status}** ({a.count}: {a.named}): {a.reason}" for a in report.absences)]
+    lines += ["", *(f"> {warning}" for warning in report.warnings)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def comma_separated(report: Report) -> str:
+    """Raw numbers in the units of the record, mean and standard deviation apart; empty where there is none."""
+    table = report.table
+    head: list[str] = []
+    for column in table.columns:
+        head += [column.name, f"{column.name} std"] if column.is_metric else [column.name]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    for cells in table.cells:
+        line: list[str] = []
+        for column, cell in zip(table.columns, cells, strict=True):
+            line += _numbers(cell) if column.is_metric else [str(cell.statistic.mean) if cell.statistic else cell.text]
+        writer.writerow(line)
+    return text.getvalue()
+
+
+def latex(report: Report) -> str:
+    """A tabular in the style of booktabs; what must be said beside it as comments."""
+    table = report.table
+    kinds = "".join("r" if column.is_metric else "l" for column in table.columns)
+    lines = [f"% {line}" for line in _remarks(report)]
+    lines += ["% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{{kinds}}}", "\\toprule"]
+    lines.append(" & ".join(_tex(heading(column)) for column in table.columns) + " \\\\")
+    lines.append("\\midrule")
+    lines += [" & ".join(_bold(cell, "\\textbf{", "}", _tex) for cell in cells) + " \\\\" for cells in table.cells]
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+
+
+def hypertext(report: Report) -> str:
+    """A table element, and lists: a fragment, which the whole page has inside it."""
+    table = report.table
+    head = "".join(_cell(html.escape(heading(column)), "th", column) for column in table.columns)
+    body = "\n".join(
+        "<tr>" + "".join(
+            _cell(_bold(cell, "<b>", "</b>", html.escape), "td", column)
+            for column, cell in zip(table.columns, cells, strict=True)
+        ) + "</tr>"
+        for cells in table.cells
+    )  # fmt: skip
+    lines = [f"<p>All rows: {html.escape(report.shared)}</p>"] if report.shared else []
+    lines.append(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>")
+    if report.absences:
+        lines.append('<ul class="absent">')
+        for absence in report.absences:
+            which = f"{absence.count}: {absence.named}"
+            lines.append(
+                f"<li><b>{html.escape(absence.status)}</b> ({html.escape(which)})<br>{html.escape(absence.reason)}</li>"
+            )
+        lines.append("</ul>")
+    lines += [f'<p class="warning">{html.escape(warning)}</p>' for warning in report.warnings]
+    return "\n".join(lines) + "\n"
+
+
+FORMATS: dict[str, Callable[[Report], str]] = {
+    "md": markdown,
+    "csv": comma_separated,
+    "latex": latex,
+    "html": hypertext,
+}
+
+
+def _remarks(report: Report) -> list[str]:
+    """Absences and warnings, one line each."""
+    return [f"{a.status} ({a.count}: {a.named}): {a.reason}" for a in report.absences] + report.warnings
+
+
+def _numbers(cell: Cell) -> list[str]:
+    if cell.statistic is None:
+        return ["", ""]
+    deviation = cell.statistic.deviation
+    return [repr(cell.statistic.mean), "" if deviation is None else repr(deviation)]
+
+
+def _bold(cell: Cell, before: str, after: str, escape: Callable[[str], str]) -> str:
+    return f"{before}{escape(cell.text)}{after}" if cell.best else escape(cell.text)
+
+
+def _piped(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _piped_text(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _cell(content: str, tag: str, column: Column) -> str:
+    return f'<{tag} class="number">{content}</{tag}>' if column.is_metric else f"<{tag}>{content}</{tag}>"
+
+
+def _tex(text: str) -> str:
+    special = {"\\": "\\textbackslash{}", "^": "\\^{}", "~": "\\~{}", "±": "$\\pm$"}
+    special |= {character: f"\\{character}" for character in "%_&#${}"}
+    return "".join(special.get(character, character) for character in text)

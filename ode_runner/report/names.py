@@ -1,0 +1,29 @@
+"""Names as a person types them: whole, or the end of one that is unmistakable."""
+
+import difflib
+from collections.abc import Sequence
+
+from ode_runner.errors import RefusedInput
+
+
+def resolve(typed: str, names: Sequence[str], kind: str) -> str:
+    """The name meant by `typed`: `nfe_forward` for cost/nfe_forward, `rtol` for solver.rtol.
+
+    Raises:
+        RefusedInput: there is no such name, or several end like it.
+    """
+    if typed in names:
+        return typed
+    ending = [name for name in names if name.endswith((f"/{typed}", f".{typed}"))]
+    if len(ending) == 1:
+        return ending[0]
+    if ending:
+        raise RefusedInput(f"'{typed}' may mean {' or '.join(ending)}.")
+    close = difflib.get_close_matches(typed, names, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise RefusedInput(f"no {kind} named '{typed}'.{hint} Available: {', '.join(names)}")
+
+
+def split_names(typed: str) -> list[str]:
+    """Comma-separated names."""
+    return [name.strip() for name in typed.split(",") if name.strip()]

@@ -1,0 +1,83 @@
+"""What is measured: which way is better, in which unit and to how many digits it is shown."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ode_runner.report.runs import Run
+
+LOWER = ("loss", "rmse", "mse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected")
+HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood")
+COSTS = ("cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
+MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read
+SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals would hide the least
+
+
+def direction(name: str) -> int:
+    """+1 where higher is better, -1 where lower is, 0 where neither (or not known)."""
+    last = name.rpartition("/")[2]
+    if any(word in last for word in HIGHER):
+        return 1
+    return -1 if any(word in name for word in LOWER) else 0
+
+
+def objective(runs: Iterable[Run]) -> str | None:
+    """The test metric that belongs to what `best.pt` was chosen by, if the runs share one; else none."""
+    chosen = {
+        f"test/{name.removeprefix('eval/')}" for run in runs for name in run.measurements if name.startswith("eval/")
+    }
+    return chosen.pop() if len(chosen) == 1 else None
+
+
+def known(runs: Iterable[Run]) -> list[str]:
+    """Names of everything measured, in the order of the records."""
+    return list({name: None for run in runs for name in run.measurements})
+
+
+def usual(runs: Sequence[Run]) -> list[str]:
+    """The measurements shown when none are asked for: results on the test split, then what they cost."""
+    names = known(runs)
+    results = [name for name in names if name.startswith("test/")]
+    first = objective(runs)
+    results.sort(key=lambda name: name != first)
+    costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
+    return results[:MOST_RESULTS] + costs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How the numbers of one column are written, so that they can be compared at a glance."""
+
+    unit: str = ""
+    factor: float = 1.0
+    decimals: int | None = None  # none: each number for itself, with an exponent
+    deviations: bool = True  # whether any is worth showing
+
+    @classmethod
+    def of(cls, name: str, values: Iterable[float]) -> "Style":
+        """The style that suits the values."""
+        sizes = sorted(abs(value) for value in values if value and math.isfinite(value))
+        middle = sizes[len(sizes) // 2] if sizes else 1.0
+        if name.endswith("accuracy"):
+            return cls(unit="%", factor=100, decimals=2)
+        if sizes and sizes[-1] / sizes[0] > SPREAD and not name.endswith("bytes"):
+            return cls(decimals=None)
+        unit, factor = "", 1.0
+        if name.endswith("bytes"):
+            unit, factor = next(step for step in _BYTES if middle * step[1] < 1000 or step is _BYTES[-1])
+        elif name.endswith("seconds"):
+            unit = "s"
+        whole = all(value == int(value) for value in sizes)
+        if whole and factor == 1:
+            return cls(unit=unit, decimals=0)
+        decimals = 1 if "nfe" in name else max(0, 2 - math.floor(math.log10(middle * factor)))
+        return cls(unit=unit, factor=factor, decimals=decimals) if decimals <= 6 else cls(unit=unit, factor=factor)
+
+    def write(self, value: float) -> str:
+        """One number, without its unit."""
+        if self.decimals is None:
+            return f"{value * self.factor:.2e}"
+        return f"{value * self.factor:,.{self.decimals}f}"
+
+
+_BYTES = [("B", 1.0), ("kB", 1e-3), ("MB", 1e-6), ("GB", 1e-9)]

@@ -1,0 +1,129 @@
+"""What must be said beside a table: what did not complete and why, and what makes its rows hard to compare."""
+
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ode_runner.record import RunStatus
+from ode_runner.report.rows import differing_options, label, value_of
+from ode_runner.report.runs import Run
+
+MOST_NAMED = 4  # runs with one and the same reason
+MACHINE = ("cpu", "device", "threads", "platform")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absence:
+    """Runs that are not in the table for one and the same reason."""
+
+    status: str
+    reason: str
+    which: list[str]  # configuration and seed of each, in a few words
+    folders: list[Path]
+
+    @property
+    def count(self) -> str:
+        return _runs(len(self.folders))
+
+    @property
+    def named(self) -> str:
+        """The first few of them."""
+        names = self.which or [str(folder) for folder in self.folders]
+        more = len(names) - MOST_NAMED
+        return ", ".join(names[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
+def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
+    """Runs that did not complete, those with the same reason together; failures first, then what still goes on."""
+    others = [run for run in runs if not run.completed]
+    differing = differing_options(runs) if others else []
+    names = [name for name in differing if name != "task"] or ["model", "solver", "gradient"]
+    groups: dict[tuple[RunStatus, str], list[Run]] = {}
+    for run in others:
+        groups.setdefault((run.record.status, _reason(run)), []).append(run)
+    order = list(RunStatus)
+    found = [
+        Absence(
+            status=status.value,
+            reason=reason,
+            which=[f"{label({name: value_of(run, name) for name in names})} seed {run.record.seed}" for run in group],
+            folders=[run.folder for run in group],
+        )
+        for (status, reason), group in sorted(groups.items(), key=lambda item: -order.index(item[0][0]))
+    ]
+    if unreadable:
+        reason = "record.json is absent or torn: the run has just begun, or was killed before it could write one"
+        found.append(Absence(status="no record", reason=reason, which=[], folders=list(unreadable)))
+    return found
+
+
+def mixture(runs: Sequence[Run], columns: Sequence[str]) -> list[str]:
+    """A sentence where rows made by a few columns average over others."""
+    mixed = [name for name in differing_options(runs) if name not in columns]
+    return [f"rows average over {', '.join(mixed)}, not over seeds alone."] if mixed else []
+
+
+def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
+    """Reasons to distrust a comparison of the runs in the table."""
+    said = []
+    code = _tally(runs, lambda run: str(run.record.environment.get("git_sha", ""))[:7] or "no commit")
+    if len(code) > 1:
+        said.append(f"rows come from different code: {_told(code)}.")
+    dirty = sum(bool(run.record.environment.get("git_dirty")) for run in runs)
+    if dirty:
+        said.append(f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit does not tell what ran.")
+    for package in dict.fromkeys(name for run in runs for name in _packages(run)):
+        versions = _tally(runs, lambda run, package=package: _packages(run).get(package, "unknown"))  # type: ignore[misc]
+        if len(versions) > 1:
+            said.append(f"rows come from different versions of {package}: {_told(versions)}.")
+    for part in MACHINE:
+        machines = _tally(runs, lambda run, part=part: str(run.record.environment.get(part, "unknown")))  # type: ignore[misc]
+        if len(machines) > 1:
+            said.append(f"times and memory are not comparable, {part} differs: {_told(machines)}.")
+    notes = _tally([run for run in runs if run.record.reason], lambda run: run.record.reason.partition(" at step ")[0])
+    said += [f"{_runs(count)} {reason}." for reason, count in notes.items()]
+    if repeats:
+        said.append(f"{_runs(repeats)} with the configuration and seed of another left out; the latest counts.")
+    return said
+
+
+def _reason(run: Run) -> str:
+    if run.record.status is RunStatus.RUNNING:
+        return _standing(run)
+    return run.record.reason.partition(" (traceback in ")[0]
+
+
+def _standing(run: Run) -> str:
+    """How far a run has come; only its own process knows whether it is still alive."""
+    path = run.folder / "metrics.jsonl"
+    try:
+        minutes = (time.time() - path.stat().st_mtime) / 60
+    except OSError:
+        return "nothing logged yet"
+    epoch = max((row.get("epoch", 0) for row in run.rows()), default=0)
+    epochs = run.options.get("trainer.epochs", "?")
+    ago = f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} h"
+    return f"epoch {epoch:.3g} of {epochs}, last line logged {ago} ago"
+
+
+def _packages(run: Run) -> dict[str, str]:
+    environment = run.record.environment
+    packages = environment.get("packages", {})
+    return {**({"python": environment["python"]} if "python" in environment else {}), **packages}
+
+
+def _tally(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for run in runs:
+        counts[key(run)] = counts.get(key(run), 0) + 1
+    return counts
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} ({_runs(count)})" for name, count in counts.items())
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"

@@ -1,0 +1,149 @@
+"""From runs to rows: one for each configuration, its seeds together."""
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ode_runner.report.runs import ABSENT, AXES, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """Mean and standard deviation (n - 1) of what several seeds reached; no deviation of a single one."""
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Statistic | None":
+        """Of the finite values; none if there are none."""
+        values = [value for value in values if math.isfinite(value)]
+        if not values:
+            return None
+        if min(values) == max(values):  # a sum divided by a count need not give it back
+            return cls(mean=values[0], deviation=0.0 if len(values) > 1 else None)
+        mean = math.fsum(values) / len(values)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        return cls(mean=mean, deviation=deviation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Runs that stand in one row."""
+
+    runs: list[Run]
+    columns: dict[str, Any] = field(default_factory=dict)  # what tells this row from the others
+
+    @cached_property
+    def completed(self) -> list[Run]:
+        return [run for run in self.runs if run.completed]
+
+    def statistic(self, name: str) -> Statistic | None:
+        """Over the completed runs that measured it."""
+        return Statistic.of([run.measurements[name] for run in self.completed if name in run.measurements])
+
+    @property
+    def task(self) -> str:
+        """Of all its runs, or none if they are of several."""
+        tasks = {str(run.options["task"]) for run in self.runs}
+        return tasks.pop() if len(tasks) == 1 else ""
+
+    @property
+    def label(self) -> str:
+        return label(self.columns) or label({axis: self.runs[0].options[axis] for axis in ("model", "solver")})
+
+
+def without_repeats(runs: Iterable[Run]) -> tuple[list[Run], int]:
+    """One run for each configuration and seed, and how many were left out.
+
+    The same command in a sweep and by itself makes two folders; counted as two seeds they would make the deviation
+    too small. A completed run stands before one that is not, a later one before an earlier one.
+    """
+    chosen: dict[tuple[str, int], Run] = {}
+    count = 0
+    for run in sorted(runs, key=lambda run: (run.completed, run.record.finished)):
+        chosen.pop(key := (run.identity, run.record.seed), None)
+        chosen[key] = run
+        count += 1
+    kept = sorted(chosen.values(), key=lambda run: run.folder)
+    return kept, count - len(kept)
+
+
+def by_configuration(runs: Sequence[Run]) -> list[Row]:
+    """A row for each configuration of which a run is completed, told apart by the options that differ."""
+    groups = [group for group in _grouped(runs, lambda run: run.identity) if any(run.completed for run in group)]
+    shown = differing_options([group[0] for group in groups]) or ["model", "solver", "gradient"]
+    return [_row(group, shown) for group in groups]
+
+
+def by_columns(runs: Sequence[Run], names: Sequence[str]) -> list[Row]:
+    """A row for each combination of values of the named columns, whatever else its runs differ in."""
+    groups = _grouped(runs, lambda run: tuple(repr(value_of(run, name)) for name in names))
+    return [_row(group, names) for group in groups if any(run.completed for run in group)]
+
+
+def differing_options(runs: Sequence[Run]) -> list[str]:
+    """Names of the options that differ among runs of the same task and the same choice of their own group.
+
+    `solver.num_steps` that differs only because every solver has its own default says nothing that `solver` does not,
+    nor does a solver that is merely not used by a ResNet.
+    """
+    seen: dict[str, dict[Hashable, set[str]]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run.options):
+        seen[name] = {}
+        for run in runs:
+            seen[name].setdefault(_context(name, run), set()).add(repr(run.options.get(name, ABSENT)))
+            if name in AXES:
+                seen[name][_context(name, run)].discard(repr(ABSENT))
+    differing = [name for name, contexts in seen.items() if any(len(values) > 1 for values in contexts.values())]
+    return sorted(differing, key=_place)
+
+
+def value_of(run: Run, name: str) -> Any:
+    """An option, or the seed."""
+    return run.record.seed if name == "seed" else run.options.get(name, ABSENT)
+
+
+def label(columns: Mapping[str, Any]) -> str:
+    """A configuration in a few words: choices by their value alone, options as name=value."""
+    words = [
+        str(value) if name in AXES else f"{name.rpartition('.')[2]}={plain(value)}"
+        for name, value in columns.items()
+        if name != "task" and value != ABSENT
+    ]
+    return " ".join(words)
+
+
+def plain(value: Any) -> str:
+    """An option's value as one would type it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _context(name: str, run: Run) -> Hashable:
+    if name in ("task", "model", "solver", "gradient"):
+        return ()
+    group, _, option = name.partition(".")
+    return (run.options["task"], run.options.get(group) if option else None)
+
+
+def _place(name: str) -> int:
+    """Axes first, then the options of the axes, then the rest."""
+    group = name.partition(".")[0]
+    return (len(AXES) if "." in name else 0) + (AXES.index(group) if group in AXES else 2 * len(AXES))
+
+
+def _grouped(runs: Sequence[Run], key: Callable[[Run], Hashable]) -> list[list[Run]]:
+    groups: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return list(groups.values())
+
+
+def _row(runs: list[Run], names: Sequence[str]) -> Row:
+    return Row(runs=runs, columns={name: value_of(runs[0], name) for name in names})

@@ -1,0 +1,143 @@
+"""Run folders and what their records say, also while the runs are still going."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ode_runner.errors import RefusedInput
+from ode_runner.record import FILE, RunRecord, RunStatus, computed, flat
+
+AXES = ("task", "model", "network", "solver", "gradient")
+ABSENT = "-"  # what a record says where a choice is not used
+NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with a solver has
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run folder with a record."""
+
+    folder: Path
+    record: RunRecord
+
+    @property
+    def completed(self) -> bool:
+        return self.record.status is RunStatus.COMPLETED
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """What was chosen, by name: the axes, then every option in use. The seed is not among them."""
+        record = self.record
+        options: dict[str, Any] = {axis: record.choices.get(axis, ABSENT) for axis in AXES}
+        for group, content in computed(record.config, record.choices).items():
+            if not isinstance(content, dict):
+                options[group] = content
+                continue
+            if group not in record.choices and "_target_" in content:
+                options[group] = str(content["_target_"]).rpartition(".")[2]
+            options |= flat(content, f"{group}.")
+        return options
+
+    @cached_property
+    def identity(self) -> str:
+        """Equal for runs that differ in their seed only; the record's fingerprint is too short for thousands."""
+        record = self.record
+        return json.dumps([record.choices, computed(record.config, record.choices)], sort_keys=True, default=str)
+
+    @cached_property
+    def measurements(self) -> dict[str, float]:
+        """Final metrics by their names, and `cost/...`."""
+        record = self.record
+        named = {**record.metrics, **{f"cost/{key}": value for key, value in record.cost.items()}}
+        solves = record.choices.get("solver") != ABSENT
+        return {
+            name: value
+            for name, value in named.items()
+            if isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and (solves or name.removeprefix("cost/").partition("/")[0].partition("_")[0] not in NUMERICS)
+        }
+
+    def rows(self) -> Iterator[dict[str, float]]:
+        """metrics.jsonl; a line still being written is left out."""
+        try:
+            lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What lies below the folders that were named."""
+
+    runs: list[Run]
+    unreadable: list[Path]  # run folders whose record is absent or torn
+
+
+def find_runs(folders: Iterable[Path]) -> Found:
+    """Every run below the folders, each once, in the order of their names.
+
+    Raises:
+        RefusedInput: a folder does not exist or holds no run.
+    """
+    runs: dict[Path, Run] = {}
+    unreadable: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise RefusedInput(f"no folder '{folder}'.")
+        places = list(_run_folders(folder))
+        if not places:
+            raise RefusedInput(f"'{folder}' holds no runs: there is no {FILE} in it or below it.")
+        for place in places:
+            record = RunRecord.read(place)
+            if record is None or not _well_formed(record):
+                unreadable[Path(os.path.realpath(place))] = None
+            else:
+                runs[Path(os.path.realpath(place))] = Run(folder=place, record=record)
+    return Found(runs=list(runs.values()), unreadable=list(unreadable))
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder, or the only one below it.
+
+    Raises:
+        RefusedInput: there is none, or more than one.
+    """
+    found = find_runs([folder])
+    if not found.runs:
+        raise RefusedInput(f"the record in '{found.unreadable[0]}' cannot be read.")
+    if len(found.runs) > 1:
+        raise RefusedInput(
+            f"'{folder}' holds {len(found.runs)} runs. Name the folder of one, e.g. {found.runs[0].folder}"
+        )
+    return found.runs[0]
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """Folders with a record, or with what Hydra leaves before there is one; nothing is sought inside them."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:  # removed or forbidden meanwhile
+        return
+    if FILE in names or ".hydra" in names:
+        yield folder
+        return
+    for name in names:
+        if (folder / name).is_dir():
+            yield from _run_folders(folder / name)
+
+
+def _well_formed(record: RunRecord) -> bool:
+    """A record of the right keys may still hold the wrong things."""
+    parts = (record.choices, record.metrics, record.cost, record.config, record.environment)
+    return all(isinstance(part, dict) for part in parts)

@@ -1,0 +1,152 @@
+"""The table as text, before any format: columns, cells, which are best."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ode_runner.errors import RefusedInput
+from ode_runner.report.names import resolve, split_names
+from ode_runner.report.quantities import Style, direction, known, usual
+from ode_runner.report.rows import Row, Statistic, by_columns, by_configuration, plain
+from ode_runner.report.runs import ABSENT, AXES, Run
+
+COUNT = "seeds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """What one row reached in one column."""
+
+    text: str
+    statistic: Statistic | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A heading, and which way its numbers stand."""
+
+    name: str  # as it can be typed: an option, a metric, or the count
+    unit: str = ""
+    is_metric: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.name.removeprefix("cost/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Columns of options, the count of seeds, and columns of measurements."""
+
+    columns: list[Column]
+    rows: list[Row]
+    cells: list[list[Cell]]  # one list for each row
+    shared: dict[str, str] = field(default_factory=dict)  # the axes that are the same in all rows
+
+
+def make_table(
+    runs: Sequence[Run], *, metrics: str | None = None, by: str | None = None, sort: str | None = None,
+    reverse: bool = False,
+) -> Table:  # fmt: skip
+    """The rows that have at least one completed run, best or first names first.
+
+    Raises:
+        RefusedInput: a metric or column does not exist.
+    """
+    completed = [run for run in runs if run.completed]
+    chosen = _chosen_metrics(completed, metrics)
+    rows = by_columns(runs, _chosen_columns(runs, by)) if by else by_configuration(runs)
+    rows = _sorted(rows, chosen, sort, reverse)
+    options = [Column(name=name) for name in (rows[0].columns if rows else [])]
+    styles = {name: _style(name, rows) for name in chosen}
+    measured = [Column(name=name, unit=styles[name].unit, is_metric=True) for name in chosen]
+    best = {name: _best(name, rows) for name in chosen}
+    cells = [
+        [Cell(text=plain(value)) for value in row.columns.values()]
+        + [Cell(text=_count(row), statistic=Statistic(mean=len(row.completed), deviation=None))]
+        + [_measured_cell(row, name, styles[name], best[name]) for name in chosen]
+        for row in rows
+    ]
+    return Table(columns=[*options, Column(name=COUNT if by is None else "runs"), *measured], rows=rows, cells=cells,
+                 shared=_shared(rows))  # fmt: skip
+
+
+def _chosen_metrics(completed: Sequence[Run], typed: str | None) -> list[str]:
+    names = known(completed)
+    if typed is None:
+        return usual(completed)
+    if not names:
+        return split_names(typed)  # nothing has been measured yet: nobody can say that a name is wrong
+    return list(dict.fromkeys(resolve(name, names, "metric") for name in split_names(typed)))
+
+
+def _chosen_columns(runs: Sequence[Run], typed: str) -> list[str]:
+    names = list({name: None for run in runs for name in run.options})
+    chosen = [resolve(name, [*names, "seed"], "column") for name in split_names(typed)]
+    if not chosen:
+        raise RefusedInput("--by names no column. Try --by model,solver")
+    return list(dict.fromkeys(chosen))
+
+
+def _sorted(rows: list[Row], metrics: Sequence[str], sort: str | None, reverse: bool) -> list[Row]:
+    """By the columns from left to right, unless told otherwise; metrics from the best on, absent ones last."""
+    columns = list(rows[0].columns) if rows else []
+    names = [resolve(name, [*metrics, *columns], "column") for name in split_names(sort)] if sort and rows else columns
+    for name in reversed(names):
+        absent = [row for row in rows if name in metrics and row.statistic(name) is None]
+        present = [row for row in rows if row not in absent]
+        present.sort(key=lambda row, name=name: _key(row, name, metrics), reverse=reverse)  # type: ignore[misc]
+        rows = present + absent
+    return rows
+
+
+def _key(row: Row, name: str, metrics: Sequence[str]) -> Any:
+    if name not in metrics:
+        value = row.columns[name]
+        is_number = isinstance(value, int | float)
+        return (not is_number, value if is_number else 0, plain(value))
+    statistic = row.statistic(name)
+    assert statistic is not None
+    return statistic.mean * (-1 if direction(name) > 0 else 1)
+
+
+def _style(name: str, rows: Sequence[Row]) -> Style:
+    statistics = [statistic for row in rows if (statistic := row.statistic(name)) is not None]
+    style = Style.of(name, [statistic.mean for statistic in statistics])
+    return replace(style, deviations=any(statistic.deviation for statistic in statistics))
+
+
+def _best(name: str, rows: Sequence[Row]) -> dict[str, float]:
+    """The best mean of each task; none where half the rows reach it, as with no evaluations backward in exact modes."""
+    means: dict[str, list[float]] = {}
+    for row in rows:
+        if (statistic := row.statistic(name)) is not None:
+            means.setdefault(row.task, []).append(statistic.mean)
+    sign = direction(name)
+    best = {task: sign * max(sign * value for value in values) for task, values in means.items() if sign}
+    shares = {task: (means[task].count(value), len(means[task])) for task, value in best.items()}
+    return {task: value for task, value in best.items() if shares[task][0] < max(2, shares[task][1] / 2)}
+
+
+def _measured_cell(row: Row, name: str, style: Style, best: dict[str, float]) -> Cell:
+    statistic = row.statistic(name)
+    if statistic is None:
+        return Cell(text="-")
+    text = style.write(statistic.mean)
+    if statistic.deviation is not None and style.deviations:
+        text += f" ± {style.write(statistic.deviation)}"
+    return Cell(text=text, statistic=statistic, best=best.get(row.task) == statistic.mean)
+
+
+def _count(row: Row) -> str:
+    """Seeds that completed, of how many if not all."""
+    completed, all_runs = len(row.completed), len(row.runs)
+    return str(completed) if completed == all_runs else f"{completed} of {all_runs}"
+
+
+def _shared(rows: Sequence[Row]) -> dict[str, str]:
+    """What every row that uses it has chosen alike."""
+    options = [run.options for row in rows for run in row.completed]
+    values = {axis: {str(run[axis]) for run in options} - {ABSENT} for axis in AXES}
+    return {axis: found.pop() for axis, found in values.items() if len(found) == 1 and axis not in rows[0].columns}

@@ -1,0 +1,128 @@
+"""`ode-report verify`: does the same command give the same numbers again?"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ode_runner.errors import RefusedInput
+from ode_runner.report.diff import (
+    Difference,
+    code_differences,
+    configuration_differences,
+    curves_part,
+    environment_differences,
+    grid,
+)
+from ode_runner.report.runs import Run, find_runs
+from ode_runner.report.screen import WIDE
+
+BOOKKEEPING = ("sweep", "rerun", "output_dir")  # where a run is kept, not what it computes
+NEVER_THE_SAME = ("seconds", "bytes", "per_second")
+
+
+def verify(run: Run) -> int:
+    """Run it again beside itself and compare; 0 if reproduced, else 1, and the new run folder is kept.
+
+    Raises:
+        RefusedInput: the run is not completed, or how it was started is not on disk.
+    """
+    if not run.completed:
+        raise RefusedInput(f"'{run.folder}' is {run.record.status}: only a completed run can be verified.")
+    command, directory = _command(run)
+    aside = Path(tempfile.mkdtemp(prefix="ode-verify-"))
+    print(f"again: ode-run {shlex.join(command[1:])}", flush=True)
+    ended = subprocess.run([*command, f"output_dir='{aside}'"], cwd=directory, env=_environment(run))
+    if ended.returncode != 0:
+        print(f"not reproduced: ode-run ended with exit code {ended.returncode}; what it left is in {aside}")
+        return 1
+    [again] = find_runs([aside]).runs
+    differences = compared(run, again)
+    if differences or configuration_differences(run, again):
+        _tell(run, again, differences)
+        return 1
+    print(f"reproduced: {len(exact(run))} metrics and counts are the same to the last digit; {curves_part(run, again)}")
+    shutil.rmtree(aside)
+    return 0
+
+
+def exact(run: Run) -> dict[str, float]:
+    """What must come out the same: metrics and counts, neither times nor memory."""
+    return {name: value for name, value in run.measurements.items() if not name.endswith(NEVER_THE_SAME)}
+
+
+def compared(run: Run, again: Run) -> list[Difference]:
+    """Names with both values, where they are not equal."""
+    first, second = exact(run), exact(again)
+    names = dict.fromkeys([*first, *second])
+    return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
+
+
+def _tell(run: Run, again: Run, differences: list[Difference]) -> None:
+    console = Console(width=WIDE, highlight=False)
+    causes = {
+        "the same command gives another configuration now": configuration_differences(run, again),
+        "the code is not the same": code_differences(run, again),
+        "the environment is not the same": environment_differences(run, again),
+    }
+    print(f"not reproduced: {len(differences)} of {len(exact(run))} metrics and counts differ (A recorded, B again)")
+    if differences:
+        console.print(grid(differences, numbers=True))
+    print(curves_part(run, again))
+    if "max_seconds" in run.record.reason:
+        print("the run was ended by trainer.max_seconds: how far it comes depends on the machine")
+    for words, found in causes.items():
+        if found:
+            print(f"\n{words} (A recorded, B again)")
+            console.print(grid(found))
+    print(f"\nthe run to compare with: {again.folder}")
+
+
+def _command(run: Run) -> tuple[list[str], Path]:
+    """What to type, and where, from what Hydra left in the run folder."""
+    try:
+        stored, hydra = (_read_yaml(run.folder / ".hydra" / name) for name in ("overrides.yaml", "hydra.yaml"))
+        overrides = [word for word in stored if word.lstrip("+~").partition("=")[0] not in BOOKKEEPING]
+        sources, typed = hydra["hydra"]["runtime"]["config_sources"], hydra["hydra"]["overrides"]["hydra"]
+        flags = [word for source in sources if source["provider"] == "command-line" for word in ("-cd", source["path"])]
+        directory = Path(hydra["hydra"]["runtime"]["cwd"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RefusedInput(f"{run.folder / '.hydra'} does not tell how the run was started.") from None
+    overrides += [word for word in typed if word.startswith("hydra.searchpath=")]
+    overrides += ["hydra.mode=RUN"]  # a preset of a sweep among the overrides would start the whole sweep
+    return [_program(), *flags, *overrides], directory if directory.is_dir() else Path.cwd()
+
+
+def _program() -> str:
+    """The `ode-run` of this very installation."""
+    beside = Path(sys.executable).with_name("ode-run")
+    program = str(beside) if beside.is_file() else shutil.which("ode-run")
+    if program is None:
+        raise RefusedInput("the command ode-run is not installed here.")
+    return program
+
+
+def _environment(run: Run) -> dict[str, str]:
+    """As many threads as then: a sum is split among them, and rounds accordingly."""
+    threads = run.record.environment.get("threads")
+    return {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+
+
+def _read_yaml(path: Path) -> Any:
+    """The content of a file.
+
+    Raises:
+        ValueError: it is no yaml.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

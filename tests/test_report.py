@@ -1,0 +1,418 @@
+"""`ode-report`: the table, from records written by RunRecord. `reported` is the program without a start of Python."""
+
+import contextlib
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from ode_runner.record import RunRecord, RunStatus
+from ode_runner.report.cli import main
+from ode_runner.report.rows import Statistic, without_repeats
+from ode_runner.report.runs import find_runs
+from tests.helpers import Ended
+
+SOLVERS = {"euler": {"num_steps": 16}, "rk4": {"num_steps": 4}, "dopri5": {"rtol": 1e-3}, "-": {"rtol": 1e-3}}
+
+
+def write_run(
+    root: Path, name: str, *, model: str = "odenet", solver: str = "euler", seed: int = 0, task: str = "half_moons",
+    status: RunStatus = RunStatus.COMPLETED, metrics: dict[str, float] | None = None, rows: int = 0,
+    cost: dict[str, float] | None = None, environment: dict[str, Any] | None = None, reason: str = "",
+    options: dict[str, dict[str, Any]] | None = None, finished: str = "2026-01-01T00:00:00+00:00",
+) -> Path:  # fmt: skip
+    """A run folder as ode-run would leave it."""
+    gradient = "-" if solver == "-" else "backprop"
+    config: dict[str, Any] = {
+        "seed": seed,
+        "output_dir": "outputs",
+        "sweep": name,
+        "task": {"_target_": f"t.{task}", "train": 100},
+        "model": {"_target_": f"m.{model}"},
+        "network": {"_target_": "n.MLP", "width": 8},
+        "solver": {"_target_": f"s.{solver}", **SOLVERS[solver]},
+        "gradient": {"_target_": "g.Backprop"},
+        "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.01},
+        "trainer": {"epochs": 3},
+        "logger": {"_target_": "l.Null"},
+    }
+    for group, values in (options or {}).items():
+        config[group] |= values
+    record = RunRecord(
+        choices={"task": task, "model": model, "network": "mlp", "solver": solver, "gradient": gradient},
+        seed=seed,
+        fingerprint="abcdef",
+        status=status,
+        reason=reason,
+        metrics=metrics if metrics is not None else {"test/accuracy": 0.9, "test/loss": 0.25, "eval/accuracy": 0.8},
+        cost=cost or {"nfe_forward": 16.0, "nfe_backward": 0.0, "saved_bytes": 2.5e6, "train_seconds": 3.25},
+        config=config,
+        environment=environment or {"git_sha": "1234567890", "git_dirty": False, "packages": {"torch": "2.11.0"}},
+        finished=finished,
+    )
+    folder = root / name
+    folder.mkdir(parents=True)
+    record.write(folder)
+    if rows:
+        lines = [
+            {"step": step, "epoch": float(step), "train/loss": 1 / step + seed / 10, "eval/accuracy": step / 10,
+             "nfe/forward": 16.0 + step, "nfe/backward": 0.0}
+            for step in range(1, rows + 1)
+        ]  # fmt: skip
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+class Terminal(io.StringIO):
+    """Takes itself for one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def reported(*arguments: str, cwd: Path, terminal: bool = False) -> Ended:
+    """`ode-report arguments` in `cwd`, in this process."""
+    out, err = Terminal() if terminal else io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", ["ode-report", *arguments]),
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return Ended(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def cells(*arguments: str, cwd: Path) -> list[dict[str, str]]:
+    """The rows of the table as CSV has them."""
+    ended = reported(*arguments, "--format", "csv", cwd=cwd)
+    assert ended.returncode == 0, ended.stderr
+    return list(csv.DictReader(io.StringIO(ended.stdout)))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two solvers with two seeds each, and a ResNet with one."""
+    for seed in (0, 1):
+        metrics = {"test/accuracy": 0.9 + seed / 50, "test/loss": 0.25, "eval/accuracy": 0.8}
+        write_run(tmp_path / "outputs", f"euler-{seed}", seed=seed, metrics=metrics)
+        metrics = {"test/accuracy": 0.95, "test/loss": 0.125 + seed / 8, "eval/accuracy": 0.8}
+        cost = {"nfe_forward": 20.0 + seed, "nfe_backward": 0.0, "saved_bytes": 1e6, "train_seconds": 5.0}
+        write_run(tmp_path / "outputs", f"dopri5-{seed}", solver="dopri5", seed=seed, metrics=metrics, cost=cost)
+    write_run(tmp_path / "outputs", "resnet-0", model="resnet", solver="-")
+    return tmp_path
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_row_with_mean_and_deviation(sweep: Path) -> None:
+    rows = cells(cwd=sweep)
+    assert [(row["model"], row["solver"], row["seeds"]) for row in rows] == [
+        ("odenet", "dopri5", "2"),
+        ("odenet", "euler", "2"),
+        ("resnet", "-", "1"),
+    ]
+    euler = rows[1]
+    assert float(euler["test/accuracy"]) == pytest.approx(0.91)
+    assert float(euler["test/accuracy std"]) == pytest.approx(0.02 / 2**0.5)
+    assert float(euler["cost/nfe_forward std"]) == 0
+    assert rows[2]["test/accuracy std"] == "", "a single seed has no deviation"
+
+
+def test_the_deviation_is_that_of_a_sample() -> None:
+    assert Statistic.of([1.0, 2.0, 3.0, 4.0]) == Statistic(mean=2.5, deviation=pytest.approx((5 / 3) ** 0.5))
+    assert Statistic.of([0.1] * 3) == Statistic(mean=0.1, deviation=0.0)
+    assert Statistic.of([1.0, float("nan")]) == Statistic(mean=1.0, deviation=None)
+    assert Statistic.of([]) is None
+
+
+def test_only_columns_that_differ_are_shown(sweep: Path) -> None:
+    [header, *_] = reported("--format", "csv", cwd=sweep).stdout.splitlines()
+    assert header.split(",")[:3] == ["model", "solver", "seeds"]
+    assert "all rows: task=half_moons · network=mlp · gradient=backprop" in reported(cwd=sweep).stdout
+
+
+def test_a_default_of_the_chosen_solver_is_no_column_but_a_change_of_it_is(sweep: Path) -> None:
+    write_run(sweep / "outputs", "fine", options={"solver": {"num_steps": 64}})
+    write_run(sweep / "outputs", "slow", model="resnet", solver="-", options={"optimizer": {"lr": 0.5}})
+    [header, *_] = reported("--format", "csv", cwd=sweep).stdout.splitlines()
+    assert header.split(",")[:5] == ["model", "solver", "solver.num_steps", "optimizer.lr", "seeds"]
+
+
+def test_bookkeeping_makes_no_row(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", seed=0)
+    write_run(tmp_path, "b", seed=1, options={"logger": {"_target_": "l.TensorBoard"}})
+    [row] = cells(".", cwd=tmp_path)
+    assert row["seeds"] == "2"
+
+
+def test_a_run_found_twice_counts_once(sweep: Path) -> None:
+    later = "2026-02-02T00:00:00+00:00"
+    again = write_run(sweep / "outputs", "again", metrics={"test/accuracy": 0.5}, finished=later)
+    write_run(sweep / "outputs", "broken", status=RunStatus.FAILED, finished="2027-01-01T00:00:00+00:00")
+    runs, repeats = without_repeats(find_runs([sweep / "outputs", sweep]).runs)
+    assert (len(runs), repeats) == (5, 2)
+    assert again in {run.folder for run in runs}
+    assert "2 runs with the configuration and seed of another left out" in reported(cwd=sweep).stdout
+
+
+def test_the_best_of_each_measurement_is_bold(sweep: Path) -> None:
+    lines = [line for line in reported("--format", "md", cwd=sweep).stdout.splitlines() if line.startswith("| ")]
+    dopri5, euler, resnet = (line.strip("| ").split(" | ") for line in lines[2:])
+    assert dopri5[3:7] == ["**95.00 ± 0.00**", "**0.188 ± 0.088**", "20.5 ± 0.7", "**1.00**"]
+    assert euler[3:7] == ["91.00 ± 1.41", "0.250 ± 0.000", "**16.0 ± 0.0**", "2.50"]
+    assert resnet[5] == "-", "a model that solves nothing has no number of evaluations, and not the least"
+
+
+def test_the_best_is_the_best_of_its_task(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", task="half_moons", metrics={"test/accuracy": 0.5})
+    write_run(tmp_path, "b", task="half_moons", solver="rk4", metrics={"test/accuracy": 0.6})
+    for i, solver in enumerate(("euler", "rk4", "dopri5")):
+        write_run(tmp_path, solver, task="pendulum", solver=solver, metrics={"test/rmse": 0.5 + i})
+    text = reported(".", "--format", "md", "--metrics", "accuracy,rmse", cwd=tmp_path).stdout
+    assert text.count("**60.00**") == 1
+    assert text.count("**0.50**") == text.count("**") / 2 - 1 == 1, "lower is better for an error"
+
+
+def test_nothing_is_best_where_half_are(tmp_path: Path) -> None:
+    for solver in ("euler", "rk4"):
+        write_run(tmp_path, solver, solver=solver)
+    assert "*" not in reported(".", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["--format", "md"]])
+def test_a_reader_that_has_seen_enough_sees_no_traceback(arguments: list[str], tmp_path: Path) -> None:
+    for i in range(200):  # more than a pipe holds
+        write_run(tmp_path, f"{i:04}", options={"task": {"data_dir": f"{i}" * 500}})
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program(".", *arguments), cwd=tmp_path, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_numbers_of_very_different_size_keep_their_digits(tmp_path: Path) -> None:
+    for i, solver in enumerate(("euler", "rk4", "dopri5")):
+        write_run(tmp_path, solver, solver=solver, metrics={"test/rmse": 1.234567 * 10.0 ** (-4 * i)})
+    text = reported(".", cwd=tmp_path).stdout
+    assert all(number in text for number in ("1.23e+00", "1.23e-04", "1.23e-08"))
+
+
+def test_what_did_not_complete_is_listed_with_its_reason(sweep: Path) -> None:
+    root = sweep / "outputs"
+    write_run(
+        root, "no", model="rknet", solver="dopri5", status=RunStatus.INCOMPATIBLE, reason="rknet: no.", metrics={}
+    )
+    for seed in (2, 3):
+        reason = f"RuntimeError: not today (traceback in outputs/{seed}/error.txt)"
+        write_run(root, f"bad-{seed}", seed=seed, status=RunStatus.FAILED, reason=reason, metrics={})
+    write_run(root, "on", seed=4, status=RunStatus.RUNNING, metrics={}, rows=2)
+    ended = reported(cwd=sweep)
+    assert "failed (2 runs: odenet euler seed 2, odenet euler seed 3)\n  RuntimeError: not today\n" in ended.stdout
+    assert "incompatible (1 run: rknet dopri5 seed 0)\n  rknet: no.\n" in ended.stdout
+    assert "running (1 run: odenet euler seed 4)\n  epoch 2 of 3, last line logged 0 min ago\n" in ended.stdout
+    assert re.search("odenet +euler +2 of 5 ", ended.stdout)
+    assert cells(cwd=sweep)[1]["seeds"] == "2", "a number, for a spreadsheet"
+    assert "rknet" not in reported("--format", "csv", cwd=sweep).stdout
+    assert "RuntimeError: not today" in reported("--format", "csv", cwd=sweep).stderr
+
+
+def test_torn_and_absent_records_and_lines_are_tolerated(sweep: Path) -> None:
+    (sweep / "outputs" / "begun" / ".hydra").mkdir(parents=True)
+    for name, content in {"torn": '{"choices": {', "odd": '{"status": "completed"}', "none": ""}.items():
+        (sweep / "outputs" / name).mkdir()
+        (sweep / "outputs" / name / "record.json").write_text(content)
+    half = write_run(sweep / "outputs", "half", seed=9, status=RunStatus.RUNNING, rows=1)
+    with (half / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "epo')
+    text = reported(cwd=sweep).stdout
+    assert "no record (4 runs: " in text
+    assert "epoch 1 of 3" in text
+
+
+def test_before_anything_is_completed_the_runs_are_listed(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", status=RunStatus.RUNNING, metrics={}, cost={})
+    ended = reported(".", "--metrics", "test/accuracy", "--sort", "test/accuracy", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stdout == (
+        "no run is completed yet\nrunning (1 run: odenet euler backprop seed 0)\n  nothing logged yet\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ({"git_sha": "fedcba9876"}, "rows come from different code: 1234567 (5 runs), fedcba9 (1 run)."),
+        ({"git_dirty": True}, "1 of 6 runs came from uncommitted changes"),
+        ({"packages": {"torch": "2.12.0"}}, "rows come from different versions of torch: 2.11.0 (5 runs), 2.12.0 (1"),
+        ({"cpu": "another"}, "times and memory are not comparable, cpu differs: unknown (5 runs), another (1 run)."),
+    ],
+)
+def test_runs_that_are_hard_to_compare_are_marked(difference: dict[str, Any], said: str, sweep: Path) -> None:
+    assert "note:" not in reported(cwd=sweep).stdout
+    environment = {"git_sha": "1234567890", "git_dirty": False, "packages": {"torch": "2.11.0"}, **difference}
+    write_run(sweep / "outputs", "z", seed=7, environment=environment)
+    assert f"note: {said}" in reported(cwd=sweep).stdout
+
+
+def test_runs_ended_by_a_budget_are_marked(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, f"{seed}", seed=seed, reason=f"ended by trainer.max_seconds=3 at step {20 + seed}")
+    assert "note: 2 runs ended by trainer.max_seconds=3.\n" in reported(".", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("condition", "left"),
+    [
+        ("model=resnet", 1),
+        ("model=resnet,odenet", 3),
+        ("solver!=euler", 2),
+        ("rtol=0.001", 1),
+        ("solver.num_steps>=16", 1),
+        ("seed=1", 2),
+        ("test/accuracy>0.93", 1),
+        ("status=completed", 3),
+    ],
+)
+def test_where_chooses_runs(condition: str, left: int, sweep: Path) -> None:
+    assert len(cells("--where", condition, cwd=sweep)) == left
+
+
+def test_several_conditions_must_all_hold(sweep: Path) -> None:
+    [row] = cells("--where", "model=odenet", "--where", "solver=euler", "--where", "seed=0", cwd=sweep)
+    assert (float(row["test/accuracy"]), row["seeds"]) == (0.9, "1")
+
+
+def test_by_makes_a_row_of_all_that_agrees_in_the_columns_and_says_so(sweep: Path) -> None:
+    rows = cells("--by", "model", cwd=sweep)
+    assert [(row["model"], row["runs"]) for row in rows] == [("odenet", "4"), ("resnet", "1")]
+    assert "note: rows average over solver, not over seeds alone." in reported("--by", "model", cwd=sweep).stdout
+    assert [row["seed"] for row in cells("--by", "seed,solver", cwd=sweep)] == ["0", "0", "0", "1", "1"]
+
+
+def test_sorting_begins_with_the_best(sweep: Path) -> None:
+    def order(*arguments: str) -> list[str]:
+        return [row["solver"] for row in cells(*arguments, cwd=sweep)]
+
+    assert order("--sort", "accuracy") == ["dopri5", "euler", "-"]
+    assert order("--sort", "nfe_forward") == ["euler", "dopri5", "-"], "what has no number comes last"
+    assert order("--sort", "nfe_forward", "--reverse") == ["dopri5", "euler", "-"]
+    assert order("--sort", "solver") == ["-", "dopri5", "euler"]
+    assert order("--sort", "model,train_seconds") == ["euler", "dopri5", "-"]
+
+
+def test_measurements_are_chosen_by_name_or_the_end_of_it(sweep: Path) -> None:
+    [row, *_] = cells("--metrics", "test/accuracy,nfe_forward", cwd=sweep)
+    assert list(row) == ["model", "solver", "seeds", "test/accuracy", "test/accuracy std", "cost/nfe_forward",
+                         "cost/nfe_forward std"]  # fmt: skip
+
+
+def test_latex_and_html_escape_what_they_must(tmp_path: Path) -> None:
+    write_run(tmp_path, "a", options={"task": {"data_dir": "a_b&c<d>"}})
+    write_run(tmp_path, "b", options={"task": {"data_dir": "50%"}}, metrics={"test/accuracy": 0.1})
+    tex = reported(".", "--format", "latex", cwd=tmp_path).stdout
+    assert "a\\_b\\&c<d> & 1 & \\textbf{90.00}" in tex
+    assert "task.data\\_dir & seeds & test/accuracy [\\%]" in tex
+    assert tex.count("\\\\\n") == 3
+    assert "a_b&amp;c&lt;d&gt;" in reported(".", "--format", "html", cwd=tmp_path).stdout
+    assert "<b>90.00</b>" in reported(".", "--format", "html", cwd=tmp_path).stdout
+
+
+def test_the_table_in_a_pipe_is_neither_wrapped_nor_coloured(sweep: Path) -> None:
+    write_run(sweep / "outputs", "x", options={"task": {"data_dir": "/very/long" * 30}})
+    text = reported(cwd=sweep).stdout
+    assert "\x1b" not in text
+    assert len([line for line in text.splitlines() if "/very/long" * 30 in line]) == 1
+
+
+def test_a_narrow_terminal_leaves_out_columns_and_says_which(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = reported(cwd=sweep, terminal=True).stdout
+    assert "no room for cost/nfe_forward, cost/saved_bytes, cost/train_seconds: widen the window" in text
+    lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.startswith(("model", "odenet"))]
+    assert lines[0].endswith("test/loss")
+    assert 40 < max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "no folder 'nowhere'."),
+        (["empty"], "'empty' holds no runs: there is no record.json in it or below it."),
+        (["outputs", "empty"], "'empty' holds no runs"),
+        (["--metrics", "test/acuracy"], "no metric named 'test/acuracy'. Did you mean 'test/accuracy'?"),
+        (["--metrics", "accuracy"], "'accuracy' may mean test/accuracy or eval/accuracy."),
+        (["--sort", "acc"], "no column named 'acc'."),
+        (["--by", "modl"], "no column named 'modl'. Did you mean 'model'?"),
+        (["--by", ","], "--by names no column."),
+        (["--where", "model"], "cannot read --where 'model'. Type name=value"),
+        (["--where", "modl=odenet"], "no column named 'modl'. Did you mean 'model'?"),
+        (["--where", "model=odnet"], "--where model=odnet leaves no run. Values of model: odenet, resnet"),
+        (["--where", "seed<many"], "cannot read --where 'seed<many': many is no number."),
+        (["--format", "xml"], "argument --format: invalid choice: 'xml'"),
+        (["--formt", "csv"], "unrecognized arguments: --formt"),
+        (["--html", "outputs"], "cannot write the page to outputs (Is a directory)."),
+        (["--plots", "file"], "cannot write pictures to file (File exists)."),
+        (["diff", "outputs"], "type: ode-report diff A B"),
+        (["diff", "outputs", "empty"], "'outputs' holds 5 runs. Name the folder of one, e.g. outputs/"),
+        (["verify"], "type: ode-report verify FOLDER"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_refused_in_one_line(arguments: list[str], said: str, sweep: Path) -> None:
+    (sweep / "empty").mkdir()
+    (sweep / "file").touch()
+    ended = reported(*arguments, cwd=sweep)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"ode-report: {said}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_help_names_every_option() -> None:
+    text = reported("--help", cwd=Path()).stdout
+    for option in ("--metrics", "--where", "--by", "--sort", "--reverse", "--format", "--plots", "--html", "diff A B"):
+        assert option in text
+    assert max(map(len, text.splitlines())) <= 120
+    assert reported("--version", cwd=Path()).stdout.startswith("ode-report 0.")
+
+
+def program(*arguments: str) -> list[str]:
+    """The command, in a process of its own, that ends by saying what it has imported."""
+    code = (
+        "import atexit, sys\n"
+        f"sys.argv[1:] = {list(arguments)!r}\n"
+        "heavy = {'torch', 'hydra', 'numpy', 'matplotlib', 'yaml'}\n"
+        "atexit.register(lambda: print('HEAVY', heavy & set(sys.modules)))\n"
+        "from ode_runner.report.cli import main\nmain()\n"
+    )
+    return [sys.executable, "-c", code]
+
+
+def test_the_table_is_made_without_torch_hydra_and_matplotlib(sweep: Path) -> None:
+    finished = subprocess.run(program(), cwd=sweep, capture_output=True, text=True, check=True)
+    assert finished.stdout.endswith("HEAVY set()\n")
+
+
+@pytest.mark.slow
+def test_a_thousand_records_take_half_a_second(tmp_path: Path) -> None:
+    for i in range(1000):
+        write_run(tmp_path, f"{i:04}", seed=i % 5, options={"optimizer": {"lr": i // 5 + 1}})
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        subprocess.run(program("."), cwd=tmp_path, capture_output=True, check=True)
+        return time.perf_counter() - begun
+
+    assert min(seconds() for _ in range(5)) < 0.5, "the least of several: the machine may be busy"

@@ -1,0 +1,132 @@
+"""The pictures and the page of `ode-report`."""
+
+import base64
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from ode_runner.plots.comparison import Look, Point, pareto_front
+from ode_runner.record import RunStatus
+from ode_runner.report.curves import curves_of, thinned
+from ode_runner.report.pictures import draw_all
+from ode_runner.report.rows import by_configuration
+from ode_runner.report.runs import find_runs
+from ode_runner.report.table import make_table
+from tests.test_report import reported, write_run
+
+LOOK = Look(label="a", colour=0, shape=0)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Two solvers, two seeds each, three step counts of one of them; and a ResNet."""
+    root = tmp_path / "outputs" / "a sweep"
+    for seed in (0, 1):
+        for steps in (2, 8, 32):
+            cost = {"nfe_forward": steps, "nfe_backward": 0.0, "saved_bytes": 1e3 * steps, "train_seconds": steps / 10}
+            metrics = {"test/accuracy": 0.8 + steps / 200 + seed / 100, "eval/accuracy": 0.8}
+            options = {"solver": {"num_steps": steps}}
+            write_run(root, f"e{steps}-{seed}", seed=seed, options=options, metrics=metrics, cost=cost, rows=4)
+        write_run(root, f"dopri5-{seed}", solver="dopri5", seed=seed, rows=4)
+    write_run(root, "resnet", model="resnet", solver="-", rows=4)
+    failed = write_run(root, "failed", solver="rk4", status=RunStatus.FAILED, metrics={})
+    (failed / "error.txt").write_text("Traceback")
+    (root / "resnet" / "plots").mkdir()
+    (root / "resnet" / "plots" / "curves.png").write_bytes(b"")
+    return tmp_path
+
+
+def test_the_front_is_what_nothing_else_beats_in_both() -> None:
+    def front(*pairs: tuple[float, float], higher: bool) -> list[tuple[float, float]]:
+        points = [Point(look=LOOK, x=x, y=y) for x, y in pairs]
+        return [(point.x, point.y) for point in pareto_front(points, higher_is_better=higher)]
+
+    points = ((3.0, 0.9), (1.0, 0.5), (2.0, 0.4), (4.0, 0.9), (1.0, 0.6), (5.0, 0.95))
+    assert front(*points, higher=True) == [(1.0, 0.6), (3.0, 0.9), (5.0, 0.95)]
+    assert front(*points, higher=False) == [(1.0, 0.5), (2.0, 0.4)]
+    assert front(higher=True) == []
+
+
+def test_a_curve_is_the_mean_of_its_seeds_in_the_band_between_them(sweep: Path) -> None:
+    rows = by_configuration(find_runs([sweep / "outputs"]).runs)
+    looks = {row.label: LOOK for row in rows}
+    euler = [row for row in rows if row.columns.get("solver.num_steps") == 2]
+    [curve] = curves_of(euler, looks, ["train/loss"])["train/loss"]
+    assert curve.x == [1, 2, 3, 4]
+    assert curve.mean == pytest.approx([1.05, 0.55, 1 / 3 + 0.05, 0.3])
+    assert curve.least == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+    assert curve.most == pytest.approx([1.1, 0.6, 1 / 3 + 0.1, 0.35])
+
+
+def test_a_model_that_solves_nothing_has_no_curve_of_evaluations(sweep: Path) -> None:
+    rows = by_configuration(find_runs([sweep / "outputs"]).runs)
+    curves = curves_of(rows, {row.label: LOOK for row in rows}, ["nfe/forward", "train/loss"])
+    assert len(curves["train/loss"]) - len(curves["nfe/forward"]) == 1
+
+
+def test_long_curves_are_thinned_to_their_means() -> None:
+    points = [(float(i), float(i % 2)) for i in range(1000)]
+    assert thinned(points, most=100)[:2] == [(9.0, 0.5), (19.0, 0.5)]
+    assert len(thinned(points, most=100)) == 100
+    assert thinned(points[:7], most=100) == points[:7]
+
+
+def test_every_picture_that_has_something_to_show_is_drawn(sweep: Path) -> None:
+    names = {picture.name for picture in draw_all(make_table(find_runs([sweep / "outputs"]).runs))}
+    assert names == {"learning_curves", "nfe", "trade_offs", "memory"}
+    resnets = [run for run in find_runs([sweep / "outputs"]).runs if run.record.choices["solver"] == "-"]
+    assert {picture.name for picture in draw_all(make_table(resnets))} == {"learning_curves"}
+    assert draw_all(make_table([run for run in find_runs([sweep / "outputs"]).runs if not run.completed])) == []
+
+
+def test_memory_is_drawn_against_steps_with_all_else_equal(sweep: Path) -> None:
+    [memory] = [p for p in draw_all(make_table(find_runs([sweep / "outputs"]).runs)) if p.name == "memory"]
+    [line] = memory.figure.axes[0].get_lines()
+    assert list(line.get_xdata()) == [2, 8, 32]
+    assert list(line.get_ydata()) == pytest.approx([2e-3, 8e-3, 32e-3]), "megabytes"
+    assert line.get_label() == "odenet euler"
+
+
+def test_each_task_has_pictures_of_its_own(tmp_path: Path) -> None:
+    for task, metric in (("half_moons", "accuracy"), ("pendulum", "rmse")):
+        for solver in ("euler", "rk4"):
+            metrics = {f"test/{metric}": 0.5, f"eval/{metric}": 0.5}
+            write_run(tmp_path, f"{task}-{solver}", task=task, solver=solver, metrics=metrics, rows=3)
+    assert reported(".", "--plots", "drawn", cwd=tmp_path).returncode == 0
+    drawn = {path.name for path in (tmp_path / "drawn").iterdir()}
+    names = ("learning_curves", "nfe", "trade_offs")
+    assert drawn == {f"{name}-{task}.png" for name in names for task in ("half_moons", "pendulum")}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "drawn").iterdir())
+
+
+def test_more_configurations_than_can_be_told_apart_are_reduced_to_the_best(tmp_path: Path) -> None:
+    for i in range(20):
+        metrics = {"test/accuracy": i / 20, "eval/accuracy": 0.5}
+        write_run(tmp_path, f"{i}", options={"optimizer": {"lr": i + 1}}, metrics=metrics, rows=2)
+    [curves, *_] = draw_all(make_table(find_runs([tmp_path]).runs))
+    assert "The best 12 of 20 configurations." in curves.caption
+    labels = {line.get_label() for line in curves.figure.axes[0].get_lines()}
+    assert labels == {f"lr={i}" for i in range(9, 21)}
+    looks = {(line.get_color(), line.get_linestyle()) for line in curves.figure.axes[0].get_lines()}
+    assert len(looks) == 12
+
+
+def test_the_page_needs_nothing_but_itself_and_its_links_open(sweep: Path) -> None:
+    ended = reported("outputs", "--html", "pages/all.html", cwd=sweep)
+    assert ended.returncode == 0, ended.stderr
+    page = sweep / "pages" / "all.html"
+    text = page.read_text(encoding="utf-8")
+    sources = re.findall(r'src="([^"]*)"', text)
+    assert len(sources) == 4
+    for source in sources:
+        kind, _, data = source.partition(";base64,")
+        assert kind == "data:image/svg+xml"
+        assert b"<svg" in base64.b64decode(data)
+    assert "<script" not in text
+    assert "http" not in re.sub(r'src="[^"]*"', "", text)
+    links = [unquote(link) for link in re.findall(r'href="([^"]*)"', text)]
+    assert all((page.parent / link).exists() for link in links)
+    assert {Path(link).name for link in links} >= {"curves.png", "error.txt", "record.json", "failed", "resnet"}
+    assert "<b>failed</b>" in text
