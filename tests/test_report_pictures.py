@@ -22,7 +22,7 @@ LOOK = Look(label="a", colour=0, shape=0)
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     """Two solvers, two seeds each, three step counts of one of them; and a ResNet."""
-    root = tmp_path / "outputs" / "a sweep"
+    root = tmp_path / "outputs" / "a sweep #1"
     for seed in (0, 1):
         for steps in (2, 8, 32):
             cost = {"nfe_forward": steps, "nfe_backward": 0.0, "saved_bytes": 1e3 * steps, "train_seconds": steps / 10}
@@ -126,7 +126,9 @@ def test_the_page_needs_nothing_but_itself_and_its_links_open(sweep: Path) -> No
         assert b"<svg" in base64.b64decode(data)
     assert "<script" not in text
     assert "http" not in re.sub(r'src="[^"]*"', "", text)
-    links = [unquote(link) for link in re.findall(r'href="([^"]*)"', text)]
+    addresses = re.findall(r'href="([^"]*)"', text)
+    assert not {" ", "#"} & set("".join(addresses))
+    links = [unquote(address) for address in addresses]
     assert all((page.parent / link).exists() for link in links)
     assert {Path(link).name for link in links} >= {"curves.png", "error.txt", "record.json", "failed", "resnet"}
     assert "<b>failed</b>" in text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ode_runner.report.runs import Run
 
-LOWER = ("loss", "rmse", "mse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected")
+LOWER = ("loss", "mse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected")
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood")
 COSTS = ("cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
 MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read

@@ -1,5 +1,6 @@
 """What must be said beside a table: what did not complete and why, and what makes its rows hard to compare."""
 
+import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,22 +37,22 @@ class Absence:
 
 
 def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
-    """Runs that did not complete, those with the same reason together; failures first, then what still goes on."""
+    """Runs that did not complete, those with the same reason but for its numbers together; what still goes on last."""
     others = [run for run in runs if not run.completed]
     differing = differing_options(runs) if others else []
     names = [name for name in differing if name != "task"] or ["model", "solver", "gradient"]
     groups: dict[tuple[RunStatus, str], list[Run]] = {}
     for run in others:
-        groups.setdefault((run.record.status, _reason(run)), []).append(run)
+        groups.setdefault((run.record.status, _signature(run)), []).append(run)
     order = list(RunStatus)
     found = [
         Absence(
             status=status.value,
-            reason=reason,
+            reason=_reason(group[0]) + (" (the first of these)" if len({_reason(run) for run in group}) > 1 else ""),
             which=[f"{label({name: value_of(run, name) for name in names})} seed {run.record.seed}" for run in group],
             folders=[run.folder for run in group],
         )
-        for (status, reason), group in sorted(groups.items(), key=lambda item: -order.index(item[0][0]))
+        for (status, _), group in sorted(groups.items(), key=lambda item: -order.index(item[0][0]))
     ]
     if unreadable:
         reason = "record.json is absent or torn: the run has just begun, or was killed before it could write one"
@@ -93,6 +94,12 @@ def _reason(run: Run) -> str:
     if run.record.status is RunStatus.RUNNING:
         return _standing(run)
     return run.record.reason.partition(" (traceback in ")[0]
+
+
+def _signature(run: Run) -> str:
+    """What failures of one kind have in common; runs that still go on are each for itself."""
+    reason = _reason(run)
+    return reason if run.record.status is RunStatus.RUNNING else re.sub(r"(?<![a-z_])[-+]?\d[\d.e+-]*", "#", reason)
 
 
 def _standing(run: Run) -> str:

@@ -124,7 +124,8 @@ def _best(name: str, rows: Sequence[Row]) -> dict[str, float]:
         if (statistic := row.statistic(name)) is not None:
             means.setdefault(row.task, []).append(statistic.mean)
     sign = direction(name)
-    best = {task: sign * max(sign * value for value in values) for task, values in means.items() if sign}
+    compared = {task: values for task, values in means.items() if sign and len(values) > 1}
+    best = {task: sign * max(sign * value for value in values) for task, values in compared.items()}
     shares = {task: (means[task].count(value), len(means[task])) for task, value in best.items()}
     return {task: value for task, value in best.items() if shares[task][0] < max(2, shares[task][1] / 2)}
 
