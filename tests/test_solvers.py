@@ -1,6 +1,7 @@
 """Every solver against exact solutions, torchdiffeq, and its own promises about cost."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.one_step import OneStepSolver, Step
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from tests.problems import (
     PROBLEMS,
@@ -36,6 +38,7 @@ each_fixed = pytest.mark.parametrize("name", offering(FixedStepSolver))
 each_runge_kutta = pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
 each_adaptive = pytest.mark.parametrize("name", offering(AdaptiveSolver))
 each_embedded = pytest.mark.parametrize("name", offering(EmbeddedRungeKutta))
+each_one_step = pytest.mark.parametrize("name", offering(OneStepSolver))
 
 
 @pytest.fixture
@@ -237,6 +240,69 @@ def test_an_embedded_pair_costs_what_its_formula_says(
     attempts = solution.accepted + solution.rejected
     afresh = 0 if solver.tableau.first_same_as_last else solution.accepted
     assert field.calls == 2 + (len(solver.tableau.b) - 1) * attempts + afresh
+
+
+@each_one_step
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_the_steps_of_a_solve_are_its_solution(solver: OneStepSolver, backwards: bool) -> None:
+    problem = oscillating_growth()
+    ts = problem.times(*UNEVEN, backwards=backwards)
+    y0 = problem.solution(ts)[0]
+    solution, steps = solver.solve(problem.field(), y0, ts), list(solver.steps(problem.field(), y0, ts))
+    assert [t for step in steps for t in step.due] == ts.tolist()[1:]
+    assert all(before.t1 == after.t0 and before.y1 is after.y0 for before, after in pairwise(steps))
+    assert torch.equal(torch.stack([y0, *(y for step in steps for y in solver.outputs(step))]), solution.ys)
+    assert (len(steps), sum(step.rejected for step in steps)) == (solution.accepted, solution.rejected)
+
+
+@each_one_step
+def test_a_step_taken_anew_is_the_same_to_the_bit_at_the_price_of_its_stages(solver: OneStepSolver) -> None:
+    problem = linear()
+    ts = problem.times(*UNEVEN)
+    field = problem.field()
+    for step in solver.steps(problem.field(), problem.exact(0.0), ts):
+        before = field.calls
+        y1, outputs = solver.retake(field, step, step.y0)
+        assert torch.equal(y1, step.y1)
+        assert all(torch.equal(one, other) for one, other in zip(outputs, solver.outputs(step), strict=True))
+        assert field.calls - before == solver.tableau.stages + step.dense
+
+
+@each_one_step
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backwards: bool) -> None:
+    """Exact at both ends and in their slopes; in between within O(dt^4) at least: sixteenfold for half the step."""
+    problem, errors = oscillating_growth(), []
+    for length in (0.2, 0.1):
+        start, end = (0.5 + length, 0.5) if backwards else (0.5, 0.5 + length)
+        y0, y1 = problem.exact(start), problem.exact(end)
+        f0, f1 = (problem.function(torch.tensor(t), y) for t, y in ((start, y0), (end, y1)))
+        _, ks = solver.step(problem.field(), start, end, y0, f0)
+        curve = solver.curve(Step(t0=start, t1=end, y0=y0, y1=y1, ks=ks, due=[], f1=f1))
+        torch.testing.assert_close(torch.cat([curve(start), curve(end)]), torch.cat([y0, y1]))
+        slopes = [
+            (curve(t + d) - curve(t)) / d for t, d in ((start, (end - start) * 1e-7), (end, (start - end) * 1e-7))
+        ]
+        torch.testing.assert_close(torch.cat(slopes), torch.cat([f0, f1]), rtol=1e-6, atol=0)  # one-sided differences
+        errors.append(float((curve((start + end) / 2) - problem.exact((start + end) / 2)).abs()))
+    assert math.log2(errors[0] / errors[1]) > 3.7
+
+
+def test_dense_output_without_the_slope_at_the_end_is_refused(composed: Compose) -> None:
+    solver, y0 = build(composed, "solver", "rk4"), torch.ones(1, 1)
+    (step,) = build(composed, "solver", "rk4", num_steps=1).steps(
+        Formula(lambda t, y: -y), y0, torch.tensor([0.0, 1.0])
+    )
+    with pytest.raises(ValueError, match="needs the derivative at its end"):
+        solver.curve(step)
+
+
+@each_solver
+def test_one_time_point_is_the_beginning_and_costs_nothing(solver: Solver) -> None:
+    field = Formula(lambda t, y: -y)
+    solution = solver.solve(field, torch.ones(1, 1), torch.tensor([0.3]))
+    assert torch.equal(solution.ys, torch.ones(1, 1, 1))
+    assert (solution.accepted, field.calls) == (0, 0)
 
 
 @each_adaptive

@@ -1,0 +1,113 @@
+"""Explicit Runge-Kutta steps as pure functions, which a solve strings together and a gradient mode takes anew."""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import VectorField
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.tableau import Tableau, advance, stage_time
+from ode_runner.types import State, Time, Times
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """An accepted step from (t0, y0) to (t1, y1), and the output times after t0 that it serves."""
+
+    t0: float
+    t1: float
+    y0: State
+    y1: State
+    ks: list[Tensor]  # the derivatives that y1 is made of, the first of them at (t0, y0)
+    due: list[float]
+    f1: State | None = None  # f(t1, y1), where it has been evaluated
+    rejected: int = 0  # attempts from (t0, y0) that failed before
+
+    @property
+    def dense(self) -> bool:
+        """An output time lies within the step rather than at its end."""
+        return self.due not in ([], [self.t1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStepSolver(Solver):
+    """A step depends on nothing but where it begins, so it can be differentiated, replayed and mapped on its own.
+
+    Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.1 and II.6.
+    """
+
+    tableau: ClassVar[Tableau]
+
+    @abc.abstractmethod
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
+
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        ys, accepted, rejected = [y0], 0, 0
+        for step in self.steps(field, y0, ts):
+            ys += self.outputs(step)
+            accepted, rejected = accepted + 1, rejected + step.rejected
+        return Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected)
+
+    def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
+        """y(t1) and the derivatives it is made of, the first of which, f0 = f(t0, y0), is known."""
+        dt, ks = t1 - t0, [f0]
+        tableau, stages = self.tableau, self.tableau.stages
+        for c, row in zip(tableau.c[1:stages], tableau.a[1:stages], strict=True):
+            ks.append(field(at(stage_time(t0, t1, c), y0), advance(y0, dt, row, ks)))
+        return advance(y0, dt, tableau.b[:stages], ks), ks
+
+    def retake(self, field: VectorField, step: Step, y0: State) -> tuple[State, list[State]]:
+        """y(t1) and the outputs of a step taken anew from `y0`; evaluates f(t1, y1) only for outputs within it."""
+        y1, ks = self.step(field, step.t0, step.t1, y0, field(at(step.t0, y0), y0))
+        f1 = field(at(step.t1, y1), y1) if step.dense else None
+        return y1, self.outputs(Step(t0=step.t0, t1=step.t1, y0=y0, y1=y1, ks=ks, due=step.due, f1=f1))
+
+    def outputs(self, step: Step) -> list[State]:
+        """States at the output times due, by the step's dense output."""
+        if not step.dense:
+            return [step.y1] * len(step.due)
+        curve = self.curve(step)
+        return [step.y1 if t == step.t1 else curve(t) for t in step.due]
+
+    def curve(self, step: Step) -> "Quartic":
+        """The step's dense output: through both ends with their slopes, and through the middle.
+
+        Raises:
+            ValueError: f(t1, y1) has not been evaluated.
+        """
+        if step.f1 is None:
+            raise ValueError("the dense output of a step needs the derivative at its end")
+        dt, f0, f1, y0, y1 = step.t1 - step.t0, step.ks[0], step.f1, step.y0, step.y1
+        if self.tableau.middle is None:
+            middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)  # of the cubic: the quartic's leading term vanishes
+        else:
+            ks = [*step.ks, f1] if self.tableau.first_same_as_last else step.ks
+            middle = advance(y0, dt, self.tableau.middle, ks)
+        a = 2 * dt * (f1 - f0) - 8 * (y1 + y0) + 16 * middle
+        b = dt * (5 * f0 - 3 * f1) + 18 * y0 + 14 * y1 - 32 * middle
+        c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
+        return Quartic(t0=step.t0, t1=step.t1, coefficients=(y0, dt * f0, c, b, a))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quartic:
+    """A polynomial in (t - t0) / (t1 - t0), lowest coefficient first."""
+
+    t0: float
+    t1: float
+    coefficients: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+    def __call__(self, t: float) -> State:
+        x = (t - self.t0) / (self.t1 - self.t0)
+        y0, slope, c, b, a = self.coefficients
+        return y0 + x * (slope + x * (c + x * (b + x * a)))
+
+
+def at(t: float, y: State) -> Time:
+    """A time as the field takes it: in the type of the state, and where the state is."""
+    return torch.full((), t, dtype=y.dtype, device=y.device)
