@@ -76,7 +76,10 @@ def test_error_falls_with_the_step_at_the_order_claimed(
 ) -> None:
     posed = PROBLEMS[problem]()
     found = measured_order(composed, name, solver, posed, posed.times(backwards=backwards))
-    assert found == pytest.approx(solver.order, abs=0.3)
+    if problem == "quadrature":
+        assert found > solver.order - 0.3  # Ralston's nodes and weights are Radau's, of order 3
+    else:
+        assert found == pytest.approx(solver.order, abs=0.3)
 
 
 @each_fixed
@@ -273,7 +276,7 @@ def test_a_step_taken_anew_is_the_same_to_the_bit_at_the_price_of_its_stages(sol
 def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backwards: bool) -> None:
     """Exact at both ends and in their slopes; in between within O(dt^4) at least: sixteenfold for half the step."""
     problem, errors = oscillating_growth(), []
-    for length in (0.2, 0.1):
+    for length in (0.1, 0.05):
         start, end = (0.5 + length, 0.5) if backwards else (0.5, 0.5 + length)
         y0, y1 = problem.exact(start), problem.exact(end)
         f0, f1 = (problem.function(torch.tensor(t), y) for t, y in ((start, y0), (end, y1)))
@@ -284,7 +287,8 @@ def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backward
             (curve(t + d) - curve(t)) / d for t, d in ((start, (end - start) * 1e-7), (end, (start - end) * 1e-7))
         ]
         torch.testing.assert_close(torch.cat(slopes), torch.cat([f0, f1]), rtol=1e-6, atol=0)  # one-sided differences
-        errors.append(float((curve((start + end) / 2) - problem.exact((start + end) / 2)).abs()))
+        within = [start + (end - start) * x for x in (0.2, 0.4, 0.5, 0.6, 0.8)]
+        errors.append(max(float((curve(t) - problem.exact(t)).abs()) for t in within))
     assert math.log2(errors[0] / errors[1]) > 3.7
 
 
