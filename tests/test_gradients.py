@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -11,18 +12,20 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice, SolverFailed
-from ode_runner.field import Phase, VectorField
+from ode_runner.field import Phase, Tally, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.continuous import block_norm
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
+from ode_runner.solvers.one_step import OneStepSolver
 from ode_runner.solvers.rk4 import RK4
-from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build
+from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build, offering
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -202,6 +205,52 @@ def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: G
     assert forward.accepted > 0
     if isinstance(mode, Backprop):
         assert (backward.evaluations, backward.accepted, backward.rejected) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", offering(OneStepSolver))
+@pytest.mark.parametrize("span", [MANY, BACK], ids=["forwards", "backwards"])
+def test_a_checkpoint_costs_the_stages_of_every_accepted_step(
+    composed: Compose, name: str, span: tuple[float, ...]
+) -> None:
+    solver: OneStepSolver = build(composed, "solver", name)
+    net, y0 = net_and_state()
+    integrate = Integrator(solver=solver, gradient=Checkpoint())
+    loss = loss_of(integrate(net, y0, torch.tensor(span)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    places = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
+    stages = solver.tableau.stages
+    assert backward == Tally(evaluations=sum(stages + place.dense for place in places), accepted=len(places))
+
+
+def kinked() -> Formula:
+    """A field whose slope jumps, so that steps are rejected there."""
+    field = Formula(lambda t, y: torch.tanh(y * field.weight * torch.where(t > 0.7, 9.0, 0.5)) - y)
+    field.weight = torch.nn.Parameter(torch.tensor([1.5]))
+    return field
+
+
+@pytest.mark.parametrize("name", offering(OneStepSolver))
+def test_rejected_steps_and_many_outputs_within_one_leave_a_checkpoint_exact(composed: Compose, name: str) -> None:
+    solver, ts = build(composed, "solver", name), torch.linspace(0, 2, 60)
+    if isinstance(solver, AdaptiveSolver):
+        solver = replace(solver, rtol=1e-4, atol=1e-4)
+    y0, found = torch.tensor([[1.0], [-0.3]], requires_grad=True), []
+    for mode in (Checkpoint(), Backprop()):
+        field, integrate = kinked(), Integrator(solver=solver, gradient=mode)
+        with integrate.ledger.phase(Phase.FORWARD) as forward:
+            loss = loss_of(integrate(field, y0, ts))
+        found.append(list(torch.autograd.grad(loss, [y0, field.weight])))
+    assert forward.rejected > 0 or isinstance(solver, FixedStepSolver)
+    assert distance(*found) < 1e-11  # only the order of sums differs
+
+
+def test_a_checkpoint_keeps_nothing_where_nobody_differentiates() -> None:
+    net, y0 = net_and_state()
+    solver = RK4(num_steps=4, step_size=None)
+    with torch.no_grad():
+        ys = Integrator(solver=solver, gradient=Checkpoint())(net, y0, torch.tensor(MANY))
+    assert ys.grad_fn is None
 
 
 def test_a_fixed_grid_costs_the_continuous_adjoint_the_same_way_back() -> None:

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ode_runner.field import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes, reset_peak_bytes
+from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk4 import RK4
 from tests.problems import SmallNet
 
@@ -115,6 +118,33 @@ def test_the_adjoint_keeps_the_same_however_many_steps() -> None:
     assert kept[0] == kept[1] == kept[2]
     assert kept[0] >= 2 * 16 * 3 * 4  # the states at both output times
     assert kept[0] < bytes_kept(Backprop(), 2)
+
+
+def test_a_checkpoint_keeps_one_state_a_step() -> None:
+    state = 16 * 3 * 4
+    assert [bytes_kept(Checkpoint(), num_steps) for num_steps in (2, 4, 16)] == [2 * state, 4 * state, 16 * state]
+
+
+@pytest.mark.parametrize("times", [(0.0, 5.0), (0.0, 0.11, 0.13, 0.4, 5.0)], ids=["final time", "many times"])
+def test_a_checkpoint_has_the_graph_of_one_step_at_any_moment(times: tuple[float, ...]) -> None:
+    few, many = (most_kept_on_the_way_back(tolerance, times) for tolerance in (1e-2, 1e-9))
+    assert few[0] < many[0] / 3
+    assert few[1] == many[1] > 0
+
+
+def most_kept_on_the_way_back(tolerance: float, times: tuple[float, ...]) -> tuple[int, int]:
+    """Accepted steps, and the most bytes that graphs made during the backward pass held when the field was called."""
+    torch.manual_seed(0)
+    net, y0 = SmallNet(), torch.rand(16, 3, dtype=torch.float64, requires_grad=True)
+    net.double()
+    integrate = Integrator(solver=Dopri5(rtol=tolerance, atol=tolerance, max_steps=1000), gradient=Checkpoint())
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        ys = integrate(net, y0, torch.tensor(times, dtype=torch.float64))
+    seen: list[int] = []
+    with SavedBytes(net.parameters()) as meter:
+        net.register_forward_hook(lambda *_: seen.append(meter.bytes()))
+        ys.sum().backward()
+    return forward.accepted, max(seen)
 
 
 def test_peak_memory_sees_an_allocation_and_forgets_it() -> None:

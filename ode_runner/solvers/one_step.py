@@ -15,22 +15,33 @@ from ode_runner.types import State, Time, Times
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """An accepted step from (t0, y0) to (t1, y1), and the output times after t0 that it serves."""
+class Interval:
+    """Where an accepted step went, and the output times after t0 that it serves."""
 
     t0: float
     t1: float
-    y0: State
-    y1: State
-    ks: list[Tensor]  # the derivatives that y1 is made of, the first of them at (t0, y0)
     due: list[float]
-    f1: State | None = None  # f(t1, y1), where it has been evaluated
-    rejected: int = 0  # attempts from (t0, y0) that failed before
+    rejected: int = 0  # attempts from t0 that failed before
 
     @property
     def dense(self) -> bool:
         """An output time lies within the step rather than at its end."""
         return self.due not in ([], [self.t1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step(Interval):
+    """An accepted step from (t0, y0) to (t1, y1)."""
+
+    y0: State
+    y1: State
+    ks: list[Tensor]  # the derivatives that y1 is made of, the first of them at (t0, y0)
+    f1: State | None = None  # f(t1, y1), where it has been evaluated
+
+    @property
+    def interval(self) -> Interval:
+        """The step without its tensors."""
+        return Interval(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +72,12 @@ class OneStepSolver(Solver):
             ks.append(field(at(stage_time(t0, t1, c), y0), advance(y0, dt, row, ks)))
         return advance(y0, dt, tableau.b[:stages], ks), ks
 
-    def retake(self, field: VectorField, step: Step, y0: State) -> tuple[State, list[State]]:
+    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
         """y(t1) and the outputs of a step taken anew from `y0`; evaluates f(t1, y1) only for outputs within it."""
-        y1, ks = self.step(field, step.t0, step.t1, y0, field(at(step.t0, y0), y0))
-        f1 = field(at(step.t1, y1), y1) if step.dense else None
-        return y1, self.outputs(Step(t0=step.t0, t1=step.t1, y0=y0, y1=y1, ks=ks, due=step.due, f1=f1))
+        t0, t1 = place.t0, place.t1
+        y1, ks = self.step(field, t0, t1, y0, field(at(t0, y0), y0))
+        f1 = field(at(t1, y1), y1) if place.dense else None
+        return y1, self.outputs(Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1))
 
     def outputs(self, step: Step) -> list[State]:
         """States at the output times due, by the step's dense output."""
