@@ -18,6 +18,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.continuous import block_norm
+from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
@@ -31,6 +32,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 FINAL, MANY, BACK = (0.0, 1.0), (0.0, 0.3, 0.6, 1.2), (1.0, 0.5, 0.0)
 SPANS = {"final time": FINAL, "many times": MANY, "backwards": BACK}
+
+Continuous = type[Adjoint | Seminorm | Interpolated]
+each_continuous = pytest.mark.parametrize("mode", [Adjoint, Seminorm, Interpolated])
 
 Gradients = list[Tensor]  # of y0, then of each parameter
 MakeSolver = Callable[..., Solver]
@@ -271,6 +275,47 @@ def backward_evaluations(mode: GradientMode, net: VectorField, tolerance: float)
     return backward.evaluations
 
 
+@each_continuous
+@pytest.mark.parametrize("outputs", [2, 10, 100])
+def test_output_times_do_not_restart_step_control_on_the_way_back(mode: Continuous, outputs: int) -> None:
+    net, y0 = net_and_state()
+    solver = Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000)
+    integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
+    loss = loss_of(integrate(net, y0, torch.linspace(0, 1, outputs)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    intervals, attempts = outputs - 1, backward.accepted + backward.rejected
+    assert (
+        backward.evaluations == 1 + intervals + 6 * attempts
+    )  # the first step size is sought once, not at every output
+    assert attempts <= intervals + 30  # as many as one interval takes, and one to end on each output time
+
+
+@each_continuous
+def test_steps_of_the_way_back_are_entered_where_they_are_taken(mode: Continuous) -> None:
+    field, y0 = kinked(), torch.tensor([[1.0], [-0.3]], requires_grad=True)
+    solver = Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000)
+    integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
+    loss = loss_of(integrate(field, y0, torch.tensor(FINAL)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    assert backward.rejected > 0
+    assert backward.evaluations == 2 + 6 * (backward.accepted + backward.rejected)
+
+
+def test_the_interpolated_adjoint_does_not_drift_where_the_field_contracts() -> None:
+    """Towards y = 1 the state forgets where it came from, so that solved back from there it takes another path."""
+    errors = {}
+    truth = math.exp(-20) / (0.1 + 0.9 * math.exp(-20)) ** 2
+    for mode in (Adjoint(rtol=None, atol=None), Interpolated(rtol=None, atol=None)):
+        y0 = torch.full((1, 1), 0.1, requires_grad=True)
+        integrate = Integrator(solver=Dopri5(rtol=1e-4, atol=1e-4, max_steps=5000), gradient=mode)
+        ys = integrate(Formula(lambda t, y: 20 * y * (1 - y)), y0, torch.tensor(FINAL))
+        errors[type(mode)] = abs(float(torch.autograd.grad(ys[-1].sum(), y0)[0]) - truth)
+    assert errors[Interpolated] < 1e-4  # as asked for
+    assert errors[Adjoint] > 1
+
+
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
 def test_a_seminorm_needs_no_more_evaluations_than_the_full_norm(tolerance: float) -> None:
     net = SmallNet(width=500)  # many parameters, whose integral is what the full norm worries about
@@ -285,8 +330,8 @@ def test_a_seminorm_saves_evaluations_where_parameters_steer_the_step() -> None:
     assert semi <= full
 
 
-@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
-def test_the_way_back_has_tolerances_of_its_own(mode: type[Adjoint | Seminorm]) -> None:
+@each_continuous
+def test_the_way_back_has_tolerances_of_its_own(mode: Continuous) -> None:
     net = SmallNet()
     own, tight = mode(rtol=None, atol=None), mode(rtol=1e-9, atol=1e-9)
     assert backward_evaluations(tight, net, 1e-3) > backward_evaluations(own, net, 1e-3)
@@ -306,8 +351,8 @@ def test_a_seminorm_refuses_a_fixed_grid() -> None:
         integrate(net, y0, torch.tensor(FINAL))
 
 
-@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
-def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: type[Adjoint | Seminorm]) -> None:
+@each_continuous
+def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: Continuous) -> None:
     field = Formula(lambda t, y: -y + torch.sqrt(y - y))  # 0, with an infinite slope
     y0 = torch.ones(1, 1, requires_grad=True)
     solver = Dopri5(rtol=1e-3, atol=1e-3, max_steps=1000)
@@ -316,8 +361,8 @@ def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: type[
         ys[-1].sum().backward()
 
 
-@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
-def test_a_field_without_parameters_has_an_adjoint_too(mode: type[Adjoint | Seminorm]) -> None:
+@each_continuous
+def test_a_field_without_parameters_has_an_adjoint_too(mode: Continuous) -> None:
     y0 = torch.ones(2, 1, requires_grad=True)
     solver = Dopri5(rtol=1e-9, atol=1e-9, max_steps=1000)
     integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))

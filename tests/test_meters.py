@@ -11,6 +11,7 @@ from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes, reset_peak_bytes
 from ode_runner.solvers.dopri5 import Dopri5
@@ -123,6 +124,12 @@ def test_the_adjoint_keeps_the_same_however_many_steps() -> None:
 def test_a_checkpoint_keeps_one_state_a_step() -> None:
     state = 16 * 3 * 4
     assert [bytes_kept(Checkpoint(), num_steps) for num_steps in (2, 4, 16)] == [2 * state, 4 * state, 16 * state]
+
+
+def test_the_interpolated_adjoint_keeps_two_states_a_step_and_two_at_the_end() -> None:
+    state, mode = 16 * 3 * 4, Interpolated(rtol=None, atol=None)
+    for num_steps in (2, 4, 16):
+        assert bytes_kept(mode, num_steps) == 2 * (num_steps + 1) * state + 2 * 4  # and the two times
 
 
 @pytest.mark.parametrize("times", [(0.0, 5.0), (0.0, 0.11, 0.13, 0.4, 5.0)], ids=["final time", "many times"])

@@ -1,6 +1,7 @@
 """Every solver against exact solutions, torchdiffeq, and its own promises about cost."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -436,9 +437,31 @@ def test_exactly_the_step_limit_suffices(composed: Compose, name: str, solver: A
         )
 
 
+@each_embedded
+def test_a_first_step_that_is_given_saves_the_search_for_it(solver: EmbeddedRungeKutta) -> None:
+    problem = oscillating_growth()
+    sought, given = problem.field(), problem.field()
+    before = solver.solve(sought, problem.exact(0.0), problem.times())
+    solution = replace(solver, first_step=1e-4).solve(given, problem.exact(0.0), problem.times())
+    assert 0 < given.times[1] <= 1e-4 < before.next_step
+    stages, attempts = len(solver.tableau.b) - 1, solution.accepted + solution.rejected
+    afresh = 0 if solver.tableau.first_same_as_last else solution.accepted
+    assert given.calls == 1 + stages * attempts + afresh
+
+
+@each_adaptive
+def test_step_control_goes_on_where_another_solve_ended(solver: AdaptiveSolver) -> None:
+    problem = linear()
+    first = solver.solve(problem.field(), problem.exact(0.0), torch.tensor([0.0, 1.0]))
+    field = problem.field()
+    second = replace(solver, first_step=first.next_step).solve(field, first.ys[-1], torch.tensor([1.0, 1.01]))
+    assert (second.accepted, second.rejected) == (1, 0)
+    assert second.next_step >= first.next_step  # a step cut short by the end does not count against the next
+
+
 @each_adaptive
 @pytest.mark.parametrize("value", [0.0, -1e-3, math.nan, math.inf])
-@pytest.mark.parametrize("option", ["rtol", "atol"])
+@pytest.mark.parametrize("option", ["rtol", "atol", "first_step"])
 def test_senseless_tolerances_are_refused(
     composed: Compose, name: str, solver: AdaptiveSolver, option: str, value: float
 ) -> None:

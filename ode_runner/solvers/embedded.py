@@ -40,12 +40,14 @@ class EmbeddedRungeKutta(OneStepSolver, AdaptiveSolver):
             return
         span = times[-1] - times[0]
         sign = 1 if span > 0 else -1
-        t, y, t0 = times[0], y0, at(times[0], y0)
-        f = field(t0, y)
-        dt = initial_step(field, t0, y, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span)
+        t, y = times[0], y0
+        f = field(at(t, y0), y)
+        dt = self.first_step or initial_step(
+            field, at(t, y0), y, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
+        )
         course, failed, afresh = _Course(), 0, not self.tableau.first_same_as_last
         while served < len(times):
-            left = abs(times[-1] - t)
+            left, wanted = abs(times[-1] - t), dt
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
             if t1 == t or course.attempts == self.max_steps:
                 raise SolverFailed(self._diagnosis(course, t, y, f))
@@ -53,17 +55,18 @@ class EmbeddedRungeKutta(OneStepSolver, AdaptiveSolver):
             stages = ks if afresh else [*ks, field(at(t1, y1), y1)]
             error = self._error(y, y1, stages, t1 - t, norm)
             course.note(dt, stages[-1], accepted=error <= 1)
-            if error <= 1:
-                f1 = field(at(t1, y1), y1) if afresh else stages[-1]
-                begin = served
-                while served < len(times) and sign * (times[served] - t1) <= 0:
-                    served += 1
-                due = times[begin:served]
-                yield Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed)
-                t, y, f, failed = t1, y1, f1, 0
-            else:
-                failed += 1
             dt *= self._factor(error)
+            if error > 1:
+                failed += 1
+                continue
+            f1 = field(at(t1, y1), y1) if afresh else stages[-1]
+            begin = served
+            while served < len(times) and sign * (times[served] - t1) <= 0:
+                served += 1
+            ahead = max(dt, wanted)  # a step cut short by the end of the span says little of the next
+            due = times[begin:served]
+            yield Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead)
+            t, y, f, failed = t1, y1, f1, 0
 
     @torch.no_grad()
     def _error(self, y0: State, y1: State, ks: list[Tensor], dt: float, norm: Norm) -> float:

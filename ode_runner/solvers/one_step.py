@@ -22,6 +22,7 @@ class Interval:
     t1: float
     due: list[float]
     rejected: int = 0  # attempts from t0 that failed before
+    ahead: float | None = None  # the size that step control would try next
 
     @property
     def dense(self) -> bool:
@@ -41,7 +42,7 @@ class Step(Interval):
     @property
     def interval(self) -> Interval:
         """The step without its tensors."""
-        return Interval(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected)
+        return Interval(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +59,11 @@ class OneStepSolver(Solver):
         """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        ys, accepted, rejected = [y0], 0, 0
+        ys, accepted, rejected, ahead = [y0], 0, 0, None
         for step in self.steps(field, y0, ts):
             ys += self.outputs(step)
-            accepted, rejected = accepted + 1, rejected + step.rejected
-        return Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected)
+            accepted, rejected, ahead = accepted + 1, rejected + step.rejected, step.ahead
+        return Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected, next_step=ahead)
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         """y(t1) and the derivatives it is made of, the first of which, f0 = f(t0, y0), is known."""
@@ -87,23 +88,23 @@ class OneStepSolver(Solver):
         return [step.y1 if t == step.t1 else curve(t) for t in step.due]
 
     def curve(self, step: Step) -> "Quartic":
-        """The step's dense output: through both ends with their slopes, and through the middle.
+        """The step's dense output.
 
         Raises:
             ValueError: f(t1, y1) has not been evaluated.
         """
         if step.f1 is None:
             raise ValueError("the dense output of a step needs the derivative at its end")
-        dt, f0, f1, y0, y1 = step.t1 - step.t0, step.ks[0], step.f1, step.y0, step.y1
-        if self.tableau.middle is None:
-            middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)  # of the cubic: the quartic's leading term vanishes
-        else:
-            ks = [*step.ks, f1] if self.tableau.first_same_as_last else step.ks
-            middle = advance(y0, dt, self.tableau.middle, ks)
-        a = 2 * dt * (f1 - f0) - 8 * (y1 + y0) + 16 * middle
-        b = dt * (5 * f0 - 3 * f1) + 18 * y0 + 14 * y1 - 32 * middle
-        c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
-        return Quartic(t0=step.t0, t1=step.t1, coefficients=(y0, dt * f0, c, b, a))
+        return Quartic.through(
+            step.t0, step.t1, ends=(step.y0, step.y1), slopes=(step.ks[0], step.f1), middle=self.middle(step)
+        )
+
+    def middle(self, step: Step) -> State | None:
+        """The state in the middle of the step, where the method knows better than the cubic through both ends."""
+        if self.tableau.middle is None or step.f1 is None:
+            return None
+        ks = [*step.ks, step.f1] if self.tableau.first_same_as_last else step.ks
+        return advance(step.y0, step.t1 - step.t0, self.tableau.middle, ks)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +114,19 @@ class Quartic:
     t0: float
     t1: float
     coefficients: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+    @staticmethod
+    def through(
+        t0: float, t1: float, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
+    ) -> "Quartic":
+        """The one with these states and slopes at both ends and, unless it is to be the cubic, this middle."""
+        dt, (y0, y1), (f0, f1) = t1 - t0, ends, slopes
+        if middle is None:
+            middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)
+        a = 2 * dt * (f1 - f0) - 8 * (y1 + y0) + 16 * middle
+        b = dt * (5 * f0 - 3 * f1) + 18 * y0 + 14 * y1 - 32 * middle
+        c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
+        return Quartic(t0=t0, t1=t1, coefficients=(y0, dt * f0, c, b, a))
 
     def __call__(self, t: float) -> State:
         x = (t - self.t0) / (self.t1 - self.t0)
