@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from beartype import BeartypeConf
 from beartype.door import is_bearable
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -117,7 +118,10 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
         if name not in options and parameters[name].default is inspect.Parameter.empty:
             raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
     hints = _hints(target)
-    made = instantiate(cfg[group], _partial_=True, _convert_="all")
+    try:
+        made = instantiate(cfg[group], _partial_=True, _convert_="all")
+    except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
+        raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
     for name, value in made.keywords.items():
         if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
             raise RefusedInput(f"{group}.{name}={value!r} is no {_describe(hints[name])}.")
@@ -187,4 +191,5 @@ def _describe(hint: Any) -> str:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
     names = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
     members = typing.get_args(hint) or (hint,)
-    return " or ".join(names.get(getattr(member, "__name__", ""), str(member)) for member in members)
+    spelt = [getattr(member, "__name__", str(member)) for member in members]
+    return " or ".join(names.get(name, name) for name in spelt)

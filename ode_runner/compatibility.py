@@ -28,5 +28,5 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
     if not isinstance(solver, gradient.requires):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
-            f"solver={choices['solver']} is {solver.kind}. Use solver=dopri5, or gradient=adjoint."
+            f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=adjoint."
         )

@@ -19,14 +19,16 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.continuous import block_norm
 from ode_runner.gradients.interpolated import Interpolated
+from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.one_step import OneStepSolver
+from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.rk4 import RK4
-from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build, offering
+from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build, is_first_of_its_family, offering
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -38,6 +40,16 @@ each_continuous = pytest.mark.parametrize("mode", [Adjoint, Seminorm, Interpolat
 
 Gradients = list[Tensor]  # of y0, then of each parameter
 MakeSolver = Callable[..., Solver]
+
+
+each_family = pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(pair, marks=() if is_first_of_its_family(pair) else pytest.mark.slow, id="-".join(pair))
+        for pair in accepted_pairs()
+    ],
+    indirect=True,
+)
 
 
 @pytest.fixture(params=accepted_pairs(), ids="-".join)
@@ -119,6 +131,7 @@ def test_gradients_approach_the_true_one_as_the_solve_becomes_finer(
     assert fine < max(coarse / 2, 1e-3)  # a few long steps of high order may be lucky at the coarse end
 
 
+@each_family
 @pytest.mark.parametrize("span", [FINAL, BACK], ids=["final time", "backwards"])
 def test_methods_of_high_order_come_close_to_the_true_gradient(
     make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
@@ -141,6 +154,7 @@ def test_exact_modes_equal_backpropagation(
     assert distance(found, expected) < 1e-9
 
 
+@each_family
 def test_exact_modes_equal_finite_differences_of_the_same_solve(make_solver: MakeSolver, mode: GradientMode) -> None:
     solver = make_solver(**finely(make_solver(), 0))
     if not mode.exact or not isinstance(solver, FixedStepSolver):
@@ -172,12 +186,14 @@ def test_every_used_parameter_gets_a_gradient_and_an_unused_one_zero(
     assert all(bool(gradient.isfinite().all() and gradient.any()) for gradient in found.values())
 
 
+@each_family
 def test_modes_do_not_change_the_solution(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.tensor(MANY))
     assert torch.equal(ys, make_solver().solve(net, y0, torch.tensor(MANY)).ys)
 
 
+@each_family
 def test_frozen_parameters_and_inputs_are_left_alone(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     net.inner.weight.requires_grad_(False)
@@ -187,6 +203,7 @@ def test_frozen_parameters_and_inputs_are_left_alone(make_solver: MakeSolver, mo
     assert net.outer.weight.grad.any()
 
 
+@each_family
 def test_gradients_reach_what_comes_before_the_solve(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     stem = torch.nn.Linear(3, 3)
@@ -195,6 +212,7 @@ def test_gradients_reach_what_comes_before_the_solve(make_solver: MakeSolver, mo
     assert stem.weight.grad.any()
 
 
+@each_family
 def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     field = Formula(net.forward)
@@ -255,6 +273,36 @@ def test_a_checkpoint_keeps_nothing_where_nobody_differentiates() -> None:
     with torch.no_grad():
         ys = Integrator(solver=solver, gradient=Checkpoint())(net, y0, torch.tensor(MANY))
     assert ys.grad_fn is None
+
+
+@pytest.mark.parametrize("name", offering(ReversibleSolver))
+def test_undoing_and_retaking_steps_costs_twice_the_way_there(composed: Compose, name: str) -> None:
+    solver: ReversibleSolver = build(composed, "solver", name)
+    field, (net, y0) = Formula(lambda t, y: -y), net_and_state()
+    solver.begin(field, 0.0, torch.ones(1, 1))
+    integrate = Integrator(solver=solver, gradient=Reversible())
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = loss_of(integrate(net, y0, torch.tensor(MANY)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    steps = forward.evaluations - field.calls
+    assert backward == Tally(evaluations=2 * steps + field.calls, accepted=forward.accepted)
+
+
+@each_family
+def test_one_time_point_has_the_gradient_of_the_beginning(make_solver: MakeSolver, mode: GradientMode) -> None:
+    found = gradients(Integrator(solver=make_solver(), gradient=mode), (0.3,))
+    assert found[0].any()
+    assert not any(gradient.any() for gradient in found[1:])
+
+
+@each_family
+def test_a_field_that_ignores_the_state_is_differentiated(make_solver: MakeSolver, mode: GradientMode) -> None:
+    y0 = torch.ones(1, 1, requires_grad=True)
+    ys = Integrator(solver=make_solver(), gradient=mode)(
+        Formula(lambda t, y: t.exp().expand_as(y)), y0, torch.tensor(FINAL)
+    )
+    torch.testing.assert_close(torch.autograd.grad(ys[-1].sum(), y0)[0], torch.ones(1, 1))
 
 
 def test_a_fixed_grid_costs_the_continuous_adjoint_the_same_way_back() -> None:

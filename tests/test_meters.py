@@ -12,9 +12,12 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.interpolated import Interpolated
+from ode_runner.gradients.reversible import Reversible
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes, reset_peak_bytes
+from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.reversible_heun import ReversibleHeun
 from ode_runner.solvers.rk4 import RK4
 from tests.problems import SmallNet
 
@@ -96,9 +99,9 @@ def test_measuring_changes_no_gradient() -> None:
     assert all(torch.equal(one, other) for one, other in zip(plain, measured, strict=True))
 
 
-def bytes_kept(mode: GradientMode, num_steps: int) -> int:
+def bytes_kept(mode: GradientMode, num_steps: int, method: type[FixedStepSolver] = RK4) -> int:
     net, y0 = SmallNet(), torch.rand(16, 3)
-    integrate = Integrator(solver=RK4(num_steps=num_steps, step_size=None), gradient=mode)
+    integrate = Integrator(solver=method(num_steps=num_steps, step_size=None), gradient=mode)
     with SavedBytes(net.parameters()) as meter:
         ys = integrate(net, y0, torch.tensor([0.0, 1.0]))
         kept = meter.bytes()
@@ -124,6 +127,11 @@ def test_the_adjoint_keeps_the_same_however_many_steps() -> None:
 def test_a_checkpoint_keeps_one_state_a_step() -> None:
     state = 16 * 3 * 4
     assert [bytes_kept(Checkpoint(), num_steps) for num_steps in (2, 4, 16)] == [2 * state, 4 * state, 16 * state]
+
+
+def test_undoing_steps_keeps_what_the_solver_carries_however_many_steps() -> None:
+    kept = [bytes_kept(Reversible(), num_steps, ReversibleHeun) for num_steps in (2, 4, 16)]
+    assert kept == 3 * [3 * 16 * 3 * 4 + 2 * 4]  # three tensors, and the two times
 
 
 def test_the_interpolated_adjoint_keeps_two_states_a_step_and_two_at_the_end() -> None:

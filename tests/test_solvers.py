@@ -14,6 +14,7 @@ from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.one_step import OneStepSolver, Step
+from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from tests.problems import (
     PROBLEMS,
@@ -21,6 +22,7 @@ from tests.problems import (
     Formula,
     Problem,
     build,
+    compose_once,
     linear,
     offering,
     oscillating_growth,
@@ -39,6 +41,7 @@ each_fixed = pytest.mark.parametrize("name", offering(FixedStepSolver))
 each_runge_kutta = pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
 each_adaptive = pytest.mark.parametrize("name", offering(AdaptiveSolver))
 each_embedded = pytest.mark.parametrize("name", offering(EmbeddedRungeKutta))
+each_reversible = pytest.mark.parametrize("name", offering(ReversibleSolver))
 each_one_step = pytest.mark.parametrize("name", offering(OneStepSolver))
 
 
@@ -308,6 +311,65 @@ def test_one_time_point_is_the_beginning_and_costs_nothing(solver: Solver) -> No
     solution = solver.solve(field, torch.ones(1, 1), torch.tensor([0.3]))
     assert torch.equal(solution.ys, torch.ones(1, 1, 1))
     assert (solution.accepted, field.calls) == (0, 0)
+
+
+@each_reversible
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("problem", ["sine", "linear", "logistic"])
+def test_what_a_reversible_solver_did_can_be_undone(
+    composed: Compose, name: str, solver: ReversibleSolver, problem: str, backwards: bool
+) -> None:
+    posed = PROBLEMS[problem]()
+    field, ts = posed.field(), posed.times(*UNEVEN, backwards=backwards)
+    solver = build(composed, "solver", name, num_steps=30)
+    before = solver.begin(field, float(ts[0]), posed.solution(ts)[0])
+    _, carried = solver.course(field, before[0], ts)
+    for grid in reversed(solver.grids(ts)):
+        for t1, t0 in pairwise(reversed(grid)):
+            carried = solver.back(field, t0, t1, carried)
+    torch.testing.assert_close(carried, before, rtol=1e-10, atol=1e-10)
+
+
+@each_reversible
+def test_a_reversible_step_costs_the_same_either_way(solver: ReversibleSolver) -> None:
+    field, y0 = Formula(lambda t, y: -y), torch.ones(1, 1)
+    carried = solver.begin(field, 0.0, y0)
+    beginning = field.calls
+    carried = solver.forth(field, 0.0, 0.1, carried)
+    step = field.calls - beginning
+    solver.back(field, 0.0, 0.1, carried)
+    assert field.calls == beginning + 2 * step
+    again = Formula(lambda t, y: -y)
+    accepted = solver.solve(again, y0, torch.tensor([0.0, 0.7, 1.0])).accepted
+    assert again.calls == beginning + step * accepted
+
+
+@pytest.mark.parametrize("base", offering(ExplicitRungeKutta))
+def test_a_coupling_has_the_order_of_its_base_at_twice_the_price(composed: Compose, base: str) -> None:
+    posed, counts = PROBLEMS["sine"](), (20, 40, 80)
+    made = [build(composed, "solver", "mccallum_foster", num_steps=n, base=own_options(composed, base)) for n in counts]
+    found = slope([1 / n for n in counts], [error_of(solver, posed, posed.times()) for solver in made])
+    assert found == pytest.approx(made[0].base.order, abs=0.3)
+    field = posed.field()
+    solution = made[0].solve(field, posed.solution(posed.times())[0], posed.times())
+    assert field.calls == 2 * made[0].base.tableau.stages * solution.accepted
+
+
+def own_options(composed: Compose, name: str) -> dict[str, Any]:
+    return dict(compose_once(composed, f"solver={name}").solver)
+
+
+@pytest.mark.parametrize("coupling", [0.0, -0.1, 1.01, math.nan])
+def test_a_senseless_coupling_is_refused(composed: Compose, coupling: float) -> None:
+    with pytest.raises(RefusedInput, match=r"solver\.coupling must be above 0 and at most 1"):
+        build(composed, "solver", "mccallum_foster", coupling=coupling)
+
+
+def test_a_coupling_couples_fixed_step_methods_only(composed: Compose) -> None:
+    with pytest.raises(RefusedInput, match=r"solver\.base=Dopri5.* is no ExplicitRungeKutta"):
+        build(composed, "solver", "mccallum_foster", base=own_options(composed, "dopri5"))
+    with pytest.raises(RefusedInput, match=r"solver: .*num_steps must be at least 1"):
+        build(composed, "solver", "mccallum_foster", base=own_options(composed, "rk4") | {"num_steps": 0})
 
 
 @each_adaptive

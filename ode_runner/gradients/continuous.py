@@ -63,6 +63,8 @@ def adjoint_slopes(
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         dy = field(t.detach(), y)
+        if not dy.requires_grad:  # a function of time alone
+            return dy, torch.cat([torch.zeros_like(part).reshape(-1) for part in (y, *parameters)])
         vjp = torch.autograd.grad(dy, [y, *parameters], -a, allow_unused=True, materialize_grads=True)
     return dy.detach(), torch.cat([part.reshape(-1) for part in vjp])
 

@@ -14,7 +14,8 @@ from ode_runner.field import CountedField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, enter, going_on, parted, way_back
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import Interval, OneStepSolver, Quartic, at
+from ode_runner.solvers.one_step import Interval, OneStepSolver, Quartic
+from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Time, Times, Trajectory
 
 

@@ -13,8 +13,8 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver, Norm
 from ode_runner.solvers.initial_step import initial_step, rms
-from ode_runner.solvers.one_step import OneStepSolver, Step, at
-from ode_runner.solvers.tableau import EmbeddedTableau, advance
+from ode_runner.solvers.one_step import OneStepSolver, Step
+from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
 from ode_runner.types import State, Times
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # torchdiffeq's, so that numbers of evaluations can be compared

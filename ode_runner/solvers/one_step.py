@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.tableau import Tableau, advance, stage_time
-from ode_runner.types import State, Time, Times
+from ode_runner.solvers.tableau import Tableau, advance, at, stage_time
+from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,8 +132,3 @@ class Quartic:
         x = (t - self.t0) / (self.t1 - self.t0)
         y0, slope, c, b, a = self.coefficients
         return y0 + x * (slope + x * (c + x * (b + x * a)))
-
-
-def at(t: float, y: State) -> Time:
-    """A time as the field takes it: in the type of the state, and where the state is."""
-    return torch.full((), t, dtype=y.dtype, device=y.device)

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.one_step import OneStepSolver, Step, at
+from ode_runner.solvers.one_step import OneStepSolver, Step
+from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Times
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ode_runner.types import State
+from ode_runner.types import State, Time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,11 @@ class EmbeddedTableau(Tableau):
 def stage_time(t0: float, t1: float, c: float) -> float:
     """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage never lies beyond its step."""
     return t1 if c > 1 - 1e-9 else t0 + c * (t1 - t0)
+
+
+def at(t: float, y: State) -> Time:
+    """A time as the field takes it: in the type of the state, and where the state is."""
+    return torch.full((), t, dtype=y.dtype, device=y.device)
 
 
 def advance(y0: State, dt: float, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
