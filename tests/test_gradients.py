@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.errors import IncompatibleChoice, SolverFailed
+from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
 from ode_runner.field import Phase, Tally, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.continuous import block_norm
+from ode_runner.gradients.forward import Forward
 from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
@@ -303,6 +304,39 @@ def test_a_field_that_ignores_the_state_is_differentiated(make_solver: MakeSolve
         Formula(lambda t, y: t.exp().expand_as(y)), y0, torch.tensor(FINAL)
     )
     torch.testing.assert_close(torch.autograd.grad(ys[-1].sum(), y0)[0], torch.ones(1, 1))
+
+
+@pytest.mark.parametrize("name", offering(OneStepSolver))
+def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_back(
+    composed: Compose, name: str
+) -> None:
+    solver: OneStepSolver = build(composed, "solver", name)
+    alone, (_, y0), ts = Formula(lambda t, y: -y * torch.cos(t)), net_and_state(), torch.tensor(MANY)
+    field = Formula(lambda t, y: -y * field.rate * torch.cos(t))
+    field.rate = torch.nn.Parameter(torch.ones(1))
+    integrate = Integrator(solver=solver, gradient=Forward(max_directions=64))
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = loss_of(integrate(field, y0, ts))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    places = [step.interval for step in solver.steps(alone, y0, ts)]
+    again = sum(solver.tableau.stages + place.dense for place in places)
+    assert forward.evaluations == alone.calls + again
+    assert backward == Tally()
+
+
+@pytest.mark.parametrize(("limit", "with_y0"), [(56, True), (44, False), (1, True)])
+def test_more_directions_than_allowed_are_refused(limit: int, with_y0: bool) -> None:
+    net, y0 = net_and_state()
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Forward(max_directions=limit))
+    sentence = f"each of the field's 45 parameters and {12 if with_y0 else 0} elements.*max_directions={limit}"
+    with pytest.raises(IncompatibleChoice, match=sentence):
+        integrate(net, y0 if with_y0 else y0.detach(), torch.tensor(FINAL))
+
+
+def test_a_senseless_number_of_directions_is_refused() -> None:
+    with pytest.raises(RefusedInput, match=r"gradient\.max_directions must be at least 1"):
+        Forward(max_directions=0)
 
 
 def test_a_fixed_grid_costs_the_continuous_adjoint_the_same_way_back() -> None:

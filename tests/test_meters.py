@@ -11,6 +11,7 @@ from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.gradients.forward import Forward
 from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.integrator import Integrator
@@ -132,6 +133,11 @@ def test_a_checkpoint_keeps_one_state_a_step() -> None:
 def test_undoing_steps_keeps_what_the_solver_carries_however_many_steps() -> None:
     kept = [bytes_kept(Reversible(), num_steps, ReversibleHeun) for num_steps in (2, 4, 16)]
     assert kept == 3 * [3 * 16 * 3 * 4 + 2 * 4]  # three tensors, and the two times
+
+
+def test_tangents_keep_the_derivative_of_the_outputs_however_many_steps() -> None:
+    kept = [bytes_kept(Forward(max_directions=64), num_steps) for num_steps in (2, 4, 16)]
+    assert kept == 3 * [45 * 2 * 16 * 3 * 4]  # directions, times, state
 
 
 def test_the_interpolated_adjoint_keeps_two_states_a_step_and_two_at_the_end() -> None:
