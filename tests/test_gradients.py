@@ -22,6 +22,7 @@ from ode_runner.gradients.forward import Forward
 from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
+from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
@@ -232,17 +233,18 @@ def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: G
 
 @pytest.mark.parametrize("name", offering(OneStepSolver))
 @pytest.mark.parametrize("span", [MANY, BACK], ids=["forwards", "backwards"])
-def test_a_checkpoint_costs_the_stages_of_every_accepted_step(
-    composed: Compose, name: str, span: tuple[float, ...]
+@pytest.mark.parametrize(("mode", "times"), [(Checkpoint(), 1), (Symplectic(), 2)], ids=["checkpoint", "symplectic"])
+def test_replaying_costs_the_stages_of_every_accepted_step(
+    composed: Compose, name: str, span: tuple[float, ...], mode: GradientMode, times: int
 ) -> None:
     solver: OneStepSolver = build(composed, "solver", name)
     net, y0 = net_and_state()
-    integrate = Integrator(solver=solver, gradient=Checkpoint())
+    integrate = Integrator(solver=solver, gradient=mode)
     loss = loss_of(integrate(net, y0, torch.tensor(span)))
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     places = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
-    stages = solver.tableau.stages
+    stages = times * solver.tableau.stages
     assert backward == Tally(evaluations=sum(stages + place.dense for place in places), accepted=len(places))
 
 
@@ -254,13 +256,16 @@ def kinked() -> Formula:
 
 
 @pytest.mark.parametrize("name", offering(OneStepSolver))
-def test_rejected_steps_and_many_outputs_within_one_leave_a_checkpoint_exact(composed: Compose, name: str) -> None:
+@pytest.mark.parametrize("mode", [Checkpoint(), Symplectic()], ids=["checkpoint", "symplectic"])
+def test_replaying_is_exact_whatever_was_rejected_and_however_many_outputs_lie_within_a_step(
+    composed: Compose, name: str, mode: GradientMode
+) -> None:
     solver, ts = build(composed, "solver", name), torch.linspace(0, 2, 60)
     if isinstance(solver, AdaptiveSolver):
         solver = replace(solver, rtol=1e-4, atol=1e-4)
     y0, found = torch.tensor([[1.0], [-0.3]], requires_grad=True), []
-    for mode in (Checkpoint(), Backprop()):
-        field, integrate = kinked(), Integrator(solver=solver, gradient=mode)
+    for each in (mode, Backprop()):
+        field, integrate = kinked(), Integrator(solver=solver, gradient=each)
         with integrate.ledger.phase(Phase.FORWARD) as forward:
             loss = loss_of(integrate(field, y0, ts))
         found.append(list(torch.autograd.grad(loss, [y0, field.weight])))
@@ -268,7 +273,7 @@ def test_rejected_steps_and_many_outputs_within_one_leave_a_checkpoint_exact(com
     assert distance(*found) < 1e-11  # only the order of sums differs
 
 
-def test_a_checkpoint_keeps_nothing_where_nobody_differentiates() -> None:
+def test_replaying_keeps_nothing_where_nobody_differentiates() -> None:
     net, y0 = net_and_state()
     solver = RK4(num_steps=4, step_size=None)
     with torch.no_grad():

@@ -14,6 +14,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.forward import Forward
 from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.reversible import Reversible
+from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes, reset_peak_bytes
 from ode_runner.solvers.base import FixedStepSolver
@@ -125,9 +126,10 @@ def test_the_adjoint_keeps_the_same_however_many_steps() -> None:
     assert kept[0] < bytes_kept(Backprop(), 2)
 
 
-def test_a_checkpoint_keeps_one_state_a_step() -> None:
+@pytest.mark.parametrize("mode", [Checkpoint(), Symplectic()], ids=["checkpoint", "symplectic"])
+def test_replaying_keeps_one_state_a_step(mode: GradientMode) -> None:
     state = 16 * 3 * 4
-    assert [bytes_kept(Checkpoint(), num_steps) for num_steps in (2, 4, 16)] == [2 * state, 4 * state, 16 * state]
+    assert [bytes_kept(mode, num_steps) for num_steps in (2, 4, 16)] == [2 * state, 4 * state, 16 * state]
 
 
 def test_undoing_steps_keeps_what_the_solver_carries_however_many_steps() -> None:
@@ -147,18 +149,22 @@ def test_the_interpolated_adjoint_keeps_two_states_a_step_and_two_at_the_end() -
 
 
 @pytest.mark.parametrize("times", [(0.0, 5.0), (0.0, 0.11, 0.13, 0.4, 5.0)], ids=["final time", "many times"])
-def test_a_checkpoint_has_the_graph_of_one_step_at_any_moment(times: tuple[float, ...]) -> None:
-    few, many = (most_kept_on_the_way_back(tolerance, times) for tolerance in (1e-2, 1e-9))
-    assert few[0] < many[0] / 3
-    assert few[1] == many[1] > 0
+def test_replaying_has_the_graph_of_one_step_or_one_stage_at_any_moment(times: tuple[float, ...]) -> None:
+    most = {}
+    for mode in (Checkpoint(), Symplectic()):
+        few, many = (most_kept_on_the_way_back(mode, tolerance, times) for tolerance in (1e-2, 1e-9))
+        assert few[0] < many[0] / 3
+        assert few[1] == many[1] > 0
+        most[type(mode)] = many[1]
+    assert most[Symplectic] < most[Checkpoint] / 5  # one of six stages
 
 
-def most_kept_on_the_way_back(tolerance: float, times: tuple[float, ...]) -> tuple[int, int]:
+def most_kept_on_the_way_back(mode: GradientMode, tolerance: float, times: tuple[float, ...]) -> tuple[int, int]:
     """Accepted steps, and the most bytes that graphs made during the backward pass held when the field was called."""
     torch.manual_seed(0)
     net, y0 = SmallNet(), torch.rand(16, 3, dtype=torch.float64, requires_grad=True)
     net.double()
-    integrate = Integrator(solver=Dopri5(rtol=tolerance, atol=tolerance, max_steps=1000), gradient=Checkpoint())
+    integrate = Integrator(solver=Dopri5(rtol=tolerance, atol=tolerance, max_steps=1000), gradient=mode)
     with integrate.ledger.phase(Phase.FORWARD) as forward:
         ys = integrate(net, y0, torch.tensor(times, dtype=torch.float64))
     seen: list[int] = []
