@@ -18,7 +18,7 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
             raise IncompatibleChoice(
                 f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
                 f"solver={choices['solver']} is {solver.kind}. "
-                "Use solver=euler, midpoint, heun, rk4 or rk38, or model=odenet."
+                "Use solver=euler, midpoint, heun, ralston, rk4 or rk38, or model=odenet."
             )
         if not gradient.exact:
             raise IncompatibleChoice(
@@ -28,6 +28,6 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
     if not isinstance(solver, gradient.requires):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
-            f"solver={choices['solver']} is {solver.kind}. Use solver=dopri5, or gradient=adjoint."
+            f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=adjoint."
         )
     gradient.demand(solver)

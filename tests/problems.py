@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ def offering(kind: type[Solver]) -> list[str]:
     return [name for name in options("solver") if issubclass(named_class("solver", name), kind)]
 
 
+@cache
 def accepted_pairs() -> list[tuple[str, str]]:
     """Every solver with every gradient mode that takes it."""
     return [
@@ -47,6 +49,13 @@ def accepted_pairs() -> list[tuple[str, str]]:
     ]
 
 
+def is_first_of_its_family(pair: tuple[str, str]) -> bool:
+    """No solver before it in the alphabet has the same base class and goes with the same mode."""
+    bases = {name: named_class("solver", name).__base__ for name, mode in accepted_pairs() if mode == pair[1]}
+    return next(name for name, base in bases.items() if base is bases[pair[0]]) == pair[0]
+
+
+@cache
 def named_class(group: str, name: str) -> Any:
     yaml = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
     return locate(OmegaConf.create({group: yaml.get(group, yaml)}), group)

@@ -129,7 +129,7 @@ def test_first_same_as_last_means_that_the_last_stage_is_the_solution(embedded: 
 
 
 @pytest.mark.parametrize(
-    ("name", "reused"), [("bosh3", True), ("dopri5", True), ("dopri8", True), ("fehlberg2", False)]
+    ("name", "reused"), [("bosh3", True), ("dopri5", True), ("tsit5", True), ("dopri8", True), ("fehlberg2", False)]
 )
 def test_pairs_known_to_reuse_their_last_stage_do(composed: Compose, name: str, reused: bool) -> None:
     assert build(composed, "solver", name).tableau.first_same_as_last == reused

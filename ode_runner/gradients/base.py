@@ -19,6 +19,7 @@ class GradientMode(abc.ABC):
 
     requires: ClassVar[type] = Solver  # the least a solver must offer
     requirement: ClassVar[str] = "any solver"  # the same, in words
+    example: ClassVar[str] = "dopri5"  # a solver that offers it
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
 
     def demand(self, solver: Solver) -> None:
