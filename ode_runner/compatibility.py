@@ -25,9 +25,9 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
                 f"model={choices['model']} is differentiated exactly; gradient={choices['gradient']} is not exact. "
                 "Use gradient=backprop, or model=odenet."
             )
-    if not isinstance(solver, gradient.requires):
+    if not gradient.takes(type(solver)):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
-            f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=adjoint."
+            f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=backprop."
         )
     gradient.demand(solver)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from ode_runner.field import VectorField
 from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.types import State, Time, Times
 from tests.helpers import options
 
@@ -45,8 +47,17 @@ def offering(kind: type[Solver]) -> list[str]:
 def accepted_pairs() -> list[tuple[str, str]]:
     """Every solver with every gradient mode that takes it."""
     return [
-        (solver, mode) for mode in options("gradient") for solver in offering(named_class("gradient", mode).requires)
+        (solver, mode)
+        for mode in options("gradient")
+        for solver in options("solver")
+        if named_class("gradient", mode).takes(named_class("solver", solver))
     ]
+
+
+def family(kind: type[Solver]) -> list[Any]:
+    """`offering` for parametrize; implicit solvers are slow, and have quick tests of their own in test_implicit.py."""
+    implicit = set(offering(DiagonallyImplicit))
+    return [pytest.param(name, marks=pytest.mark.slow if name in implicit else ()) for name in offering(kind)]
 
 
 def is_first_of_its_family(pair: tuple[str, str]) -> bool:

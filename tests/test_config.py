@@ -147,8 +147,13 @@ def test_each_cell_is_accepted_or_refused_with_a_way_out(
     assert None in verdicts or all(second != sentence for second in verdicts), sentence
 
 
+_models: dict[str, type[Model]] = {}
+
+
 def model_class(composed: Compose, name: str) -> type[Model]:
-    return locate(compose_once(composed, f"model={name}"), "model")
+    if name not in _models:
+        _models[name] = locate(compose_once(composed, f"model={name}"), "model")
+    return _models[name]
 
 
 @pytest.mark.parametrize("name", options("model"))

@@ -25,12 +25,22 @@ from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
+from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
-from ode_runner.solvers.one_step import OneStepSolver
+from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.rk4 import RK4
-from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build, is_first_of_its_family, offering
+from tests.problems import (
+    Compose,
+    Formula,
+    SmallNet,
+    accepted_pairs,
+    build,
+    is_first_of_its_family,
+    named_class,
+    offering,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -44,17 +54,23 @@ Gradients = list[Tensor]  # of y0, then of each parameter
 MakeSolver = Callable[..., Solver]
 
 
+def marked(slow: Callable[[tuple[str, str]], bool]) -> list[Any]:
+    """Every pair of solver and mode; the `slow` ones marked so."""
+    return [
+        pytest.param(pair, marks=pytest.mark.slow if slow(pair) else (), id="-".join(pair)) for pair in accepted_pairs()
+    ]
+
+
+def is_implicit(pair: tuple[str, str]) -> bool:
+    return issubclass(named_class("solver", pair[0]), DiagonallyImplicit)
+
+
 each_family = pytest.mark.parametrize(
-    "pair",
-    [
-        pytest.param(pair, marks=() if is_first_of_its_family(pair) else pytest.mark.slow, id="-".join(pair))
-        for pair in accepted_pairs()
-    ],
-    indirect=True,
+    "pair", marked(lambda pair: not is_first_of_its_family(pair) or is_implicit(pair)), indirect=True
 )
 
 
-@pytest.fixture(params=accepted_pairs(), ids="-".join)
+@pytest.fixture(params=marked(is_implicit))
 def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param
 
@@ -231,13 +247,13 @@ def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: G
         assert (backward.evaluations, backward.accepted, backward.rejected) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("name", offering(OneStepSolver))
+@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
 @pytest.mark.parametrize("span", [MANY, BACK], ids=["forwards", "backwards"])
 @pytest.mark.parametrize(("mode", "times"), [(Checkpoint(), 1), (Symplectic(), 2)], ids=["checkpoint", "symplectic"])
 def test_replaying_costs_the_stages_of_every_accepted_step(
     composed: Compose, name: str, span: tuple[float, ...], mode: GradientMode, times: int
 ) -> None:
-    solver: OneStepSolver = build(composed, "solver", name)
+    solver: ExplicitOneStepSolver = build(composed, "solver", name)
     net, y0 = net_and_state()
     integrate = Integrator(solver=solver, gradient=mode)
     loss = loss_of(integrate(net, y0, torch.tensor(span)))
@@ -255,7 +271,7 @@ def kinked() -> Formula:
     return field
 
 
-@pytest.mark.parametrize("name", offering(OneStepSolver))
+@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
 @pytest.mark.parametrize("mode", [Checkpoint(), Symplectic()], ids=["checkpoint", "symplectic"])
 def test_replaying_is_exact_whatever_was_rejected_and_however_many_outputs_lie_within_a_step(
     composed: Compose, name: str, mode: GradientMode
@@ -311,11 +327,11 @@ def test_a_field_that_ignores_the_state_is_differentiated(make_solver: MakeSolve
     torch.testing.assert_close(torch.autograd.grad(ys[-1].sum(), y0)[0], torch.ones(1, 1))
 
 
-@pytest.mark.parametrize("name", offering(OneStepSolver))
+@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
 def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_back(
     composed: Compose, name: str
 ) -> None:
-    solver: OneStepSolver = build(composed, "solver", name)
+    solver: ExplicitOneStepSolver = build(composed, "solver", name)
     alone, (_, y0), ts = Formula(lambda t, y: -y * torch.cos(t)), net_and_state(), torch.tensor(MANY)
     field = Formula(lambda t, y: -y * field.rate * torch.cos(t))
     field.rate = torch.nn.Parameter(torch.ones(1))

@@ -14,7 +14,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import CountedField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import Interval, OneStepSolver
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval
 from ode_runner.types import State, Time, Times, Trajectory
 
 
@@ -33,8 +33,8 @@ class Forward(GradientMode):
 
     max_directions: int
 
-    requires: ClassVar[type] = OneStepSolver
-    requirement: ClassVar[str] = "a Runge-Kutta solver, whose steps can be taken one at a time"
+    requires: ClassVar[type] = ExplicitOneStepSolver
+    requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class Forward(GradientMode):
             raise RefusedInput(f"gradient.max_directions must be at least 1, not {self.max_directions}.")
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        if not isinstance(solver, OneStepSolver):
+        if not isinstance(solver, ExplicitOneStepSolver):
             raise IncompatibleChoice(f"gradient=forward needs {self.requirement}.")
         named = {name: p for name, p in field.named_parameters() if p.requires_grad}
         beginning = y0.numel() if y0.requires_grad else 0
@@ -68,7 +68,9 @@ class Forward(GradientMode):
 class _Tangents:
     """The derivative of the state in every direction, pushed from step to step."""
 
-    def __init__(self, solver: OneStepSolver, field: CountedField, named: Mapping[str, Tensor], y0: State) -> None:
+    def __init__(
+        self, solver: ExplicitOneStepSolver, field: CountedField, named: Mapping[str, Tensor], y0: State
+    ) -> None:
         self.solver, self.field = solver, field
         self.named = {name: p.detach() for name, p in named.items()}
         parts = [y0] if y0.requires_grad else []

@@ -14,7 +14,7 @@ from ode_runner.field import CountedField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import Interval, OneStepSolver, Quartic
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, Polynomial
 from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -36,15 +36,15 @@ class Interpolated(GradientMode):
     rtol: float | None
     atol: float | None
 
-    requires: ClassVar[type] = OneStepSolver
-    requirement: ClassVar[str] = "a Runge-Kutta solver, whose dense output it follows back"
+    requires: ClassVar[type] = ExplicitOneStepSolver
+    requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose dense output it follows back"
     exact: ClassVar[bool] = False
 
     def demand(self, solver: Solver) -> None:
         demand_a_use(solver, rtol=self.rtol, atol=self.atol)
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        if not isinstance(solver, OneStepSolver):
+        if not isinstance(solver, ExplicitOneStepSolver):
             raise IncompatibleChoice(f"gradient=interpolated needs {self.requirement}.")
         backward = way_back(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
         if not torch.is_grad_enabled():
@@ -59,7 +59,7 @@ class _InterpolatedSolve(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        solver: OneStepSolver,
+        solver: ExplicitOneStepSolver,
         backward: Solver,
         field: CountedField,
         course: list[Interval],
@@ -109,7 +109,7 @@ class _Path:
         self.course, self.states, self.slopes, self.middles = course, states, slopes, middles
         self.sign = 1 if course and course[-1].t1 > course[0].t0 else -1
         self.ends = [self.sign * place.t1 for place in course]
-        self.latest: tuple[int, Quartic] | None = None  # asked for many times in a row, and only ever one kept
+        self.latest: tuple[int, Polynomial] | None = None  # asked for many times in a row, and only ever one kept
 
     def __call__(self, t: float) -> State:
         i = min(bisect_left(self.ends, self.sign * t), len(self.ends) - 1)
@@ -117,8 +117,8 @@ class _Path:
             self.latest = (i, self._piece(i))
         return self.latest[1](t)
 
-    def _piece(self, i: int) -> Quartic:
-        return Quartic.through(
+    def _piece(self, i: int) -> Polynomial:
+        return Polynomial.through(
             self.course[i].t0,
             self.course[i].t1,
             ends=(self.states[i], self.states[i + 1]),

@@ -12,7 +12,7 @@ from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.replay import solve_and_replay
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import Interval, OneStepSolver, Step
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, OneStepSolver, Step
 from ode_runner.solvers.tableau import advance, at, stage_time
 from ode_runner.types import State, Times
 
@@ -32,12 +32,12 @@ class Symplectic(GradientMode):
     Control, and More. SIAM Review 58, 2016.
     """
 
-    requires: ClassVar[type] = OneStepSolver
-    requirement: ClassVar[str] = "a Runge-Kutta solver, whose stages can be taken one at a time"
+    requires: ClassVar[type] = ExplicitOneStepSolver
+    requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose stages can be taken one at a time"
     exact: ClassVar[bool] = True
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        if not isinstance(solver, OneStepSolver):
+        if not isinstance(solver, ExplicitOneStepSolver):
             raise IncompatibleChoice(f"gradient=symplectic needs {self.requirement}.")
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 

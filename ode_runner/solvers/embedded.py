@@ -13,7 +13,7 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver, Norm
 from ode_runner.solvers.initial_step import initial_step, rms
-from ode_runner.solvers.one_step import OneStepSolver, Step
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
 from ode_runner.types import State, Times
 
@@ -21,18 +21,18 @@ SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # torchdiffeq's, so that numbers of evalu
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedRungeKutta(OneStepSolver, AdaptiveSolver):
-    """Two evaluations to start, then one less than the tableau's stages for every attempted step.
+class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver):
+    """A pair of methods, one of which judges the other.
 
-    A pair whose last stage is not f(t1, y1) pays one more for every accepted step. The error is measured over the
-    whole batch, so a sample's solution depends, within tolerance, on its company. The last step ends on ts[-1] and
-    the field is never evaluated beyond it; output times in between are interpolated and cost nothing. Step
-    sizes are choices of the method and are not differentiated.
+    The error is measured over the whole batch, so a sample's solution depends, within tolerance, on its company. The
+    last step ends on ts[-1] and the field is never evaluated beyond it; output times in between are interpolated and
+    cost nothing. Step sizes are choices of the method and are not differentiated.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4 to II.6.
     """
 
     tableau: ClassVar[EmbeddedTableau]
+    suspicion: ClassVar[str]  # why steps may shrink to nothing
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         times, norm, served = ts.tolist(), self.norm or rms, 1
@@ -97,9 +97,19 @@ class EmbeddedRungeKutta(OneStepSolver, AdaptiveSolver):
         if course.attempts == self.max_steps:
             return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
         return (
-            f"{where}: steps shrank to nothing, so the problem is stiff for an explicit method at "
+            f"{where}: steps shrank to nothing, so {self.suspicion} at "
             f"rtol={self.rtol:g}, atol={self.atol:g}. Loosen the tolerances."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedRungeKutta(ExplicitOneStepSolver, AdaptiveRungeKutta):
+    """Two evaluations to start, then one less than the tableau's stages for every attempted step.
+
+    A pair whose last stage is not f(t1, y1) pays one more for every accepted step.
+    """
+
+    suspicion: ClassVar[str] = "the problem is stiff for an explicit method"
 
 
 class _Course:

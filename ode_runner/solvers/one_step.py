@@ -58,6 +58,14 @@ class OneStepSolver(Solver):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
 
+    @abc.abstractmethod
+    def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
+        """y(t1) and the derivatives it is made of, the first of which, f0 = f(t0, y0), is known."""
+
+    def slope(self, field: VectorField, t0: float, y0: State) -> State:
+        """f(t0, y0), with which a step begins."""
+        return field(at(t0, y0), y0)
+
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         ys, accepted, rejected, ahead = [y0], 0, 0, None
         for step in self.steps(field, y0, ts):
@@ -65,18 +73,10 @@ class OneStepSolver(Solver):
             accepted, rejected, ahead = accepted + 1, rejected + step.rejected, step.ahead
         return Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected, next_step=ahead)
 
-    def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
-        """y(t1) and the derivatives it is made of, the first of which, f0 = f(t0, y0), is known."""
-        dt, ks = t1 - t0, [f0]
-        tableau, stages = self.tableau, self.tableau.stages
-        for c, row in zip(tableau.c[1:stages], tableau.a[1:stages], strict=True):
-            ks.append(field(at(stage_time(t0, t1, c), y0), advance(y0, dt, row, ks)))
-        return advance(y0, dt, tableau.b[:stages], ks), ks
-
     def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
         """y(t1) and the outputs of a step taken anew from `y0`; evaluates f(t1, y1) only for outputs within it."""
         t0, t1 = place.t0, place.t1
-        y1, ks = self.step(field, t0, t1, y0, field(at(t0, y0), y0))
+        y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
         f1 = field(at(t1, y1), y1) if place.dense else None
         return y1, self.outputs(Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1))
 
@@ -87,7 +87,7 @@ class OneStepSolver(Solver):
         curve = self.curve(step)
         return [step.y1 if t == step.t1 else curve(t) for t in step.due]
 
-    def curve(self, step: Step) -> "Quartic":
+    def curve(self, step: Step) -> "Polynomial":
         """The step's dense output.
 
         Raises:
@@ -95,7 +95,7 @@ class OneStepSolver(Solver):
         """
         if step.f1 is None:
             raise ValueError("the dense output of a step needs the derivative at its end")
-        return Quartic.through(
+        return Polynomial.through(
             step.t0, step.t1, ends=(step.y0, step.y1), slopes=(step.ks[0], step.f1), middle=self.middle(step)
         )
 
@@ -107,28 +107,41 @@ class OneStepSolver(Solver):
         return advance(step.y0, step.t1 - step.t0, self.tableau.middle, ks)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExplicitOneStepSolver(OneStepSolver):
+    """Each stage is one evaluation at a place made of the stages before it."""
+
+    def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
+        dt, ks = t1 - t0, [f0]
+        tableau, stages = self.tableau, self.tableau.stages
+        for c, row in zip(tableau.c[1:stages], tableau.a[1:stages], strict=True):
+            ks.append(field(at(stage_time(t0, t1, c), y0), advance(y0, dt, row, ks)))
+        return advance(y0, dt, tableau.b[:stages], ks), ks
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Quartic:
+class Polynomial:
     """A polynomial in (t - t0) / (t1 - t0), lowest coefficient first."""
 
     t0: float
     t1: float
-    coefficients: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    coefficients: tuple[Tensor, ...]
 
     @staticmethod
     def through(
         t0: float, t1: float, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
-    ) -> "Quartic":
-        """The one with these states and slopes at both ends and, unless it is to be the cubic, this middle."""
+    ) -> "Polynomial":
+        """The quartic with these states and slopes at both ends and this middle; without a middle, the cubic."""
         dt, (y0, y1), (f0, f1) = t1 - t0, ends, slopes
         if middle is None:
             middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)
         a = 2 * dt * (f1 - f0) - 8 * (y1 + y0) + 16 * middle
         b = dt * (5 * f0 - 3 * f1) + 18 * y0 + 14 * y1 - 32 * middle
         c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
-        return Quartic(t0=t0, t1=t1, coefficients=(y0, dt * f0, c, b, a))
+        return Polynomial(t0=t0, t1=t1, coefficients=(y0, dt * f0, c, b, a))
 
     def __call__(self, t: float) -> State:
-        x = (t - self.t0) / (self.t1 - self.t0)
-        y0, slope, c, b, a = self.coefficients
-        return y0 + x * (slope + x * (c + x * (b + x * a)))
+        x, (*lower, y) = (t - self.t0) / (self.t1 - self.t0), self.coefficients
+        for coefficient in reversed(lower):
+            y = coefficient + x * y
+        return y
