@@ -573,3 +573,35 @@ def test_senseless_grids_are_refused(
 ) -> None:
     with pytest.raises(RefusedInput, match=sentence):
         build(composed, "solver", name, num_steps=num_steps, step_size=step_size)
+
+
+EXPLICIT = offering(ExplicitRungeKutta)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", EXPLICIT)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(
+    composed: Compose, name: str, backwards: bool
+) -> None:
+    solver, problem = build(composed, "solver", name, num_steps=5), sine()
+    alone, many = (problem.times(*places, backwards=backwards) for places in ((), (0.1, 0.23, 0.5, 0.501, 0.97)))
+    counts, lasts = [], []
+    for ts in (alone, many):
+        field = problem.field()
+        lasts.append(solver.solve(field, problem.exact(float(ts[0])), ts).ys[-1])
+        counts.append(field.calls)
+    torch.testing.assert_close(lasts[0], lasts[1])
+    assert counts == [10 * len(solver.tableau.b), 10 * len(solver.tableau.b) + 1], "the slope at the end of the last step"
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_outputs_within_the_steps_of_a_fixed_grid_are_of_the_methods_order(composed: Compose, name: str) -> None:
+    problem, errors, sizes = sine(), [], (16, 32, 64, 128)
+    ts = problem.times(0.1234, 0.4567, 0.8901)
+    for steps in sizes:
+        ys = build(composed, "solver", name, num_steps=steps).solve(problem.field(), problem.exact(1.0), ts).ys
+        errors.append(float((ys - problem.solution(ts))[1:-1].abs().max()))
+    order = build(composed, "solver", name).order
+    assert -slope(list(map(float, sizes)), errors) > order - 0.3

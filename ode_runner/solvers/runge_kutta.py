@@ -1,7 +1,7 @@
 """Runge-Kutta steps on a fixed grid."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ode_runner.field import VectorField
@@ -24,4 +24,29 @@ class FixedGridRungeKutta(OneStepSolver, FixedStepSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
-    """One step is `len(tableau.b)` evaluations."""
+    """One step is `len(tableau.b)` evaluations.
+
+    The steps are equal from the first time to the last, however many outputs are asked for. Those within a step are
+    read off the cubic through both its ends, whose slope at the far end is the next step's first stage: it costs an
+    evaluation in the last step only.
+    """
+
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        times, f0 = ts.tolist(), None
+        if len(times) == 1:
+            return
+        [grid] = self.grids(ts[[0, -1]])
+        for t0, t1 in pairwise(grid):
+            y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)
+            step = Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=_due(times[1:], t0, t1, first=t0 == grid[0]))
+            f0 = self.slope(field, t1, y1) if step.dense else None
+            yield replace(step, f1=f0)
+            y0 = y1
+
+
+def _due(times: list[float], t0: float, t1: float, *, first: bool) -> list[float]:
+    """The output times after t0, up to t1 inclusive; one that differs from t1 by rounding is t1."""
+    hair = 1e-6 * abs(t1 - t0)
+    sign = 1 if t1 >= t0 else -1
+    within = [t for t in times if (first or sign * (t - t0) > hair) and sign * (t - t1) <= hair]
+    return [t1 if abs(t - t1) <= hair else t for t in within]
