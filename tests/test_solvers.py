@@ -29,6 +29,7 @@ from tests.problems import (
     offering,
     oscillating_growth,
     relaxation,
+    sine,
     slope,
 )
 
@@ -581,9 +582,7 @@ EXPLICIT = offering(ExplicitRungeKutta)
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", EXPLICIT)
 @pytest.mark.parametrize("backwards", [False, True])
-def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(
-    composed: Compose, name: str, backwards: bool
-) -> None:
+def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(composed: Compose, name: str, backwards: bool) -> None:
     solver, problem = build(composed, "solver", name, num_steps=5), sine()
     alone, many = (problem.times(*places, backwards=backwards) for places in ((), (0.1, 0.23, 0.5, 0.501, 0.97)))
     counts, lasts = [], []
@@ -592,7 +591,9 @@ def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(
         lasts.append(solver.solve(field, problem.exact(float(ts[0])), ts).ys[-1])
         counts.append(field.calls)
     torch.testing.assert_close(lasts[0], lasts[1])
-    assert counts == [10 * len(solver.tableau.b), 10 * len(solver.tableau.b) + 1], "the slope at the end of the last step"
+    assert counts == [10 * len(solver.tableau.b), 10 * len(solver.tableau.b) + 1], (
+        "the slope at the end of the last step"
+    )
 
 
 @pytest.mark.usefixtures("float64")
