@@ -3,14 +3,14 @@
 import hashlib
 import re
 import sys
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from ode_runner.errors import RefusedInput
+from ode_runner.rerun import Rerun
 from ode_runner.revisit import WAYS
 
-new_sweeps: set[Path] = set()  # folders of this process's sweep that were not there before it
+BOOKKEEPING = ("-", "rerun=", "sweep=", "plan=", "hydra/launcher=", "hydra.launcher.")  # the sweep is the same
 
 
 def place(what: str, *, _root_: DictConfig) -> str:
@@ -35,18 +35,13 @@ def _visits(cfg: DictConfig, revisited: str) -> str:
 
 def _demand_bookkeeping(cfg: DictConfig) -> None:
     """Refused before any folder is made, or emptied."""
-    if not isinstance(cfg.rerun, bool):
-        raise RefusedInput(f"rerun={cfg.rerun} is neither true nor false.")
+    Rerun.of(cfg.rerun)
     if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
         raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")
 
 
 def _sweep_name(cfg: DictConfig) -> str:
-    name = str(cfg.sweep) if cfg.sweep is not None else _name_from_command()
-    folder = Path(cfg.output_dir) / "sweeps" / name
-    if not folder.exists():
-        new_sweeps.add(folder)
-    return name
+    return str(cfg.sweep) if cfg.sweep is not None else _name_from_command()
 
 
 def _name_from_command() -> str:
@@ -54,7 +49,7 @@ def _name_from_command() -> str:
 
     The configuration of a single job would know its own point of the sweep only.
     """
-    typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "rerun=", "sweep=")))
+    typed = sorted(word for word in sys.argv[1:] if not word.startswith(BOOKKEEPING))
     swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
     digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
     return "-".join([*swept, digest])
