@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.ending import IN_USE, REFUSED, Ending, ExitCode, codes
@@ -54,9 +55,26 @@ def launch() -> ExitCode:
 
 def run_job(cfg: DictConfig) -> Ending:
     """One run, alone or in a sweep, which it must not bring down."""
-    ending = _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
+    ending = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
     codes.append(ending.code)
     return ending
+
+
+def _plan(cfg: DictConfig) -> Ending:
+    """What would be done about a single run; a sweep is planned by its sweeper."""
+    from ode_runner.sweeps.forecast import Forecast
+    from ode_runner.sweeps.look import look
+    from ode_runner.sweeps.point import Outlook
+
+    shutil.rmtree(HydraConfig.get().runtime.output_dir)
+    whole = OmegaConf.masked_copy(cfg, [str(key) for key in cfg])
+    with open_dict(whole):
+        whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
+    folder = Path(os.path.relpath(place("own", _root_=whole)))
+    point = look(name="", overrides=[], cfg=whole, folder=folder)
+    Forecast(points=[point], folder=folder).show()
+    possible = point.outlook not in (Outlook.REFUSED, Outlook.INCOMPATIBLE)
+    return Ending(ExitCode.COMPLETED if possible else ExitCode.REFUSED, point.outlook)
 
 
 def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:

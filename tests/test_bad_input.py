@@ -101,6 +101,7 @@ def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[st
     assert stderr.startswith("ode-run: ")
     assert stderr.count("\n") == 1, "one line"
     assert "Traceback" not in stderr
+    assert "raised while" not in stderr
     assert len(stderr) < 600
     for fragment in fragments:
         assert fragment in stderr

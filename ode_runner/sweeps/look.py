@@ -20,6 +20,8 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
         RefusedInput: not even a name can be given to it.
     """
     record = identify(cfg, cfg.hydra.runtime.choices)
+    axes = [choice for axis, choice in record.choices.items() if choice != "-" and axis != "network"]
+    name = name or " · ".join([*axes, f"seed {record.seed}"])
     point = Point(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, outlook=Outlook.RUN)
     earlier = RunRecord.read(folder)
     rerun = Rerun.of(cfg.rerun)

@@ -44,11 +44,15 @@ class Cells(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Looks at every cell, launches what is due, and leaves the exit code in `codes`."""
+        from ode_runner.sweeps.forecast import Forecast
         from ode_runner.sweeps.look import record_incompatible
 
         folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
         points = [self._look(name, overrides) for name, overrides in self._combinations(arguments)]
         same_runs(points)
+        if self.config.plan:
+            Forecast(points=points, folder=folder).show()
+            return
         progress = Progress(points=points, folder=folder)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -80,7 +84,7 @@ class Cells(Sweeper):
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = 0
         folder = Path(os.path.relpath(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir))
-        return look(name=name or "this run", overrides=overrides, cfg=cfg, folder=folder)
+        return look(name=name, overrides=overrides, cfg=cfg, folder=folder)
 
     def _run(self, progress: Progress) -> None:
         """All that is due, then once more what another process had in hand, when it lets go of it."""
