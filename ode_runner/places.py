@@ -66,6 +66,7 @@ def _name_from_command() -> str:
     The configuration of a single job would know its own point of the sweep only.
     """
     typed = sorted(word for word in sys.argv[1:] if not word.startswith(BOOKKEEPING))
+    presets = [word.partition("=")[2] for word in typed if word.startswith("grid=")]
     swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
     digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
-    return "-".join([*swept, digest])
+    return "-".join([*presets, *swept, digest])

@@ -54,6 +54,8 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _no_such_option(missing: str, options: list[str]) -> str:
+    if missing == "hydra/launcher/joblib":
+        return "hydra/launcher=local needs the package hydra-joblib-launcher: pip install 'ode-run[local]'"
     group, _, name = missing.rpartition("/")
     return f"no {group} named '{name}'.{did_you_mean(name, options)} Available: {', '.join(sorted(options))}"
 
