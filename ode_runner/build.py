@@ -27,6 +27,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
 from ode_runner.prediction import predict
 from ode_runner.record import RunRecord, RunStatus, computed
+from ode_runner.rerun import Rerun
 from ode_runner.run import Plan
 from ode_runner.trained import Trained
 from ode_runner.trainer import Trainer
@@ -47,7 +48,7 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
         in_sweep=in_sweep,
-        rerun=bool(cfg.rerun),
+        rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
         build_cell=lambda: build_cell(cfg, choices),
         build_trainer=partial(build_trainer, cfg),
         build_logger=partial(_build_logger, cfg),
