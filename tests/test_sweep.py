@@ -1,6 +1,7 @@
 """A sweep runs to its end, whatever its cells come to, and the same command runs only what is missing."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -211,3 +212,25 @@ def test_the_installed_program_sweeps_alike(tmp_path: Path) -> None:
     assert ended.pop("rknet dopri5") == "incompatible"
     assert list(ended.values()) == ["completed"] * 6
     assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_two_hundred_runs_leave_neither_memory_nor_files_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at in the first step of every run, when caches are warm and the folder's own files are open."""
+    files, pages = [], []
+
+    def look() -> None:
+        files.append(len(os.listdir("/proc/self/fd")))
+        pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
+
+    before_step(monkeypatch, 1, look)
+    tiny = ("model=resnet", "trainer=quick", "trainer.max_steps=1", *TINY)
+    ended = typed("-m", "seed=range(200)", *tiny, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "200 completed" in ended.stdout
+    assert len(files) == 200
+    assert max(files[20:]) <= files[20]
+    grown = (pages[-1] - pages[20]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    assert grown < 20, "MB over 180 runs"
