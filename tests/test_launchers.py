@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.helpers import TINY, run_folders, typed
 
@@ -56,7 +55,6 @@ def test_runs_at_the_same_time_share_the_cores_and_come_to_the_same(tmp_path: Pa
     assert threads == {max(1, cores // 2)}
     again = typed(*cells, cwd=tmp_path)
     assert "4 completed before" in again.stdout, "the launcher is no part of the sweep's name"
-    torch.manual_seed(0)
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
     typed("-m", "model=odenet,rknet,resnet", "solver=euler,dopri5", "sweep=one", *QUICK, cwd=undisturbed)
