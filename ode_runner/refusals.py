@@ -28,6 +28,8 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if unknown:
         return _no_such_key(unknown[1] or unknown[2], arguments)
+    if "Could not load 'hydra/launcher/joblib'" in str(error):
+        return "hydra/launcher=local needs hydra-joblib-launcher: pip install 'ode-run[local]', or leave it out."
     resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: ", str(root), re.DOTALL)
     if resolved:
         return resolved[1]
@@ -54,8 +56,6 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _no_such_option(missing: str, options: list[str]) -> str:
-    if missing == "hydra/launcher/joblib":
-        return "hydra/launcher=local needs the package hydra-joblib-launcher: pip install 'ode-run[local]'"
     group, _, name = missing.rpartition("/")
     return f"no {group} named '{name}'.{did_you_mean(name, options)} Available: {', '.join(sorted(options))}"
 

@@ -57,7 +57,7 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
         with (
             patch.object(sys, "argv", ["ode-run", *arguments]),
             patch.object(sys, "path", list(sys.path)),
-            contextlib.nullcontext() if pictures else patch("ode_runner.run.draw"),
+            contextlib.nullcontext() if pictures else patch("ode_runner.run.draw", _no_pictures),
             contextlib.chdir(cwd),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
@@ -69,6 +69,10 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
     code = ended.value.code
     assert isinstance(code, int)
     return Ended(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+
+
+def _no_pictures(*positional: object, **named: object) -> None:
+    """In place of drawing; a Mock would keep every model that it was called with."""
 
 
 def run_folders(root: Path) -> list[Path]:

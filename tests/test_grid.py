@@ -28,6 +28,7 @@ def test_what_is_typed_replaces_or_adds_an_axis(tmp_path: Path) -> None:
     assert "outputs/sweeps/solvers-seed-" in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_preset_is_a_sweep_and_its_runs_are_runs(tmp_path: Path) -> None:
     ended = typed("grid=solvers", "solver=rk4", "solver.num_steps=2", "sweep=mine", *QUICK, cwd=tmp_path)
     assert ended.returncode == 0

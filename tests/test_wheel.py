@@ -29,6 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_choice_and_nothing_of_the_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "ode_runner/conf/config.yaml" in names
+    assert "ode_runner/conf/hydra/sweeper/cells.yaml" in names
     for group in GROUPS:
         for option in options(group):
             assert f"ode_runner/conf/{group}/{option}.yaml" in names
@@ -55,3 +56,4 @@ def test_the_installed_wheel_runs_from_anywhere(wheel: Path, tmp_path: Path) -> 
     record = record_of(here)
     assert (record["status"], record["environment"]["git_sha"]) == ("completed", "")
     assert "half_moons" in run(program="ode-report")
+    assert "6 will run" in run("grid=solvers", "solver=rk4", "seed=0,1", "plan=true")

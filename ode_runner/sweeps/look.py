@@ -1,13 +1,15 @@
 """How a cell stands: from its options, and from what is on disk."""
 
 import datetime
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from ode_runner.build import construct, identify, locate
 from ode_runner.compatibility import demand_compatible
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
+from ode_runner.lock import lock
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.rerun import Rerun
 from ode_runner.sweeps.point import Outlook, Point
@@ -48,15 +50,16 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
 
 def record_incompatible(point: Point) -> None:
     """Its record, unless it says so already, or there is a completed one from other times."""
-    earlier = RunRecord.read(point.folder)
-    said = earlier is not None and (earlier.status, earlier.reason) == (RunStatus.INCOMPATIBLE, point.remark)
-    if said or (earlier is not None and earlier.status is RunStatus.COMPLETED):
-        return
-    record = point.record
-    record.status, record.reason = RunStatus.INCOMPATIBLE, point.remark
-    record.started = record.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     point.folder.mkdir(parents=True, exist_ok=True)
-    record.write(point.folder)
+    with suppress(InUse), lock(point.folder):  # another driver of the sweep is about to write the same
+        earlier = RunRecord.read(point.folder)
+        said = earlier is not None and (earlier.status, earlier.reason) == (RunStatus.INCOMPATIBLE, point.remark)
+        if said or (earlier is not None and earlier.status is RunStatus.COMPLETED):
+            return
+        record = point.record
+        record.status, record.reason = RunStatus.INCOMPATIBLE, point.remark
+        record.started = record.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record.write(point.folder)
 
 
 def _demand_possible(point: Point) -> None:

@@ -45,9 +45,9 @@ class Progress:
                     print(f"ode-run: skipped: {point.remark}", file=sys.stderr)
 
     def begin(self, points: Sequence[Point]) -> None:
-        """Where in the sweep what follows belongs."""
+        """Where in the sweep what follows belongs; a launcher of several says itself which."""
         due = [point for point in self.points if point.outlook.due]
-        for point in points:
+        for point in points if len(points) == 1 else []:
             self._say(f"\n[{due.index(point) + 1}/{len(due)}] {point.name}")
 
     def still_due(self, points: Sequence[Point]) -> list[Point]:

@@ -10,18 +10,28 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher  # the one
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ode_runner.ending import IN_USE, Ending, codes
+from ode_runner.ending import IN_USE, Ending, ExitCode, codes
 from ode_runner.errors import RefusedInput
+from ode_runner.record import RunStatus
 from ode_runner.signals import sigterm_interrupts
 from ode_runner.sweeps.point import Outlook, Point, same_runs
 from ode_runner.sweeps.progress import Progress
 
 PATIENCE = 1.0  # seconds between looks at what another process runs
+
+
+def register() -> None:
+    """Make `Cells` known to Hydra under the name in conf/hydra/sweeper/cells.yaml.
+
+    Hydra takes plugins by names in the namespace `hydra_plugins` alone, and there is no folder of that name to find.
+    """
+    Plugins.instance().class_name_to_class["hydra_plugins.ode_runner.CellSweeper"] = Cells
 
 
 class Cells(Sweeper):
@@ -102,16 +112,26 @@ class Cells(Sweeper):
             return
         progress.begin(points)
         place = str(self.config.hydra.sweep.dir).replace("\\", "\\\\").replace("'", "\\'")
-        jobs = [
-            [*point.overrides, f"hydra.sweep.dir='{place}'"] for point in points
-        ]  # another process has another argv
+        said = f"hydra.sweep.dir='{place}'"  # a worker, whose argv is another, would give the sweep another name
         try:
-            returned = self.launcher.launch(jobs, initial_job_idx=start)
+            jobs = self.launcher.launch([[*point.overrides, said] for point in points], initial_job_idx=start)
+            endings = [_ending(job) for job in jobs]
         except Exception as error:  # of the launcher: a worker that was killed, say
-            print(f"ode-run: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
-            return
-        for point, job in zip(points, returned, strict=True):
-            point.ending = Ending(*job.return_value)
+            endings = [_broken(error)] * len(points)
+            print(f"ode-run: {endings[0].reason}", file=sys.stderr)
+        for point, ending in zip(points, endings, strict=True):
+            point.ending = ending
+
+
+def _ending(job: JobReturn) -> Ending:
+    try:
+        return Ending(*job.return_value)
+    except Exception as error:  # none of those that a run expects
+        return _broken(error)
+
+
+def _broken(error: Exception) -> Ending:
+    return Ending(ExitCode.FAILED, RunStatus.FAILED, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def _words(key: str, override: Override) -> list[str]:
