@@ -29,7 +29,7 @@ class Expectation:
     unit: str = ""  # of `published` and `band`
     where: Sequence[str] = ()  # conditions such as model=odenet, as ode-report --where takes them
     against: Sequence[str] = ()
-    against_recipe: str = ""  # by default this one
+    against_recipe: str = ""  # another one's name; by default the runs are its own
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -43,6 +43,11 @@ class Expectation:
     @property
     def is_ratio(self) -> bool:
         return bool(self.against or self.against_recipe)
+
+    @property
+    def own_conditions(self) -> list[Sequence[str]]:
+        """What chooses among its own recipe's runs, a configuration each."""
+        return [self.where, self.against] if self.is_ratio and not self.against_recipe else [self.where]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +68,8 @@ class Recipe:
         if not self.seeds or not self.expect:
             raise RefusedInput(f"recipe {self.name} needs seeds and something to expect.")
         for expectation in self.expect:
-            own = expectation.is_ratio and expectation.against_recipe in ("", self.name)
-            for conditions in (expectation.where, expectation.against if own else expectation.where):
-                self.demand_one_configuration(conditions)
-
-    def demand_one_configuration(self, conditions: Sequence[str]) -> None:
-        """A mean over anything but seeds would be no result.
-
-        Raises:
-            RefusedInput: the conditions leave runs that differ in what is swept.
-        """
-        swept = {word.partition("=")[0] for word in self.sweep}
-        open_axes = sorted(swept - {condition.partition("=")[0] for condition in conditions})
-        if open_axes:
-            raise RefusedInput(f"recipe {self.name}: {list(conditions)} leaves {', '.join(open_axes)} open.")
+            for conditions in expectation.own_conditions:
+                self._demand_one_configuration(conditions)
 
     @property
     def command(self) -> list[str]:
@@ -110,6 +103,17 @@ class Recipe:
             return cls(name=path.stem, **{**recipe, "expect": expect})
         except (TypeError, KeyError) as error:
             raise RefusedInput(f"{path}: the recipe is not complete ({error}).") from error
+
+    def _demand_one_configuration(self, conditions: Sequence[str]) -> None:
+        """A mean over anything but seeds would be no result.
+
+        Raises:
+            RefusedInput: the conditions leave runs that differ in what is swept.
+        """
+        swept = {word.partition("=")[0] for word in self.sweep}
+        open_axes = sorted(swept - {condition.partition("=")[0] for condition in conditions})
+        if open_axes:
+            raise RefusedInput(f"recipe {self.name}: {list(conditions)} leaves {', '.join(open_axes)} open.")
 
 
 def read_recipes() -> dict[str, Recipe]:

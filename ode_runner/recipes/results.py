@@ -94,9 +94,8 @@ def _counted(recipe: Recipe, runs: Sequence[Run]) -> list[Run]:
     by_folder = {
         run.folder: run
         for expectation in recipe.expect
-        for conditions in (expectation.where, () if expectation.against_recipe else expectation.against)
+        for conditions in expectation.own_conditions
         for run in latest(recipe, runs, conditions).values()
-        if conditions or not recipe.sweep
     }
     return list(by_folder.values())
 
