@@ -303,6 +303,18 @@ def test_an_interruption_ends_all_and_still_leaves_a_page(bench: Path, monkeypat
     assert (bench / "conf" / "experiment" / "RESULTS.md").is_file()
 
 
+def test_an_interrupted_run_is_given_the_time_to_save(bench: Path) -> None:
+    saving = (
+        "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(0.6)\nopen('saved', 'w').close()\n"
+    )
+    script = bench / "stand-in"
+    script.write_text(
+        script.read_text().replace("import sys\n", f"import sys\n{saving}").replace("exit(0)", "exit(130)")
+    )
+    assert command.main([]) == 130
+    assert (bench / "saved").exists()
+
+
 def test_an_unknown_name_is_refused_in_one_line(tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "ode_runner.recipes", "linear_fitt"]
     finished = subprocess.run(arguments, cwd=README.parent, capture_output=True, text=True)
