@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from beartype import BeartypeConf
 from beartype.door import is_bearable
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,6 +27,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
 from ode_runner.prediction import predict
 from ode_runner.record import RunRecord, RunStatus, computed
+from ode_runner.rerun import Rerun
 from ode_runner.run import Plan
 from ode_runner.trained import Trained
 from ode_runner.trainer import Trainer
@@ -46,7 +48,7 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
         in_sweep=in_sweep,
-        rerun=bool(cfg.rerun),
+        rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
         build_cell=lambda: build_cell(cfg, choices),
         build_trainer=partial(build_trainer, cfg),
         build_logger=partial(_build_logger, cfg),
@@ -152,7 +154,10 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
         if name not in options and parameters[name].default is inspect.Parameter.empty:
             raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
     hints = _hints(target)
-    made = instantiate(cfg[group], _partial_=True, _convert_="all")
+    try:
+        made = instantiate(cfg[group], _partial_=True, _convert_="all")
+    except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
+        raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
     for name, value in made.keywords.items():
         if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
             raise RefusedInput(f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.")
@@ -220,4 +225,4 @@ def _describe(hint: Any) -> str:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     names = [getattr(typing.get_origin(member) or member, "__name__", "") for member in members]
-    return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or str(hint)
+    return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or " or ".join(names)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from ode_runner.help import print_help, print_version
 
@@ -14,8 +15,12 @@ def main() -> None:
     """Entry point of the console script."""
     arguments = flags_first(sys.argv[1:])
     if {"-h", "--help"} & set(arguments):
-        print_help(arguments)
-        sys.exit(0)
+        with suppress(BrokenPipeError):  # `ode-run --help | head` has seen enough
+            print_help(arguments)
+            sys.stdout.flush()
+            sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     if "--version" in arguments:
         print_version()
         sys.exit(0)

@@ -18,16 +18,16 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
             raise IncompatibleChoice(
                 f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
                 f"solver={choices['solver']} is {solver.kind}. "
-                "Use solver=euler, midpoint, heun, rk4 or rk38, or model=odenet."
+                "Use solver=euler, midpoint, heun, ralston, rk4 or rk38, or model=odenet."
             )
         if not gradient.exact:
             raise IncompatibleChoice(
                 f"model={choices['model']} is differentiated exactly; gradient={choices['gradient']} is not exact. "
                 "Use gradient=backprop, or model=odenet."
             )
-    if not isinstance(solver, gradient.requires):
+    if not gradient.takes(type(solver)):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
-            f"solver={choices['solver']} is {solver.kind}. Use solver=dopri5, or gradient=adjoint."
+            f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=backprop."
         )
     gradient.demand(solver)

@@ -23,3 +23,7 @@ class Interrupted(RuntimeError):
 
 class CheckpointRefused(RuntimeError):
     """A checkpoint file that is torn or belongs to another run."""
+
+
+class InUse(RefusedInput):
+    """Another process works in the run folder."""

@@ -40,8 +40,10 @@ def print_help(arguments: list[str]) -> None:
         "ode-run runs an experiment with neural differential equations.\n\n"
         "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint     one run\n"
         "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2         a sweep\n"
-        "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5               any option, by its dotted name\n\n"
-        "The same command again resumes an interrupted run, or shows a finished one; rerun=true repeats it.\n"
+        "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5               any option, by its dotted name\n"
+        "  ode-run evaluate=RUN_FOLDER solver=euler                            a trained run under another solver\n"
+        "  ode-run predict=RUN_FOLDER times=0:5:101                            its states at any times\n\n"
+        "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
     )
     for group, meaning in GROUPS.items():
         options = _options(folders, group)

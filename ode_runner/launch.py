@@ -6,8 +6,6 @@ import os
 import shutil
 import sys
 import warnings
-from contextlib import suppress
-from enum import IntEnum
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,26 +14,17 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.ending import IN_USE, REFUSED, Ending, ExitCode, codes
+from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.help import conf_dir
-from ode_runner.places import new_sweeps, place
+from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
 
-
-class ExitCode(IntEnum):
-    """What the shell is told."""
-
-    COMPLETED = 0
-    FAILED = 1
-    REFUSED = 2
-    INTERRUPTED = 130
-
-
-codes: list[ExitCode] = []  # of the jobs of this process, in order; Hydra discards what they return
+OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
 
 
 def launch() -> ExitCode:
@@ -43,7 +32,6 @@ def launch() -> ExitCode:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the words are ours
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded: we say it, once
     logging.raiseExceptions = False  # a log file on a full disk must not drown what is said of it
-    OmegaConf.register_new_resolver("place", place, replace=True)
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
     for hidden, chosen in hidden_files(sys.argv[1:]):
         print(
@@ -61,35 +49,60 @@ def launch() -> ExitCode:
         return ExitCode.INTERRUPTED
     except (HydraException, OmegaConfBaseException, UserWarning, OSError, ValueError) as error:
         print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
-        _leave_no_empty_sweep()
         return ExitCode.REFUSED
     return max(codes, default=ExitCode.COMPLETED) if len(codes) < 2 else min(max(codes), ExitCode.FAILED)
 
 
-def run_job(cfg: DictConfig) -> None:
+def run_job(cfg: DictConfig) -> Ending:
     """One run, alone or in a sweep, which it must not bring down."""
+    ending = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
+    codes.append(ending.code)
+    return ending
+
+
+def _plan(cfg: DictConfig) -> Ending:
+    """What would be done about a single run; a sweep is planned by its sweeper."""
+    from ode_runner.sweeps.forecast import Forecast
+    from ode_runner.sweeps.look import look
+    from ode_runner.sweeps.point import Outlook
+
+    shutil.rmtree(HydraConfig.get().runtime.output_dir)
+    whole = OmegaConf.masked_copy(cfg, [str(key) for key in cfg])
+    with open_dict(whole):
+        whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
+    folder = Path(os.path.relpath(place("own", _root_=whole)))
+    point = look(name="", overrides=[], cfg=whole, folder=folder)
+    Forecast(points=[point], folder=folder).show()
+    possible = point.outlook not in (Outlook.REFUSED, Outlook.INCOMPATIBLE)
+    return Ending(ExitCode.COMPLETED if possible else ExitCode.REFUSED, point.outlook)
+
+
+def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
     from ode_runner.build import plan_run, plan_visit  # here, so that neither --cfg nor TAB waits for torch
-    from ode_runner.record import RunStatus
+    from ode_runner.record import RunRecord, RunStatus
     from ode_runner.run import execute
 
     job = HydraConfig.get()
-    in_sweep = job.mode is RunMode.MULTIRUN
     folder = Path(os.path.relpath(job.runtime.output_dir))
     try:
         visit = plan_visit(cfg, job.runtime.choices, folder)
-        status = visit() if visit else execute(plan_run(cfg, job.runtime.choices, folder, in_sweep=in_sweep)).status
+        done = visit() if visit else execute(plan_run(cfg, job.runtime.choices, folder, in_sweep=in_sweep))
+    except InUse as refusal:
+        print(f"ode-run: {'skipped for now: ' if in_sweep else ''}{refusal}", file=sys.stderr)
+        return Ending(ExitCode.REFUSED, IN_USE, str(refusal))
     except RefusedInput as refusal:
         skipped = in_sweep and isinstance(refusal, IncompatibleChoice)
         print(f"ode-run: {'skipped: ' if skipped else ''}{refusal}", file=sys.stderr)
-        codes.append(ExitCode.COMPLETED if skipped else ExitCode.REFUSED)
-        return
+        if skipped:
+            return Ending(ExitCode.COMPLETED, RunStatus.INCOMPATIBLE, str(refusal))
+        return Ending(ExitCode.REFUSED, REFUSED, str(refusal))
     except OSError as error:  # the folder could not be prepared
         print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
-        codes.append(ExitCode.REFUSED)
-        return
+        return Ending(ExitCode.REFUSED, REFUSED, in_our_words(error, sys.argv[1:]))
+    status, reason = (done.status, done.reason) if isinstance(done, RunRecord) else (done, "")
     if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
-    codes.append(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED)
+    return Ending(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED, status, reason)
 
 
 class _FlagParser(argparse.ArgumentParser):
@@ -97,12 +110,3 @@ class _FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise RefusedInput(f"{message}. ode-run --help lists the flags.")
-
-
-def _leave_no_empty_sweep() -> None:
-    """Hydra writes multirun.yaml into the folder of a sweep before it looks at the jobs."""
-    for folder in new_sweeps:
-        if [path.name for path in folder.rglob("*") if path.is_file()] == ["multirun.yaml"]:
-            shutil.rmtree(folder)
-            with suppress(OSError):
-                folder.parent.rmdir()  # unless it holds other sweeps

@@ -1,20 +1,25 @@
 """In which folder a command works: its run's own, its sweep's, or beside the run that it revisits."""
 
 import hashlib
+import os
 import re
 import sys
-from pathlib import Path
+import tempfile
 
 from omegaconf import DictConfig
 
 from ode_runner.errors import RefusedInput
+from ode_runner.rerun import Rerun
 from ode_runner.revisit import WAYS
 
-new_sweeps: set[Path] = set()  # folders of this process's sweep that were not there before it
+BOOKKEEPING = ("-", "rerun=", "sweep=", "plan=", "hydra/launcher=", "hydra.launcher.")  # the sweep is the same
 
 
 def place(what: str, *, _root_: DictConfig) -> str:
-    """The resolver `${place:run}`, `${place:sweep}` or `${place:job}` of conf/config.yaml; a job is one of a sweep."""
+    """The resolver `${place:run}`, `${place:sweep}` or `${place:job}` of conf/config.yaml; a job is one of a sweep.
+
+    `${place:own}` is where a run outside sweeps belongs, also when it is planned only.
+    """
     _demand_bookkeeping(_root_)
     revisited = next((_root_[way] for way in WAYS if _root_[way] is not None), None)
     if what == "sweep":
@@ -24,9 +29,16 @@ def place(what: str, *, _root_: DictConfig) -> str:
     choices = _root_.hydra.runtime.choices
     if revisited is None:
         leaf = f"{choices.task}/{run_name(_root_)}"
-        return leaf if what == "job" else f"{_root_.output_dir}/{leaf}"
+        if what == "job":
+            return leaf
+        return _aside() if _root_.plan and what == "run" else f"{_root_.output_dir}/{leaf}"
     visit = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
     return visit if what == "job" else f"{_visits(_root_, revisited)}/{visit}"
+
+
+def _aside() -> str:
+    """Hydra makes a folder before it asks whether there is anything to do."""
+    return os.path.join(tempfile.gettempdir(), f"ode-run-plan-{os.getpid()}")
 
 
 def _visits(cfg: DictConfig, revisited: str) -> str:
@@ -35,18 +47,17 @@ def _visits(cfg: DictConfig, revisited: str) -> str:
 
 def _demand_bookkeeping(cfg: DictConfig) -> None:
     """Refused before any folder is made, or emptied."""
-    if not isinstance(cfg.rerun, bool):
-        raise RefusedInput(f"rerun={cfg.rerun} is neither true nor false.")
+    Rerun.of(cfg.rerun)
+    if not isinstance(cfg.plan, bool):
+        raise RefusedInput(f"plan={cfg.plan} is neither true nor false.")
+    if cfg.plan and any(cfg[way] is not None for way in WAYS):
+        raise RefusedInput(f"plan=true is for runs that train; leave it out with {' and '.join(WAYS)}.")
     if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
         raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")
 
 
 def _sweep_name(cfg: DictConfig) -> str:
-    name = str(cfg.sweep) if cfg.sweep is not None else _name_from_command()
-    folder = Path(cfg.output_dir) / "sweeps" / name
-    if not folder.exists():
-        new_sweeps.add(folder)
-    return name
+    return str(cfg.sweep) if cfg.sweep is not None else _name_from_command()
 
 
 def _name_from_command() -> str:
@@ -54,7 +65,8 @@ def _name_from_command() -> str:
 
     The configuration of a single job would know its own point of the sweep only.
     """
-    typed = sorted(word for word in sys.argv[1:] if not word.startswith(("-", "rerun=", "sweep=")))
+    typed = sorted(word for word in sys.argv[1:] if not word.startswith(BOOKKEEPING))
+    presets = [word.partition("=")[2] for word in typed if word.startswith("grid=")]
     swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
     digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
-    return "-".join([*swept, digest])
+    return "-".join([*presets, *swept, digest])

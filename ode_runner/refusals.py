@@ -28,6 +28,9 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if unknown:
         return _no_such_key(unknown[1] or unknown[2], arguments)
+    resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: ", str(root), re.DOTALL)
+    if resolved:
+        return resolved[1]
     if isinstance(root, OSError) and root.strerror:
         place = f" to {root.filename}" if root.filename else ""
         return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."
@@ -51,6 +54,8 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _no_such_option(missing: str, options: list[str]) -> str:
+    if missing == "hydra/launcher/joblib":
+        return "hydra/launcher=local needs the package hydra-joblib-launcher: pip install 'ode-run[local]'"
     group, _, name = missing.rpartition("/")
     return f"no {group} named '{name}'.{did_you_mean(name, options)} Available: {', '.join(sorted(options))}"
 

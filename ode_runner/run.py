@@ -9,14 +9,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ode_runner.assessment import draw, judge
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.display import Display
 from ode_runner.environment import describe_environment
 from ode_runner.errors import Diverged, RefusedInput, SolverFailed
+from ode_runner.lock import lock
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.record import RunRecord, RunStatus
@@ -35,7 +34,7 @@ class Plan:
     config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
     in_sweep: bool
-    rerun: bool
+    rerun: bool  # from the beginning, whatever there is
     build_cell: Callable[[], Cell]
     build_trainer: Callable[[Cell], Trainer | None]
     build_logger: Callable[..., MetricLogger]
@@ -48,15 +47,12 @@ def execute(plan: Plan) -> RunRecord:
     """Run, resume or report what was already done; always leaves a record.
 
     Raises:
+        InUse: another process has the folder.
         RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run.
         KeyboardInterrupt: a second signal came before the first could be honoured.
     """
     display, folder = Display(), plan.folder
-    try:
-        lock = FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout:
-        raise RefusedInput(f"{folder} is in use by another ode-run process. Wait for it, or change the seed.") from None
-    with lock, stop_on_signals() as stop:
+    with lock(folder), stop_on_signals() as stop:
         done = RunRecord.read(folder)
         if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")

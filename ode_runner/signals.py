@@ -39,3 +39,17 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in outer.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Between the runs of a sweep, SIGTERM is what Ctrl-C is."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    outer = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, outer)

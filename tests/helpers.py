@@ -14,7 +14,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from ode_runner import launch, places
+from ode_runner import launch
 from ode_runner.cli import main
 from ode_runner.help import conf_dir
 from ode_runner.trainer import Trainer
@@ -53,7 +53,6 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     launch.codes.clear()
-    places.new_sweeps.clear()
     try:
         with (
             patch.object(sys, "argv", ["ode-run", *arguments]),

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from ode_runner.field import VectorField
 from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.types import State, Time, Times
 from tests.helpers import options
 
@@ -40,13 +43,30 @@ def offering(kind: type[Solver]) -> list[str]:
     return [name for name in options("solver") if issubclass(named_class("solver", name), kind)]
 
 
+@cache
 def accepted_pairs() -> list[tuple[str, str]]:
     """Every solver with every gradient mode that takes it."""
     return [
-        (solver, mode) for mode in options("gradient") for solver in offering(named_class("gradient", mode).requires)
+        (solver, mode)
+        for mode in options("gradient")
+        for solver in options("solver")
+        if named_class("gradient", mode).takes(named_class("solver", solver))
     ]
 
 
+def family(kind: type[Solver]) -> list[Any]:
+    """`offering` for parametrize; implicit solvers are slow, and have quick tests of their own in test_implicit.py."""
+    implicit = set(offering(DiagonallyImplicit))
+    return [pytest.param(name, marks=pytest.mark.slow if name in implicit else ()) for name in offering(kind)]
+
+
+def is_first_of_its_family(pair: tuple[str, str]) -> bool:
+    """No solver before it in the alphabet has the same base class and goes with the same mode."""
+    bases = {name: named_class("solver", name).__base__ for name, mode in accepted_pairs() if mode == pair[1]}
+    return next(name for name, base in bases.items() if base is bases[pair[0]]) == pair[0]
+
+
+@cache
 def named_class(group: str, name: str) -> Any:
     yaml = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
     return locate(OmegaConf.create({group: yaml.get(group, yaml)}), group)

@@ -1,5 +1,6 @@
 """The README's table of what goes together, generated from the capabilities themselves: `python -m tests.readme`."""
 
+from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -39,6 +40,7 @@ def _compatible(name: str, model: Any, solver: str, gradient: str, made: dict[st
     return True
 
 
+@cache
 def _configuration(group: str, name: str) -> Any:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("config", overrides=[f"{group}={name}"])

@@ -58,7 +58,7 @@ REFUSED = {  # what was typed: what the one line must say
     "seed=-1": ["seed=-1 is no whole number from 0"],
     "seed=x": ["seed=x is no whole number from 0"],
     "seed=1.5": ["seed=1.5 is no whole number from 0"],
-    "rerun=maybe": ["rerun=maybe is neither true nor false"],
+    "rerun=maybe": ["rerun=maybe is neither true nor false", "missing, failed, all"],
     "output_dir=": ["output_dir= is no folder"],
     "model=rknet solver=dopri5": ["model=rknet takes a fixed-step explicit Runge-Kutta solver", "Use solver=euler"],
     "model=rknet gradient=adjoint": ["gradient=adjoint", "exact", "Use gradient=backprop, or model=odenet"],
@@ -101,6 +101,7 @@ def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[st
     assert stderr.startswith("ode-run: ")
     assert stderr.count("\n") == 1, "one line"
     assert "Traceback" not in stderr
+    assert "raised while" not in stderr
     assert len(stderr) < 600
     for fragment in fragments:
         assert fragment in stderr

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -10,30 +11,66 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.errors import IncompatibleChoice, SolverFailed
-from ode_runner.field import Phase, VectorField
+from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
+from ode_runner.field import Phase, Tally, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.continuous import block_norm
+from ode_runner.gradients.forward import Forward
+from ode_runner.gradients.interpolated import Interpolated
+from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
+from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
+from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
+from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.rk4 import RK4
-from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build
+from tests.problems import (
+    Compose,
+    Formula,
+    SmallNet,
+    accepted_pairs,
+    build,
+    is_first_of_its_family,
+    named_class,
+    offering,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 FINAL, MANY, BACK = (0.0, 1.0), (0.0, 0.3, 0.6, 1.2), (1.0, 0.5, 0.0)
 SPANS = {"final time": FINAL, "many times": MANY, "backwards": BACK}
 
+Continuous = type[Adjoint | Seminorm | Interpolated]
+each_continuous = pytest.mark.parametrize("mode", [Adjoint, Seminorm, Interpolated])
+
 Gradients = list[Tensor]  # of y0, then of each parameter
 MakeSolver = Callable[..., Solver]
 
 
-@pytest.fixture(params=accepted_pairs(), ids="-".join)
+def marked(slow: Callable[[tuple[str, str]], bool]) -> list[Any]:
+    """Every pair of solver and mode; the `slow` ones marked so."""
+    return [
+        pytest.param(pair, marks=pytest.mark.slow if slow(pair) else (), id="-".join(pair)) for pair in accepted_pairs()
+    ]
+
+
+def is_implicit(pair: tuple[str, str]) -> bool:
+    return issubclass(named_class("solver", pair[0]), DiagonallyImplicit)
+
+
+each_family = pytest.mark.parametrize(
+    "pair", marked(lambda pair: not is_first_of_its_family(pair) or is_implicit(pair)), indirect=True
+)
+
+
+@pytest.fixture(params=marked(is_implicit))
 def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param
 
@@ -112,6 +149,7 @@ def test_gradients_approach_the_true_one_as_the_solve_becomes_finer(
     assert fine < max(coarse / 2, 1e-3)  # a few long steps of high order may be lucky at the coarse end
 
 
+@each_family
 @pytest.mark.parametrize("span", [FINAL, BACK], ids=["final time", "backwards"])
 def test_methods_of_high_order_come_close_to_the_true_gradient(
     make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
@@ -134,6 +172,7 @@ def test_exact_modes_equal_backpropagation(
     assert distance(found, expected) < 1e-9
 
 
+@each_family
 def test_exact_modes_equal_finite_differences_of_the_same_solve(make_solver: MakeSolver, mode: GradientMode) -> None:
     solver = make_solver(**finely(make_solver(), 0))
     if not mode.exact or not isinstance(solver, FixedStepSolver):
@@ -165,12 +204,14 @@ def test_every_used_parameter_gets_a_gradient_and_an_unused_one_zero(
     assert all(bool(gradient.isfinite().all() and gradient.any()) for gradient in found.values())
 
 
+@each_family
 def test_modes_do_not_change_the_solution(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.tensor(MANY))
     assert torch.equal(ys, make_solver().solve(net, y0, torch.tensor(MANY)).ys)
 
 
+@each_family
 def test_frozen_parameters_and_inputs_are_left_alone(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     net.inner.weight.requires_grad_(False)
@@ -180,6 +221,7 @@ def test_frozen_parameters_and_inputs_are_left_alone(make_solver: MakeSolver, mo
     assert net.outer.weight.grad.any()
 
 
+@each_family
 def test_gradients_reach_what_comes_before_the_solve(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     stem = torch.nn.Linear(3, 3)
@@ -188,6 +230,7 @@ def test_gradients_reach_what_comes_before_the_solve(make_solver: MakeSolver, mo
     assert stem.weight.grad.any()
 
 
+@each_family
 def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     field = Formula(net.forward)
@@ -202,6 +245,119 @@ def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: G
     assert forward.accepted > 0
     if isinstance(mode, Backprop):
         assert (backward.evaluations, backward.accepted, backward.rejected) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
+@pytest.mark.parametrize("span", [MANY, BACK], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(("mode", "times"), [(Checkpoint(), 1), (Symplectic(), 2)], ids=["checkpoint", "symplectic"])
+def test_replaying_costs_the_stages_of_every_accepted_step(
+    composed: Compose, name: str, span: tuple[float, ...], mode: GradientMode, times: int
+) -> None:
+    solver: ExplicitOneStepSolver = build(composed, "solver", name)
+    net, y0 = net_and_state()
+    integrate = Integrator(solver=solver, gradient=mode)
+    loss = loss_of(integrate(net, y0, torch.tensor(span)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    places = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
+    stages = times * solver.tableau.stages
+    assert backward == Tally(evaluations=sum(stages + place.dense for place in places), accepted=len(places))
+
+
+def kinked() -> Formula:
+    """A field whose slope jumps, so that steps are rejected there."""
+    field = Formula(lambda t, y: torch.tanh(y * field.weight * torch.where(t > 0.7, 9.0, 0.5)) - y)
+    field.weight = torch.nn.Parameter(torch.tensor([1.5]))
+    return field
+
+
+@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
+@pytest.mark.parametrize("mode", [Checkpoint(), Symplectic()], ids=["checkpoint", "symplectic"])
+def test_replaying_is_exact_whatever_was_rejected_and_however_many_outputs_lie_within_a_step(
+    composed: Compose, name: str, mode: GradientMode
+) -> None:
+    solver, ts = build(composed, "solver", name), torch.linspace(0, 2, 60)
+    if isinstance(solver, AdaptiveSolver):
+        solver = replace(solver, rtol=1e-4, atol=1e-4)
+    y0, found = torch.tensor([[1.0], [-0.3]], requires_grad=True), []
+    for each in (mode, Backprop()):
+        field, integrate = kinked(), Integrator(solver=solver, gradient=each)
+        with integrate.ledger.phase(Phase.FORWARD) as forward:
+            loss = loss_of(integrate(field, y0, ts))
+        found.append(list(torch.autograd.grad(loss, [y0, field.weight])))
+    assert forward.rejected > 0 or isinstance(solver, FixedStepSolver)
+    assert distance(*found) < 1e-11  # only the order of sums differs
+
+
+def test_replaying_keeps_nothing_where_nobody_differentiates() -> None:
+    net, y0 = net_and_state()
+    solver = RK4(num_steps=4, step_size=None)
+    with torch.no_grad():
+        ys = Integrator(solver=solver, gradient=Checkpoint())(net, y0, torch.tensor(MANY))
+    assert ys.grad_fn is None
+
+
+@pytest.mark.parametrize("name", offering(ReversibleSolver))
+def test_undoing_and_retaking_steps_costs_twice_the_way_there(composed: Compose, name: str) -> None:
+    solver: ReversibleSolver = build(composed, "solver", name)
+    field, (net, y0) = Formula(lambda t, y: -y), net_and_state()
+    solver.begin(field, 0.0, torch.ones(1, 1))
+    integrate = Integrator(solver=solver, gradient=Reversible())
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = loss_of(integrate(net, y0, torch.tensor(MANY)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    steps = forward.evaluations - field.calls
+    assert backward == Tally(evaluations=2 * steps + field.calls, accepted=forward.accepted)
+
+
+@each_family
+def test_one_time_point_has_the_gradient_of_the_beginning(make_solver: MakeSolver, mode: GradientMode) -> None:
+    found = gradients(Integrator(solver=make_solver(), gradient=mode), (0.3,))
+    assert found[0].any()
+    assert not any(gradient.any() for gradient in found[1:])
+
+
+@each_family
+def test_a_field_that_ignores_the_state_is_differentiated(make_solver: MakeSolver, mode: GradientMode) -> None:
+    y0 = torch.ones(1, 1, requires_grad=True)
+    ys = Integrator(solver=make_solver(), gradient=mode)(
+        Formula(lambda t, y: t.exp().expand_as(y)), y0, torch.tensor(FINAL)
+    )
+    torch.testing.assert_close(torch.autograd.grad(ys[-1].sum(), y0)[0], torch.ones(1, 1))
+
+
+@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
+def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_back(
+    composed: Compose, name: str
+) -> None:
+    solver: ExplicitOneStepSolver = build(composed, "solver", name)
+    alone, (_, y0), ts = Formula(lambda t, y: -y * torch.cos(t)), net_and_state(), torch.tensor(MANY)
+    field = Formula(lambda t, y: -y * field.rate * torch.cos(t))
+    field.rate = torch.nn.Parameter(torch.ones(1))
+    integrate = Integrator(solver=solver, gradient=Forward(max_directions=64))
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = loss_of(integrate(field, y0, ts))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    places = [step.interval for step in solver.steps(alone, y0, ts)]
+    again = sum(solver.tableau.stages + place.dense for place in places)
+    assert forward.evaluations == alone.calls + again
+    assert backward == Tally()
+
+
+@pytest.mark.parametrize(("limit", "with_y0"), [(56, True), (44, False), (1, True)])
+def test_more_directions_than_allowed_are_refused(limit: int, with_y0: bool) -> None:
+    net, y0 = net_and_state()
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Forward(max_directions=limit))
+    sentence = f"each of the field's 45 parameters and {12 if with_y0 else 0} elements.*max_directions={limit}"
+    with pytest.raises(IncompatibleChoice, match=sentence):
+        integrate(net, y0 if with_y0 else y0.detach(), torch.tensor(FINAL))
+
+
+def test_a_senseless_number_of_directions_is_refused() -> None:
+    with pytest.raises(RefusedInput, match=r"gradient\.max_directions must be at least 1"):
+        Forward(max_directions=0)
 
 
 def test_a_fixed_grid_costs_the_continuous_adjoint_the_same_way_back() -> None:
@@ -222,6 +378,47 @@ def backward_evaluations(mode: GradientMode, net: VectorField, tolerance: float)
     return backward.evaluations
 
 
+@each_continuous
+@pytest.mark.parametrize("outputs", [2, 10, 100])
+def test_output_times_do_not_restart_step_control_on_the_way_back(mode: Continuous, outputs: int) -> None:
+    net, y0 = net_and_state()
+    solver = Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000)
+    integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
+    loss = loss_of(integrate(net, y0, torch.linspace(0, 1, outputs)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    intervals, attempts = outputs - 1, backward.accepted + backward.rejected
+    assert (
+        backward.evaluations == 1 + intervals + 6 * attempts
+    )  # the first step size is sought once, not at every output
+    assert attempts <= intervals + 30  # as many as one interval takes, and one to end on each output time
+
+
+@each_continuous
+def test_steps_of_the_way_back_are_entered_where_they_are_taken(mode: Continuous) -> None:
+    field, y0 = kinked(), torch.tensor([[1.0], [-0.3]], requires_grad=True)
+    solver = Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000)
+    integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
+    loss = loss_of(integrate(field, y0, torch.tensor(FINAL)))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    assert backward.rejected > 0
+    assert backward.evaluations == 2 + 6 * (backward.accepted + backward.rejected)
+
+
+def test_the_interpolated_adjoint_does_not_drift_where_the_field_contracts() -> None:
+    """Towards y = 1 the state forgets where it came from, so that solved back from there it takes another path."""
+    errors = {}
+    truth = math.exp(-20) / (0.1 + 0.9 * math.exp(-20)) ** 2
+    for mode in (Adjoint(rtol=None, atol=None), Interpolated(rtol=None, atol=None)):
+        y0 = torch.full((1, 1), 0.1, requires_grad=True)
+        integrate = Integrator(solver=Dopri5(rtol=1e-4, atol=1e-4, max_steps=5000), gradient=mode)
+        ys = integrate(Formula(lambda t, y: 20 * y * (1 - y)), y0, torch.tensor(FINAL))
+        errors[type(mode)] = abs(float(torch.autograd.grad(ys[-1].sum(), y0)[0]) - truth)
+    assert errors[Interpolated] < 1e-4  # as asked for
+    assert errors[Adjoint] > 1
+
+
 @pytest.mark.parametrize("tolerance", [1e-3, 1e-5, 1e-7])
 def test_a_seminorm_needs_no_more_evaluations_than_the_full_norm(tolerance: float) -> None:
     net = SmallNet(width=500)  # many parameters, whose integral is what the full norm worries about
@@ -236,8 +433,8 @@ def test_a_seminorm_saves_evaluations_where_parameters_steer_the_step() -> None:
     assert semi <= full
 
 
-@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
-def test_the_way_back_has_tolerances_of_its_own(mode: type[Adjoint | Seminorm]) -> None:
+@each_continuous
+def test_the_way_back_has_tolerances_of_its_own(mode: Continuous) -> None:
     net = SmallNet()
     own, tight = mode(rtol=None, atol=None), mode(rtol=1e-9, atol=1e-9)
     assert backward_evaluations(tight, net, 1e-3) > backward_evaluations(own, net, 1e-3)
@@ -257,8 +454,8 @@ def test_a_seminorm_refuses_a_fixed_grid() -> None:
         integrate(net, y0, torch.tensor(FINAL))
 
 
-@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
-def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: type[Adjoint | Seminorm]) -> None:
+@each_continuous
+def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: Continuous) -> None:
     field = Formula(lambda t, y: -y + torch.sqrt(y - y))  # 0, with an infinite slope
     y0 = torch.ones(1, 1, requires_grad=True)
     solver = Dopri5(rtol=1e-3, atol=1e-3, max_steps=1000)
@@ -267,8 +464,8 @@ def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: type[
         ys[-1].sum().backward()
 
 
-@pytest.mark.parametrize("mode", [Adjoint, Seminorm])
-def test_a_field_without_parameters_has_an_adjoint_too(mode: type[Adjoint | Seminorm]) -> None:
+@each_continuous
+def test_a_field_without_parameters_has_an_adjoint_too(mode: Continuous) -> None:
     y0 = torch.ones(2, 1, requires_grad=True)
     solver = Dopri5(rtol=1e-9, atol=1e-9, max_steps=1000)
     integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))

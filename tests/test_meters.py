@@ -6,11 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ode_runner.field import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.gradients.forward import Forward
+from ode_runner.gradients.interpolated import Interpolated
+from ode_runner.gradients.reversible import Reversible
+from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes, reset_peak_bytes
+from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.reversible_heun import ReversibleHeun
 from ode_runner.solvers.rk4 import RK4
 from tests.problems import SmallNet
 
@@ -92,9 +101,9 @@ def test_measuring_changes_no_gradient() -> None:
     assert all(torch.equal(one, other) for one, other in zip(plain, measured, strict=True))
 
 
-def bytes_kept(mode: GradientMode, num_steps: int) -> int:
+def bytes_kept(mode: GradientMode, num_steps: int, method: type[FixedStepSolver] = RK4) -> int:
     net, y0 = SmallNet(), torch.rand(16, 3)
-    integrate = Integrator(solver=RK4(num_steps=num_steps, step_size=None), gradient=mode)
+    integrate = Integrator(solver=method(num_steps=num_steps, step_size=None), gradient=mode)
     with SavedBytes(net.parameters()) as meter:
         ys = integrate(net, y0, torch.tensor([0.0, 1.0]))
         kept = meter.bytes()
@@ -115,6 +124,54 @@ def test_the_adjoint_keeps_the_same_however_many_steps() -> None:
     assert kept[0] == kept[1] == kept[2]
     assert kept[0] >= 2 * 16 * 3 * 4  # the states at both output times
     assert kept[0] < bytes_kept(Backprop(), 2)
+
+
+@pytest.mark.parametrize("mode", [Checkpoint(), Symplectic()], ids=["checkpoint", "symplectic"])
+def test_replaying_keeps_one_state_a_step(mode: GradientMode) -> None:
+    state = 16 * 3 * 4
+    assert [bytes_kept(mode, num_steps) for num_steps in (2, 4, 16)] == [2 * state, 4 * state, 16 * state]
+
+
+def test_undoing_steps_keeps_what_the_solver_carries_however_many_steps() -> None:
+    kept = [bytes_kept(Reversible(), num_steps, ReversibleHeun) for num_steps in (2, 4, 16)]
+    assert kept == 3 * [3 * 16 * 3 * 4 + 2 * 4]  # three tensors, and the two times
+
+
+def test_tangents_keep_the_derivative_of_the_outputs_however_many_steps() -> None:
+    kept = [bytes_kept(Forward(max_directions=64), num_steps) for num_steps in (2, 4, 16)]
+    assert kept == 3 * [45 * 2 * 16 * 3 * 4]  # directions, times, state
+
+
+def test_the_interpolated_adjoint_keeps_two_states_a_step_and_two_at_the_end() -> None:
+    state, mode = 16 * 3 * 4, Interpolated(rtol=None, atol=None)
+    for num_steps in (2, 4, 16):
+        assert bytes_kept(mode, num_steps) == 2 * (num_steps + 1) * state + 2 * 4  # and the two times
+
+
+@pytest.mark.parametrize("times", [(0.0, 5.0), (0.0, 0.11, 0.13, 0.4, 5.0)], ids=["final time", "many times"])
+def test_replaying_has_the_graph_of_one_step_or_one_stage_at_any_moment(times: tuple[float, ...]) -> None:
+    most = {}
+    for mode in (Checkpoint(), Symplectic()):
+        few, many = (most_kept_on_the_way_back(mode, tolerance, times) for tolerance in (1e-2, 1e-9))
+        assert few[0] < many[0] / 3
+        assert few[1] == many[1] > 0
+        most[type(mode)] = many[1]
+    assert most[Symplectic] < most[Checkpoint] / 5  # one of six stages
+
+
+def most_kept_on_the_way_back(mode: GradientMode, tolerance: float, times: tuple[float, ...]) -> tuple[int, int]:
+    """Accepted steps, and the most bytes that graphs made during the backward pass held when the field was called."""
+    torch.manual_seed(0)
+    net, y0 = SmallNet(), torch.rand(16, 3, dtype=torch.float64, requires_grad=True)
+    net.double()
+    integrate = Integrator(solver=Dopri5(rtol=tolerance, atol=tolerance, max_steps=1000), gradient=mode)
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        ys = integrate(net, y0, torch.tensor(times, dtype=torch.float64))
+    seen: list[int] = []
+    with SavedBytes(net.parameters()) as meter:
+        net.register_forward_hook(lambda *_: seen.append(meter.bytes()))
+        ys.sum().backward()
+    return forward.accepted, max(seen)
 
 
 def test_peak_memory_sees_an_allocation_and_forgets_it() -> None:

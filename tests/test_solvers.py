@@ -1,6 +1,8 @@
 """Every solver against exact solutions, torchdiffeq, and its own promises about cost."""
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +12,10 @@ import torchdiffeq
 from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
+from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
+from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from tests.problems import (
     PROBLEMS,
@@ -18,10 +23,13 @@ from tests.problems import (
     Formula,
     Problem,
     build,
+    compose_once,
+    family,
     linear,
     offering,
     oscillating_growth,
     relaxation,
+    sine,
     slope,
 )
 
@@ -31,11 +39,14 @@ EVEN = ()
 UNEVEN = (0.1234, 0.5, 0.5005, 0.77)  # fractions of the span that no grid hits
 
 
-each_solver = pytest.mark.parametrize("name", offering(Solver))
-each_fixed = pytest.mark.parametrize("name", offering(FixedStepSolver))
-each_runge_kutta = pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
-each_adaptive = pytest.mark.parametrize("name", offering(AdaptiveSolver))
-each_embedded = pytest.mark.parametrize("name", offering(EmbeddedRungeKutta))
+each_solver = pytest.mark.parametrize("name", family(Solver))
+each_fixed = pytest.mark.parametrize("name", family(FixedStepSolver))
+each_runge_kutta = pytest.mark.parametrize("name", family(ExplicitRungeKutta))
+each_adaptive = pytest.mark.parametrize("name", family(AdaptiveSolver))
+each_embedded = pytest.mark.parametrize("name", family(EmbeddedRungeKutta))
+each_reversible = pytest.mark.parametrize("name", family(ReversibleSolver))
+each_explicit_step = pytest.mark.parametrize("name", family(ExplicitOneStepSolver))
+each_one_step = pytest.mark.parametrize("name", family(OneStepSolver))
 
 
 @pytest.fixture
@@ -73,7 +84,10 @@ def test_error_falls_with_the_step_at_the_order_claimed(
 ) -> None:
     posed = PROBLEMS[problem]()
     found = measured_order(composed, name, solver, posed, posed.times(backwards=backwards))
-    assert found == pytest.approx(solver.order, abs=0.3)
+    if problem == "quadrature":
+        assert found > solver.order - 0.3  # Ralston's nodes and weights are Radau's, of order 3
+    else:
+        assert found == pytest.approx(solver.order, abs=0.3)
 
 
 @each_fixed
@@ -249,6 +263,134 @@ def test_an_embedded_pair_costs_what_its_formula_says(
     assert field.calls == 2 + (len(solver.tableau.b) - 1) * attempts + afresh
 
 
+@each_one_step
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_the_steps_of_a_solve_are_its_solution(solver: OneStepSolver, backwards: bool) -> None:
+    problem = oscillating_growth()
+    ts = problem.times(*UNEVEN, backwards=backwards)
+    y0 = problem.solution(ts)[0]
+    solution, steps = solver.solve(problem.field(), y0, ts), list(solver.steps(problem.field(), y0, ts))
+    assert [t for step in steps for t in step.due] == ts.tolist()[1:]
+    assert all(before.t1 == after.t0 and before.y1 is after.y0 for before, after in pairwise(steps))
+    assert torch.equal(torch.stack([y0, *(y for step in steps for y in solver.outputs(step))]), solution.ys)
+    assert (len(steps), sum(step.rejected for step in steps)) == (solution.accepted, solution.rejected)
+
+
+@each_one_step
+def test_a_step_taken_anew_is_the_same_to_the_bit(solver: OneStepSolver) -> None:
+    problem = linear()
+    for step in solver.steps(problem.field(), problem.exact(0.0), problem.times(*UNEVEN)):
+        y1, outputs = solver.retake(problem.field(), step, step.y0)
+        assert torch.equal(y1, step.y1)
+        assert all(torch.equal(one, other) for one, other in zip(outputs, solver.outputs(step), strict=True))
+
+
+@each_explicit_step
+def test_a_step_taken_anew_costs_its_stages(solver: ExplicitOneStepSolver) -> None:
+    problem = linear()
+    for step in solver.steps(problem.field(), problem.exact(0.0), problem.times(*UNEVEN)):
+        field = problem.field()
+        solver.retake(field, step, step.y0)
+        assert field.calls == solver.tableau.stages + step.dense
+
+
+@pytest.mark.parametrize("name", [*offering(ExplicitOneStepSolver), *offering(AdaptiveImplicit)])
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backwards: bool) -> None:
+    """Exact at both ends and in their slopes; in between within O(dt^4) at least: sixteenfold for half the step."""
+    problem, errors = oscillating_growth(), []
+    for length in (0.1, 0.05):
+        start, end = (0.5 + length, 0.5) if backwards else (0.5, 0.5 + length)
+        y0, y1 = problem.exact(start), problem.exact(end)
+        f0, f1 = (problem.function(torch.tensor(t), y) for t, y in ((start, y0), (end, y1)))
+        _, ks = solver.step(problem.field(), start, end, y0, f0)
+        curve = solver.curve(Step(t0=start, t1=end, y0=y0, y1=y1, ks=ks, due=[], f1=f1))
+        torch.testing.assert_close(torch.cat([curve(start), curve(end)]), torch.cat([y0, y1]))
+        slopes = [
+            (curve(t + d) - curve(t)) / d for t, d in ((start, (end - start) * 1e-7), (end, (start - end) * 1e-7))
+        ]
+        torch.testing.assert_close(torch.cat(slopes), torch.cat([f0, f1]), rtol=1e-6, atol=0)  # one-sided differences
+        within = [start + (end - start) * x for x in (0.2, 0.4, 0.5, 0.6, 0.8)]
+        errors.append(max(float((curve(t) - problem.exact(t)).abs()) for t in within))
+    assert math.log2(errors[0] / errors[1]) > 3.7
+
+
+def test_dense_output_without_the_slope_at_the_end_is_refused(composed: Compose) -> None:
+    solver, y0 = build(composed, "solver", "rk4"), torch.ones(1, 1)
+    (step,) = build(composed, "solver", "rk4", num_steps=1).steps(
+        Formula(lambda t, y: -y), y0, torch.tensor([0.0, 1.0])
+    )
+    with pytest.raises(ValueError, match="needs the derivative at its end"):
+        solver.curve(step)
+
+
+@each_solver
+def test_one_time_point_is_the_beginning_and_costs_nothing(solver: Solver) -> None:
+    field = Formula(lambda t, y: -y)
+    solution = solver.solve(field, torch.ones(1, 1), torch.tensor([0.3]))
+    assert torch.equal(solution.ys, torch.ones(1, 1, 1))
+    assert (solution.accepted, field.calls) == (0, 0)
+
+
+@each_reversible
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("problem", ["sine", "linear", "logistic"])
+def test_what_a_reversible_solver_did_can_be_undone(
+    composed: Compose, name: str, solver: ReversibleSolver, problem: str, backwards: bool
+) -> None:
+    posed = PROBLEMS[problem]()
+    field, ts = posed.field(), posed.times(*UNEVEN, backwards=backwards)
+    solver = build(composed, "solver", name, num_steps=30)
+    before = solver.begin(field, float(ts[0]), posed.solution(ts)[0])
+    _, carried = solver.course(field, before[0], ts)
+    for grid in reversed(solver.grids(ts)):
+        for t1, t0 in pairwise(reversed(grid)):
+            carried = solver.back(field, t0, t1, carried)
+    torch.testing.assert_close(carried, before, rtol=1e-10, atol=1e-10)
+
+
+@each_reversible
+def test_a_reversible_step_costs_the_same_either_way(solver: ReversibleSolver) -> None:
+    field, y0 = Formula(lambda t, y: -y), torch.ones(1, 1)
+    carried = solver.begin(field, 0.0, y0)
+    beginning = field.calls
+    carried = solver.forth(field, 0.0, 0.1, carried)
+    step = field.calls - beginning
+    solver.back(field, 0.0, 0.1, carried)
+    assert field.calls == beginning + 2 * step
+    again = Formula(lambda t, y: -y)
+    accepted = solver.solve(again, y0, torch.tensor([0.0, 0.7, 1.0])).accepted
+    assert again.calls == beginning + step * accepted
+
+
+@pytest.mark.parametrize("base", offering(ExplicitRungeKutta))
+def test_a_coupling_has_the_order_of_its_base_at_twice_the_price(composed: Compose, base: str) -> None:
+    posed, counts = PROBLEMS["sine"](), (20, 40, 80)
+    made = [build(composed, "solver", "mccallum_foster", num_steps=n, base=own_options(composed, base)) for n in counts]
+    found = slope([1 / n for n in counts], [error_of(solver, posed, posed.times()) for solver in made])
+    assert found == pytest.approx(made[0].base.order, abs=0.3)
+    field = posed.field()
+    solution = made[0].solve(field, posed.solution(posed.times())[0], posed.times())
+    assert field.calls == 2 * made[0].base.tableau.stages * solution.accepted
+
+
+def own_options(composed: Compose, name: str) -> dict[str, Any]:
+    return dict(compose_once(composed, f"solver={name}").solver)
+
+
+@pytest.mark.parametrize("coupling", [0.0, -0.1, 1.01, math.nan])
+def test_a_senseless_coupling_is_refused(composed: Compose, coupling: float) -> None:
+    with pytest.raises(RefusedInput, match=r"solver\.coupling must be above 0 and at most 1"):
+        build(composed, "solver", "mccallum_foster", coupling=coupling)
+
+
+def test_a_coupling_couples_fixed_step_methods_only(composed: Compose) -> None:
+    with pytest.raises(RefusedInput, match=r"solver\.base=Dopri5.* is no ExplicitRungeKutta"):
+        build(composed, "solver", "mccallum_foster", base=own_options(composed, "dopri5"))
+    with pytest.raises(RefusedInput, match=r"solver: .*num_steps must be at least 1"):
+        build(composed, "solver", "mccallum_foster", base=own_options(composed, "rk4") | {"num_steps": 0})
+
+
 @each_adaptive
 def test_a_sudden_change_is_met_with_rejected_steps(solver: AdaptiveSolver) -> None:
     field = Formula(lambda t, y: torch.where(t > 0.6, 50.0, 0.0).expand_as(y))
@@ -349,12 +491,12 @@ def test_a_solution_that_runs_away_shrinks_the_steps_to_nothing(
     composed: Compose, name: str, solver: AdaptiveSolver
 ) -> None:
     solver = build(composed, "solver", name, max_steps=100_000)
-    with pytest.raises(SolverFailed, match="steps shrank to nothing, so the problem is stiff.*Loosen the tolerances"):
+    with pytest.raises(SolverFailed, match="steps shrank to nothing, so the .*Loosen the tolerances"):
         solver.solve(Formula(lambda t, y: y * y), torch.ones(1, 1), torch.tensor([0.0, 2.0]))
 
 
-@each_adaptive
-def test_a_stiff_field_reaches_the_step_limit(composed: Compose, name: str, solver: AdaptiveSolver) -> None:
+@each_embedded
+def test_a_stiff_field_reaches_the_step_limit(composed: Compose, name: str, solver: EmbeddedRungeKutta) -> None:
     problem = relaxation(rate=1e6)
     field = problem.field()
     solver = build(composed, "solver", name, max_steps=50)
@@ -376,9 +518,31 @@ def test_exactly_the_step_limit_suffices(composed: Compose, name: str, solver: A
         )
 
 
+@each_embedded
+def test_a_first_step_that_is_given_saves_the_search_for_it(solver: EmbeddedRungeKutta) -> None:
+    problem = oscillating_growth()
+    sought, given = problem.field(), problem.field()
+    before = solver.solve(sought, problem.exact(0.0), problem.times())
+    solution = replace(solver, first_step=1e-4).solve(given, problem.exact(0.0), problem.times())
+    assert 0 < given.times[1] <= 1e-4 < before.next_step
+    stages, attempts = len(solver.tableau.b) - 1, solution.accepted + solution.rejected
+    afresh = 0 if solver.tableau.first_same_as_last else solution.accepted
+    assert given.calls == 1 + stages * attempts + afresh
+
+
+@each_adaptive
+def test_step_control_goes_on_where_another_solve_ended(solver: AdaptiveSolver) -> None:
+    problem = linear()
+    first = solver.solve(problem.field(), problem.exact(0.0), torch.tensor([0.0, 1.0]))
+    field = problem.field()
+    second = replace(solver, first_step=first.next_step).solve(field, first.ys[-1], torch.tensor([1.0, 1.01]))
+    assert (second.accepted, second.rejected) == (1, 0)
+    assert second.next_step >= first.next_step  # a step cut short by the end does not count against the next
+
+
 @each_adaptive
 @pytest.mark.parametrize("value", [0.0, -1e-3, math.nan, math.inf])
-@pytest.mark.parametrize("option", ["rtol", "atol"])
+@pytest.mark.parametrize("option", ["rtol", "atol", "first_step"])
 def test_senseless_tolerances_are_refused(
     composed: Compose, name: str, solver: AdaptiveSolver, option: str, value: float
 ) -> None:
@@ -410,3 +574,35 @@ def test_senseless_grids_are_refused(
 ) -> None:
     with pytest.raises(RefusedInput, match=sentence):
         build(composed, "solver", name, num_steps=num_steps, step_size=step_size)
+
+
+EXPLICIT = offering(ExplicitRungeKutta)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", EXPLICIT)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(composed: Compose, name: str, backwards: bool) -> None:
+    solver, problem = build(composed, "solver", name, num_steps=5), sine()
+    alone, many = (problem.times(*places, backwards=backwards) for places in ((), (0.1, 0.23, 0.5, 0.501, 0.97)))
+    counts, lasts = [], []
+    for ts in (alone, many):
+        field = problem.field()
+        lasts.append(solver.solve(field, problem.exact(float(ts[0])), ts).ys[-1])
+        counts.append(field.calls)
+    torch.testing.assert_close(lasts[0], lasts[1])
+    assert counts == [10 * len(solver.tableau.b), 10 * len(solver.tableau.b) + 1], (
+        "the slope at the end of the last step"
+    )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_outputs_within_the_steps_of_a_fixed_grid_are_of_the_methods_order(composed: Compose, name: str) -> None:
+    problem, errors, sizes = sine(), [], (16, 32, 64, 128)
+    ts = problem.times(0.1234, 0.4567, 0.8901)
+    for steps in sizes:
+        ys = build(composed, "solver", name, num_steps=steps).solve(problem.field(), problem.exact(1.0), ts).ys
+        errors.append(float((ys - problem.solution(ts))[1:-1].abs().max()))
+    order = build(composed, "solver", name).order
+    assert -slope(list(map(float, sizes)), errors) > order - 0.3

@@ -1,11 +1,13 @@
 """A sweep runs to its end, whatever its cells come to, and the same command runs only what is missing."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import TINY, ode_run, run_folders, typed
+from ode_runner.trainer import Trainer
+from tests.helpers import TINY, before_step, ode_run, run_folder, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 COMMAND = ("-m", "model=resnet,rknet,odenet", "solver=euler,dopri5", "task=half_moons", *QUICK)
@@ -55,7 +57,8 @@ def test_a_cell_that_cannot_be_is_recorded_and_costs_the_others_nothing(tmp_path
     again = typed(*COMMAND, cwd=tmp_path)
     assert again.returncode == 0
     assert {folder: (folder / "record.json").read_bytes() for folder in completed(tmp_path)} == before
-    assert again.stdout.count("already completed") == 5, "resnet is asked for twice"
+    assert again.stdout.count("already completed") == 4
+    assert "4 completed before · 1 the same run as another · 1 incompatible" in again.stdout
 
 
 def sweep(root: Path) -> str:
@@ -78,7 +81,13 @@ def test_a_cell_that_fails_is_recorded_and_the_others_run(tmp_path: Path) -> Non
     ended = typed("-m", "model=raises,odenet", "-cd", "conf", *QUICK, cwd=tmp_path)
     assert ended.returncode == 1
     assert statuses(tmp_path) == {"raises dopri5": "failed", "odenet dopri5": "completed"}
-    assert "failed: RuntimeError: not today" in ended.stdout
+    at_once, at_the_end = (line for line in ended.stdout.splitlines() if "RuntimeError: not today" in line)
+    assert at_once.startswith("failed: RuntimeError: not today (traceback in ")
+    assert at_the_end.startswith("  failed: model=raises: RuntimeError: not today (traceback in ")
+    assert "1 failed · 1 completed" in ended.stdout
+    [error] = tmp_path.rglob("error.txt")
+    assert str(error.relative_to(tmp_path)) in at_the_end
+    assert error.parent.name.startswith("raises-")
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
@@ -97,11 +106,83 @@ def test_the_folder_is_named_after_what_is_swept_or_as_one_likes(tmp_path: Path)
     assert len(run_folders(tmp_path / "outputs" / "sweeps" / "mine")) == 1
 
 
+def test_cells_that_are_the_same_run_are_run_once_and_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = typed("-m", "model=resnet", "solver=euler,rk4,dopri5", "gradient=backprop,adjoint", *QUICK, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stdout.count(": same run as solver=euler gradient=backprop\n") == 5
+    assert ended.stdout.count("saved for backward") == 1, "run once"
+    assert "sweep of 6 cells" in ended.stdout
+    assert "5 the same run as another" in ended.stdout
+    [folder] = (path.parent for path in tmp_path.rglob(".hydra"))
+    assert folder == run_folder(tmp_path)
+    monkeypatch.setattr(Trainer, "train_step", fail)
+    ended = typed("-m", "model=resnet", "solver=euler,rk4,dopri5", "rerun=all", *QUICK, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "1 failed · 2 the same run as another" in ended.stdout
+
+
+def test_the_true_field_is_solved_once_whatever_the_gradient_mode(tmp_path: Path) -> None:
+    command = ("model=exact", "task=lotka_volterra", "logger=none", "solver=euler", "task.train=4", "task.validation=4")
+    ended = typed("-m", "gradient=backprop,adjoint", *command, "task.test=4", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "gradient=adjoint: same run as gradient=backprop" in ended.stdout
+    assert len(run_folders(tmp_path)) == 1
+
+
+def test_a_broken_off_sweep_says_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
+    ended = typed("-m", "seed=0,1,2", "model=resnet", *QUICK, cwd=tmp_path)
+    assert ended.returncode == 130
+    assert "sweep of 3 cells" in ended.stdout
+    assert "3 not finished" in ended.stdout
+    assert "the same command goes on where this one ended" in ended.stdout
+    assert f"ode-report outputs/sweeps/{sweep(tmp_path)}" in ended.stdout
+    monkeypatch.undo()
+    again = typed("-m", "seed=0,1,2", "model=resnet", *QUICK, cwd=tmp_path)
+    assert again.returncode == 0
+    assert "resuming at step 2" in again.stdout
+    assert len(completed(tmp_path)) == 3
+
+
+def fail(*positional: object, **named: object) -> None:
+    raise RuntimeError("bang")
+
+
+def test_rerun_says_which_of_the_runs_on_disk_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three seeds the first is completed, the second failed, the third was never begun."""
+    fields = ("model=resnet", "sweep=mine", *QUICK)
+    typed("-m", "seed=0", *fields, cwd=tmp_path)
+    with monkeypatch.context() as failing:
+        failing.setattr(Trainer, "train_step", fail)
+        typed("-m", "seed=1", *fields, cwd=tmp_path)
+    [first] = completed(tmp_path)
+    before = (first / "record.json").read_bytes()
+    for rerun, ran, numbers in (
+        ("failed", 1, "1 completed before · 1 completed · 1 left out"),
+        ("missing", 1, "2 completed before · 1 completed"),
+        ("false", 0, "3 completed before"),
+        ("failed", 0, "3 completed before"),
+    ):
+        ended = typed("-m", "seed=0,1,2", f"rerun={rerun}", *fields, cwd=tmp_path)
+        assert ended.returncode == 0
+        assert ended.stdout.count("completed in ") == ran, rerun
+        assert numbers in ended.stdout
+        assert (first / "record.json").read_bytes() == before
+    assert not list(tmp_path.rglob("error.txt"))
+    for rerun in ("all", "true"):
+        ended = typed("-m", "seed=0,1,2", f"rerun={rerun}", *fields, cwd=tmp_path)
+        assert ended.stdout.count("completed in ") == 3
+        assert "resuming" not in ended.stdout
+
+
 @pytest.mark.slow
 def test_the_same_cells_in_another_order_are_the_same_runs(tmp_path: Path) -> None:
     typed("-m", "seed=0,1", "model=resnet", "sweep=mine", *QUICK, cwd=tmp_path)
     again = typed("-m", "sweep=mine", "model=resnet", "seed=1,0,1", *QUICK, cwd=tmp_path)
-    assert again.stdout.count("already completed") == 3
+    assert again.stdout.count("already completed") == 2
+    assert again.stdout.count("seed=1: same run as seed=1") == 1
     assert len(run_folders(tmp_path)) == 2
 
 

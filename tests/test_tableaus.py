@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver
 from ode_runner.solvers.tableau import Tableau, advance, stage_time
 from tests.problems import Compose, build, offering
 
@@ -20,16 +20,13 @@ ROUNDING = 1e-13  # some sums of a dozen coefficients between 1e-3 and 1e2
 Tree = tuple["Tree", ...]  # a rooted tree is the collection of its root's subtrees
 
 
-PAIRS = offering(EmbeddedRungeKutta)
-
-
-@pytest.fixture(params=offering(ExplicitRungeKutta) + PAIRS)
-def solver(request: pytest.FixtureRequest, composed: Compose) -> ExplicitRungeKutta | EmbeddedRungeKutta:
+@pytest.fixture(params=offering(OneStepSolver))
+def solver(request: pytest.FixtureRequest, composed: Compose) -> OneStepSolver:
     return build(composed, "solver", request.param)
 
 
-@pytest.fixture(params=PAIRS)
-def embedded(request: pytest.FixtureRequest, composed: Compose) -> EmbeddedRungeKutta:
+@pytest.fixture(params=offering(AdaptiveRungeKutta))
+def embedded(request: pytest.FixtureRequest, composed: Compose) -> AdaptiveRungeKutta:
     return build(composed, "solver", request.param)
 
 
@@ -81,47 +78,49 @@ def test_there_are_as_many_trees_as_cayley_counted() -> None:
     assert [len(trees(size)) for size in range(1, 9)] == [1, 1, 2, 4, 9, 20, 48, 115]
 
 
-def test_each_stage_uses_earlier_stages_only(solver: ExplicitRungeKutta) -> None:
-    assert [len(row) for row in solver.tableau.a] == list(range(len(solver.tableau.b)))
+def test_each_stage_uses_earlier_stages_only_and_an_implicit_one_itself(solver: OneStepSolver) -> None:
+    itself = not isinstance(solver, ExplicitOneStepSolver)
+    assert [len(row) - itself for row in solver.tableau.a] == list(range(len(solver.tableau.b)))
 
 
-def test_stages_lie_within_the_step(solver: ExplicitRungeKutta) -> None:
+def test_stages_lie_within_the_step(solver: OneStepSolver) -> None:
     times = [stage_time(0.3, 1.1, c) for c in solver.tableau.c]
-    assert times[0] == 0.3
+    assert times[0] == 0.3 or any(solver.tableau.a[0])
     assert all(0.3 <= t <= 1.1 for t in times)
 
 
-def test_order_conditions_hold_up_to_the_order_and_no_further(solver: ExplicitRungeKutta) -> None:
+def test_order_conditions_hold_up_to_the_order_and_no_further(solver: OneStepSolver) -> None:
     weights = torch.tensor(solver.tableau.b)
     assert max(defects(solver.tableau, weights, solver.order)) < ROUNDING
     assert max(defects(solver.tableau, weights, solver.order + 1)) > 1e-7  # the least defect of the next order, dopri8
 
 
-def test_quadrature_conditions_hold_up_to_the_order(solver: ExplicitRungeKutta) -> None:
+def test_quadrature_conditions_hold_up_to_the_order(solver: OneStepSolver) -> None:
     b, c = torch.tensor([solver.tableau.b, solver.tableau.c])
     for power in range(solver.order):
         assert float(b @ c**power) == pytest.approx(1 / (power + 1), abs=ROUNDING)
 
 
-def test_error_weights_sum_to_zero(embedded: EmbeddedRungeKutta) -> None:
+def test_error_weights_sum_to_zero(embedded: AdaptiveRungeKutta) -> None:
     assert math.fsum(embedded.tableau.b_error) == pytest.approx(0, abs=ROUNDING)
 
 
-def test_the_judge_is_one_order_lower(embedded: EmbeddedRungeKutta) -> None:
+def test_the_judge_is_one_order_lower(embedded: AdaptiveRungeKutta) -> None:
     judge = torch.tensor(embedded.tableau.b) - torch.tensor(embedded.tableau.b_error)
     assert max(defects(embedded.tableau, judge, embedded.order - 1)) < ROUNDING
     assert max(defects(embedded.tableau, judge, embedded.order)) > 1e-7  # else it would judge nothing
 
 
-def test_the_middle_of_a_step_is_of_order_four(embedded: EmbeddedRungeKutta) -> None:
+def test_the_middle_of_a_step_is_of_order_four(embedded: AdaptiveRungeKutta) -> None:
     if embedded.tableau.middle is None:
         pytest.skip("interpolates by the cubic through both ends")
     middle = torch.tensor(embedded.tableau.middle)
     assert max(defects(embedded.tableau, middle, 4, place=0.5)) < ROUNDING
 
 
-def test_first_same_as_last_means_that_the_last_stage_is_the_solution(embedded: EmbeddedRungeKutta) -> None:
-    tableau = embedded.tableau
+@pytest.mark.parametrize("name", offering(EmbeddedRungeKutta))
+def test_first_same_as_last_means_that_the_last_stage_is_the_solution(composed: Compose, name: str) -> None:
+    tableau = build(composed, "solver", name).tableau
     ks = list(torch.randn(len(tableau.b), 2, 3))
     last_stage = advance(torch.zeros(2, 3), 0.1, tableau.a[-1], ks[:-1])
     solution = advance(torch.zeros(2, 3), 0.1, tableau.b, ks)
@@ -129,7 +128,7 @@ def test_first_same_as_last_means_that_the_last_stage_is_the_solution(embedded: 
 
 
 @pytest.mark.parametrize(
-    ("name", "reused"), [("bosh3", True), ("dopri5", True), ("dopri8", True), ("fehlberg2", False)]
+    ("name", "reused"), [("bosh3", True), ("dopri5", True), ("tsit5", True), ("dopri8", True), ("fehlberg2", False)]
 )
 def test_pairs_known_to_reuse_their_last_stage_do(composed: Compose, name: str, reused: bool) -> None:
     assert build(composed, "solver", name).tableau.first_same_as_last == reused

@@ -1,13 +1,13 @@
 """The continuous adjoint."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.continuous import block_norm, block_sizes, solve_with_adjoint
-from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
+from ode_runner.gradients.continuous import block_sizes, demand_a_use, solve_with_adjoint, way_back
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.types import State, Times
 
 
@@ -28,19 +28,13 @@ class Adjoint(GradientMode):
     rtol: float | None
     atol: float | None
 
+    excludes: ClassVar[tuple[type, ...]] = (DiagonallyImplicit,)
+    requirement: ClassVar[str] = "an explicit solver, since its equations are too many for a Jacobian"
     exact: ClassVar[bool] = False
 
     def demand(self, solver: Solver) -> None:
-        if not isinstance(solver, AdaptiveSolver) and (self.rtol is not None or self.atol is not None):
-            raise IncompatibleChoice(
-                "gradient.rtol and gradient.atol need an adaptive solver; a fixed grid has no tolerance. "
-                "Leave them null, or use solver=dopri5."
-            )
+        demand_a_use(solver, rtol=self.rtol, atol=self.atol)
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        self.demand(solver)
-        backward = solver
-        if isinstance(solver, AdaptiveSolver):
-            norm = block_norm(block_sizes(field, y0))
-            backward = replace(solver, rtol=self.rtol or solver.rtol, atol=self.atol or solver.atol, norm=norm)
+        backward = way_back(solver, block_sizes(field, y0), rtol=self.rtol, atol=self.atol)
         return solve_with_adjoint(solver, backward, field, y0, ts)

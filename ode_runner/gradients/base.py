@@ -18,8 +18,15 @@ class GradientMode(abc.ABC):
     """
 
     requires: ClassVar[type] = Solver  # the least a solver must offer
+    excludes: ClassVar[tuple[type, ...]] = ()  # solvers it does not take all the same
     requirement: ClassVar[str] = "any solver"  # the same, in words
+    example: ClassVar[str] = "dopri5"  # a solver that offers it
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
+
+    @classmethod
+    def takes(cls, solver: type[Solver]) -> bool:
+        """Whether the two go together."""
+        return issubclass(solver, cls.requires) and not issubclass(solver, cls.excludes)
 
     def demand(self, solver: Solver) -> None:
         """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""

@@ -1,13 +1,16 @@
-"""The adjoint ODE, solved backwards in time: what `adjoint` and `seminorm` share."""
+"""The adjoint ODE, solved backwards in time: what the modes share that are not exact."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField, VectorField
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.initial_step import rms
 from ode_runner.types import State, Time, Times
 
@@ -18,6 +21,30 @@ def solve_with_adjoint(forward: Solver, backward: Solver, field: CountedField, y
     taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
     ys = _AdjointSolve.apply(forward, backward, field, taken, y0, ts, *parameters)
     return Solution(ys=ys, accepted=taken[0].accepted, rejected=taken[0].rejected)
+
+
+def demand_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
+    """Raises IncompatibleChoice if tolerances of the backward pass are given where there is nothing to control."""
+    if not isinstance(solver, AdaptiveSolver) and (rtol is not None or atol is not None):
+        raise IncompatibleChoice(
+            "gradient.rtol and gradient.atol need an adaptive solver; a fixed grid has no tolerance. "
+            "Leave them null, or use solver=dopri5."
+        )
+
+
+def way_back(solver: Solver, blocks: tuple[int, ...], *, rtol: float | None, atol: float | None) -> Solver:
+    """The solver of the backward pass: the same, whose step control weighs the blocks of the flat adjoint state."""
+    demand_a_use(solver, rtol=rtol, atol=atol)
+    if not isinstance(solver, AdaptiveSolver):
+        return solver
+    return replace(solver, rtol=rtol or solver.rtol, atol=atol or solver.atol, norm=block_norm(blocks))
+
+
+def going_on(solver: Solver, solution: Solution) -> Solver:
+    """The solver for the next interval of a backward pass: step control goes on where it ended."""
+    if isinstance(solver, AdaptiveSolver) and solution.next_step is not None:
+        return replace(solver, first_step=solution.next_step)
+    return solver
 
 
 def block_norm(sizes: tuple[int, ...]) -> Any:
@@ -33,6 +60,30 @@ def block_norm(sizes: tuple[int, ...]) -> Any:
 def block_sizes(field: VectorField, y0: State) -> tuple[int, int, int]:
     """Elements of the state, of its adjoint and of the parameter integral in the flat adjoint state."""
     return y0.numel(), y0.numel(), sum(p.numel() for p in field.parameters() if p.requires_grad)
+
+
+def adjoint_slopes(
+    field: CountedField, t: Time, y: State, a: State, parameters: Sequence[Tensor]
+) -> tuple[State, Tensor]:
+    """f(t, y), and the flat (-a df/dy, -a df/dtheta)."""
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        dy = field(t.detach(), y)
+        if not dy.requires_grad:  # a function of time alone
+            return dy, torch.cat([torch.zeros_like(part).reshape(-1) for part in (y, *parameters)])
+        vjp = torch.autograd.grad(dy, [y, *parameters], -a, allow_unused=True, materialize_grads=True)
+    return dy.detach(), torch.cat([part.reshape(-1) for part in vjp])
+
+
+def parted(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """A flat gradient in the parameters' shapes."""
+    return [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in parameters]), parameters, strict=True)]
+
+
+def enter(field: CountedField, solution: Solution) -> None:
+    """The steps of a solve of the backward pass, in the field's ledger."""
+    field.ledger.tally.accepted += solution.accepted
+    field.ledger.tally.rejected += solution.rejected
 
 
 class _AdjointSolve(torch.autograd.Function):
@@ -67,21 +118,18 @@ class _AdjointSolve(torch.autograd.Function):
             # The state restarts from its stored value, so the error of reversing it never spans two intervals.
             flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
             solution = solver.solve(adjoint_field, flat, ts[[i, i - 1]])
-            field.ledger.tally.accepted += solution.accepted
-            field.ledger.tally.rejected += solution.rejected
+            solver = going_on(solver, solution)
+            enter(field, solution)
             _, a, g = adjoint_field.split(solution.ys[-1])
             a = a + dys[i - 1]
-        gradients = [
-            part.view_as(p) for part, p in zip(g.split([p.numel() for p in parameters]), parameters, strict=True)
-        ]
-        return None, None, None, None, a, None, *gradients
+        return None, None, None, None, a, None, *parted(g, parameters)
 
 
 @final
 class _AdjointField(VectorField):
     """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
 
-    def __init__(self, field: CountedField, parameters: list[Tensor], shape: torch.Size) -> None:
+    def __init__(self, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size) -> None:
         super().__init__()
         self.field = field
         self.wanted = parameters
@@ -94,8 +142,5 @@ class _AdjointField(VectorField):
 
     def forward(self, t: Time, y: State) -> State:
         y, a, _ = self.split(y)
-        with torch.enable_grad():
-            y = y.detach().requires_grad_()
-            dy = self.field(t.detach(), y)
-            vjp = torch.autograd.grad(dy, [y, *self.wanted], -a, allow_unused=True, materialize_grads=True)
-        return torch.cat([dy.detach().reshape(-1), *(part.reshape(-1) for part in vjp)])
+        dy, slopes = adjoint_slopes(self.field, t, y, a, self.wanted)
+        return torch.cat([dy.reshape(-1), slopes])

@@ -1,13 +1,14 @@
 """The continuous adjoint under a seminorm."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.continuous import block_norm, block_sizes, solve_with_adjoint
+from ode_runner.gradients.continuous import block_sizes, solve_with_adjoint, way_back
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
+from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.types import State, Times
 
 
@@ -25,12 +26,12 @@ class Seminorm(GradientMode):
     atol: float | None
 
     requires: ClassVar[type] = AdaptiveSolver
-    requirement: ClassVar[str] = "an adaptive solver, whose step control it relaxes"
+    excludes: ClassVar[tuple[type, ...]] = (DiagonallyImplicit,)
+    requirement: ClassVar[str] = "an adaptive solver that is explicit, whose step control it relaxes"
     exact: ClassVar[bool] = False
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if not isinstance(solver, AdaptiveSolver):
             raise IncompatibleChoice(f"gradient=seminorm needs {self.requirement}.")
-        norm = block_norm(block_sizes(field, y0)[:2])
-        backward = replace(solver, rtol=self.rtol or solver.rtol, atol=self.atol or solver.atol, norm=norm)
+        backward = way_back(solver, block_sizes(field, y0)[:2], rtol=self.rtol, atol=self.atol)
         return solve_with_adjoint(solver, backward, field, y0, ts)

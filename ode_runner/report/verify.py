@@ -23,7 +23,7 @@ from ode_runner.report.diff import (
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
 
-BOOKKEEPING = ("sweep", "rerun", "output_dir")  # where a run is kept, not what it computes
+BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir")  # where a run is kept, not what it computes
 NEVER_THE_SAME = ("seconds", "bytes", "per_second")
 
 

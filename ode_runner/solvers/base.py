@@ -22,6 +22,7 @@ class Solution:
     ys: Trajectory
     accepted: int
     rejected: int = 0
+    next_step: float | None = None  # the size that step control would try next; None: a fixed grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,7 @@ class AdaptiveSolver(Solver):
     atol: float
     max_steps: int  # attempted, over the whole solve
     norm: Norm | None = None  # None: root mean square over the whole batch
+    first_step: float | None = None  # None: chosen, for one evaluation; both are for gradient modes to set
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol"):
@@ -103,6 +105,8 @@ class AdaptiveSolver(Solver):
                 raise RefusedInput(f"solver.{name} must be positive, not {getattr(self, name)}.")
         if self.max_steps < 1:
             raise RefusedInput(f"solver.max_steps must be at least 1, not {self.max_steps}.")
+        if self.first_step is not None and not 0 < self.first_step < math.inf:
+            raise RefusedInput(f"solver.first_step must be positive or null, not {self.first_step}.")
 
     def refined(self) -> Self:
         """A hundredth of the tolerances."""

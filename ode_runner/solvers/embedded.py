@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,60 +11,65 @@ from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import AdaptiveSolver, Norm, Solution
+from ode_runner.solvers.base import AdaptiveSolver, Norm
 from ode_runner.solvers.initial_step import initial_step, rms
-from ode_runner.solvers.tableau import EmbeddedTableau, advance, stage_time
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
+from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
 from ode_runner.types import State, Times
 
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # torchdiffeq's, so that numbers of evaluations can be compared
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedRungeKutta(AdaptiveSolver):
-    """Two evaluations to start, then one less than the tableau's stages for every attempted step.
+class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver):
+    """A pair of methods, one of which judges the other.
 
-    A pair whose last stage is not f(t1, y1) pays one more for every accepted step. The error is measured over the
-    whole batch, so a sample's solution depends, within tolerance, on its company. The last step ends on ts[-1] and
-    the field is never evaluated beyond it; output times in between are interpolated and cost nothing. Step
-    sizes are choices of the method and are not differentiated.
+    The error is measured over the whole batch, so a sample's solution depends, within tolerance, on its company. The
+    last step ends on ts[-1] and the field is never evaluated beyond it; output times in between are interpolated and
+    cost nothing. Step sizes are choices of the method and are not differentiated.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4 to II.6.
     """
 
     tableau: ClassVar[EmbeddedTableau]
+    suspicion: ClassVar[str]  # why steps may shrink to nothing
 
-    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        times, norm = ts.tolist(), self.norm or rms
-        if min(times) == max(times):  # there is no step to take, however stiff the field
-            return Solution(ys=torch.stack([y0] * len(times)), accepted=0)
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        times, norm, served = ts.tolist(), self.norm or rms, 1
+        if len(times) == 1:
+            return
+        if min(times) == max(times):  # a step over no time, however stiff the field
+            yield Step(t0=times[0], t1=times[0], due=times[1:], y0=y0, y1=y0, ks=[])
+            return
         span = times[-1] - times[0]
         sign = 1 if span > 0 else -1
-        t, y, f = times[0], y0, field(ts[0].detach(), y0)
-        dt = initial_step(field, ts[0], y0, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span)
-        course, ys = _Course(), [y0]
-        while len(ys) < len(times):
-            left = abs(times[-1] - t)
+        t, y = times[0], y0
+        f = field(at(t, y0), y)
+        dt = self.first_step or initial_step(
+            field, at(t, y0), y, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
+        )
+        course, failed, afresh = _Course(), 0, not self.tableau.first_same_as_last
+        while served < len(times):
+            left, wanted = abs(times[-1] - t), dt
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
             if t1 == t or course.attempts == self.max_steps:
                 raise SolverFailed(self._diagnosis(course, t, y, f))
-            y1, ks = self._stages(field, t, t1, y, f)
-            error = self._error(y, y1, ks, t1 - t, norm)
-            course.note(dt, ks[-1], accepted=error <= 1)
-            if error <= 1:
-                f1 = ks[-1] if self.tableau.first_same_as_last else field(_time(t1, y), y1)
-                due = [target for target in times[len(ys) :] if sign * (target - t1) <= 0]
-                ys += self._outputs(due, t, t1, y, y1, ks, f1)
-                t, y, f = t1, y1, f1
+            y1, ks = self.step(field, t, t1, y, f)
+            stages = ks if afresh else [*ks, field(at(t1, y1), y1)]
+            error = self._error(y, y1, stages, t1 - t, norm)
+            course.note(dt, stages[-1], accepted=error <= 1)
             dt *= self._factor(error)
-        return Solution(ys=torch.stack(ys), accepted=course.accepted, rejected=course.rejected)
-
-    def _stages(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
-        """y(t1) and the stages' derivatives, the first of which is known."""
-        dt, ks, y = t1 - t0, [f0], y0
-        for c, row in zip(self.tableau.c[1:], self.tableau.a[1:], strict=True):
-            y = advance(y0, dt, row, ks)
-            ks.append(field(_time(stage_time(t0, t1, c), y0), y))
-        return (y if self.tableau.first_same_as_last else advance(y0, dt, self.tableau.b, ks)), ks
+            if error > 1:
+                failed += 1
+                continue
+            f1 = field(at(t1, y1), y1) if afresh else stages[-1]
+            begin = served
+            while served < len(times) and sign * (times[served] - t1) <= 0:
+                served += 1
+            ahead = max(dt, wanted)  # a step cut short by the end of the span says little of the next
+            due = times[begin:served]
+            yield Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead)
+            t, y, f, failed = t1, y1, f1, 0
 
     @torch.no_grad()
     def _error(self, y0: State, y1: State, ks: list[Tensor], dt: float, norm: Norm) -> float:
@@ -79,23 +85,6 @@ class EmbeddedRungeKutta(AdaptiveSolver):
             return GROW
         return min(GROW, max(SAFETY * error ** (-1 / self.order), 1.0 if error <= 1 else SHRINK))
 
-    def _outputs(
-        self, due: list[float], t0: float, t1: float, y0: State, y1: State, ks: list[Tensor], f1: State
-    ) -> list[State]:
-        """States at the output times within a step, on the quartic through both ends, their slopes and the middle."""
-        if due in ([], [t1]):
-            return [y1] * len(due)
-        dt, f0 = t1 - t0, ks[0]
-        if self.tableau.middle is None:
-            middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)
-        else:
-            middle = advance(y0, dt, self.tableau.middle, ks)
-        a = 2 * dt * (f1 - f0) - 8 * (y1 + y0) + 16 * middle
-        b = dt * (5 * f0 - 3 * f1) + 18 * y0 + 14 * y1 - 32 * middle
-        c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
-        places = [(target - t0) / dt for target in due]
-        return [y1 if x == 1 else y0 + x * (dt * f0 + x * (c + x * (b + x * a))) for x in places]
-
     def _diagnosis(self, course: "_Course", t: float, y: State, f: State) -> str:
         """One sentence: where it stopped, on what, and why."""
         where = (
@@ -108,9 +97,19 @@ class EmbeddedRungeKutta(AdaptiveSolver):
         if course.attempts == self.max_steps:
             return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
         return (
-            f"{where}: steps shrank to nothing, so the problem is stiff for an explicit method at "
+            f"{where}: steps shrank to nothing, so {self.suspicion} at "
             f"rtol={self.rtol:g}, atol={self.atol:g}. Loosen the tolerances."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedRungeKutta(ExplicitOneStepSolver, AdaptiveRungeKutta):
+    """Two evaluations to start, then one less than the tableau's stages for every attempted step.
+
+    A pair whose last stage is not f(t1, y1) pays one more for every accepted step.
+    """
+
+    suspicion: ClassVar[str] = "the problem is stiff for an explicit method"
 
 
 class _Course:
@@ -130,7 +129,3 @@ class _Course:
         self.rejected += not accepted
         self.sizes.append(dt)
         self.newest = derivative.detach()
-
-
-def _time(t: float, y: State) -> Tensor:
-    return torch.full((), t, dtype=y.dtype, device=y.device)

@@ -1,42 +1,52 @@
-"""Explicit Runge-Kutta steps on a fixed grid."""
+"""Runge-Kutta steps on a fixed grid."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import ClassVar
-
-import torch
-from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import FixedStepSolver, Solution
-from ode_runner.solvers.tableau import Tableau, advance, stage_time
+from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplicitRungeKutta(FixedStepSolver):
-    """One step is `len(tableau.b)` evaluations; nothing is carried from step to step.
+class FixedGridRungeKutta(OneStepSolver, FixedStepSolver):
+    """Nothing is carried from step to step."""
 
-    Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.1.
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        for grid in self.grids(ts):
+            for t0, t1 in pairwise(grid):
+                y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
+                yield Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=[t1] if t1 == grid[-1] else [])
+                y0 = y1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
+    """One step is `len(tableau.b)` evaluations.
+
+    The steps are equal from the first time to the last, however many outputs are asked for. Those within a step are
+    read off the cubic through both its ends, whose slope at the far end is the next step's first stage: it costs an
+    evaluation in the last step only.
     """
 
-    tableau: ClassVar[Tableau]
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        times, f0 = ts.tolist(), None
+        if len(times) == 1:
+            return
+        [grid] = self.grids(ts[[0, -1]])
+        for t0, t1 in pairwise(grid):
+            y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)
+            step = Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=_due(times[1:], t0, t1, first=t0 == grid[0]))
+            f0 = self.slope(field, t1, y1) if step.dense else None
+            yield replace(step, f1=f0)
+            y0 = y1
 
-    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        ys, steps = [y0], 0
-        for grid in self.grids(ts):
-            y = ys[-1]
-            for t0, t1 in pairwise(grid):
-                y = self.step(field, t0, t1, y)
-            ys.append(y)
-            steps += len(grid) - 1
-        return Solution(ys=torch.stack(ys), accepted=steps)
 
-    def step(self, field: VectorField, t0: float, t1: float, y0: State) -> State:
-        """y(t1) from y(t0)."""
-        dt = t1 - t0
-        ks: list[Tensor] = []
-        for c, row in zip(self.tableau.c, self.tableau.a, strict=True):
-            t = torch.full((), stage_time(t0, t1, c), dtype=y0.dtype, device=y0.device)
-            ks.append(field(t, advance(y0, dt, row, ks)))
-        return advance(y0, dt, self.tableau.b, ks)
+def _due(times: list[float], t0: float, t1: float, *, first: bool) -> list[float]:
+    """The output times after t0, up to t1 inclusive; one that differs from t1 by rounding is t1."""
+    hair = 1e-6 * abs(t1 - t0)
+    sign = 1 if t1 >= t0 else -1
+    within = [t for t in times if (first or sign * (t - t0) > hair) and sign * (t - t1) <= hair]
+    return [t1 if abs(t - t1) <= hair else t for t in within]

@@ -2,41 +2,52 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ode_runner.types import State
+from ode_runner.types import State, Time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tableau:
     """Stage i is evaluated at c[i] = sum(a[i]) from y0 + dt * a[i] @ k[:i]; the step is y0 + dt * b @ k."""
 
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+    middle: tuple[float, ...] | None = None  # weights of the solution at t0 + dt/2; None: the cubic through both ends
 
-    @property
+    @cached_property
     def c(self) -> tuple[float, ...]:
         return tuple(sum(row) for row in self.a)
 
+    @cached_property
+    def first_same_as_last(self) -> bool:
+        """The last stage is f(t1, y1), which the next step begins with."""
+        return self.a[-1] == self.b[:-1] and self.b[-1] == 0
 
-@dataclass(frozen=True)
+    @cached_property
+    def stages(self) -> int:
+        """Evaluations that the step is made of: one less than there are rows where the last is only f(t1, y1)."""
+        return len(self.b) - self.first_same_as_last
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbeddedTableau(Tableau):
     """A tableau with a second, lower-order solution to judge the first by."""
 
     b_error: tuple[float, ...]  # weights of the difference of the two solutions
-    middle: tuple[float, ...] | None = None  # weights of y0 + dt/2's solution; None: from the cubic through both ends
-
-    @property
-    def first_same_as_last(self) -> bool:
-        """The last stage is f(t1, y1), which the next step begins with."""
-        return self.a[-1] == self.b[:-1] and self.b[-1] == 0
 
 
 def stage_time(t0: float, t1: float, c: float) -> float:
     """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage never lies beyond its step."""
     return t1 if c > 1 - 1e-9 else t0 + c * (t1 - t0)
+
+
+def at(t: float, y: State) -> Time:
+    """A time as the field takes it: in the type of the state, and where the state is."""
+    return torch.full((), t, dtype=y.dtype, device=y.device)
 
 
 def advance(y0: State, dt: float, weights: Iterable[float], ks: Iterable[Tensor]) -> State:

@@ -24,9 +24,9 @@ class Trajectories(Task):
     """Solutions of a known ODE, observed at points in time.
 
     A training sample is a window: the first of its observations is the input, all of them are the target. The
-    validation split is whole trajectories from other initial states. The test split asks, without noise and on a
-    grid twice as fine: the trajectory from `y0`; those of training between (`interpolation`) and after
-    (`extrapolation`) the observed times; and trajectories from initial states never seen (`unseen`).
+    validation split is whole trajectories from other initial states. The test split asks, without noise: the
+    trajectory from `y0`; those of training between two times of the even grid (`interpolation`) and after the
+    last (`extrapolation`); and trajectories from initial states never seen (`unseen`).
     """
 
     train: int  # trajectories
@@ -59,8 +59,12 @@ class Trajectories(Task):
         }
         seen, unseen = self.observations[Split.TRAIN].start[: self.test], self._draw_starts(self.test, generator)
         portrait = torch.tensor([list(self.y0)], dtype=torch.float64)
-        parts = {"portrait": portrait, "seen": seen, "unseen": unseen}
-        self.tests = {part: self._examination(true, part, start) for part, start in parts.items()}
+        self.tests = {
+            "portrait": self._examination(true, "portrait", portrait, spacing=1.0, horizons=self.foresight),
+            "between": self._examination(true, "between", seen, spacing=0.5, horizons=1),
+            "after": self._examination(true, "after", seen, spacing=1.0, horizons=self.foresight),
+            "unseen": self._examination(true, "unseen", unseen, spacing=1.0, horizons=self.foresight),
+        }
 
     @abc.abstractmethod
     def true_field(self) -> VectorField:
@@ -98,9 +102,10 @@ class Trajectories(Task):
         match batch.part:
             case "portrait":
                 return self._portrait(outputs.values, batch.targets, error[observed_span])
-            case "seen":
-                parts = {"mse_interpolation": error[observed_span], "mse_extrapolation": error[~observed_span]}
-                return {name: part.square().mean() for name, part in parts.items() if len(part)}
+            case "between":
+                return {"mse_interpolation": error[1::2].square().mean()}
+            case "after":
+                return {} if self.foresight == 1 else {"mse_extrapolation": error[~observed_span].square().mean()}
             case "unseen":
                 return {"mse_unseen": error[observed_span].square().mean()}
             case _:
@@ -157,10 +162,9 @@ class Trajectories(Task):
         times = draw_times(count, self.points, self.horizon, generator if self.irregular else None)
         return observe(true, start, times, noise=self.noise, generator=generator).to(self.device)
 
-    def _examination(self, true: VectorField, part: str, start: Tensor) -> Batch:
-        """A part of the test split: clean, and on a grid twice as fine as the even one of training."""
-        count = 2 * (self.points - 1) * self.foresight + 1
-        times = draw_times(len(start), count, self.horizon * self.foresight, None)
+    def _examination(self, true: VectorField, part: str, start: Tensor, *, spacing: float, horizons: int) -> Batch:
+        """A part of the test split: clean, on an even grid as wide as that of training times `spacing`."""
+        times = draw_times(len(start), round((self.points - 1) * horizons / spacing) + 1, self.horizon * horizons, None)
         seen = observe(true, start.cpu(), times, noise=0.0, generator=torch.Generator()).to(self.device)
         return Batch(seen.start, seen.times[0], seen.values.transpose(0, 1), part=part)
 

@@ -1,0 +1,139 @@
+"""Forward-mode differentiation: sensitivities carried along with the state."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call, jvp, vmap
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import CountedField, VectorField
+from ode_runner.gradients.base import GradientMode
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval
+from ode_runner.types import State, Time, Times, Trajectory
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Forward(GradientMode):
+    """Pushes one tangent through every accepted step for each parameter, and each element of a y0 that has a gradient.
+
+    Exact for the computed solution. No evaluation in the backward pass, and nothing kept of the steps: only the
+    derivative of the outputs in each of the `max_directions` at most. The way there takes every accepted step twice,
+    the second time as many times over as there are directions, though in one call. For systems with a handful of
+    parameters; the field must be one that torch.func can map over.
+
+    Griewank, Walther. Evaluating Derivatives. SIAM 2008, 3.1.
+    """
+
+    max_directions: int
+
+    requires: ClassVar[type] = ExplicitOneStepSolver
+    requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose steps can be taken one at a time"
+    exact: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.max_directions < 1:
+            raise RefusedInput(f"gradient.max_directions must be at least 1, not {self.max_directions}.")
+
+    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        if not isinstance(solver, ExplicitOneStepSolver):
+            raise IncompatibleChoice(f"gradient=forward needs {self.requirement}.")
+        named = {name: p for name, p in field.named_parameters() if p.requires_grad}
+        beginning = y0.numel() if y0.requires_grad else 0
+        if not torch.is_grad_enabled() or not (named or beginning):
+            return solver.solve(field, y0, ts)
+        self._demand_few(beginning, sum(p.numel() for p in named.values()))
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own, at its first jvp
+            solution, derivative = _Tangents(solver, field, named, y0).solve(y0, ts)
+        wanted = [y0, *named.values()] if beginning else list(named.values())
+        ys = _Contracted.apply(solution.ys, derivative, *wanted)
+        return Solution(ys=ys, accepted=solution.accepted, rejected=solution.rejected, next_step=solution.next_step)
+
+    def _demand_few(self, beginning: int, parameters: int) -> None:
+        if beginning + parameters > self.max_directions:
+            raise IncompatibleChoice(
+                f"gradient=forward needs a direction for each of the field's {parameters:,} parameters and "
+                f"{beginning:,} elements of the initial state, but gradient.max_directions={self.max_directions}. "
+                "Use gradient=checkpoint, or raise the limit."
+            )
+
+
+class _Tangents:
+    """The derivative of the state in every direction, pushed from step to step."""
+
+    def __init__(
+        self, solver: ExplicitOneStepSolver, field: CountedField, named: Mapping[str, Tensor], y0: State
+    ) -> None:
+        self.solver, self.field = solver, field
+        self.named = {name: p.detach() for name, p in named.items()}
+        parts = [y0] if y0.requires_grad else []
+        units = _units([*parts, *self.named.values()])
+        self.of_state = units.pop(0) if parts else y0.new_zeros(len(units[0]), *y0.shape)
+        self.of_parameters = dict(zip(self.named, units, strict=True))
+
+    def solve(self, y0: State, ts: Times) -> tuple[Solution, Tensor]:
+        """The solution, and its derivative in (direction, time, batch, *state)."""
+        ys, derivatives, tangent = [y0], [self.of_state], self.of_state
+        accepted, rejected, ahead = 0, 0, None
+        for step in self.solver.steps(self.field, y0, ts):
+            ys += self.solver.outputs(step)
+            tangent, due = self._push(step, step.y0, tangent)
+            derivatives += due
+            accepted, rejected, ahead = accepted + 1, rejected + step.rejected, step.ahead
+        solution = Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected, next_step=ahead)
+        return solution, torch.stack(derivatives, dim=1)
+
+    def _push(self, place: Interval, y0: State, tangent: Tensor) -> tuple[Tensor, list[Tensor]]:
+        def retake(y: State, named: dict[str, Tensor]) -> tuple[State, list[State]]:
+            return self.solver.retake(_Bound(self.field, named), place, y)
+
+        def along(dy: Tensor, dnamed: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+            return jvp(retake, (y0, self.named), (dy, dnamed))[1]
+
+        return vmap(along)(tangent, self.of_parameters)
+
+
+def _units(parts: Sequence[Tensor]) -> list[Tensor]:
+    """For each part, its share of every unit vector of all parts together: (direction, *shape)."""
+    sizes = [part.numel() for part in parts]
+    eye = torch.eye(sum(sizes), dtype=parts[0].dtype, device=parts[0].device)
+    return [
+        share.reshape(len(eye), *part.shape).to(part.dtype)
+        for share, part in zip(eye.split(sizes, 1), parts, strict=True)
+    ]
+
+
+@final
+class _Bound(VectorField):
+    """Another field with other values in the place of its parameters."""
+
+    def __init__(self, field: CountedField, named: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.field, self.named = field, named
+
+    def forward(self, t: Time, y: State) -> State:
+        return functional_call(self.field, self.named, (t, y))
+
+
+class _Contracted(torch.autograd.Function):
+    """The solution, whose gradient is a contraction with its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, ys: Trajectory, derivative: Tensor, *wanted: Tensor) -> Trajectory:
+        ctx.save_for_backward(derivative, *wanted)
+        return ys.view_as(ys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        derivative, *wanted = ctx.saved_tensors
+        flat = derivative.flatten(1) @ dys.flatten()
+        parts = flat.split([part.numel() for part in wanted])
+        return None, None, *(part.view_as(one) for part, one in zip(parts, wanted, strict=True))

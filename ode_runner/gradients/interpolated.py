@@ -1,0 +1,141 @@
+"""The continuous adjoint along the dense output of the forward solve."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import CountedField, VectorField
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, Polynomial
+from ode_runner.solvers.tableau import at
+from ode_runner.types import State, Time, Times, Trajectory
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Interpolated(GradientMode):
+    """`adjoint` that reads the state off the forward solve's dense output instead of solving it backwards.
+
+    So the state cannot drift, whatever the field contracts, and the backward solve is of the adjoint alone. Keeps two
+    or three states an accepted step. Not exact: as good as both solves' tolerances and the dense output, which is of
+    order 4 at most (3 where the method brings none of its own) and so may be what limits long steps of high order.
+
+    `rtol` and `atol` are those of the backward solve; None takes the solver's own.
+
+    Rackauckas and others. Universal Differential Equations for Scientific Machine Learning. 2020, InterpolatingAdjoint.
+    """
+
+    rtol: float | None
+    atol: float | None
+
+    requires: ClassVar[type] = ExplicitOneStepSolver
+    requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose dense output it follows back"
+    exact: ClassVar[bool] = False
+
+    def demand(self, solver: Solver) -> None:
+        demand_a_use(solver, rtol=self.rtol, atol=self.atol)
+
+    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        if not isinstance(solver, ExplicitOneStepSolver):
+            raise IncompatibleChoice(f"gradient=interpolated needs {self.requirement}.")
+        backward = way_back(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
+        if not torch.is_grad_enabled():
+            return solver.solve(field, y0, ts)  # nobody will ask for the trajectory
+        parameters = tuple(p for p in field.parameters() if p.requires_grad)
+        course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
+        ys = _InterpolatedSolve.apply(solver, backward, field, course, y0, ts, *parameters)
+        return Solution(ys=ys, accepted=len(course), rejected=sum(place.rejected for place in course))
+
+
+class _InterpolatedSolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        solver: ExplicitOneStepSolver,
+        backward: Solver,
+        field: CountedField,
+        course: list[Interval],
+        y0: State,
+        ts: Times,
+        *parameters: Tensor,
+    ) -> Trajectory:
+        ys, states, slopes, middles = [y0], [y0], [], []
+        slope: State | None = None
+        for step in solver.steps(field, y0, ts):
+            ys += solver.outputs(step)
+            states.append(step.y1)
+            slopes.append(step.ks[0])
+            middles += [middle for middle in (solver.middle(step),) if middle is not None]
+            course.append(step.interval)
+            slope = step.f1
+        if course:  # a fixed grid has not asked for the slope at its end
+            slopes.append(field(at(course[-1].t1, y0), states[-1]) if slope is None else slope)
+        ctx.solver, ctx.field, ctx.course = backward, field, course
+        ctx.counts = (len(states), len(slopes), len(middles), len(parameters))
+        ctx.save_for_backward(ts, *states, *slopes, *middles, *parameters)
+        return torch.stack(ys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        ts, *saved = ctx.saved_tensors
+        parts = iter(saved)
+        states, slopes, middles, parameters = ([next(parts) for _ in range(count)] for count in ctx.counts)
+        path = _Path(ctx.course, states, slopes, middles)
+        adjoint_field = _AdjointAlong(path, ctx.field, parameters)
+        solver, a = ctx.solver, dys[-1]
+        g = a.new_zeros(sum(p.numel() for p in parameters))
+        for i in range(len(ts) - 1, 0, -1):
+            solution = solver.solve(adjoint_field, torch.cat([a.reshape(-1), g]), ts[[i, i - 1]])
+            solver = going_on(solver, solution)
+            enter(ctx.field, solution)
+            a, g = solution.ys[-1].split([dys[0].numel(), g.numel()])
+            a = a.view_as(dys[0]) + dys[i - 1]
+        return None, None, None, None, a, None, *parted(g, parameters)
+
+
+class _Path:
+    """The dense output of a whole solve."""
+
+    def __init__(self, course: Sequence[Interval], states: list[State], slopes: list[State], middles: list[State]):
+        self.course, self.states, self.slopes, self.middles = course, states, slopes, middles
+        self.sign = 1 if course and course[-1].t1 > course[0].t0 else -1
+        self.ends = [self.sign * place.t1 for place in course]
+        self.latest: tuple[int, Polynomial] | None = None  # asked for many times in a row, and only ever one kept
+
+    def __call__(self, t: float) -> State:
+        i = min(bisect_left(self.ends, self.sign * t), len(self.ends) - 1)
+        if self.latest is None or self.latest[0] != i:
+            self.latest = (i, self._piece(i))
+        return self.latest[1](t)
+
+    def _piece(self, i: int) -> Polynomial:
+        return Polynomial.through(
+            self.course[i].t0,
+            self.course[i].t1,
+            ends=(self.states[i], self.states[i + 1]),
+            slopes=(self.slopes[i], self.slopes[i + 1]),
+            middle=self.middles[i] if self.middles else None,
+        )
+
+
+@final
+class _AdjointAlong(VectorField):
+    """d/dt of the flat (a, g): -a df/dy and -a df/dtheta at the state that `path` says."""
+
+    def __init__(self, path: _Path, field: CountedField, parameters: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.path, self.field, self.wanted = path, field, parameters
+
+    def forward(self, t: Time, y: State) -> State:
+        place = self.path(float(t))
+        a = y[: place.numel()].view_as(place)
+        return adjoint_slopes(self.field, t, place, a, self.wanted)[1]

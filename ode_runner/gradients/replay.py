@@ -1,0 +1,67 @@
+"""A solve that keeps accepted states only, and goes through its steps once more on the way back."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ode_runner.field import CountedField
+from ode_runner.solvers.base import Solution
+from ode_runner.solvers.one_step import Interval, OneStepSolver
+from ode_runner.types import State, Times, Trajectory
+
+# (solver, field, place, y0, cotangents, parameters): dL/dy0 and the step's part of dL/dparameters, from dL/dy1, which
+# comes first among the cotangents, and those with respect to the outputs due in the step.
+PullBack = Callable[
+    [OneStepSolver, CountedField, Interval, State, Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]
+]
+
+
+def solve_and_replay(
+    solver: OneStepSolver, field: CountedField, y0: State, ts: Times, *, pull_back: PullBack
+) -> Solution:
+    """Values at `ts`, whose derivative is pulled back through one accepted step after another, last to first."""
+    if not torch.is_grad_enabled():
+        return solver.solve(field, y0, ts)  # nobody will ask for the states
+    parameters = tuple(p for p in field.parameters() if p.requires_grad)
+    course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
+    ys = _Replay.apply(solver, field, pull_back, course, y0, ts, *parameters)
+    return Solution(ys=ys, accepted=len(course), rejected=sum(place.rejected for place in course))
+
+
+class _Replay(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        solver: OneStepSolver,
+        field: CountedField,
+        pull_back: PullBack,
+        course: list[Interval],
+        y0: State,
+        ts: Times,
+        *parameters: Tensor,
+    ) -> Trajectory:
+        ys, states = [y0], []
+        for step in solver.steps(field, y0, ts):
+            ys += solver.outputs(step)
+            states.append(step.y0)
+            course.append(step.interval)
+        ctx.solver, ctx.field, ctx.pull_back, ctx.course = solver, field, pull_back, course
+        ctx.save_for_backward(*states, *parameters)
+        return torch.stack(ys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        states, parameters = ctx.saved_tensors[: len(ctx.course)], ctx.saved_tensors[len(ctx.course) :]
+        a, sums, served = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters], len(dys)
+        for place, y0 in zip(reversed(ctx.course), reversed(states), strict=True):
+            cotangents = [a, *dys[served - len(place.due) : served]]
+            served -= len(place.due)
+            a, *parts = ctx.pull_back(ctx.solver, ctx.field, place, y0, cotangents, parameters)
+            for total, part in zip(sums, parts, strict=True):
+                total += part
+        ctx.field.ledger.tally.accepted += len(ctx.course)
+        return None, None, None, None, a + dys[0], None, *sums

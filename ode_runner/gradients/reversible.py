@@ -1,0 +1,99 @@
+"""Backpropagation that undoes the steps of a reversible solver."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import CountedField
+from ode_runner.gradients.base import GradientMode
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.reversible import Carried, ReversibleSolver
+from ode_runner.types import State, Times, Trajectory
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Reversible(GradientMode):
+    """Backpropagation in constant memory: undoes each step, and takes it anew for the graph of that step alone.
+
+    Exact for the computed solution up to rounding, which the way back amplifies as it would any error. Keeps what
+    the solver carries at the end, whatever the number of steps and outputs; evaluates the field twice as often as
+    the way there.
+
+    Kidger, Foster, Li, Lyons. Efficient and Accurate Gradients for Neural SDEs. NeurIPS 2021, Algorithm 2.
+    """
+
+    requires: ClassVar[type] = ReversibleSolver
+    requirement: ClassVar[str] = "a reversible solver, whose steps it undoes"
+    example: ClassVar[str] = "reversible_heun"
+    exact: ClassVar[bool] = True
+
+    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        if not isinstance(solver, ReversibleSolver):
+            raise IncompatibleChoice(f"gradient=reversible needs {self.requirement}.")
+        if len(ts) == 1:
+            return solver.solve(field, y0, ts)  # no step to undo
+        parameters = tuple(p for p in field.parameters() if p.requires_grad)
+        taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
+        ys = _Undone.apply(solver, field, taken, y0, ts, *parameters)
+        return Solution(ys=ys, accepted=taken[0].accepted)
+
+
+class _Undone(torch.autograd.Function):
+    """A solve whose backward pass runs through it in reverse."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        solver: ReversibleSolver,
+        field: CountedField,
+        taken: list[Solution],
+        y0: State,
+        ts: Times,
+        *parameters: Tensor,
+    ) -> Trajectory:
+        solution, carried = solver.course(field, y0, ts)
+        taken.append(solution)
+        ctx.solver, ctx.field, ctx.companions = solver, field, len(carried)
+        ctx.save_for_backward(ts, *carried, *parameters)
+        return solution.ys
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        ts, *saved = ctx.saved_tensors
+        solver, field = ctx.solver, ctx.field
+        carried, parameters = tuple(saved[: ctx.companions]), saved[ctx.companions :]
+        sums = [torch.zeros_like(p) for p in parameters]
+        cotangents = [torch.zeros_like(part) for part in carried]
+        for grid, dy in zip(reversed(solver.grids(ts)), reversed(dys), strict=False):  # dys[0] is of y0 itself
+            cotangents[0] = cotangents[0] + dy
+            for t1, t0 in pairwise(reversed(grid)):
+                carried = solver.back(field, t0, t1, carried)
+                with torch.enable_grad():
+                    before = tuple(part.detach().requires_grad_() for part in carried)
+                    after = solver.forth(field, t0, t1, before)
+                cotangents = _pull_back(after, cotangents, before, parameters, sums)
+                field.ledger.tally.accepted += 1
+        with torch.enable_grad():
+            y0 = carried[0].detach().requires_grad_()
+            begun = solver.begin(field, float(ts[0]), y0)
+        (a,) = _pull_back(begun, cotangents, (y0,), parameters, sums)
+        return None, None, None, a + dys[0], None, *sums
+
+
+def _pull_back(
+    after: Carried, cotangents: list[Tensor], before: Carried, parameters: list[Tensor], sums: list[Tensor]
+) -> list[Tensor]:
+    """Cotangents of `before` from those of `after`; adds the parameters' parts to `sums`."""
+    pairs = [(part, a) for part, a in zip(after, cotangents, strict=True) if part.requires_grad]
+    outputs, wanted = [part for part, _ in pairs], [*before, *parameters]
+    found = torch.autograd.grad(outputs, wanted, [a for _, a in pairs], allow_unused=True, materialize_grads=True)
+    for total, part in zip(sums, found[len(before) :], strict=True):
+        total += part
+    return list(found[: len(before)])

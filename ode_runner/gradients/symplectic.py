@@ -1,0 +1,99 @@
+"""The symplectic adjoint: backpropagation with the graph of one evaluation in memory at any moment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import CountedField
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.replay import solve_and_replay
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, OneStepSolver, Step
+from ode_runner.solvers.tableau import advance, at, stage_time
+from ode_runner.types import State, Times
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Symplectic(GradientMode):
+    """`checkpoint` that differentiates one stage at a time, so that the graph of a single evaluation is all there is.
+
+    Exact for the computed solution: the adjoint Runge-Kutta method whose coefficients make the pair conserve the
+    product of tangent and adjoint, written stage by stage so that weights of zero need no special case. Keeps one
+    state an accepted step; evaluates the stages of every accepted step twice more, once for their places and once for
+    their graphs, and f(t1, y1) where outputs lie within the step.
+
+    Matsubara, Miyatake, Yaguchi. Symplectic Adjoint Method for Exact Gradient of Neural ODE with Minimal Memory.
+    NeurIPS 2021. · Sanz-Serna. Symplectic Runge-Kutta Schemes for Adjoint Equations, Automatic Differentiation, Optimal
+    Control, and More. SIAM Review 58, 2016.
+    """
+
+    requires: ClassVar[type] = ExplicitOneStepSolver
+    requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose stages can be taken one at a time"
+    exact: ClassVar[bool] = True
+
+    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        if not isinstance(solver, ExplicitOneStepSolver):
+            raise IncompatibleChoice(f"gradient=symplectic needs {self.requirement}.")
+        return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
+
+
+def _pull_back(
+    solver: OneStepSolver,
+    field: CountedField,
+    place: Interval,
+    y0: State,
+    cotangents: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+) -> Sequence[Tensor]:
+    """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
+    tableau, t0, t1 = solver.tableau, place.t0, place.t1
+    dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
+    y1, ks = solver.step(field, t0, t1, y0, field(at(t0, y0), y0))
+    dy0, dy1, dks, df1 = _through_outputs(solver, place, y0, y1, ks, cotangents[1:])
+    dy1 = dy1 + cotangents[0]
+    if place.dense:
+        dy1 = dy1 + _vjp(field, t1, y1, df1, parameters, sums)
+    dy0 = dy0 + dy1
+    dks = [torch.add(dk, dy1, alpha=dt * weight) for dk, weight in zip(dks, tableau.b, strict=False)]
+    for i in reversed(range(tableau.stages)):
+        y = advance(y0, dt, tableau.a[i], ks[:i])
+        dy = _vjp(field, stage_time(t0, t1, tableau.c[i]), y, dks[i], parameters, sums)
+        dy0 = dy0 + dy
+        for j, weight in enumerate(tableau.a[i]):
+            dks[j] = torch.add(dks[j], dy, alpha=dt * weight)
+    return [dy0, *sums]
+
+
+def _through_outputs(
+    solver: OneStepSolver, place: Interval, y0: State, y1: State, ks: list[Tensor], cotangents: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+    """What reaches y0, y1, the stages' derivatives and f(t1, y1) from the outputs due, which are linear in them."""
+    with torch.enable_grad():
+        parts = [part.detach().requires_grad_() for part in (y0, y1, torch.zeros_like(y1), *ks)]
+        start, end, f1, *slopes = parts
+        due = solver.outputs(Step(t0=place.t0, t1=place.t1, due=place.due, y0=start, y1=end, ks=slopes, f1=f1))
+    if not due:
+        dy0, dy1, df1, *dks = (torch.zeros_like(part) for part in parts)
+    else:
+        dy0, dy1, df1, *dks = torch.autograd.grad(due, parts, cotangents, allow_unused=True, materialize_grads=True)
+    return dy0, dy1, dks, df1
+
+
+def _vjp(
+    field: CountedField, t: float, y: State, cotangent: Tensor, parameters: Sequence[Tensor], sums: list[Tensor]
+) -> Tensor:
+    """What reaches y from f(t, y); adds the parameters' parts to `sums`."""
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        dy = field(at(t, y), y)
+    if not dy.requires_grad:  # a function of time alone
+        return torch.zeros_like(y)
+    found = torch.autograd.grad(dy, [y, *parameters], cotangent, allow_unused=True, materialize_grads=True)
+    for total, part in zip(sums, found[1:], strict=True):
+        total += part
+    return found[0]

@@ -1,0 +1,147 @@
+"""Explicit Runge-Kutta steps as pure functions, which a solve strings together and a gradient mode takes anew."""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import VectorField
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.tableau import Tableau, advance, at, stage_time
+from ode_runner.types import State, Times
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """Where an accepted step went, and the output times after t0 that it serves."""
+
+    t0: float
+    t1: float
+    due: list[float]
+    rejected: int = 0  # attempts from t0 that failed before
+    ahead: float | None = None  # the size that step control would try next
+
+    @property
+    def dense(self) -> bool:
+        """An output time lies within the step rather than at its end."""
+        return any(t != self.t1 for t in self.due)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step(Interval):
+    """An accepted step from (t0, y0) to (t1, y1)."""
+
+    y0: State
+    y1: State
+    ks: list[Tensor]  # the derivatives that y1 is made of, the first of them at (t0, y0)
+    f1: State | None = None  # f(t1, y1), where it has been evaluated
+
+    @property
+    def interval(self) -> Interval:
+        """The step without its tensors."""
+        return Interval(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStepSolver(Solver):
+    """A step depends on nothing but where it begins, so it can be differentiated, replayed and mapped on its own.
+
+    Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.1 and II.6.
+    """
+
+    tableau: ClassVar[Tableau]
+
+    @abc.abstractmethod
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
+
+    @abc.abstractmethod
+    def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
+        """y(t1) and the derivatives it is made of, the first of which, f0 = f(t0, y0), is known."""
+
+    def slope(self, field: VectorField, t0: float, y0: State) -> State:
+        """f(t0, y0), with which a step begins."""
+        return field(at(t0, y0), y0)
+
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        ys, accepted, rejected, ahead = [y0], 0, 0, None
+        for step in self.steps(field, y0, ts):
+            ys += self.outputs(step)
+            accepted, rejected, ahead = accepted + 1, rejected + step.rejected, step.ahead
+        return Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected, next_step=ahead)
+
+    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
+        """y(t1) and the outputs of a step taken anew from `y0`; evaluates f(t1, y1) only for outputs within it."""
+        t0, t1 = place.t0, place.t1
+        y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
+        f1 = field(at(t1, y1), y1) if place.dense else None
+        return y1, self.outputs(Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1))
+
+    def outputs(self, step: Step) -> list[State]:
+        """States at the output times due, by the step's dense output."""
+        if not step.dense:
+            return [step.y1] * len(step.due)
+        curve = self.curve(step)
+        return [step.y1 if t == step.t1 else curve(t) for t in step.due]
+
+    def curve(self, step: Step) -> "Polynomial":
+        """The step's dense output.
+
+        Raises:
+            ValueError: f(t1, y1) has not been evaluated.
+        """
+        if step.f1 is None:
+            raise ValueError("the dense output of a step needs the derivative at its end")
+        return Polynomial.through(
+            step.t0, step.t1, ends=(step.y0, step.y1), slopes=(step.ks[0], step.f1), middle=self.middle(step)
+        )
+
+    def middle(self, step: Step) -> State | None:
+        """The state in the middle of the step, where the method knows better than the cubic through both ends."""
+        if self.tableau.middle is None or step.f1 is None:
+            return None
+        ks = [*step.ks, step.f1] if self.tableau.first_same_as_last else step.ks
+        return advance(step.y0, step.t1 - step.t0, self.tableau.middle, ks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplicitOneStepSolver(OneStepSolver):
+    """Each stage is one evaluation at a place made of the stages before it."""
+
+    def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
+        dt, ks = t1 - t0, [f0]
+        tableau, stages = self.tableau, self.tableau.stages
+        for c, row in zip(tableau.c[1:stages], tableau.a[1:stages], strict=True):
+            ks.append(field(at(stage_time(t0, t1, c), y0), advance(y0, dt, row, ks)))
+        return advance(y0, dt, tableau.b[:stages], ks), ks
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Polynomial:
+    """A polynomial in (t - t0) / (t1 - t0), lowest coefficient first."""
+
+    t0: float
+    t1: float
+    coefficients: tuple[Tensor, ...]
+
+    @staticmethod
+    def through(
+        t0: float, t1: float, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
+    ) -> "Polynomial":
+        """The quartic with these states and slopes at both ends and this middle; without a middle, the cubic."""
+        dt, (y0, y1), (f0, f1) = t1 - t0, ends, slopes
+        if middle is None:
+            middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)
+        a = 2 * dt * (f1 - f0) - 8 * (y1 + y0) + 16 * middle
+        b = dt * (5 * f0 - 3 * f1) + 18 * y0 + 14 * y1 - 32 * middle
+        c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
+        return Polynomial(t0=t0, t1=t1, coefficients=(y0, dt * f0, c, b, a))
+
+    def __call__(self, t: float) -> State:
+        x, (*lower, y) = (t - self.t0) / (self.t1 - self.t0), self.coefficients
+        for coefficient in reversed(lower):
+            y = coefficient + x * y
+        return y

@@ -1,0 +1,53 @@
+"""Fixed-step solvers whose every step can be undone."""
+
+import abc
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import VectorField
+from ode_runner.solvers.base import FixedStepSolver, Solution
+from ode_runner.types import State, Times
+
+Carried = tuple[Tensor, ...]  # the state, and the companions without which a step could not be undone
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReversibleSolver(FixedStepSolver):
+    """Algebraically reversible: `back` computes what `forth` was given, to rounding, whatever the step size.
+
+    That is a property of the formulas and needs no Newton iteration. It is not time symmetry of the field: a field
+    that forgets the past amplifies rounding on the way back as it would any error.
+    """
+
+    kind: ClassVar[str] = "of fixed step and reversible"
+
+    @abc.abstractmethod
+    def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
+        """What is carried from step to step, before the first."""
+
+    @abc.abstractmethod
+    def forth(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+        """What is carried at t1, from that at t0."""
+
+    @abc.abstractmethod
+    def back(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+        """What was carried at t0, from that at t1."""
+
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        return self.course(field, y0, ts)[0]
+
+    def course(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
+        """The solution, and what is carried at its end."""
+        ys, steps = [y0], 0
+        grids = self.grids(ts)
+        carried: Carried = self.begin(field, float(ts[0]), y0) if grids else (y0,)
+        for grid in grids:
+            for t0, t1 in pairwise(grid):
+                carried = self.forth(field, t0, t1, carried)
+            ys.append(carried[0])
+            steps += len(grid) - 1
+        return Solution(ys=torch.stack(ys), accepted=steps), carried

@@ -1,0 +1,54 @@
+"""One cell of a sweep, and what is to be done about it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ode_runner.ending import Ending
+from ode_runner.record import RunRecord
+
+
+class Outlook(StrEnum):
+    """What is to be done about a cell."""
+
+    RUN = "will run"
+    RESUME = "resume"
+    DONE = "done"
+    SAME = "same run"
+    INCOMPATIBLE = "incompatible"
+    REFUSED = "refused"  # an option's value is impossible; in a sweep the run says so, and its record
+    LEFT = "left out"
+
+    @property
+    def due(self) -> bool:
+        return self in (Outlook.RUN, Outlook.RESUME, Outlook.REFUSED)
+
+
+@dataclass(kw_only=True)
+class Point:
+    """A cell: what was typed for it, where its run belongs, how it stands, and in the end what came of it."""
+
+    name: str  # what sets it apart from the others, as typed
+    overrides: list[str]
+    cfg: DictConfig
+    folder: Path
+    record: RunRecord  # who it is, not what it came to
+    outlook: Outlook
+    remark: str = ""
+    ending: Ending | None = None
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """By group, with those that the model does not use."""
+        return {str(group): str(choice) for group, choice in self.cfg.hydra.runtime.choices.items()}
+
+
+def same_runs(points: list[Point]) -> None:
+    """Of cells with one run folder, the first stands for all: a model may have no use for what sets them apart."""
+    first: dict[Path, Point] = {}
+    for point in points:
+        other = first.setdefault(point.folder, point)
+        if other is not point:
+            point.outlook, point.remark = Outlook.SAME, other.name

@@ -1,0 +1,112 @@
+"""What a person sees of a sweep: what is not run and why, and at the end what came of it all."""
+
+import datetime
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ode_runner.display import clock
+from ode_runner.ending import IN_USE, Ending, ExitCode
+from ode_runner.lock import in_use
+from ode_runner.record import RunRecord, RunStatus
+from ode_runner.sweeps.point import Outlook, Point
+
+ENDED = {Outlook.DONE: "completed before", Outlook.SAME: "the same run as another", Outlook.LEFT: "left out"}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """The cells of a sweep while it goes on."""
+
+    points: list[Point]
+    folder: Path
+    began: float = field(default_factory=time.monotonic)
+    began_at: str = field(default_factory=_now)
+    waits: bool = False
+
+    def announce(self) -> None:
+        """A line for each cell that is not going to run."""
+        for point in self.points:
+            match point.outlook:
+                case Outlook.DONE:
+                    self._say(f"already completed: {point.name}      {point.folder}")
+                case Outlook.SAME:
+                    self._say(f"{point.name}: same run as {point.remark}")
+                case Outlook.LEFT:
+                    self._say(f"left out: {point.name}: {point.remark}")
+                case Outlook.INCOMPATIBLE:
+                    print(f"ode-run: skipped: {point.remark}", file=sys.stderr)
+
+    def begin(self, points: Sequence[Point]) -> None:
+        """Where in the sweep what follows belongs."""
+        due = [point for point in self.points if point.outlook.due]
+        for point in points:
+            self._say(f"\n[{due.index(point) + 1}/{len(due)}] {point.name}")
+
+    def still_due(self, points: Sequence[Point]) -> list[Point]:
+        """Those that no other process has brought to an end since this one began."""
+        for point in points:
+            record = RunRecord.read(point.folder)
+            if record is None or record.status in (RunStatus.RUNNING, RunStatus.INTERRUPTED):
+                continue
+            if record.finished > self.began_at:  # whole seconds, all in UTC
+                fine = record.status in (RunStatus.COMPLETED, RunStatus.INCOMPATIBLE)
+                code = ExitCode.COMPLETED if fine else ExitCode.FAILED
+                point.ending = Ending(code, record.status, record.reason)
+                self._say(f"{record.status} by another process meanwhile: {point.name}      {point.folder}")
+        return [point for point in points if point.ending is None or point.ending.status == IN_USE]
+
+    def wait(self, points: Sequence[Point], *, seconds: float) -> list[Point]:
+        """Those of which another process has let go, when there are any."""
+        if not self.waits:
+            runs = "a run" if len(points) == 1 else f"{len(points)} runs"
+            self._say(f"\nwaiting for {runs} of another ode-run process; Ctrl-C leaves the rest to it")
+            self.waits = True
+        while not (free := [point for point in points if not in_use(point.folder)]):
+            time.sleep(seconds)
+        return free
+
+    def close(self) -> None:
+        """What came of the cells, in a few lines; said also when the sweep was broken off."""
+        counts = Counter(_word(point) for point in self.points)
+        numbers = " · ".join(f"{count} {word}" for word, count in counts.items())
+        seconds = time.monotonic() - self.began
+        spent = clock(seconds) if seconds >= 100 else f"{seconds:.0f} s"
+        cells = "1 cell" if len(self.points) == 1 else f"{len(self.points)} cells"
+        self._say(f"\nsweep of {cells}, {spent}: {numbers}")
+        for point in self.points:
+            if point.ending is not None and point.ending.code is not ExitCode.COMPLETED:
+                self._say(f"  {point.ending.status}: {point.name}: {point.ending.reason}")
+        if any(point.outlook.due and point.ending is None for point in self.points):
+            self._say("  the same command goes on where this one ended")
+        self._say(f"  sweep folder: {self.folder}")
+        self._say(f"  compare:      ode-report {self.folder}")
+
+    def exit_code(self) -> ExitCode:
+        """Whether all that could complete did."""
+        codes = [_code(point) for point in self.points if point.outlook.due]
+        if len(self.points) == 1 and codes:
+            return codes[0]
+        return ExitCode.FAILED if any(codes) else ExitCode.COMPLETED
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)  # runs may print from other processes
+
+
+def _code(point: Point) -> ExitCode:
+    return ExitCode.FAILED if point.ending is None else point.ending.code
+
+
+def _word(point: Point) -> str:
+    if point.outlook is Outlook.INCOMPATIBLE:
+        return RunStatus.INCOMPATIBLE
+    if not point.outlook.due:
+        return ENDED[point.outlook]
+    return "not finished" if point.ending is None else point.ending.status

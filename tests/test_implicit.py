@@ -1,0 +1,205 @@
+"""Implicit solvers: stiff problems, Newton's method, and derivatives that do not pass through it."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.errors import IncompatibleChoice, SolverFailed
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.integrator import Integrator
+from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit, DiagonallyImplicit, FixedImplicit
+from ode_runner.solvers.implicit_euler import ImplicitEuler
+from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
+from ode_runner.solvers.kvaerno3 import Kvaerno3
+from ode_runner.solvers.newton import LARGEST, solve_stage
+from tests.problems import PROBLEMS, Compose, Formula, SmallNet, build, offering, relaxation, slope
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+FINAL = torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+each_implicit = pytest.mark.parametrize("name", offering(DiagonallyImplicit))
+each_fixed = pytest.mark.parametrize("name", offering(FixedImplicit))
+each_adaptive = pytest.mark.parametrize("name", offering(AdaptiveImplicit))
+
+
+@pytest.fixture
+def solver(composed: Compose, name: str) -> DiagonallyImplicit:
+    return build(composed, "solver", name)
+
+
+@each_implicit
+@pytest.mark.parametrize("rate", [1e2, 1e5, 1e8])
+def test_stiff_relaxation_takes_few_steps(solver: DiagonallyImplicit, rate: float) -> None:
+    """An explicit method would need about rate / 2 steps a unit of time."""
+    problem = relaxation(rate)
+    if isinstance(solver, FixedImplicit):  # from the slow solution: what is A-stable only never forgets a transient
+        solution = solver.solve(problem.field(), torch.ones(1, 1), problem.times())
+    else:
+        solution = solver.solve(problem.field(), problem.exact(0.0), problem.times())
+    assert solution.accepted <= 50
+    assert float(solution.ys[-1]) == pytest.approx(math.cos(2), abs=0.02)  # implicit Euler's, with 16 steps per unit
+
+
+@each_adaptive
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-5])
+def test_every_step_of_a_stiff_solve_is_within_tolerance(solver: AdaptiveImplicit, tolerance: float) -> None:
+    problem = relaxation(1e5)
+    solver = replace(solver, rtol=tolerance, atol=tolerance)
+    steps = list(solver.steps(problem.field(), problem.exact(0.0), problem.times()))
+    assert max(float((step.y1 - problem.exact(step.t1)).abs()) for step in steps) < tolerance
+
+
+@each_fixed
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+def test_error_falls_with_the_step_at_the_order_claimed(composed: Compose, name: str, backwards: bool) -> None:
+    problem, counts = PROBLEMS["sine"](), (20, 40, 80)
+    ts, errors = problem.times(0.1234, 0.5, backwards=backwards), []
+    for count in counts:
+        exact = problem.solution(ts)
+        ys = build(composed, "solver", name, num_steps=count).solve(problem.field(), exact[0], ts).ys
+        errors.append(float(((ys - exact).abs() / (1 + exact.abs())).max()))
+    order = build(composed, "solver", name).order
+    assert slope([1 / count for count in counts], errors) == pytest.approx(order, abs=0.3)
+
+
+@each_implicit
+def test_backpropagation_and_checkpoints_agree(solver: DiagonallyImplicit) -> None:
+    net, y0, found = SmallNet(), torch.randn(4, 3, requires_grad=True), []
+    for mode in (Backprop(), Checkpoint()):
+        ys = Integrator(solver=solver, gradient=mode)(net, y0, torch.tensor([0.0, 0.4, 1.0]))
+        wanted = [y0, *net.parameters()]
+        found.append(torch.autograd.grad(ys.sin().sum(), wanted, allow_unused=True, materialize_grads=True))
+    torch.testing.assert_close(*found, rtol=1e-11, atol=1e-13)
+
+
+def test_implicit_euler_forgets_what_is_stiff_in_one_step() -> None:
+    solver = ImplicitEuler(num_steps=1, step_size=None)
+    ys = solver.solve(Formula(lambda t, y: -1e6 * y), torch.ones(1, 1), FINAL).ys
+    assert float(ys[-1]) == pytest.approx(1 / (1 + 1e6))
+
+
+def test_the_implicit_midpoint_rule_conserves_a_quadratic_energy() -> None:
+    solver = ImplicitMidpoint(num_steps=5, step_size=None)
+    field = Formula(lambda t, y: torch.stack([y[:, 1], -y[:, 0]], dim=1))
+    ys = solver.solve(field, torch.tensor([[1.0, 0.0]]), torch.linspace(0, 60, 31)).ys
+    torch.testing.assert_close(ys.square().sum(-1), torch.ones(31, 1), rtol=1e-12, atol=0)  # rounding of 300 steps
+
+
+def cubic(rate: Tensor) -> Formula:
+    field = Formula(lambda t, y: -rate * y**3 + torch.sin(t) * y.roll(1, dims=1))
+    field.rate = torch.nn.Parameter(rate) if rate.is_leaf and not rate.requires_grad else rate
+    return field
+
+
+def test_a_stage_solves_its_equation_to_rounding() -> None:
+    field, known, t = cubic(torch.tensor(3.0)), torch.randn(4, 3), torch.tensor(0.4)
+    y = solve_stage(field, t, known, 0.7, guess=known)
+    torch.testing.assert_close(y, known + 0.7 * field(t, y), rtol=1e-14, atol=1e-14)
+
+
+def test_a_linear_stage_takes_two_iterations_and_one_for_the_derivative() -> None:
+    field = Formula(lambda t, y: -1e4 * y)
+    with torch.no_grad():
+        solve_stage(field, torch.tensor(0.0), torch.ones(2, 3), 0.1, guess=torch.zeros(2, 3))
+    assert field.calls == 3
+    solve_stage(field, torch.tensor(0.0), torch.ones(2, 3), 0.1, guess=torch.zeros(2, 3))
+    assert field.calls == 3 + 4  # its graph must not contain the iterate
+
+
+def test_a_stage_is_differentiated_as_the_implicit_function_theorem_says() -> None:
+    known, rate = torch.randn(2, 3, requires_grad=True), torch.tensor(3.0, requires_grad=True)
+
+    def stage(known: Tensor, rate: Tensor) -> Tensor:
+        return solve_stage(cubic(rate), torch.tensor(0.4), known, 0.7, guess=known.detach())
+
+    assert torch.autograd.gradcheck(stage, (known, rate))
+
+
+@each_implicit
+def test_nothing_is_recorded_where_nothing_has_a_gradient(solver: DiagonallyImplicit) -> None:
+    assert not solver.solve(Formula(lambda t, y: -y), torch.ones(1, 2), FINAL).ys.requires_grad
+
+
+@each_fixed
+def test_a_step_without_a_solution_is_a_solver_failure(solver: FixedImplicit) -> None:
+    """y1 = y0 + dt (1 + y1^2) has no real root for long steps."""
+    solver = replace(solver, num_steps=None, step_size=1.0)
+    with pytest.raises(SolverFailed, match="Newton's method found no solution of the step.*Take smaller steps"):
+        solver.solve(Formula(lambda t, y: 5 + 5 * y * y), torch.ones(1, 1), FINAL)
+
+
+@each_implicit
+def test_a_state_too_large_for_a_jacobian_is_refused(solver: DiagonallyImplicit) -> None:
+    with pytest.raises(IncompatibleChoice, match=f"{LARGEST + 1} elements is too large.*Use solver=dopri5"):
+        solver.solve(Formula(lambda t, y: -y), torch.ones(1, LARGEST + 1), FINAL)
+
+
+@each_implicit
+def test_samples_do_not_see_each_others_jacobians(solver: DiagonallyImplicit) -> None:
+    if isinstance(solver, AdaptiveImplicit):
+        pytest.skip("shares its step sizes")
+    net, y0 = SmallNet(), torch.randn(4, 3)
+    together = solver.solve(net, y0, FINAL).ys
+    alone = torch.cat([solver.solve(net, y[None], FINAL).ys for y in y0], dim=1)
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)  # stops one iteration sooner or later
+
+
+def robertson(t: Tensor, y: Tensor) -> Tensor:
+    a, b, c = y.unbind(-1)
+    slow, back, fast = 0.04 * a, 1e4 * b * c, 3e7 * b * b
+    return torch.stack([back - slow, slow - back - fast, fast], dim=-1)
+
+
+def van_der_pol(t: Tensor, y: Tensor) -> Tensor:
+    x, v = y.unbind(-1)
+    return torch.stack([v, 1000 * (1 - x * x) * v - x], dim=-1)
+
+
+def test_robertsons_kinetics_at_forty() -> None:
+    """Reference: Mazzia, Magherini. Test Set for Initial Value Problem Solvers, ROBER; also LSODE's demonstration."""
+    solver = Kvaerno3(rtol=1e-4, atol=1e-8, max_steps=1000)
+    solution = solver.solve(Formula(robertson), torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0.0, 40.0]))
+    expected = torch.tensor([[0.7158270688, 9.185534765e-6, 0.2841637457]])
+    torch.testing.assert_close(solution.ys[-1], expected, rtol=1e-3, atol=0)  # ten times the tolerance
+    assert float(solution.ys[-1].sum()) == pytest.approx(1, abs=1e-12)  # mass
+
+
+@pytest.mark.slow
+def test_robertsons_kinetics_are_followed_to_the_end_of_time() -> None:
+    solver = Kvaerno3(rtol=1e-5, atol=1e-10, max_steps=5000)
+    solution = solver.solve(Formula(robertson), torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0.0, 1e11]))
+    expected = torch.tensor([[2.083340149e-8, 8.333360770e-14, 0.9999999792]])  # the test set's, at 1e11
+    torch.testing.assert_close(solution.ys[-1], expected, rtol=1e-2, atol=1e-10)
+    assert solution.accepted + solution.rejected < 1500
+
+
+@pytest.mark.slow
+def test_van_der_pols_oscillator_at_mu_1000() -> None:
+    """Reference: Mazzia, Magherini. Test Set for Initial Value Problem Solvers, VDPOL, in the time of mu = 1000."""
+    solver = Kvaerno3(rtol=1e-4, atol=1e-7, max_steps=5000)
+    solution = solver.solve(Formula(van_der_pol), torch.tensor([[2.0, 0.0]]), torch.tensor([0.0, 2000.0]))
+    expected = torch.tensor([[1.706167732170483, -0.8928097010247975e-3]])
+    torch.testing.assert_close(solution.ys[-1], expected, rtol=1e-3, atol=0)  # ten times the tolerance
+    assert solution.accepted + solution.rejected < 1500
+
+
+def test_rate_constants_of_a_stiff_reaction_are_differentiated() -> None:
+    """The sensitivity of Robertson's slow reaction against a difference of two solves on the same steps."""
+
+    def end(rate: Tensor) -> Tensor:
+        def reaction(t: Tensor, y: Tensor) -> Tensor:
+            return robertson(t, y) + (field.rate - 0.04) * torch.stack([-y[:, 0], y[:, 0], 0 * y[:, 0]], dim=1)
+
+        field = Formula(reaction)
+        field.rate = torch.nn.Parameter(rate)
+        solver = ImplicitEuler(num_steps=2, step_size=None)
+        ys = Integrator(solver=solver, gradient=Checkpoint())(field, torch.tensor([[1.0, 0.0, 0.0]]), 10 * FINAL)
+        return torch.stack([ys[-1, 0, 2], *torch.autograd.grad(ys[-1, 0, 2], field.rate)]).detach()
+
+    (above, _), (below, _), (_, slope) = (end(torch.tensor(0.04 + shift)) for shift in (1e-6, -1e-6, 0.0))
+    assert float(slope) == pytest.approx(float(above - below) / 2e-6, rel=1e-6)  # cancellation at 1e-6

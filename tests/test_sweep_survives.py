@@ -1,0 +1,168 @@
+"""A sweep that is killed, stopped or shared between processes comes to what an undisturbed one comes to."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ode_runner.lock import lock
+from tests.helpers import TINY, before_step, run_folders, typed
+
+CELLS = ("-m", "seed=0,1,2", "model=odenet,resnet", "sweep=mine")
+LONGER = ("trainer.epochs=30", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none", *TINY)
+FAILING = """
+from ode_runner.models.odenet import ODENet
+
+class Raises(ODENet):
+    def evolve(self, y0, ts, integrate):
+        raise RuntimeError("not today")
+"""
+
+
+class Driver:
+    """An `ode-run` process with its own lines of output."""
+
+    def __init__(self, *command: str, cwd: Path) -> None:
+        script = Path(sys.executable).with_name("ode-run")
+        self.root = cwd
+        self.process = subprocess.Popen(
+            [str(script), *command],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait_for(self, completed: int, running: int) -> None:
+        """Until so many runs are completed, and so many others have logged a step."""
+        while self.process.poll() is None:
+            statuses = list(records(self.root).values())
+            begun = len(list(self.root.rglob("metrics.jsonl")))
+            if statuses.count("completed") >= completed and begun >= completed + running:
+                return
+            time.sleep(0.002)
+        raise AssertionError(self.ended())
+
+    def ended(self) -> tuple[int, str]:
+        said, _ = self.process.communicate(timeout=200)
+        return self.process.returncode, said
+
+
+def records(root: Path) -> dict[str, str]:
+    """Status by run folder."""
+    return {
+        folder.name: json.loads((folder / "record.json").read_text())["status"]
+        for folder in run_folders(root)
+        if (folder / "record.json").exists()
+    }
+
+
+def results(root: Path) -> dict[str, Any]:
+    """What each run came to, by its folder: no clock has a say in it."""
+    found = {}
+    for folder in run_folders(root):
+        record = json.loads((folder / "record.json").read_text())
+        found[folder.name] = (record["status"], record["metrics"], record["cost"].get("steps"))
+    return found
+
+
+def completed(root: Path) -> dict[Path, bytes]:
+    """The records of completed runs."""
+    contents = {folder: (folder / "record.json").read_bytes() for folder in run_folders(root)}
+    return {folder: content for folder, content in contents.items() if json.loads(content)["status"] == "completed"}
+
+
+def with_a_failing_model(root: Path) -> tuple[str, ...]:
+    """A command with a cell that raises and one that diverges, besides those that complete."""
+    (root / "conf" / "model").mkdir(parents=True)
+    (root / "failing.py").write_text(FAILING)
+    (root / "conf" / "model" / "raises.yaml").write_text("_target_: failing.Raises\n")
+    return ("-cd", "conf", "-m", "model=odenet,raises,resnet", "optimizer.lr=1e30,0.01,0.02", "sweep=mine", *LONGER)
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_and_stopped_comes_to_the_same(tmp_path: Path) -> None:
+    disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
+    command = with_a_failing_model(disturbed)
+    code, said = Driver(*with_a_failing_model(undisturbed), cwd=undisturbed).ended()
+    assert code == 1
+    expected = results(undisturbed)
+    statuses = sorted(status for status, *_ in expected.values())
+    assert statuses == ["completed"] * 4 + ["diverged"] + ["failed"] * 3 + ["solver_failed"]
+    assert said.count("traceback in") == 6, "announced at once, and once more in the end"
+
+    kept: dict[Path, bytes] = {}
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130)):
+        driver = Driver(*command, cwd=disturbed)
+        driver.wait_for(completed=len(kept) + 1, running=1)
+        time.sleep(0.2)
+        driver.process.send_signal(number)
+        assert driver.ended()[0] == code
+        assert kept.items() <= completed(disturbed).items()
+        kept = completed(disturbed)
+        assert 1 <= len(kept) < 4
+    code, said = Driver(*command, cwd=disturbed).ended()
+    assert code == 1
+    assert f"{len(kept)} completed before" in said
+    assert kept.items() <= completed(disturbed).items()
+    assert results(disturbed) == expected
+
+
+@pytest.mark.slow
+def test_two_drivers_share_a_sweep(tmp_path: Path) -> None:
+    drivers = [Driver(*CELLS, *LONGER, cwd=tmp_path) for _ in range(2)]
+    (first, said), (second, too) = (driver.ended() for driver in drivers)
+    assert (first, second) == (0, 0), said + too
+    assert list(records(tmp_path).values()) == ["completed"] * 6
+    counts = [output.count("\ncompleted in ") for output in (said, too)]
+    assert min(counts) >= 1, "both have worked"
+    assert "Traceback" not in said + too
+    logged = [
+        [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in run_folders(tmp_path)
+    ]
+    assert all(steps == logged[0] for steps in logged), "each written by one process only"
+
+
+def test_a_cell_in_other_hands_is_looked_at_again_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("-m", "seed=0,1", "model=resnet", "sweep=mine", "trainer=quick", "logger=none", *TINY)
+    with monkeypatch.context() as failing:
+        before_step(failing, 1, lambda: 1 / 0)
+        assert typed(*command, cwd=tmp_path).returncode == 1
+    held = lock(run_folders(tmp_path)[0])
+    held.__enter__()
+    monkeypatch.setattr("ode_runner.sweeps.sweeper.PATIENCE", 0.01)
+    monkeypatch.setattr("ode_runner.sweeps.progress.time.sleep", lambda seconds: held.__exit__(None, None, None))
+    ended = typed(*command, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "ode-run: skipped for now: outputs/sweeps/mine" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert "waiting for a run of another ode-run process" in ended.stdout
+    assert "sweep of 2 cells" in ended.stdout
+    assert list(records(tmp_path).values()) == ["completed"] * 2
+
+
+def test_what_another_process_completes_meanwhile_is_not_run_again(tmp_path: Path) -> None:
+    command = ("model=resnet", "sweep=mine", "trainer=quick", "logger=none", *TINY)
+    typed("-m", "seed=1", *command, cwd=tmp_path)
+    [folder] = run_folders(tmp_path)
+    aside = folder.rename(tmp_path / "aside")
+
+    def meanwhile() -> None:
+        aside.rename(folder)
+        record = json.loads((folder / "record.json").read_text())
+        (folder / "record.json").write_text(json.dumps(record | {"finished": "9999-12-31T00:00:00+00:00"}))
+
+    with pytest.MonkeyPatch.context() as patched:
+        before_step(patched, 2, lambda: aside.exists() and meanwhile())
+        ended = typed("-m", "seed=0,1", *command, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "completed by another process meanwhile: seed=1" in ended.stdout
+    assert ended.stdout.count("saved for backward") == 1
