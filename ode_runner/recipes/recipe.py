@@ -57,7 +57,7 @@ class Recipe:
     name: str
     source: str
     size: str
-    minutes: float | None  # on two cores, all its runs together; None where nobody has measured it
+    minutes: float | None  # of all its runs together; None where nobody has measured it
     sweep: Sequence[str]  # axes as they are typed: model=resnet,odenet
     seeds: Sequence[int]
     expect: Sequence[Expectation]
