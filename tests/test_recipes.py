@@ -77,7 +77,8 @@ def test_each_point_of_a_recipe_composes_into_what_goes_together(composed: Compo
         demand_compatible(choices, locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
         construct(cfg, "trainer")
         seen.add(run.identity)
-    assert len(seen) * len(RECIPES[name].seeds) == RECIPES[name].count
+    assert len(seen) == len(cells(name, composed)), "a point is run twice"
+    assert RECIPES[name].count <= len(seen) * len(RECIPES[name].seeds)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,6 +1,5 @@
 """What an experiment's yaml says of itself under `recipe`: where it comes from, how to run it, what should come out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +78,9 @@ class Recipe:
 
     @property
     def count(self) -> int:
-        """How many runs the command makes."""
-        return len(self.seeds) * math.prod(len(word.split(",")) for word in self.sweep)
+        """How many runs its expectations rest on; its command may make more."""
+        chosen = {tuple(conditions) for expectation in self.expect for conditions in expectation.own_conditions}
+        return len(self.seeds) * len(chosen)
 
     @property
     def folder(self) -> Path:

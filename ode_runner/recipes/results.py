@@ -28,7 +28,7 @@ def markdown(recipes: Mapping[str, Recipe], runs: Runs) -> str:
         ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) + ".\n",
         _table(("recipe", "result", "published", "ours", "n", "band", "", "note"), _result_rows(found)),
         "## Where the numbers are from\n",
-        _table(("recipe", "source", "runs", "finished", "commit", "machine", "minutes"),
+        _table(("recipe", "source", "runs that count", "finished", "commit", "machine", "minutes"),
                [_provenance(recipe, runs.get(name, [])) for name, recipe in recipes.items()]),
         *_failures(recipes, runs),
     ]  # fmt: skip
