@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test test-full lint format bench clean
+.PHONY: help run test test-full lint format bench recipes clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -27,6 +27,9 @@ format: .venv/installed-dev  ## Rewrite to style
 
 bench: .venv/installed-dev  ## Training step against a plain torchdiffeq loop, ResNet, loop overhead (needs MNIST)
 	$(BIN)/python -m tests.benchmarks.training
+
+recipes: .venv/installed  ## Experiments from the literature: run what is missing, write the table (ONLY=name: that one)
+	$(BIN)/python -m ode_runner.recipes $(ONLY)
 
 clean:  ## Remove the virtual environment and caches; outputs stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -31,14 +31,20 @@ def weights() -> list[torch.nn.Parameter]:
     return [torch.nn.Parameter(torch.ones(2))]
 
 
+def spec_of(cfg: DictConfig) -> TaskSpec:
+    """What a task would have to be like for the network and the model chosen."""
+    if "recurrent" in cfg.network._target_:
+        return SEQUENCES
+    return SOLVED if locate(cfg, "model").numerics is Numerics.SOLVER else IMAGES
+
+
 def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
     """The object of a group, given what it needs at run time."""
     match group:
         case "network":
-            return construct(cfg, group, SEQUENCES if "recurrent" in cfg.network._target_ else IMAGES)
+            return construct(cfg, group, spec_of(cfg))
         case "model":
-            solved = locate(cfg, "model").numerics is Numerics.SOLVER
-            return construct(cfg, group, construct(cfg, "network", SOLVED if solved else IMAGES))
+            return construct(cfg, group, construct(cfg, "network", spec_of(cfg)))
         case "optimizer":
             return construct(cfg, group, weights())
         case "logger":

@@ -96,11 +96,15 @@ def _command(run: Run) -> tuple[list[str], Path]:
         raise RefusedInput(f"{run.folder / '.hydra'} does not tell how the run was started.") from None
     overrides += [word for word in typed if word.startswith("hydra.searchpath=")]
     overrides += ["hydra.mode=RUN"]  # a preset of a sweep among the overrides would start the whole sweep
-    return [_program(), *flags, *overrides], directory if directory.is_dir() else Path.cwd()
+    return [program(), *flags, *overrides], directory if directory.is_dir() else Path.cwd()
 
 
-def _program() -> str:
-    """The `ode-run` of this very installation."""
+def program() -> str:
+    """The `ode-run` of this very installation.
+
+    Raises:
+        RefusedInput: there is none.
+    """
     beside = Path(sys.executable).with_name("ode-run")
     program = str(beside) if beside.is_file() else shutil.which("ode-run")
     if program is None:

@@ -1,0 +1,69 @@
+"""`make recipes`: run what is missing of the recipes, one after another, then write the page of results."""
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from ode_runner.errors import RefusedInput
+from ode_runner.help import conf_dir
+from ode_runner.recipes.outcome import Verdict, outcomes
+from ode_runner.recipes.recipe import Recipe, choose, read_recipes
+from ode_runner.recipes.results import markdown
+from ode_runner.report.runs import find_runs
+from ode_runner.report.verify import program
+from ode_runner.whole_file import write_whole
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0 if every recipe run has passed, 1 if not, 130 if interrupted.
+
+    Raises:
+        RefusedInput: a name is of no recipe.
+    """
+    parser = argparse.ArgumentParser(prog="python -m ode_runner.recipes", description=__doc__)
+    parser.add_argument("names", nargs="*", help="recipes to run; by default those for a CPU")
+    parser.add_argument("--table-only", action="store_true", help="run nothing, write the page from what there is")
+    typed = parser.parse_args(arguments)
+    recipes = read_recipes()
+    chosen = choose(recipes, typed.names)
+    code = 0 if typed.table_only else _run(chosen)
+    runs = {name: find_runs([r.folder]).runs if _has_runs(r) else [] for name, r in recipes.items()}
+    page = conf_dir() / "experiment" / "RESULTS.md"
+    write_whole(page, lambda file: file.write(markdown(recipes, runs).encode()))
+    print(f"results: {page}")
+    judged = outcomes(recipes, runs)
+    fine = all(outcome.verdict in (Verdict.PASS, Verdict.UNJUDGED) for outcome in judged if outcome.recipe in chosen)
+    return code if code == INTERRUPTED or fine else 1
+
+
+def _run(recipes: Sequence[Recipe]) -> int:
+    """Each by its own command, whatever becomes of the one before; 130 once one is interrupted.
+
+    Ctrl-C reaches ode-run from the terminal as well, which saves and ends; waiting for that is all there is to do
+    here, where Python would kill it after a quarter of a second.
+    """
+    earlier = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        for recipe in recipes:
+            print(f"\n{recipe.name}: {' '.join(recipe.command)}", flush=True)
+            if subprocess.run([program(), *recipe.command[1:]]).returncode == INTERRUPTED:
+                return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    return 0
+
+
+def _has_runs(recipe: Recipe) -> bool:
+    return any(recipe.folder.glob("*/*/record.json"))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except RefusedInput as refusal:
+        print(f"recipes: {refusal}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,91 @@
+"""What became of an expectation, read from the records of its recipe's runs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ode_runner.errors import RefusedInput
+from ode_runner.recipes.recipe import FACTORS, Expectation, Recipe
+from ode_runner.report.rows import Statistic, without_repeats
+from ode_runner.report.runs import Run
+from ode_runner.report.where import choose
+
+Runs = Mapping[str, Sequence[Run]]  # by the name of their recipe, whatever their status
+
+
+class Verdict(StrEnum):
+    """How a result stands to its band."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNJUDGED = "no band"
+    INCOMPLETE = "incomplete"  # some seeds are missing: a mean over the others decides nothing
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """An expectation, and what its runs came to, in its unit."""
+
+    recipe: Recipe
+    expectation: Expectation
+    values: Sequence[float]  # one for each seed that has it
+
+    @property
+    def statistic(self) -> Statistic | None:
+        return Statistic.of(self.values)
+
+    @property
+    def verdict(self) -> Verdict:
+        band, statistic = self.expectation.band, self.statistic
+        if statistic is None:
+            return Verdict.NOT_RUN
+        if len(self.values) < len(self.recipe.seeds):
+            return Verdict.INCOMPLETE
+        if band is None:
+            return Verdict.UNJUDGED
+        return Verdict.PASS if band[0] <= statistic.mean <= band[1] else Verdict.FAIL
+
+
+def outcomes(recipes: Mapping[str, Recipe], runs: Runs) -> list[Outcome]:
+    """Of every expectation of every recipe."""
+    return [
+        Outcome(recipe=recipe, expectation=expectation, values=_values(recipe, expectation, recipes, runs))
+        for recipe in recipes.values()
+        for expectation in recipe.expect
+    ]
+
+
+def latest(recipe: Recipe, runs: Sequence[Run], conditions: Sequence[str]) -> dict[int, Run]:
+    """The completed runs that the conditions choose, by seed.
+
+    A recipe that has been changed leaves the runs of before in the same folder: of several configurations, the one
+    finished last counts.
+    """
+    completed = [run for run in runs if run.completed and run.record.seed in recipe.seeds]
+    try:
+        chosen = choose(completed, conditions) if completed else []
+    except RefusedInput:  # no run meets them
+        return {}
+    if not chosen:
+        return {}
+    identity = max(chosen, key=lambda run: run.record.finished).identity
+    kept, _ = without_repeats([run for run in chosen if run.identity == identity])
+    return {run.record.seed: run for run in kept}
+
+
+def _values(recipe: Recipe, expectation: Expectation, recipes: Mapping[str, Recipe], runs: Runs) -> list[float]:
+    ours = _measured(recipe, expectation.metric, runs, expectation.where)
+    if not expectation.is_ratio:
+        return [value * FACTORS[expectation.unit] for value in ours.values()]
+    other = recipes[expectation.against_recipe or recipe.name]
+    theirs = _measured(other, expectation.metric, runs, expectation.against)
+    return [value / theirs[seed] for seed, value in ours.items() if theirs.get(seed)]
+
+
+def _measured(recipe: Recipe, metric: str, runs: Runs, conditions: Sequence[str]) -> dict[int, float]:
+    """By seed; a run that lacks the metric, or has no number there, is as good as missing."""
+    by_seed = latest(recipe, runs.get(recipe.name, []), conditions)
+    found = {seed: run.measurements.get(metric) for seed, run in by_seed.items()}
+    return {seed: value for seed, value in sorted(found.items()) if value is not None and math.isfinite(value)}

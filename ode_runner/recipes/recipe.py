@@ -1,0 +1,135 @@
+"""What an experiment's yaml says of itself under `recipe`: where it comes from, how to run it, what should come out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ode_runner.errors import RefusedInput
+from ode_runner.help import conf_dir, did_you_mean
+
+FACTORS = {"": 1.0, "%": 100.0, "MB": 1e-6}  # from a record's numbers to those of a recipe
+SIZES = ("cpu", "full")  # minutes on two cores; hours on a GPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """A number, or the ratio of two, and the band that it must fall in.
+
+    With `against`, the metric of the runs that `where` chooses is divided by that of the runs that `against` chooses,
+    seed by seed; the latter may be another recipe's.
+    """
+
+    metric: str  # as a record names it: test/accuracy, cost/saved_bytes
+    band: Sequence[float] | None  # [low, high], fixed before anything is run; None: not comparable, shown all the same
+    published: float | None
+    unit: str = ""  # of `published` and `band`
+    where: Sequence[str] = ()  # conditions such as model=odenet, as ode-report --where takes them
+    against: Sequence[str] = ()
+    against_recipe: str = ""  # another one's name; by default the runs are its own
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.unit not in FACTORS:
+            raise RefusedInput(f"recipe: {self.metric} has the unit '{self.unit}'. Use {' or '.join(FACTORS)}.")
+        if self.band is None and not self.note:
+            raise RefusedInput(f"recipe: {self.metric} has no band and no note that says why.")
+        if self.band is not None and (len(self.band) != 2 or self.band[0] > self.band[1]):
+            raise RefusedInput(f"recipe: the band of {self.metric} must be [low, high], not {self.band}.")
+
+    @property
+    def is_ratio(self) -> bool:
+        return bool(self.against or self.against_recipe)
+
+    @property
+    def own_conditions(self) -> list[Sequence[str]]:
+        """What chooses among its own recipe's runs, a configuration each."""
+        return [self.where, self.against] if self.is_ratio and not self.against_recipe else [self.where]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One experiment, how often and over what it is run, and what is expected."""
+
+    name: str
+    source: str
+    size: str
+    minutes: float | None  # of all its runs together; None where nobody has measured it
+    sweep: Sequence[str]  # axes as they are typed: model=resnet,odenet
+    seeds: Sequence[int]
+    expect: Sequence[Expectation]
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise RefusedInput(f"recipe {self.name}: size must be {' or '.join(SIZES)}, not {self.size}.")
+        if not self.seeds or not self.expect:
+            raise RefusedInput(f"recipe {self.name} needs seeds and something to expect.")
+        for expectation in self.expect:
+            for conditions in expectation.own_conditions:
+                self._demand_one_configuration(conditions)
+
+    @property
+    def command(self) -> list[str]:
+        """What to type; the same again runs what is missing."""
+        seeds = ",".join(map(str, self.seeds))
+        return ["ode-run", "-m", f"experiment={self.name}", *self.sweep, f"seed={seeds}", f"sweep={self.name}"]
+
+    @property
+    def count(self) -> int:
+        """How many runs its expectations rest on; its command may make more."""
+        chosen = {tuple(conditions) for expectation in self.expect for conditions in expectation.own_conditions}
+        return len(self.seeds) * len(chosen)
+
+    @property
+    def folder(self) -> Path:
+        """Where its runs lie, below the folder in which the command is typed."""
+        return Path("outputs") / "sweeps" / self.name
+
+    @classmethod
+    def read(cls, path: Path) -> "Recipe":
+        """The recipe in an experiment's yaml.
+
+        Raises:
+            RefusedInput: there is none, or it is not complete.
+        """
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = content.get("recipe") if isinstance(content, dict) else None
+        if recipe is None:
+            raise RefusedInput(f"{path} has no recipe.")
+        try:
+            expect = [Expectation(**expectation) for expectation in recipe["expect"]]
+            return cls(name=path.stem, **{**recipe, "expect": expect})
+        except (TypeError, KeyError) as error:
+            raise RefusedInput(f"{path}: the recipe is not complete ({error}).") from error
+
+    def _demand_one_configuration(self, conditions: Sequence[str]) -> None:
+        """A mean over anything but seeds would be no result.
+
+        Raises:
+            RefusedInput: the conditions leave runs that differ in what is swept.
+        """
+        swept = {word.partition("=")[0] for word in self.sweep}
+        open_axes = sorted(swept - {condition.partition("=")[0] for condition in conditions})
+        if open_axes:
+            raise RefusedInput(f"recipe {self.name}: {list(conditions)} leaves {', '.join(open_axes)} open.")
+
+
+def read_recipes() -> dict[str, Recipe]:
+    """All there are, by name, those for a CPU first."""
+    recipes = [Recipe.read(path) for path in sorted((conf_dir() / "experiment").glob("*.yaml"))]
+    return {recipe.name: recipe for recipe in sorted(recipes, key=lambda recipe: SIZES.index(recipe.size))}
+
+
+def choose(recipes: Mapping[str, Recipe], names: Sequence[str]) -> list[Recipe]:
+    """The named ones, or those for a CPU.
+
+    Raises:
+        RefusedInput: there is none of that name.
+    """
+    for name in names:
+        if name not in recipes:
+            hint = did_you_mean(name, list(recipes))
+            raise RefusedInput(f"no recipe named '{name}'.{hint} Available: {', '.join(recipes)}")
+    return [recipe for recipe in recipes.values() if (recipe.name in names if names else recipe.size == "cpu")]
