@@ -44,7 +44,7 @@ class Cell:
 
     @torch.no_grad()
     def evaluate(self, split: Split, stop: StopRequest) -> dict[str, float]:
-        """Mean loss, metrics and evaluations per batch over a split, with the weights as they are."""
+        """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are."""
         self.model.eval()
         means, evaluations = Means(), Means()
         for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
@@ -54,7 +54,7 @@ class Cell:
                 outputs = self.outputs(batch)
             values = {**self.task.metrics(outputs, batch), "loss": self.task.loss(outputs, batch)}
             means.add({name: float(value) for name, value in values.items()}, weight=len(batch.inputs))
-            evaluations.add({"nfe": tally.evaluations})
+            evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         return self.task.reported(means.read()) | evaluations.read()
 
     def findings(self, history: Sequence[Mapping[str, float]]) -> Findings:

@@ -71,7 +71,9 @@ class Display:
         table = Table("", *columns, box=None, padding=(0, 2, 0, 2), header_style="bold")
         for name in list(columns.values())[-1]:
             values = [shown(name, column[name]) if name in column else "" for column in columns.values()]
-            table.add_row("NFE for a test batch" if name == "nfe/eval" else name.replace("/", " "), *values)
+            table.add_row(
+                name.replace("nfe/eval", "NFE per test batch").replace("nfe/", "NFE, ").replace("/", " "), *values
+            )
         self.console.print(table)
 
     def stop(self) -> None:
@@ -114,7 +116,8 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     if solves and learns:
         rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
     elif solves:
-        rows.append(("NFE", f"{metrics['nfe/eval']:.1f} for a batch of the test split"))
+        along = {name: value for name, value in metrics.items() if name.startswith("nfe/") and name != "nfe/eval"}
+        rows.append(("NFE", ", ".join(f"{value:.0f} {name[4:]}" for name, value in along.items())))
     peak = byte_count(cost["peak_memory_bytes"])
     if not learns:
         return [*rows, ("peak memory", peak)]

@@ -14,9 +14,10 @@ from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.help import GROUPS, conf_dir
 from ode_runner.models.base import Model, Numerics
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import TaskSpec
 from tests.helpers import options
-from tests.problems import Compose, SmallNet, build, compose_once
+from tests.problems import Compose, SmallNet, build, compose_once, offering
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
@@ -178,3 +179,10 @@ def test_models_of_any_numerics_take_every_solver(composed: Compose, solver: str
         for name in taking
     }
     assert len(refusals) == 1  # they agree: what is refused is the pair of solver and gradient mode
+
+
+@pytest.mark.parametrize("name", offering(AdaptiveSolver))
+def test_one_tolerance_sets_every_adaptive_solver(composed: Compose, name: str) -> None:
+    cfg = composed(f"solver={name}", "tolerance=1e-7")
+    assert (cfg.solver.rtol, cfg.solver.atol) == (1e-7, 1e-7)
+    assert composed(f"solver={name}", "tolerance=1e-7", "solver.rtol=1e-2").solver.rtol == 1e-2

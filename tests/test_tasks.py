@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def idx_dir(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("the mirror is down")
+        raise URLError("the mirror is down")
 
     monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", fail)
 
@@ -258,7 +259,8 @@ def test_a_missing_file_that_cannot_be_downloaded_is_said_so(make: MakeTask, idx
     with pytest.raises(RefusedInput) as refusal:
         make("mnist")
     sentence = str(refusal.value)
-    assert "could not be downloaded (Error downloading train-images-idx3-ubyte.gz: the mirror is down)" in sentence
+    cause = "Error downloading train-images-idx3-ubyte.gz: <urlopen error the mirror is down>"
+    assert f"could not be downloaded ({cause})" in sentence
     for way_out in (str(idx_dir / "MNIST" / "raw"), "task.data_dir", "ODE_RUN_DATA", "task=digits"):
         assert way_out in sentence
     assert "\n" not in sentence
