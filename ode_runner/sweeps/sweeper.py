@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher  # the one that runs its jobs in turn
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -23,6 +22,8 @@ from ode_runner.signals import sigterm_interrupts
 from ode_runner.sweeps.point import Outlook, Point, same_runs
 from ode_runner.sweeps.progress import Progress
 
+# By name, for Hydra loads the modules of its plugins anew: a class imported here is not the one it makes launchers of.
+IN_TURN = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 PATIENCE = 1.0  # seconds between looks at what another process runs
 
 
@@ -99,7 +100,8 @@ class Cells(Sweeper):
     def _run(self, progress: Progress) -> None:
         """All that is due, then once more what another process had in hand, when it lets go of it."""
         due = [point for point in progress.points if point.outlook.due]
-        size = 1 if isinstance(self.launcher, BasicLauncher) else self.max_batch_size or len(due)
+        in_turn = self.config.hydra.launcher._target_ == IN_TURN
+        size = 1 if in_turn else self.max_batch_size or len(due)
         for start in range(0, len(due), max(size, 1)):
             self._launch(due[start : start + size], progress, start)
         while waiting := [point for point in due if point.ending is not None and point.ending.status == IN_USE]:
