@@ -1,5 +1,6 @@
 """Seconds of training until 98 % on the test set, from the same weights on the same images."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,4 +52,5 @@ def race(data_dir: Path, mnist: Path, device: torch.device) -> dict[str, Course]
             course = courses[name]
             course.go_on(contenders[name])
             course.curve.append((course.steps, course.seconds, judges[name]()))
+            print(f"... {name}: {course.curve[-1][2]:.2%} after {course.steps} steps", file=sys.stderr, flush=True)
     return courses
