@@ -1,5 +1,7 @@
 """Solutions seen at points in time: reference, noise, and samples that each have their own times."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,3 +84,10 @@ def on_the_union(times: Tensor, values: Tensor, known: Tensor) -> tuple[Times, T
     on_union[places[known], samples[known]] = values[known]
     mask[places[known], samples[known]] = True
     return ts, on_union, mask
+
+
+def with_roots(means: Mapping[str, float]) -> dict[str, float]:
+    """Means by name, those of squares (`mse…`) as their roots (`rmse…`)."""
+    squares = {name: value for name, value in means.items() if name.startswith("mse")}
+    roots = {f"r{name}": math.sqrt(value) for name, value in squares.items()}
+    return roots | {name: value for name, value in means.items() if name not in squares}

@@ -13,7 +13,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
 from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task, TaskSpec
-from ode_runner.tasks.observations import on_the_union
+from ode_runner.tasks.observations import on_the_union, with_roots
 from ode_runner.types import Scalar
 
 TURNS, GRID = 3, 500  # of a whole spiral: revolutions, and points in time that it is cut into
@@ -102,10 +102,7 @@ class SpiralVAE(Task):
         }
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Means of squares become roots."""
-        squares = {name: value for name, value in means.items() if name.startswith("mse")}
-        roots = {f"r{name}": math.sqrt(value) for name, value in squares.items()}
-        return roots | {name: value for name, value in means.items() if name not in squares}
+        return with_roots(means)
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
         test = self.splits[Split.TEST]

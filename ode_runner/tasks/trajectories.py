@@ -15,7 +15,7 @@ from ode_runner.field import VectorField
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.trajectories import draw_errors, draw_phase_portrait, draw_time_series
 from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task, TaskSpec
-from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union
+from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
 
 
@@ -112,10 +112,7 @@ class Trajectories(Task):
                 return {"mse": _mean_square(error, batch.observed)}
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Means of squares become roots."""
-        squares = {name: value for name, value in means.items() if name.startswith("mse")}
-        roots = {f"r{name}": math.sqrt(value) for name, value in squares.items()}
-        return roots | {name: value for name, value in means.items() if name not in squares}
+        return with_roots(means)
 
     def judge_field(self, field: VectorField) -> dict[str, float]:
         """Distance of the learned field from the true one over the observed states, relative to the latter."""
