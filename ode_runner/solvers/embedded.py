@@ -3,8 +3,8 @@
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -14,14 +14,13 @@ from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver, Norm
 from ode_runner.solvers.initial_step import initial_step, rms
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
+from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
 from ode_runner.types import State, Times
 
-SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0  # torchdiffeq's, so that numbers of evaluations can be compared
-
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver):
+class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
     """A pair of methods, one of which judges the other.
 
     The error is measured over the whole batch, so a sample's solution depends, within tolerance, on its company. The
@@ -33,6 +32,13 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver):
 
     tableau: ClassVar[EmbeddedTableau]
     suspicion: ClassVar[str]  # why steps may shrink to nothing
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.demand_sensible_control()
+
+    def refined(self) -> Self:
+        return replace(super().refined(), min_step=None)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         times, norm, served = ts.tolist(), self.norm or rms, 1
@@ -49,16 +55,18 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver):
             field, at(t, y0), y, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
         )
         course, failed, afresh = _Course(), 0, not self.tableau.first_same_as_last
+        control = Controller(self, order=self.order)
+        dt = control.first(dt)
         while served < len(times):
             left, wanted = abs(times[-1] - t), dt
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
-            if t1 == t or course.attempts == self.max_steps:
+            if t1 == t or control.stuck or course.attempts == self.max_steps:
                 raise SolverFailed(self._diagnosis(course, t, y, f))
             y1, ks = self.step(field, t, t1, y, f)
             stages = ks if afresh else [*ks, field(at(t1, y1), y1)]
             error = self._error(y, y1, stages, t1 - t, norm)
             course.note(dt, stages[-1], accepted=error <= 1)
-            dt *= self._factor(error)
+            dt = control.next(dt, error)
             if error > 1:
                 failed += 1
                 continue
@@ -79,12 +87,6 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver):
         error = float(norm(difference / tolerance))
         return error if not math.isnan(error) else math.inf
 
-    def _factor(self, error: float) -> float:
-        """By how much the next step differs: an integral controller."""
-        if error == 0:
-            return GROW
-        return min(GROW, max(SAFETY * error ** (-1 / self.order), 1.0 if error <= 1 else SHRINK))
-
     def _diagnosis(self, course: "_Course", t: float, y: State, f: State) -> str:
         """One sentence: where it stopped, on what, and why."""
         where = (
@@ -96,6 +98,8 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver):
             return f"{where}: the field returned NaN or infinity."
         if course.attempts == self.max_steps:
             return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
+        if course.sizes and self.min_step is not None and course.sizes[-1] <= self.min_step:
+            return f"{where}: the tolerance asks for steps shorter than solver.min_step={self.min_step:g}."
         return (
             f"{where}: steps shrank to nothing, so {self.suspicion} at "
             f"rtol={self.rtol:g}, atol={self.atol:g}. Loosen the tolerances."

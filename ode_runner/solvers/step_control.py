@@ -1,0 +1,89 @@
+"""How the next step size follows from the errors of the last ones."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from ode_runner.errors import RefusedInput
+
+# Exponents, in units of 1 / order, of the last error and of those of the accepted steps before it.
+FILTERS: dict[str, tuple[float, ...]] = {
+    "i": (1.0,),  # torchdiffeq's, so that numbers of evaluations can be compared
+    "pi": (0.7, -0.4),  # Hairer, Wanner II, IV.2, after Gustafsson 1991
+    "pid": (0.49, -0.34, 0.1),  # Kennedy, Carpenter. Additive Runge-Kutta schemes. Appl. Numer. Math. 44, 2003
+}
+SMALLEST = 1e-4  # an error below this is remembered as this: one lucky step is not to push the next ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepControl:
+    """Options of step control, in the time unit of the task; `conf/solver/control/default.yaml` holds what is usual.
+
+    `i` looks at the last error alone, never shortens a step after an accepted one, and so swings about the
+    stability limit of a stiff problem, every other step rejected there. `pi` and `pid` look at its trend as well.
+
+    The defaults are those of the yaml, for solvers of one's own and for runs recorded before there was a choice.
+
+    Soderlind. Automatic control and adaptive time-stepping. Numer. Algorithms 31, 2002.
+    """
+
+    control: Literal["i", "pi", "pid"] = "i"
+    safety: float = 0.9  # of the step that the errors suggest
+    shrink: float = 0.2  # at most to this part of the step before
+    grow: float = 10.0  # at most to this many times the step before
+    min_step: float | None = None  # a step that would have to be shorter ends the solve; None: rounding does
+    max_step: float | None = None  # None: the time span
+
+    def demand_sensible_control(self) -> None:
+        """Raises RefusedInput, in the options' own names."""
+        for name, low, high in (("safety", 0, 1), ("shrink", 0, 1), ("grow", 1, math.inf)):
+            if not low < getattr(self, name) < high:
+                limits = f"above {low}" + (f" and below {high}" if high < math.inf else " and finite")
+                raise RefusedInput(f"solver.{name} must be {limits}, not {getattr(self, name)}.")
+        for name in ("min_step", "max_step"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise RefusedInput(f"solver.{name} must be positive or null, not {value}.")
+        if self.min_step is not None and self.max_step is not None and self.min_step > self.max_step:
+            raise RefusedInput(
+                f"solver.min_step={self.min_step} is longer than solver.max_step={self.max_step}. Swap them."
+            )
+
+
+class Controller:
+    """What step control remembers during one solve."""
+
+    def __init__(self, options: StepControl, *, order: int) -> None:
+        self.options, self.order = options, order
+        self.filter = FILTERS[options.control]
+        self.trend = len(self.filter) > 1
+        self.past = [1.0] * (len(self.filter) - 1)  # errors of accepted steps, the newest first
+        self.after_rejection = False
+        self.stuck = False  # a step of `min_step` was too long
+
+    def first(self, dt: float) -> float:
+        """The first step, which was chosen elsewhere, within the limits."""
+        return self._limited(dt)
+
+    def next(self, dt: float, error: float) -> float:
+        """The step to try after one of `dt` with this error in units of the tolerance; above 1 it is rejected."""
+        self.stuck = error > 1 and self.options.min_step is not None and dt <= self.options.min_step
+        return self._limited(dt * (self._after_rejected(error) if error > 1 else self._after_accepted(error)))
+
+    def _after_rejected(self, error: float) -> float:
+        """By the last error alone: the trend was wrong."""
+        self.after_rejection = True
+        return max(self.options.safety * error ** (-1 / self.order), self.options.shrink)
+
+    def _after_accepted(self, error: float) -> float:
+        errors = [error, *self.past]
+        self.past = [max(one, SMALLEST) for one in errors[: len(self.past)]]
+        most = 1.0 if self.trend and self.after_rejection else self.options.grow  # Hairer, Norsett, Wanner I, II.4
+        self.after_rejection = False
+        if error == 0:
+            return most
+        suggested = math.prod(one ** (-power / self.order) for one, power in zip(errors, self.filter, strict=True))
+        return min(most, max(self.options.safety * suggested, self.options.shrink if self.trend else 1.0))
+
+    def _limited(self, dt: float) -> float:
+        return max(self.options.min_step or 0.0, min(dt, self.options.max_step or math.inf))
