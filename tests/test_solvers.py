@@ -14,7 +14,7 @@ from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Polynomial, Step
 from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from tests.problems import (
@@ -304,7 +304,7 @@ def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backward
         y0, y1 = problem.exact(start), problem.exact(end)
         f0, f1 = (problem.function(torch.tensor(t), y) for t, y in ((start, y0), (end, y1)))
         _, ks = solver.step(problem.field(), start, end, y0, f0)
-        curve = solver.curve(Step(t0=start, t1=end, y0=y0, y1=y1, ks=ks, due=[], f1=f1))
+        curve = curve_of(solver, Step(t0=start, t1=end, y0=y0, y1=y1, ks=ks, due=[], f1=f1))
         torch.testing.assert_close(torch.cat([curve(start), curve(end)]), torch.cat([y0, y1]))
         slopes = [
             (curve(t + d) - curve(t)) / d for t, d in ((start, (end - start) * 1e-7), (end, (start - end) * 1e-7))
@@ -315,13 +315,31 @@ def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backward
     assert math.log2(errors[0] / errors[1]) > 3.7
 
 
+@pytest.mark.parametrize("name", [*offering(ExplicitOneStepSolver), *offering(AdaptiveImplicit)])
+def test_outputs_within_a_step_are_its_dense_output(solver: OneStepSolver) -> None:
+    problem, within = oscillating_growth(), [0.52, 0.55, 0.59]
+    y0 = problem.exact(0.5)
+    y1, ks = solver.step(problem.field(), 0.5, 0.6, y0, problem.function(torch.tensor(0.5), y0))
+    f1 = problem.function(torch.tensor(0.6), y1)
+    step = Step(t0=0.5, t1=0.6, y0=y0, y1=y1, ks=ks, due=[*within, 0.6], f1=f1)
+    curve = curve_of(solver, step)
+    torch.testing.assert_close(torch.stack(solver.outputs(step)), torch.stack([*map(curve, within), y1]))
+
+
+def curve_of(solver: OneStepSolver, step: Step) -> Polynomial:
+    """As `interpolated` follows it: through the states and slopes at both ends, and the middle if there is one."""
+    assert step.f1 is not None
+    ends, slopes = (step.y0, step.y1), (step.ks[0], step.f1)
+    return Polynomial.through(step.t0, step.t1, ends=ends, slopes=slopes, middle=solver.middle(step))
+
+
 def test_dense_output_without_the_slope_at_the_end_is_refused(composed: Compose) -> None:
     solver, y0 = build(composed, "solver", "rk4"), torch.ones(1, 1)
     (step,) = build(composed, "solver", "rk4", num_steps=1).steps(
         Formula(lambda t, y: -y), y0, torch.tensor([0.0, 1.0])
     )
     with pytest.raises(ValueError, match="needs the derivative at its end"):
-        solver.curve(step)
+        solver.outputs(replace(step, due=[0.5]))
 
 
 @each_solver

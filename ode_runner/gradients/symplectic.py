@@ -12,7 +12,7 @@ from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.replay import solve_and_replay
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, OneStepSolver, Step
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, OneStepSolver
 from ode_runner.solvers.tableau import advance, at, stage_time
 from ode_runner.types import State, Times
 
@@ -54,34 +54,30 @@ def _pull_back(
     tableau, t0, t1 = solver.tableau, place.t0, place.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
     y1, ks = solver.step(field, t0, t1, y0, field(at(t0, y0), y0))
-    dy0, dy1, dks, df1 = _through_outputs(solver, place, y0, y1, ks, cotangents[1:])
-    dy1 = dy1 + cotangents[0]
+    dy1, dy0, dks = cotangents[0], torch.zeros_like(y0), [torch.zeros_like(y0) for _ in range(tableau.stages + 1)]
+    for t, dy in zip(place.due, cotangents[1:], strict=True):
+        if t == t1:
+            dy1 = dy1 + dy
+        else:
+            dy0 = dy0 + dy
+            _spread(dks, dt, tableau.within(place.fraction(t)), dy)
     if place.dense:
-        dy1 = dy1 + _vjp(field, t1, y1, df1, parameters, sums)
+        dy1 = dy1 + _vjp(field, t1, y1, dks[-1], parameters, sums)
     dy0 = dy0 + dy1
-    dks = [torch.add(dk, dy1, alpha=dt * weight) for dk, weight in zip(dks, tableau.b, strict=False)]
+    _spread(dks, dt, tableau.b, dy1)
     for i in reversed(range(tableau.stages)):
         y = advance(y0, dt, tableau.a[i], ks[:i])
         dy = _vjp(field, stage_time(t0, t1, tableau.c[i]), y, dks[i], parameters, sums)
         dy0 = dy0 + dy
-        for j, weight in enumerate(tableau.a[i]):
-            dks[j] = torch.add(dks[j], dy, alpha=dt * weight)
+        _spread(dks, dt, tableau.a[i], dy)
     return [dy0, *sums]
 
 
-def _through_outputs(
-    solver: OneStepSolver, place: Interval, y0: State, y1: State, ks: list[Tensor], cotangents: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
-    """What reaches y0, y1, the stages' derivatives and f(t1, y1) from the outputs due, which are linear in them."""
-    with torch.enable_grad():
-        parts = [part.detach().requires_grad_() for part in (y0, y1, torch.zeros_like(y1), *ks)]
-        start, end, f1, *slopes = parts
-        due = solver.outputs(Step(t0=place.t0, t1=place.t1, due=place.due, y0=start, y1=end, ks=slopes, f1=f1))
-    if not due:
-        dy0, dy1, df1, *dks = (torch.zeros_like(part) for part in parts)
-    else:
-        dy0, dy1, df1, *dks = torch.autograd.grad(due, parts, cotangents, allow_unused=True, materialize_grads=True)
-    return dy0, dy1, dks, df1
+def _spread(dks: list[Tensor], dt: float, weights: Sequence[float], dy: Tensor) -> None:
+    """Add what reaches the derivatives of which a state is the sum."""
+    for j, weight in enumerate(weights):
+        if weight:
+            dks[j] = torch.add(dks[j], dy, alpha=dt * weight)
 
 
 def _vjp(

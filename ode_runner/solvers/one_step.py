@@ -29,6 +29,10 @@ class Interval:
         """An output time lies within the step rather than at its end."""
         return any(t != self.t1 for t in self.due)
 
+    def fraction(self, t: float) -> float:
+        """Where a time lies, from 0 at t0 to 1 at t1."""
+        return (t - self.t0) / (self.t1 - self.t0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step(Interval):
@@ -82,22 +86,12 @@ class OneStepSolver(Solver):
 
     def outputs(self, step: Step) -> list[State]:
         """States at the output times due, by the step's dense output."""
-        if not step.dense:
-            return [step.y1] * len(step.due)
-        curve = self.curve(step)
-        return [step.y1 if t == step.t1 else curve(t) for t in step.due]
+        return [step.y1 if t == step.t1 else self._within(step, t) for t in step.due]
 
-    def curve(self, step: Step) -> "Polynomial":
-        """The step's dense output.
-
-        Raises:
-            ValueError: f(t1, y1) has not been evaluated.
-        """
+    def _within(self, step: Step, t: float) -> State:
         if step.f1 is None:
             raise ValueError("the dense output of a step needs the derivative at its end")
-        return Polynomial.through(
-            step.t0, step.t1, ends=(step.y0, step.y1), slopes=(step.ks[0], step.f1), middle=self.middle(step)
-        )
+        return advance(step.y0, step.t1 - step.t0, self.tableau.within(step.fraction(t)), [*step.ks, step.f1])
 
     def middle(self, step: Step) -> State | None:
         """The state in the middle of the step, where the method knows better than the cubic through both ends."""

@@ -32,6 +32,26 @@ class Tableau:
         """Evaluations that the step is made of: one less than there are rows where the last is only f(t1, y1)."""
         return len(self.b) - self.first_same_as_last
 
+    def within(self, x: float) -> list[float]:
+        """Weights of the dense output y(t0 + x dt) = y0 + dt * weights @ (k, f1), where f1 = f(t1, y1).
+
+        The quartic with the step's states and slopes at both ends and its middle, or the cubic without a middle.
+        """
+        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self._dense]
+
+    @cached_property
+    def _dense(self) -> list[tuple[float, float, float, float]]:
+        """For each stage and f1, the coefficients of x to x**4."""
+        known = [0.0] * (self.stages + 1 - len(self.b))
+        slopes = list(zip([1, *[0] * self.stages], [*[0] * self.stages, 1], strict=True))  # of f0 and f1 themselves
+        ends = [*self.b, *known]
+        cubic = [b / 2 + (f0 - f1) / 8 for b, (f0, f1) in zip(ends, slopes, strict=True)]
+        middle = cubic if self.middle is None else [*self.middle, *known]
+        return [
+            (f0, f1 - 4 * f0 - 5 * b + 16 * m, 5 * f0 - 3 * f1 + 14 * b - 32 * m, 2 * (f1 - f0) - 8 * b + 16 * m)
+            for b, m, (f0, f1) in zip(ends, middle, slopes, strict=True)
+        ]
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedTableau(Tableau):
