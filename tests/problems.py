@@ -87,7 +87,7 @@ class Formula(VectorField):
         self.dtypes: set[torch.dtype] = set()
 
     def forward(self, t: Time, y: State) -> State:
-        self.times.append(float(t))
+        self.times.append(float(t.detach()))
         self.dtypes |= {t.dtype, y.dtype}
         return self.function(t, y)
 

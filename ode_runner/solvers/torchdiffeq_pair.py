@@ -1,0 +1,87 @@
+"""Adaptive pairs by torchdiffeq: the referee of our own."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+import torchdiffeq
+
+from ode_runner.errors import SolverFailed
+from ode_runner.field import VectorField
+from ode_runner.solvers.base import AdaptiveSolver, Solution
+from ode_runner.solvers.initial_step import rms
+from ode_runner.types import State, Time, Times
+
+Method = Literal["adaptive_heun", "fehlberg2", "bosh3", "dopri5", "dopri8"]
+ORDERS: dict[Method, int] = {"adaptive_heun": 2, "fehlberg2": 2, "bosh3": 3, "dopri5": 5, "dopri8": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchdiffeqPair(AdaptiveSolver):
+    """The pair that our solver of the same name is, by torchdiffeq's own engine.
+
+    The last step ends on ts[-1], as ours does: left to itself torchdiffeq steps beyond the end and interpolates. What
+    is its own: the choice of the first step may evaluate the field far beyond the span, `backprop` differentiates the
+    step sizes too, and steps cannot be taken one at a time, so that exact modes that save memory do not take it.
+    """
+
+    kind: ClassVar[str] = "torchdiffeq's own"
+    method: Method
+    order: int = field(default=0, init=False)  # the method's
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "order", ORDERS[self.method])
+
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        times, places = torch.unique_consecutive(ts, return_inverse=True)  # torchdiffeq refuses repeated ones
+        if len(times) == 1:
+            return Solution(ys=torch.stack([y0] * len(ts)), accepted=0)
+        heard = _Heard(field)
+        options: dict[str, Any] = {"max_num_steps": self.max_steps, "step_t": times[-1:], "dtype": ts.dtype}
+        options |= {} if self.norm is None else {"norm": self.norm}
+        options |= {} if self.first_step is None else {"first_step": self.first_step}
+        try:
+            ys = torchdiffeq.odeint(
+                heard, y0, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options
+            )
+        except AssertionError as failure:
+            raise SolverFailed(self._diagnosis(heard, str(failure))) from failure
+        return Solution(ys=ys[places], accepted=heard.accepted, rejected=heard.rejected)
+
+    def _diagnosis(self, heard: "_Heard", said: str) -> str:
+        where = f"torchdiffeq's {self.method} stopped at t={heard.t:.6g} after {heard.accepted} accepted and "
+        where += f"{heard.rejected} rejected steps, |y|={heard.size:.3g}, last steps {heard.dt:.2g}"
+        if not heard.finite:
+            return f"{where}: the field returned NaN or infinity."
+        if "max_num_steps" in said:
+            return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
+        return f"{where}: steps shrank to nothing, so the problem is stiff for it. Loosen the tolerances."
+
+
+class _Heard(VectorField):
+    """Forwards to another field; torchdiffeq reports its steps to the methods it finds here by name."""
+
+    def __init__(self, field: VectorField) -> None:
+        super().__init__()
+        self.field = field
+        self.accepted = self.rejected = 0
+        self.t = self.dt = self.size = 0.0
+        self.finite = True
+
+    def forward(self, t: Time, y: State) -> State:
+        dy = self.field(t.to(y.dtype), y)
+        self.finite = bool(torch.isfinite(dy).all())
+        return dy
+
+    def callback_accept_step(self, t0: Time, y0: State, dt: Time) -> None:
+        self.accepted += 1
+        self._note(t0, y0, dt)
+
+    def callback_reject_step(self, t0: Time, y0: State, dt: Time) -> None:
+        self.rejected += 1
+        self._note(t0, y0, dt)
+
+    @torch.no_grad()
+    def _note(self, t0: Time, y0: State, dt: Time) -> None:
+        self.t, self.size, self.dt = float(t0), float(rms(y0)), float(dt)
