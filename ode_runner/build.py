@@ -18,7 +18,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.cell import Cell
-from ode_runner.compatibility import demand_compatible
+from ode_runner.compatibility import demand_compatible, demand_fields
 from ode_runner.errors import RefusedInput
 from ode_runner.evaluation import evaluate
 from ode_runner.help import did_you_mean
@@ -84,11 +84,11 @@ def run_name(cfg: DictConfig) -> str:
 def plan_visit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Callable[[], RunStatus] | None:
     """What to do about a trained run, if that is what is asked for."""
     if cfg.evaluate is not None:
-        trained = Trained.find(Path(cfg.evaluate), partial(_assemble, cfg))
+        trained = Trained.find(Path(cfg.evaluate), partial(_assemble, cfg, choices))
         own = construct(OmegaConf.create({"solver": trained.record.config["solver"]}), "solver")
         return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
     if cfg.predict is not None:
-        trained = Trained.find(Path(cfg.predict), partial(_assemble, cfg))
+        trained = Trained.find(Path(cfg.predict), partial(_assemble, cfg, choices))
         return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
     return None
 
@@ -98,10 +98,10 @@ def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     _demand_seed(cfg.seed)
     blueprint(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     demand_compatible(dict(choices), locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
-    return _assemble(cfg)
+    return _assemble(cfg, choices)
 
 
-def _assemble(cfg: DictConfig) -> Cell:
+def _assemble(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     solver, gradient = construct(cfg, "solver"), construct(cfg, "gradient")
     options: TrainerOptions = construct(cfg, "trainer")
     device = _device(options.device)
@@ -109,6 +109,7 @@ def _assemble(cfg: DictConfig) -> Cell:
     task = construct(cfg, "task", seed=cfg.seed, device=device)
     network = construct(cfg, "network", task.spec)
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
+    demand_fields(choices, model, solver)
     integrator = Integrator(
         solver=solver,
         gradient=gradient,

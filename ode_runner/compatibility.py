@@ -1,8 +1,11 @@
 """Which model, solver and gradient mode go together: decided by type, before anything is made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+from torch import nn
 
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import Solver
@@ -31,3 +34,24 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
             f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=backprop."
         )
     gradient.demand(solver)
+
+
+def demand_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
+    """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
+    if model.numerics is Numerics.NONE or all(isinstance(field, solver.fields) for field in _fields(model)):
+        return
+    needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
+    if model.numerics is Numerics.SOLVER:
+        raise IncompatibleChoice(f"{needed}; that of task={choices['task']} is none. Use task=pendulum, or solver=rk4.")
+    raise IncompatibleChoice(
+        f"{needed}; that of network={choices['network']} is none. Use network=separable, or solver=rk4."
+    )
+
+
+def _fields(module: nn.Module) -> Iterator[VectorField]:
+    """The fields that a model integrates; what a field is made of is its own affair."""
+    for child in module.children():
+        if isinstance(child, VectorField):
+            yield child
+        else:
+            yield from _fields(child)

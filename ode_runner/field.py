@@ -1,11 +1,11 @@
 """The right-hand side of an ODE, and the ledger in which every evaluation of it is entered."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import nn
@@ -21,6 +21,27 @@ class VectorField(nn.Module, abc.ABC):
         """Derivative at time `t`, in the shape of `y`."""
 
 
+class SeparableField(VectorField):
+    """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
+
+    What a separable Hamiltonian makes, H = T(p) + V(q), and any other field neither half of which asks for itself.
+
+    Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.
+    """
+
+    @abc.abstractmethod
+    def drift(self, t: Time, p: State) -> State:
+        """dq/dt."""
+
+    @abc.abstractmethod
+    def kick(self, t: Time, q: State) -> State:
+        """dp/dt."""
+
+    def forward(self, t: Time, y: State) -> State:
+        q, p = y.chunk(2, dim=1)
+        return torch.cat([self.drift(t, p), self.kick(t, q)], dim=1)
+
+
 class Phase(StrEnum):
     """What an evaluation was made for."""
 
@@ -34,7 +55,7 @@ class Phase(StrEnum):
 class Tally:
     """Evaluations of the field and attempted steps."""
 
-    evaluations: int = 0
+    evaluations: float = 0  # whole, unless a solver asks for the halves of a separable field one by one
     accepted: int = 0
     rejected: int = 0
 
@@ -47,7 +68,7 @@ class Tally:
 class Ledger:
     """Every evaluation of a run, entered where it happens, under the phase it was made for.
 
-    One evaluation is one call of the field on a whole batch.
+    One evaluation is one call of the field on a whole batch; half of a separable field is half an evaluation.
     """
 
     def __init__(self) -> None:
@@ -64,15 +85,14 @@ class Ledger:
             self.totals[phase].add(self.tally)
             self.tally = outer
 
-    def state_dict(self) -> dict[str, dict[str, int]]:
+    def state_dict(self) -> dict[str, dict[str, float]]:
         return {phase.value: dict(vars(tally)) for phase, tally in self.totals.items()}
 
-    def load_state_dict(self, state: dict[str, dict[str, int]]) -> None:
+    def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
         for phase, tally in state.items():
             self.totals[Phase(phase)] = Tally(**tally)
 
 
-@final
 class CountedField(VectorField):
     """Forwards to another field and enters each call in the ledger."""
 
@@ -81,12 +101,31 @@ class CountedField(VectorField):
         self.field = field
         self.ledger = ledger
 
+    @staticmethod
+    def around(field: VectorField, ledger: Ledger) -> "CountedField":
+        """The field counted, and separable if it is."""
+        return _CountedHalves(field, ledger) if isinstance(field, SeparableField) else CountedField(field, ledger)
+
     def forward(self, t: Time, y: State) -> State:
         self.ledger.tally.evaluations += 1
         return self.field(t, y)
 
 
 @final
+class _CountedHalves(CountedField, SeparableField):
+    def __init__(self, field: SeparableField, ledger: Ledger) -> None:
+        super().__init__(field, ledger)
+        self.halves = field.drift, field.kick
+
+    def drift(self, t: Time, p: State) -> State:
+        self.ledger.tally.evaluations += 0.5
+        return self.halves[0](t, p)
+
+    def kick(self, t: Time, q: State) -> State:
+        self.ledger.tally.evaluations += 0.5
+        return self.halves[1](t, q)
+
+
 class AutocastField(VectorField):
     """Evaluates another field in `dtype` where autocast deems it safe; time and state keep their own."""
 
@@ -95,7 +134,28 @@ class AutocastField(VectorField):
         self.field = field
         self.dtype = dtype
 
+    @staticmethod
+    def around(field: VectorField, dtype: torch.dtype) -> "AutocastField":
+        """The field in lower precision, and separable if it is."""
+        return _AutocastHalves(field, dtype) if isinstance(field, SeparableField) else AutocastField(field, dtype)
+
     def forward(self, t: Time, y: State) -> State:
+        return self._lowered(self.field, t, y)
+
+    def _lowered(self, function: Callable[[Time, State], State], t: Time, y: State) -> State:
         with torch.autocast(y.device.type, dtype=self.dtype):
-            dy = self.field(t, y)
+            dy = function(t, y)
         return dy.to(y.dtype)
+
+
+@final
+class _AutocastHalves(AutocastField, SeparableField):
+    def __init__(self, field: SeparableField, dtype: torch.dtype) -> None:
+        super().__init__(field, dtype)
+        self.halves = field.drift, field.kick
+
+    def drift(self, t: Time, p: State) -> State:
+        return self._lowered(self.halves[0], t, p)
+
+    def kick(self, t: Time, q: State) -> State:
+        return self._lowered(self.halves[1], t, q)

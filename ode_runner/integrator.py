@@ -25,9 +25,9 @@ class Integrator:
     def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
         """States at `ts`, beginning with `y0` itself."""
         if self.field_dtype is not None:
-            field = AutocastField(field, self.field_dtype)
+            field = AutocastField.around(field, self.field_dtype)
         with torch.autocast(y0.device.type, enabled=False):
-            counted = CountedField(field, self.ledger)
+            counted = CountedField.around(field, self.ledger)
             solution = self.gradient.solve(self.solver, counted, y0.to(ts.dtype), ts)
         self.ledger.tally.accepted += solution.accepted
         self.ledger.tally.rejected += solution.rejected

@@ -38,18 +38,22 @@ def build(composed: Compose, group: str, name: str, *positional: Any, **options:
     return construct(OmegaConf.create({group: {**own, **options}}), group, *positional)
 
 
-def offering(kind: type[Solver]) -> list[str]:
-    """Every solver of a kind, by what its class can do; a new one is tested by existing."""
-    return [name for name in options("solver") if issubclass(named_class("solver", name), kind)]
+def offering(kind: type[Solver], fields: type[VectorField] = VectorField) -> list[str]:
+    """Every solver of a kind, by what its class can do; a new one is tested by existing.
+
+    Of those only that need no more than `fields` of a field: any field, unless told otherwise.
+    """
+    classes = {name: named_class("solver", name) for name in options("solver")}
+    return [name for name, made in classes.items() if issubclass(made, kind) and issubclass(fields, made.fields)]
 
 
 @cache
 def accepted_pairs() -> list[tuple[str, str]]:
-    """Every solver with every gradient mode that takes it."""
+    """Every solver of any field with every gradient mode that takes it."""
     return [
         (solver, mode)
         for mode in options("gradient")
-        for solver in options("solver")
+        for solver in offering(Solver)
         if named_class("gradient", mode).takes(named_class("solver", solver))
     ]
 

@@ -30,6 +30,8 @@ class Solver(abc.ABC):
     """A numerical method for dy/dt = f(t, y), y(ts[0]) = y0."""
 
     kind: ClassVar[str]  # in words, for messages and tables
+    fields: ClassVar[type] = VectorField  # the least that a field must offer
+    fields_in_words: ClassVar[str] = "any field"  # the same
     order: int  # global order of convergence: the error at a fixed time is O(dt ** order)
 
     @abc.abstractmethod

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.field import VectorField
+from ode_runner.field import SeparableField, VectorField
 from ode_runner.tasks.trajectories import Trajectories
 from ode_runner.types import State, Time
 
@@ -36,13 +35,15 @@ class Pendulum(Trajectories):
 
 
 @final
-class PendulumField(VectorField):
+class PendulumField(SeparableField):
     """(theta, p) to (-p, gravity sin theta)."""
 
     def __init__(self, gravity: float) -> None:
         super().__init__()
         self.gravity = gravity
 
-    def forward(self, t: Time, y: State) -> State:
-        theta, p = y.unbind(dim=-1)
-        return torch.stack([-p, self.gravity * theta.sin()], dim=-1)
+    def drift(self, t: Time, p: State) -> State:
+        return -p
+
+    def kick(self, t: Time, q: State) -> State:
+        return self.gravity * q.sin()

@@ -1,0 +1,74 @@
+"""A field in two halves, neither of which asks for itself."""
+
+import math
+from typing import final
+
+import torch
+from torch import nn
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import SeparableField, VectorField
+from ode_runner.networks.base import Block, Coordinates, Network
+from ode_runner.networks.dense import ResidualMLP, tanh_layers
+from ode_runner.tasks.base import TaskSpec
+from ode_runner.types import State, Time
+
+
+@final
+class Separable(Network):
+    """Two tanh MLPs of `depth` hidden layers of `width` units: dq/dt = g(t, p) and dp/dt = h(t, q).
+
+    The inputs are the state, its first half q and its second p. The field of an autonomous task is not told the time.
+    Neither half is the gradient of an energy, so nothing is conserved by construction but volume.
+
+    After Chen, Zhang, Arjovsky, Bottou. Symplectic Recurrent Neural Networks. ICLR 2020, there with energies.
+    """
+
+    def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
+        for name, value in (("width", width), ("depth", depth)):
+            if value < 1:
+                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        self.spec = spec
+        self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)
+        self.width, self.depth = width, depth
+        self.state_is_data = spec.every_time and spec.input_shape == spec.output_shape
+
+    def stem(self) -> nn.Module:
+        return nn.Flatten()
+
+    def field(self, *, extra: int = 0) -> VectorField:
+        state = self.state + extra
+        if state % 2:
+            raise IncompatibleChoice(
+                f"network=separable parts the state in two halves, q and p, and one of {state} numbers has none. "
+                "Use network=mlp, or an even model.extra."
+            )
+        return SeparableMLP(self._sizes(state // 2), time=not self.spec.autonomous)
+
+    def block(self) -> Block:
+        return ResidualMLP(self._sizes(self.state))
+
+    def head(self, *, extra: int = 0) -> nn.Module:
+        return Coordinates(self.outputs) if self.state_is_data else nn.Linear(self.state + extra, self.outputs)
+
+    def _sizes(self, ends: int) -> list[int]:
+        return [ends, *[self.width] * self.depth, ends]
+
+
+@final
+class SeparableMLP(SeparableField):
+    """Each half a tanh MLP over the other half of the state, and over t."""
+
+    def __init__(self, sizes: list[int], *, time: bool) -> None:
+        super().__init__()
+        self.time = time
+        self.of_p, self.of_q = (tanh_layers([sizes[0] + time, *sizes[1:]]) for _ in range(2))
+
+    def drift(self, t: Time, p: State) -> State:
+        return self.of_p(self._told(t, p))
+
+    def kick(self, t: Time, q: State) -> State:
+        return self.of_q(self._told(t, q))
+
+    def _told(self, t: Time, half: State) -> State:
+        return torch.cat([half, t.expand(half.shape[0], 1)], dim=1) if self.time else half
