@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -75,6 +75,14 @@ class Display:
                 name.replace("nfe/eval", "NFE per test batch").replace("nfe/", "NFE, ").replace("/", " "), *values
             )
         self.console.print(table)
+
+    def columns(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of numbers under heads of as many lines each; whole, however narrow the terminal."""
+        above = list(zip(*(head.split("\n") for head in heads), strict=True))
+        widths = [max(map(len, column)) for column in zip(*above, *rows, strict=True)]
+        for row, style in [*((line, "bold") for line in above), *((line, None) for line in rows)]:
+            first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            self.say("  " + "  ".join([first.strip().ljust(widths[0]), *others]), style=style)
 
     def stop(self) -> None:
         """Close the progress bar, if it is open."""
