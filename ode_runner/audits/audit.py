@@ -70,7 +70,8 @@ class Audit:
     def __init__(self, cell: Cell, *, reference: GradientMode) -> None:
         self.cell, self.reference = cell, reference
         options = cell.options
-        self.batch: Batch = next(cell.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
+        stored = next(cell.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
+        self.batch: Batch = stored.to(cell.dtype)  # rounded once, for the references as well
         self.random = RandomState.now(cell.device)
         self.references = self._references()
 

@@ -70,10 +70,10 @@ def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memo
 
 def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative:
     """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes."""
-    noted = Noted()
-    cell.model.train()
+    noted, model = Noted(), copy.deepcopy(cell.model)  # a copy, for a model may keep running means
+    model.train()
     with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
-        replace(cell, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
+        replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
     retaken = Retaken(courses=iter(noted.courses))
     return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
 
