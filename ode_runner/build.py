@@ -20,16 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.cell import Cell
 from ode_runner.compatibility import demand_compatible, demand_fields
 from ode_runner.errors import RefusedInput
-from ode_runner.evaluation import evaluate
 from ode_runner.help import did_you_mean
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
-from ode_runner.prediction import predict
 from ode_runner.record import RunRecord, RunStatus, computed
 from ode_runner.rerun import Rerun
 from ode_runner.run import Plan
-from ode_runner.trained import Trained
 from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
@@ -81,27 +78,16 @@ def run_name(cfg: DictConfig) -> str:
     return "-".join([*parts, f"s{record.seed}", record.fingerprint])
 
 
-def plan_visit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Callable[[], RunStatus] | None:
-    """What to do about a trained run, if that is what is asked for."""
-    if cfg.evaluate is not None:
-        trained = Trained.find(Path(cfg.evaluate), partial(_assemble, cfg, choices))
-        own = construct(OmegaConf.create({"solver": trained.record.config["solver"]}), "solver")
-        return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
-    if cfg.predict is not None:
-        trained = Trained.find(Path(cfg.predict), partial(_assemble, cfg, choices))
-        return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
-    return None
-
-
 def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     """Task, model and numerics; what cannot work together is refused before any data is made."""
     _demand_seed(cfg.seed)
     blueprint(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     demand_compatible(dict(choices), locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
-    return _assemble(cfg, choices)
+    return assemble(cfg, choices)
 
 
-def _assemble(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
+def assemble(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
+    """Task, model and numerics, with fresh weights."""
     solver, gradient = construct(cfg, "solver"), construct(cfg, "gradient")
     options: TrainerOptions = construct(cfg, "trainer")
     device = _device(options.device)
@@ -199,10 +185,6 @@ def _device(name: str) -> torch.device:
     if not available[name]:
         raise RefusedInput(f"trainer.device={name} is not available here. Use trainer.device=auto.")
     return torch.device(name)
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _build_logger(cfg: DictConfig, **runtime: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -76,6 +76,14 @@ class Display:
             )
         self.console.print(table)
 
+    def columns(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of numbers under heads of as many lines each; whole, however narrow the terminal."""
+        above = list(zip(*(head.split("\n") for head in heads), strict=True))
+        widths = [max(map(len, column)) for column in zip(*above, *rows, strict=True)]
+        for row, style in [*((line, "bold") for line in above), *((line, None) for line in rows)]:
+            first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            self.say("  " + "  ".join([first.strip().ljust(widths[0]), *others]), style=style)
+
     def stop(self) -> None:
         """Close the progress bar, if it is open."""
         if self._progress is not None:
@@ -122,6 +130,8 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     if not learns:
         return [*rows, ("peak memory", peak)]
     rows.append(("saved for backward", f"{byte_count(cost['saved_bytes'])} per step; peak memory {peak}"))
+    if "gradient_error" in cost:
+        rows.append(("gradient", f"off by {cost['gradient_error']:.1e} on average, against double precision"))
     rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))
     return rows
 

@@ -42,7 +42,8 @@ def print_help(arguments: list[str]) -> None:
         "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2         a sweep\n"
         "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5               any option, by its dotted name\n"
         "  ode-run evaluate=RUN_FOLDER solver=euler                            a trained run under another solver\n"
-        "  ode-run predict=RUN_FOLDER times=0:5:101                            its states at any times\n\n"
+        "  ode-run predict=RUN_FOLDER times=0:5:101                            its states at any times\n"
+        "  ode-run audit=true task=digits                                      what each gradient mode is off by\n\n"
         "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
     )
     for group, meaning in GROUPS.items():

@@ -80,9 +80,10 @@ def _plan(cfg: DictConfig) -> Ending:
 
 
 def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
-    from ode_runner.build import plan_run, plan_visit  # here, so that neither --cfg nor TAB waits for torch
+    from ode_runner.build import plan_run  # here, so that neither --cfg nor TAB waits for torch
     from ode_runner.record import RunRecord, RunStatus
     from ode_runner.run import execute
+    from ode_runner.visits import plan_visit
 
     job = HydraConfig.get()
     folder = Path(os.path.relpath(job.runtime.output_dir))

@@ -18,13 +18,14 @@ class TrainerOptions:
     precision: Literal["fp32", "bf16", "fp64"]  # bf16: of the network; state and time of the ODE stay fp32
     device: Literal["auto", "cpu", "cuda", "mps"]
     log_every: int  # steps
+    audit_every: int | None  # steps; None: never
     save_every_seconds: float
     max_steps: int | None  # budgets, as the next two
     max_seconds: float | None
     max_nfe: int | None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "max_steps", "max_nfe"):
+        for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "audit_every", "max_steps", "max_nfe"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RefusedInput(f"trainer.{name} must be at least 1, not {value}.")

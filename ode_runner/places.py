@@ -21,19 +21,19 @@ def place(what: str, *, _root_: DictConfig) -> str:
     `${place:own}` is where a run outside sweeps belongs, also when it is planned only.
     """
     _demand_bookkeeping(_root_)
-    revisited = next((_root_[way] for way in WAYS if _root_[way] is not None), None)
+    visits, fresh = _visits(_root_)
     if what == "sweep":
-        return _visits(_root_, revisited) if revisited else f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
+        return visits or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
     from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
 
     choices = _root_.hydra.runtime.choices
-    if revisited is None:
+    if fresh:
         leaf = f"{choices.task}/{run_name(_root_)}"
-        if what == "job":
-            return leaf
+        if what == "job" or visits:
+            return leaf if what == "job" else f"{visits}/{leaf}"
         return _aside() if _root_.plan and what == "run" else f"{_root_.output_dir}/{leaf}"
     visit = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
-    return visit if what == "job" else f"{_visits(_root_, revisited)}/{visit}"
+    return visit if what == "job" else f"{visits}/{visit}"
 
 
 def _aside() -> str:
@@ -41,8 +41,14 @@ def _aside() -> str:
     return os.path.join(tempfile.gettempdir(), f"ode-run-plan-{os.getpid()}")
 
 
-def _visits(cfg: DictConfig, revisited: str) -> str:
-    return f"{revisited}/{'evaluations' if cfg.evaluate is not None else 'predictions'}"
+def _visits(cfg: DictConfig) -> tuple[str, bool]:
+    """Where visits of the kind asked for write, if one is; and whether no run of before is revisited."""
+    for way, place in WAYS.items():
+        if cfg[way] is True:
+            return f"{cfg.output_dir}/{place}", True
+        if cfg[way] is not None and cfg[way] is not False:
+            return f"{cfg[way]}/{place}", False
+    return "", True
 
 
 def _demand_bookkeeping(cfg: DictConfig) -> None:
@@ -50,7 +56,7 @@ def _demand_bookkeeping(cfg: DictConfig) -> None:
     Rerun.of(cfg.rerun)
     if not isinstance(cfg.plan, bool):
         raise RefusedInput(f"plan={cfg.plan} is neither true nor false.")
-    if cfg.plan and any(cfg[way] is not None for way in WAYS):
+    if cfg.plan and _visits(cfg)[0]:
         raise RefusedInput(f"plan=true is for runs that train; leave it out with {' and '.join(WAYS)}.")
     if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
         raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")

@@ -13,8 +13,9 @@ from ode_runner.whole_file import write_whole
 FILE = "record.json"
 BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an option of its solver
     *("seed", "sweep", "rerun", "plan", "output_dir", "logger", "tolerance"),
-    *("evaluate", "predict", "times", "inputs", "recipe"),
+    *("evaluate", "predict", "audit", "times", "inputs", "recipe"),
 )
+WATCHING = {"trainer": ("audit_every",)}  # options that do not either, by group
 
 
 class RunStatus(StrEnum):
@@ -72,7 +73,11 @@ class RunRecord:
 
 def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     """The part of a configuration that decides what is computed, the seed apart: runs that share it are repetitions."""
-    return {key: value for key, value in config.items() if key not in BOOKKEEPING and choices.get(key) != "-"}
+    return {
+        key: {name: option for name, option in value.items() if name not in WATCHING[key]} if key in WATCHING else value
+        for key, value in config.items()
+        if key not in BOOKKEEPING and choices.get(key) != "-"
+    }
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

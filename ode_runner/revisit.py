@@ -1,4 +1,4 @@
-"""`evaluate=FOLDER` and `predict=FOLDER`: a trained run's own command, typed again with something changed."""
+"""`evaluate=FOLDER` and the like: a run's own command, typed again with something changed."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,9 @@ from omegaconf import OmegaConf
 
 from ode_runner.errors import RefusedInput
 
-WAYS = ("evaluate", "predict")
-FORGOTTEN = {*WAYS, "times", "inputs", "rerun", "plan", "sweep", "grid", "output_dir", "logger", "gradient", "hydra"}
+WAYS = {"evaluate": "evaluations", "predict": "predictions", "audit": "audits"}  # and where they write
+NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
+FORGOTTEN = {*WAYS, "times", "inputs", "rerun", "plan", "sweep", "grid", "output_dir", "logger", "hydra"}
 TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
 
 
@@ -18,7 +19,7 @@ def with_its_command(arguments: list[str]) -> list[str]:
     Raises:
         RefusedInput: there is no run in the folder, or what is typed does not fit its weights.
     """
-    ways = [word for word in arguments if word.partition("=")[0] in WAYS and word.partition("=")[2]]
+    ways = [word for word in arguments if _is_visit(*word.partition("=")[::2])]
     if not ways:
         return arguments
     if len(ways) > 1:
@@ -28,8 +29,14 @@ def with_its_command(arguments: list[str]) -> list[str]:
     for word in typed:
         if _root(word) in TRAINED and not word.startswith("task."):
             raise RefusedInput(f"{word}: {way}= takes the trained run as it is. Change its solver or tolerance, say.")
-    flags = arguments[: len(arguments) - len(typed)]
-    return [*flags, *_kept(_overrides(way, Path(folder)), typed), *typed, "gradient=backprop"]
+    flags, earlier = arguments[: len(arguments) - len(typed)], _kept(_overrides(way, Path(folder)), typed)
+    if way == "audit":
+        return [*flags, *earlier, *typed]
+    return [*flags, *(word for word in earlier if _root(word) != "gradient"), *typed, "gradient=backprop"]
+
+
+def _is_visit(key: str, value: str) -> bool:
+    return key in WAYS and value.lower() not in (NO_FOLDER if key == "audit" else NO_FOLDER[:1])
 
 
 def _overrides(way: str, folder: Path) -> list[str]:

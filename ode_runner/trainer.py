@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ode_runner.audits.derivative import RandomState
+from ode_runner.audits.watch import Watch
 from ode_runner.cell import Cell
 from ode_runner.display import clock, shown
 from ode_runner.errors import Diverged
@@ -28,6 +30,7 @@ class Trainer:
         self.cell, self.optimizer = cell, optimizer
         self.options, self.task, self.model = cell.options, cell.task, cell.model
         self.integrator, self.device = cell.integrator, cell.device
+        self.watch = Watch(cell, every=cell.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": math.nan, "epoch": 0}
         self.judged = ""  # how the last epoch did on validation, as shown
@@ -51,6 +54,8 @@ class Trainer:
                 logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
                 self._account(self.train_step(batch, measure_memory=logged), samples=len(batch.inputs), warm=warm)
                 warm = True
+                if worry := self.watch.worry():
+                    session.display.say(worry, style="yellow")
                 if logged:
                     self._log(session)
                 session.display.advance(step=self.step, total_steps=self.total_steps, **self._standing())
@@ -67,6 +72,7 @@ class Trainer:
         begun = time.perf_counter()
         self.model.train()
         batch = batch.to(self.cell.dtype)
+        random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
         memory = SavedBytes(self.model.parameters()) if measure_memory else None
         with self.integrator.ledger.phase(Phase.FORWARD) as forward, memory or nullcontext():
@@ -76,6 +82,9 @@ class Trainer:
         self._demand_finite(loss.detach(), "loss")
         with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
             loss.backward()
+        paused = time.perf_counter()
+        audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
+        begun += time.perf_counter() - paused  # not what training costs
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
         )
@@ -86,7 +95,7 @@ class Trainer:
         with torch.no_grad():
             metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
-        return scalars | quality | {
+        return scalars | quality | audited | {
             "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,
@@ -143,7 +152,7 @@ class Trainer:
             "saved_bytes": means.get("memory/saved_bytes", 0.0),
             "samples_per_second": self.timed_samples / self.train_seconds if self.train_seconds else 0.0,
             "ledger": self.integrator.ledger.state_dict(),
-        }
+        } | ({"gradient_error": means["audit/relative_error"]} if "audit/relative_error" in means else {})
 
     def _account(self, scalars: dict[str, float], *, samples: int, warm: bool) -> None:
         self.step, self.batch = self.step + 1, self.batch + 1

@@ -66,7 +66,8 @@ class Recognition(nn.Module):
     def _noise(self, mean: Tensor) -> Tensor:
         """Standard normal (samples, batch or 1, latent)."""
         if self.training:
-            return torch.randn_like(mean)[None]
+            # Of one type, whatever the state's, so that a reference in double precision draws the same.
+            return torch.randn_like(mean, dtype=torch.float32)[None].to(mean)
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.samples, 1, mean.shape[1], generator=generator).to(mean)
 

@@ -12,6 +12,7 @@ from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.lock import lock
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.rerun import Rerun
+from ode_runner.revisit import WAYS
 from ode_runner.sweeps.point import Outlook, Point
 
 
@@ -27,7 +28,7 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
     point = Point(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, outlook=Outlook.RUN)
     earlier = RunRecord.read(folder)
     rerun = Rerun.of(cfg.rerun)
-    if cfg.evaluate is not None or cfg.predict is not None:
+    if any(cfg[way] for way in WAYS):
         return point
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
         point.outlook = Outlook.DONE

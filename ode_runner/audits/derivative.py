@@ -1,0 +1,98 @@
+"""A gradient as one vector, what it took, and how two of them differ."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ode_runner.audits.same_steps import Noted, Retaken
+from ode_runner.cell import Cell
+from ode_runner.field import Phase, Tally
+from ode_runner.gradients.base import GradientMode
+from ode_runner.meters import SavedBytes
+from ode_runner.solvers.base import Solver
+from ode_runner.tasks.base import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derivative:
+    """dL/dtheta of one batch over all parameters of a model, in double precision whatever it was computed in."""
+
+    vector: Tensor  # (parameters,)
+    loss: float
+    forward: Tally
+    backward: Tally
+    saved_bytes: int = 0  # kept for the backward pass, where that was measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomState:
+    """Where torch's random number generators stand."""
+
+    cpu: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def now(cls, device: torch.device) -> "RandomState":
+        cuda = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
+        return cls(cpu=torch.get_rng_state(), cuda=cuda)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Inside, the numbers drawn after `self` come once more; outside, nobody notices."""
+        with torch.random.fork_rng(devices=range(len(self.cuda))):
+            torch.set_rng_state(self.cpu)
+            if self.cuda:
+                torch.cuda.set_rng_state_all(self.cuda)
+            yield
+
+
+def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memory: bool = False) -> Derivative:
+    """The gradient that a training step would see, its evaluations entered under diagnostics.
+
+    Neither weights nor their `.grad` nor random numbers to come are touched.
+    """
+    cell.model.train()
+    batch, parameters, ledger = batch.to(cell.dtype), cell.parameters(), cell.integrator.ledger
+    memory = SavedBytes(parameters) if measure_memory else None
+    with random.again(), torch.enable_grad():
+        with ledger.phase(Phase.DIAGNOSTICS) as forward, memory or nullcontext():
+            loss = cell.task.loss(cell.outputs(batch), batch)
+        saved = memory.bytes() if memory else 0
+        with ledger.phase(Phase.DIAGNOSTICS) as backward:
+            parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+    vector = torch.cat([part.detach().to(torch.float64).flatten() for part in parts])
+    return Derivative(vector=vector, loss=float(loss.detach()), forward=forward, backward=backward, saved_bytes=saved)
+
+
+def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative:
+    """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes."""
+    noted, model = Noted(), copy.deepcopy(cell.model)  # a copy, for a model may keep running means
+    model.train()
+    with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
+    retaken = Retaken(courses=iter(noted.courses))
+    return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
+
+
+def in_double(cell: Cell, *, solver: Solver, gradient: GradientMode) -> Cell:
+    """A copy of the cell that computes in double precision throughout, by other numerics; the ledger is the same."""
+    return replace(
+        cell,
+        model=copy.deepcopy(cell.model).to(torch.float64),
+        integrator=replace(cell.integrator, solver=solver, gradient=gradient, field_dtype=None),
+        options=replace(cell.options, precision="fp64"),
+    )
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """Distance of two vectors in units of the second one's length; NaN where that is zero."""
+    return float((ours - theirs).norm() / theirs.norm()) if theirs.any() else torch.nan
+
+
+def cosine(ours: Tensor, theirs: Tensor) -> float:
+    """Of the angle between two vectors; NaN where one of them is zero."""
+    return float(ours @ theirs / (ours.norm() * theirs.norm())) if ours.any() and theirs.any() else torch.nan

@@ -1,0 +1,64 @@
+"""Gradient modes side by side: what each is off by, and what it costs."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+
+from ode_runner.plots import style
+
+
+class Row(NamedTuple):
+    """One gradient mode; errors are relative, NaN where there is nothing to compare with."""
+
+    name: str
+    solution_error: float
+    flow_error: float
+    nfe: tuple[int, int]  # forward, backward
+    saved_bytes: int
+    milliseconds: float
+
+
+def draw_audit(rows: Sequence[Row], *, title: str, flow_uncertainty: float) -> Figure:
+    """Relative errors, evaluations, memory and time, a line for each mode."""
+    figure = style.figure(13, 1.7 + 0.34 * len(rows))
+    figure.suptitle(title, fontsize=10)
+    errors, nfe, memory, time = figure.subplots(1, 4, sharey=True, width_ratios=[1.7, 1, 1, 1])
+    places = range(len(rows))
+    _points(errors, places, [row.solution_error for row in rows], style.BLUE, "o", "the solution's gradient")
+    _points(errors, places, [row.flow_error for row in rows], style.ORANGE, "D", "the flow's gradient")
+    if flow_uncertainty > 0:
+        label = "how well that is known"
+        errors.axvline(flow_uncertainty, color=style.ORANGE, linestyle=":", linewidth=1, label=label)
+    errors.set(xscale="log", xlabel="relative error against ...")
+    _whole_decades(errors)
+    forward, backward = zip(*(row.nfe for row in rows), strict=True)
+    nfe.barh(places, forward, color=style.BLUE, label="forward")
+    nfe.barh(places, backward, left=forward, color=style.SKY, label="backward")
+    nfe.set(xlabel="evaluations of the field (NFE)")
+    memory.barh(places, [row.saved_bytes / 1e6 for row in rows], color=style.GREEN)
+    memory.set(xscale="log", xlabel="saved for the backward pass [MB]")
+    _whole_decades(memory)
+    time.barh(places, [row.milliseconds for row in rows], color=style.GREY)
+    time.set(xlabel="time [ms]")
+    errors.set_yticks(places, [row.name for row in rows])
+    errors.invert_yaxis()
+    for axes in (errors, nfe, memory, time):
+        axes.grid(alpha=0.3, axis="x")
+    for axes in (errors, nfe):
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    return figure
+
+
+def _whole_decades(axes: Axes) -> None:
+    """From a power of ten to another, and numbers at those alone."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _points(axes: Axes, places: Sequence[int], values: Sequence[float], colour: str, marker: str, label: str) -> None:
+    axes.plot(values, places, marker, color=colour, label=label, markersize=6)

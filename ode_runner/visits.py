@@ -1,0 +1,99 @@
+"""What is asked about a run that exists already, or about a model that is not to be trained."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.audits.visit import audit
+from ode_runner.build import assemble, build_cell, construct, locate
+from ode_runner.choices import built_in, every_choice
+from ode_runner.compatibility import demand_compatible
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.evaluation import evaluate
+from ode_runner.gradients.base import GradientMode
+from ode_runner.models.base import Numerics
+from ode_runner.prediction import predict
+from ode_runner.record import RunStatus
+from ode_runner.trained import Trained
+
+Visit = Callable[[], RunStatus]
+
+
+def plan_visit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
+    """What to do instead of training, if something else is asked for; a refusal leaves no folder behind."""
+    try:
+        visit = _plan(cfg, choices, folder)
+    except RefusedInput:
+        _leave_nothing(folder)
+        raise
+    return visit and partial(_tidily, visit, folder)
+
+
+def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
+    if cfg.evaluate is not None:
+        trained = Trained.find(Path(cfg.evaluate), partial(assemble, cfg, choices))
+        own = construct(OmegaConf.create({"solver": trained.record.config["solver"]}), "solver")
+        return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
+    if cfg.predict is not None:
+        trained = Trained.find(Path(cfg.predict), partial(assemble, cfg, choices))
+        return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
+    if cfg.audit:
+        return _plan_audit(cfg, choices, folder)
+    return None
+
+
+def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
+    model = choices["model"]
+    if locate(cfg, "model").numerics in (Numerics.NONE, Numerics.SOLVER):
+        raise IncompatibleChoice(
+            f"model={model} has no solve to differentiate: audit= compares gradient modes. Use model=odenet."
+        )
+    if cfg.audit is True:
+        cell, weights = build_cell(cfg, choices), "untrained"
+    else:
+        cell, weights = Trained.find(Path(cfg.audit), partial(assemble, cfg, choices)).cell(), "trained"
+    if cell.device.type == "mps":
+        raise IncompatibleChoice("mps knows no double precision, which audit= compares with. Use trainer.device=cpu.")
+    about = f"{choices['task']} · {model} · {choices['solver']} · seed {cfg.seed} · {weights}"
+    reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")
+    modes, own = _modes(cfg, choices), choices["gradient"]
+    return partial(audit, cell, modes=modes, own=own, reference=reference, about=about, folder=folder)
+
+
+def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:
+    """Every gradient mode that could be typed, with its own defaults, the command's as typed; or why it cannot be."""
+    modes: dict[str, GradientMode | str] = {}
+    for name, chosen in every_choice(cfg, "gradient").items():
+        try:
+            mode = construct(cfg if name == choices["gradient"] else chosen, "gradient")
+            demand_compatible({**choices, "gradient": name}, locate(cfg, "model"), construct(cfg, "solver"), mode)
+            modes[name] = mode
+        except RefusedInput as refusal:
+            modes[name] = str(refusal)
+    return modes
+
+
+def _tidily(visit: Visit, folder: Path) -> RunStatus:
+    try:
+        return visit()
+    except RefusedInput:
+        _leave_nothing(folder)
+        raise
+
+
+def _leave_nothing(folder: Path) -> None:
+    """A refused visit makes no folder; one that holds what an earlier visit found is left as it is."""
+    if {path.name for path in folder.glob("*")} <= {".hydra", "ode-run.log"}:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            for parent in folder.parents[:3]:  # of the task, of all audits, of all outputs
+                parent.rmdir()  # unless it holds something else
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
