@@ -8,7 +8,20 @@ from omegaconf import OmegaConf
 from ode_runner.errors import RefusedInput
 
 WAYS = ("evaluate", "predict")
-FORGOTTEN = {*WAYS, "times", "inputs", "rerun", "plan", "sweep", "grid", "output_dir", "logger", "gradient", "hydra"}
+FORGOTTEN = {
+    *WAYS,
+    "times",
+    "inputs",
+    "rerun",
+    "plan",
+    "sweep",
+    "grid",
+    "search",
+    "output_dir",
+    "logger",
+    "gradient",
+    "hydra",
+}
 TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
 
 
