@@ -16,6 +16,7 @@ GROUPS = {
     "logger": "where the curves go, besides metrics.jsonl",
     "experiment": "whole settings from the literature",
     "grid": "presets of sweeps",
+    "search": "presets of searches for the best options, by Optuna",
 }
 
 

@@ -23,14 +23,16 @@ from ode_runner.help import conf_dir
 from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
-from ode_runner.sweeps.sweeper import register
+from ode_runner.sweeps.search import Search
+from ode_runner.sweeps.sweeper import Cells, register
 
 OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
 
 
 def launch() -> ExitCode:
     """Run what sys.argv asks for."""
-    register()
+    register("CellSweeper", Cells)
+    register("SearchSweeper", Search)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the words are ours
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded: we say it, once
     logging.raiseExceptions = False  # a log file on a full disk must not drown what is said of it

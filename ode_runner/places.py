@@ -12,7 +12,8 @@ from ode_runner.errors import RefusedInput
 from ode_runner.rerun import Rerun
 from ode_runner.revisit import WAYS
 
-BOOKKEEPING = ("-", "rerun=", "sweep=", "plan=", "hydra/launcher=", "hydra.launcher.")  # the sweep is the same
+# The sweep is the same whatever these say.
+BOOKKEEPING = ("-", "rerun=", "sweep=", "plan=", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.trials=")
 
 
 def place(what: str, *, _root_: DictConfig) -> str:
@@ -72,7 +73,7 @@ def _name_from_command() -> str:
     The configuration of a single job would know its own point of the sweep only.
     """
     typed = sorted(word for word in sys.argv[1:] if not word.startswith(BOOKKEEPING))
-    presets = [word.partition("=")[2] for word in typed if word.startswith("grid=")]
+    presets = [word.partition("=")[2] for word in typed if word.startswith(("grid=", "search="))]
     swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
     digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
     return "-".join([*presets, *swept, digest])

@@ -11,6 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.errors import RefusedInput
 from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 
+EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
+    "Could not load 'hydra/launcher/joblib'": ("hydra/launcher=local", "hydra-joblib-launcher", "local"),
+    "No module named 'optuna'": ("a search", "optuna", "search"),
+}
+
 
 def in_our_words(error: BaseException, arguments: list[str]) -> str:
     """One line for an error met before any run began."""
@@ -28,8 +33,8 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if unknown:
         return _no_such_key(unknown[1] or unknown[2], arguments)
-    if "Could not load 'hydra/launcher/joblib'" in str(error):
-        return "hydra/launcher=local needs hydra-joblib-launcher: pip install 'ode-run[local]', or leave it out."
+    if lacking := next((extra for mark, extra in EXTRAS.items() if mark in str(root)), None):
+        return f"{lacking[0]} needs {lacking[1]}: pip install 'ode-run[{lacking[2]}]', or leave it out."
     resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: ", str(root), re.DOTALL)
     if resolved:
         return resolved[1]

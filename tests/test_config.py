@@ -23,7 +23,7 @@ from tests.problems import Compose, SmallNet, build, compose_once, offering
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
-WHOLE = ("experiment", "grid")  # groups that set others, and describe no object of their own
+WHOLE = ("experiment", "grid", "search")  # groups that set others, and describe no object of their own
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
 SOLVED = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=SmallNet(2))

@@ -52,8 +52,8 @@ class Finding:
     solution_error: float = torch.nan
     flow_cosine: float = torch.nan
     flow_error: float = torch.nan
-    nfe_forward: int = 0
-    nfe_backward: int = 0
+    nfe_forward: float = 0
+    nfe_backward: float = 0
     accepted: int = 0
     rejected: int = 0
     saved_bytes: int = 0

@@ -79,8 +79,8 @@ def _cells(finding: Finding, own: str) -> list[str]:
         _error(finding.solution_error),
         _cosine(finding.flow_cosine),
         _error(finding.flow_error),
-        f"{finding.nfe_forward:,}",
-        f"{finding.nfe_backward:,}",
+        f"{finding.nfe_forward:,g}",
+        f"{finding.nfe_backward:,g}",
         byte_count(finding.saved_bytes) if finding.saved_bytes else "",
         "" if math.isnan(finding.milliseconds) else f"{finding.milliseconds:.3g} ms",
     ]

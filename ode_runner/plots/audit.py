@@ -17,7 +17,7 @@ class Row(NamedTuple):
     name: str
     solution_error: float
     flow_error: float
-    nfe: tuple[int, int]  # forward, backward
+    nfe: tuple[float, float]  # forward, backward
     saved_bytes: int
     milliseconds: float
 

@@ -27,13 +27,14 @@ class Progress:
 
     points: list[Point]
     folder: Path
+    expected: int | None = None  # how many are to run, where not all are known beforehand
     began: float = field(default_factory=time.monotonic)
     began_at: str = field(default_factory=_now)
     waits: bool = False
 
-    def announce(self) -> None:
+    def announce(self, points: Sequence[Point]) -> None:
         """A line for each cell that is not going to run."""
-        for point in self.points:
+        for point in points:
             match point.outlook:
                 case Outlook.DONE:
                     self._say(f"already completed: {point.name}      {point.folder}")
@@ -48,7 +49,7 @@ class Progress:
         """Where in the sweep what follows belongs; a launcher of several says itself which."""
         due = [point for point in self.points if point.outlook.due]
         for point in points if len(points) == 1 else []:
-            self._say(f"\n[{due.index(point) + 1}/{len(due)}] {point.name}")
+            self._say(f"\n[{due.index(point) + 1}/{self.expected or len(due)}] {point.name}")
 
     def still_due(self, points: Sequence[Point]) -> list[Point]:
         """Those that no other process has brought to an end since this one began."""

@@ -4,6 +4,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,12 +28,12 @@ IN_TURN = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 PATIENCE = 1.0  # seconds between looks at what another process runs
 
 
-def register() -> None:
-    """Make `Cells` known to Hydra under the name in conf/hydra/sweeper/cells.yaml.
+def register(name: str, sweeper: type[Sweeper]) -> None:
+    """Make a sweeper known to Hydra under the name that its yaml in conf/hydra/sweeper has.
 
     Hydra takes plugins by names in the namespace `hydra_plugins` alone, and there is no folder of that name to find.
     """
-    Plugins.instance().class_name_to_class["hydra_plugins.ode_runner.CellSweeper"] = Cells
+    Plugins.instance().class_name_to_class[f"hydra_plugins.ode_runner.{name}"] = sweeper
 
 
 class Cells(Sweeper):
@@ -59,36 +60,45 @@ class Cells(Sweeper):
         from ode_runner.sweeps.look import record_incompatible
 
         folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
-        points = [self._look(name, overrides) for name, overrides in self._combinations(arguments)]
+        points = [self.look(name, overrides) for name, overrides in self._combinations(arguments)]
         same_runs(points)
         if self.config.plan:
             Forecast(points=points, folder=folder).show()
             return
-        progress = Progress(points=points, folder=folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
-        with sigterm_interrupts():
-            try:
-                for point in points:
-                    if point.outlook is Outlook.INCOMPATIBLE:
-                        record_incompatible(point)
-                progress.announce()
-                self._run(progress)
-            finally:
-                progress.close()
+        with self.under_way(Progress(points=points, folder=folder)) as progress:
+            for point in points:
+                if point.outlook is Outlook.INCOMPATIBLE:
+                    record_incompatible(point)
+            progress.announce(points)
+            self.run(points, progress)
         codes[:] = [progress.exit_code()]
 
-    def _combinations(self, arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
-        """Name and overrides of each cell; what is typed replaces what a preset says."""
+    @contextmanager
+    def under_way(self, progress: Progress) -> Iterator[Progress]:
+        """While cells run; what came of them is told however it ends."""
+        progress.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, progress.folder / "multirun.yaml")
+        with sigterm_interrupts():
+            try:
+                yield progress
+            finally:
+                progress.close()
+
+    def typed(self, arguments: list[str]) -> dict[str, Override]:
+        """By option; what is typed replaces what a preset says."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        by_key = {override.get_key_element(): override for override in typed}
+        return {override.get_key_element(): override for override in typed}
+
+    def _combinations(self, arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
+        """Name and overrides of each cell."""
+        by_key = self.typed(arguments)
         swept = {key for key, override in by_key.items() if override.is_sweep_override()}
         for words in itertools.product(*(_words(key, override) for key, override in by_key.items())):
             named = [word.lstrip("+") for key, word in zip(by_key, words, strict=True) if key in swept]
             yield " ".join(named), list(words)
 
-    def _look(self, name: str, overrides: list[str]) -> Point:
+    def look(self, name: str, overrides: list[str]) -> Point:
         from ode_runner.sweeps.look import look  # here, so that --cfg and TAB need not wait for torch
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
@@ -97,9 +107,9 @@ class Cells(Sweeper):
         folder = Path(os.path.relpath(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir))
         return look(name=name, overrides=overrides, cfg=cfg, folder=folder)
 
-    def _run(self, progress: Progress) -> None:
+    def run(self, points: Sequence[Point], progress: Progress) -> None:
         """All that is due, then once more what another process had in hand, when it lets go of it."""
-        due = [point for point in progress.points if point.outlook.due]
+        due = [point for point in points if point.outlook.due]
         in_turn = self.config.hydra.launcher._target_ == IN_TURN
         size = 1 if in_turn else self.max_batch_size or len(due)
         for start in range(0, len(due), max(size, 1)):

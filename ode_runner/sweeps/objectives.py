@@ -1,0 +1,69 @@
+"""What a search is for: names of numbers in a record, and which way each is better."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ode_runner.errors import RefusedInput
+from ode_runner.record import RunRecord
+from ode_runner.report.quantities import direction
+from ode_runner.report.runs import Run
+from ode_runner.tasks.base import Task
+
+NFE = ("cost/nfe_forward", "cost/nfe_backward")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A number that a search makes as large or as small as it can."""
+
+    name: str  # as shown
+    direction: int  # +1: higher is better, -1: lower is
+    of: Callable[[Run], float | None]  # None where the run has no such number
+
+
+def objectives(names: Sequence[str], task: type[Task]) -> list[Objective]:
+    """From what is typed: `objective` is the task's own, on validation; `nfe` counts evaluations per training step.
+
+    Raises:
+        RefusedInput: nobody knows whether a number is better high or low.
+    """
+    if not names:
+        raise RefusedInput("hydra.sweeper.objectives names nothing to search for. Try [objective,nfe].")
+    return [_objective(name, task) for name in names]
+
+
+def _objective(name: str, task: type[Task]) -> Objective:
+    match name:
+        case "objective":
+            shown, way = f"eval/{task.objective}", 1 if task.higher_is_better else -1
+            return Objective(name=shown, direction=way, of=lambda run: run.measurements.get(shown))
+        case "nfe":
+            return Objective(name="nfe", direction=-1, of=_nfe)
+    if not direction(name):
+        raise RefusedInput(
+            f"hydra.sweeper.objectives: is '{name}' better high or low? Try objective, nfe, cost/saved_bytes or "
+            "cost/train_seconds."
+        )
+    return Objective(name=name, direction=direction(name), of=lambda run: run.measurements.get(name))
+
+
+def _nfe(run: Run) -> float | None:
+    """None of a run that uses no solver: it is no cheaper for that."""
+    counts = [run.measurements.get(name) for name in NFE]
+    return sum(count for count in counts if count is not None) if counts[0] is not None else None
+
+
+def reached(record: RunRecord, folder: Path, wanted: Sequence[Objective]) -> list[float]:
+    """The objectives of a completed run.
+
+    Raises:
+        RefusedInput: one of them was not measured, or is not a number.
+    """
+    run = Run(folder=folder, record=record)
+    values = {objective.name: objective.of(run) for objective in wanted}
+    for name, value in values.items():
+        if value is None or not math.isfinite(value):
+            raise RefusedInput(f"it has no {name}" if value is None else f"its {name} is {value}")
+    return [value for value in values.values() if value is not None]

@@ -1,0 +1,167 @@
+"""Hydra's sweeper for searches: Optuna proposes cells, and learns what each came to."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from ode_runner.ending import ExitCode, codes
+from ode_runner.errors import RefusedInput
+from ode_runner.lock import lock
+from ode_runner.places import BOOKKEEPING
+from ode_runner.record import RunRecord, RunStatus
+from ode_runner.refusals import in_our_words
+from ode_runner.report.rows import plain
+from ode_runner.rerun import Rerun
+from ode_runner.sweeps.point import Outlook, Point
+from ode_runner.sweeps.progress import Progress
+from ode_runner.sweeps.sweeper import Cells
+
+if TYPE_CHECKING:  # half a second, which --cfg and TAB need not wait for
+    from ode_runner.sweeps.objectives import Objective
+    from ode_runner.sweeps.study import Study, Trial
+
+
+class Search(Cells):
+    """As many trials as asked for, among all values typed or set by a preset in conf/search.
+
+    Every trial is an ordinary run. Those that an earlier session asked for and did not live to tell are taken up first.
+    """
+
+    def __init__(
+        self,
+        *,
+        trials: int,
+        objectives: Sequence[str],
+        max_batch_size: int | None,
+        params: Mapping[str, str] | None,
+        sampler: Callable[..., Any],
+    ) -> None:
+        super().__init__(max_batch_size=max_batch_size, params=params)
+        if trials < 1:
+            raise RefusedInput(f"hydra.sweeper.trials must be at least 1, not {trials}.")
+        self.trials, self.names, self.sampler = trials, list(objectives), sampler
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Asks, launches and tells until all trials have ended; leaves the exit code in `codes`."""
+        by_key = self.typed(arguments)
+        wanted, folder = self._objectives(by_key), Path(os.path.relpath(self.config.hydra.sweep.dir))
+        if self.config.plan:
+            self._plan(by_key, wanted, folder)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock(folder), closing(self._study(by_key, wanted, folder)) as study:  # a second driver would take what
+            expected = max(self.trials - study.ended, 0)  # the first has in hand for broken off
+            try:
+                with self.under_way(Progress(points=[], folder=folder, expected=expected)) as progress:
+                    while trials := study.next(self.max_batch_size or 1, of=self.trials):
+                        self._try(trials, study, by_key, wanted, progress)
+            finally:
+                found = self._front(study, by_key, wanted, folder)
+        codes[:] = [ExitCode.COMPLETED if found else ExitCode.FAILED]
+
+    def _objectives(self, by_key: Mapping[str, Override]) -> "list[Objective]":
+        from ode_runner.build import locate
+        from ode_runner.sweeps.objectives import objectives
+
+        swept = [key for key, override in by_key.items() if override.is_sweep_override()]
+        if "task" in swept or not swept:
+            raise RefusedInput(
+                "a search is for one task, among several values of an option: ode-run search=digits, say."
+            )
+        fixed = [str(override.input_line) for key, override in by_key.items() if key not in swept]
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, fixed)
+        return objectives(self.names, locate(cfg, "task"))
+
+    def _study(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> "Study":
+        from ode_runner.sweeps.study import FILE, Study, distribution
+
+        space = {key: distribution(override) for key, override in by_key.items() if override.is_sweep_override()}
+        fixed = [str(override.input_line) for key, override in by_key.items() if key not in space]
+        if Rerun.of(self.config.rerun) is Rerun.ALL:
+            (folder / FILE).unlink(missing_ok=True)
+        return Study(
+            folder,
+            space=space,
+            fixed=[word for word in fixed if not word.startswith(BOOKKEEPING)],
+            objectives={objective.name: objective.direction for objective in wanted},
+            sampler=self.sampler,
+            seed=self.config.seed,
+        )
+
+    def _try(
+        self,
+        trials: "Sequence[Trial]",
+        study: "Study",
+        by_key: Mapping[str, Override],
+        wanted: "Sequence[Objective]",
+        progress: Progress,
+    ) -> None:
+        """Run what has not run yet, and tell what came of it; a trial that came to nothing costs the search nothing."""
+        from ode_runner.sweeps.look import record_incompatible
+        from ode_runner.sweeps.objectives import reached
+
+        points: dict[int, Point] = {}
+        for trial in trials:
+            try:
+                points[trial.number] = point = self._point(trial, by_key)
+            except (RefusedInput, HydraException) as error:  # this solver has no such option, say
+                print(f"ode-run: skipped: {in_our_words(error, _words(trial, by_key))}", file=sys.stderr)
+                continue
+            if point.outlook is Outlook.INCOMPATIBLE:
+                record_incompatible(point)
+        progress.points += points.values()
+        progress.announce(list(points.values()))
+        self.run(list(points.values()), progress)
+        for trial in trials:
+            values = None
+            record = RunRecord.read(points[trial.number].folder) if trial.number in points else None
+            if record is not None and record.status is RunStatus.COMPLETED:
+                try:
+                    values = reached(record, points[trial.number].folder, wanted)
+                except RefusedInput as refusal:
+                    print(f"ode-run: {points[trial.number].name} does not count: {refusal}", file=sys.stderr)
+            study.tell(trial, values)
+
+    def _point(self, trial: "Trial", by_key: Mapping[str, Override]) -> Point:
+        """The cell of a trial, as if it had been typed."""
+        shown = [f"{key.lstrip('+')}={plain(value)}" for key, value in trial.params.items()]
+        return self.look(f"trial {trial.number}: {' '.join(shown)}", _words(trial, by_key))
+
+    def _front(
+        self, study: "Study", by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path
+    ) -> bool:
+        """Print and write the best there are; whether there are any."""
+        from ode_runner.sweeps.front import Front
+
+        front = Front(objectives=wanted, folder=folder)
+        for trial in study.front():
+            front.add(trial, self._point(trial, by_key).folder)
+        front.show(ended=study.ended)
+        return bool(front.rows)
+
+    def _plan(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> None:
+        """What would be searched for, and among what; which cells these are only the search can tell."""
+        from ode_runner.sweeps.study import FILE
+
+        for key, override in by_key.items():
+            if override.is_sweep_override():
+                print(f"among   {key}: {str(override.input_line).partition('=')[2]}")
+        for objective in wanted:
+            print(f"{'highest' if objective.direction > 0 else 'lowest':<7} {objective.name}")
+        begun = "goes on with" if (folder / FILE).is_file() else "a search of"
+        print(f"{begun} {self.trials} trials      {folder}")
+        print("nothing was started; leave out plan=true to run")
+
+
+def _words(trial: "Trial", by_key: Mapping[str, Override]) -> list[str]:
+    """What would be typed for a trial alone."""
+    return [
+        f"{key}={trial.params[key]}" if key in trial.params else str(override.input_line)
+        for key, override in by_key.items()
+    ]

@@ -1,0 +1,128 @@
+"""Optuna, which proposes trials, told what each came to; all of it is kept in one SQLite file."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from ode_runner.errors import RefusedInput
+
+FILE = "search.db"
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # what is said of trials is ours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A point of the space, and the values of its objectives once they are known."""
+
+    number: int  # from 0 on, in the order of their asking
+    params: Mapping[str, Any]
+    values: Sequence[float] = ()
+
+
+class Study:
+    """The trials of one search, over all its sessions."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        space: Mapping[str, BaseDistribution],
+        fixed: Sequence[str],  # what all trials have in common, as typed
+        objectives: Mapping[str, int],  # by name: +1 where higher is better, -1 where lower is
+        sampler: Callable[..., BaseSampler],
+        seed: int,
+    ) -> None:
+        self.space, self.directions = dict(space), list(objectives.values())
+        self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / FILE}")
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name="search",
+            load_if_exists=True,
+            directions=["maximize" if direction > 0 else "minimize" for direction in self.directions],
+        )
+        what = {"among": sorted(space), "with": sorted(fixed), "for": list(objectives)}
+        if self._study.user_attrs.get("what", what) != what:
+            self.close()
+            raise RefusedInput(f"{folder} holds another search. Choose another name for this one by sweep=NAME.")
+        self._study.set_user_attr("what", what)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of an option of the sampler's
+            # A sampler of the same seed would propose in a later session what it did in the first.
+            self._study.sampler = sampler(seed=seed + len(self._study.trials))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    @property
+    def ended(self) -> int:
+        """How many trials came to something, be it to nothing."""
+        return sum(trial.state.is_finished() for trial in self._study.trials)
+
+    def next(self, count: int, *, of: int) -> list[Trial]:
+        """Up to `count` trials, fewer where that would make more than `of` in all.
+
+        First those that an earlier session asked for and did not live to tell.
+
+        Raises:
+            RefusedInput: the space is not that of the earlier trials.
+        """
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if waiting:
+            return [_trial(trial) for trial in waiting[:count]]
+        return [self._ask() for _ in range(min(count, of - self.ended))]
+
+    def _ask(self) -> Trial:
+        try:
+            trial = self._study.ask(self.space)
+        except ValueError as error:
+            raise RefusedInput(
+                f"the search of this name was among other values: {error} Choose another name by sweep=NAME."
+            ) from None
+        return Trial(number=trial.number, params=trial.params)
+
+    def tell(self, trial: Trial, values: Sequence[float] | None) -> None:
+        """What it came to; None: to nothing."""
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        self._study.tell(trial.number, values, state=state)
+
+    def front(self) -> list[Trial]:
+        """Trials that none beats in every objective, the best in the first of these first."""
+        best = [_trial(trial) for trial in self._study.best_trials]
+        return sorted(best, key=lambda trial: (-self.directions[0] * trial.values[0], trial.number))
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """The values typed for an option, in Hydra's grammar, as Optuna has them; both ends of an interval are included.
+
+    Raises:
+        RefusedInput: they are none that Optuna takes.
+    """
+    values = override.value()
+    try:
+        if isinstance(values, IntervalSweep):
+            return _numbers([values.start, values.end], log="log" in values.tags)
+        if isinstance(values, RangeSweep) and "log" not in values.tags:
+            return _numbers(list(values.range()), step=abs(values.step))
+    except (TypeError, ValueError) as error:
+        raise RefusedInput(f"{override.input_line}: {error}") from None
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def _numbers(values: list[Any], **options: Any) -> BaseDistribution:
+    """From the first to the last; whole if all of them are."""
+    whole = all(isinstance(value, int) for value in values)
+    return (IntDistribution if whole else FloatDistribution)(values[0], values[-1], **options)
+
+
+def _trial(trial: optuna.trial.FrozenTrial) -> Trial:
+    return Trial(number=trial.number, params=trial.params, values=trial.values or ())

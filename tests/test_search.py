@@ -1,0 +1,164 @@
+"""A search proposes cells and learns from them, whatever some of them come to; the same command goes on with it."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from ode_runner.errors import RefusedInput
+from ode_runner.sweeps.search import Search
+from ode_runner.trainer import Trainer
+from tests.helpers import TINY, before_step, options, run_folders, typed
+
+pytest.importorskip("optuna", reason="needs optuna: pip install 'ode-run[search]'")
+QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", "sweep=mine", *TINY)
+SEARCH = ("-m", "hydra/sweeper=search", *QUICK)
+STEPS = ("solver=rk4", "solver.num_steps=range(1,9)", "optimizer.lr=tag(log,interval(1e-3,1e-1))")
+
+
+def records(root: Path) -> list[dict]:
+    return [json.loads((folder / "record.json").read_text()) for folder in run_folders(root)]
+
+
+def front(root: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((root / "outputs/sweeps/mine/front.csv").read_text().splitlines()))
+
+
+def objectives(record: dict) -> tuple[float, float]:
+    cost = record["cost"]
+    return record["metrics"]["eval/accuracy"], cost["nfe_forward"] + cost["nfe_backward"]
+
+
+def unbeaten(found: list[tuple[float, float]]) -> set[tuple[float, float]]:
+    """By its definition: high accuracy, few evaluations."""
+    return {
+        (accuracy, nfe)
+        for accuracy, nfe in found
+        if not any(a >= accuracy and n <= nfe and (a, n) != (accuracy, nfe) for a, n in found)
+    }
+
+
+def test_trials_are_runs_and_the_front_is_what_none_of_them_beats(tmp_path: Path) -> None:
+    ended = typed(*SEARCH, *STEPS, "hydra.sweeper.trials=6", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "[6/6] trial 5: solver.num_steps=" in ended.stdout
+    assert "Pareto front of 6 trials, by eval/accuracy and nfe:" in ended.stdout
+    found = [objectives(record) for record in records(tmp_path)]
+    assert len({nfe for _, nfe in found}) > 1
+    assert {(float(row["eval/accuracy"]), float(row["nfe"])) for row in front(tmp_path)} == unbeaten(found)
+    for row in front(tmp_path):
+        [record] = records(tmp_path / "outputs/sweeps/mine" / row["folder"])
+        assert record["config"]["solver"]["num_steps"] == int(row["solver.num_steps"])
+        assert record["config"]["optimizer"]["lr"] == float(row["optimizer.lr"])
+
+
+def test_the_same_command_goes_on_with_the_search(tmp_path: Path) -> None:
+    typed(*SEARCH, *STEPS, "hydra.sweeper.trials=2", cwd=tmp_path)
+    first = {folder: (folder / "record.json").read_bytes() for folder in run_folders(tmp_path)}
+    before = front(tmp_path)
+    again = typed(*SEARCH, *STEPS, "hydra.sweeper.trials=2", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "completed in" not in again.stdout
+    assert front(tmp_path) == before
+    more = typed(*SEARCH, *STEPS, "hydra.sweeper.trials=4", cwd=tmp_path)
+    assert "[1/2] trial 2: " in more.stdout
+    assert len(run_folders(tmp_path)) == 4, "proposed anew, not what the first session proposed"
+    assert all((folder / "record.json").read_bytes() == content for folder, content in first.items())
+    other = typed(*SEARCH, "solver=euler,rk4", "hydra.sweeper.objectives=[objective]", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "outputs/sweeps/mine holds another search. Choose another name for this one by sweep=NAME." in other.stderr
+
+
+def test_a_trial_broken_off_is_the_first_to_be_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context():
+        before_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
+        ended = typed(*SEARCH, *STEPS, "hydra.sweeper.trials=2", cwd=tmp_path)
+    assert ended.returncode == 130
+    assert "none of 0 trials has come to a result" in ended.stdout
+    monkeypatch.undo()
+    again = typed(*SEARCH, *STEPS, "hydra.sweeper.trials=2", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "[1/2] trial 0: " in again.stdout
+    assert "resuming at step 2" in again.stdout
+    assert [record["status"] for record in records(tmp_path)] == ["completed"] * 2
+
+
+def test_trials_that_fail_or_cannot_be_cost_the_search_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_step = Trainer.train_step
+
+    def fails_on_one(self: Trainer, *positional: object, **named: object) -> object:
+        if type(self.integrator.solver).__name__ == "Heun":
+            raise RuntimeError("not today")
+        return train_step(self, *positional, **named)
+
+    monkeypatch.setattr(Trainer, "train_step", fails_on_one)
+    space = ("model=rknet", "solver=rk4,dopri5,heun", "solver.num_steps=range(2,4)", "hydra.sweeper.trials=9")
+    ended = typed(*SEARCH, *space, "seed=1", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "ode-run: skipped: no option 'solver.num_steps'" in ended.stderr, "of dopri5, which has none"
+    assert "  failed: trial " in ended.stdout
+    assert {row["solver"] for row in front(tmp_path)} == {"rk4"}
+    ended = typed(*SEARCH, "model=rknet", "solver=dopri5,bosh3", "sweep=other", "hydra.sweeper.trials=2", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "ode-run: skipped: model=rknet takes a fixed-step" in ended.stderr
+    assert "none of 2 trials has come to a result" in ended.stdout
+    assert "incompatible" in {record["status"] for record in records(tmp_path / "outputs/sweeps/other")}
+
+
+@pytest.mark.parametrize("name", options("search"))
+def test_every_preset_proposes_cells_that_can_be(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposed = []
+    monkeypatch.setattr(Search, "run", lambda self, points, progress: proposed.extend(points))
+    ended = typed(f"search={name}", "hydra.sweeper.trials=3", cwd=tmp_path)
+    assert [str(point.outlook) for point in proposed] == ["will run"] * 3, ended.stderr
+    assert {point.choices["task"] for point in proposed} == {name}
+    assert len({point.folder for point in proposed}) == 3
+    assert ended.returncode == 1, "none of them was run"
+
+
+def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
+    ended = typed("search=digits", "plan=true", "hydra.sweeper.objectives=[objective,cost/saved_bytes]", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert "among   tolerance: tag(log,interval(1e-4,1e-1))" in ended.stdout
+    assert "highest eval/accuracy\nlowest  cost/saved_bytes\n" in ended.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        (("network.width=interval(9,1)",), "network.width=interval(9,1): "),
+        (("seed=0",), "a search is for one task, among several values of an option"),
+        (("task=digits,half_moons",), "a search is for one task"),
+        (("seed=0,1", "hydra.sweeper.objectives=[optim/lr]"), "is 'optim/lr' better high or low?"),
+        (("seed=0,1", "hydra.sweeper.trials=0"), "hydra.sweeper.trials must be at least 1"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_a_line(space: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    ended = typed("-m", "hydra/sweeper=search", *space, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_values_typed_in_hydras_grammar_are_what_optuna_gets() -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    from ode_runner.sweeps.study import distribution
+
+    parse = OverridesParser.create().parse_override
+    for word, expected in {
+        "a=x,y": CategoricalDistribution(["x", "y"]),
+        "a=interval(0,1)": FloatDistribution(0.0, 1.0),
+        "a=int(interval(1,9))": IntDistribution(1, 9),
+        "a=tag(log,interval(1e-3,1))": FloatDistribution(1e-3, 1.0, log=True),
+        "a=range(16,65,16)": IntDistribution(16, 64, step=16),
+        "a=range(0.5,2.0,0.5)": FloatDistribution(0.5, 1.5, step=0.5),
+    }.items():
+        assert distribution(parse(word)) == expected, word
+    with pytest.raises(RefusedInput, match="a=tag"):
+        distribution(parse("a=tag(log,interval(0,1))"))
