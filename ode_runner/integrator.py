@@ -31,4 +31,6 @@ class Integrator:
             solution = self.gradient.solve(self.solver, counted, y0.to(ts.dtype), ts)
         self.ledger.tally.accepted += solution.accepted
         self.ledger.tally.rejected += solution.rejected
+        if solution.each is not None:
+            self.ledger.enter(solution.each)
         return solution.ys
