@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ode_runner.cell import Cell
+from ode_runner.difficulty import spread
 from ode_runner.display import clock, shown
 from ode_runner.errors import Diverged
 from ode_runner.field import Phase
@@ -69,12 +70,13 @@ class Trainer:
         batch = batch.to(self.cell.dtype)
         self.optimizer.zero_grad(set_to_none=True)
         memory = SavedBytes(self.model.parameters()) if measure_memory else None
-        with self.integrator.ledger.phase(Phase.FORWARD) as forward, memory or nullcontext():
+        ledger = self.integrator.ledger
+        with ledger.phase(Phase.FORWARD) as forward, ledger.each_sample() as each, memory or nullcontext():
             outputs = self.cell.outputs(batch)
             loss = self.task.loss(outputs, batch)
         scalars = {"memory/saved_bytes": float(memory.bytes())} if memory else {}
         self._demand_finite(loss.detach(), "loss")
-        with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
+        with ledger.phase(Phase.BACKWARD) as backward:
             loss.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
@@ -86,7 +88,7 @@ class Trainer:
         with torch.no_grad():
             metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
-        return scalars | quality | {
+        return scalars | quality | spread(each, len(batch.inputs)) | {
             "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,
