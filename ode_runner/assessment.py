@@ -6,22 +6,23 @@ from pathlib import Path
 import torch
 
 from ode_runner.cell import Cell
+from ode_runner.difficulty import Witness, scalars
 from ode_runner.field import Phase
 from ode_runner.logger import MetricLogger
 from ode_runner.signals import StopRequest
 from ode_runner.tasks.base import Split
 
 
-def judge(cell: Cell, stop: StopRequest) -> dict[str, float]:
+def judge(cell: Cell, stop: StopRequest, witness: Witness) -> dict[str, float]:
     """Metrics of the test split and of the learned field, and the evaluations that the split took per batch."""
-    results = cell.evaluate(Split.TEST, stop)
+    results = cell.evaluate(Split.TEST, stop, witness)
     nfe = {"nfe/eval": results.pop("nfe")}
     nfe |= {name.replace("_", "/", 1): results.pop(name) for name in list(results) if name.startswith("nfe_")}
     field = cell.model.learned_field()
     if field is not None:
         with torch.no_grad():
             results |= cell.task.judge_field(field)
-    return {f"test/{name}": value for name, value in results.items()} | nfe
+    return {f"test/{name}": value for name, value in results.items()} | scalars(witness.found()) | nfe
 
 
 def draw(cell: Cell, history: Sequence[Mapping[str, float]], *, folder: Path, logger: MetricLogger, step: int) -> None:

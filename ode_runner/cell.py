@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ode_runner.difficulty import Witness
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Means
@@ -43,15 +44,21 @@ class Cell:
         return outputs._replace(values=outputs.values.to(self.dtype))
 
     @torch.no_grad()
-    def evaluate(self, split: Split, stop: StopRequest) -> dict[str, float]:
-        """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are."""
+    def evaluate(self, split: Split, stop: StopRequest, witness: Witness | None = None) -> dict[str, float]:
+        """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
+
+        The `witness` sees what each sample took, where the solver steps them one by one.
+        """
         self.model.eval()
         means, evaluations = Means(), Means()
         for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
             stop.check()
             batch = stored.to(self.dtype)
-            with self.integrator.ledger.phase(Phase.EVALUATION) as tally:
+            ledger = self.integrator.ledger
+            with ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 outputs = self.outputs(batch)
+            if witness is not None:
+                witness(batch, each)
             values = {**self.task.metrics(outputs, batch), "loss": self.task.loss(outputs, batch)}
             means.add({name: float(value) for name, value in values.items()}, weight=len(batch.inputs))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))

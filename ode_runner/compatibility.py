@@ -9,6 +9,7 @@ from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 
 
@@ -32,6 +33,11 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
             f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=backprop."
+        )
+    if isinstance(solver, PerSampleStepping) and solver.per_sample and not gradient.each_sample:
+        raise IncompatibleChoice(
+            f"gradient={choices['gradient']} follows steps that are common to the whole batch, and with "
+            "solver.per_sample=true every sample has its own. Use gradient=backprop, or solver.per_sample=false."
         )
     gradient.demand(solver)
 

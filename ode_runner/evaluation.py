@@ -8,6 +8,7 @@ import torch
 
 from ode_runner.assessment import judge
 from ode_runner.cell import Cell
+from ode_runner.difficulty import Witness, report
 from ode_runner.display import Display, shown
 from ode_runner.environment import describe_environment
 from ode_runner.models.base import Numerics
@@ -29,12 +30,12 @@ def evaluate(trained: Trained, *, solver: str, own_solver: Solver, folder: Path)
 
     Ott, Katiyar, Hennig, Tiemann. ResNet After All: Neural ODEs and Their Numerical Solution. ICLR 2021.
     """
-    cell = trained.cell()
+    cell, witness = trained.cell(), Witness()
     with stop_on_signals() as stop:
-        columns = {"training": trained.record.metrics, f"solver={solver}": judge(cell, stop)}
+        columns = {"training": trained.record.metrics, f"solver={solver}": judge(cell, stop, witness)}
         finding = f"model={trained.record.choices['model']} solves no ODE."
         if cell.model.numerics is not Numerics.NONE:
-            columns["much finer"] = judge(_finer(cell, own_solver), stop)
+            columns["much finer"] = judge(_finer(cell, own_solver), stop, Witness())
             finding = is_it_an_ode(cell, columns["training"], columns["much finer"])
     content = {
         "run": str(trained.folder),
@@ -50,6 +51,7 @@ def evaluate(trained: Trained, *, solver: str, own_solver: Solver, folder: Path)
     display = Display()
     display.comparison(columns)
     display.say(finding, style="bold")
+    report(witness.found(), cell.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
 

@@ -1,14 +1,14 @@
 """The right-hand side of an ODE, and the ledger in which every evaluation of it is entered."""
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.types import State, Time
 
@@ -65,6 +65,16 @@ class Tally:
         self.rejected += other.rejected
 
 
+@dataclass(frozen=True, kw_only=True)
+class EachSample:
+    """What a solve took of every sample, where each has steps of its own: int64 (batch,), on the CPU."""
+
+    evaluations: Tensor  # as many as the sample would take by itself
+    accepted: Tensor
+    rejected: Tensor
+    failures: Mapping[int, str]  # by sample: why it did not reach the end of its span; it has no values from there on
+
+
 class Ledger:
     """Every evaluation of a run, entered where it happens, under the phase it was made for.
 
@@ -74,6 +84,7 @@ class Ledger:
     def __init__(self) -> None:
         self.totals = {phase: Tally() for phase in Phase}
         self.tally = self.totals[Phase.DIAGNOSTICS]  # outside any phase somebody is looking around
+        self.watched: list[EachSample] | None = None
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[Tally]:
@@ -84,6 +95,20 @@ class Ledger:
         finally:
             self.totals[phase].add(self.tally)
             self.tally = outer
+
+    @contextmanager
+    def each_sample(self) -> Iterator[list[EachSample]]:
+        """Yields a list to which every solve inside adds what it took of each sample, if it steps them one by one."""
+        outer, self.watched = self.watched, []
+        try:
+            yield self.watched
+        finally:
+            self.watched = outer
+
+    def enter(self, each: EachSample) -> None:
+        """Note what a solve took of each sample, for whoever is looking."""
+        if self.watched is not None:
+            self.watched.append(each)
 
     def state_dict(self) -> dict[str, dict[str, float]]:
         return {phase.value: dict(vars(tally)) for phase, tally in self.totals.items()}

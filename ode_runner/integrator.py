@@ -36,4 +36,6 @@ class Integrator:
             solution = solve_between(solve, counted, y0, ts) if moving else solve(y0, ts)
         self.ledger.tally.accepted += solution.accepted
         self.ledger.tally.rejected += solution.rejected
+        if solution.each is not None:
+            self.ledger.enter(solution.each)
         return solution.ys

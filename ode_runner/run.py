@@ -12,6 +12,8 @@ from pathlib import Path
 from ode_runner.assessment import draw, judge
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
+from ode_runner.difficulty import FILE as DIFFICULTY
+from ode_runner.difficulty import Witness, report
 from ode_runner.display import Display
 from ode_runner.environment import describe_environment
 from ode_runner.errors import Diverged, RefusedInput, SolverFailed
@@ -40,7 +42,7 @@ class Plan:
     build_logger: Callable[..., MetricLogger]
 
 
-ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log")
+ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log", DIFFICULTY)
 
 
 def execute(plan: Plan) -> RunRecord:
@@ -139,11 +141,13 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     with closing(metrics), closing(logger):
         try:
             reached = _fit(trainer, session, record) if trainer else {}
-            record.metrics = judge(cell, stop) | reached
+            witness = Witness()
+            record.metrics = judge(cell, stop, witness) | reached
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _demand_finite(record)
             draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
+            report(witness.found(), cell.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()
             record.cost = trainer.cost() if trainer else {"parameters": 0, "wall_seconds": clock.seconds}

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ode_runner.audits.derivative import RandomState
 from ode_runner.audits.watch import Watch
 from ode_runner.cell import Cell
+from ode_runner.difficulty import spread
 from ode_runner.display import clock, shown
 from ode_runner.errors import Diverged
 from ode_runner.field import Phase
@@ -75,12 +76,13 @@ class Trainer:
         random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
         memory = SavedBytes(self.model.parameters()) if measure_memory else None
-        with self.integrator.ledger.phase(Phase.FORWARD) as forward, memory or nullcontext():
+        ledger = self.integrator.ledger
+        with ledger.phase(Phase.FORWARD) as forward, ledger.each_sample() as each, memory or nullcontext():
             outputs = self.cell.outputs(batch)
             loss = self.task.loss(outputs, batch)
         scalars = {"memory/saved_bytes": float(memory.bytes())} if memory else {}
         self._demand_finite(loss.detach(), "loss")
-        with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
+        with ledger.phase(Phase.BACKWARD) as backward:
             loss.backward()
         paused = time.perf_counter()
         audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
@@ -95,7 +97,7 @@ class Trainer:
         with torch.no_grad():
             metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
-        return scalars | quality | audited | {
+        return scalars | quality | audited | spread(each, len(batch.inputs)) | {
             "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,

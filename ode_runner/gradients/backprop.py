@@ -19,6 +19,7 @@ class Backprop(GradientMode):
     """
 
     exact: ClassVar[bool] = True
+    each_sample: ClassVar[bool] = True
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         return solver.solve(field, y0, ts)

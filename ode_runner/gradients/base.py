@@ -22,6 +22,7 @@ class GradientMode(abc.ABC):
     requirement: ClassVar[str] = "any solver"  # the same, in words
     example: ClassVar[str] = "dopri5"  # a solver that offers it
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
+    each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
 
     @classmethod
     def takes(cls, solver: type[Solver]) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.field import VectorField
+from ode_runner.field import EachSample, VectorField
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -20,9 +20,10 @@ class Solution:
     """Values at the requested times, and what the solve took."""
 
     ys: Trajectory
-    accepted: int
+    accepted: int  # where every sample has steps of its own, those of the sample with the most attempts
     rejected: int = 0
     next_step: float | None = None  # the size that step control would try next; None: a fixed grid
+    each: EachSample | None = None  # None: all samples have the same steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Embedded explicit Runge-Kutta pairs with step size control."""
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -12,8 +11,10 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver, Norm
+from ode_runner.solvers.course import Course
 from ode_runner.solvers.initial_step import initial_step, rms
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
+from ode_runner.solvers.one_step import OneStepSolver, Step
+from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
 from ode_runner.types import State, Times
@@ -54,14 +55,14 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         dt = self.first_step or initial_step(
             field, at(t, y0), y, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
         )
-        course, failed, afresh = _Course(), 0, not self.tableau.first_same_as_last
+        course, failed, afresh = Course(), 0, not self.tableau.first_same_as_last
         control = Controller(self, order=self.order)
         dt = control.first(dt)
         while served < len(times):
             left, wanted = abs(times[-1] - t), dt
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
             if t1 == t or control.stuck or course.attempts == self.max_steps:
-                raise SolverFailed(self._diagnosis(course, t, y, f))
+                raise SolverFailed(self.diagnosis(course, t, y, f))
             y1, ks = self.step(field, t, t1, y, f)
             stages = ks if afresh else [*ks, field(at(t1, y1), y1)]
             error = self._error(y, y1, stages, t1 - t, norm)
@@ -87,7 +88,7 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         error = float(norm(difference / tolerance))
         return error if not math.isnan(error) else math.inf
 
-    def _diagnosis(self, course: "_Course", t: float, y: State, f: State) -> str:
+    def diagnosis(self, course: Course, t: float, y: State, f: State) -> str:
         """One sentence: where it stopped, on what, and why."""
         where = (
             f"{type(self).__name__} stopped at t={t:.6g} after {course.accepted} accepted and {course.rejected} "
@@ -107,29 +108,10 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedRungeKutta(ExplicitOneStepSolver, AdaptiveRungeKutta):
+class EmbeddedRungeKutta(AdaptiveRungeKutta, PerSampleStepping):
     """Two evaluations to start, then one less than the tableau's stages for every attempted step.
 
     A pair whose last stage is not f(t1, y1) pays one more for every accepted step.
     """
 
     suspicion: ClassVar[str] = "the problem is stiff for an explicit method"
-
-
-class _Course:
-    """What a solve has been through: its statistics, and what explains a failure."""
-
-    def __init__(self) -> None:
-        self.accepted = self.rejected = 0
-        self.sizes: deque[float] = deque(maxlen=5)
-        self.newest: Tensor | None = None  # the last derivative computed
-
-    @property
-    def attempts(self) -> int:
-        return self.accepted + self.rejected
-
-    def note(self, dt: float, derivative: Tensor, *, accepted: bool) -> None:
-        self.accepted += accepted
-        self.rejected += not accepted
-        self.sizes.append(dt)
-        self.newest = derivative.detach()

@@ -25,10 +25,19 @@ def initial_step(
     d0, d1 = float(norm(y0 / scale)), float(norm(f0 / scale))
     if not math.isfinite(d0 + d1):
         return 0.0
-    h0 = min(abs(span) / 2, 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1)
+    h0 = trial_step(d0, d1, span)
     dt = math.copysign(h0, span)
     f1 = field(t0 + dt, y0 + dt * f0)
-    d2 = float(norm((f1 - f0) / scale)) / h0
+    return chosen_step(h0, d1, float(norm((f1 - f0) / scale)) / h0, order)
+
+
+def trial_step(d0: float, d1: float, span: float) -> float:
+    """A step to see by how the slope changes; `d0` and `d1` are norms of the state and of its slope."""
+    return min(abs(span) / 2, 1e-6 if d0 < 1e-5 or d1 < 1e-5 else 0.01 * d0 / d1)
+
+
+def chosen_step(h0: float, d1: float, d2: float, order: int) -> float:
+    """The first step, by what a trial of `h0` says of the second derivative, whose norm is `d2`."""
     steepest = max(d1, d2)
     h1 = max(1e-6, 1e-3 * h0) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order)
     h = min(100 * h0, h1)

@@ -1,7 +1,7 @@
 """Explicit Runge-Kutta steps as pure functions, which a solve strings together and a gradient mode takes anew."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -118,12 +118,12 @@ class Polynomial:
     """A polynomial in (t - t0) / (t1 - t0), lowest coefficient first."""
 
     t0: float
-    t1: float
+    t1: float | Tensor  # a tensor where each row of the states has a step of its own
     coefficients: tuple[Tensor, ...]
 
     @staticmethod
     def through(
-        t0: float, t1: float, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
+        t0: float, t1: float | Tensor, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
     ) -> "Polynomial":
         """The quartic with these states and slopes at both ends and this middle; without a middle, the cubic."""
         dt, (y0, y1), (f0, f1) = t1 - t0, ends, slopes
@@ -135,7 +135,15 @@ class Polynomial:
         return Polynomial(t0=t0, t1=t1, coefficients=(y0, dt * f0, c, b, a))
 
     def __call__(self, t: float) -> State:
-        x, (*lower, y) = (t - self.t0) / (self.t1 - self.t0), self.coefficients
-        for coefficient in reversed(lower):
-            y = coefficient + x * y
-        return y
+        return _horner(self.coefficients, (t - self.t0) / (self.t1 - self.t0))
+
+    def of_rows(self, rows: Tensor, x: Tensor) -> State:
+        """The states of `rows`, each at a fraction `x` of its step."""
+        return _horner([coefficient[rows] for coefficient in self.coefficients], x)
+
+
+def _horner(coefficients: Sequence[Tensor], x: float | Tensor) -> State:
+    *lower, y = coefficients
+    for coefficient in reversed(lower):
+        y = coefficient + x * y
+    return y

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.field import VectorField
+from ode_runner.plots.difficulty import draw_evaluations
 from ode_runner.types import Scalar, State, Times, Trajectory
 
 
@@ -69,6 +70,24 @@ class Findings:
     continuous: bool  # whether any times may be asked for, before the first one too
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difficulty:
+    """What each sample of the test split took of a solver that steps them one by one, in the order of the split."""
+
+    evaluations: Tensor  # (samples,); means over the states of a sample, where it has several
+    accepted: Tensor
+    rejected: Tensor
+    labels: Tensor | None  # (samples,): targets, where each is one number
+    parts: list[str]  # which of several questions each sample belongs to
+
+    def groups(self) -> dict[str, Tensor]:
+        """Masks (samples,) of the samples of each class and of each part, where there are several."""
+        found = {name: torch.tensor([part == name for part in self.parts]) for name in dict.fromkeys(self.parts)}
+        if self.labels is not None and not self.labels.is_floating_point():
+            found |= {f"class {label}": self.labels == label for label in self.labels.unique().tolist()}
+        return {name: chosen for name, chosen in found.items() if name}
+
+
 class Task(abc.ABC):
     """Data, the loss to minimise, the numbers to report and the pictures to draw.
 
@@ -103,6 +122,10 @@ class Task(abc.ABC):
         """Numbers about a learned field on the task's own state space, where the true one is known."""
         del field
         return {}
+
+    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
+        """Pictures of which test samples take a solver many evaluations."""
+        yield "difficulty", draw_evaluations(found.evaluations, found.groups())
 
     @abc.abstractmethod
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.plane import draw_decision_regions, draw_flow
-from ode_runner.tasks.base import Findings, Split, TaskSpec
+from ode_runner.tasks.base import Difficulty, Findings, Split, TaskSpec
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
 
 
@@ -35,6 +36,14 @@ class HalfMoons(Classification):
 
     def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
         return inputs
+
+    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures_of_difficulty(found)
+        points, title = self.splits[Split.TEST].inputs, "Evaluations of each test point"
+        yield (
+            "difficulty_plane",
+            draw_difficulty_in_the_plane(points, found.evaluations, title=title, names=("x_1", "x_2")),
+        )
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
         test = self.splits[Split.TEST]

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.plots.images import draw_confusion, draw_mistakes
-from ode_runner.tasks.base import Findings, Split, TaskSpec
+from ode_runner.tasks.base import Difficulty, Findings, Split, TaskSpec
 from ode_runner.tasks.classification import Classification, Samples
 
 
@@ -45,6 +46,11 @@ class ImageClassification(Classification):
         if generator is not None and self.crop_padding:
             inputs = random_crop(inputs, self.crop_padding, generator)
         return inputs.float() / self.brightest
+
+    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures_of_difficulty(found)
+        test = self.splits[Split.TEST]
+        yield "difficulty_images", draw_hardest_and_easiest(test.inputs, test.targets, found.evaluations)
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
         test = self.splits[Split.TEST]

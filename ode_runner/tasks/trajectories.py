@@ -13,8 +13,9 @@ from torch import Tensor
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.trajectories import draw_errors, draw_phase_portrait, draw_time_series
-from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task, TaskSpec
+from ode_runner.tasks.base import Batch, Difficulty, Findings, Outputs, Split, Task, TaskSpec
 from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
 
@@ -120,6 +121,17 @@ class Trajectories(Task):
         y = self.observations[Split.TRAIN].values.flatten(0, 1).to(dtype)
         true = self.true_field()(y.new_zeros(()), y)
         return {"field_error": float((field(y.new_zeros(()), y) - true).norm() / true.norm())}
+
+    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures_of_difficulty(found)
+        if len(self.names) == 2:
+            unseen = torch.tensor([part == "unseen" for part in found.parts])
+            title = "Evaluations by initial state, over all horizons"
+            points, names = self.tests["unseen"].inputs, (self.names[0], self.names[1])
+            yield (
+                "difficulty_plane",
+                draw_difficulty_in_the_plane(points, found.evaluations[unseen], title=title, names=names),
+            )
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
         portrait, unseen = self.tests["portrait"], self.tests["unseen"]

@@ -1,0 +1,67 @@
+"""Which samples take a solver many evaluations."""
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+
+COLUMNS, ROWS = 8, 2  # of the hardest images, and of the easiest
+
+
+def draw_evaluations(evaluations: Tensor, groups: Mapping[str, Tensor]) -> Figure:
+    """How many samples take how many evaluations; and the mean of each of the `groups` of samples, if there are any."""
+    figure = style.figure(10 if groups else 5.6, 3.6)
+    axes = figure.subplots(1, 2 if groups else 1, squeeze=False)[0]
+    values, counts = evaluations.unique(return_counts=True)
+    gap = float(values.diff().min()) if len(values) > 1 else 1.0
+    axes[0].bar(values.tolist(), counts.tolist(), width=0.8 * gap, color=style.BLUE)
+    if len(values) <= 12:
+        axes[0].set_xticks(values.tolist())
+    mean = float(evaluations.mean())
+    axes[0].axvline(mean, color=style.VERMILION, linestyle="--", label=f"mean {mean:.1f}")
+    axes[0].set(title="Evaluations of the field per test sample", xlabel="evaluations", ylabel="samples")
+    axes[0].legend()
+    if groups:
+        _draw_groups(axes[1], groups, evaluations)
+    return figure
+
+
+def _draw_groups(axes: Axes, groups: Mapping[str, Tensor], evaluations: Tensor) -> None:
+    parts = [evaluations[chosen] for chosen in groups.values()]
+    means, spreads = [float(part.mean()) for part in parts], [float(part.std(correction=0)) for part in parts]
+    axes.barh(list(groups), means, xerr=spreads, color=style.SKY, ecolor=style.GREY)
+    axes.invert_yaxis()
+    axes.set(title="Mean and standard deviation", xlabel="evaluations", xlim=(0, None))
+
+
+def draw_difficulty_in_the_plane(points: Tensor, evaluations: Tensor, *, title: str, names: tuple[str, str]) -> Figure:
+    """Test samples in the plane, coloured by evaluations; hard ones on top of easy ones."""
+    figure = style.figure(6.4, 4.6)
+    axes = figure.subplots()
+    order = evaluations.argsort(stable=True)
+    x, y = points.cpu()[order].T.tolist()
+    shown = axes.scatter(x, y, c=evaluations[order].tolist(), s=24, cmap="viridis", edgecolors="black", linewidths=0.3)
+    figure.colorbar(shown, label="evaluations", shrink=0.8)
+    axes.set(title=title, xlabel=f"${names[0]}$", ylabel=f"${names[1]}$", aspect="equal")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def draw_hardest_and_easiest(images: Tensor, labels: Tensor, evaluations: Tensor) -> Figure:
+    """The test images that take most evaluations and those that take fewest."""
+    order = evaluations.argsort(descending=True, stable=True)
+    half = min(COLUMNS * ROWS, len(order) // 2)
+    rows = -(-half // COLUMNS)
+    figure = style.figure(8.6, 2.9 * rows + 0.8)
+    shown = (("The hardest", order[:half]), ("The easiest", order.flip(0)[:half]))
+    for part, (title, chosen) in zip(figure.subfigures(2, 1, squeeze=False).flat, shown, strict=True):
+        part.suptitle(f"{title} of {len(order):,} test images: label, evaluations", fontsize=10)
+        for axes in (grid := part.subplots(rows, COLUMNS, squeeze=False)).flat:
+            axes.axis("off")
+        for axes, index in zip(grid.flat, chosen.tolist(), strict=False):
+            axes.imshow(images[index].permute(1, 2, 0).cpu().numpy(), cmap="gray_r")
+            axes.set_title(f"{int(labels[index])}, {float(evaluations[index]):g}", fontsize=7)
+    return figure

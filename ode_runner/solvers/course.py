@@ -1,0 +1,24 @@
+"""What an adaptive solve has been through."""
+
+from collections import deque
+
+from torch import Tensor
+
+
+class Course:
+    """Its statistics, and what explains a failure."""
+
+    def __init__(self) -> None:
+        self.accepted = self.rejected = 0
+        self.sizes: deque[float] = deque(maxlen=5)
+        self.newest: Tensor | None = None  # the last derivative computed
+
+    @property
+    def attempts(self) -> int:
+        return self.accepted + self.rejected
+
+    def note(self, dt: float, derivative: Tensor, *, accepted: bool) -> None:
+        self.accepted += accepted
+        self.rejected += not accepted
+        self.sizes.append(dt)
+        self.newest = derivative.detach()

@@ -1,0 +1,46 @@
+"""A field at times that differ from sample to sample."""
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import AutocastField, CountedField, VectorField
+from ode_runner.types import State, Time
+
+
+class MappedField:
+    """f(t_i, y_i) for every sample i, in one call: torch.vmap makes a batch of one of each.
+
+    One evaluation in the ledger, as for a batch at a common time. The field must be one that torch.func can map over,
+    and treat samples independently.
+    """
+
+    def __init__(self, field: VectorField) -> None:
+        self.field = field
+        self.mapped = torch.vmap(self._alone)
+
+    def __call__(self, ts: Tensor, y: State) -> State:
+        """Derivatives at `ts` (batch,), in the shape of `y`.
+
+        Raises:
+            IncompatibleChoice: the field cannot be mapped.
+        """
+        try:
+            dy: State = self.mapped(ts, y)
+        except (RuntimeError, TypeError, ValueError) as error:
+            self.field(ts[0], y[:1])  # a field that fails by itself says why
+            raise IncompatibleChoice(
+                f"solver.per_sample=true evaluates the field at each sample's own time by torch.vmap, which "
+                f"{self._name()} does not allow ({str(error).splitlines()[0]}) Use solver.per_sample=false, or write "
+                "the field in tensor operations alone."
+            ) from error
+        return dy
+
+    def _alone(self, t: Time, y: Tensor) -> Tensor:
+        return self.field(t, y[None])[0]
+
+    def _name(self) -> str:
+        inner = self.field
+        while isinstance(inner, CountedField | AutocastField):
+            inner = inner.field
+        return type(inner).__name__

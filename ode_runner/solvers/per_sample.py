@@ -1,0 +1,231 @@
+"""Embedded pairs whose every sample steps in a time of its own."""
+
+import abc
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import SolverFailed
+from ode_runner.field import EachSample, VectorField
+from ode_runner.solvers.base import AdaptiveSolver, Solution
+from ode_runner.solvers.course import Course
+from ode_runner.solvers.initial_step import chosen_step, trial_step
+from ode_runner.solvers.mapped_field import MappedField
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Polynomial
+from ode_runner.solvers.sample_clocks import Attempt, Due, SampleClocks, along_rows
+from ode_runner.solvers.step_control import StepControl
+from ode_runner.solvers.tableau import EmbeddedTableau
+from ode_runner.types import State, Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerSampleStepping(ExplicitOneStepSolver, AdaptiveSolver, StepControl):
+    """With `per_sample`, every sample has its own step sizes, error norm and failures, as if it were solved alone.
+
+    All take their steps in the same calls of the field: a round is one attempt of every sample still on its way, so
+    there are as many rounds as the hardest sample needs attempts, on ever smaller batches. Where gradients are
+    recorded, a round in which an attempt that is rejected meets NaN or infinity leaves all the others where they were
+    and is forgotten: its zero cotangent times an infinite derivative would be NaN.
+
+    Lienen, Gunnemann. torchode: A Parallel ODE Solver for PyTorch. The Symbiosis of Deep Learning and Differential
+    Equations II, NeurIPS 2022.
+    """
+
+    tableau: ClassVar[EmbeddedTableau]
+    per_sample: bool = False
+
+    @abc.abstractmethod
+    def diagnosis(self, course: Course, t: float, y: State, f: State) -> str:
+        """One sentence: where it stopped, on what, and why."""
+
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        if not self.per_sample:
+            return super().solve(field, y0, ts)
+        solution = self.solve_each(field, y0, ts[:, None].expand(-1, len(y0)))
+        if solution.each is not None and solution.each.failures:
+            raise SolverFailed(_in_words(solution.each.failures, len(y0)))
+        return solution
+
+    def solve_each(self, field: VectorField, y0: State, ts: Tensor) -> Solution:
+        """Values at `ts` (time, batch): each sample at times of its own, forwards or backwards from the first.
+
+        A sample that fails keeps nobody from going on; its values are NaN from where it stopped.
+        """
+        return _Rounds(self, field, y0, ts).solve()
+
+
+class _Rounds:
+    """One solve. `y` and `f` hold a row for each sample still on its way."""
+
+    def __init__(self, solver: PerSampleStepping, field: VectorField, y0: State, ts: Tensor) -> None:
+        self.solver, self.tableau, self.field = solver, solver.tableau, MappedField(field)
+        self.clocks = SampleClocks(ts, solver, order=solver.order)
+        self.y0, self.shape = y0, (*ts.shape, *y0.shape[1:])
+        resting = (self.clocks.sign == 0).nonzero().flatten()
+        self.values, self.places = [y0], [torch.arange(len(y0))]  # places in the flat (time, batch)
+        for time in range(1, len(ts)):
+            self._put(y0[resting], torch.tensor(time), resting)
+        self.failures: dict[int, str] = {}
+
+    def solve(self) -> Solution:
+        clocks = self.clocks
+        if len(clocks.alive):
+            self._begin()
+        while len(clocks.alive):
+            attempt = clocks.attempt()
+            hopeless = clocks.hopeless(attempt, max_steps=self.solver.max_steps)
+            if bool(hopeless.any()):
+                self._give_up(hopeless)
+            else:
+                self._round(attempt)
+        return self._solution()
+
+    def _begin(self) -> None:
+        """Slopes and first step sizes at the beginning."""
+        rows = self.clocks.alive
+        self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
+        self.f = self.newest = self.field(self.clocks.t[rows].to(self.y), self.y)
+        first = self.solver.first_step
+        self.clocks.begin([first] * len(rows) if first else self._first_steps())
+
+    @torch.no_grad()
+    def _first_steps(self) -> list[float]:
+        """`initial_step` for every row."""
+        clocks, rows = self.clocks, self.clocks.alive
+        scale = self.solver.atol + self.solver.rtol * self.y.abs()
+        d0, d1 = (_norms(x / scale).tolist() for x in (self.y, self.f))
+        spans = (clocks.end - clocks.t)[rows]
+        sound = [a + b < torch.inf for a, b in zip(d0, d1, strict=True)]  # so written that NaN is not
+        norms = zip(sound, d0, d1, spans.tolist(), strict=True)
+        trials = [trial_step(state, slope, span) if good else 0.0 for good, state, slope, span in norms]
+        dt = clocks.sign[rows] * torch.tensor(trials, dtype=torch.float64)
+        f1 = self.field((clocks.t[rows] + dt).to(self.y), torch.addcmul(self.y, along_rows(dt, self.y), self.f))
+        change = _norms((f1 - self.f) / scale).tolist()
+        return [
+            chosen_step(h, slope, d / h, self.solver.order) if h else 0.0
+            for h, slope, d in zip(trials, d1, change, strict=True)
+        ]
+
+    def _round(self, attempt: Attempt) -> None:
+        """One attempt of every row."""
+        fsal, clocks = self.tableau.first_same_as_last, self.clocks
+        y1, ks = self._stages(attempt)
+        errors = self._errors(attempt, y1, ks)
+        judged = torch.ones_like(errors, dtype=torch.bool)
+        if torch.is_grad_enabled() and not self._finite(ks, errors > 1):
+            judged = errors > 1
+        accepted = clocks.judge(attempt, errors, judged)
+        self.newest = ks[-1].detach()
+        if not bool(accepted.any()):
+            return
+        before, due = (self.y, self.f), clocks.due(attempt)
+        if bool(accepted.all()):
+            self.y, self.f = y1, ks[-1] if fsal else self.f
+        else:
+            moved = along_rows(accepted, self.y).bool()
+            self.y, self.f = torch.where(moved, y1, self.y), torch.where(moved, ks[-1], self.f) if fsal else self.f
+        if not fsal:
+            self.f = self.field(clocks.t[clocks.alive].to(self.y), self.y)
+        self._serve(attempt, due, before, ks)
+        self._keep(clocks.arrived())
+
+    def _stages(self, attempt: Attempt) -> tuple[State, list[Tensor]]:
+        """The states at the end of the attempt, and all derivatives by which it is judged."""
+        y, dt, tableau = self.y, attempt.length(self.y), self.tableau
+        times, ks = attempt.times(tableau.c, y), [self.f]
+        for t, row in zip(times[1 : tableau.stages], tableau.a[1 : tableau.stages], strict=True):
+            ks.append(self.field(t, _advance(y, dt, row, ks)))
+        y1 = _advance(y, dt, tableau.b[: tableau.stages], ks)
+        if tableau.first_same_as_last:
+            ks.append(self.field(attempt.t1.to(y), y1))
+        return y1, ks
+
+    @torch.no_grad()
+    def _errors(self, attempt: Attempt, y1: State, ks: list[Tensor]) -> Tensor:
+        """Estimated local errors in units of the tolerance, float64 (rows,) on the CPU; NaN counts as infinite."""
+        difference = _advance(torch.zeros_like(y1), attempt.length(y1), self.tableau.b_error, ks)
+        tolerance = self.solver.atol + self.solver.rtol * torch.maximum(self.y.abs(), y1.abs())
+        return _norms(difference / tolerance).nan_to_num(nan=torch.inf)
+
+    def _finite(self, ks: list[Tensor], rows: Tensor) -> bool:
+        """Whether all derivatives of the `rows` are."""
+        there = rows.nonzero().flatten().to(self.y.device)
+        return not len(there) or all(bool(k.detach()[there].isfinite().all()) for k in ks)
+
+    def _serve(self, attempt: Attempt, due: Due, before: tuple[State, State], ks: list[Tensor]) -> None:
+        """States at output times; those within a step by its dense output."""
+        end = due.fraction == 1
+        rows = due.rows[end].to(self.y.device)
+        self._put(self.y[rows], due.places[end], due.samples[end])
+        if bool(end.all()):
+            return
+        rows, dt = due.rows[~end].to(self.y.device), attempt.length(self.y)
+        middle = None
+        if self.tableau.middle is not None:
+            middle = _advance(before[0], dt, self.tableau.middle, ks)
+        (y0, f0), y1, f1 = before, self.y, self.f
+        curve = Polynomial.through(0.0, dt, ends=(y0, y1), slopes=(f0, f1), middle=middle)
+        x = along_rows(due.fraction[~end], self.y)
+        self._put(curve.of_rows(rows, x), due.places[~end], due.samples[~end])
+
+    def _put(self, states: State, places: Tensor, samples: Tensor) -> None:
+        """Values of `samples` at the output times numbered `places`."""
+        self.values.append(states)
+        self.places.append(places * self.shape[1] + samples)
+
+    def _keep(self, gone: Tensor) -> None:
+        """Go on without the rows that are `gone`."""
+        if not bool(gone.any()):
+            return
+        left = self.clocks.leave(gone).to(self.y.device)
+        self.y, self.f, self.newest = self.y[left], self.f[left], self.newest[left]
+
+    def _give_up(self, hopeless: Tensor) -> None:
+        clocks = self.clocks
+        for row in hopeless.nonzero().flatten().tolist():
+            sample, course = int(clocks.alive[row]), Course()
+            course.accepted, course.rejected = int(clocks.accepted[sample]), int(clocks.rejected[sample])
+            course.sizes.extend(clocks.last_sizes(sample))
+            course.newest = self.newest[row]
+            self.failures[sample] = self.solver.diagnosis(course, float(clocks.t[sample]), self.y[row], self.f[row])
+            late = torch.arange(int(clocks.served[sample]), self.shape[0])
+            self._put(self.y0.new_full((len(late), *self.shape[2:]), torch.nan), late, torch.tensor(sample))
+        self._keep(hopeless)
+
+    def _solution(self) -> Solution:
+        clocks, tableau = self.clocks, self.tableau
+        beginning = (clocks.sign != 0) * (1 if self.solver.first_step else 2)
+        afresh = 0 if tableau.first_same_as_last else clocks.accepted
+        evaluations = beginning + (len(tableau.b) - 1) * clocks.attempts + afresh
+        order = torch.cat(self.places).argsort().to(self.y0.device)
+        hardest = int(clocks.attempts.argmax()) if len(self.y0) else None
+        return Solution(
+            ys=torch.cat(self.values)[order].view(self.shape),
+            accepted=int(clocks.accepted[hardest]) if hardest is not None else 0,
+            rejected=int(clocks.rejected[hardest]) if hardest is not None else 0,
+            each=EachSample(
+                evaluations=evaluations, accepted=clocks.accepted, rejected=clocks.rejected, failures=self.failures
+            ),
+        )
+
+
+def _advance(y: State, dt: Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
+    """`tableau.advance` by a step for each row; autograd keeps nothing but the steps."""
+    for weight, k in zip(weights, ks, strict=True):
+        if weight:
+            y = torch.addcmul(y, dt, k, value=weight)
+    return y
+
+
+def _norms(x: State) -> Tensor:
+    """Root mean square of each row, float64 on the CPU."""
+    return x.detach().reshape(len(x), -1).square().mean(dim=1).sqrt().cpu().double()
+
+
+def _in_words(failures: Mapping[int, str], batch: int) -> str:
+    first = min(failures)
+    others = f" {len(failures) - 1} more of its batch failed too." if len(failures) > 1 else ""
+    return f"sample {first} of {batch}: {failures[first]}{others}"
