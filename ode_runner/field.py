@@ -53,14 +53,16 @@ class Phase(StrEnum):
 
 @dataclass
 class Tally:
-    """Evaluations of the field and attempted steps."""
+    """Evaluations of the field, attempted steps, and products with its Jacobian that implicit stages take."""
 
     evaluations: float = 0  # whole, unless a solver asks for the halves of a separable field one by one
     accepted: int = 0
     rejected: int = 0
+    products: int = 0
 
     def add(self, other: "Tally") -> None:
         self.evaluations += other.evaluations
+        self.products += other.products
         self.accepted += other.accepted
         self.rejected += other.rejected
 

@@ -86,7 +86,8 @@ class Trainer:
         with torch.no_grad():
             metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
-        return scalars | quality | {
+        products = forward.products + backward.products
+        return scalars | quality | ({"nfe/products": products} if products else {}) | {
             "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,

@@ -16,7 +16,7 @@ from ode_runner.field import VectorField
 from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
+from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.types import State, Time, Times
 from tests.helpers import options
 
@@ -60,7 +60,7 @@ def accepted_pairs() -> list[tuple[str, str]]:
 
 def family(kind: type[Solver]) -> list[Any]:
     """`offering` for parametrize; implicit solvers are slow, and have quick tests of their own in test_implicit.py."""
-    implicit = set(offering(DiagonallyImplicit))
+    implicit = set(offering(ImplicitSolver))
     return [pytest.param(name, marks=pytest.mark.slow if name in implicit else ()) for name in offering(kind)]
 
 
