@@ -21,6 +21,13 @@ class VectorField(nn.Module, abc.ABC):
         """Derivative at time `t`, in the shape of `y`."""
 
 
+class StackedField(VectorField):
+    """A field on a flat state: `copies` of a batch of `shape`, and after them quadratures, on which nothing depends."""
+
+    shape: torch.Size  # (batch, *state)
+    copies: int
+
+
 class SeparableField(VectorField):
     """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
 

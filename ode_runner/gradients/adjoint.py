@@ -31,6 +31,7 @@ class Adjoint(GradientMode):
 
     excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver, SplittingSolver)
     requirement: ClassVar[str] = "an explicit solver of any field, since its equations are many and not separable"
+    own_derivative: ClassVar[bool] = True
     exact: ClassVar[bool] = False
 
     def demand(self, solver: Solver) -> None:
