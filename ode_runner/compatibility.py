@@ -29,6 +29,11 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
                 f"model={choices['model']} is differentiated exactly; gradient={choices['gradient']} is not exact. "
                 "Use gradient=backprop, or model=odenet."
             )
+    if not (solver.differentiable or gradient.own_derivative):
+        raise IncompatibleChoice(
+            f"solver={choices['solver']} is {solver.kind}, so gradient={choices['gradient']} has nothing to go by. "
+            "Use gradient=adjoint, or solver=radau_iia5."
+        )
     if not gradient.takes(type(solver)):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "

@@ -21,6 +21,13 @@ class VectorField(nn.Module, abc.ABC):
         """Derivative at time `t`, in the shape of `y`."""
 
 
+class StackedField(VectorField):
+    """A field on a flat state: `copies` of a batch of `shape`, and after them quadratures, on which nothing depends."""
+
+    shape: torch.Size  # (batch, *state)
+    copies: int
+
+
 class SeparableField(VectorField):
     """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
 
@@ -53,14 +60,16 @@ class Phase(StrEnum):
 
 @dataclass
 class Tally:
-    """Evaluations of the field and attempted steps."""
+    """Evaluations of the field, attempted steps, and products with its Jacobian that implicit stages take."""
 
     evaluations: float = 0  # whole, unless a solver asks for the halves of a separable field one by one
     accepted: int = 0
     rejected: int = 0
+    products: int = 0
 
     def add(self, other: "Tally") -> None:
         self.evaluations += other.evaluations
+        self.products += other.products
         self.accepted += other.accepted
         self.rejected += other.rejected
 

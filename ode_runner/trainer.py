@@ -97,7 +97,9 @@ class Trainer:
         with torch.no_grad():
             metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
-        return scalars | quality | audited | spread(each, len(batch.inputs)) | {
+        products = forward.products + backward.products
+        found = audited | spread(each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
+        return scalars | quality | found | {
             "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,

@@ -16,7 +16,7 @@ from ode_runner.field import VectorField
 from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
+from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.types import State, Time, Times
 from tests.helpers import options
 
@@ -41,15 +41,16 @@ def build(composed: Compose, group: str, name: str, *positional: Any, **options:
 def offering(kind: type[Solver], fields: type[VectorField] = VectorField) -> list[str]:
     """Every solver of a kind, by what its class can do; a new one is tested by existing.
 
-    Of those only that need no more than `fields` of a field: any field, unless told otherwise.
+    Of those only that leave a graph and need no more than `fields` of a field: any field, unless told otherwise.
     """
     classes = {name: named_class("solver", name) for name in options("solver")}
-    return [name for name, made in classes.items() if issubclass(made, kind) and issubclass(fields, made.fields)]
+    able = {name: made for name, made in classes.items() if made.differentiable and issubclass(fields, made.fields)}
+    return [name for name, made in able.items() if issubclass(made, kind)]
 
 
 @cache
 def accepted_pairs() -> list[tuple[str, str]]:
-    """Every solver of any field with every gradient mode that takes it."""
+    """Every solver that `offering` knows with every gradient mode that takes it."""
     return [
         (solver, mode)
         for mode in options("gradient")
@@ -60,7 +61,7 @@ def accepted_pairs() -> list[tuple[str, str]]:
 
 def family(kind: type[Solver]) -> list[Any]:
     """`offering` for parametrize; implicit solvers are slow, and have quick tests of their own in test_implicit.py."""
-    implicit = set(offering(DiagonallyImplicit))
+    implicit = set(offering(ImplicitSolver))
     return [pytest.param(name, marks=pytest.mark.slow if name in implicit else ()) for name in offering(kind)]
 
 

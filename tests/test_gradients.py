@@ -25,9 +25,9 @@ from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
+from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.rk4 import RK4
@@ -62,7 +62,7 @@ def marked(slow: Callable[[tuple[str, str]], bool]) -> list[Any]:
 
 
 def is_implicit(pair: tuple[str, str]) -> bool:
-    return issubclass(named_class("solver", pair[0]), DiagonallyImplicit)
+    return issubclass(named_class("solver", pair[0]), ImplicitSolver)
 
 
 each_family = pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import block_sizes, demand_a_use, solve_with_adjoint, way_back
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
+from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.symplectic import SplittingSolver
 from ode_runner.types import State, Times
 
@@ -29,8 +29,9 @@ class Adjoint(GradientMode):
     rtol: float | None
     atol: float | None
 
-    excludes: ClassVar[tuple[type, ...]] = (DiagonallyImplicit, SplittingSolver)
+    excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver, SplittingSolver)
     requirement: ClassVar[str] = "an explicit solver of any field, since its equations are many and not separable"
+    own_derivative: ClassVar[bool] = True
     exact: ClassVar[bool] = False
 
     def demand(self, solver: Solver) -> None:

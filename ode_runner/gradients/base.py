@@ -21,13 +21,15 @@ class GradientMode(abc.ABC):
     excludes: ClassVar[tuple[type, ...]] = ()  # solvers it does not take all the same
     requirement: ClassVar[str] = "any solver"  # the same, in words
     example: ClassVar[str] = "dopri5"  # a solver that offers it
+    own_derivative: ClassVar[bool] = False  # nothing of the solver's is differentiated
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
     each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
 
     @classmethod
     def takes(cls, solver: type[Solver]) -> bool:
         """Whether the two go together."""
-        return issubclass(solver, cls.requires) and not issubclass(solver, cls.excludes)
+        able = solver.differentiable or cls.own_derivative
+        return able and issubclass(solver, cls.requires) and not issubclass(solver, cls.excludes)
 
     def demand(self, solver: Solver) -> None:
         """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""

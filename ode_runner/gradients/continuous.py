@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import CountedField, StackedField, VectorField
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.initial_step import rms
 from ode_runner.types import State, Time, Times
@@ -126,14 +126,14 @@ class _AdjointSolve(torch.autograd.Function):
 
 
 @final
-class _AdjointField(VectorField):
+class _AdjointField(StackedField):
     """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
 
     def __init__(self, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size) -> None:
         super().__init__()
         self.field = field
         self.wanted = parameters
-        self.shape = shape
+        self.shape, self.copies = shape, 2
         self.sizes = (shape.numel(), shape.numel(), sum(p.numel() for p in parameters))
 
     def split(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import block_sizes, solve_with_adjoint, way_back
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
-from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
+from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.types import State, Times
 
 
@@ -26,7 +26,7 @@ class Seminorm(GradientMode):
     atol: float | None
 
     requires: ClassVar[type] = AdaptiveSolver
-    excludes: ClassVar[tuple[type, ...]] = (DiagonallyImplicit,)
+    excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver,)
     requirement: ClassVar[str] = "an adaptive solver that is explicit, whose step control it relaxes"
     exact: ClassVar[bool] = False
 

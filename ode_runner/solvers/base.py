@@ -33,6 +33,7 @@ class Solver(abc.ABC):
     kind: ClassVar[str]  # in words, for messages and tables
     fields: ClassVar[type] = VectorField  # the least that a field must offer
     fields_in_words: ClassVar[str] = "any field"  # the same
+    differentiable: ClassVar[bool] = True  # False: `solve` leaves no graph, and a mode must bring the derivative itself
     order: int  # global order of convergence: the error at a fixed time is O(dt ** order)
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""Diagonally implicit Runge-Kutta steps, for stiff problems of small size."""
+"""Diagonally implicit Runge-Kutta steps, for stiff problems."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
+from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.newton import solve_stage
-from ode_runner.solvers.one_step import OneStepSolver, Step
+from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.runge_kutta import FixedGridRungeKutta
 from ode_runner.solvers.tableau import advance, at, stage_time
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiagonallyImplicit(OneStepSolver):
-    """Every stage but an explicit first one is an equation of the size of the state, solved by Newton's method.
+class DiagonallyImplicit(ImplicitSolver):
+    """Every stage but an explicit first one is an equation of its own; rows of the tableau end on the diagonal.
 
-    Rows of the tableau end on the diagonal. How many evaluations a stage takes depends on the field and cannot be
-    predicted: three where the field is linear.
+    A stage takes three evaluations where the field is linear.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.6.
     """

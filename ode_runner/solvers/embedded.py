@@ -38,6 +38,11 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         super().__post_init__()
         self.demand_sensible_control()
 
+    @property
+    def error_order(self) -> int:
+        """One more than the order of the judge: the error of a step is O(dt ** error_order)."""
+        return self.order
+
     def refined(self) -> Self:
         return replace(super().refined(), min_step=None)
 
@@ -53,10 +58,10 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         t, y = times[0], y0
         f = field(at(t, y0), y)
         dt = self.first_step or initial_step(
-            field, at(t, y0), y, f, order=self.order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
+            field, at(t, y0), y, f, order=self.error_order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
         )
         course, failed, afresh = Course(), 0, not self.tableau.first_same_as_last
-        control = Controller(self, order=self.order)
+        control = Controller(self, order=self.error_order)
         dt = control.first(dt)
         while served < len(times):
             left, wanted = abs(times[-1] - t), dt
@@ -83,10 +88,14 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
     @torch.no_grad()
     def _error(self, y0: State, y1: State, ks: list[Tensor], dt: float, norm: Norm) -> float:
         """Estimated local error in units of the tolerance; NaN counts as infinite."""
-        difference = advance(torch.zeros_like(y0), dt, self.tableau.b_error, ks)
+        difference = self.difference(y0, dt, ks)
         tolerance = self.atol + self.rtol * torch.maximum(y0.abs(), y1.abs())
         error = float(norm(difference / tolerance))
         return error if not math.isnan(error) else math.inf
+
+    def difference(self, y0: State, dt: float, ks: list[Tensor]) -> Tensor:
+        """Of the step's two solutions."""
+        return advance(torch.zeros_like(y0), dt, self.tableau.b_error, ks)
 
     def diagnosis(self, course: Course, t: float, y: State, f: State) -> str:
         """One sentence: where it stopped, on what, and why."""

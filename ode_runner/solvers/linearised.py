@@ -1,0 +1,168 @@
+"""A field linearised about some places: the matrix of Newton's method, factorised or as products."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ode_runner.errors import SolverFailed
+from ode_runner.field import CountedField, VectorField
+from ode_runner.solvers.krylov import gmres
+from ode_runner.types import State, Time
+
+LARGEST = 512  # equations of one sample that are factorised; the matrix takes 1 MB in fp32
+INEXACT = 1e-6  # relative accuracy of Newton's updates by GMRES, which the next update makes good
+
+
+def linearise(field: VectorField, ts: Sequence[Time], y: Tensor, coupling: Tensor) -> "Linearised":
+    """I - coupling x df/dy at the places y[i] and times ts[i], y being (stage, batch, *state)."""
+    with torch.enable_grad():
+        places = [place.detach().requires_grad_() for place in y]
+        slopes = [field(t, place) for t, place in zip(ts, places, strict=True)]
+    equations = len(places) * places[0][0].numel()
+    return (_Factorised if equations <= LARGEST else _Products)(field, places, slopes, coupling)
+
+
+class Linearised(abc.ABC):
+    """The matrix I - coupling x df/dy of every sample, and the derivatives `dy` it was made with.
+
+    Products of the Jacobian and its transpose with a vector are entered in the ledger, each as one product: about as
+    much work as an evaluation, or the backward pass of one.
+    """
+
+    def __init__(self, field: VectorField, places: list[State], slopes: list[State], coupling: Tensor) -> None:
+        self.field, self.places, self.slopes, self.coupling = field, places, slopes, coupling
+        self.dy = torch.stack([slope.detach() for slope in slopes])
+
+    @abc.abstractmethod
+    def solve(self, b: Tensor) -> Tensor:
+        """The x of (I - coupling x df/dy) x = b, both (stage, batch, *state); differentiable with respect to b."""
+
+    def _pulled_back(self, i: int, cotangent: Tensor) -> Tensor:
+        """(df/dy at place i)^T cotangent."""
+        slope, place = self.slopes[i], self.places[i]
+        if not slope.requires_grad:  # a function of time alone
+            return torch.zeros_like(place)
+        self._enter()
+        return torch.autograd.grad(
+            slope, place, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
+        )[0]
+
+    def _enter(self) -> None:
+        if isinstance(self.field, CountedField):
+            self.field.ledger.tally.products += 1
+
+
+@final
+class _Factorised(Linearised):
+    """A dense matrix for every sample, by one vector-Jacobian product for each element of its state and each stage."""
+
+    def solve(self, b: Tensor) -> Tensor:
+        stages, batch = b.shape[:2]
+        flat = b.reshape(stages, batch, -1).transpose(0, 1).reshape(batch, -1, 1)
+        solution: Tensor = torch.linalg.solve_ex(self._matrix(), flat)[0]
+        return solution.view(batch, stages, -1).transpose(0, 1).reshape(b.shape)
+
+    def _matrix(self) -> Tensor:
+        """(batch, stage * element, stage * element)."""
+        jacobians = torch.stack([self._jacobian(i) for i in range(len(self.places))])
+        blocks = torch.einsum("ij,jbmn->bimjn", self.coupling, jacobians)
+        size = blocks.shape[1] * blocks.shape[2]
+        eye = torch.eye(size, dtype=blocks.dtype, device=blocks.device)
+        return eye - blocks.reshape(-1, size, size)
+
+    def _jacobian(self, i: int) -> Tensor:
+        """df/dy of every sample at place i: (batch, element, element)."""
+        slope = self.slopes[i]
+        size = slope[0].numel()
+        unit = torch.zeros_like(slope).flatten(1)
+        rows = []
+        for element in range(size):
+            unit.zero_()[:, element] = 1
+            rows.append(self._pulled_back(i, unit.view_as(slope)).flatten(1))
+        return torch.stack(rows, dim=1)
+
+
+@final
+class _Products(Linearised):
+    """No matrix: GMRES on Jacobian-vector products, and on their transposes for the derivative."""
+
+    def solve(self, b: Tensor) -> Tensor:
+        return _Solved.apply(self, b)
+
+    def forwards(self, b: Tensor) -> Tensor:
+        """To the accuracy that Newton's method needs: nothing at all where b is rounding."""
+        rounding = 16 * torch.finfo(b.dtype).eps
+        scale = torch.stack([1 + place.detach().abs() for place in self.places])
+        return self._by_products(
+            self._product,
+            b,
+            rtol=max(INEXACT, torch.finfo(b.dtype).eps ** 0.5),
+            atol=rounding * _by_sample(scale).norm(dim=1),
+        )
+
+    def backwards(self, cotangent: Tensor) -> Tensor:
+        """The transposed system, to rounding, for there is no second iteration.
+
+        Raises:
+            SolverFailed: too many products would be needed.
+        """
+        found = self._by_products(self._transposed, cotangent, rtol=64 * torch.finfo(cotangent.dtype).eps)
+        if torch.isfinite(cotangent).all() and not torch.isfinite(found).all():
+            raise SolverFailed("GMRES does not converge on the transposed equations of an implicit stage.")
+        return found
+
+    def _by_products(self, product: Any, b: Tensor, **accuracy: Any) -> Tensor:
+        def flat(x: Tensor) -> Tensor:
+            return _by_sample(product(_by_stage(x, b)))
+
+        return _by_stage(gmres(flat, _by_sample(b), **accuracy), b)
+
+    def _product(self, x: Tensor) -> Tensor:
+        pushed = torch.stack([self._pushed(i, part) for i, part in enumerate(x)])
+        return x - torch.tensordot(self.coupling, pushed, dims=1)
+
+    def _transposed(self, x: Tensor) -> Tensor:
+        mixed = torch.tensordot(self.coupling.T, x, dims=1)
+        return x - torch.stack([self._pulled_back(i, part) for i, part in enumerate(mixed)])
+
+    def _pushed(self, i: int, tangent: Tensor) -> Tensor:
+        """(df/dy at place i) tangent: the derivative of the pull-back, which is linear, by what it pulls back."""
+        slope, place = self.slopes[i], self.places[i]
+        if not slope.requires_grad:
+            return torch.zeros_like(place)
+        self._enter()
+        with torch.enable_grad():
+            cotangent = torch.zeros_like(slope, requires_grad=True)
+            (pulled,) = torch.autograd.grad(
+                slope, place, cotangent, create_graph=True, allow_unused=True, materialize_grads=True
+            )
+        if not pulled.requires_grad:
+            return torch.zeros_like(place)
+        return torch.autograd.grad(pulled, cotangent, tangent, allow_unused=True, materialize_grads=True)[0]
+
+
+class _Solved(torch.autograd.Function):
+    """The solution of a linear system known by its products, whose derivative is that of the transposed one."""
+
+    @staticmethod
+    def forward(ctx: Any, system: _Products, b: Tensor) -> Tensor:
+        ctx.system = system
+        return system.forwards(b)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.system.backwards(cotangent)
+
+
+def _by_sample(x: Tensor) -> Tensor:
+    """(stage, batch, *state) to (batch, all of a sample's equations)."""
+    return x.transpose(0, 1).flatten(1)
+
+
+def _by_stage(x: Tensor, like: Tensor) -> Tensor:
+    return x.view(like.shape[1], like.shape[0], *like.shape[2:]).transpose(0, 1)

@@ -1,0 +1,156 @@
+"""SciPy's solvers for stiff problems: LSODA, BDF and Radau."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+import torch
+from scipy import integrate, sparse
+from torch.func import functional_call
+
+from ode_runner.errors import IncompatibleChoice, SolverFailed
+from ode_runner.field import StackedField, VectorField
+from ode_runner.solvers.base import AdaptiveSolver, Solution
+from ode_runner.types import State, Times
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+ORDERS = {"LSODA": 12, "BDF": 5, "Radau": 5}  # the highest; all three change theirs, or their step, as they go
+LARGEST = 20_000_000  # numbers of the samples' Jacobians together: 160 MB
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SciPy(AdaptiveSolver):
+    """One of `scipy.integrate`'s solvers, in double precision on the CPU; the field is evaluated in double precision.
+
+    Nothing can be differentiated through it. Every call of the field is an evaluation, those for a Jacobian by
+    differences included: one or two for each element of a sample's state, since samples do not interact. SciPy does not
+    say how many steps it rejects. Where a field carries quadratures along, as that of the continuous adjoint does, only
+    the rest is SciPy's, and they are Gaussian sums of four terms a step: so they neither enter the Jacobian nor step
+    control.
+
+    Hindmarsh, Petzold. Algorithms and Software for Ordinary Differential Equations. Computers in Physics 9, 1995.
+    Shampine, Reichelt. The MATLAB ODE Suite. SIAM J. Sci. Comput. 18, 1997. ·
+    Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.8.
+    """
+
+    kind: ClassVar[str] = "SciPy's, through which nothing can be differentiated"
+    differentiable: ClassVar[bool] = False
+    method: Literal["LSODA", "BDF", "Radau"]
+    order: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "order", ORDERS[self.method])
+
+    @torch.no_grad()
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        times, right = ts.tolist(), _RightSide(field, y0)
+        if min(times) == max(times):
+            return Solution(ys=torch.stack([y0] * len(times)), accepted=len(times) > 1)
+        self._demand_small(right)
+        served, accepted, sign = 1, 0, 1 if times[-1] > times[0] else -1
+        sums = right.quadratures.copy()
+        found = [np.concatenate([right.restored(right.begin), sums])]
+        for step in self._steps(right, times[0], times[-1]):
+            accepted += 1
+            while served < len(times) and sign * (times[served] - step.t) <= 0:
+                y = right.restored(step.interpolant(times[served]))
+                found.append(np.concatenate([y, sums + right.integral(step, times[served])]))
+                served += 1
+            sums += right.integral(step, step.t)
+        states = torch.from_numpy(np.stack(found)).to(y0)
+        return Solution(ys=states.view(len(times), *y0.shape), accepted=accepted)
+
+    def _steps(self, right: "_RightSide", start: float, end: float) -> Iterator["_Step"]:
+        options: dict[str, Any] = {"rtol": max(self.rtol, 1e-13), "atol": self.atol}  # SciPy warns of less
+        if self.first_step is not None:
+            options["first_step"] = min(self.first_step, abs(end - start))
+        if self.method == "LSODA":
+            options["lband"] = options["uband"] = right.width - 1
+        else:
+            options["jac_sparsity"] = sparse.block_diag([np.ones((right.width, right.width))] * right.batch, "csc")
+        made = getattr(integrate, self.method)(right, start, right.begin, end, **options)
+        for _ in range(self.max_steps):
+            before = made.t
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what LSODA warns of, it also reports
+                message = made.step()
+            if made.status == "failed":
+                raise SolverFailed(f"SciPy's {self.method} stopped at t={made.t:.6g}: {message}")
+            yield _Step(start=before, t=made.t, interpolant=made.dense_output())
+            if made.status == "finished":
+                return
+        raise SolverFailed(
+            f"SciPy's {self.method} stopped at t={made.t:.6g}: the limit solver.max_steps={self.max_steps} was reached."
+        )
+
+    def _demand_small(self, right: "_RightSide") -> None:
+        size = right.batch * right.width**2
+        if size > LARGEST:
+            raise IncompatibleChoice(
+                f"SciPy's {self.method} makes a Jacobian for every sample: {right.batch:,} of {right.width:,} x "
+                f"{right.width:,} numbers are too many (at most {LARGEST:,} in all; on the way back a sample is twice "
+                "as wide). Use solver=dopri5, or a smaller batch or state."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    start: float
+    t: float
+    interpolant: Any  # a time to the state there
+
+
+class _RightSide:
+    """A field as SciPy calls it: sample after sample, and without the quadratures that may lie at the state's end."""
+
+    def __init__(self, field: VectorField, y0: State) -> None:
+        self.field, self.like = field, y0
+        stacked = isinstance(field, StackedField)
+        self.copies, shape = (field.copies, field.shape) if isinstance(field, StackedField) else (1, y0.shape)
+        self.batch, self.width = shape[0], self.copies * shape[1:].numel()
+        flat: Array = y0.detach().reshape(-1).double().cpu().numpy()
+        size = self.batch * self.width if stacked else len(flat)
+        self.begin, self.quadratures = self._by_sample(flat[:size]), flat[size:]
+
+    def _by_sample(self, y: Array) -> Array:
+        """(copies, batch, state) to (batch, copies, state), flat: what depends on each other lies close together."""
+        return y.reshape(self.copies, self.batch, -1).swapaxes(0, 1).reshape(-1)
+
+    def restored(self, y: Array) -> Array:
+        """The field's own order of a state."""
+        return y.reshape(self.batch, self.copies, -1).swapaxes(0, 1).reshape(-1)
+
+    def __call__(self, t: float, y: Array) -> Array:
+        return self._by_sample(self.whole(t, y)[: len(self.begin)])
+
+    def whole(self, t: float, y: Array) -> Array:
+        """The derivative, quadratures included."""
+        full = np.concatenate([self.restored(y), np.zeros_like(self.quadratures)])
+        place = torch.from_numpy(full).to(self.like.device).view(self.like.shape)
+        with torch.enable_grad():  # so that the field may be differentiated by parameters of its own precision
+            tensors = {**dict(self.field.named_parameters()), **dict(self.field.named_buffers())}
+            doubled = {name: x.double() if x.is_floating_point() else x for name, x in tensors.items()}
+            dy = functional_call(self.field, doubled, (place.new_full((), t), place))
+        found: Array = dy.detach().reshape(-1).cpu().numpy()
+        if not np.isfinite(found).all():
+            size = math.sqrt(float(np.mean(np.square(y))))
+            raise SolverFailed(f"stopped at t={t:.6g}, |y|={size:.3g}: the field returned NaN or infinity.")
+        return found
+
+    def integral(self, step: _Step, end: float) -> Array:
+        """Of the quadratures' derivatives, from the beginning of a step to a time within it."""
+        if not len(self.quadratures):
+            return self.quadratures
+        middle, half = (step.start + end) / 2, (end - step.start) / 2
+        size, total = len(self.begin), np.zeros_like(self.quadratures)
+        for node, weight in zip(NODES, WEIGHTS, strict=True):
+            t = middle + node * half
+            total += half * weight * self.whole(t, step.interpolant(t))[size:]
+        return total
