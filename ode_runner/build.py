@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.cell import Cell
 from ode_runner.compatibility import demand_compatible
+from ode_runner.distributed import First
 from ode_runner.errors import RefusedInput
 from ode_runner.evaluation import evaluate
 from ode_runner.help import did_you_mean
@@ -29,6 +30,7 @@ from ode_runner.prediction import predict
 from ode_runner.record import RunRecord, RunStatus, computed
 from ode_runner.rerun import Rerun
 from ode_runner.run import Plan
+from ode_runner.team import Alone, Team
 from ode_runner.trained import Trained
 from ode_runner.trainer import Trainer
 
@@ -121,8 +123,27 @@ def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer | None:
     """What changes the model of a cell; None where there is nothing to learn."""
     if not cell.parameters():
         return None
+    return _trainer(cfg, cell, _team(cfg, cell))
+
+
+def _trainer(cfg: DictConfig, cell: Cell, team: Team) -> Trainer:
     optimizer = construct(cfg, "optimizer", cell.parameters())
-    return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"))
+    return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"), team=team)
+
+
+def _team(cfg: DictConfig, cell: Cell) -> Team:
+    """This process alone, or the first of several."""
+    if type(cfg.processes) is not int or cfg.processes < 1:  # true is an int to isinstance
+        raise RefusedInput(f"processes={cfg.processes} is no whole number from 1 on.")
+    if cfg.processes == 1:
+        return Alone()
+    every_time, recruit = cell.task.spec.every_time, partial(_recruit, cfg)
+    return First(size=cfg.processes, device=cell.device, every_time=every_time, recruit=recruit)
+
+
+def _recruit(cfg: DictConfig, team: Team) -> Trainer:
+    """A helper's trainer, in another process."""
+    return _trainer(cfg, _assemble(cfg), team)
 
 
 def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:

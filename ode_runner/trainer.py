@@ -19,13 +19,14 @@ from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
 from ode_runner.schedules import Schedule
 from ode_runner.session import Session
 from ode_runner.tasks.base import Batch, Split
+from ode_runner.team import Team
 
 
 class Trainer:
     """One run's training: its objects, its position, and what it has cost so far."""
 
-    def __init__(self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule) -> None:
-        self.cell, self.optimizer = cell, optimizer
+    def __init__(self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule, team: Team) -> None:
+        self.cell, self.optimizer, self.team = cell, optimizer, team
         self.options, self.task, self.model = cell.options, cell.task, cell.model
         self.integrator, self.device = cell.integrator, cell.device
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
@@ -66,7 +67,7 @@ class Trainer:
         """One update of the weights, and what it reached and cost."""
         begun = time.perf_counter()
         self.model.train()
-        batch = batch.to(self.cell.dtype)
+        batch = self.team.share(batch, epoch=self.epoch, place=self.batch).to(self.cell.dtype)
         self.optimizer.zero_grad(set_to_none=True)
         memory = SavedBytes(self.model.parameters()) if measure_memory else None
         with self.integrator.ledger.phase(Phase.FORWARD) as forward, memory or nullcontext():
@@ -76,6 +77,7 @@ class Trainer:
         self._demand_finite(loss.detach(), "loss")
         with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
             loss.backward()
+        self.team.average_gradients(self.model.parameters())
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
         )
@@ -85,9 +87,10 @@ class Trainer:
         self.schedule.step()
         with torch.no_grad():
             metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
+        metrics = self.team.mean(metrics | {"": float(loss.detach())})
+        scalars["train/loss"] = metrics.pop("")
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
         return scalars | quality | {
-            "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,
             "nfe/forward": forward.evaluations,
