@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.cell import Cell
 from ode_runner.compatibility import demand_compatible, demand_fields
+from ode_runner.distributed import First
 from ode_runner.errors import RefusedInput
 from ode_runner.help import did_you_mean
 from ode_runner.integrator import Integrator
@@ -27,6 +28,7 @@ from ode_runner.options import TrainerOptions
 from ode_runner.record import RunRecord, RunStatus, computed
 from ode_runner.rerun import Rerun
 from ode_runner.run import Plan
+from ode_runner.team import Alone, Team
 from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
@@ -108,8 +110,27 @@ def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer | None:
     """What changes the model of a cell; None where there is nothing to learn."""
     if not cell.parameters():
         return None
+    return _trainer(cfg, cell, _team(cfg, cell))
+
+
+def _trainer(cfg: DictConfig, cell: Cell, team: Team) -> Trainer:
     optimizer = construct(cfg, "optimizer", cell.parameters())
-    return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"))
+    return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"), team=team)
+
+
+def _team(cfg: DictConfig, cell: Cell) -> Team:
+    """This process alone, or the first of several."""
+    if type(cfg.processes) is not int or cfg.processes < 1:  # true is an int to isinstance
+        raise RefusedInput(f"processes={cfg.processes} is no whole number from 1 on.")
+    if cfg.processes == 1:
+        return Alone()
+    every_time, recruit = cell.task.spec.every_time, partial(_recruit, cfg)
+    return First(size=cfg.processes, device=cell.device, every_time=every_time, recruit=recruit)
+
+
+def _recruit(cfg: DictConfig, team: Team) -> Trainer:
+    """A helper's trainer, in another process."""
+    return _trainer(cfg, assemble(cfg, cfg.hydra.runtime.choices), team)
 
 
 def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:

@@ -35,6 +35,8 @@ class Display:
         self.say(" · ".join([*axes, f"seed {record.seed}"]) + f"      {folder}", style="bold")
         device, threads = record.environment["device"], record.environment["threads"]
         where = f"{device}, {threads} threads" if device == "cpu" else device
+        if (processes := record.environment["processes"]) > 1:
+            where += f", {processes} processes"
         self.say(f"{parameters:,} parameters · {where} · {precision} · {sizes}")
 
     def start(self, total_steps: int, step: int) -> None:

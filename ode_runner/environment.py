@@ -12,13 +12,14 @@ import torch
 PACKAGES = ("ode-run", "torch", "torchvision", "torchdiffeq", "hydra-core", "numpy", "scikit-learn")
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device, *, processes: int = 1) -> dict[str, Any]:
     """Versions, machine and the commit of this program's checkout, if it runs from one."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpu": _cpu(),
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "bf16_instructions": computes_bf16(device),

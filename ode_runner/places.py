@@ -13,7 +13,16 @@ from ode_runner.rerun import Rerun
 from ode_runner.revisit import WAYS
 
 # The sweep is the same whatever these say.
-BOOKKEEPING = ("-", "rerun=", "sweep=", "plan=", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.trials=")
+BOOKKEEPING = (
+    "-",
+    "processes=",
+    "rerun=",
+    "sweep=",
+    "plan=",
+    "hydra/launcher=",
+    "hydra.launcher.",
+    "hydra.sweeper.trials=",
+)
 
 
 def place(what: str, *, _root_: DictConfig) -> str:

@@ -123,7 +123,7 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     """Train what has something to learn, then put it to the test and draw it."""
     record, folder = plan.record, plan.folder
     reset_peak_bytes(cell.device)
-    record.environment = describe_environment(cell.device)
+    record.environment = describe_environment(cell.device, processes=trainer.team.size if trainer else 1)
     _introduce(cell, record, folder, display)
     checkpoints, metrics = Checkpoints(folder / "checkpoints", record.fingerprint), MetricsFile(folder)
     if trainer is not None:
@@ -188,7 +188,8 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
             scalars = {name: value for name, value in row.items() if "/" in name}
             session.logger.log(scalars, step=trainer.step)
     session.display.start(trainer.total_steps, trainer.step)
-    record.reason = trainer.fit(session)
+    with trainer.team.at_work(trainer.state_dict(0)):
+        record.reason = trainer.fit(session)
     session.display.stop()
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])

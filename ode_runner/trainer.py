@@ -22,13 +22,14 @@ from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
 from ode_runner.schedules import Schedule
 from ode_runner.session import Session
 from ode_runner.tasks.base import Batch, Split
+from ode_runner.team import Team
 
 
 class Trainer:
     """One run's training: its objects, its position, and what it has cost so far."""
 
-    def __init__(self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule) -> None:
-        self.cell, self.optimizer = cell, optimizer
+    def __init__(self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule, team: Team) -> None:
+        self.cell, self.optimizer, self.team = cell, optimizer, team
         self.options, self.task, self.model = cell.options, cell.task, cell.model
         self.integrator, self.device = cell.integrator, cell.device
         self.watch = Watch(cell, every=cell.options.audit_every)
@@ -72,7 +73,7 @@ class Trainer:
         """One update of the weights, and what it reached and cost."""
         begun = time.perf_counter()
         self.model.train()
-        batch = batch.to(self.cell.dtype)
+        batch = self.team.share(batch, epoch=self.epoch, place=self.batch).to(self.cell.dtype)
         random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
         memory = SavedBytes(self.model.parameters()) if measure_memory else None
@@ -87,6 +88,7 @@ class Trainer:
         paused = time.perf_counter()
         audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
         begun += time.perf_counter() - paused  # not what training costs
+        self.team.average_gradients(self.model.parameters())
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
         )
@@ -96,11 +98,12 @@ class Trainer:
         self.schedule.step()
         with torch.no_grad():
             metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
+        metrics = self.team.mean(metrics | {"": float(loss.detach())})
+        scalars["train/loss"] = metrics.pop("")
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
         products = forward.products + backward.products
         found = audited | spread(each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
         return scalars | quality | found | {
-            "train/loss": float(loss.detach()),
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,
             "nfe/forward": forward.evaluations,

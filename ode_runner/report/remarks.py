@@ -12,7 +12,7 @@ from ode_runner.report.rows import differing_options, label, value_of
 from ode_runner.report.runs import Run
 
 MOST_NAMED = 4  # runs with one and the same reason
-MACHINE = ("cpu", "device", "threads", "platform")
+MACHINE = {"cpu": "unknown", "device": "unknown", "threads": "unknown", "processes": 1, "platform": "unknown"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
         versions = _tally(runs, lambda run, package=package: _packages(run).get(package, "unknown"))  # type: ignore[misc]
         if len(versions) > 1:
             said.append(f"rows come from different versions of {package}: {_told(versions)}.")
-    for part in MACHINE:
-        machines = _tally(runs, lambda run, part=part: str(run.record.environment.get(part, "unknown")))  # type: ignore[misc]
+    for part, unsaid in MACHINE.items():
+        machines = _tally(runs, lambda run, part=part, unsaid=unsaid: str(run.record.environment.get(part, unsaid)))  # type: ignore[misc]
         if len(machines) > 1:
             said.append(f"times and memory are not comparable, {part} differs: {_told(machines)}.")
     notes = _tally([run for run in runs if run.record.reason], lambda run: run.record.reason.partition(" at step ")[0])
