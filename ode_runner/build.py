@@ -108,7 +108,8 @@ def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer | None:
     if not cell.parameters():
         return None
     optimizer = construct(cfg, "optimizer", cell.parameters())
-    return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"))
+    schedule, diagnostics = construct(cfg, "schedule"), construct(cfg, "diagnostics")
+    return Trainer(cell, optimizer=optimizer, schedule=schedule, diagnostics=diagnostics)
 
 
 def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:
