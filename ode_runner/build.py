@@ -115,7 +115,8 @@ def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer | None:
 
 def _trainer(cfg: DictConfig, cell: Cell, team: Team) -> Trainer:
     optimizer = construct(cfg, "optimizer", cell.parameters())
-    return Trainer(cell, optimizer=optimizer, schedule=construct(cfg, "schedule"), team=team)
+    schedule, diagnostics = construct(cfg, "schedule"), construct(cfg, "diagnostics")
+    return Trainer(cell, optimizer=optimizer, schedule=schedule, diagnostics=diagnostics, team=team)
 
 
 def _team(cfg: DictConfig, cell: Cell) -> Team:

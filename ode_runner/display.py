@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from ode_runner.diagnostics.meaning import remarks
 from ode_runner.record import RunRecord, RunStatus
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,8 @@ class Display:
         self.console.print(table)
         for row in summary_rows(record):
             log.info("  ".join(row))
+        for remark in remarks(record.metrics):
+            self.say(f"  {remark}", style="yellow")
         self.say(f"  run folder: {folder}")
         self.say(f"  pictures:   {folder / 'plots'}")
         self.say(f"  curves:     tensorboard --logdir {folder.parent}")

@@ -14,6 +14,7 @@ GROUPS = {
     "schedule": "learning rate over the run",
     "trainer": "how long and how to train",
     "logger": "where the curves go, besides metrics.jsonl",
+    "diagnostics": "what is looked at between epochs",
     "experiment": "whole settings from the literature",
     "grid": "presets of sweeps",
     "search": "presets of searches for the best options, by Optuna",

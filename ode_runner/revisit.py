@@ -9,7 +9,10 @@ from ode_runner.errors import RefusedInput
 
 WAYS = {"evaluate": "evaluations", "predict": "predictions", "audit": "audits"}  # and where they write
 NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
-FORGOTTEN = {*WAYS, "times", "inputs", "rerun", "plan", "sweep", "grid", "search", "output_dir", "logger", "hydra"}
+FORGOTTEN = {
+    *(*WAYS, "times", "inputs"),
+    *("rerun", "plan", "sweep", "grid", "search", "output_dir", "logger", "diagnostics", "hydra"),
+}
 TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
 
 

@@ -193,7 +193,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
     session.display.stop()
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])
-    return {f"eval/{trainer.task.objective}": trainer.best["objective"]}
+    return {f"eval/{trainer.task.objective}": trainer.best["objective"], **trainer.diagnosed}
 
 
 def _resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> None:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ode_runner.audits.derivative import RandomState
 from ode_runner.audits.watch import Watch
 from ode_runner.cell import Cell
+from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.difficulty import spread
 from ode_runner.display import clock, shown
 from ode_runner.errors import Diverged
@@ -28,8 +29,10 @@ from ode_runner.team import Team
 class Trainer:
     """One run's training: its objects, its position, and what it has cost so far."""
 
-    def __init__(self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule, team: Team) -> None:
-        self.cell, self.optimizer, self.team = cell, optimizer, team
+    def __init__(
+        self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule, diagnostics: Diagnostics, team: Team
+    ) -> None:
+        self.cell, self.optimizer, self.diagnostics, self.team = cell, optimizer, diagnostics, team
         self.options, self.task, self.model = cell.options, cell.task, cell.model
         self.integrator, self.device = cell.integrator, cell.device
         self.watch = Watch(cell, every=cell.options.audit_every)
@@ -38,6 +41,7 @@ class Trainer:
         self.judged = ""  # how the last epoch did on validation, as shown
         self.window = Means()  # since the last logged step
         self.latest: dict[str, float] = {}  # the window last logged
+        self.diagnosed: dict[str, float] = {}  # when last looked at
         self.whole = Means()  # since the beginning
         self.clock = Clock()
         self.train_seconds, self.timed_samples = 0.0, 0
@@ -123,6 +127,7 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "window": self.window.state_dict(),
             "latest": dict(self.latest),
+            "diagnosed": dict(self.diagnosed),
             "whole": self.whole.state_dict(),
             "seconds": [self.clock.seconds, self.train_seconds],
             "timed_samples": self.timed_samples,
@@ -135,7 +140,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where `state_dict` was taken."""
         self.step, self.epoch, self.batch = state["position"]
-        self.best, self.latest = state["best"], state["latest"]
+        self.best, self.latest, self.diagnosed = state["best"], state["latest"], state.get("diagnosed", {})
         for name in ("model", "optimizer", "schedule", "window", "whole"):
             getattr(self, name).load_state_dict(state[name])
         self.clock.seconds, self.train_seconds = state["seconds"]
@@ -185,6 +190,8 @@ class Trainer:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
         results = self.cell.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")
+        diagnosed = self.diagnostics.look(self.cell, epoch=self.epoch + 1)
+        self.diagnosed = diagnosed or self.diagnosed
         reached = results[self.task.objective]
         if self._is_better(reached):
             self.best = {"objective": reached, "epoch": self.epoch + 1}
@@ -193,7 +200,8 @@ class Trainer:
         standing = self._standing()
         if not self.window.empty():
             self._log(session)
-        self._write(session, {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe})
+        evaluated = {f"eval/{name}": value for name, value in results.items()}
+        self._write(session, evaluated | {"nfe/eval": nfe} | diagnosed)
         session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
         self.epoch, self.batch = self.epoch + 1, 0
         session.save(self)

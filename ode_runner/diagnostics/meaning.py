@@ -1,0 +1,62 @@
+"""What the numbers of `diagnostics=flow` mean when they cross a threshold. Imports no torch."""
+
+import math
+from collections.abc import Mapping
+
+STIFF = 100.0  # fastest decay times time span
+GROWTH = 100.0  # by which neighbouring states part
+DRIFT = 0.01  # relative distance of the way back from the beginning
+RATIO = 100.0  # of gradient norms at both ends, or its inverse
+REJECTED = 0.3  # share of attempted steps
+REACH = 3.3  # of the stability regions of common explicit methods of order 4 and 5 on the negative axis
+
+
+def remarks(metrics: Mapping[str, float]) -> list[str]:
+    """A sentence for each threshold crossed, from a run's final metrics."""
+    found = {name.removeprefix("diagnostics/"): value for name, value in metrics.items() if "diagnostics/" in name}
+    if not found:
+        return []
+    sentences = [_stiffness(found["stiffness"]), _growth(found["growth"]), _drift(found["drift"])]
+    sentences += [_ratio(found["gradient_ratio"]), _rejected(found["rejected_share"])]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _stiffness(value: float) -> str:
+    if not value > STIFF:
+        return ""
+    return (
+        f"stiffness {value:.0f}: the field forgets within 1/{value:.0f} of the time span, so an explicit solver needs "
+        f"about {value / REACH:.0f} steps for stability alone. Try solver=kvaerno3 where the state is small."
+    )
+
+
+def _growth(value: float) -> str:
+    if not value > GROWTH:
+        return ""
+    return f"growth {value:.3g}: neighbouring states part by that factor, and so do rounding and the solver's errors."
+
+
+def _drift(value: float) -> str:
+    if value <= DRIFT:
+        return ""
+    missed = "fails" if math.isnan(value) else f"misses the initial state by {value:.2g} times its size"
+    return (
+        f"drift: a solve backwards {missed}, so gradient=adjoint follows another path than the solution. "
+        "Try gradient=backprop or checkpoint."
+    )
+
+
+def _ratio(value: float) -> str:
+    if value > RATIO:
+        return f"gradient ratio {value:.3g}: the gradient explodes on its way to the first state."
+    if value < 1 / RATIO:
+        return f"gradient ratio {value:.2g}: the gradient vanishes on its way to the first state."
+    return ""
+
+
+def _rejected(value: float) -> str:
+    if not value > REJECTED:
+        return ""
+    return (
+        f"rejected share {value:.0%}: step control wastes as much; the field is not smooth on the scale of its steps."
+    )

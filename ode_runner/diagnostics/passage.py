@@ -1,0 +1,69 @@
+"""A model's solve, followed from place to place."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from ode_runner.field import CountedField, Ledger, VectorField
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.types import State, Times, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """One solve: as it is made in training, and once more with states on the way that lie on the graph."""
+
+    solver: Solver
+    field: CountedField
+    ts: Times
+    solution: Solution
+    times: list[float]  # of the places
+    states: list[State]  # there; each depends on the one before
+
+    @property
+    def span(self) -> float:
+        """Units of time from the first place to the last."""
+        return abs(self.times[-1] - self.times[0])
+
+    @torch.no_grad()
+    def way_back(self) -> float:
+        """Distance of the initial state from where a solve backwards from the end arrives, relative to its size."""
+        y0, end = self.states[0], self.solution.ys[-1]
+        back = self.solver.solve(self.field, end, self.ts[[-1, 0]]).ys[-1]
+        return float((back - y0).norm() / y0.norm())
+
+
+class Followed:
+    """Integrates for a model by backpropagation, and follows its first solve over some time through `places` places.
+
+    The solver begins anew at every place, so a fixed grid of fewer steps than places becomes a finer one.
+    """
+
+    def __init__(self, solver: Solver, ledger: Ledger, *, places: int) -> None:
+        self.solver, self.ledger, self.places = solver, ledger, places
+        self.passage: Passage | None = None
+
+    def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
+        counted, y0 = CountedField(field, self.ledger), y0.to(ts.dtype)
+        if self.passage is not None or ts[-1] == ts[0]:
+            return self.solver.solve(counted, y0, ts).ys
+        with torch.no_grad():
+            solution = self.solver.solve(counted, y0, ts)
+        times = torch.linspace(float(ts[0]), float(ts[-1]), self.places, dtype=torch.float64).tolist()
+        y0 = y0 if y0.requires_grad else y0.detach().requires_grad_()
+        states, outputs = [y0], [y0]
+        for begin, end in pairwise(times):
+            due = _between(ts, begin, end)
+            on_the_way = self.solver.solve(counted, states[-1], ts.new_tensor([begin, *due, end])).ys
+            states.append(on_the_way[-1])
+            outputs += list(on_the_way[1:-1])
+        outputs.append(states[-1])
+        self.passage = Passage(solver=self.solver, field=counted, ts=ts, solution=solution, times=times, states=states)
+        return torch.stack(outputs)
+
+
+def _between(ts: Times, begin: float, end: float) -> list[float]:
+    """Output times after `begin` up to `end`, without the first of all and the last."""
+    sign = 1 if end > begin else -1
+    return [t for t in ts[1:-1].tolist() if sign * begin < sign * t <= sign * end]
