@@ -25,7 +25,8 @@ format: .venv/installed-dev  ## Rewrite to style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/installed-dev  ## Training step against a plain torchdiffeq loop, ResNet, loop overhead (needs MNIST)
+bench: .venv/installed-dev  ## Our engine against torchdiffeq's, then whole training steps (needs MNIST)
+	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.training
 
 recipes: .venv/installed  ## Experiments from the literature: run what is missing, write the table (ONLY=name: that one)

@@ -1,0 +1,213 @@
+"""`make bench`: a training step through a solve, by our engine and by torchdiffeq's, on the same equation.
+
+One process, one step of each in turn. Forward, loss, backward and an optimizer whose learning rate is 0: every step
+solves the same equation. Before it is timed, our gradient is compared with backpropagation in double precision along
+the steps that were taken in single precision.
+"""
+
+import argparse
+import copy
+import datetime
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torchdiffeq
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from ode_runner.field import Phase
+from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.integrator import Integrator
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.rk4 import RK4
+from tests.benchmarks.problems import Posed, middle, small
+from tests.benchmarks.report import describe
+
+OUTPUTS = Path("outputs/bench")
+GRADIENT_WITHIN = 1e-6  # of the double precision one along the same steps, relative; a fast wrong gradient is no feat
+Solve = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is solved, by which of their functions, and by which solver and gradient modes of ours."""
+
+    posed: Posed
+    theirs: Solve
+    solver: ExplicitOneStepSolver
+    modes: Mapping[str, GradientMode]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Of one gradient mode in one case; every sample in seconds."""
+
+    case: str
+    mode: str
+    theirs: list[float]
+    ours: list[float]
+    their_nfe: int
+    nfe_forward: float
+    nfe_backward: float
+    gradient_error: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is: the median over pairs."""
+        return statistics.median(b / a for a, b in zip(self.ours, self.theirs, strict=True))
+
+
+def main() -> int:
+    """0: done; 1: a gradient is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.solving", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=40, help="steps of each (default 40)")
+    parser.add_argument("--warmup", type=int, default=5, help="steps of each thrown away first (default 5)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1: small fields gain nothing)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    environment = describe(torch.device("cpu"))
+    findings = [
+        finding for name, case in cases().items() for finding in measure(name, case, options.pairs, options.warmup)
+    ]
+    show(findings)
+    date = datetime.datetime.now().astimezone()
+    OUTPUTS.mkdir(parents=True, exist_ok=True)
+    path = OUTPUTS / f"solving-{date:%Y-%m-%d-%H%M%S}.json"
+    content = {"environment": environment, "options": vars(options), "findings": [asdict(one) for one in findings]}
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    print(f"Every sample: {path}")
+    wrong = [one for one in findings if one.gradient_error > GRADIENT_WITHIN]
+    for one in wrong:
+        print(f"bench: {one.case}, {one.mode}: the gradient is off by {one.gradient_error:.1e}.", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def cases() -> dict[str, Case]:
+    easy, hard = small(), middle()
+    step = float(easy.ts[1] - easy.ts[0])
+    exact = {"backprop": Backprop(), "checkpoint": Checkpoint()}
+    dopri5 = partial(torchdiffeq.odeint, method="dopri5", rtol=easy.tolerance, atol=easy.tolerance)
+    adjoint = partial(torchdiffeq.odeint_adjoint, method="dopri5", rtol=easy.tolerance, atol=easy.tolerance)
+    tolerant = partial(torchdiffeq.odeint, method="dopri5", rtol=hard.tolerance, atol=hard.tolerance)
+    return {
+        "small, dopri5": Case(posed=easy, theirs=dopri5, solver=_dopri5(easy), modes=exact),
+        "middle, dopri5": Case(posed=hard, theirs=tolerant, solver=_dopri5(hard), modes=exact),
+        "small, rk4": Case(
+            posed=easy,
+            theirs=partial(torchdiffeq.odeint, method="rk4"),
+            solver=RK4(num_steps=None, step_size=step),
+            modes=exact,
+        ),
+        "small, adjoint": Case(
+            posed=easy, theirs=adjoint, solver=_dopri5(easy), modes={"adjoint": Adjoint(rtol=None, atol=None)}
+        ),
+    }
+
+
+def _dopri5(posed: Posed) -> Dopri5:
+    return Dopri5(rtol=posed.tolerance, atol=posed.tolerance, max_steps=10_000)
+
+
+def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
+    """Ours in every mode and theirs in turn."""
+    integrators = {mode: Integrator(solver=case.solver, gradient=gradient) for mode, gradient in case.modes.items()}
+    steps = {mode: _stepper(case.posed, integrate) for mode, integrate in integrators.items()}
+    steps["theirs"] = _stepper(case.posed, case.theirs)
+    samples: dict[str, list[float]] = {contender: [] for contender in steps}
+    for turn in range(warmup + pairs):
+        for contender, step in steps.items():
+            begun = time.perf_counter()
+            step()
+            if turn >= warmup:
+                samples[contender].append(time.perf_counter() - begun)
+    their_nfe = _evaluations(case.posed, case.theirs)
+    return [
+        Finding(
+            case=name,
+            mode=mode,
+            theirs=samples["theirs"],
+            ours=samples[mode],
+            their_nfe=their_nfe,
+            **_counts(case.posed, integrate),
+            gradient_error=_gradient_error(case, integrate) if integrate.gradient.exact else 0.0,
+        )
+        for mode, integrate in integrators.items()
+    ]
+
+
+def _stepper(posed: Posed, solve: Solve) -> Callable[[], None]:
+    optimizer = torch.optim.RMSprop(posed.field.parameters(), lr=0.0)
+
+    def step() -> None:
+        loss = posed.loss(solve(posed.field, posed.y0, posed.ts))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _counts(posed: Posed, integrate: Integrator) -> dict[str, float]:
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = posed.loss(integrate(posed.field, posed.y0, posed.ts))
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        loss.backward()
+    return {"nfe_forward": forward.evaluations, "nfe_backward": backward.evaluations}
+
+
+def _evaluations(posed: Posed, solve: Solve) -> int:
+    """Of the field, by theirs, on the way there and back."""
+    calls: list[None] = []
+    hook = posed.field.register_forward_hook(lambda *_: calls.append(None))
+    posed.loss(solve(posed.field, posed.y0, posed.ts)).backward()
+    hook.remove()
+    return len(calls)
+
+
+def _gradient_error(case: Case, integrate: Integrator) -> float:
+    """Relative distance from backpropagation in double precision along the same steps."""
+    posed, double = case.posed, copy.deepcopy(case.posed.field).double()
+    with torch.no_grad():
+        places = [step.interval for step in case.solver.steps(posed.field, posed.y0, posed.ts)]
+    y, ys = posed.y0.double(), [posed.y0.double()]
+    for place in places:
+        y, outputs = case.solver.retake(double, place, y)
+        ys += outputs
+    expected = torch.autograd.grad((torch.stack(ys) - posed.targets).abs().mean(), list(double.parameters()))
+    found = torch.autograd.grad(posed.loss(integrate(posed.field, posed.y0, posed.ts)), list(posed.field.parameters()))
+    ours, theirs = (torch.cat([part.double().flatten() for part in parts]) for parts in (found, expected))
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def show(findings: list[Finding]) -> None:
+    """Medians; at most 100 columns."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("training step", "mode", "torchdiffeq", "ours", "faster by", "NFE theirs", "ours", "gradient off"):
+        table.add_column(heading)
+    for one in findings:
+        theirs, ours = (1000 * statistics.median(samples) for samples in (one.theirs, one.ours))
+        table.add_row(
+            *(one.case, one.mode, f"{theirs:.2f} ms", f"{ours:.2f} ms", f"{one.ratio:.2f}x", str(one.their_nfe)),
+            f"{one.nfe_forward:g} + {one.nfe_backward:g}",
+            f"{one.gradient_error:.0e}" if one.gradient_error else "-",
+        )
+    console = Console(highlight=False)
+    console.width = min(console.width, 100) if console.is_terminal else 100
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
