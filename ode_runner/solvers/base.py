@@ -83,9 +83,9 @@ class FixedStepSolver(Solver):
         return [self._grid(t0, t1, rounding * max(abs(t0), abs(t1))) for t0, t1 in pairwise(ts.tolist())]
 
     def _grid(self, t0: float, t1: float, rounding: float) -> list[float]:
-        length = max(0.0, abs(t1 - t0) * (1 - 1e-6) - rounding)  # a hair less: far below one step
-        ratio = length * self.num_steps if self.num_steps else length / (self.step_size or math.inf)
-        steps = max(1, math.ceil(ratio))
+        size = 1 / self.num_steps if self.num_steps else self.step_size or math.inf
+        slack = min(rounding / size, 0.5)  # far from 0 in single precision, times are known less well than that
+        steps = max(1, math.ceil(abs(t1 - t0) * (1 - 1e-6) / size - slack))
         return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
 
 

@@ -34,7 +34,7 @@ class DiagonallyImplicit(ImplicitSolver):
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         dt, ks, place = t1 - t0, list[Tensor](), y0
         for c, (*row, diagonal) in zip(self.tableau.c, self.tableau.a, strict=True):
-            if not diagonal:
+            if not dt * diagonal:  # an explicit stage, or a step over no time
                 ks.append(f0)
                 continue
             known = advance(y0, dt, row, ks)
