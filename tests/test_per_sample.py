@@ -322,6 +322,20 @@ def test_a_field_that_cannot_be_mapped_is_refused_in_one_line() -> None:
     assert "\n" not in str(e.value)
 
 
+def test_a_failure_that_has_to_do_with_the_batch_is_not_laid_to_the_mapping() -> None:
+    def exhausting(t: Tensor, y: Tensor) -> Tensor:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            room = 10
+            raise torch.OutOfMemoryError("out of memory")
+        return -y
+
+    room, solver = 3, Dopri5(rtol=1e-3, atol=1e-3, max_steps=100, per_sample=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        solver.solve(Elementwise(exhausting), torch.ones(2, 2), torch.tensor([0.0, 1.0]))
+
+
 def test_a_field_that_fails_by_itself_says_why() -> None:
     solver = Dopri5(rtol=1e-3, atol=1e-3, max_steps=100, per_sample=True)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
