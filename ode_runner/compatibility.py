@@ -42,7 +42,8 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
     if isinstance(solver, PerSampleStepping) and solver.per_sample and not gradient.each_sample:
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} follows steps that are common to the whole batch, and with "
-            "solver.per_sample=true every sample has its own. Use gradient=backprop, or solver.per_sample=false."
+            "solver.per_sample=true every sample has its own. Use gradient=backprop or checkpoint, or "
+            "solver.per_sample=false."
         )
     gradient.demand(solver)
 

@@ -13,6 +13,8 @@ from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import CountedField, Ledger, Phase, VectorField
 from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.models.odenet import ODENet
 from ode_runner.networks.conv import ConvField
@@ -28,7 +30,11 @@ pytestmark = pytest.mark.usefixtures("float64")
 EACH = offering(PerSampleStepping)
 each_pair = pytest.mark.parametrize("name", EACH)
 FORWARDS, BACKWARDS = (0.0, 0.3, 0.31, 2.0), (2.0, 1.1, 0.0)
+each_mode = pytest.mark.parametrize("mode", [Backprop(), Checkpoint()], ids=["backprop", "checkpoint"])
 each_way = pytest.mark.parametrize("times", [FORWARDS, BACKWARDS], ids=["forwards", "backwards"])
+forwards_first = pytest.mark.parametrize(
+    "times", [FORWARDS, pytest.param(BACKWARDS, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
+)
 
 
 class Elementwise(VectorField):
@@ -211,33 +217,33 @@ def weighed(ys: Tensor) -> Tensor:
 
 
 @each_pair
-@pytest.mark.parametrize(
-    "times", [FORWARDS, pytest.param(BACKWARDS, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
-)
+@forwards_first
 def test_the_gradient_is_that_of_finite_differences(solver: PerSampleStepping, times: tuple[float, ...]) -> None:
     """On steps that are held fixed: whatever their error, all of `max_step` are accepted."""
-    fixed = replace(solver, rtol=1e3, atol=1e3, first_step=0.5, max_step=0.5)
-    net, ts = SmallNet(2, width=3), torch.tensor(times)
+    fixed = replace(solver, rtol=1e3, atol=1e3, first_step=1.0, max_step=1.0)
+    net, ts = SmallNet(2, width=2), torch.tensor(times)
 
     def function(y0: Tensor, *parameters: Tensor) -> Tensor:
         named = dict(zip(dict(net.named_parameters()), parameters, strict=True))
         field = Elementwise(lambda t, y: torch.func.functional_call(net, named, (t, y)))
         return fixed.solve(field, y0, ts).ys
 
-    y0 = torch.randn(3, 2, requires_grad=True)
+    y0 = torch.randn(2, 2, requires_grad=True)
     assert torch.autograd.gradcheck(function, (y0, *net.parameters()))
 
 
 @each_pair
-@each_way
+@each_mode
+@forwards_first
 def test_the_gradient_is_the_sum_of_what_samples_give_alone(
-    solver: PerSampleStepping, times: tuple[float, ...]
+    solver: PerSampleStepping, mode: GradientMode, times: tuple[float, ...]
 ) -> None:
     """With steps that were rejected and outputs within steps; alone means by whole-batch control."""
     weight = torch.nn.Parameter(torch.tensor([1.5, -0.7]))
     field = Elementwise(lambda t, y: torch.tanh(y * weight * torch.where(t > 0.7, 9.0, 0.5)) - y)
+    field.weight = weight
     y0, ts, solver = of_unequal_sizes().requires_grad_(), torch.tensor(times), replace(solver, rtol=1e-4, atol=1e-4)
-    found = solver.solve(field, y0, ts)
+    found = mode.solve(solver, CountedField(field, Ledger()), y0, ts)
     assert found.each.rejected.any()
     apart = [replace(solver, per_sample=False).solve(field, y0[i : i + 1], ts).ys for i in range(len(y0))]
     for one, other in zip(
@@ -249,7 +255,8 @@ def test_the_gradient_is_the_sum_of_what_samples_give_alone(
 
 
 @each_pair
-def test_an_attempt_that_met_nan_leaves_none_in_the_gradient(solver: PerSampleStepping) -> None:
+@each_mode
+def test_an_attempt_that_met_nan_leaves_none_in_the_gradient(solver: PerSampleStepping, mode: GradientMode) -> None:
     weight, met = torch.nn.Parameter(torch.tensor(20.0)), []
 
     def function(t: Tensor, y: Tensor) -> Tensor:
@@ -262,7 +269,9 @@ def test_an_attempt_that_met_nan_leaves_none_in_the_gradient(solver: PerSampleSt
     far = replace(solver, first_step=1.0)
     calm, ts = 0.4613, torch.tensor([0.0, 1.0])  # would go on while the others have to try again
     y0 = torch.tensor([[1.0], [3.0], [0.6], [calm]], requires_grad=True)
-    found = far.solve(Elementwise(function), y0, ts)
+    field = Elementwise(function)
+    field.weight = weight
+    found = mode.solve(far, CountedField(field, Ledger()), y0, ts)
     common = replace(far, per_sample=False)
     apart = torch.cat([common.solve(Elementwise(noticing), y0[i : i + 1], ts).ys for i in range(4)], dim=1)
     assert any(met)
@@ -313,6 +322,20 @@ def test_a_field_that_cannot_be_mapped_is_refused_in_one_line() -> None:
     assert "\n" not in str(e.value)
 
 
+def test_a_failure_that_has_to_do_with_the_batch_is_not_laid_to_the_mapping() -> None:
+    def exhausting(t: Tensor, y: Tensor) -> Tensor:
+        nonlocal room
+        room -= 1
+        if room < 0:
+            room = 10
+            raise torch.OutOfMemoryError("out of memory")
+        return -y
+
+    room, solver = 3, Dopri5(rtol=1e-3, atol=1e-3, max_steps=100, per_sample=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        solver.solve(Elementwise(exhausting), torch.ones(2, 2), torch.tensor([0.0, 1.0]))
+
+
 def test_a_field_that_fails_by_itself_says_why() -> None:
     solver = Dopri5(rtol=1e-3, atol=1e-3, max_steps=100, per_sample=True)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
@@ -330,7 +353,7 @@ def test_a_gradient_mode_follows_every_samples_steps_or_is_refused(composed: Com
     if named_class("gradient", gradient).each_sample:
         demand_compatible(choices, ODENet, solver, build(composed, "gradient", gradient))
         return
-    with pytest.raises(IncompatibleChoice, match=rf"gradient={gradient} .*Use gradient=backprop, or solver.per_sample"):
+    with pytest.raises(IncompatibleChoice, match=rf"gradient={gradient} .*Use gradient=backprop or checkpoint"):
         demand_compatible(choices, ODENet, solver, build(composed, "gradient", gradient))
 
 
@@ -344,3 +367,27 @@ def test_the_ledger_shows_what_each_sample_took_to_whom_it_concerns() -> None:
     [counts] = each
     assert (counts.accepted + counts.rejected).max() == tally.accepted + tally.rejected
     assert counts.evaluations.max() == tally.evaluations
+
+
+@each_pair
+@pytest.mark.parametrize("times", [(0.5,), (0.5, 0.5, 0.5)], ids=["one", "three"])
+@each_mode
+def test_no_time_has_the_gradient_of_the_beginning(
+    solver: PerSampleStepping, mode: GradientMode, times: tuple[float, ...]
+) -> None:
+    y0 = torch.randn(2, 3, requires_grad=True)
+    ys = mode.solve(solver, CountedField(SmallNet(3), Ledger()), y0, torch.tensor(times)).ys
+    assert torch.equal(torch.autograd.grad(ys.sum(), y0)[0], torch.full_like(y0, len(times)))
+
+
+@each_pair
+def test_replaying_costs_the_stages_of_every_round_that_was_accepted_in(solver: PerSampleStepping) -> None:
+    integrate, ts = Integrator(solver=solver, gradient=Checkpoint()), torch.tensor([0.0, 1.0])
+    net, y0 = SmallNet(2), of_unequal_sizes().requires_grad_()
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        ys = integrate(net, y0, ts)
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        weighed(ys).backward()
+    rounds, rest = divmod(backward.evaluations, solver.tableau.stages)
+    assert rest == 0, "no output lies within a step"
+    assert forward.accepted <= rounds <= forward.accepted + forward.rejected

@@ -11,8 +11,10 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.replay import solve_and_replay
+from ode_runner.gradients.replay_each import solve_and_replay_each
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.one_step import Interval, OneStepSolver
+from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times
 
 
@@ -32,10 +34,13 @@ class Checkpoint(GradientMode):
     requires: ClassVar[type] = OneStepSolver
     requirement: ClassVar[str] = "a Runge-Kutta solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
+    each_sample: ClassVar[bool] = True
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if not isinstance(solver, OneStepSolver):
             raise IncompatibleChoice(f"gradient=checkpoint needs {self.requirement}.")
+        if isinstance(solver, PerSampleStepping) and solver.per_sample:
+            return solve_and_replay_each(solver, field, y0, ts)
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 
 

@@ -26,15 +26,23 @@ class MappedField:
             IncompatibleChoice: the field cannot be mapped.
         """
         try:
-            dy: State = self.mapped(ts, y)
+            return self.mapped(ts, y)
+        except (RuntimeError, TypeError, ValueError):
+            self._demand_mappable(ts[:1], y[:1])
+            raise  # out of memory, say
+
+    def _demand_mappable(self, t: Tensor, y: State) -> None:
+        """Raises IncompatibleChoice if one sample can be evaluated but not mapped; a field that fails says why."""
+        self.field(t[0], y)
+        try:
+            self.mapped(t, y)
         except (RuntimeError, TypeError, ValueError) as error:
-            self.field(ts[0], y[:1])  # a field that fails by itself says why
+            cause = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
             raise IncompatibleChoice(
-                f"solver.per_sample=true evaluates the field at each sample's own time by torch.vmap, which "
-                f"{self._name()} does not allow ({str(error).splitlines()[0]}) Use solver.per_sample=false, or write "
-                "the field in tensor operations alone."
+                "solver.per_sample=true evaluates the field at each sample's own time by torch.vmap, which "
+                f"{self._name()} does not allow ({cause}). Use solver.per_sample=false, or write the field in tensor "
+                "operations alone."
             ) from error
-        return dy
 
     def _alone(self, t: Time, y: Tensor) -> Tensor:
         return self.field(t, y[None])[0]

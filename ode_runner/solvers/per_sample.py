@@ -1,7 +1,7 @@
 """Embedded pairs whose every sample steps in a time of its own."""
 
 import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,8 +14,9 @@ from ode_runner.solvers.base import AdaptiveSolver, Solution
 from ode_runner.solvers.course import Course
 from ode_runner.solvers.initial_step import chosen_step, trial_step
 from ode_runner.solvers.mapped_field import MappedField
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Polynomial
-from ode_runner.solvers.sample_clocks import Attempt, Due, SampleClocks, along_rows
+from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.sample_clocks import SampleClocks
+from ode_runner.solvers.sample_step import Attempt, Journal, Round, advance_rows, along_rows, outputs, stages
 from ode_runner.solvers.step_control import StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau
 from ode_runner.types import State, Times
@@ -44,23 +45,35 @@ class PerSampleStepping(ExplicitOneStepSolver, AdaptiveSolver, StepControl):
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         if not self.per_sample:
             return super().solve(field, y0, ts)
-        solution = self.solve_each(field, y0, ts[:, None].expand(-1, len(y0)))
+        return self.solve_noting(field, y0, ts, None)
+
+    def solve_noting(self, field: VectorField, y0: State, ts: Times, journal: Journal | None) -> Solution:
+        """`solve_each` at times common to all samples.
+
+        Raises:
+            SolverFailed: a sample did not reach the end; names it.
+        """
+        solution = self.solve_each(field, y0, ts[:, None].expand(-1, len(y0)), journal)
         if solution.each is not None and solution.each.failures:
             raise SolverFailed(_in_words(solution.each.failures, len(y0)))
         return solution
 
-    def solve_each(self, field: VectorField, y0: State, ts: Tensor) -> Solution:
+    def solve_each(self, field: VectorField, y0: State, ts: Tensor, journal: Journal | None = None) -> Solution:
         """Values at `ts` (time, batch): each sample at times of its own, forwards or backwards from the first.
 
-        A sample that fails keeps nobody from going on; its values are NaN from where it stopped.
+        A sample that fails keeps nobody from going on; its values are NaN from where it stopped. What was accepted is
+        entered in the `journal`, for whoever wants to take it anew.
         """
-        return _Rounds(self, field, y0, ts).solve()
+        return _Rounds(self, field, y0, ts, journal).solve()
 
 
 class _Rounds:
     """One solve. `y` and `f` hold a row for each sample still on its way."""
 
-    def __init__(self, solver: PerSampleStepping, field: VectorField, y0: State, ts: Tensor) -> None:
+    def __init__(
+        self, solver: PerSampleStepping, field: VectorField, y0: State, ts: Tensor, journal: Journal | None
+    ) -> None:
+        self.journal = journal
         self.solver, self.tableau, self.field = solver, solver.tableau, MappedField(field)
         self.clocks = SampleClocks(ts, solver, order=solver.order)
         self.y0, self.shape = y0, (*ts.shape, *y0.shape[1:])
@@ -111,8 +124,10 @@ class _Rounds:
 
     def _round(self, attempt: Attempt) -> None:
         """One attempt of every row."""
-        fsal, clocks = self.tableau.first_same_as_last, self.clocks
-        y1, ks = self._stages(attempt)
+        clocks, tableau = self.clocks, self.tableau
+        y1, ks = stages(self.field, tableau, attempt, self.y, self.f)
+        if tableau.first_same_as_last:
+            ks.append(self.field(attempt.t1.to(y1), y1))
         errors = self._errors(attempt, y1, ks)
         judged = torch.ones_like(errors, dtype=torch.bool)
         if torch.is_grad_enabled() and not self._finite(ks, errors > 1):
@@ -121,32 +136,27 @@ class _Rounds:
         self.newest = ks[-1].detach()
         if not bool(accepted.any()):
             return
-        before, due = (self.y, self.f), clocks.due(attempt)
-        if bool(accepted.all()):
-            self.y, self.f = y1, ks[-1] if fsal else self.f
+        due, y0, f0 = clocks.due(attempt), self.y, self.f
+        if self.journal is not None:
+            taken = y0 if bool(accepted.all()) else y0[accepted.to(y0.device)]
+            self.journal.append((Round.of_accepted(attempt, due, clocks.alive, accepted), taken))
+        self.y = self._moved(y1, y0, accepted)
+        if tableau.first_same_as_last:
+            self.f = self._moved(ks[-1], f0, accepted)
         else:
-            moved = along_rows(accepted, self.y).bool()
-            self.y, self.f = torch.where(moved, y1, self.y), torch.where(moved, ks[-1], self.f) if fsal else self.f
-        if not fsal:
             self.f = self.field(clocks.t[clocks.alive].to(self.y), self.y)
-        self._serve(attempt, due, before, ks)
+        states = outputs(tableau, attempt, due, ends=(y0, self.y), slopes=(f0, self.f), ks=ks)
+        self._put(states, due.places, due.samples)
         self._keep(clocks.arrived())
 
-    def _stages(self, attempt: Attempt) -> tuple[State, list[Tensor]]:
-        """The states at the end of the attempt, and all derivatives by which it is judged."""
-        y, dt, tableau = self.y, attempt.length(self.y), self.tableau
-        times, ks = attempt.times(tableau.c, y), [self.f]
-        for t, row in zip(times[1 : tableau.stages], tableau.a[1 : tableau.stages], strict=True):
-            ks.append(self.field(t, _advance(y, dt, row, ks)))
-        y1 = _advance(y, dt, tableau.b[: tableau.stages], ks)
-        if tableau.first_same_as_last:
-            ks.append(self.field(attempt.t1.to(y), y1))
-        return y1, ks
+    def _moved(self, there: Tensor, here: Tensor, accepted: Tensor) -> Tensor:
+        """Rows of `there` where the attempt was accepted."""
+        return there if bool(accepted.all()) else torch.where(along_rows(accepted, there).bool(), there, here)
 
     @torch.no_grad()
     def _errors(self, attempt: Attempt, y1: State, ks: list[Tensor]) -> Tensor:
         """Estimated local errors in units of the tolerance, float64 (rows,) on the CPU; NaN counts as infinite."""
-        difference = _advance(torch.zeros_like(y1), attempt.length(y1), self.tableau.b_error, ks)
+        difference = advance_rows(torch.zeros_like(y1), attempt.length(y1), self.tableau.b_error, ks)
         tolerance = self.solver.atol + self.solver.rtol * torch.maximum(self.y.abs(), y1.abs())
         return _norms(difference / tolerance).nan_to_num(nan=torch.inf)
 
@@ -154,22 +164,6 @@ class _Rounds:
         """Whether all derivatives of the `rows` are."""
         there = rows.nonzero().flatten().to(self.y.device)
         return not len(there) or all(bool(k.detach()[there].isfinite().all()) for k in ks)
-
-    def _serve(self, attempt: Attempt, due: Due, before: tuple[State, State], ks: list[Tensor]) -> None:
-        """States at output times; those within a step by its dense output."""
-        end = due.fraction == 1
-        rows = due.rows[end].to(self.y.device)
-        self._put(self.y[rows], due.places[end], due.samples[end])
-        if bool(end.all()):
-            return
-        rows, dt = due.rows[~end].to(self.y.device), attempt.length(self.y)
-        middle = None
-        if self.tableau.middle is not None:
-            middle = _advance(before[0], dt, self.tableau.middle, ks)
-        (y0, f0), y1, f1 = before, self.y, self.f
-        curve = Polynomial.through(0.0, dt, ends=(y0, y1), slopes=(f0, f1), middle=middle)
-        x = along_rows(due.fraction[~end], self.y)
-        self._put(curve.of_rows(rows, x), due.places[~end], due.samples[~end])
 
     def _put(self, states: State, places: Tensor, samples: Tensor) -> None:
         """Values of `samples` at the output times numbered `places`."""
@@ -210,14 +204,6 @@ class _Rounds:
                 evaluations=evaluations, accepted=clocks.accepted, rejected=clocks.rejected, failures=self.failures
             ),
         )
-
-
-def _advance(y: State, dt: Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
-    """`tableau.advance` by a step for each row; autograd keeps nothing but the steps."""
-    for weight, k in zip(weights, ks, strict=True):
-        if weight:
-            y = torch.addcmul(y, dt, k, value=weight)
-    return y
 
 
 def _norms(x: State) -> Tensor:

@@ -1,41 +1,12 @@
 """Where each sample of a batch stands in a time of its own."""
 
 from collections import deque
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ode_runner.solvers.sample_step import Attempt, Due
 from ode_runner.solvers.step_control import Controller, StepControl
-from ode_runner.types import State
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """A step of each sample on its way, from `t0` to `t1`, float64 (rows,) on the CPU."""
-
-    t0: Tensor
-    t1: Tensor
-    size: Tensor  # |t1 - t0|, as step control asked for it
-
-    def times(self, nodes: tuple[float, ...], like: State) -> list[Tensor]:
-        """The stages' times (rows,) as the field takes them; those of node 1 are `t1` itself, whatever its rounding."""
-        t0, t1, c = self.t0[:, None], self.t1[:, None], torch.tensor(nodes, dtype=torch.float64)
-        return list(torch.where(c > 1 - 1e-9, t1, t0 + c * (t1 - t0)).to(like).unbind(1))
-
-    def length(self, like: State) -> Tensor:
-        """t1 - t0, to multiply states with."""
-        return along_rows(self.t1 - self.t0, like)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Due:
-    """Output times that a round of steps serves."""
-
-    rows: Tensor  # of the attempt
-    samples: Tensor
-    places: Tensor  # among the output times
-    fraction: Tensor  # of the step, float64; 1 exactly at its end
 
 
 class SampleClocks:
@@ -50,6 +21,7 @@ class SampleClocks:
         self.along = along * self.sign[:, None]  # increasing
         self.t, self.end = along[:, 0].clone(), along[:, -1]
         self.dt = torch.zeros_like(self.t)
+        self.size = torch.zeros_like(self.t)  # of the attempt under way
         self.accepted, self.rejected = (torch.zeros(len(along), dtype=torch.int64) for _ in range(2))
         self.served = torch.ones(len(along), dtype=torch.int64)
         self.recent: deque[Tensor] = deque(maxlen=5)  # sizes attempted, NaN where there was no attempt
@@ -70,8 +42,8 @@ class SampleClocks:
         t, dt, end = self.t[self.alive], self.dt[self.alive], self.end[self.alive]
         left = (end - t).abs()
         last = dt > 0.99 * left
-        size = torch.where(last, left, dt)
-        return Attempt(t0=t, t1=torch.where(last, end, t + self.sign[self.alive] * dt), size=size)
+        self.size[self.alive] = torch.where(last, left, dt)
+        return Attempt(t0=t, t1=torch.where(last, end, t + self.sign[self.alive] * dt))
 
     def hopeless(self, attempt: Attempt, *, max_steps: int) -> Tensor:
         """Rows that will not reach the end of their span."""
@@ -81,14 +53,15 @@ class SampleClocks:
     def judge(self, attempt: Attempt, errors: Tensor, judged: Tensor) -> Tensor:
         """Which of the `judged` rows are accepted, by `errors` in units of the tolerance; they move on."""
         accepted = (errors <= 1) & judged
-        samples, tried = self.alive[judged], zip(attempt.size[judged].tolist(), errors[judged].tolist(), strict=True)
+        samples = self.alive[judged]
+        tried = zip(self.size[samples].tolist(), errors[judged].tolist(), strict=True)
         sizes = [self.controls[i].next(dt, error) for i, (dt, error) in zip(samples.tolist(), tried, strict=True)]
         self.dt[samples] = torch.tensor(sizes, dtype=torch.float64)
         self.accepted[self.alive] += accepted
         self.rejected[self.alive] += judged & ~accepted
         self.t[self.alive] = torch.where(accepted, attempt.t1, attempt.t0)
         recent = torch.full_like(self.t, torch.nan)
-        recent[samples] = attempt.size[judged]
+        recent[samples] = self.size[samples]
         self.recent.append(recent)
         return accepted
 
@@ -103,7 +76,15 @@ class SampleClocks:
         places = torch.arange(len(rows)) + (before - counts.cumsum(0) + counts)[rows]
         t = (self.sign[:, None] * self.along)[alive[rows], places]
         fraction = (t - attempt.t0[rows]) / (attempt.t1 - attempt.t0)[rows]
-        return Due(rows=rows, samples=alive[rows], places=places, fraction=fraction)
+        within = t != attempt.t1[rows]
+        order = within.to(torch.int8).argsort(stable=True)
+        return Due(
+            rows=rows[order],
+            samples=alive[rows[order]],
+            places=places[order],
+            fraction=fraction[order],
+            ends=len(rows) - int(within.sum()),
+        )
 
     def leave(self, gone: Tensor) -> Tensor:
         """Take rows off the list; returns which of the old rows are left."""
@@ -118,8 +99,3 @@ class SampleClocks:
     def last_sizes(self, sample: int) -> list[float]:
         """Its last attempts, oldest first."""
         return [size for sizes in self.recent if (size := float(sizes[sample])) == size]
-
-
-def along_rows(values: Tensor, like: State) -> Tensor:
-    """One number for each row, in the type of a state and shaped to be multiplied with it."""
-    return values.to(like).view(-1, *[1] * (like.dim() - 1))

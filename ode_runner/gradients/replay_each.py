@@ -1,0 +1,70 @@
+"""`replay` where every sample has steps of its own: round by round, each of the steps that were accepted in it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ode_runner.field import CountedField
+from ode_runner.solvers.base import Solution
+from ode_runner.solvers.mapped_field import MappedField
+from ode_runner.solvers.per_sample import PerSampleStepping
+from ode_runner.solvers.sample_step import Journal
+from ode_runner.types import State, Times, Trajectory
+
+
+def solve_and_replay_each(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times) -> Solution:
+    """Values at `ts`, whose derivative is pulled back through one round after another, last to first.
+
+    Rejected attempts and samples that have arrived take no part in it, so what they met is of no consequence.
+    """
+    if not torch.is_grad_enabled():
+        return solver.solve(field, y0, ts)  # nobody will ask for the states
+    parameters = tuple(p for p in field.parameters() if p.requires_grad)
+    taken: list[Solution] = []  # autograd carries tensors only; the rest comes out this way
+    ys = _ReplayEach.apply(solver, field, taken, y0, ts, *parameters)
+    return Solution(ys=ys, accepted=taken[0].accepted, rejected=taken[0].rejected, each=taken[0].each)
+
+
+class _ReplayEach(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        solver: PerSampleStepping,
+        field: CountedField,
+        taken: list[Solution],
+        y0: State,
+        ts: Times,
+        *parameters: Tensor,
+    ) -> Trajectory:
+        journal: Journal = []
+        solution = solver.solve_noting(field, y0, ts, journal)
+        taken.append(solution)
+        ctx.solver, ctx.field, ctx.accepted = solver, field, solution.accepted
+        ctx.rounds = [taken for taken, _ in journal]
+        ctx.save_for_backward(*(states for _, states in journal), *parameters)
+        return solution.ys
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        states, parameters = ctx.saved_tensors[: len(ctx.rounds)], ctx.saved_tensors[len(ctx.rounds) :]
+        a = torch.zeros_like(dys[0]) if states else dys[1:].sum(dim=0)  # over no time, all outputs are the beginning
+        sums = [torch.zeros_like(p) for p in parameters]
+        for taken, y0 in zip(reversed(ctx.rounds), reversed(states), strict=True):
+            samples, due = taken.samples.to(a.device), taken.due
+            with torch.enable_grad():
+                y0 = y0.detach().requires_grad_()
+                ends = taken.retake(MappedField(ctx.field), ctx.solver.tableau, y0)
+            a[samples], *parts = torch.autograd.grad(
+                ends,
+                [y0, *parameters],
+                [a[samples], dys[due.places, due.samples]],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for total, part in zip(sums, parts, strict=True):
+                total += part
+        ctx.field.ledger.tally.accepted += ctx.accepted
+        return None, None, None, a + dys[0], None, *sums
