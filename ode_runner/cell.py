@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ode_runner.evidence import evidence_of
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Means
@@ -50,7 +51,8 @@ class Cell:
         for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
             stop.check()
             batch = stored.to(self.dtype)
-            with self.integrator.ledger.phase(Phase.EVALUATION) as tally:
+            watched = evidence_of(self.model, batch, self.device, learning=False, where=f"on the {split} split")
+            with watched, self.integrator.ledger.phase(Phase.EVALUATION) as tally:
                 outputs = self.outputs(batch)
             values = {**self.task.metrics(outputs, batch), "loss": self.task.loss(outputs, batch)}
             means.add({name: float(value) for name, value in values.items()}, weight=len(batch.inputs))
