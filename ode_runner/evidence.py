@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,8 @@ class Evidence:
         try:
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             batch, random = Batch(**content.pop("batch")), RandomState(**content.pop("random"))
+            if device.type != "cuda":  # failed on a GPU, and looked into where there is none
+                random = replace(random, cuda=[])
             return cls(**content, batch=_on(batch, device), random=random)
         except Exception as error:  # a torn file fails in many ways, all of which mean the same
             raise RefusedInput(f"{path} is damaged ({type(error).__name__}). Type the run's command again.") from error

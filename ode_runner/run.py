@@ -12,6 +12,7 @@ from pathlib import Path
 from ode_runner.assessment import draw, evidence_of_no_bounds, judge
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
+from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.display import Display
 from ode_runner.environment import describe_environment
 from ode_runner.errors import Diverged, NumericalFailure, RefusedInput, SolverFailed
@@ -39,6 +40,7 @@ class Plan:
     build_cell: Callable[[], Cell]
     build_trainer: Callable[[Cell], Trainer | None]
     build_logger: Callable[..., MetricLogger]
+    build_diagnostics: Callable[[], Diagnostics]
 
 
 ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log")
@@ -144,7 +146,7 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     clock = Clock()
     with closing(metrics), closing(logger):
         try:
-            reached = _fit(trainer, session, record) if trainer else {}
+            reached = _fit(trainer, session, record) if trainer else plan.build_diagnostics().look(cell, epoch=1)
             record.metrics = judge(cell, stop) | reached
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
