@@ -1,5 +1,6 @@
 """What a cell is worth: the numbers of the test split, and the task's pictures."""
 
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import torch
 
 from ode_runner.cell import Cell
 from ode_runner.difficulty import Witness, scalars
+from ode_runner.errors import NumericalFailure
+from ode_runner.evidence import Evidence, demand_finite, evidence_of
 from ode_runner.field import Phase
 from ode_runner.logger import MetricLogger
 from ode_runner.signals import StopRequest
@@ -23,6 +26,21 @@ def judge(cell: Cell, stop: StopRequest, witness: Witness) -> dict[str, float]:
         with torch.no_grad():
             results |= cell.task.judge_field(field)
     return {f"test/{name}": value for name, value in results.items()} | scalars(witness.found()) | nfe
+
+
+def evidence_of_no_bounds(cell: Cell) -> Evidence | None:
+    """The first batch of the test split whose loss is not finite."""
+    cell.model.eval()
+    where = f"on the {Split.TEST} split"
+    try:
+        for stored in cell.task.batches(Split.TEST, batch_size=cell.options.eval_batch_size, epoch=0):
+            batch = stored.to(cell.dtype)
+            watched = evidence_of(cell.model, batch, cell.device, learning=False, where=where)
+            with watched, torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
+                demand_finite(float(cell.task.loss(cell.outputs(batch), batch)), "loss", where)
+    except NumericalFailure as failure:
+        return typing.cast(Evidence, failure.evidence)
+    return None
 
 
 def draw(cell: Cell, history: Sequence[Mapping[str, float]], *, folder: Path, logger: MetricLogger, step: int) -> None:

@@ -51,6 +51,7 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
         build_cell=lambda: build_cell(cfg, choices),
         build_trainer=partial(build_trainer, cfg),
         build_logger=partial(_build_logger, cfg),
+        build_diagnostics=partial(construct, cfg, "diagnostics"),
     )
 
 
@@ -84,6 +85,7 @@ def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     """Task, model and numerics; what cannot work together is refused before any data is made."""
     _demand_seed(cfg.seed)
     blueprint(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
+    blueprint(cfg, "diagnostics")
     demand_compatible(dict(choices), locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
     return assemble(cfg, choices)
 

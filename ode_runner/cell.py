@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.difficulty import Witness
+from ode_runner.evidence import evidence_of
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Means
@@ -55,7 +56,8 @@ class Cell:
             stop.check()
             batch = stored.to(self.dtype)
             ledger = self.integrator.ledger
-            with ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
+            watched = evidence_of(self.model, batch, self.device, learning=False, where=f"on the {split} split")
+            with watched, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 outputs = self.outputs(batch)
             if witness is not None:
                 witness(batch, each)

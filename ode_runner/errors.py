@@ -1,5 +1,7 @@
 """The ways a run can end other than well. Each message is one sentence for the person at the keyboard."""
 
+from typing import Any
+
 
 class RefusedInput(ValueError):
     """What was asked for cannot be done as typed: exit code 2, no traceback."""
@@ -9,11 +11,17 @@ class IncompatibleChoice(RefusedInput):
     """Two choices that exist, but not together. A sweep records such a cell and goes on."""
 
 
-class SolverFailed(RuntimeError):
+class NumericalFailure(RuntimeError):
+    """A solve, or what training makes of it, has left all bounds."""
+
+    evidence: Any = None  # with which it can be made to happen again, an Evidence
+
+
+class SolverFailed(NumericalFailure):
     """The numerical method could not reach the end of the time span."""
 
 
-class Diverged(RuntimeError):
+class Diverged(NumericalFailure):
     """Loss or gradient is not finite."""
 
 

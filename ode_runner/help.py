@@ -45,7 +45,8 @@ def print_help(arguments: list[str]) -> None:
         "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5               any option, by its dotted name\n"
         "  ode-run evaluate=RUN_FOLDER solver=euler                            a trained run under another solver\n"
         "  ode-run predict=RUN_FOLDER times=0:5:101                            its states at any times\n"
-        "  ode-run audit=true task=digits                                      what each gradient mode is off by\n\n"
+        "  ode-run audit=true task=digits                                      what each gradient mode is off by\n"
+        "  ode-run replay=RUN_FOLDER solver=kvaerno3                           the solve on which it failed\n\n"
         "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
     )
     for group, meaning in GROUPS.items():

@@ -7,7 +7,12 @@ from omegaconf import OmegaConf
 
 from ode_runner.errors import RefusedInput
 
-WAYS = {"evaluate": "evaluations", "predict": "predictions", "audit": "audits"}  # and where they write
+WAYS = {
+    "evaluate": "evaluations",
+    "predict": "predictions",
+    "audit": "audits",
+    "replay": "replays",
+}  # and where they write
 NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
 FORGOTTEN = {
     *(*WAYS, "times", "inputs"),
@@ -31,9 +36,9 @@ def with_its_command(arguments: list[str]) -> list[str]:
     typed = [word for word in arguments if not word.startswith("-")]
     for word in typed:
         if _root(word) in TRAINED and not word.startswith("task."):
-            raise RefusedInput(f"{word}: {way}= takes the trained run as it is. Change its solver or tolerance, say.")
+            raise RefusedInput(f"{word}: {way}= takes the run as it is. Change its solver or tolerance, say.")
     flags, earlier = arguments[: len(arguments) - len(typed)], _kept(_overrides(way, Path(folder)), typed)
-    if way == "audit":
+    if way in ("audit", "replay"):
         return [*flags, *earlier, *typed]
     return [*flags, *(word for word in earlier if _root(word) != "gradient"), *typed, "gradient=backprop"]
 

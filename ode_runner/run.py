@@ -9,14 +9,16 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ode_runner.assessment import draw, judge
+from ode_runner.assessment import draw, evidence_of_no_bounds, judge
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
+from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.difficulty import FILE as DIFFICULTY
 from ode_runner.difficulty import Witness, report
 from ode_runner.display import Display
 from ode_runner.environment import describe_environment
-from ode_runner.errors import Diverged, RefusedInput, SolverFailed
+from ode_runner.errors import Diverged, NumericalFailure, RefusedInput, SolverFailed
+from ode_runner.evidence import FILE as EVIDENCE
 from ode_runner.lock import lock
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
@@ -40,6 +42,7 @@ class Plan:
     build_cell: Callable[[], Cell]
     build_trainer: Callable[[Cell], Trainer | None]
     build_logger: Callable[..., MetricLogger]
+    build_diagnostics: Callable[[], Diagnostics]
 
 
 ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log", DIFFICULTY)
@@ -88,6 +91,10 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
             with suppress(OSError):
                 (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             record.reason += f" (traceback in {folder / 'error.txt'})"
+        if isinstance(error, NumericalFailure) and error.evidence is not None:
+            with suppress(OSError):
+                error.evidence.save(folder / EVIDENCE)
+                record.reason += f" To see it again: ode-run replay={folder}"
         if isinstance(error, KeyboardInterrupt):
             raise
     finally:
@@ -98,7 +105,8 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
 def _begin(plan: Plan) -> None:
     """The folder of a run that is known to be possible."""
     plan.record.write(plan.folder)
-    (plan.folder / "error.txt").unlink(missing_ok=True)  # of a session that failed
+    for name in ("error.txt", EVIDENCE):  # of a session that failed
+        (plan.folder / name).unlink(missing_ok=True)
     (plan.folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
     if plan.rerun:
         _clear(plan.folder)
@@ -140,12 +148,12 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     clock = Clock()
     with closing(metrics), closing(logger):
         try:
-            reached = _fit(trainer, session, record) if trainer else {}
+            reached = _fit(trainer, session, record) if trainer else plan.build_diagnostics().look(cell, epoch=1)
             witness = Witness()
             record.metrics = judge(cell, stop, witness) | reached
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
-            _demand_finite(record)
+            _demand_finite(cell, record)
             draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
             report(witness.found(), cell.task, folder=folder, display=display, logger=logger, step=step)
         finally:
@@ -156,17 +164,19 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
         logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)
 
 
-def _demand_finite(record: RunRecord) -> None:
+def _demand_finite(cell: Cell, record: RunRecord) -> None:
     """A result that is not a number is no result, though all that led to it is kept."""
     loss, choices = record.metrics["test/loss"], record.choices
     if math.isfinite(loss):
         return
-    if choices["solver"] == "-":
-        raise Diverged(f"the loss on the test split is {loss}: the model's outputs are not finite.")
-    raise SolverFailed(
+    failure: NumericalFailure = SolverFailed(
         f"the loss on the test split is {loss}: solver={choices['solver']} leaves all bounds on the way. "
         "Try shorter steps (solver.num_steps=...), or an adaptive solver."
     )
+    if choices["solver"] == "-":
+        failure = Diverged(f"the loss on the test split is {loss}: the model's outputs are not finite.")
+    failure.evidence = evidence_of_no_bounds(cell)
+    raise failure
 
 
 def _introduce(cell: Cell, record: RunRecord, folder: Path, display: Display) -> None:

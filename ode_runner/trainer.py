@@ -7,19 +7,18 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ode_runner.audits.derivative import RandomState
 from ode_runner.audits.watch import Watch
 from ode_runner.cell import Cell
 from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.difficulty import spread
 from ode_runner.display import clock, shown
-from ode_runner.errors import Diverged
+from ode_runner.evidence import demand_finite, evidence_of
 from ode_runner.field import Phase
 from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
+from ode_runner.random_state import RandomState
 from ode_runner.schedules import Schedule
 from ode_runner.session import Session
 from ode_runner.tasks.base import Batch, Split
@@ -58,7 +57,9 @@ class Trainer:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
             for batch in itertools.islice(batches, self.batch, None):
                 logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
-                self._account(self.train_step(batch, measure_memory=logged), samples=len(batch.inputs), warm=warm)
+                with evidence_of(self.model, batch, self.device, learning=True, where=self._where()):
+                    scalars = self.train_step(batch, measure_memory=logged)
+                self._account(scalars, samples=len(batch.inputs), warm=warm)
                 warm = True
                 if worry := self.watch.worry():
                     session.display.say(worry, style="yellow")
@@ -86,7 +87,7 @@ class Trainer:
             outputs = self.cell.outputs(batch)
             loss = self.task.loss(outputs, batch)
         scalars = {"memory/saved_bytes": float(memory.bytes())} if memory else {}
-        self._demand_finite(loss.detach(), "loss")
+        demand_finite(float(loss.detach()), "loss", self._where())
         with ledger.phase(Phase.BACKWARD) as backward:
             loss.backward()
         paused = time.perf_counter()
@@ -96,7 +97,7 @@ class Trainer:
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
         )
-        self._demand_finite(grad_norm, "gradient")
+        demand_finite(float(grad_norm), "gradient", self._where())
         lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
@@ -234,6 +235,5 @@ class Trainer:
                 return f"ended by trainer.{name}={limit} at step {self.step}"
         return ""
 
-    def _demand_finite(self, value: Tensor, name: str) -> None:
-        if not math.isfinite(float(value)):
-            raise Diverged(f"the {name} is {float(value)} at step {self.step + 1} (epoch {self.epoch + 1}).")
+    def _where(self) -> str:
+        return f"at step {self.step + 1} (epoch {self.epoch + 1})"

@@ -10,15 +10,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.audits.visit import audit
-from ode_runner.build import assemble, build_cell, construct, locate
+from ode_runner.build import assemble, build_cell, construct, identify, locate
 from ode_runner.choices import built_in, every_choice
 from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.evaluation import evaluate
+from ode_runner.evidence import Evidence
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
 from ode_runner.prediction import predict
-from ode_runner.record import RunStatus
+from ode_runner.record import RunRecord, RunStatus, computed, flat
+from ode_runner.replay import replay
 from ode_runner.trained import Trained
 
 Visit = Callable[[], RunStatus]
@@ -42,6 +44,8 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | 
     if cfg.predict is not None:
         trained = Trained.find(Path(cfg.predict), partial(assemble, cfg, choices))
         return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
+    if cfg.replay is not None:
+        return _plan_replay(cfg, choices, folder)
     if cfg.audit:
         return _plan_audit(cfg, choices, folder)
     return None
@@ -63,6 +67,21 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Vi
     reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")
     modes, own = _modes(cfg, choices), choices["gradient"]
     return partial(audit, cell, modes=modes, own=own, reference=reference, about=about, folder=folder)
+
+
+def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
+    failed = Path(cfg.replay)
+    record = RunRecord.read(failed)
+    if record is None:
+        raise RefusedInput(f"{failed} holds no record.json that can be read: it is no run folder.")
+    cell = build_cell(cfg, choices)
+    evidence = Evidence.load(failed, cell.device)
+    now = identify(cfg, choices)
+    before, after = (flat(computed(one.config, one.choices)) for one in (record, now))
+    changed = [f"{axis}={choice}" for axis, choice in now.choices.items() if record.choices[axis] != choice]
+    changed += [f"{name}={value}" for name, value in after.items() if before.get(name) != value]
+    about = " · ".join(choice for choice in now.choices.values() if choice != "-")
+    return partial(replay, cell, evidence, about=about, changed=changed, folder=folder)
 
 
 def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from ode_runner.audits.audit import Audit, Finding
-from ode_runner.audits.derivative import RandomState, cosine, differentiate, relative_error
+from ode_runner.audits.derivative import cosine, differentiate, relative_error
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
+from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Split
 from tests.conftest import Compose
 from tests.helpers import TINY, options, record_of, rows_of, run_folder, typed
@@ -236,7 +237,7 @@ def test_a_mode_of_ones_own_is_compared_as_well(tmp_path: Path) -> None:
         ("audit=true model=resnet", "model=resnet has no solve to differentiate: audit= compares gradient modes."),
         ("audit=true task=linear model=exact", "model=exact has no solve to differentiate"),
         ("audit=no/where", "audit=no/where is no run folder"),
-        ("audit=true plan=true", "plan=true is for runs that train; leave it out with evaluate and predict and audit."),
+        ("audit=true plan=true", "plan=true is for runs that train; leave it out with evaluate and predict and audit"),
         ("audit=true gradient=adjiont", "Did you mean 'adjoint'?"),
     ],
 )

@@ -279,6 +279,16 @@ def test_a_resumed_run_has_found_the_same(looked_at: Path, tmp_path: Path) -> No
     assert record_of(tmp_path)["cost"]["ledger"] == record_of(looked_at)["cost"]["ledger"], "diagnostics included"
 
 
+def test_the_true_field_is_looked_at_once(tmp_path: Path) -> None:
+    sizes = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5", "logger=none")
+    ended = typed("task=linear", "model=exact", "diagnostics=flow", *sizes, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    metrics = record_of(tmp_path)["metrics"]
+    assert metrics["diagnostics/largest_real_part"] == pytest.approx(-0.1)
+    assert metrics["diagnostics/stiffness"] == pytest.approx(0.1 * 6.3)
+    assert metrics["diagnostics/lyapunov_exponent"] == pytest.approx(-0.1, rel=1e-3)  # the solver's tolerance
+
+
 @pytest.mark.parametrize("option", ["every=0", "samples=0", "places=1", "products=0"])
 def test_an_impossible_option_is_refused(option: str, composed: Compose) -> None:
     name, _, value = option.partition("=")

@@ -9,7 +9,6 @@ import torch
 
 from ode_runner.audits.derivative import (
     Derivative,
-    RandomState,
     cosine,
     differentiate,
     in_double,
@@ -19,6 +18,7 @@ from ode_runner.audits.derivative import (
 from ode_runner.cell import Cell
 from ode_runner.errors import RefusedInput
 from ode_runner.gradients.base import GradientMode
+from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Batch, Split
 from ode_runner.verdict import verdict
 

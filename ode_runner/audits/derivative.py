@@ -1,8 +1,7 @@
 """A gradient as one vector, what it took, and how two of them differ."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +12,7 @@ from ode_runner.cell import Cell
 from ode_runner.field import Phase, Tally
 from ode_runner.gradients.base import GradientMode
 from ode_runner.meters import SavedBytes
+from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import Solver
 from ode_runner.tasks.base import Batch
 
@@ -26,28 +26,6 @@ class Derivative:
     forward: Tally
     backward: Tally
     saved_bytes: int = 0  # kept for the backward pass, where that was measured
-
-
-@dataclass(frozen=True, kw_only=True)
-class RandomState:
-    """Where torch's random number generators stand."""
-
-    cpu: Tensor
-    cuda: list[Tensor]
-
-    @classmethod
-    def now(cls, device: torch.device) -> "RandomState":
-        cuda = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
-        return cls(cpu=torch.get_rng_state(), cuda=cuda)
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """Inside, the numbers drawn after `self` come once more; outside, nobody notices."""
-        with torch.random.fork_rng(devices=range(len(self.cuda))):
-            torch.set_rng_state(self.cpu)
-            if self.cuda:
-                torch.cuda.set_rng_state_all(self.cuda)
-            yield
 
 
 def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memory: bool = False) -> Derivative:

@@ -2,9 +2,10 @@
 
 import torch
 
-from ode_runner.audits.derivative import RandomState, cosine, of_the_solution, relative_error
+from ode_runner.audits.derivative import cosine, of_the_solution, relative_error
 from ode_runner.cell import Cell
 from ode_runner.errors import RefusedInput
+from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Batch
 from ode_runner.verdict import verdict
 

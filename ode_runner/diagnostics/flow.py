@@ -8,13 +8,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.audits.derivative import RandomState
 from ode_runner.cell import Cell
 from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.diagnostics.linearised import Linearised, largest_singular_value, ritz_values
 from ode_runner.diagnostics.passage import Followed, Passage
 from ode_runner.errors import RefusedInput
 from ode_runner.field import Phase
+from ode_runner.random_state import RandomState
 from ode_runner.solvers.tableau import at
 from ode_runner.tasks.base import Split
 
@@ -63,7 +63,10 @@ class FlowDiagnostics(Diagnostics):
         followed = Followed(cell.integrator.solver, ledger, places=self.places)
         cell.model.eval()
         with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(cell.device).again():
-            loss = cell.task.loss(cell.model(batch.inputs, batch.ts, followed), batch)
+            try:
+                loss = cell.task.loss(cell.model(batch.inputs, batch.ts, followed), batch)
+            except (RuntimeError, MemoryError):  # where the run's own solves get through, it goes on
+                return {}
             if followed.passage is None:
                 return {}
             found = self.about(followed.passage, loss)

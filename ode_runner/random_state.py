@@ -1,0 +1,30 @@
+"""Where torch's random number generators stand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomState:
+    """The state of the generators that models draw from."""
+
+    cpu: Tensor
+    cuda: list[Tensor]
+
+    @classmethod
+    def now(cls, device: torch.device) -> "RandomState":
+        cuda = torch.cuda.get_rng_state_all() if device.type == "cuda" else []
+        return cls(cpu=torch.get_rng_state(), cuda=cuda)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Inside, the numbers drawn after `self` come once more; outside, nobody notices."""
+        with torch.random.fork_rng(devices=range(len(self.cuda))):
+            torch.set_rng_state(self.cpu)
+            if self.cuda:
+                torch.cuda.set_rng_state_all(self.cuda)
+            yield
