@@ -199,7 +199,7 @@ def help_out(
     rank: int, size: int, meeting: Path, device: str, every_time: bool, recruit: Recruit, pipe: Connection
 ) -> None:
     """A helper's life."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, meant for the first process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # meant for the first process
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

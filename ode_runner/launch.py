@@ -26,6 +26,8 @@ from ode_runner.revisit import with_its_command
 from ode_runner.sweeps.search import Search
 from ode_runner.sweeps.sweeper import Cells, register
 
+# By name, for the plugin need not be installed.
+AT_ONCE = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several on one machine
 OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
 
 
@@ -47,6 +49,7 @@ def launch() -> ExitCode:
         sys.argv[1:] = with_its_command(sys.argv[1:])
         demand_known_keys(sys.argv[1:])
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
             main()
     except KeyboardInterrupt:
@@ -83,11 +86,14 @@ def _plan(cfg: DictConfig) -> Ending:
 
 def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
     from ode_runner.build import plan_run  # here, so that neither --cfg nor TAB waits for torch
+    from ode_runner.gpus import take_gpus
     from ode_runner.record import RunRecord, RunStatus
     from ode_runner.run import execute
     from ode_runner.visits import plan_visit
 
     job = HydraConfig.get()
+    if in_sweep and job.launcher._target_ == AT_ONCE:
+        take_gpus(cfg.processes if isinstance(cfg.processes, int) else 1)
     folder = Path(os.path.relpath(job.runtime.output_dir))
     try:
         visit = plan_visit(cfg, job.runtime.choices, folder)

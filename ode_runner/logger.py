@@ -70,8 +70,10 @@ class TensorBoardLogger(MetricLogger):
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        # SummaryWriter.add_hparams would open a second run; these three records belong to this one.
-        for summary in hparams(dict(hyperparameters), dict(metrics)):
+        # SummaryWriter.add_hparams would open a second run; these records belong to this one. The first of three, the
+        # list of options, is left out: TensorBoard would take that of one run for all, whose models have other options.
+        _, begin, end = hparams(dict(hyperparameters), dict(metrics))
+        for summary in (begin, end):
             self.writer._get_file_writer().add_summary(summary)
         self.writer.add_text("config", f"```yaml\n{config_yaml}```")
 

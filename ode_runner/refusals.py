@@ -13,6 +13,8 @@ from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 
 EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
     "Could not load 'hydra/launcher/joblib'": ("hydra/launcher=local", "hydra-joblib-launcher", "local"),
+    "Could not load 'hydra/launcher/submitit_": ("hydra/launcher=slurm", "hydra-submitit-launcher", "slurm"),
+    "Unknown plugin class : 'hydra_plugins.hydra_ray_launcher": ("hydra/launcher=ray", "hydra-ray-launcher", "ray"),
     "No module named 'optuna'": ("a search", "optuna", "search"),
 }
 

@@ -22,7 +22,11 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """The first signal asks politely; a second one interrupts at once, as Python does by itself."""
+    """The first signal asks politely; a second one interrupts at once, as Python does by itself.
+
+    A scheduler that waits for a signal of its own, as submitit does on Slurm, is passed it on once the run has saved
+    what it has, and queues the job again. It has its own mind about SIGTERM, too.
+    """
     stop = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -33,12 +37,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield stop
         return
-    outer = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    scheduler = [number for number in (signal.SIGUSR1, signal.SIGUSR2) if callable(signal.getsignal(number))]
+    outer = {number: signal.signal(number, note) for number in (signal.SIGINT, *(scheduler or [signal.SIGTERM]))}
     try:
         yield stop
     finally:
         for number, handler in outer.items():
             signal.signal(number, handler)
+        for number in scheduler:
+            if stop.signal_name == number.name:
+                signal.raise_signal(number)
 
 
 @contextmanager

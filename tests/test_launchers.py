@@ -3,16 +3,28 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import TINY, run_folders, typed
+from ode_runner import gpus
+from tests.helpers import TINY, ode_run, record_of, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
-JOBLIB = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher")
+
+
+def installed(plugin: str) -> bool:
+    return bool(importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(f"hydra_plugins.{plugin}"))
+
+
+PLUGINS = {"local": "hydra_joblib_launcher", "slurm": "hydra_submitit_launcher", "ray": "hydra_ray_launcher"}
+JOBLIB, SUBMITIT, RAY = (installed(plugin) for plugin in PLUGINS.values())
 FAILING = """
 from ode_runner.models.odenet import ODENet
 
@@ -22,11 +34,14 @@ class Raises(ODENet):
 """
 
 
-@pytest.mark.skipif(JOBLIB, reason="hydra-joblib-launcher is installed")
-def test_a_launcher_that_is_not_installed_is_named(tmp_path: Path) -> None:
-    ended = typed("-m", "seed=0,1", "hydra/launcher=local", *QUICK, cwd=tmp_path)
+@pytest.mark.parametrize("launcher", PLUGINS)
+def test_a_launcher_that_is_not_installed_is_named(launcher: str, tmp_path: Path) -> None:
+    if installed(PLUGINS[launcher]):
+        pytest.skip("is installed")
+    ended = typed("-m", "seed=0,1", f"hydra/launcher={launcher}", *QUICK, cwd=tmp_path)
     assert ended.returncode == 2
-    assert ended.stderr.startswith("ode-run: hydra/launcher=local needs hydra-joblib-launcher: pip install")
+    package = PLUGINS[launcher].replace("_", "-")
+    assert ended.stderr.startswith(f"ode-run: hydra/launcher={launcher} needs {package}: pip install")
     assert ended.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
@@ -61,3 +76,103 @@ def test_runs_at_the_same_time_share_the_cores_and_come_to_the_same(tmp_path: Pa
     metrics = {record["fingerprint"]: record["metrics"] for record in records if record["status"] == "completed"}
     alone = [json.loads((folder / "record.json").read_text()) for folder in run_folders(undisturbed)]
     assert metrics == {record["fingerprint"]: record["metrics"] for record in alone if record["metrics"]}
+
+
+SEEN = """
+import os
+from pathlib import Path
+from ode_runner.models.odenet import ODENet
+
+class Sees(ODENet):
+    def __init__(self, network):
+        super().__init__(network)
+        Path("seen").mkdir(exist_ok=True)
+        Path("seen", str(os.getpid())).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not JOBLIB, reason="needs hydra-joblib-launcher: pip install 'ode-run[local]'")
+def test_each_worker_on_one_machine_has_a_gpu_of_its_own(tmp_path: Path) -> None:
+    """As far as it can be seen without one: by the environment, which CUDA reads when it begins."""
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "seeing.py").write_text(SEEN)
+    (tmp_path / "conf" / "model" / "sees.yaml").write_text("_target_: seeing.Sees\n")
+    command = ("-cd", "conf", "-m", "model=sees", "seed=0,1,2,3", "hydra/launcher=local", "trainer.device=cpu", *QUICK)
+    finished = ode_run(*command, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": "4,6", "TMPDIR": str(tmp_path)})
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(path.read_text() for path in (tmp_path / "seen").iterdir()) == ["4", "6"]
+
+
+def test_gpus_are_shared_out_by_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(gpus, "_held", [])
+    kept = []
+
+    def taken(visible: str, count: int) -> str:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        gpus.take_gpus(count)
+        kept.append(list(gpus._held))
+        gpus._held.clear()  # the next is another process
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    try:
+        assert [taken("4,6", 1) for _ in range(3)] == ["4", "6", "4"], "the third shares one"
+        kept.clear()
+        assert taken("4,6", 1) == "4", "let go of"
+        assert [taken("0,1,2,3", 2) for _ in range(2)] == ["2,3", "0,1"]
+        assert taken("7", 1) == "7", "nothing to choose"
+        assert taken("", 1) == ""
+    finally:
+        kept.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SUBMITIT, reason="needs hydra-submitit-launcher: pip install 'ode-run[slurm]'")
+def test_a_job_that_a_scheduler_takes_back_is_queued_again_and_resumes(tmp_path: Path) -> None:
+    """submitit's own executor for one machine stands in for Slurm: the same signal, the same way back."""
+    command = ("-m", "seed=0,1", "hydra/launcher=submitit_local", "sweep=mine", "logger=none", *TINY)
+    longer = ("hydra.launcher.timeout_min=10", "trainer.epochs=100", "trainer.log_every=1")
+    script = Path(sys.executable).with_name("ode-run")
+    driver = subprocess.Popen(
+        [str(script), *command, *longer], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    while driver.poll() is None and not any(path.stat().st_size for path in tmp_path.rglob("metrics.jsonl")):
+        time.sleep(0.05)
+    [begun, *_] = (path.parent for path in tmp_path.rglob("metrics.jsonl") if path.stat().st_size)
+    os.kill(job_in(begun), signal.SIGUSR2)
+    said, _ = driver.communicate(timeout=200)
+    assert driver.returncode == 0, said
+    assert "2 completed" in said
+    logs = "".join(path.read_text() for path in tmp_path.rglob("*_log.out"))
+    assert "interrupted: stopped by SIGUSR2; the same command resumes it" in logs
+    assert logs.count("resuming at step") == 1
+    assert [record["status"] for record in map(record_of, run_folders(tmp_path))] == ["completed"] * 2
+
+
+def job_in(folder: Path) -> int:
+    """The process that writes into a run folder."""
+    wanted = (folder / "metrics.jsonl").stat()
+    for file in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # closed, or its process gone
+            if os.path.samestat(file.stat(), wanted):
+                return int(file.parts[2])
+    raise AssertionError(f"nobody works in {folder}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SUBMITIT, reason="needs hydra-submitit-launcher: pip install 'ode-run[slurm]'")
+def test_no_slurm_is_said_in_a_line(tmp_path: Path) -> None:
+    ended = typed("-m", "seed=0,1", "hydra/launcher=slurm", *QUICK, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert 'Could not detect "srun", are you indeed on a slurm cluster?' in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RAY, reason="needs hydra-ray-launcher: pip install 'ode-run[ray]'")
+def test_ray_runs_a_sweep_on_this_machine(tmp_path: Path) -> None:
+    finished = ode_run("-m", "seed=0,1", "hydra/launcher=ray", *QUICK, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "2 completed" in finished.stdout

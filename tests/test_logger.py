@@ -1,15 +1,20 @@
 """metrics.jsonl is the truth; TensorBoard, in the same folder, is a view of it."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer as PluginEventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, plugin_data_pb2
 
 from ode_runner.logger import MetricsFile
-from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, run_folders, typed
 
 COMMAND = (*TINY, "trainer.epochs=2", "trainer.log_every=1", "trainer.save_every_seconds=0")
 UNLIMITED = {"scalars": 0, "images": 0, "tensors": 0}
@@ -74,6 +79,38 @@ def test_tensorboard_compares_runs_by_their_choices(events: Any) -> None:
     assert shown["model"].string_value == "odenet"
     assert shown["solver"].string_value == "dopri5"
     assert shown["seed"].number_value == 0
+
+
+def test_tensorboards_table_of_a_mixed_sweep_has_every_option_and_sorts_by_any_result(tmp_path: Path) -> None:
+    """Asked of TensorBoard's own backend, as its page does."""
+    models = ("model=resnet,odenet,rknet", "trainer=quick", "trainer.max_steps=2", *TINY)
+    assert typed("-m", *models, cwd=tmp_path).returncode == 0
+    multiplexer = PluginEventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(tmp_path))
+    backend = backend_context.Context(TBContext(data_provider=provider, logdir=str(tmp_path)))
+    ctx = RequestContext()
+    metadata = backend.hparams_metadata(ctx, "")
+    table = backend.experiment_from_metadata(ctx, "", True, metadata, [])
+    columns = {info.name for info in table.hparam_infos}
+    assert {"task", "model", "solver", "gradient", "seed"} <= columns
+    assert {"with.model.blocks", "with.solver.rtol", "with.solver.num_steps", "with.network.width"} <= columns
+    metrics = {info.name.tag for info in table.metric_infos}
+    assert {"test/accuracy", "nfe/forward"} <= metrics
+    records = [json.loads((folder / "record.json").read_text()) for folder in run_folders(tmp_path)]
+    for tag, of in (
+        ("test/accuracy", lambda record: record["metrics"]["test/accuracy"]),
+        ("nfe/forward", lambda record: record["cost"]["nfe_forward"]),
+    ):
+        request = api_pb2.ListSessionGroupsRequest(
+            start_index=0, slice_size=10, aggregation_type=api_pb2.AGGREGATION_AVG,
+            allowed_statuses=api_pb2.Status.values(),
+            col_params=[api_pb2.ColParams(metric=api_pb2.MetricName(tag=tag), order=api_pb2.ORDER_DESC)],
+        )  # fmt: skip
+        groups = list_session_groups.Handler(ctx, backend, "", request).run().session_groups
+        shown = [group.hparams["model"].string_value for group in groups]
+        values = {record["choices"]["model"]: of(record) for record in records}
+        assert sorted(shown) == ["odenet", "resnet", "rknet"]
+        assert [values[model] for model in shown] == sorted(values.values(), reverse=True), tag
 
 
 def test_events_lie_in_the_run_folder_and_nowhere_else(completed: Path) -> None:

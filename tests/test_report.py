@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
+from ode_runner.lock import lock
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.report.cli import main
 from ode_runner.report.rows import Statistic, without_repeats
@@ -214,8 +215,9 @@ def test_what_did_not_complete_is_listed_with_its_reason(sweep: Path) -> None:
     for seed in (2, 3):
         reason = f"RuntimeError: not today (traceback in outputs/{seed}/error.txt)"
         write_run(root, f"bad-{seed}", seed=seed, status=RunStatus.FAILED, reason=reason, metrics={})
-    write_run(root, "on", seed=4, status=RunStatus.RUNNING, metrics={}, rows=2)
-    ended = reported(cwd=sweep)
+    on = write_run(root, "on", seed=4, status=RunStatus.RUNNING, metrics={}, rows=2)
+    with lock(on):
+        ended = reported(cwd=sweep)
     assert "failed (2 runs: odenet euler seed 2, odenet euler seed 3)\n  RuntimeError: not today\n" in ended.stdout
     assert "incompatible (1 run: rknet dopri5 seed 0)\n  rknet: no.\n" in ended.stdout
     assert "running (1 run: odenet euler seed 4)\n  epoch 2 of 3, last line logged 0 min ago\n" in ended.stdout
@@ -244,18 +246,49 @@ def test_torn_and_absent_records_and_lines_are_tolerated(sweep: Path) -> None:
     half = write_run(sweep / "outputs", "half", seed=9, status=RunStatus.RUNNING, rows=1)
     with (half / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "epo')
-    text = reported(cwd=sweep).stdout
+    with lock(half):
+        text = reported(cwd=sweep).stdout
     assert "no record (4 runs: " in text
     assert "epoch 1 of 3" in text
 
 
 def test_before_anything_is_completed_the_runs_are_listed(tmp_path: Path) -> None:
-    write_run(tmp_path, "a", status=RunStatus.RUNNING, metrics={}, cost={})
-    ended = reported(".", "--metrics", "test/accuracy", "--sort", "test/accuracy", cwd=tmp_path)
+    with lock(write_run(tmp_path, "a", status=RunStatus.RUNNING, metrics={}, cost={})):
+        ended = reported(".", "--metrics", "test/accuracy", "--sort", "test/accuracy", cwd=tmp_path)
     assert ended.returncode == 0
     assert ended.stdout == (
         "no run is completed yet\nrunning (1 run: odenet euler backprop seed 0)\n  nothing logged yet\n"
     )
+
+
+def test_a_run_whose_process_was_killed_reads_as_interrupted(sweep: Path) -> None:
+    write_run(sweep / "outputs", "on", seed=4, status=RunStatus.RUNNING, metrics={}, rows=2)
+    folder = write_run(sweep / "outputs", "killed", seed=5, status=RunStatus.RUNNING, metrics={}, rows=2)
+    killed = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "held\n"
+        text = reported(cwd=sweep).stdout
+        assert "running (1 run: odenet euler seed 5)\n" in text
+        assert "interrupted (1 run: odenet euler seed 4)\n  its process ended without a word" in text
+        killed.kill()
+    text = reported(cwd=sweep).stdout
+    assert "running" not in text
+    assert "interrupted (2 runs: odenet euler seed 5, odenet euler seed 4)\n" in text
+    assert "odenet" in reported("--where", "status=interrupted", cwd=sweep).stdout
+    assert not (sweep / "outputs" / "on" / ".lock").exists(), "a report leaves nothing behind"
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from ode_runner.lock import lock
+with lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.mark.parametrize(

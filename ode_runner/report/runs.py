@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ode_runner.errors import RefusedInput
+from ode_runner.lock import in_use
 from ode_runner.record import FILE, RunRecord, RunStatus, computed, flat
 
 AXES = ("task", "model", "network", "solver", "gradient")
@@ -103,7 +104,7 @@ def find_runs(folders: Iterable[Path]) -> Found:
             if record is None or not _well_formed(record):
                 unreadable[Path(os.path.realpath(place))] = None
             else:
-                runs[Path(os.path.realpath(place))] = Run(folder=place, record=record)
+                runs[Path(os.path.realpath(place))] = Run(folder=place, record=_as_it_stands(record, place))
     return Found(runs=list(runs.values()), unreadable=list(unreadable))
 
 
@@ -135,6 +136,14 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     for name in names:
         if (folder / name).is_dir():
             yield from _run_folders(folder / name)
+
+
+def _as_it_stands(record: RunRecord, folder: Path) -> RunRecord:
+    """A run that was killed could not say so: it lets go of its folder all the same."""
+    if record.status is not RunStatus.RUNNING or in_use(folder):
+        return record
+    reason = "its process ended without a word (killed, or a power cut); the same command resumes it"
+    return replace(record, status=RunStatus.INTERRUPTED, reason=reason)
 
 
 def _well_formed(record: RunRecord) -> bool:

@@ -54,15 +54,20 @@ class Progress:
     def still_due(self, points: Sequence[Point]) -> list[Point]:
         """Those that no other process has brought to an end since this one began."""
         for point in points:
-            record = RunRecord.read(point.folder)
-            if record is None or record.status in (RunStatus.RUNNING, RunStatus.INTERRUPTED):
-                continue
-            if record.finished > self.began_at:  # whole seconds, all in UTC
-                fine = record.status in (RunStatus.COMPLETED, RunStatus.INCOMPATIBLE)
-                code = ExitCode.COMPLETED if fine else ExitCode.FAILED
-                point.ending = Ending(code, record.status, record.reason)
-                self._say(f"{record.status} by another process meanwhile: {point.name}      {point.folder}")
+            if (ending := self.recorded(point)) is not None:
+                point.ending = ending
+                self._say(f"{ending.status} by another process meanwhile: {point.name}      {point.folder}")
         return [point for point in points if point.ending is None or point.ending.status == IN_USE]
+
+    def recorded(self, point: Point) -> Ending | None:
+        """What its record says of a run that has ended since this process began."""
+        record = RunRecord.read(point.folder)
+        if record is None or record.status in (RunStatus.RUNNING, RunStatus.INTERRUPTED):
+            return None
+        if record.finished <= self.began_at:  # whole seconds, all in UTC
+            return None
+        fine = record.status in (RunStatus.COMPLETED, RunStatus.INCOMPATIBLE)
+        return Ending(ExitCode.COMPLETED if fine else ExitCode.FAILED, record.status, record.reason)
 
     def wait(self, points: Sequence[Point], *, seconds: float) -> list[Point]:
         """Those of which another process has let go, when there are any."""

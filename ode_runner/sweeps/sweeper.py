@@ -50,9 +50,12 @@ class Cells(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        try:
+            self.launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
+        except RuntimeError as error:  # it is not installed
+            raise RefusedInput(str(error)) from error
 
     def sweep(self, arguments: list[str]) -> None:
         """Looks at every cell, launches what is due, and leaves the exit code in `codes`."""
@@ -128,9 +131,9 @@ class Cells(Sweeper):
         try:
             jobs = self.launcher.launch([[*point.overrides, said] for point in points], initial_job_idx=start)
             endings = [_ending(job) for job in jobs]
-        except Exception as error:  # of the launcher: a worker that was killed, say
-            endings = [_broken(error)] * len(points)
-            print(f"ode-run: {endings[0].reason}", file=sys.stderr)
+        except Exception as error:  # of the launcher: a worker that was killed, say; the others' records are there
+            endings = [progress.recorded(point) or _broken(error) for point in points]
+            print(f"ode-run: {_broken(error).reason}", file=sys.stderr)
         for point, ending in zip(points, endings, strict=True):
             point.ending = ending
 

@@ -1,0 +1,40 @@
+"""GPUs for runs at the same time on one machine: each worker process keeps some of its own."""
+
+import itertools
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+_held: list[FileLock] = []  # the slot of this process, until it ends
+
+
+def take_gpus(count: int) -> None:
+    """Leave this process `count` of the visible GPUs, those of the first slot that no other process holds.
+
+    To be called before CUDA is used, which remembers what it saw first: so a worker keeps its slot for all its runs.
+    With more workers than GPUs some are shared; with fewer than two slots there is nothing to choose.
+    """
+    visible = _visible()
+    slots = len(visible) // count
+    if _held or slots < 2:
+        return
+    for slot in itertools.count():
+        lock = FileLock(Path(tempfile.gettempdir()) / f"ode-run-gpu-{os.getuid()}-{slot}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        _held.append(lock)
+        first = slot % slots * count
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible[first : first + count])
+        return
+
+
+def _visible() -> list[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name]
+    return [str(number) for number in range(torch.cuda.device_count())]
