@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tests.problems import accepted_pairs, build, named_class
 SMALL = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5")
 LINEAR = ("task=linear", *SMALL)
 MOONS = (*TINY, "trainer.device=cpu")
+SLOW = partial(pytest.param, marks=pytest.mark.slow)
 
 Make = Callable[..., Cell]
 
@@ -82,7 +84,7 @@ def flow_gradient(cell: Cell, audit: Audit) -> torch.Tensor:
     return torch.autograd.grad(cell.task.loss(outputs, batch), theta)[0].flatten()
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "rk4", "reversible_heun", "implicit_midpoint"])
+@pytest.mark.parametrize("solver", ["dopri5", "rk4", "reversible_heun", SLOW("implicit_midpoint")])
 def test_the_flows_gradient_is_known_as_well_as_is_said(solver: str, audit: Any) -> None:
     made = audit(f"solver={solver}", *LINEAR, "trainer.precision=fp64")
     truth, references = flow_gradient(made.cell, made), made.references
@@ -92,7 +94,7 @@ def test_the_flows_gradient_is_known_as_well_as_is_said(solver: str, audit: Any)
     assert error < relative_error(references.solution.vector, truth) / 10
 
 
-@pytest.mark.parametrize("solver", ["dopri5", "rk4", "alf"])
+@pytest.mark.parametrize("solver", ["dopri5", SLOW("rk4"), "alf"])
 def test_exact_modes_give_the_solutions_gradient_and_others_do_not(solver: str, audited: Any) -> None:
     findings = audited(solver, *LINEAR, "trainer.precision=fp64", "tolerance=1e-3")
     for name, finding in findings.items():

@@ -79,11 +79,16 @@ def _cells(finding: Finding, own: str) -> list[str]:
         _error(finding.solution_error),
         _cosine(finding.flow_cosine),
         _error(finding.flow_error),
-        f"{finding.nfe_forward:,}",
-        f"{finding.nfe_backward:,}",
-        byte_count(finding.saved_bytes) if finding.saved_bytes else "",
-        "" if math.isnan(finding.milliseconds) else f"{finding.milliseconds:.3g} ms",
+        *_costs(finding),
     ]
+
+
+def _costs(finding: Finding) -> list[str]:
+    if math.isnan(finding.milliseconds):  # a reference
+        return ["", "", "", ""]
+    ms = finding.milliseconds
+    duration = f"{ms:.3g} ms" if ms < 1000 else f"{ms / 1000:.3g} s"
+    return [f"{finding.nfe_forward:,}", f"{finding.nfe_backward:,}", byte_count(finding.saved_bytes), duration]
 
 
 def _error(value: float) -> str:
