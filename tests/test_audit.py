@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import Split
 from tests.conftest import Compose
 from tests.helpers import TINY, options, record_of, rows_of, run_folder, typed
@@ -248,6 +250,17 @@ def test_what_cannot_be_audited_is_refused_in_one_line(typing: str, words: str, 
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert words in ended.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_without_the_flows_gradient_the_rest_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AdaptiveSolver, "refined", lambda self: replace(self, rtol=1e-12, atol=1e-12, max_steps=3))
+    ended = typed("audit=true", "trainer.precision=fp64", *MOONS, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "flow:     could not be computed. Dopri5 stopped at" in ended.stdout
+    row = table(tmp_path)["checkpoint"]
+    assert row["flow_error"] == ""
+    assert float(row["solution_error"]) < 1e-12
+    assert list(tmp_path.rglob("gradients.png"))
 
 
 def test_a_solve_that_fails_is_said_in_one_line(tmp_path: Path) -> None:
