@@ -40,17 +40,18 @@ def audit(
     _introduce(audited, display)
     findings = [audited.reference_finding(), *audited.findings(modes)]
     measured = [finding for finding in findings if not finding.reason]
-    display.columns(HEADS, [_cells(finding, own) for finding in measured])
-    display.say(f"  * the mode of this command. Times: median of {REPEATS}, forward, loss and backward.")
-    for remark in _remarks(audited, findings):
-        display.say(remark)
     _write(folder / "gradients.csv", findings)
     rows = [_row(finding) for finding in measured[1:]]
     if rows:
         uncertainty = audited.references.flow_uncertainty
         draw_audit(rows, title=about, flow_uncertainty=uncertainty).savefig(folder / "gradients.png")
+    display.columns(HEADS, [_cells(finding, own) for finding in measured])
+    display.say(f"  * the mode of this command. Times: median of {REPEATS}, forward, loss and backward.")
+    for remark in _remarks(audited, findings):
+        display.say(remark)
     display.say(f"  table:   {folder / 'gradients.csv'}")
-    display.say(f"  picture: {folder / 'gradients.png'}")
+    if rows:
+        display.say(f"  picture: {folder / 'gradients.png'}")
     return RunStatus.COMPLETED
 
 
