@@ -269,6 +269,7 @@ def test_training_is_the_same_with_and_without(looked_at: Path, tmp_path: Path) 
     assert_equal(without_diagnostics(outcome(looked_at)), without_diagnostics(outcome(tmp_path)))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_found_the_same(looked_at: Path, tmp_path: Path) -> None:
     command = (*RUN, "diagnostics=flow", "diagnostics.places=3", "diagnostics.every=4")
     with pytest.MonkeyPatch.context() as patched:

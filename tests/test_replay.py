@@ -20,6 +20,7 @@ RUNS = {  # each fails in another place
     "loss": (*STEEP, "model=resnet", "optimizer.lr=1e38"),
     "test": ("task=lotka_volterra", "model=exact", "solver=euler", "solver.num_steps=1", *SMALL),
 }
+SLOW = pytest.mark.slow
 PLACES = {
     "forward": (True, "at step 1 (epoch 1)", "solver_failed"),
     "backward": (True, "at step 1 (epoch 1)", "solver_failed"),
@@ -50,7 +51,9 @@ def replayed(root: Path, *arguments: str) -> tuple[Ended, dict[str, Any]]:
     return ended, json.loads((new / "replay.json").read_text())
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW if name in ("loss", "evaluation") else ()) for name in RUNS]
+)
 def test_it_fails_again_in_the_same_words(name: str, failed: Any) -> None:
     root, ended = failed[name]
     assert ended.returncode == 1, ended.stdout + ended.stderr
@@ -90,6 +93,7 @@ def test_other_numerics_may_fail_in_another_way(failed: Any) -> None:
     assert found["fails_with"].endswith("the limit solver.max_steps=3 was reached.")
 
 
+@pytest.mark.slow
 def test_several_numerics_are_tried_in_a_sweep(failed: Any) -> None:
     root, _ = failed["evaluation"]
     folder = run_folder(root).relative_to(root)
@@ -145,6 +149,7 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(arguments: tuple[str, ..
     assert {path for path in set(run_folder(root).rglob("*")) - before if path.name != "replays"} == set()
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
     assert typed(*RUNS["forward"], cwd=tmp_path).returncode == 1
     path = run_folder(tmp_path) / "crash.pt"

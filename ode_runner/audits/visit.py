@@ -40,17 +40,18 @@ def audit(
     _introduce(audited, display)
     findings = [audited.reference_finding(), *audited.findings(modes)]
     measured = [finding for finding in findings if not finding.reason]
-    display.columns(HEADS, [_cells(finding, own) for finding in measured])
-    display.say(f"  * the mode of this command. Times: median of {REPEATS}, forward, loss and backward.")
-    for remark in _remarks(audited, findings):
-        display.say(remark)
     _write(folder / "gradients.csv", findings)
     rows = [_row(finding) for finding in measured[1:]]
     if rows:
         uncertainty = audited.references.flow_uncertainty
         draw_audit(rows, title=about, flow_uncertainty=uncertainty).savefig(folder / "gradients.png")
+    display.columns(HEADS, [_cells(finding, own) for finding in measured])
+    display.say(f"  * the mode of this command. Times: median of {REPEATS}, forward, loss and backward.")
+    for remark in _remarks(audited, findings):
+        display.say(remark)
     display.say(f"  table:   {folder / 'gradients.csv'}")
-    display.say(f"  picture: {folder / 'gradients.png'}")
+    if rows:
+        display.say(f"  picture: {folder / 'gradients.png'}")
     return RunStatus.COMPLETED
 
 
@@ -79,11 +80,16 @@ def _cells(finding: Finding, own: str) -> list[str]:
         _error(finding.solution_error),
         _cosine(finding.flow_cosine),
         _error(finding.flow_error),
-        f"{finding.nfe_forward:,g}",
-        f"{finding.nfe_backward:,g}",
-        byte_count(finding.saved_bytes) if finding.saved_bytes else "",
-        "" if math.isnan(finding.milliseconds) else f"{finding.milliseconds:.3g} ms",
+        *_costs(finding),
     ]
+
+
+def _costs(finding: Finding) -> list[str]:
+    if math.isnan(finding.milliseconds):  # a reference
+        return ["", "", "", ""]
+    ms = finding.milliseconds
+    duration = f"{ms:.3g} ms" if ms < 1000 else f"{ms / 1000:.3g} s"
+    return [f"{finding.nfe_forward:,g}", f"{finding.nfe_backward:,g}", byte_count(finding.saved_bytes), duration]
 
 
 def _error(value: float) -> str:
