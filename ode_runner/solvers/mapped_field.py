@@ -7,6 +7,8 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import AutocastField, CountedField, VectorField
 from ode_runner.types import State, Time
 
+LEAST = 16  # rows of a call, made up by copies: for fewer, matrix products take other kernels and round otherwise
+
 
 class MappedField:
     """f(t_i, y_i) for every sample i, in one call: torch.vmap makes a batch of one of each.
@@ -25,8 +27,12 @@ class MappedField:
         Raises:
             IncompatibleChoice: the field cannot be mapped.
         """
+        rows, missing = len(y), LEAST - len(y)
+        if missing > 0:
+            ts = torch.cat([ts, ts[-1:].expand(missing)])
+            y = torch.cat([y, y[-1:].expand(missing, *y.shape[1:])])
         try:
-            return self.mapped(ts, y)
+            return self.mapped(ts, y)[:rows]
         except (RuntimeError, TypeError, ValueError):
             self._demand_mappable(ts[:1], y[:1])
             raise  # out of memory, say

@@ -31,7 +31,7 @@ class PerSampleStepping(ExplicitOneStepSolver, AdaptiveSolver, StepControl):
     recorded, a round in which an attempt that is rejected meets NaN or infinity leaves all the others where they were
     and is forgotten: its zero cotangent times an infinite derivative would be NaN.
 
-    Lienen, Gunnemann. torchode: A Parallel ODE Solver for PyTorch. The Symbiosis of Deep Learning and Differential
+    Lienen, Günnemann. torchode: A Parallel ODE Solver for PyTorch. The Symbiosis of Deep Learning and Differential
     Equations II, NeurIPS 2022.
     """
 
@@ -140,18 +140,14 @@ class _Rounds:
         if self.journal is not None:
             taken = y0 if bool(accepted.all()) else y0[accepted.to(y0.device)]
             self.journal.append((Round.of_accepted(attempt, due, clocks.alive, accepted), taken))
-        self.y = self._moved(y1, y0, accepted)
+        self.y = _moved(y1, y0, accepted)
         if tableau.first_same_as_last:
-            self.f = self._moved(ks[-1], f0, accepted)
+            self.f = _moved(ks[-1], f0, accepted)
         else:
             self.f = self.field(clocks.t[clocks.alive].to(self.y), self.y)
         states = outputs(tableau, attempt, due, ends=(y0, self.y), slopes=(f0, self.f), ks=ks)
         self._put(states, due.places, due.samples)
         self._keep(clocks.arrived())
-
-    def _moved(self, there: Tensor, here: Tensor, accepted: Tensor) -> Tensor:
-        """Rows of `there` where the attempt was accepted."""
-        return there if bool(accepted.all()) else torch.where(along_rows(accepted, there).bool(), there, here)
 
     @torch.no_grad()
     def _errors(self, attempt: Attempt, y1: State, ks: list[Tensor]) -> Tensor:
@@ -204,6 +200,11 @@ class _Rounds:
                 evaluations=evaluations, accepted=clocks.accepted, rejected=clocks.rejected, failures=self.failures
             ),
         )
+
+
+def _moved(there: Tensor, here: Tensor, accepted: Tensor) -> Tensor:
+    """Rows of `there` where the attempt was accepted, else of `here`."""
+    return there if bool(accepted.all()) else torch.where(along_rows(accepted, there).bool(), there, here)
 
 
 def _norms(x: State) -> Tensor:
