@@ -98,7 +98,7 @@ def test_the_trend_settles_at_the_stability_limit_where_the_last_error_alone_swi
     assert max(calls["pi"], calls["pid"]) < calls["i"]
 
 
-@each_adaptive
+@each_explicit
 @pytest.mark.parametrize("control", ["pi", "pid"])
 def test_one_solver_serves_many_solves_alike(solver: AdaptiveRungeKutta, control: str) -> None:
     """What control remembers belongs to a solve, not to the solver."""
