@@ -68,6 +68,7 @@ def test_gmres_goes_on_after_a_restart() -> None:
     torch.testing.assert_close(gmres(lambda v: spectrum * v, b, rtol=1e-10), b / spectrum, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gmres_says_when_it_does_not_come_to_an_end() -> None:
     spectrum = torch.logspace(-8, 8, 1200)
     assert gmres(lambda v: spectrum * v, torch.randn(1, 1200), rtol=1e-12).isnan().all()
@@ -102,7 +103,9 @@ def test_thousands_of_equations_agree_with_a_tight_explicit_solve(solver: Implic
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("gradient", [Backprop(), Checkpoint()], ids=["backprop", "checkpoint"])
+@pytest.mark.parametrize(
+    "gradient", [Backprop(), pytest.param(Checkpoint(), marks=pytest.mark.slow)], ids=["backprop", "checkpoint"]
+)
 def test_thousands_of_equations_are_differentiated_as_solved(gradient: Backprop | Checkpoint) -> None:
     """Against central differences of the same steps, in the parameters and along a direction of the beginning."""
     solver, y0, ts = ImplicitMidpoint(num_steps=8, step_size=None), spots(), torch.tensor([0.0, 0.25])

@@ -14,6 +14,7 @@ from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
+from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.scipy_ivp import LARGEST, SciPy
 from tests.helpers import TINY, options, record_of, typed
@@ -108,7 +109,9 @@ def test_a_stiff_reaction_has_the_gradient_of_an_exact_mode(solver: SciPy) -> No
 
 @each_scipy
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("span", [(0.0, 0.3, 0.6, 1.2), (1.0, 0.5, 0.0)], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(
+    "span", [(0.0, 0.3, 0.6, 1.2), pytest.param((1.0, 0.5, 0.0), marks=pytest.mark.slow)], ids=["forwards", "backwards"]
+)
 def test_the_adjoint_approaches_the_true_gradient(solver: SciPy, span: tuple[float, ...]) -> None:
     def gradients(made: Any, mode: GradientMode) -> list[Tensor]:
         torch.manual_seed(1)
@@ -116,8 +119,8 @@ def test_the_adjoint_approaches_the_true_gradient(solver: SciPy, span: tuple[flo
         loss = Integrator(solver=made, gradient=mode)(net, y0, torch.tensor(span)).sin().sum()
         return list(torch.autograd.grad(loss, [y0, *net.parameters()], allow_unused=True, materialize_grads=True))
 
-    found = gradients(tight(solver), ADJOINT)
-    expected = gradients(Kvaerno3(rtol=1e-8, atol=1e-8, max_steps=5000), Checkpoint())
+    found = gradients(tight(solver, 1e-7), ADJOINT)
+    expected = gradients(Dopri5(rtol=1e-9, atol=1e-9, max_steps=5000), Checkpoint())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
