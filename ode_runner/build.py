@@ -49,7 +49,7 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
         in_sweep=in_sweep,
         rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
         build_cell=lambda: build_cell(cfg, choices),
-        build_trainer=partial(build_trainer, cfg),
+        build_trainer=partial(build_trainer, cfg, choices),
         build_logger=partial(_build_logger, cfg),
         build_diagnostics=partial(construct, cfg, "diagnostics"),
     )
@@ -108,11 +108,11 @@ def assemble(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     return Cell(options=options, task=task, model=model, integrator=integrator, device=device)
 
 
-def build_trainer(cfg: DictConfig, cell: Cell) -> Trainer | None:
+def build_trainer(cfg: DictConfig, choices: Mapping[str, str], cell: Cell) -> Trainer | None:
     """What changes the model of a cell; None where there is nothing to learn."""
     if not cell.parameters():
         return None
-    return _trainer(cfg, cell, _team(cfg, cell))
+    return _trainer(cfg, cell, _team(cfg, choices, cell))
 
 
 def _trainer(cfg: DictConfig, cell: Cell, team: Team) -> Trainer:
@@ -121,19 +121,19 @@ def _trainer(cfg: DictConfig, cell: Cell, team: Team) -> Trainer:
     return Trainer(cell, optimizer=optimizer, schedule=schedule, diagnostics=diagnostics, team=team)
 
 
-def _team(cfg: DictConfig, cell: Cell) -> Team:
+def _team(cfg: DictConfig, choices: Mapping[str, str], cell: Cell) -> Team:
     """This process alone, or the first of several."""
     if type(cfg.processes) is not int or cfg.processes < 1:  # true is an int to isinstance
         raise RefusedInput(f"processes={cfg.processes} is no whole number from 1 on.")
     if cfg.processes == 1:
         return Alone()
-    every_time, recruit = cell.task.spec.every_time, partial(_recruit, cfg)
+    every_time, recruit = cell.task.spec.every_time, partial(_recruit, cfg, dict(choices))
     return First(size=cfg.processes, device=cell.device, every_time=every_time, recruit=recruit)
 
 
-def _recruit(cfg: DictConfig, team: Team) -> Trainer:
+def _recruit(cfg: DictConfig, choices: Mapping[str, str], team: Team) -> Trainer:
     """A helper's trainer, in another process."""
-    return _trainer(cfg, assemble(cfg, cfg.hydra.runtime.choices), team)
+    return _trainer(cfg, assemble(cfg, choices), team)
 
 
 def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:

@@ -52,7 +52,7 @@ def trainer(composed: Compose) -> Any:
 
     def make(*overrides: str) -> Trainer:
         cfg = composed("trainer.device=cpu", *TINY, *overrides)
-        return build_trainer(cfg, build_cell(cfg, cfg.hydra.runtime.choices))
+        return build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
 
     return make
 

@@ -65,7 +65,7 @@ def test_random_numbers_in_training_are_neither_used_up_nor_repeated(composed: C
     weights, seen = [], {}
     for every in ("null", "1"):
         cfg = composed("task=spiral_vae", "solver=euler", "solver.num_steps=1", *sizes, f"trainer.audit_every={every}")
-        trainer = build_trainer(cfg, build_cell(cfg, cfg.hydra.runtime.choices))
+        trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
         assert trainer is not None
         for batch in trainer.task.batches(Split.TRAIN, batch_size=10, epoch=0):
             seen = trainer.train_step(batch, measure_memory=False)
@@ -76,7 +76,7 @@ def test_random_numbers_in_training_are_neither_used_up_nor_repeated(composed: C
 
 def made(composed: Compose, *overrides: str) -> tuple[Trainer, Any]:
     cfg = composed("trainer.device=cpu", *TINY, "trainer.audit_every=1", *overrides)
-    trainer = build_trainer(cfg, build_cell(cfg, cfg.hydra.runtime.choices))
+    trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
     assert trainer is not None
     return trainer, next(trainer.task.batches(Split.TRAIN, batch_size=20, epoch=0))
 

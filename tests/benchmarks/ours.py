@@ -26,7 +26,7 @@ def make_trainer(data_dir: Path, device: torch.device, *overrides: str) -> Train
         wanted = ["task=mnist", f"trainer.batch_size={BATCH_SIZE}", f"trainer.device={device.type}", *overrides]
         cfg = compose("config", overrides=wanted, return_hydra_config=True)
     cfg.task.data_dir = str(data_dir)
-    return build_trainer(cfg, build_cell(cfg, cfg.hydra.runtime.choices))
+    return build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
 
 
 def endless(trainer: Trainer) -> Iterator[Batch]:
