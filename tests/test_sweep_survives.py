@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,7 +140,8 @@ def test_a_cell_in_other_hands_is_looked_at_again_in_the_end(tmp_path: Path, mon
     held = lock(run_folders(tmp_path)[0])
     held.__enter__()
     monkeypatch.setattr("ode_runner.sweeps.sweeper.PATIENCE", 0.01)
-    monkeypatch.setattr("ode_runner.sweeps.progress.time.sleep", lambda seconds: held.__exit__(None, None, None))
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: held.__exit__(None, None, None))
+    monkeypatch.setattr("ode_runner.sweeps.progress.time", clock)  # of that module alone: the lock itself sleeps, too
     ended = typed(*command, cwd=tmp_path)
     assert ended.returncode == 0
     assert "ode-run: skipped for now: outputs/sweeps/mine" in ended.stderr
