@@ -15,7 +15,6 @@ from ode_runner.audits.audit import Audit, Finding
 from ode_runner.audits.derivative import cosine, differentiate, relative_error
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
-from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
@@ -151,11 +150,6 @@ def test_a_mode_that_fails_costs_the_others_nothing(composed: Compose, audit: An
     )
     assert "gradient.max_directions=3" in refused.reason
     assert measured.solution_error < 1e-5  # rounding of fp32
-
-
-def test_an_implicit_solver_and_a_large_state_are_refused(audit: Any) -> None:
-    with pytest.raises(IncompatibleChoice, match="at most 512"):
-        audit("task=digits", "solver=implicit_euler")
 
 
 def table(root: Path) -> dict[str, dict[str, str]]:
