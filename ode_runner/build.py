@@ -171,7 +171,9 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
         raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
     for name, value in made.keywords.items():
         if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
-            raise RefusedInput(f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.")
+            raise RefusedInput(
+                f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
+            )
     return made
 
 
@@ -223,7 +225,16 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def _as_typed(value: Any) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    if isinstance(value, int | float | str | list | dict | None):
+        return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return type(value).__name__
+
+
+def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:
+    """How an option that is an object of its own is chosen, such as the base of a coupled solver."""
+    hint = hints[name]
+    plain = not inspect.isclass(hint) or hint.__name__ in IN_WORDS
+    return "" if plain else f" Choose one by its name: {group}@{group}.{name}=NAME."
 
 
 def _describe(hint: Any) -> str:

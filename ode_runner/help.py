@@ -2,8 +2,10 @@
 
 import difflib
 import re
+import textwrap
 from pathlib import Path
 
+COLUMNS = 100
 GROUPS = {
     "task": "the data and the question",
     "model": "how depth is made",
@@ -40,13 +42,16 @@ def print_help(arguments: list[str]) -> None:
     defaults = _defaults(folders[0] / "config.yaml")
     print(
         "ode-run runs an experiment with neural differential equations.\n\n"
-        "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint     one run\n"
-        "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2         a sweep\n"
-        "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5               any option, by its dotted name\n"
-        "  ode-run evaluate=RUN_FOLDER solver=euler                            a trained run under another solver\n"
-        "  ode-run predict=RUN_FOLDER times=0:5:101                            its states at any times\n"
-        "  ode-run audit=true task=digits                                      what each gradient mode is off by\n"
-        "  ode-run replay=RUN_FOLDER solver=kvaerno3                           the solve on which it failed\n\n"
+        "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint  one run\n"
+        "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5            any option, by its dotted name\n"
+        "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2      a sweep\n"
+        "  ode-run search=digits                                            a search for the best options\n"
+        "  ode-run task=mnist processes=2                                   one run shared by two processes\n"
+        "  ode-run solver.per_sample=true                                   a step size for every sample\n"
+        "  ode-run evaluate=RUN_FOLDER solver=euler                         a trained run, another solver\n"
+        "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
+        "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
+        "  ode-run audit=true task=digits                                   how far off each gradient mode is\n\n"
         "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
     )
     for group, meaning in GROUPS.items():
@@ -56,11 +61,12 @@ def print_help(arguments: list[str]) -> None:
         print(f"{group}" + (f": {meaning}" if meaning else ""))
         width = max(len(name) for name in options)
         for name, header in options.items():
-            mark = "*" if defaults.get(group) == name else " "
-            print(f"  {mark} {name:<{width}}  {header}")
+            first = f"  {'*' if defaults.get(group) == name else ' '} {name:<{width}}  "
+            rest = " " * len(first)
+            print(textwrap.fill(f"{first}{header}", COLUMNS, subsequent_indent=rest, break_on_hyphens=False))
         print()
     print(
-        "* default; a task or model may choose another, which --cfg job shows.\n\n"
+        "* default; a task or model may choose another. --cfg job shows it, with every option and its value.\n\n"
         "flags, anywhere on the line:\n"
         "  -m, --multirun            run every combination of comma-separated values\n"
         "  --cfg job                 print the configuration, run nothing\n"

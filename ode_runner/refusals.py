@@ -56,6 +56,14 @@ def demand_known_keys(arguments: list[str]) -> None:
             raise RefusedInput(_no_such_key(key, arguments))
 
 
+def demand_sweep(arguments: list[str]) -> None:
+    """Refuses a launcher or sweeper typed without -m, which Hydra takes and leaves alone: one run, here and now."""
+    idle = next((word for word in arguments if re.match(r"hydra/(launcher|sweeper)=", word)), None)
+    sweeps = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "hydra.mode"}
+    if idle and not sweeps & {word.partition("=")[0] for word in arguments}:
+        raise RefusedInput(f"{idle} is for several runs. Add -m to run every combination of the values typed.")
+
+
 def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -77,9 +85,23 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
     hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else did_you_mean(key, known)
     group = key.partition(".")[0]
     siblings = [name for name in known if name.startswith(f"{group}.")]
+    if owners := [choice for choice in _choices(group) if leaf in _keys(group, choice)]:
+        hint = f" It belongs to {', '.join(f'{group}={owner}' for owner in owners)}."
     if group in GROUPS and not siblings:
         return f"no option '{key}'.{hint} The {group} chosen takes no options."
     return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _keys(group: str, choice: str) -> set[str]:
+    """Options that a built-in choice has by its yaml, or by one that it takes in whole (`- folder@_here_: name`)."""
+    path = conf_dir() / group / f"{choice}.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    included = (f"{folder}/{name}" for folder, name in re.findall(r"^ +- (\w+)@_here_: (\w+)", text, re.MULTILINE))
+    return {*re.findall(r"^(\w+):", text, re.MULTILINE)}.union(*(_keys(group, name) for name in included))
 
 
 def _roots(names: list[str]) -> list[str]:

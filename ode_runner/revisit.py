@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ode_runner.errors import RefusedInput
+from ode_runner.help import did_you_mean
 
 WAYS = {
     "evaluate": "evaluations",
@@ -30,6 +31,7 @@ def with_its_command(arguments: list[str]) -> list[str]:
     ways = [word for word in arguments if _is_visit(*word.partition("=")[::2])]
     if not ways:
         return arguments
+    ways += [word for word in arguments if word.lower() == "audit=true"]
     if len(ways) > 1:
         raise RefusedInput(f"{' '.join(ways)}: one at a time.")
     way, _, folder = ways[0].partition("=")
@@ -48,10 +50,19 @@ def _is_visit(key: str, value: str) -> bool:
 
 
 def _overrides(way: str, folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise RefusedInput(
+            f"{way}={folder} is no run folder: there is no such folder.{did_you_mean(folder.name, _beside(folder))} "
+            "A run prints its own at the end."
+        )
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
         raise RefusedInput(f"{way}={folder} is no run folder: it has no {path.relative_to(folder)}.")
     return [str(word) for word in OmegaConf.load(path)]
+
+
+def _beside(folder: Path) -> list[str]:
+    return [path.name for path in folder.parent.glob("*/")]
 
 
 def _kept(earlier: list[str], typed: list[str]) -> list[str]:

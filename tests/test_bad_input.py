@@ -79,6 +79,14 @@ REFUSED = {  # what was typed: what the one line must say
     "hydra.searchpath=[file://nowhere]": ["hydra.searchpath names the folder 'nowhere', which does not exist"],
     "--frobnicate": ["unrecognized arguments: --frobnicate", "--help"],
     "--cfg jbo": ["invalid choice: 'jbo'", "job"],
+    "solver=rk4 solver.per_sample=true": ["It belongs to solver=adaptive_heun, ", "Available: solver.num_steps,"],
+    "solver=rk4 solver.control=pi": ["no option 'solver.control'. It belongs to solver=", "solver=radau_iia5"],
+    "diagnostics.every=2": ["no option 'diagnostics.every'. It belongs to diagnostics=flow."],
+    "solver=mccallum_foster solver.base=heun": ["solver.base='heun' is no", "solver@solver.base=NAME"],
+    "solver=mccallum_foster solver@solver.base=dopri5": ["solver.base=Dopri5 is no ExplicitRungeKutta."],
+    "evaluate=nowhere": ["evaluate=nowhere is no run folder: there is no such folder."],
+    "replay=a_fil": ["replay=a_fil is no run folder"],
+    "hydra/sweeper=search": ["hydra/sweeper=search is for several runs. Add -m"],
     "task=mnist task.data_dir=torn": ["torn/MNIST/raw/train-images-idx3-ubyte is damaged", "task.data_dir"],
 }
 

@@ -19,6 +19,7 @@ def test_help_lists_every_option_with_its_header(tmp_path: Path) -> None:
     for group in GROUPS:
         for option in options(group):
             assert re.search(rf"^  [* ] {option} +\S", finished.stdout, re.MULTILINE), f"{group}={option}"
+    assert max(map(len, finished.stdout.splitlines())) <= 100
 
 
 def test_help_lists_the_options_of_the_users_folder(tmp_path: Path) -> None:

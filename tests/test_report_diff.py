@@ -131,6 +131,14 @@ def test_verify_ignores_times_and_memory_and_nothing_else(recorded: Path, launch
     assert (seen["aside"] / "again" / "record.json").exists(), "for the person to look into"
 
 
+def test_verify_compares_what_both_runs_looked_at(recorded: Path, launched: Callable[..., dict]) -> None:
+    seen_later = {"test/accuracy": 0.9, "test/loss": 0.25, "eval/accuracy": 0.8, "diagnostics/drift": 0.1}
+    launched(lambda aside: write_run(aside, "again", environment={"threads": 3}, metrics=seen_later))
+    assert reported("verify", "a", cwd=recorded).returncode == 0
+    launched(lambda aside: write_run(aside, "again", environment={"threads": 3}, metrics={"diagnostics/drift": 0.1}))
+    assert reported("verify", "a", cwd=recorded).returncode == 1
+
+
 def test_verify_says_when_the_command_means_something_else_now(recorded: Path, launched: Callable[..., dict]) -> None:
     launched(lambda aside: write_run(aside, "again", options={"trainer": {"epochs": 9}}, environment={"threads": 3}))
     ended = reported("verify", "a", cwd=recorded)

@@ -201,6 +201,16 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_misspelt_is_answered_with_the_one_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "odenet-s0").mkdir()
+    assert "Did you mean 'odenet-s0'?" in typed("predict=odnet-s0", cwd=tmp_path).stderr
+
+
+def test_only_one_thing_is_asked_of_a_run(tmp_path: Path) -> None:
+    ended = typed("evaluate=some/run", "audit=true", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (2, "ode-run: evaluate=some/run audit=true: one at a time.\n")
+
+
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     typed(*RUNS["resnet"], cwd=tmp_path)
     path = run_folder(tmp_path) / "record.json"

@@ -25,6 +25,7 @@ from ode_runner.report.screen import WIDE
 
 BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir")  # where a run is kept, not what it computes
 NEVER_THE_SAME = ("seconds", "bytes", "per_second")
+WATCHED = ("diagnostics/", "audit/")  # typed once a run is complete, they stand in its command and not in its record
 
 
 def verify(run: Run) -> int:
@@ -60,7 +61,11 @@ def exact(run: Run) -> dict[str, float]:
 def compared(run: Run, again: Run) -> list[Difference]:
     """Names with both values, where they are not equal."""
     first, second = exact(run), exact(again)
-    names = dict.fromkeys([*first, *second])
+    names = [
+        name
+        for name in dict.fromkeys([*first, *second])
+        if not name.startswith(WATCHED) or (name in first and name in second)
+    ]
     return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
 
 
