@@ -115,6 +115,15 @@ def test_single_precision_is_compared_along_its_own_steps(solver: str, audited: 
         assert 0 < finding.solution_error < 3e-6  # rounding of fp32, over a few dozen operations
 
 
+def test_each_samples_own_steps_are_those_compared_with(audited: Any) -> None:
+    """Steps common to the batch make another solution within tolerance, whose gradient differs by as much."""
+    overrides = ("task=pendulum", *SMALL, "task.window=12", "solver.per_sample=true", "tolerance=1e-2")
+    findings = audited("dopri5", *overrides, "trainer.precision=fp64", modes=("backprop", "checkpoint"))
+    for finding in findings.values():
+        assert finding.solution_error < 1e-12  # rounding
+        assert finding.flow_error > 1e-7, "steps are long enough to matter"
+
+
 def test_a_tighter_tolerance_brings_the_adjoint_closer(audited: Any) -> None:
     loose, tight = (
         audited("dopri5", *LINEAR, "trainer.precision=fp64", f"tolerance={tolerance}", modes=("adjoint",))["adjoint"]

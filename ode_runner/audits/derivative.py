@@ -52,7 +52,7 @@ def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative
     model.train()
     with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
         replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
-    retaken = Retaken(courses=iter(noted.courses))
+    retaken = Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds))
     return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
 
 
