@@ -6,13 +6,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from ode_runner.errors import RefusedInput
+from ode_runner.ways import WAYS
 
-WAYS = {
-    "evaluate": "evaluations",
-    "predict": "predictions",
-    "audit": "audits",
-    "replay": "replays",
-}  # and where they write
 NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
 FORGOTTEN = {
     *(*WAYS, "times", "inputs"),
@@ -27,7 +22,7 @@ def with_its_command(arguments: list[str]) -> list[str]:
     Raises:
         RefusedInput: there is no run in the folder, or what is typed does not fit its weights.
     """
-    ways = [word for word in arguments if _is_visit(*word.partition("=")[::2])]
+    ways = [word for word in arguments if _names_a_run(*word.partition("=")[::2])]
     if not ways:
         return arguments
     if len(ways) > 1:
@@ -43,7 +38,7 @@ def with_its_command(arguments: list[str]) -> list[str]:
     return [*flags, *(word for word in earlier if _root(word) != "gradient"), *typed, "gradient=backprop"]
 
 
-def _is_visit(key: str, value: str) -> bool:
+def _names_a_run(key: str, value: str) -> bool:
     return key in WAYS and value.lower() not in (NO_FOLDER if key == "audit" else NO_FOLDER[:1])
 
 

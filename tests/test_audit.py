@@ -15,9 +15,11 @@ from ode_runner.audits.audit import Audit, Finding
 from ode_runner.audits.derivative import cosine, differentiate, relative_error
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
+from ode_runner.errors import RefusedInput
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
+from ode_runner.report.runs import find_runs
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import Split
 from tests.conftest import Compose
@@ -195,6 +197,11 @@ def test_it_writes_where_it_says_and_no_run(untrained: tuple[Path, str]) -> None
     assert path.with_suffix(".png").stat().st_size > 10_000
     assert not list(root.rglob("record.json"))
     assert max(map(len, (line for line in printed.splitlines() if "e-0" in line))) < 120
+
+
+def test_a_report_takes_no_audit_for_a_run(untrained: tuple[Path, str]) -> None:
+    with pytest.raises(RefusedInput, match="holds no runs"):
+        find_runs([untrained[0] / "outputs"])
 
 
 def test_the_modes_options_as_typed_are_its_own(untrained: tuple[Path, str]) -> None:
