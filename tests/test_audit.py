@@ -13,8 +13,10 @@ import torch
 
 from ode_runner.audits.audit import Audit, Finding
 from ode_runner.audits.derivative import cosine, differentiate, relative_error
+from ode_runner.audits.visit import _introduce
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
+from ode_runner.display import Display
 from ode_runner.errors import RefusedInput
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
@@ -272,6 +274,16 @@ def test_without_the_flows_gradient_the_rest_is_found(tmp_path: Path, monkeypatc
     assert row["flow_error"] == ""
     assert float(row["solution_error"]) < 1e-12
     assert list(tmp_path.rglob("gradients.png"))
+
+
+@pytest.mark.parametrize(
+    ("solver", "words"),
+    [("solver=torchdiffeq solver.method=bosh3", "its steps chosen anew."), ("solver=alf", "the same steps.")],
+)
+def test_whose_steps_the_reference_takes_is_said(solver: str, words: str, audit: Any, capsys: Any) -> None:
+    made = audit(*solver.split(), *LINEAR)
+    _introduce(made, Display())
+    assert words in capsys.readouterr().out
 
 
 def test_a_solve_that_fails_is_said_in_one_line(tmp_path: Path) -> None:

@@ -8,12 +8,17 @@ import torch
 
 from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import Interval, OneStepSolver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal, Round
 from ode_runner.types import State, Times
+
+
+def retakes(solver: Solver) -> bool:
+    """Whether the reference takes the very steps of the solve: torchdiffeq's engine chooses its own again."""
+    return isinstance(solver, OneStepSolver) or not isinstance(solver, AdaptiveSolver)
 
 
 @dataclass(frozen=True, kw_only=True)
