@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from ode_runner.errors import RefusedInput
 from ode_runner.rerun import Rerun
-from ode_runner.revisit import WAYS
+from ode_runner.ways import WAYS
 
 # The sweep is the same whatever these say.
 BOOKKEEPING = (

@@ -78,8 +78,10 @@ def _no_such_option(missing: str, options: list[str]) -> str:
 def _no_such_key(key: str, arguments: list[str]) -> str:
     """An option that does not exist, with the nearest one that does."""
     known = _known_keys(arguments)
-    if key in known:
+    if key in known and any(word.startswith(f"~{key}") for word in arguments):
         return f"'{key}' is needed and cannot be removed."
+    if key in known:  # by the first choice of a sweep, or by the default
+        return f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
     hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else did_you_mean(key, known)

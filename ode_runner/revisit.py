@@ -7,13 +7,8 @@ from omegaconf import OmegaConf
 
 from ode_runner.errors import RefusedInput
 from ode_runner.help import did_you_mean
+from ode_runner.ways import WAYS
 
-WAYS = {
-    "evaluate": "evaluations",
-    "predict": "predictions",
-    "audit": "audits",
-    "replay": "replays",
-}  # and where they write
 NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
 FORGOTTEN = {
     *(*WAYS, "times", "inputs"),
@@ -28,7 +23,7 @@ def with_its_command(arguments: list[str]) -> list[str]:
     Raises:
         RefusedInput: there is no run in the folder, or what is typed does not fit its weights.
     """
-    ways = [word for word in arguments if _is_visit(*word.partition("=")[::2])]
+    ways = [word for word in arguments if _names_a_run(*word.partition("=")[::2])]
     if not ways:
         return arguments
     ways += [word for word in arguments if word.lower() == "audit=true"]
@@ -45,7 +40,7 @@ def with_its_command(arguments: list[str]) -> list[str]:
     return [*flags, *(word for word in earlier if _root(word) != "gradient"), *typed, "gradient=backprop"]
 
 
-def _is_visit(key: str, value: str) -> bool:
+def _names_a_run(key: str, value: str) -> bool:
     return key in WAYS and value.lower() not in (NO_FOLDER if key == "audit" else NO_FOLDER[:1])
 
 

@@ -54,7 +54,8 @@ def execute(plan: Plan) -> RunRecord:
     Raises:
         InUse: another process has the folder.
         RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run.
-        KeyboardInterrupt: a second signal came before the first could be honoured.
+        KeyboardInterrupt: a second signal came before the first could be honoured; or one came when a run of a sweep
+            was about to end anyway.
     """
     display, folder = Display(), plan.folder
     with lock(folder), stop_on_signals() as stop:
@@ -66,6 +67,8 @@ def execute(plan: Plan) -> RunRecord:
         plan.record.started = done.started if done is not None and not plan.rerun else _now()
         _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
+        if plan.in_sweep and stop.by_a_person and plan.record.status is not RunStatus.INTERRUPTED:
+            raise KeyboardInterrupt  # too late to stop this run, which has failed or is done, and not for the sweep
         return plan.record
 
 

@@ -14,6 +14,11 @@ class StopRequest:
 
     signal_name = ""
 
+    @property
+    def by_a_person(self) -> bool:
+        """Rather than by a scheduler, which has signals of its own."""
+        return self.signal_name in ("SIGINT", "SIGTERM")
+
     def check(self) -> None:
         """Raises Interrupted if a stop was asked for."""
         if self.signal_name:

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.audits.derivative import demand_reference
 from ode_runner.audits.visit import audit
 from ode_runner.build import assemble, build_cell, construct, identify, locate
 from ode_runner.choices import built_in, every_choice
@@ -61,8 +62,7 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Vi
         cell, weights = build_cell(cfg, choices), "untrained"
     else:
         cell, weights = Trained.find(Path(cfg.audit), partial(assemble, cfg, choices)).cell(), "trained"
-    if cell.device.type == "mps":
-        raise IncompatibleChoice("mps knows no double precision, which audit= compares with. Use trainer.device=cpu.")
+    demand_reference(cell, asked="audit=")
     about = f"{choices['task']} · {model} · {choices['solver']} · seed {cfg.seed} · {weights}"
     reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")
     modes, own = _modes(cfg, choices), choices["gradient"]

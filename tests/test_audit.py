@@ -13,11 +13,15 @@ import torch
 
 from ode_runner.audits.audit import Audit, Finding
 from ode_runner.audits.derivative import cosine, differentiate, relative_error
+from ode_runner.audits.visit import _introduce
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
+from ode_runner.display import Display
+from ode_runner.errors import RefusedInput
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
+from ode_runner.report.runs import find_runs
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import Split
 from tests.conftest import Compose
@@ -115,6 +119,15 @@ def test_single_precision_is_compared_along_its_own_steps(solver: str, audited: 
         assert 0 < finding.solution_error < 3e-6  # rounding of fp32, over a few dozen operations
 
 
+def test_each_samples_own_steps_are_those_compared_with(audited: Any) -> None:
+    """Steps common to the batch make another solution within tolerance, whose gradient differs by as much."""
+    overrides = ("task=pendulum", *SMALL, "task.window=12", "solver.per_sample=true", "tolerance=1e-2")
+    findings = audited("dopri5", *overrides, "trainer.precision=fp64", modes=("backprop", "checkpoint"))
+    for finding in findings.values():
+        assert finding.solution_error < 1e-12  # rounding
+        assert finding.flow_error > 1e-7, "steps are long enough to matter"
+
+
 def test_a_tighter_tolerance_brings_the_adjoint_closer(audited: Any) -> None:
     loose, tight = (
         audited("dopri5", *LINEAR, "trainer.precision=fp64", f"tolerance={tolerance}", modes=("adjoint",))["adjoint"]
@@ -188,6 +201,11 @@ def test_it_writes_where_it_says_and_no_run(untrained: tuple[Path, str]) -> None
     assert max(map(len, (line for line in printed.splitlines() if "e-0" in line))) < 120
 
 
+def test_a_report_takes_no_audit_for_a_run(untrained: tuple[Path, str]) -> None:
+    with pytest.raises(RefusedInput, match="holds no runs"):
+        find_runs([untrained[0] / "outputs"])
+
+
 def test_the_modes_options_as_typed_are_its_own(untrained: tuple[Path, str]) -> None:
     rows = table(untrained[0])
     assert int(rows["adjoint"]["nfe_backward"]) > 2 * int(rows["interpolated"]["nfe_backward"]), "at rtol=1e-9"
@@ -234,6 +252,7 @@ def test_a_mode_of_ones_own_is_compared_as_well(tmp_path: Path) -> None:
     [
         ("audit=true model=resnet", "model=resnet has no solve to differentiate: audit= compares gradient modes."),
         ("audit=true task=linear model=exact", "model=exact has no solve to differentiate"),
+        ("audit=true solver=lsoda gradient=adjoint", "audit= compares with backpropagation through the solver"),
         ("audit=no/where", "audit=no/where is no run folder"),
         ("audit=true plan=true", "plan=true is for runs that train; leave it out with evaluate and predict and audit"),
         ("audit=true gradient=adjiont", "Did you mean 'adjoint'?"),
@@ -255,6 +274,16 @@ def test_without_the_flows_gradient_the_rest_is_found(tmp_path: Path, monkeypatc
     assert row["flow_error"] == ""
     assert float(row["solution_error"]) < 1e-12
     assert list(tmp_path.rglob("gradients.png"))
+
+
+@pytest.mark.parametrize(
+    ("solver", "words"),
+    [("solver=torchdiffeq solver.method=bosh3", "its steps chosen anew."), ("solver=alf", "the same steps.")],
+)
+def test_whose_steps_the_reference_takes_is_said(solver: str, words: str, audit: Any, capsys: Any) -> None:
+    made = audit(*solver.split(), *LINEAR)
+    _introduce(made, Display())
+    assert words in capsys.readouterr().out
 
 
 def test_a_solve_that_fails_is_said_in_one_line(tmp_path: Path) -> None:

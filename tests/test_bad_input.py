@@ -28,6 +28,7 @@ REFUSED = {  # what was typed: what the one line must say
     "-m +foo=1,2": ["no option 'foo'."],
     "+network.widht=3": ["no option 'network.widht'", "Did you mean", "width"],
     "~solver": ["'solver' is needed"],
+    "-m solver=dopri5,rk4 solver.per_sample=true": ["not every choice that is swept has an option 'solver.per_sample'"],
     "solver.rtol=abc": ["solver.rtol='abc' is no number"],
     "solver.rtol=-1": ["solver.rtol must be positive", "-1"],
     "solver.atol=0": ["solver.atol must be positive", "0"],

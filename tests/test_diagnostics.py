@@ -141,6 +141,21 @@ def test_the_way_back_of_a_contraction_drifts_as_euler_says(rate: float, compose
     assert LOOK.about(made, made.states[-1].sum())["drift"] == pytest.approx(expected)
 
 
+def test_a_separable_field_is_followed_by_a_solver_for_such(composed: Compose) -> None:
+    cfg = composed("task=pendulum", "network=separable", "solver=leapfrog", "trainer.device=cpu")
+    found = LOOK.look(build_cell(cfg, cfg.hydra.runtime.choices), epoch=1)
+    assert math.isfinite(found["diagnostics/growth"])
+    assert found["diagnostics/drift"] < 1e-5, "its steps are undone by steps back, up to rounding of fp32"
+
+
+def test_without_a_graph_nothing_is_said_of_derivatives(composed: Compose) -> None:
+    cfg = composed("task=pendulum", "solver=lsoda", "gradient=adjoint", "trainer.device=cpu")
+    found = LOOK.look(build_cell(cfg, cfg.hydra.runtime.choices), epoch=1)
+    lacking = {name.removeprefix("diagnostics/") for name, value in found.items() if math.isnan(value)}
+    norms = {f"gradient_norm_{percent:03}" for percent in (0, 25, 50, 75, 100)}
+    assert lacking == {"growth", "lyapunov_exponent", "gradient_ratio", *norms}
+
+
 def test_output_times_on_the_way_are_served_in_order(composed: Compose, float64: None) -> None:
     ts = torch.tensor([0.0, 0.1, 0.25, 0.3, 0.9, 1.0])
     followed = Followed(build(composed, "solver", "dopri5", rtol=1e-9, atol=1e-9), Ledger(), places=5)

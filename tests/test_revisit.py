@@ -88,6 +88,7 @@ def test_several_solvers_at_once(trained: Any) -> None:
     for solver in ("heun", "midpoint"):
         assert evaluation(root, solver)["solver"]["name"] == solver
     assert not (root / "outputs" / "sweeps").exists()
+    assert "ode-report" not in ended.stdout, "which finds no records there"
 
 
 class Judged:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ode_runner.build import build_cell, build_trainer
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.solvers.base import Solver
 from ode_runner.tasks.base import Split
 from ode_runner.trainer import Trainer
@@ -97,6 +98,12 @@ def test_an_exact_gradient_is_no_cause_for_words(composed: Compose) -> None:
     trainer, batch = made(composed, "gradient=checkpoint")
     assert trainer.train_step(batch, measure_memory=False)["audit/relative_error"] < 1e-5  # rounding of fp32
     assert trainer.watch.worry() == ""
+
+
+def test_a_solver_that_leaves_no_graph_has_no_reference(composed: Compose) -> None:
+    with pytest.raises(IncompatibleChoice, match=r"trainer\.audit_every compares with backpropagation.* is SciPy's"):
+        made(composed, "solver=bdf", "gradient=adjoint")
+    made(composed, "solver=bdf", "model=resnet")  # which does not use it
 
 
 def test_without_a_reference_training_goes_on(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

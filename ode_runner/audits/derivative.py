@@ -9,9 +9,11 @@ from torch import Tensor
 
 from ode_runner.audits.same_steps import Noted, Retaken
 from ode_runner.cell import Cell
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Phase, Tally
 from ode_runner.gradients.base import GradientMode
 from ode_runner.meters import SavedBytes
+from ode_runner.models.base import Numerics
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import Solver
 from ode_runner.tasks.base import Batch
@@ -52,8 +54,22 @@ def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative
     model.train()
     with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
         replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
-    retaken = Retaken(courses=iter(noted.courses))
+    retaken = Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds))
     return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
+
+
+def demand_reference(cell: Cell, *, asked: str) -> None:
+    """Raises IncompatibleChoice unless there is something to compare with, naming the option that `asked` for it."""
+    if cell.device.type == "mps":
+        raise IncompatibleChoice(
+            f"{asked} compares in double precision, which mps lacks. Use trainer.device=cpu, or leave it out."
+        )
+    solver = cell.integrator.solver
+    if cell.model.numerics is not Numerics.NONE and not solver.differentiable:
+        raise IncompatibleChoice(
+            f"{asked} compares with backpropagation through the solver, and this one is {solver.kind}. "
+            "Use solver=radau_iia5, say, or leave it out."
+        )
 
 
 def in_double(cell: Cell, *, solver: Solver, gradient: GradientMode) -> Cell:

@@ -8,9 +8,26 @@ import torch
 
 from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
+from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import Interval, OneStepSolver
+from ode_runner.solvers.per_sample import PerSampleStepping
+from ode_runner.solvers.sample_step import Journal, Round
 from ode_runner.types import State, Times
+
+
+def retakes(solver: Solver) -> bool:
+    """Whether the reference takes the very steps of the solve: torchdiffeq's engine chooses its own again."""
+    return isinstance(solver, OneStepSolver) or not isinstance(solver, AdaptiveSolver)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """The accepted steps of a solve in which every sample has its own."""
+
+    taken: list[Round]
+    accepted: int  # of the hardest sample, as in `Solution`
+    rejected: int
 
 
 @final
@@ -20,9 +37,16 @@ class Noted(GradientMode):
 
     exact: ClassVar[bool] = False
     courses: list[list[Interval]] = field(default_factory=list)
+    rounds: list[Rounds] = field(default_factory=list)
 
     @torch.no_grad()
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        if isinstance(solver, PerSampleStepping) and solver.per_sample:
+            journal: Journal = []
+            solution = solver.solve_noting(field, y0, ts, journal)
+            taken = [steps for steps, _ in journal]
+            self.rounds.append(Rounds(taken=taken, accepted=solution.accepted, rejected=solution.rejected))
+            return solution
         if not isinstance(solver, OneStepSolver):
             return solver.solve(field, y0, ts)
         ys, course = [y0], list[Interval]()
@@ -39,13 +63,16 @@ class Retaken(GradientMode):
     """Backpropagation through the steps noted, solve by solve in their order, whatever step control would choose now.
 
     So rounding cannot decide otherwise on a step size, which would make another solution within tolerance. Methods
-    that are not one-step have fixed grids, and are solved as they are.
+    that are not one-step are solved as they are: on the same grid if it is fixed.
     """
 
     exact: ClassVar[bool] = True
     courses: Iterator[list[Interval]]
+    rounds: Iterator[Rounds]
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        if isinstance(solver, PerSampleStepping) and solver.per_sample:
+            return _each_retaken(solver, field, y0, ts, next(self.rounds))
         if not isinstance(solver, OneStepSolver):
             return solver.solve(field, y0, ts)
         ys, course = [y0], next(self.courses)
@@ -53,3 +80,13 @@ class Retaken(GradientMode):
             y0, due = solver.retake(field, place, y0)
             ys += due
         return Solution(ys=torch.stack(ys), accepted=len(course), rejected=sum(place.rejected for place in course))
+
+
+def _each_retaken(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times, rounds: Rounds) -> Solution:
+    mapped, ys = MappedField(field), torch.stack([y0] * len(ts))  # the beginning, where nothing else is due
+    for taken in rounds.taken:
+        samples, due = taken.samples.to(y0.device), taken.due
+        ends, outputs = taken.retake(mapped, solver.tableau, y0[samples])
+        y0 = y0.index_put((samples,), ends)
+        ys = ys.index_put((due.places.to(y0.device), due.samples.to(y0.device)), outputs)
+    return Solution(ys=ys, accepted=rounds.accepted, rejected=rounds.rejected)

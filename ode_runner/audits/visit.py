@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ode_runner.audits.audit import REPEATS, Audit, Finding
+from ode_runner.audits.same_steps import retakes
 from ode_runner.cell import Cell
 from ode_runner.display import Display, byte_count
 from ode_runner.errors import SolverFailed
@@ -59,11 +60,12 @@ def _introduce(audited: Audit, display: Display) -> None:
     """Which gradients the columns compare with."""
     cell, references = audited.cell, audited.references
     solver = type(cell.integrator.solver).__name__
+    steps = "the same steps" if retakes(cell.integrator.solver) else "its steps chosen anew"
     display.say(
         f"one training batch of {len(audited.batch.inputs):,}, {len(references.solution.vector):,} parameters, "
         f"{cell.options.precision}. References, both by backpropagation in double precision:"
     )
-    display.say(f"  solution: {solver}, the same steps. What an exact mode computes, up to rounding.")
+    display.say(f"  solution: {solver}, {steps}. What an exact mode computes, up to rounding.")
     if references.flow is None:
         display.say(f"  flow:     could not be computed. {references.flow_missing}", style="yellow")
         return

@@ -2,9 +2,8 @@
 
 import torch
 
-from ode_runner.audits.derivative import cosine, of_the_solution, relative_error
+from ode_runner.audits.derivative import cosine, demand_reference, of_the_solution, relative_error
 from ode_runner.cell import Cell
-from ode_runner.errors import RefusedInput
 from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Batch
 from ode_runner.verdict import verdict
@@ -21,8 +20,8 @@ class Watch:
     """
 
     def __init__(self, cell: Cell, *, every: int | None) -> None:
-        if every is not None and cell.device.type == "mps":
-            raise RefusedInput("trainer.audit_every compares in double precision, which mps lacks. Leave it null.")
+        if every is not None:
+            demand_reference(cell, asked="trainer.audit_every")
         self.cell, self.every = cell, every
         self._said, self._worry = False, ""
 

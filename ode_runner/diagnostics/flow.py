@@ -39,6 +39,7 @@ class FlowDiagnostics(Diagnostics):
     `drift`: by how much a solve backwards misses the initial state, relative to it; NaN where it fails.
     `gradient_norm_<percent>`: |dL/dy(t)| over the batch at the places, and `gradient_ratio`, that at the first over
     that at the last. Where outputs are wanted at every time it grows with what each of them adds.
+    These and `growth` are NaN where the solver leaves no graph.
     `rejected_share`: of attempted steps.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.2. Benettin and others. Lyapunov
@@ -74,9 +75,10 @@ class FlowDiagnostics(Diagnostics):
 
     def about(self, passage: Passage, loss: Tensor) -> dict[str, float]:
         """All numbers of one solve, by their short names."""
-        norms = _or_nan(lambda: _gradient_norms(passage, loss), count=self.places)
+        graph = passage.solver.differentiable  # else all derivatives of later states would seem to be zero
+        norms = _or_nan(lambda: _gradient_norms(passage, loss), count=self.places, known=graph)
         radius, rightmost, decay = _or_nan(lambda: self._spectrum(passage), count=3)
-        [exponent] = _or_nan(lambda: [_lyapunov_exponent(passage)], count=1)
+        [exponent] = _or_nan(lambda: [_lyapunov_exponent(passage)], count=1, known=graph)
         [drift] = _or_nan(lambda: [passage.way_back()], count=1)
         attempts = passage.solution.accepted + passage.solution.rejected
         percents = [round(100 * place / (self.places - 1)) for place in range(self.places)]
@@ -114,9 +116,9 @@ def _gradient_norms(passage: Passage, loss: Tensor) -> list[float]:
     return [float(part.norm()) for part in parts]
 
 
-def _or_nan(compute: Callable[[], list[float]], *, count: int) -> list[float]:
+def _or_nan(compute: Callable[[], list[float]], *, count: int, known: bool = True) -> list[float]:
     """What cannot be computed, as the way back of a field that explodes, is no reason to stop training."""
     try:
-        return compute()
+        return compute() if known else [math.nan] * count
     except (RuntimeError, MemoryError):
         return [math.nan] * count

@@ -45,7 +45,7 @@ class Followed:
         self.passage: Passage | None = None
 
     def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
-        counted, y0 = CountedField(field, self.ledger), y0.to(ts.dtype)
+        counted, y0 = CountedField.around(field, self.ledger), y0.to(ts.dtype)
         if self.passage is not None or ts[-1] == ts[0]:
             return self.solver.solve(counted, y0, ts).ys
         with torch.no_grad():

@@ -11,6 +11,7 @@ from typing import Any
 from ode_runner.errors import RefusedInput
 from ode_runner.lock import in_use
 from ode_runner.record import FILE, RunRecord, RunStatus, computed, flat
+from ode_runner.ways import is_visit
 
 AXES = ("task", "model", "network", "solver", "gradient")
 ABSENT = "-"  # what a record says where a choice is not used
@@ -125,17 +126,29 @@ def read_run(folder: Path) -> Run:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    """Folders with a record, or with what Hydra leaves before there is one; nothing is sought inside them."""
+    """Folders with a record, or with what Hydra leaves before there is one; nothing is sought inside them.
+
+    What only asked about a model, as `audit=true` does, leaves a folder of its own and is no run.
+    """
     try:
         names = sorted(os.listdir(folder))
     except OSError:  # removed or forbidden meanwhile
         return
     if FILE in names or ".hydra" in names:
-        yield folder
+        if FILE in names or not _visited(folder):
+            yield folder
         return
     for name in names:
         if (folder / name).is_dir():
             yield from _run_folders(folder / name)
+
+
+def _visited(folder: Path) -> bool:
+    try:
+        lines = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    return is_visit(line.removeprefix("- ").strip("'\"") for line in lines)
 
 
 def _as_it_stands(record: RunRecord, folder: Path) -> RunRecord:

@@ -12,8 +12,8 @@ from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.lock import lock
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.rerun import Rerun
-from ode_runner.revisit import WAYS
 from ode_runner.sweeps.point import Outlook, Point
+from ode_runner.ways import WAYS
 
 
 def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> Point:

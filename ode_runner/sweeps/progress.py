@@ -13,6 +13,7 @@ from ode_runner.ending import IN_USE, Ending, ExitCode
 from ode_runner.lock import in_use
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.sweeps.point import Outlook, Point
+from ode_runner.ways import is_visit
 
 ENDED = {Outlook.DONE: "completed before", Outlook.SAME: "the same run as another", Outlook.LEFT: "left out"}
 
@@ -93,7 +94,8 @@ class Progress:
         if any(point.outlook.due and point.ending is None for point in self.points):
             self._say("  the same command goes on where this one ended")
         self._say(f"  sweep folder: {self.folder}")
-        self._say(f"  compare:      ode-report {self.folder}")
+        if not any(is_visit(point.overrides) for point in self.points):  # which leave no records
+            self._say(f"  compare:      ode-report {self.folder}")
 
     def exit_code(self) -> ExitCode:
         """Whether all that could complete did."""
