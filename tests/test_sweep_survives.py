@@ -168,3 +168,18 @@ def test_what_another_process_completes_meanwhile_is_not_run_again(tmp_path: Pat
     assert ended.returncode == 0
     assert "completed by another process meanwhile: seed=1" in ended.stdout
     assert ended.stdout.count("saved for backward") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_as_a_run_fails_stops_the_sweep(tmp_path: Path, number: signal.Signals) -> None:
+    def fail_under_a_signal() -> None:
+        signal.raise_signal(number)
+        raise RuntimeError("not today")
+
+    command = ("-m", "seed=0,1", "model=resnet", "sweep=mine", "trainer=quick", "logger=none", *TINY)
+    with pytest.MonkeyPatch.context() as failing:
+        before_step(failing, 1, fail_under_a_signal)
+        assert typed(*command, cwd=tmp_path).returncode == 130
+    assert list(records(tmp_path).values()) == ["failed"]
+    assert typed(*command, cwd=tmp_path).returncode == 0
+    assert list(records(tmp_path).values()) == ["completed"] * 2
