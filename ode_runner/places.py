@@ -67,7 +67,9 @@ def _demand_bookkeeping(cfg: DictConfig) -> None:
     if not isinstance(cfg.plan, bool):
         raise RefusedInput(f"plan={cfg.plan} is neither true nor false.")
     if cfg.plan and _visits(cfg)[0]:
-        raise RefusedInput(f"plan=true is for runs that train; leave it out with {' and '.join(WAYS)}.")
+        raise RefusedInput(
+            f"plan=true is for runs that train; leave it out with {', '.join(f'{way}=' for way in WAYS)}."
+        )
     if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
         raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")
 
