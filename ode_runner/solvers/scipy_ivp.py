@@ -74,7 +74,8 @@ class SciPy(AdaptiveSolver):
         if self.method == "LSODA":
             options["lband"] = options["uband"] = right.width - 1
         else:
-            options["jac_sparsity"] = sparse.block_diag([np.ones((right.width, right.width))] * right.batch, "csc")
+            of_a_sample = sparse.coo_array(np.ones((right.width, right.width)))
+            options["jac_sparsity"] = sparse.block_diag([of_a_sample] * right.batch, "csc")
         made = getattr(integrate, self.method)(right, start, right.begin, end, **options)
         for _ in range(self.max_steps):
             before = made.t
