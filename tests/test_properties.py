@@ -157,6 +157,7 @@ def test_a_step_that_stumbles_into_such_a_region_is_taken_back(solver: AdaptiveR
 @pytest.mark.parametrize(
     "times", [pytest.param((0.0, 1.0), marks=pytest.mark.slow), (0.0, 0.37, 1.0)], ids=["final time", "off the grid"]
 )
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch 2.11's own, at its first jvp
 class TestFunctorch:
     """torch.func goes through explicit solves on a fixed grid."""
 
