@@ -10,10 +10,10 @@ from torch import Tensor
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.replay import solve_and_replay
+from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import Interval, OneStepSolver
+from ode_runner.solvers.one_step import OneStepSolver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times
 
@@ -44,15 +44,9 @@ class Checkpoint(GradientMode):
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 
 
-def _pull_back(
-    solver: OneStepSolver,
-    field: CountedField,
-    place: Interval,
-    y0: State,
-    cotangents: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-) -> Sequence[Tensor]:
+def _pull_back(step: Retaken) -> Sequence[Tensor]:
     """By the graph of the whole step."""
+    solver, field, place, y0, cotangents, parameters = step
     with torch.enable_grad():
         y0 = y0.detach().requires_grad_()
         y1, outputs = solver.retake(field, place, y0)

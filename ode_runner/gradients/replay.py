@@ -1,7 +1,7 @@
 """A solve that keeps accepted states only, and goes through its steps once more on the way back."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,11 +12,19 @@ from ode_runner.solvers.base import Solution
 from ode_runner.solvers.one_step import Interval, OneStepSolver
 from ode_runner.types import State, Times, Trajectory
 
-# (solver, field, place, y0, cotangents, parameters): dL/dy0 and the step's part of dL/dparameters, from dL/dy1, which
-# comes first among the cotangents, and those with respect to the outputs due in the step.
-PullBack = Callable[
-    [OneStepSolver, CountedField, Interval, State, Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]
-]
+
+class Retaken(NamedTuple):
+    """An accepted step, to be taken anew, and what reaches it from what came after."""
+
+    solver: OneStepSolver
+    field: CountedField
+    place: Interval
+    y0: State
+    cotangents: Sequence[Tensor]  # dL/dy1, then those with respect to the outputs due in the step
+    parameters: Sequence[Tensor]
+
+
+PullBack = Callable[[Retaken], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
 
 
 def solve_and_replay(
@@ -60,7 +68,7 @@ class _Replay(torch.autograd.Function):
         for place, y0 in zip(reversed(ctx.course), reversed(states), strict=True):
             cotangents = [a, *dys[served - len(place.due) : served]]
             served -= len(place.due)
-            a, *parts = ctx.pull_back(ctx.solver, ctx.field, place, y0, cotangents, parameters)
+            a, *parts = ctx.pull_back(Retaken(ctx.solver, ctx.field, place, y0, cotangents, parameters))
             for total, part in zip(sums, parts, strict=True):
                 total += part
         ctx.field.ledger.tally.accepted += len(ctx.course)

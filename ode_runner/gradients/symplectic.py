@@ -10,9 +10,9 @@ from torch import Tensor
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.replay import solve_and_replay
+from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, OneStepSolver
+from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.tableau import advance, at, stage_time
 from ode_runner.types import State, Times
 
@@ -42,15 +42,9 @@ class Symplectic(GradientMode):
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 
 
-def _pull_back(
-    solver: OneStepSolver,
-    field: CountedField,
-    place: Interval,
-    y0: State,
-    cotangents: Sequence[Tensor],
-    parameters: Sequence[Tensor],
-) -> Sequence[Tensor]:
+def _pull_back(step: Retaken) -> Sequence[Tensor]:
     """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
+    solver, field, place, y0, cotangents, parameters = step
     tableau, t0, t1 = solver.tableau, place.t0, place.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
     y1, ks = solver.step(field, t0, t1, y0, field(at(t0, y0), y0))
