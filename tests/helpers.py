@@ -31,11 +31,31 @@ def ode_run(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:
     """The installed program, as a user runs it; small runs are single-threaded so that tests can run side by side."""
-    script = Path(sys.executable).with_name("ode-run")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    environment = {**_single_threaded(), **(env or {})}
     return subprocess.run(
-        [str(script), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+        [_script(), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )
+
+
+def started(*arguments: str, cwd: Path, heard: bool = True, own_group: bool = False) -> subprocess.Popen[str]:
+    """The same, going on beside the test; `heard`: what it says is to be read from its one stream."""
+    return subprocess.Popen(
+        [_script(), *arguments],
+        cwd=cwd,
+        env=_single_threaded(),
+        stdout=subprocess.PIPE if heard else subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=own_group,
+    )
+
+
+def _script() -> str:
+    return str(Path(sys.executable).with_name("ode-run"))
+
+
+def _single_threaded() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, kw_only=True)

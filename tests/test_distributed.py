@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 
 from ode_runner.distributed import Crew
 from ode_runner.tasks.base import Batch
-from tests.helpers import TINY, options, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, options, record_of, rows_of, run_folder, started, typed
 
 EXACT = ("trainer.precision=fp64", "trainer.log_every=1", "logger=none", *TINY)
 COMPARED = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "optim/grad_norm", "nfe/forward")
@@ -116,13 +115,9 @@ def test_a_number_of_processes_that_is_none_is_refused(processes: str, tmp_path:
     assert "no whole number from 1 on" in ended.stderr
 
 
-def started(cwd: Path, *command: str) -> subprocess.Popen[str]:
+def under_way(cwd: Path, *command: str) -> subprocess.Popen[str]:
     """The program in a process group of its own, some way into its training."""
-    script = Path(sys.executable).with_name("ode-run")
-    process = subprocess.Popen(
-        [str(script), *command], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    process = started(*command, cwd=cwd, own_group=True)
     while process.poll() is None and not any(path.stat().st_size for path in cwd.rglob("metrics.jsonl")):
         time.sleep(0.05)
     return process
@@ -150,7 +145,7 @@ def test_an_interrupted_run_of_two_resumes_to_the_same(tmp_path: Path) -> None:
     disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
     disturbed.mkdir()
     undisturbed.mkdir()
-    process = started(disturbed, *LONG)
+    process = under_way(disturbed, *LONG)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
@@ -169,7 +164,7 @@ def test_the_run_ends_with_any_of_its_processes(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
-    process = started(first, *LONG)
+    process = under_way(first, *LONG)
     [helper] = helpers_of(process)
     os.kill(helper, signal.SIGKILL)
     said, _ = process.communicate(timeout=60)
@@ -177,7 +172,7 @@ def test_the_run_ends_with_any_of_its_processes(tmp_path: Path) -> None:
     record = record_of(first)
     assert record["status"] == "failed"
     assert "process 1 of the run ended with exit code -9" in record["reason"]
-    process = started(second, *LONG)
+    process = under_way(second, *LONG)
     [helper] = helpers_of(process)
     process.kill()
     process.communicate()

@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pytest
 import torch
 
 from ode_runner.cell import Cell
-from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, started, typed
 
 HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")
 COMMANDS = {
@@ -76,15 +73,8 @@ class Running:
     """An `ode-run` process of which one waits for a step."""
 
     def __init__(self, command: tuple[str, ...], cwd: Path) -> None:
-        script = Path(sys.executable).with_name("ode-run")
         self.root = cwd
-        self.process = subprocess.Popen(
-            [str(script), *command],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        self.process = started(*command, cwd=cwd, heard=False)
 
     def wait_for(self, step: int) -> None:
         while self.process.poll() is None:

@@ -1,10 +1,7 @@
 """A sweep that is killed, stopped or shared between processes comes to what an undisturbed one comes to."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +10,7 @@ from typing import Any
 import pytest
 
 from ode_runner.lock import lock
-from tests.helpers import TINY, before_step, run_folders, typed
+from tests.helpers import TINY, before_step, run_folders, started, typed
 
 CELLS = ("-m", "seed=0,1,2", "model=odenet,resnet", "sweep=mine")
 LONGER = ("trainer.epochs=30", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none", *TINY)
@@ -30,16 +27,8 @@ class Driver:
     """An `ode-run` process with its own lines of output."""
 
     def __init__(self, *command: str, cwd: Path) -> None:
-        script = Path(sys.executable).with_name("ode-run")
         self.root = cwd
-        self.process = subprocess.Popen(
-            [str(script), *command],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self.process = started(*command, cwd=cwd)
 
     def wait_for(self, completed: int, running: int) -> None:
         """Until so many runs are completed, and so many others have logged a step."""
