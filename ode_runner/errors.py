@@ -11,6 +11,10 @@ class IncompatibleChoice(RefusedInput):
     """Two choices that exist, but not together. A sweep records such a cell and goes on."""
 
 
+class CannotCompile(RuntimeError):
+    """A field or a method that compiled code cannot stand for; the message is the reason, in a clause."""
+
+
 class NumericalFailure(RuntimeError):
     """A solve, or what training makes of it, has left all bounds."""
 

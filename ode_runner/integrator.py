@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from ode_runner.field import AutocastField, CountedField, Ledger, VectorField
-from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.times import solve_between
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times, Trajectory
@@ -23,6 +23,17 @@ class Integrator:
     gradient: GradientMode
     field_dtype: torch.dtype | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    _compiled: dict[VectorField, tuple[State, CompiledSolve]] = field(default_factory=dict, init=False)
+
+    def compile(self, field: VectorField, y0: State) -> CompiledSolve:
+        """From now on, solves of this field that are to be differentiated and whose states are like `y0` are compiled.
+
+        Raises:
+            CannotCompile: they cannot be.
+        """
+        solve = self.gradient.compiled(self.solver, field, y0)
+        self._compiled[field] = y0, solve
+        return solve
 
     def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
         """States at `ts`, beginning with `y0` itself; differentiable by `ts` too, where that asks for it."""
@@ -30,12 +41,18 @@ class Integrator:
             field = AutocastField.around(field, self.field_dtype)
         with torch.autocast(y0.device.type, enabled=False):
             counted = CountedField.around(field, self.ledger)
-            solve = partial(self.gradient.solve, self.solver, counted)
             y0 = y0.to(ts.dtype)
             moving = ts.requires_grad and torch.is_grad_enabled()
+            compiled = None if moving else self._compiled_for(field, y0)
+            solve = partial(compiled or partial(self.gradient.solve, self.solver), counted)
             solution = solve_between(solve, counted, y0, ts) if moving else solve(y0, ts)
         self.ledger.tally.accepted += solution.accepted
         self.ledger.tally.rejected += solution.rejected
         if solution.each is not None:
             self.ledger.enter(solution.each)
         return solution.ys
+
+    def _compiled_for(self, field: VectorField, y0: State) -> CompiledSolve | None:
+        like, solve = self._compiled.get(field, (None, None))
+        fits = like is not None and like.shape == y0.shape and like.dtype == y0.dtype
+        return solve if fits and torch.is_grad_enabled() else None

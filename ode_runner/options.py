@@ -17,6 +17,7 @@ class TrainerOptions:
     max_grad_norm: float | None  # None: no clipping
     precision: Literal["fp32", "bf16", "fp64"]  # bf16: of the network; state and time of the ODE stay fp32
     device: Literal["auto", "cpu", "cuda", "mps"]
+    compile: Literal["auto", "on", "off"]  # the steps of the solver, in training
     log_every: int  # steps
     audit_every: int | None  # steps; None: never
     save_every_seconds: float

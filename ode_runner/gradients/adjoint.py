@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.field import CountedField
-from ode_runner.gradients.base import GradientMode
+from ode_runner.field import CountedField, VectorField
+from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import block_sizes, demand_a_use, solve_with_adjoint, way_back
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
@@ -36,6 +37,10 @@ class Adjoint(GradientMode):
 
     def demand(self, solver: Solver) -> None:
         demand_a_use(solver, rtol=self.rtol, atol=self.atol)
+
+    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
+        backward = way_back(solver, block_sizes(field, y0), rtol=self.rtol, atol=self.atol)
+        return compile_adjoint(solver, backward, field, y0)
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         backward = way_back(solver, block_sizes(field, y0), rtol=self.rtol, atol=self.atol)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.field import CountedField
-from ode_runner.gradients.base import GradientMode
+from ode_runner.compiling.exact import compile_exact
+from ode_runner.field import CountedField, VectorField
+from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.types import State, Times
 
@@ -20,6 +21,9 @@ class Backprop(GradientMode):
 
     exact: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
+
+    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
+        return compile_exact(solver, field, y0)
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         return solver.solve(field, y0, ts)

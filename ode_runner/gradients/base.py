@@ -1,12 +1,16 @@
 """What a gradient mode is."""
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ode_runner.field import CountedField
+from ode_runner.errors import CannotCompile
+from ode_runner.field import CountedField, VectorField
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.types import State, Times
+
+CompiledSolve = Callable[[CountedField, State, Times], Solution]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,14 @@ class GradientMode(abc.ABC):
     def demand(self, solver: Solver) -> None:
         """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""
         del solver
+
+    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
+        """`solve` of compiled steps along this field for states of the shape and type of `y0`.
+
+        Raises:
+            CannotCompile: this mode, the solver or the field does not allow it.
+        """
+        raise CannotCompile("of the gradient modes only backprop, checkpoint, adjoint and seminorm take compiled steps")
 
     @abc.abstractmethod
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:

@@ -7,9 +7,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.exact import compile_exact
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField
-from ode_runner.gradients.base import GradientMode
+from ode_runner.field import CountedField, VectorField
+from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each
 from ode_runner.solvers.base import Solution, Solver
@@ -35,6 +36,9 @@ class Checkpoint(GradientMode):
     requirement: ClassVar[str] = "a Runge-Kutta solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
+
+    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
+        return compile_exact(solver, field, y0)
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if not isinstance(solver, OneStepSolver):

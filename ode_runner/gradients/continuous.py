@@ -1,12 +1,13 @@
 """The adjoint ODE, solved backwards in time: what the modes share that are not exact."""
 
-from collections.abc import Sequence
+import abc
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField, StackedField, VectorField
@@ -15,11 +16,28 @@ from ode_runner.solvers.initial_step import rms
 from ode_runner.types import State, Time, Times
 
 
-def solve_with_adjoint(forward: Solver, backward: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+class AdjointEquation(VectorField):
+    """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
+
+    @abc.abstractmethod
+    def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
+        """y, a and g."""
+
+    @abc.abstractmethod
+    def gradients(self, g: Tensor) -> list[Tensor]:
+        """dL/dtheta in the parameters' shapes."""
+
+
+Adjoint = Callable[[CountedField, Sequence[Tensor], torch.Size], AdjointEquation]
+
+
+def solve_with_adjoint(
+    forward: Solver, backward: Solver, field: CountedField, y0: State, ts: Times, *, adjoint: Adjoint | None = None
+) -> Solution:
     """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
     parameters = tuple(p for p in field.parameters() if p.requires_grad)
     taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
-    ys = _AdjointSolve.apply(forward, backward, field, taken, y0, ts, *parameters)
+    ys = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *parameters)
     return Solution(ys=ys, accepted=taken[0].accepted, rejected=taken[0].rejected)
 
 
@@ -95,6 +113,7 @@ class _AdjointSolve(torch.autograd.Function):
         forward: Solver,
         backward: Solver,
         field: CountedField,
+        adjoint: Adjoint,
         taken: list[Solution],
         y0: State,
         ts: Times,
@@ -102,32 +121,32 @@ class _AdjointSolve(torch.autograd.Function):
     ) -> Tensor:
         solution = forward.solve(field, y0, ts)
         taken.append(solution)
-        ctx.backward_solver, ctx.field = backward, field
+        ctx.backward_solver, ctx.field, ctx.adjoint = backward, field, adjoint
         ctx.save_for_backward(solution.ys, ts, *parameters)
         return solution.ys
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, dys: Tensor) -> tuple[Tensor | None, ...]:
-        solver, field = ctx.backward_solver, ctx.field  # type: ignore[attr-defined]
-        ys, ts, *parameters = ctx.saved_tensors  # type: ignore[attr-defined]
-        adjoint_field = _AdjointField(field, parameters, ys.shape[1:])
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        solver, field = ctx.backward_solver, ctx.field
+        ys, ts, *parameters = ctx.saved_tensors
+        adjoint = ctx.adjoint(field, parameters, ys.shape[1:])
         a = dys[-1]
         g = ys.new_zeros(sum(p.numel() for p in parameters))
         for i in range(len(ts) - 1, 0, -1):
             # The state restarts from its stored value, so the error of reversing it never spans two intervals.
             flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
-            solution = solver.solve(adjoint_field, flat, ts[[i, i - 1]])
+            solution = solver.solve(adjoint, flat, ts[[i, i - 1]])
             solver = going_on(solver, solution)
             enter(field, solution)
-            _, a, g = adjoint_field.split(solution.ys[-1])
+            _, a, g = adjoint.split(solution.ys[-1])
             a = a + dys[i - 1]
-        return None, None, None, None, a, None, *parted(g, parameters)
+        return None, None, None, None, None, a, None, *adjoint.gradients(g)
 
 
 @final
-class _AdjointField(StackedField):
-    """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
+class AdjointField(AdjointEquation, StackedField):
+    """By the field's own evaluations and autograd."""
 
     def __init__(self, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size) -> None:
         super().__init__()
@@ -136,9 +155,12 @@ class _AdjointField(StackedField):
         self.shape, self.copies = shape, 2
         self.sizes = (shape.numel(), shape.numel(), sum(p.numel() for p in parameters))
 
-    def split(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
         y, a, g = flat.split(self.sizes)
         return y.view(self.shape), a.view(self.shape), g
+
+    def gradients(self, g: Tensor) -> list[Tensor]:
+        return parted(g, self.wanted)
 
     def forward(self, t: Time, y: State) -> State:
         y, a, _ = self.split(y)

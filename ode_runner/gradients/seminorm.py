@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField
-from ode_runner.gradients.base import GradientMode
+from ode_runner.field import CountedField, VectorField
+from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import block_sizes, solve_with_adjoint, way_back
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
@@ -29,6 +30,10 @@ class Seminorm(GradientMode):
     excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver,)
     requirement: ClassVar[str] = "an adaptive solver that is explicit, whose step control it relaxes"
     exact: ClassVar[bool] = False
+
+    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
+        backward = way_back(solver, block_sizes(field, y0)[:2], rtol=self.rtol, atol=self.atol)
+        return compile_adjoint(solver, backward, field, y0)
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if not isinstance(solver, AdaptiveSolver):

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import AdaptiveSolver, Norm
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.course import Course
 from ode_runner.solvers.initial_step import initial_step, rms
-from ode_runner.solvers.one_step import OneStepSolver, Step
+from ode_runner.solvers.one_step import OneStepSolver, Step, StepTaker, Taken
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
@@ -68,9 +68,8 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
             if t1 == t or control.stuck or course.attempts == self.max_steps:
                 raise SolverFailed(self.diagnosis(course, t, y, f))
-            y1, ks = self.step(field, t, t1, y, f)
-            stages = ks if afresh else [*ks, field(at(t1, y1), y1)]
-            error = self._error(y, y1, stages, t1 - t, norm)
+            y1, stages, error = self._attempt(field, t, t1, y, f)
+            ks = stages if afresh else stages[:-1]
             course.note(dt, stages[-1], accepted=error <= 1)
             dt = control.next(dt, error)
             if error > 1:
@@ -85,13 +84,22 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
             yield Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead)
             t, y, f, failed = t1, y1, f1, 0
 
-    @torch.no_grad()
-    def _error(self, y0: State, y1: State, ks: list[Tensor], dt: float, norm: Norm) -> float:
-        """Estimated local error in units of the tolerance; NaN counts as infinite."""
-        difference = self.difference(y0, dt, ks)
+    def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Taken:
+        """A step and its error; NaN counts as infinite."""
+        if isinstance(field, StepTaker):
+            taken = field.take(self, t0, t1, y0, f0)
+        else:
+            y1, ks = self.step(field, t0, t1, y0, f0)
+            if self.tableau.first_same_as_last:
+                ks = [*ks, field(at(t1, y1), y1)]
+            with torch.no_grad():
+                taken = Taken(y1, ks, float(self.in_tolerances(self.difference(y0, t1 - t0, ks), y0, y1)))
+        return taken if not math.isnan(taken.error) else taken._replace(error=math.inf)
+
+    def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
+        """The norm of a difference between two solutions at the end of a step, in units of the tolerance."""
         tolerance = self.atol + self.rtol * torch.maximum(y0.abs(), y1.abs())
-        error = float(norm(difference / tolerance))
-        return error if not math.isnan(error) else math.inf
+        return (self.norm or rms)(difference / tolerance)
 
     def difference(self, y0: State, dt: float, ks: list[Tensor]) -> Tensor:
         """Of the step's two solutions."""

@@ -3,12 +3,12 @@
 import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ode_runner.field import VectorField
+from ode_runner.field import CountedField, VectorField
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.tableau import Tableau, advance, at, stage_time
 from ode_runner.types import State, Times
@@ -47,6 +47,22 @@ class Step(Interval):
     def interval(self) -> Interval:
         """The step without its tensors."""
         return Interval(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
+
+
+class Taken(NamedTuple):
+    """A step as it came out, not yet accepted."""
+
+    y1: State
+    ks: list[Tensor]  # the derivatives it is made of, and f(t1, y1) where that is the tableau's last row
+    error: float  # estimated, in units of the tolerance; 0 on a fixed grid
+
+
+class StepTaker(CountedField, abc.ABC):
+    """A field that takes the steps of a method by itself, without gradients."""
+
+    @abc.abstractmethod
+    def take(self, solver: "OneStepSolver", t0: float, t1: float, y0: State, f0: State) -> Taken:
+        """The step from (t0, y0) to t1, where f0 = f(t0, y0) is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +122,9 @@ class ExplicitOneStepSolver(OneStepSolver):
     """Each stage is one evaluation at a place made of the stages before it."""
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
+        if isinstance(field, StepTaker):
+            taken = field.take(self, t0, t1, y0, f0)
+            return taken.y1, taken.ks[: self.tableau.stages]
         dt, ks = t1 - t0, [f0]
         tableau, stages = self.tableau, self.tableau.stages
         for c, row in zip(tableau.c[1:stages], tableau.a[1:stages], strict=True):

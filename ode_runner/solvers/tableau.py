@@ -37,11 +37,11 @@ class Tableau:
 
         The quartic with the step's states and slopes at both ends and its middle, or the cubic without a middle.
         """
-        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self._dense]
+        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self.dense]
 
     @cached_property
-    def _dense(self) -> list[tuple[float, float, float, float]]:
-        """For each stage and f1, the coefficients of x to x**4."""
+    def dense(self) -> list[tuple[float, float, float, float]]:
+        """The weights of the dense output, for each stage and f1 the coefficients of x to x**4."""
         known = [0.0] * (self.stages + 1 - len(self.b))
         slopes = list(zip([1, *[0] * self.stages], [*[0] * self.stages, 1], strict=True))  # of f0 and f1 themselves
         ends = [*self.b, *known]

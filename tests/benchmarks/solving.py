@@ -2,7 +2,7 @@
 
 One process, one step of each in turn. Forward, loss, backward and an optimizer whose learning rate is 0: every step
 solves the same equation. Before it is timed, our gradient is compared with backpropagation in double precision along
-the steps that were taken in single precision.
+the steps that were taken in single precision. Compiled steps are those of `trainer.compile=on`.
 """
 
 import argparse
@@ -48,6 +48,7 @@ class Case:
     theirs: Solve
     solver: ExplicitOneStepSolver
     modes: Mapping[str, GradientMode]
+    compiled: str  # the mode that is measured with compiled steps as well
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ class Finding:
     nfe_forward: float
     nfe_backward: float
     gradient_error: float
+    compile_seconds: float
 
     @property
     def ratio(self) -> float:
@@ -103,16 +105,21 @@ def cases() -> dict[str, Case]:
     adjoint = partial(torchdiffeq.odeint_adjoint, method="dopri5", rtol=easy.tolerance, atol=easy.tolerance)
     tolerant = partial(torchdiffeq.odeint, method="dopri5", rtol=hard.tolerance, atol=hard.tolerance)
     return {
-        "small, dopri5": Case(posed=easy, theirs=dopri5, solver=_dopri5(easy), modes=exact),
-        "middle, dopri5": Case(posed=hard, theirs=tolerant, solver=_dopri5(hard), modes=exact),
+        "small, dopri5": Case(posed=easy, theirs=dopri5, solver=_dopri5(easy), modes=exact, compiled="backprop"),
+        "middle, dopri5": Case(posed=hard, theirs=tolerant, solver=_dopri5(hard), modes=exact, compiled="backprop"),
         "small, rk4": Case(
             posed=easy,
             theirs=partial(torchdiffeq.odeint, method="rk4"),
             solver=RK4(num_steps=None, step_size=step),
             modes=exact,
+            compiled="backprop",
         ),
         "small, adjoint": Case(
-            posed=easy, theirs=adjoint, solver=_dopri5(easy), modes={"adjoint": Adjoint(rtol=None, atol=None)}
+            posed=easy,
+            theirs=adjoint,
+            solver=_dopri5(easy),
+            modes={"adjoint": Adjoint(rtol=None, atol=None)},
+            compiled="adjoint",
         ),
     }
 
@@ -124,6 +131,9 @@ def _dopri5(posed: Posed) -> Dopri5:
 def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
     """Ours in every mode and theirs in turn."""
     integrators = {mode: Integrator(solver=case.solver, gradient=gradient) for mode, gradient in case.modes.items()}
+    compiled = f"{case.compiled}, compiled"
+    integrators[compiled] = Integrator(solver=case.solver, gradient=case.modes[case.compiled])
+    seconds = {compiled: _compile(case.posed, integrators[compiled])}
     steps = {mode: _stepper(case.posed, integrate) for mode, integrate in integrators.items()}
     steps["theirs"] = _stepper(case.posed, case.theirs)
     samples: dict[str, list[float]] = {contender: [] for contender in steps}
@@ -143,9 +153,18 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
             their_nfe=their_nfe,
             **_counts(case.posed, integrate),
             gradient_error=_gradient_error(case, integrate) if integrate.gradient.exact else 0.0,
+            compile_seconds=seconds.get(mode, 0.0),
         )
         for mode, integrate in integrators.items()
     ]
+
+
+def _compile(posed: Posed, integrate: Integrator) -> float:
+    """Seconds that it takes; much less where the machine code is in PyTorch's cache from an earlier time."""
+    begun = time.perf_counter()
+    integrate.compile(posed.field, posed.y0)
+    posed.loss(integrate(posed.field, posed.y0, posed.ts)).backward()
+    return time.perf_counter() - begun
 
 
 def _stepper(posed: Posed, solve: Solve) -> Callable[[], None]:
@@ -193,9 +212,10 @@ def _gradient_error(case: Case, integrate: Integrator) -> float:
 
 
 def show(findings: list[Finding]) -> None:
-    """Medians; at most 100 columns."""
+    """Medians; at most 110 columns."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("training step", "mode", "torchdiffeq", "ours", "faster by", "NFE theirs", "ours", "gradient off"):
+    headings = ("training step", "mode", "torchdiffeq", "ours", "faster", "NFE theirs", "ours", "off by", "compiled in")
+    for heading in headings:
         table.add_column(heading)
     for one in findings:
         theirs, ours = (1000 * statistics.median(samples) for samples in (one.theirs, one.ours))
@@ -203,9 +223,10 @@ def show(findings: list[Finding]) -> None:
             *(one.case, one.mode, f"{theirs:.2f} ms", f"{ours:.2f} ms", f"{one.ratio:.2f}x", str(one.their_nfe)),
             f"{one.nfe_forward:g} + {one.nfe_backward:g}",
             f"{one.gradient_error:.0e}" if one.gradient_error else "-",
+            f"{one.compile_seconds:.0f} s" if one.compile_seconds else "-",
         )
     console = Console(highlight=False)
-    console.width = min(console.width, 100) if console.is_terminal else 100
+    console.width = min(console.width, 110) if console.is_terminal else 110
     console.print(table)
 
 

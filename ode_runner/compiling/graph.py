@@ -1,0 +1,91 @@
+"""One tensor function as compiled code."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.fx import GraphModule
+
+from ode_runner.errors import CannotCompile
+
+Function = Callable[..., Sequence[Tensor]]
+
+SMALL = 65_536  # multiplications in a matrix product below which a loop of our own beats calling a library
+ROUNDING = 1e4  # units of it by which compiled code may differ from double precision, relative to the whole output
+
+
+def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
+    """`function` for tensors of the shapes and types of `examples`, on one thread and without gradients.
+
+    The examples must be distinct: the same tensor given twice would be taken for one input for ever. The machine code
+    is kept in PyTorch's cache, so that the next process finds it within a second or two.
+
+    Raises:
+        CannotCompile: there is no compiler, or `function` is not a fixed sequence of tensor operations on its inputs;
+            or what was compiled gives something else than `function` in double precision.
+    """
+    from torch._inductor import config, standalone_compile  # loads for a second or two, so only where it is wanted
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    try:
+        with torch.no_grad(), config.patch({"cpp.threads": 1}):
+            graph = make_fx(lambda *inputs: function(*inputs), decomposition_table=_SMALL_PRODUCTS)(*examples)
+            _demand_pure(graph)
+            compiled: Function = standalone_compile(graph, list(examples), dynamic_shapes="from_example_inputs")
+            _demand_right(compiled, function, examples)
+    except CannotCompile:
+        raise
+    except Exception as error:  # what tracing, PyTorch and the C++ compiler raise has no common type
+        raise CannotCompile(_first_line(error)) from error
+    return compiled
+
+
+def _demand_pure(graph: GraphModule) -> None:
+    """Another tensor would be frozen as it is now and have no gradient; numbers drawn would not be replayed."""
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            raise CannotCompile("the field uses a tensor that is none of its parameters")
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise CannotCompile("the field draws random numbers")
+
+
+def _demand_right(compiled: Function, function: Function, examples: Sequence[Tensor]) -> None:
+    """On inputs unlike those that it was compiled with, so that nothing of them can have stayed in it."""
+    with torch.random.fork_rng(devices=[]):
+        inputs = [example * (1 + 0.1 * torch.rand_like(example)) for example in examples]
+    expected = function(*(one.double() for one in inputs))
+    for found, right in zip(compiled(*inputs), expected, strict=True):
+        off = float((found - right).norm() / right.norm()) if right.norm() else float(found.norm())
+        if not off < ROUNDING * torch.finfo(found.dtype).eps:
+            raise CannotCompile(f"what was compiled is off by {off:.1e}")
+
+
+def _mm(a: Tensor, b: Tensor) -> Any:
+    """A product as a sum along the axis that lies best in memory."""
+    (m, k), n = a.shape, b.shape[1]
+    if m * k * n > SMALL:
+        return NotImplemented
+    ways: list[tuple[int, Callable[[], Tensor]]] = [
+        (n if b.stride(1) == 1 else 1, lambda: (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)),
+        (k if a.stride(1) == 1 and b.stride(0) == 1 else 1, lambda: (a.unsqueeze(1) * b.t().unsqueeze(0)).sum(2)),
+        (m if a.stride(0) == 1 else 1, lambda: (a.t().unsqueeze(1) * b.unsqueeze(2)).sum(0).t()),
+    ]
+    return max(ways, key=lambda way: way[0])[1]()
+
+
+def _addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
+    product = _mm(a, b)
+    return product if product is NotImplemented else beta * c + alpha * product
+
+
+_SMALL_PRODUCTS: dict[OpOverload[..., Any], Callable[..., Any]] = {
+    torch.ops.aten.mm.default: _mm,
+    torch.ops.aten.addmm.default: _addmm,
+}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

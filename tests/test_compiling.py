@@ -1,0 +1,315 @@
+"""Compiled steps against the same steps as PyTorch takes them one operation at a time."""
+
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.compiling.graph import compile_graph
+from ode_runner.compiling.prepare import FEWEST_STEPS, asked_for, compile_solves
+from ode_runner.errors import CannotCompile, IncompatibleChoice
+from ode_runner.field import CountedField, Ledger, Tally, VectorField
+from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.gradients.interpolated import Interpolated
+from ode_runner.gradients.seminorm import Seminorm
+from ode_runner.integrator import Integrator
+from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.types import State, Time
+from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.problems import Compose, SmallNet, build, named_class, offering
+
+DOPRI5 = Dopri5(rtol=1e-5, atol=1e-7, max_steps=1000)
+EXPLICIT = [*offering(ExplicitRungeKutta), *offering(EmbeddedRungeKutta)]
+SPANS = {
+    "one output": (0.0, 1.0),
+    "outputs within steps and at their ends": (0.0, 0.1, 0.13, 0.5, 0.77, 1.0),
+    "backwards": (1.0, 0.4, 0.0),
+    "no time at all": (0.5, 0.5),
+}
+MODES = {
+    "backprop": Backprop(),
+    "checkpoint": Checkpoint(),
+    "adjoint": Adjoint(rtol=None, atol=None),
+    "seminorm": Seminorm(rtol=None, atol=None),
+}
+compiler = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
+RUN = ("task=half_moons", *TINY, "trainer.epochs=2", "logger=none")
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions that would be compiled, as they are: the mathematics without the compiler."""
+    monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", lambda function, examples: function)
+
+
+@pytest.fixture
+def double() -> Any:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def found(solve: Any, field: VectorField, ts: tuple[float, ...]) -> tuple[list[Tensor], Tally]:
+    """The solution and its derivatives, and what they took."""
+    counted, y0 = CountedField(field, Ledger()), state().requires_grad_()
+    ys = solve(counted, y0, torch.tensor(ts)).ys
+    weights = torch.linspace(1, 2, ys.numel()).view_as(ys)
+    gradients = torch.autograd.grad((weights * ys).sin().sum(), [y0, *field.parameters()])
+    return [ys.detach(), *gradients], counted.ledger.tally
+
+
+def state() -> State:
+    return torch.linspace(-1, 1, 12).view(4, 3)
+
+
+def assert_same(ours: list[Tensor], theirs: list[Tensor], *, within: float) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        assert float((one - other).norm()) <= within * max(float(other.norm()), 1.0)
+
+
+@pytest.mark.usefixtures("uncompiled", "double")
+@pytest.mark.parametrize("ts", SPANS.values(), ids=SPANS)
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_an_exact_derivative_is_that_of_the_steps_and_costs_what_checkpoint_does(
+    composed: Compose, name: str, ts: tuple[float, ...]
+) -> None:
+    solver, field = build(composed, "solver", name), SmallNet()
+    theirs, spent = found(lambda *where: Checkpoint().solve(solver, *where), field, ts)
+    for mode in (Backprop(), Checkpoint()):
+        ours, tally = found(mode.compiled(solver, field, state()), field, ts)
+        assert_same(ours, theirs, within=1e-12)
+        assert tally == spent
+
+
+@pytest.mark.usefixtures("uncompiled", "double")
+@pytest.mark.parametrize("ts", list(SPANS.values())[:3], ids=list(SPANS)[:3])
+@pytest.mark.parametrize("mode", ["adjoint", "seminorm"])
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_a_continuous_derivative_is_the_one_that_the_mode_finds(
+    composed: Compose, name: str, mode: str, ts: tuple[float, ...]
+) -> None:
+    if not MODES[mode].takes(named_class("solver", name)):
+        pytest.skip("the two do not go together")
+    solver, field = build(composed, "solver", name), SmallNet()
+    theirs, spent = found(lambda *where: MODES[mode].solve(solver, *where), field, ts)
+    ours, tally = found(MODES[mode].compiled(solver, field, state()), field, ts)
+    assert_same(ours, theirs, within=1e-9)  # the same steps but for rounding, of which each chooses its length
+    assert tally == spent
+
+
+class Wide(VectorField):
+    """Matrices both wider than high and higher than wide, a vector, and time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 17), nn.Tanh(), nn.Linear(17, 3))
+        self.rate = nn.Parameter(torch.tensor([0.3, -0.2, 0.1]))
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.layers(y) * torch.cos(t) + self.rate * y
+
+
+@compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "dtype"),
+    [
+        ("backprop", torch.float64),
+        ("checkpoint", torch.float64),  # the same code as the one before, from PyTorch's cache
+        ("adjoint", torch.float32),
+        ("seminorm", torch.float32),
+    ],
+)
+def test_machine_code_finds_what_the_mode_does(mode: str, dtype: torch.dtype) -> None:
+    torch.set_default_dtype(dtype)
+    try:
+        field, ts = Wide(), SPANS["outputs within steps and at their ends"]
+        theirs, _ = found(lambda *where: MODES[mode].solve(DOPRI5, *where), field, ts)
+        ours, _ = found(MODES[mode].compiled(DOPRI5, field, state()), field, ts)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    exact = MODES[mode].exact
+    assert_same(ours, theirs, within=(100 if exact else 1e4) * torch.finfo(dtype).eps)  # rounding moves the steps
+
+
+class Masked(Wide):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.tensor([1.0, 0.0, 1.0]))
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.mask * super().forward(t, y)
+
+
+class Noisy(Wide):
+    def forward(self, t: Time, y: State) -> State:
+        return super().forward(t, y) + torch.randn_like(y)
+
+
+class Undecided(Wide):
+    def forward(self, t: Time, y: State) -> State:
+        return super().forward(t, y) if float(y.sum()) > 0 else -y
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [(Masked, "none of its parameters"), (Noisy, "random numbers"), (Undecided, "value")],
+    ids=["a buffer", "random numbers", "a branch"],
+)
+def test_a_field_that_is_more_than_a_function_of_its_parameters_is_left_alone(
+    field: type[VectorField], reason: str
+) -> None:
+    with pytest.raises(CannotCompile, match=reason):
+        Backprop().compiled(DOPRI5, field(), state())
+
+
+@pytest.mark.parametrize("name", [name for name in offering(Solver) if name not in EXPLICIT])
+def test_only_explicit_steps_are_compiled(composed: Compose, name: str) -> None:
+    with pytest.raises(CannotCompile, match="explicit Runge-Kutta"):
+        Backprop().compiled(build(composed, "solver", name), SmallNet(), state())
+
+
+@pytest.mark.parametrize(
+    ("mode", "solver", "reason"),
+    [
+        (Interpolated(rtol=None, atol=None), DOPRI5, "gradient modes"),
+        (Backprop(), replace(DOPRI5, per_sample=True), "step on their own"),
+    ],
+)
+def test_what_has_no_compiled_form_says_so(mode: GradientMode, solver: AdaptiveSolver, reason: str) -> None:
+    with pytest.raises(CannotCompile, match=reason):
+        mode.compiled(solver, SmallNet(), state())
+
+
+def test_a_frozen_parameter_has_no_adjoint(composed: Compose) -> None:
+    field = SmallNet()
+    next(field.parameters()).requires_grad_(False)
+    with pytest.raises(CannotCompile, match="not learned"):
+        MODES["adjoint"].compiled(DOPRI5, field, state())
+
+
+def test_machine_code_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(graph: Any, examples: list[Tensor], **options: object) -> Any:
+        frozen = graph(*examples)
+        return lambda *inputs: frozen
+
+    monkeypatch.setattr("torch._inductor.standalone_compile", careless)
+    with pytest.raises(CannotCompile, match="off by"):
+        compile_graph(lambda a, b: [a * b], [torch.ones(3), torch.ones(3)])
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    integrate, field, ts = Integrator(solver=DOPRI5, gradient=Backprop()), SmallNet().float(), torch.tensor([0.0, 1.0])
+    compiled, taken = integrate.gradient.compiled(DOPRI5, field, state()), list[tuple[int, ...]]()
+
+    def noting(counted: CountedField, y0: State, ts: Tensor) -> Any:
+        taken.append(tuple(y0.shape))
+        return compiled(counted, y0, ts)
+
+    monkeypatch.setattr(Backprop, "compiled", lambda *where: noting)
+    integrate.compile(field, state())
+    with torch.no_grad():
+        integrate(field, state(), ts)
+    integrate(field, state()[:2], ts)
+    integrate(SmallNet().float(), state(), ts)
+    integrate(field, state(), ts.clone().requires_grad_())
+    assert not taken
+    integrate(field, state(), ts)
+    assert taken == [(4, 3)]
+    replace(integrate, gradient=Checkpoint())(field, state(), ts)
+    assert len(taken) == 1
+
+
+def cell(composed: Compose, *choices: str) -> Any:
+    from ode_runner.build import build_cell
+
+    cfg = composed(*RUN, *choices)
+    return build_cell(cfg, dict.fromkeys(("task", "model", "network", "solver", "gradient"), "?"))
+
+
+def test_what_will_be_solved_is_found_without_evaluating_anything(composed: Compose) -> None:
+    made = cell(composed)
+    random = torch.get_rng_state()
+    [(field, y0, ts)] = asked_for(made)
+    assert field is made.model.field
+    assert y0.shape == (20, 2)
+    assert ts.tolist() == [0.0, 1.0]
+    assert made.integrator.ledger.tally == Tally()
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize(
+    ("wish", "steps", "choices", "said"),
+    [
+        ("off", 10**6, (), ""),
+        ("on", 1, (), "steps compiled in"),
+        ("auto", FEWEST_STEPS, (), "steps compiled in"),
+        ("auto", FEWEST_STEPS - 1, (), ""),
+        ("auto", FEWEST_STEPS, ("network.width=1000", "network.depth=3"), ""),
+        ("auto", FEWEST_STEPS, ("solver=implicit_euler",), "not compiled: only an explicit"),
+        ("auto", FEWEST_STEPS, ("trainer.precision=bf16",), "not compiled: compiled steps are of"),
+        ("auto", FEWEST_STEPS, ("model=resnet",), "not compiled: the model solves nothing"),
+    ],
+)
+def test_auto_compiles_where_training_is_long_and_the_field_small(
+    composed: Compose, wish: str, steps: int, choices: tuple[str, ...], said: str
+) -> None:
+    note = compile_solves(cell(composed, f"trainer.compile={wish}", *choices), steps=steps, processes=1)
+    assert note.startswith(said)
+    assert bool(note) == bool(said)
+
+
+def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -> None:
+    with pytest.raises(IncompatibleChoice, match=r"trainer\.compile=on: .* Use trainer\.compile=off\."):
+        compile_solves(cell(composed, "trainer.compile=on"), steps=1, processes=2)
+
+
+def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
+    ended = typed(*RUN, "trainer.compile=on", "model=resnet", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "the model solves nothing" in ended.stderr
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_run_with_compiled_steps_learns_what_it_learns_without(tmp_path: Path) -> None:
+    ended = {}
+    for wish in ("on", "off"):
+        (tmp_path / wish).mkdir()
+        assert typed(*RUN, f"trainer.compile={wish}", cwd=tmp_path / wish).returncode == 0
+        ended[wish] = record_of(tmp_path / wish), rows_of(run_folder(tmp_path / wish))
+    for on, off in zip(
+        *([row for row in ended[wish][1] if "train/loss" in row] for wish in ("on", "off")), strict=True
+    ):
+        assert on["nfe/forward"] == off["nfe/forward"]
+        assert on["train/loss"] == pytest.approx(off["train/loss"], rel=1e-4)  # single precision, another order of sums
+    assert ended["on"][0]["cost"]["nfe_backward"] > ended["off"][0]["cost"]["nfe_backward"] == 0
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_run_with_compiled_steps_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = (*RUN, "trainer.compile=on", "trainer.log_every=1", "trainer.save_every_seconds=0")
+    for place in ("whole", "parted"):
+        (tmp_path / place).mkdir()
+    assert typed(*command, cwd=tmp_path / "whole").returncode == 0
+    with monkeypatch.context() as patched:
+        before_step(patched, 4, lambda: signal.raise_signal(signal.SIGINT))
+        assert typed(*command, cwd=tmp_path / "parted").returncode == 130
+    assert typed(*command, cwd=tmp_path / "parted").returncode == 0
+    whole, parted = (rows_of(run_folder(tmp_path / place)) for place in ("whole", "parted"))
+    assert [row["train/loss"] for row in parted if "train/loss" in row] == [
+        row["train/loss"] for row in whole if "train/loss" in row
+    ]
