@@ -24,7 +24,7 @@ class Checkpoint(GradientMode):
     """Backpropagation with the graph of one step in memory at any moment.
 
     Exact for the computed solution. Keeps one state an accepted step and nothing of a rejected one; pays the
-    stages of every accepted step a second time, and one evaluation more for a step with outputs inside. The field
+    stages of every accepted step a second time, and f(t1, y1) and the tableau's places for outputs inside. The field
     must be deterministic: what is taken anew must be what was taken.
 
     Zhuang, Dvornek, Li, Tatikonda, Papademetris, Duncan. Adaptive Checkpoint Adjoint Method for Gradient
