@@ -13,7 +13,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import OneStepSolver
+from ode_runner.solvers.one_step import StepwiseSolver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times
 
@@ -31,20 +31,20 @@ class Checkpoint(GradientMode):
     Estimation in Neural ODE. ICML 2020.
     """
 
-    requires: ClassVar[type] = OneStepSolver
-    requirement: ClassVar[str] = "a Runge-Kutta solver, whose steps can be taken one at a time"
+    requires: ClassVar[type] = StepwiseSolver
+    requirement: ClassVar[str] = "a Runge-Kutta or splitting solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        if not isinstance(solver, OneStepSolver):
+        if not isinstance(solver, StepwiseSolver):
             raise IncompatibleChoice(f"gradient=checkpoint needs {self.requirement}.")
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             return solve_and_replay_each(solver, field, y0, ts)
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 
 
-def _pull_back(step: Retaken) -> Sequence[Tensor]:
+def _pull_back(step: Retaken[StepwiseSolver]) -> Sequence[Tensor]:
     """By the graph of the whole step."""
     solver, field, place, y0, cotangents, parameters = step
     with torch.enable_grad():

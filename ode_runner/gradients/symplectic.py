@@ -43,7 +43,7 @@ class Symplectic(GradientMode):
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 
 
-def _pull_back(step: Retaken) -> Sequence[Tensor]:
+def _pull_back(step: Retaken[ExplicitOneStepSolver]) -> Sequence[Tensor]:
     """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
     solver, field, place, y0, cotangents, parameters = step
     tableau, t0, t1 = solver.tableau, place.t0, place.t1

@@ -51,17 +51,30 @@ class Step(Interval):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepSolver(Solver):
-    """A step depends on nothing but where it begins, so it can be differentiated, replayed and mapped on its own.
+class StepwiseSolver(Solver):
+    """A step depends on nothing but where it begins, so it can be differentiated and replayed on its own."""
+
+    @abc.abstractmethod
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
+
+    @abc.abstractmethod
+    def outputs(self, step: Step) -> list[State]:
+        """States at the output times due."""
+
+    @abc.abstractmethod
+    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
+        """y(t1) and the outputs of a step taken anew from `y0`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStepSolver(StepwiseSolver):
+    """A Runge-Kutta method: a step is made of derivatives, and has dense output.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.1 and II.6.
     """
 
     tableau: ClassVar[Tableau]
-
-    @abc.abstractmethod
-    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
 
     @abc.abstractmethod
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
