@@ -27,6 +27,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.reversible import ReversibleSolver
@@ -119,7 +120,7 @@ def true_gradients(span: tuple[float, ...]) -> Gradients:
     """Through a solve as exact as double precision allows."""
     solver = Dopri8(rtol=1e-12, atol=1e-12, max_steps=10_000)
     return [
-        sum(parts) / 1.0  # one output time after another: its dense output is of lower order than its steps
+        sum(parts) / 1.0  # one output time after another: what is to be judged here is dense output too
         for parts in zip(*(_part(solver, span, i) for i in range(len(span))), strict=True)
     ]
 
@@ -260,8 +261,8 @@ def test_replaying_costs_the_stages_of_every_accepted_step(
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     places = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
-    stages = times * solver.tableau.stages
-    assert backward == Tally(evaluations=sum(stages + place.dense for place in places), accepted=len(places))
+    stages, within = times * solver.tableau.stages, 1 + times * len(solver.tableau.places)
+    assert backward == Tally(evaluations=sum(stages + within * place.dense for place in places), accepted=len(places))
 
 
 def kinked() -> Formula:
@@ -341,9 +342,21 @@ def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     places = [step.interval for step in solver.steps(alone, y0, ts)]
-    again = sum(solver.tableau.stages + place.dense for place in places)
+    again = sum(solver.tableau.stages + place.dense * (1 + len(solver.tableau.places)) for place in places)
     assert forward.evaluations == alone.calls + again
     assert backward == Tally()
+
+
+@pytest.mark.parametrize("name", offering(EmbeddedRungeKutta))
+def test_following_dense_output_back_costs_its_places_in_every_accepted_step(composed: Compose, name: str) -> None:
+    solver: EmbeddedRungeKutta = build(composed, "solver", name)
+    alone, (_, y0), ts = Formula(lambda t, y: -y * torch.cos(t)), net_and_state(), torch.tensor(MANY)
+    places = [step.interval for step in solver.steps(alone, y0, ts)]
+    integrate = Integrator(solver=solver, gradient=Interpolated(rtol=None, atol=None))
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        integrate(Formula(alone.function), y0, ts)
+    undetailed = sum(not place.dense for place in places)
+    assert forward.evaluations == alone.calls + undetailed * len(solver.tableau.places)
 
 
 @pytest.mark.parametrize(("limit", "with_y0"), [(56, True), (44, False), (1, True)])

@@ -140,7 +140,7 @@ def test_error_falls_with_the_tolerance(solver: PerSampleStepping) -> None:
     for tolerance in tolerances:
         ys = replace(solver, rtol=tolerance, atol=tolerance).solve(oscillating(), y0, ts).ys
         errors.append(float(((ys - exact).abs() / (1 + exact.abs())).max()))
-    assert slope(tolerances, errors) > 0.5 * min(1.0, 5 / solver.order)  # as for the whole batch, in test_solvers.py
+    assert slope(tolerances, errors) > 0.5  # as for the whole batch, in test_solvers.py
 
 
 @each_pair
@@ -148,8 +148,9 @@ def test_as_many_calls_as_the_hardest_sample_needs(solver: PerSampleStepping) ->
     field = CountedField(oscillating(), Ledger())
     found = solver.solve(field, of_unequal_sizes(), torch.tensor(FORWARDS))
     calls, attempts = field.ledger.tally.evaluations, found.accepted + found.rejected
-    least, most = (1 - solver.tableau.first_same_as_last) * found.accepted, attempts
-    assert 0 <= calls - 2 - (len(solver.tableau.b) - 1) * attempts - least <= most  # f(t1, y1) of another's step
+    least = (1 - solver.tableau.first_same_as_last) * found.accepted
+    most = attempts * (1 + len(solver.tableau.places))  # f(t1, y1) and the places of another's step
+    assert 0 <= calls - 2 - (len(solver.tableau.b) - 1) * attempts - least <= most
     assert calls >= int(found.each.evaluations.max())
 
 

@@ -11,7 +11,9 @@ SMALL = (*TINY, "trainer=quick", "trainer.max_steps=2", "logger=none", "task.tes
 
 
 @pytest.mark.parametrize("solver", ["leapfrog", pytest.param("yoshida4", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("gradient", ["reversible", pytest.param("backprop", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "gradient", ["reversible", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("backprop", "checkpoint"))]
+)
 def test_a_learned_pendulum_is_trained(tmp_path: Path, solver: str, gradient: str) -> None:
     words = ("task=pendulum", "network=separable", f"solver={solver}", f"gradient={gradient}")
     run = typed(*words, *SMALL, cwd=tmp_path)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -12,8 +11,10 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import AutocastField, CountedField, Ledger, Phase, SeparableField, Tally
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.integrator import Integrator
+from ode_runner.meters import SavedBytes
 from ode_runner.networks.separable import Separable, SeparableMLP
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.rk4 import RK4
@@ -133,27 +134,86 @@ def test_wrappers_hide_nothing() -> None:
     torch.testing.assert_close(wrapped(t, y), field(t, y), rtol=0.05, atol=0.01)  # bf16
 
 
+def learned(solver: SplittingSolver, mode: GradientMode, span: tuple[float, ...]) -> tuple[list[Tensor], Tally, Tally]:
+    """Gradients of y0, of every parameter and of the times, and what they took forward and backward."""
+    torch.manual_seed(0)
+    field, y0, ts = SeparableMLP([1, 8, 1], time=True), SWING.clone().requires_grad_(), torch.tensor(span)
+    integrate = Integrator(solver=solver, gradient=mode)
+    with integrate.ledger.phase(Phase.FORWARD) as forward:
+        loss = integrate(field, y0, ts).sin().sum()
+    with integrate.ledger.phase(Phase.BACKWARD) as backward:
+        gradients = torch.autograd.grad(loss, [y0, *field.parameters()])
+    ts.requires_grad_()
+    of_times = torch.autograd.grad(integrate(field, y0, ts).sin().sum(), ts)
+    return [*gradients, *of_times], forward, backward
+
+
+each_span = pytest.mark.parametrize(
+    "span", [(0.0, 1.0), (0.0, 0.3, 1.2), (1.0, 0.5, 0.0), (0.0, 0.4, 0.4, 0.4)], ids=["final", "many", "back", "twice"]
+)
+
+
 @each_splitting
-@pytest.mark.parametrize("span", [(0.0, 1.0), (0.0, 0.3, 1.2), (1.0, 0.5, 0.0)], ids=["final", "many", "backwards"])
-def test_undoing_steps_gives_the_gradient_of_backpropagation(solver: SplittingSolver, span: tuple[float, ...]) -> None:
-    found: dict[type, Any] = {}
-    for mode in (Backprop(), Reversible()):
+@each_span
+@pytest.mark.parametrize("mode", [Checkpoint(), Reversible()], ids=["checkpoint", "reversible"])
+def test_exact_modes_give_the_gradient_of_backpropagation(
+    solver: SplittingSolver, mode: GradientMode, span: tuple[float, ...]
+) -> None:
+    found, expected = learned(solver, mode, span)[0], learned(solver, Backprop(), span)[0]
+    assert all(bool(gradient.any()) for gradient in found)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@each_splitting
+@each_span
+def test_undoing_and_retaking_steps_costs_what_their_formulas_say(
+    solver: SplittingSolver, span: tuple[float, ...]
+) -> None:
+    _, forward, backward = learned(solver, Reversible(), span)
+    assert backward == Tally(evaluations=2 * (forward.evaluations - 0.5) + 0.5, accepted=forward.accepted)
+    _, forward, backward = learned(solver, Checkpoint(), span)
+    assert forward.evaluations == 0.5 + len(solver.leaps) * forward.accepted
+    assert backward == Tally(evaluations=(0.5 + len(solver.leaps)) * forward.accepted, accepted=forward.accepted)
+
+
+@each_splitting
+def test_retaking_steps_gives_the_derivative_of_differences(composed: Compose, name: str) -> None:
+    torch.manual_seed(0)
+    integrate = Integrator(solver=build(composed, "solver", name, num_steps=4), gradient=Checkpoint())
+    field, y0 = SeparableMLP([1, 4, 1], time=True), SWING.clone().requires_grad_()
+
+    def solution(y0: Tensor, *_: Tensor) -> Tensor:
+        return integrate(field, y0, torch.tensor([0.0, 0.3, 1.2]))
+
+    assert torch.autograd.gradcheck(solution, (y0, *field.parameters()))
+
+
+@each_splitting
+def test_checkpoint_changes_nothing_and_keeps_a_state_a_step(composed: Compose, name: str) -> None:
+    ys, kept = [], []
+    for mode, count in ((Backprop(), 8), (Checkpoint(), 8), (Checkpoint(), 16)):
         torch.manual_seed(0)
-        field, y0 = SeparableMLP([1, 8, 1], time=True), SWING.clone().requires_grad_()
-        integrate = Integrator(solver=solver, gradient=mode)
-        with integrate.ledger.phase(Phase.FORWARD) as forward:
-            loss = integrate(field, y0, torch.tensor(span)).sin().sum()
-        with integrate.ledger.phase(Phase.BACKWARD) as backward:
-            gradients = torch.autograd.grad(loss, [y0, *field.parameters()])
-        found[type(mode)] = gradients
-    assert backward.evaluations == 2 * (forward.evaluations - 0.5) + 0.5
-    torch.testing.assert_close(found[Reversible], found[Backprop], rtol=1e-10, atol=1e-12)
+        field, solver = SeparableMLP([1, 8, 1], time=True), build(composed, "solver", name, num_steps=count)
+        with SavedBytes(field.parameters()) as memory:
+            ys.append(Integrator(solver=solver, gradient=mode)(field, SWING, torch.tensor([0.0, 0.5, 1.0])))
+        kept.append(memory.bytes())
+    assert torch.equal(ys[0], ys[1])
+    assert kept[2] - kept[1] == 8 * SWING.nbytes
+
+
+@each_splitting
+@pytest.mark.parametrize("times", [(0.3,), (0.3, 0.3, 0.3)], ids=["one time", "no time"])
+def test_no_time_has_the_gradient_of_the_beginning(solver: SplittingSolver, times: tuple[float, ...]) -> None:
+    y0 = SWING.clone().requires_grad_()
+    ys = Integrator(solver=solver, gradient=Checkpoint())(PendulumField(1.0), y0, torch.tensor(times))
+    torch.testing.assert_close(torch.autograd.grad(ys.sum(), y0)[0], torch.full_like(y0, len(times)))
 
 
 @each_splitting
 def test_which_gradient_modes_take_a_splitting_solver(solver: SplittingSolver) -> None:
     modes: dict[str, type[GradientMode]] = {mode: named_class("gradient", mode) for mode in options("gradient")}
-    assert {mode for mode, made in modes.items() if made.takes(type(solver))} == {"backprop", "reversible"}
+    taking = {mode for mode, made in modes.items() if made.takes(type(solver))}
+    assert taking == {"backprop", "checkpoint", "reversible"}
 
 
 @each_splitting

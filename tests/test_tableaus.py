@@ -118,8 +118,44 @@ def test_the_judge_is_of_the_order_that_step_control_reckons_with(embedded: Adap
 def test_the_middle_of_a_step_is_of_order_four(embedded: AdaptiveRungeKutta) -> None:
     if embedded.tableau.middle is None:
         pytest.skip("interpolates by the cubic through both ends")
+    if embedded.tableau.places:
+        pytest.skip("is of higher order, and has a test of its own")
     middle = torch.tensor(embedded.tableau.middle)
     assert max(defects(embedded.tableau, middle, 4, place=0.5)) < ROUNDING
+
+
+def in_detail(tableau: Tableau) -> Tableau:
+    """With the places of dense output as stages of their own, after f(t1, y1)."""
+    rows = [*tableau.a[: tableau.stages], tableau.b[: tableau.stages], *tableau.places]
+    return Tableau(a=tuple(rows), b=(0.0,) * len(rows))
+
+
+def test_dense_output_is_of_one_order_less_than_the_step(solver: OneStepSolver) -> None:
+    """And its last place of the same, the others of one less still: slopes count times the length of the step."""
+    tableau, order = solver.tableau, solver.order
+    if not tableau.places:
+        pytest.skip("has no places but the middle")
+    detailed = in_detail(tableau)
+    for x in (0.0, 0.1, 0.31, 0.5, 0.77, 1.0):
+        weights = torch.tensor(tableau.within(x))
+        assert max(defects(detailed, weights, order - 1, place=x)) < ROUNDING
+    for row in tableau.places:
+        weights = torch.tensor([*row, *[0.0] * (len(detailed.b) - len(row))])
+        assert max(defects(detailed, weights, order - 1 - (row != tableau.middle), place=sum(row))) < ROUNDING
+
+
+def test_dense_output_joins_states_and_slopes(solver: OneStepSolver) -> None:
+    tableau = solver.tableau
+    if not tableau.places:
+        pytest.skip("has no places but the middle")
+    count, b, d = len(tableau.within(0.0)), tableau.b[: tableau.stages], 1e-6
+    for x, expected in ((0.0, ()), (0.5, tableau.middle or ()), (1.0, b)):
+        assert tableau.within(x) == pytest.approx([*expected, *[0.0] * (count - len(expected))], abs=ROUNDING)
+    places = [(0.0, 0), (1.0, tableau.stages), *((sum(row), len(row)) for row in tableau.places)]
+    for x, stage in places:
+        slopes = [(hi - lo) / (2 * d) for lo, hi in zip(tableau.within(x - d), tableau.within(x + d), strict=True)]
+        unit = [float(i == stage) for i in range(count)]
+        assert slopes == pytest.approx(unit, abs=1e-9)  # central differences
 
 
 @pytest.mark.parametrize("name", offering(EmbeddedRungeKutta))

@@ -47,7 +47,7 @@ def _loss(span: tuple[float, ...], i: int, shift: float) -> Tensor:
     ts, solver = torch.tensor(span), Dopri8(rtol=1e-12, atol=1e-12, max_steps=10_000)
     ts[i] += shift
     y, ys = beginning(), [beginning()]
-    for t in range(len(ts) - 1):  # one interval after another: dense output is of lower order
+    for t in range(len(ts) - 1):  # one interval after another: so that nothing hangs on dense output
         y = solver.solve(field(), y, ts[t : t + 2]).ys[-1]
         ys.append(y)
     return loss_of(torch.stack(ys))

@@ -27,13 +27,10 @@ class Outputs:
         self.ends = torch.tensor(ends, device=y0.device)
         if self.dense:
             self.number = torch.tensor([number.get(i, 0) for i, _, _ in places], device=y0.device)
-            lengths = [
-                0.0 if end else place.t1 - place.t0 for (_, place, _), end in zip(places, self.at_end, strict=True)
-            ]
-            x = y0.new_tensor([place.fraction(t) for _, place, t in places], dtype=torch.float64)
-            powers = torch.stack([x, x**2, x**3, x**4], dim=1)
-            weights = powers @ x.new_tensor(tableau.dense).T * x.new_tensor(lengths)[:, None]
-            self.weights = weights.to(y0.dtype)
+            zeros = [0.0] * self.rows
+            within = [(place.t1 - place.t0, tableau.within(place.fraction(t))) for _, place, t in places]
+            rows = [zeros if end else [dt * w for w in ws] for (dt, ws), end in zip(within, self.at_end, strict=True)]
+            self.weights = y0.new_tensor(rows)
 
     def values(self, due: Sequence[Step]) -> Tensor:
         """(output, batch, *state) from the steps in which there are any."""

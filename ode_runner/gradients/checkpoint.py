@@ -14,7 +14,7 @@ from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import OneStepSolver
+from ode_runner.solvers.one_step import StepwiseSolver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times
 
@@ -25,15 +25,15 @@ class Checkpoint(GradientMode):
     """Backpropagation with the graph of one step in memory at any moment.
 
     Exact for the computed solution. Keeps one state an accepted step and nothing of a rejected one; pays the
-    stages of every accepted step a second time, and one evaluation more for a step with outputs inside. The field
+    stages of every accepted step a second time, and f(t1, y1) and the tableau's places for outputs inside. The field
     must be deterministic: what is taken anew must be what was taken.
 
     Zhuang, Dvornek, Li, Tatikonda, Papademetris, Duncan. Adaptive Checkpoint Adjoint Method for Gradient
     Estimation in Neural ODE. ICML 2020.
     """
 
-    requires: ClassVar[type] = OneStepSolver
-    requirement: ClassVar[str] = "a Runge-Kutta solver, whose steps can be taken one at a time"
+    requires: ClassVar[type] = StepwiseSolver
+    requirement: ClassVar[str] = "a Runge-Kutta or splitting solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
@@ -41,14 +41,14 @@ class Checkpoint(GradientMode):
         return compile_exact(solver, field, y0)
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        if not isinstance(solver, OneStepSolver):
+        if not isinstance(solver, StepwiseSolver):
             raise IncompatibleChoice(f"gradient=checkpoint needs {self.requirement}.")
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             return solve_and_replay_each(solver, field, y0, ts)
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 
 
-def _pull_back(step: Retaken) -> Sequence[Tensor]:
+def _pull_back(step: Retaken[StepwiseSolver]) -> Sequence[Tensor]:
     """By the graph of the whole step."""
     solver, field, place, y0, cotangents, parameters = step
     with torch.enable_grad():

@@ -14,6 +14,7 @@ from ode_runner.field import CountedField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
 from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.birkhoff import Birkhoff, Curve
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, Polynomial
 from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Time, Times, Trajectory
@@ -25,8 +26,9 @@ class Interpolated(GradientMode):
     """`adjoint` that reads the state off the forward solve's dense output instead of solving it backwards.
 
     So the state cannot drift, whatever the field contracts, and the backward solve is of the adjoint alone. Keeps two
-    or three states an accepted step. Not exact: as good as both solves' tolerances and the dense output, which is of
-    order 4 at most (3 where the method brings none of its own) and so may be what limits long steps of high order.
+    or three states an accepted step; six with `dopri8`, whose dense output takes three evaluations in each of them. Not
+    exact: as good as both solves' tolerances and the dense output, which is a cubic where the method brings none of its
+    own.
 
     `rtol` and `atol` are those of the backward solve; None takes the solver's own.
 
@@ -67,20 +69,22 @@ class _InterpolatedSolve(torch.autograd.Function):
         ts: Times,
         *parameters: Tensor,
     ) -> Trajectory:
-        ys, states, slopes, middles = [y0], [y0], [], []
+        ys, states, slopes, middles, inner = [y0], [y0], [], [], list[Tensor]()
         slope: State | None = None
-        for step in solver.steps(field, y0, ts):
+        for taken in solver.steps(field, y0, ts):
+            step = solver.detailed(field, taken)
             ys += solver.outputs(step)
             states.append(step.y1)
             slopes.append(step.ks[0])
             middles += [middle for middle in (solver.middle(step),) if middle is not None]
+            inner += step.inner
             course.append(step.interval)
             slope = step.f1
         if course:  # a fixed grid has not asked for the slope at its end
             slopes.append(field(at(course[-1].t1, y0), states[-1]) if slope is None else slope)
-        ctx.solver, ctx.field, ctx.course = backward, field, course
-        ctx.counts = (len(states), len(slopes), len(middles), len(parameters))
-        ctx.save_for_backward(ts, *states, *slopes, *middles, *parameters)
+        ctx.solver, ctx.field, ctx.course, ctx.birkhoff = backward, field, course, solver.tableau.birkhoff
+        ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(parameters))
+        ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *parameters)
         return torch.stack(ys)
 
     @staticmethod
@@ -88,8 +92,8 @@ class _InterpolatedSolve(torch.autograd.Function):
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         ts, *saved = ctx.saved_tensors
         parts = iter(saved)
-        states, slopes, middles, parameters = ([next(parts) for _ in range(count)] for count in ctx.counts)
-        path = _Path(ctx.course, states, slopes, middles)
+        states, slopes, middles, inner, parameters = ([next(parts) for _ in range(count)] for count in ctx.counts)
+        path = _Path(ctx.birkhoff, ctx.course, states, slopes, middles, inner)
         adjoint_field = _AdjointAlong(path, ctx.field, parameters)
         solver, a = ctx.solver, dys[-1]
         g = a.new_zeros(sum(p.numel() for p in parameters))
@@ -105,11 +109,22 @@ class _InterpolatedSolve(torch.autograd.Function):
 class _Path:
     """The dense output of a whole solve."""
 
-    def __init__(self, course: Sequence[Interval], states: list[State], slopes: list[State], middles: list[State]):
-        self.course, self.states, self.slopes, self.middles = course, states, slopes, middles
+    def __init__(
+        self,
+        birkhoff: Birkhoff,
+        course: Sequence[Interval],
+        states: list[State],
+        slopes: list[State],
+        middles: list[State],
+        inner: list[State],
+    ) -> None:
+        self.birkhoff, self.course = birkhoff, course
+        self.states, self.slopes, self.middles, self.inner = states, slopes, middles, inner
         self.sign = 1 if course and course[-1].t1 > course[0].t0 else -1
         self.ends = [self.sign * place.t1 for place in course]
-        self.latest: tuple[int, Polynomial] | None = None  # asked for many times in a row, and only ever one kept
+        self.latest: tuple[int, Polynomial | Curve] | None = (
+            None  # asked for many times in a row, and only ever one kept
+        )
 
     def __call__(self, t: float) -> State:
         i = min(bisect_left(self.ends, self.sign * t), len(self.ends) - 1)
@@ -117,14 +132,15 @@ class _Path:
             self.latest = (i, self._piece(i))
         return self.latest[1](t)
 
-    def _piece(self, i: int) -> Polynomial:
-        return Polynomial.through(
-            self.course[i].t0,
-            self.course[i].t1,
-            ends=(self.states[i], self.states[i + 1]),
-            slopes=(self.slopes[i], self.slopes[i + 1]),
-            middle=self.middles[i] if self.middles else None,
-        )
+    def _piece(self, i: int) -> Polynomial | Curve:
+        t0, t1 = self.course[i].t0, self.course[i].t1
+        ends, slopes = (self.states[i], self.states[i + 1]), (self.slopes[i], self.slopes[i + 1])
+        middle = self.middles[i] if self.middles else None
+        if middle is None or not self.inner:
+            return Polynomial.through(t0, t1, ends=ends, slopes=slopes, middle=middle)
+        places = len(self.inner) // len(self.course)
+        inner = self.inner[i * places : (i + 1) * places]
+        return Curve.through(self.birkhoff, t0, t1, ends=ends, slopes=[*slopes, *inner], middle=middle)
 
 
 @final

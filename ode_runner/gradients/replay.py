@@ -1,7 +1,7 @@
 """A solve that keeps accepted states only, and goes through its steps once more on the way back."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,14 +9,16 @@ from torch.autograd.function import once_differentiable
 
 from ode_runner.field import CountedField
 from ode_runner.solvers.base import Solution
-from ode_runner.solvers.one_step import Interval, OneStepSolver
+from ode_runner.solvers.one_step import Interval, StepwiseSolver
 from ode_runner.types import State, Times, Trajectory
 
+Method = TypeVar("Method", bound=StepwiseSolver)
 
-class Retaken(NamedTuple):
+
+class Retaken(NamedTuple, Generic[Method]):
     """An accepted step, to be taken anew, and what reaches it from what came after."""
 
-    solver: OneStepSolver
+    solver: Method
     field: CountedField
     place: Interval
     y0: State
@@ -24,11 +26,11 @@ class Retaken(NamedTuple):
     parameters: Sequence[Tensor]
 
 
-PullBack = Callable[[Retaken], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
+PullBack = Callable[[Retaken[Method]], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
 
 
 def solve_and_replay(
-    solver: OneStepSolver, field: CountedField, y0: State, ts: Times, *, pull_back: PullBack
+    solver: Method, field: CountedField, y0: State, ts: Times, *, pull_back: PullBack[Method]
 ) -> Solution:
     """Values at `ts`, whose derivative is pulled back through one accepted step after another, last to first."""
     if not torch.is_grad_enabled():
@@ -43,9 +45,9 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        solver: OneStepSolver,
+        solver: Method,
         field: CountedField,
-        pull_back: PullBack,
+        pull_back: PullBack[Method],
         course: list[Interval],
         y0: State,
         ts: Times,

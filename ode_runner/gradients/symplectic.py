@@ -25,7 +25,8 @@ class Symplectic(GradientMode):
     Exact for the computed solution: the adjoint Runge-Kutta method whose coefficients make the pair conserve the
     product of tangent and adjoint, written stage by stage so that weights of zero need no special case. Keeps one
     state an accepted step; evaluates the stages of every accepted step twice more, once for their places and once for
-    their graphs, and f(t1, y1) where outputs lie within the step.
+    their graphs, and where outputs lie within the step, f(t1, y1) and the places of its dense output, the last of these
+    once.
 
     Matsubara, Miyatake, Yaguchi. Symplectic Adjoint Method for Exact Gradient of Neural ODE with Minimal Memory.
     NeurIPS 2021. · Sanz-Serna. Symplectic Runge-Kutta Schemes for Adjoint Equations, Automatic Differentiation, Optimal
@@ -42,28 +43,30 @@ class Symplectic(GradientMode):
         return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
 
 
-def _pull_back(step: Retaken) -> Sequence[Tensor]:
+def _pull_back(step: Retaken[ExplicitOneStepSolver]) -> Sequence[Tensor]:
     """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
     solver, field, place, y0, cotangents, parameters = step
     tableau, t0, t1 = solver.tableau, place.t0, place.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
-    y1, ks = solver.step(field, t0, t1, y0, field(at(t0, y0), y0))
-    dy1, dy0, dks = cotangents[0], torch.zeros_like(y0), [torch.zeros_like(y0) for _ in range(tableau.stages + 1)]
+    _, ks = solver.step(field, t0, t1, y0, field(at(t0, y0), y0))
+    end = tableau.b[: tableau.stages]
+    rows = [*tableau.a[: tableau.stages], *([end, *tableau.places] if place.dense else [])]
+    for row in rows[tableau.stages : -1]:
+        ks.append(field(at(stage_time(t0, t1, sum(row)), y0), advance(y0, dt, row, ks)))
+    dy1, dy0, dks = cotangents[0], torch.zeros_like(y0), [torch.zeros_like(y0) for _ in rows]
     for t, dy in zip(place.due, cotangents[1:], strict=True):
         if t == t1:
             dy1 = dy1 + dy
         else:
             dy0 = dy0 + dy
             _spread(dks, dt, tableau.within(place.fraction(t)), dy)
-    if place.dense:
-        dy1 = dy1 + _vjp(field, t1, y1, dks[-1], parameters, sums)
     dy0 = dy0 + dy1
-    _spread(dks, dt, tableau.b, dy1)
-    for i in reversed(range(tableau.stages)):
-        y = advance(y0, dt, tableau.a[i], ks[:i])
-        dy = _vjp(field, stage_time(t0, t1, tableau.c[i]), y, dks[i], parameters, sums)
+    _spread(dks, dt, end, dy1)
+    for i, row in reversed(list(enumerate(rows))):
+        y = advance(y0, dt, row, ks[:i])
+        dy = _vjp(field, stage_time(t0, t1, sum(row)), y, dks[i], parameters, sums)
         dy0 = dy0 + dy
-        _spread(dks, dt, tableau.a[i], dy)
+        _spread(dks, dt, row, dy)
     return [dy0, *sums]
 
 

@@ -25,8 +25,8 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
     """A pair of methods, one of which judges the other.
 
     The error is measured over the whole batch, so a sample's solution depends, within tolerance, on its company. The
-    last step ends on ts[-1] and the field is never evaluated beyond it; output times in between are interpolated and
-    cost nothing. Step sizes are choices of the method and are not differentiated.
+    last step ends on ts[-1] and the field is never evaluated beyond it; output times in between are interpolated, for
+    nothing unless the tableau has places for that. Step sizes are choices of the method and are not differentiated.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4 to II.6.
     """
@@ -81,7 +81,8 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
                 served += 1
             ahead = max(dt, wanted)  # a step cut short by the end of the span says little of the next
             due = times[begin:served]
-            yield Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead)
+            step = Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead)
+            yield self.detailed(field, step) if step.dense else step
             t, y, f, failed = t1, y1, f1, 0
 
     def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Taken:

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -42,6 +42,7 @@ class Step(Interval):
     y1: State
     ks: list[Tensor]  # the derivatives that y1 is made of, the first of them at (t0, y0)
     f1: State | None = None  # f(t1, y1), where it has been evaluated
+    inner: Sequence[Tensor] = ()  # slopes at the tableau's places, likewise
 
     @property
     def interval(self) -> Interval:
@@ -66,17 +67,30 @@ class StepTaker(CountedField, abc.ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepSolver(Solver):
-    """A step depends on nothing but where it begins, so it can be differentiated, replayed and mapped on its own.
+class StepwiseSolver(Solver):
+    """A step depends on nothing but where it begins, so it can be differentiated and replayed on its own."""
+
+    @abc.abstractmethod
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
+
+    @abc.abstractmethod
+    def outputs(self, step: Step) -> list[State]:
+        """States at the output times due."""
+
+    @abc.abstractmethod
+    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
+        """y(t1) and the outputs of a step taken anew from `y0`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStepSolver(StepwiseSolver):
+    """A Runge-Kutta method: a step is made of derivatives, and has dense output.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.1 and II.6.
     """
 
     tableau: ClassVar[Tableau]
-
-    @abc.abstractmethod
-    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
 
     @abc.abstractmethod
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
@@ -94,27 +108,40 @@ class OneStepSolver(Solver):
         return Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected, next_step=ahead)
 
     def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
-        """y(t1) and the outputs of a step taken anew from `y0`; evaluates f(t1, y1) only for outputs within it."""
+        """y(t1) and the outputs of a step taken anew; evaluates f(t1, y1), and the places, only for those within."""
         t0, t1 = place.t0, place.t1
         y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
         f1 = field(at(t1, y1), y1) if place.dense else None
-        return y1, self.outputs(Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1))
+        step = Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1)
+        return y1, self.outputs(self.detailed(field, step) if place.dense else step)
+
+    def detailed(self, field: VectorField, step: Step) -> Step:
+        """The step, whose f1 is known, with the slopes at the tableau's places as well, an evaluation each."""
+        if step.f1 is None or len(step.inner) == len(self.tableau.places):
+            return step
+        t0, t1, ks = step.t0, step.t1, [*step.ks, step.f1]
+        for row in self.tableau.places:
+            ks.append(field(at(stage_time(t0, t1, sum(row)), step.y0), advance(step.y0, t1 - t0, row, ks)))
+        return replace(step, inner=ks[len(step.ks) + 1 :])
 
     def outputs(self, step: Step) -> list[State]:
         """States at the output times due, by the step's dense output."""
         return [step.y1 if t == step.t1 else self._within(step, t) for t in step.due]
 
     def _within(self, step: Step, t: float) -> State:
-        if step.f1 is None:
-            raise ValueError("the dense output of a step needs the derivative at its end")
-        return advance(step.y0, step.t1 - step.t0, self.tableau.within(step.fraction(t)), [*step.ks, step.f1])
+        if step.f1 is None or len(step.inner) < len(self.tableau.places):
+            raise ValueError(
+                "the dense output of a step needs the derivative at its end, and those at the places within"
+            )
+        ks = [*step.ks, step.f1, *step.inner]
+        return advance(step.y0, step.t1 - step.t0, self.tableau.within(step.fraction(t)), ks)
 
     def middle(self, step: Step) -> State | None:
         """The state in the middle of the step, where the method knows better than the cubic through both ends."""
         if self.tableau.middle is None or step.f1 is None:
             return None
-        ks = [*step.ks, step.f1] if self.tableau.first_same_as_last else step.ks
-        return advance(step.y0, step.t1 - step.t0, self.tableau.middle, ks)
+        ks = [*step.ks, step.f1] if self.tableau.first_same_as_last or step.inner else step.ks
+        return advance(step.y0, step.t1 - step.t0, self.tableau.middle, [*ks, *step.inner[:-1]])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,6 +82,7 @@ class _Rounds:
         for time in range(1, len(ts)):
             self._put(y0[resting], torch.tensor(time), resting)
         self.failures: dict[int, str] = {}
+        self.dense = torch.zeros(len(y0), dtype=torch.int64)  # accepted steps with outputs within
 
     def solve(self) -> Solution:
         clocks = self.clocks
@@ -145,7 +146,8 @@ class _Rounds:
             self.f = _moved(ks[-1], f0, accepted)
         else:
             self.f = self.field(clocks.t[clocks.alive].to(self.y), self.y)
-        states = outputs(tableau, attempt, due, ends=(y0, self.y), slopes=(f0, self.f), ks=ks)
+        states = outputs(self.field, tableau, attempt, due, ends=(y0, self.y), slopes=(f0, self.f), ks=ks)
+        self.dense[due.samples[due.ends :].unique()] += 1
         self._put(states, due.places, due.samples)
         self._keep(clocks.arrived())
 
@@ -189,7 +191,7 @@ class _Rounds:
         clocks, tableau = self.clocks, self.tableau
         beginning = (clocks.sign != 0) * (1 if self.solver.first_step else 2)
         afresh = 0 if tableau.first_same_as_last else clocks.accepted
-        evaluations = beginning + (len(tableau.b) - 1) * clocks.attempts + afresh
+        evaluations = beginning + (len(tableau.b) - 1) * clocks.attempts + afresh + len(tableau.places) * self.dense
         order = torch.cat(self.places).argsort().to(self.y0.device)
         hardest = int(clocks.attempts.argmax()) if len(self.y0) else None
         return Solution(

@@ -40,7 +40,7 @@ class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
             y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)
             step = Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=_due(times[1:], t0, t1, first=t0 == grid[0]))
             f0 = self.slope(field, t1, y1) if step.dense else None
-            yield replace(step, f1=f0)
+            yield self.detailed(field, replace(step, f1=f0))
             y0 = y1
 
 

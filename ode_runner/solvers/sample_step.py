@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ode_runner.solvers.birkhoff import Curve
 from ode_runner.solvers.one_step import Polynomial
 from ode_runner.solvers.tableau import EmbeddedTableau
 from ode_runner.types import State
@@ -72,7 +73,7 @@ class Round:
         dense = self.due.ends < len(self.due.rows)
         f1 = field(self.attempt.t1.to(y1), y1) if dense else f0
         ks = [*ks, f1] if tableau.first_same_as_last else ks
-        return y1, outputs(tableau, self.attempt, self.due, ends=(y0, y1), slopes=(f0, f1), ks=ks)
+        return y1, outputs(field, tableau, self.attempt, self.due, ends=(y0, y1), slopes=(f0, f1), ks=ks)
 
 
 Journal = list[tuple[Round, State]]  # with the states from which the steps were taken
@@ -89,6 +90,7 @@ def stages(
 
 
 def outputs(
+    field: EachField,
     tableau: EmbeddedTableau,
     attempt: Attempt,
     due: Due,
@@ -103,10 +105,35 @@ def outputs(
     at_end = y1[rows[: due.ends]]
     if due.ends == len(rows):
         return at_end
+    if tableau.places:
+        return torch.cat([at_end, _in_detail(field, tableau, attempt, due, ends=ends, ks=ks)])
     dt = attempt.length(y0)
     middle = None if tableau.middle is None else advance_rows(y0, dt, tableau.middle, ks)
     curve = Polynomial.through(0.0, dt, ends=ends, slopes=slopes, middle=middle)
     return torch.cat([at_end, curve.of_rows(rows[due.ends :], along_rows(due.fraction[due.ends :], y0))])
+
+
+def _in_detail(
+    field: EachField,
+    tableau: EmbeddedTableau,
+    attempt: Attempt,
+    due: Due,
+    *,
+    ends: tuple[State, State],
+    ks: list[Tensor],
+) -> State:
+    """States within their steps, by a dense output with places of its own, evaluated for the rows that ask for it."""
+    rows, position = due.rows[due.ends :].unique(return_inverse=True)
+    attempt = Attempt(t0=attempt.t0[rows], t1=attempt.t1[rows])
+    rows = rows.to(ks[0].device)
+    y0, y1, *ks = (x[rows] for x in (*ends, *ks))
+    dt, middle = attempt.length(y0), y0
+    for t, row in zip(attempt.times(tableau.birkhoff.nodes, y0), tableau.places, strict=True):
+        middle = advance_rows(y0, dt, row, ks)
+        ks = [*ks, field(t, middle)]
+    slopes = (ks[0], *ks[tableau.stages :])
+    curve = Curve.through(tableau.birkhoff, 0.0, dt, ends=(y0, y1), slopes=slopes, middle=middle)
+    return curve.of_rows(position.to(y0.device), due.fraction[due.ends :])
 
 
 def advance_rows(y: State, dt: Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:

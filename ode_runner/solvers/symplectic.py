@@ -1,6 +1,7 @@
 """Splitting methods for separable fields."""
 
 import abc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -10,18 +11,20 @@ from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
+from ode_runner.solvers.one_step import Interval, Step, StepwiseSolver
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.tableau import at
-from ode_runner.types import State
+from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplittingSolver(ReversibleSolver, abc.ABC):
+class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
     """Leapfrogs one after another, each of which kicks p by half, drifts q, and kicks p by the other half.
 
     Symplectic where the field is Hamiltonian, so that the energy's error stays bounded on an even grid, and symmetric:
     a step is undone by the same formulas with its ends swapped. Carries y and the last kick, with which the next step
-    begins: half an evaluation to begin, and one for every leapfrog.
+    begins: half an evaluation to begin, and one for every leapfrog. The kick follows from y, so that a step can also be
+    taken anew from there, for half an evaluation more.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.4, II.4 and VI.3.
     """
@@ -44,6 +47,22 @@ class SplittingSolver(ReversibleSolver, abc.ABC):
 
     def back(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         return self.forth(field, t1, t0, carried)
+
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        if len(ts) == 1:
+            return
+        carried = self.begin(field, float(ts[0]), y0)
+        for grid in self.grids(ts):
+            for t0, t1 in pairwise(grid):
+                (y0, _), carried = carried, self.forth(field, t0, t1, carried)
+                yield Step(t0=t0, t1=t1, y0=y0, y1=carried[0], ks=[], due=[t1] if t1 == grid[-1] else [])
+
+    def outputs(self, step: Step) -> list[State]:
+        return [step.y1 for _ in step.due]
+
+    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
+        y1, _ = self.forth(field, place.t0, place.t1, self.begin(field, place.t0, y0))
+        return y1, [y1 for _ in place.due]
 
     def _places(self, t0: float, t1: float) -> list[float]:
         reached = [sum(self.leaps[:i]) for i in range(1, len(self.leaps))]

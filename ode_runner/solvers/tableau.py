@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import mul
 
 import torch
 from torch import Tensor
 
+from ode_runner.solvers.birkhoff import Birkhoff
 from ode_runner.types import State, Time
 
 
@@ -17,6 +19,7 @@ class Tableau:
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
     middle: tuple[float, ...] | None = None  # weights of the solution at t0 + dt/2; None: the cubic through both ends
+    inner: tuple[tuple[float, ...], ...] = ()  # more places for dense output: weights of k, f1, the slopes so far
 
     @cached_property
     def c(self) -> tuple[float, ...]:
@@ -32,16 +35,38 @@ class Tableau:
         """Evaluations that the step is made of: one less than there are rows where the last is only f(t1, y1)."""
         return len(self.b) - self.first_same_as_last
 
-    def within(self, x: float) -> list[float]:
-        """Weights of the dense output y(t0 + x dt) = y0 + dt * weights @ (k, f1), where f1 = f(t1, y1).
-
-        The quartic with the step's states and slopes at both ends and its middle, or the cubic without a middle.
-        """
-        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self.dense]
+    @cached_property
+    def places(self) -> tuple[tuple[float, ...], ...]:
+        """Where a step with outputs within is evaluated besides its end: the inner places, if any, and the middle."""
+        return (*self.inner, self.middle) if self.inner and self.middle else ()
 
     @cached_property
-    def dense(self) -> list[tuple[float, float, float, float]]:
-        """The weights of the dense output, for each stage and f1 the coefficients of x to x**4."""
+    def birkhoff(self) -> Birkhoff:
+        """The dense output of a tableau with inner places."""
+        return Birkhoff(nodes=tuple(map(sum, self.places)))
+
+    def within(self, x: float) -> list[float]:
+        """Weights of the dense output y(t0 + x dt) = y0 + dt * weights @ (k, f1, slopes at the places).
+
+        The polynomial with the step's states and slopes at both ends and its middle, and the slopes at inner places;
+        without these the quartic that leaves out the slope in the middle, and without a middle the cubic.
+        """
+        if self.places:
+            weights = self.birkhoff.weights(x)
+            return [sum(map(mul, weights, data)) for data in self._data]
+        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self._dense]
+
+    @cached_property
+    def _data(self) -> list[tuple[float, ...]]:
+        """For each stage, f1 and each place, its weights in the data that the polynomial goes through."""
+        count = self.stages + 1 + len(self.places)
+        states = [[*row, *[0.0] * (count - len(row))] for row in (self.b, self.places[-1])]
+        slopes = [[float(i == j) for j in range(count)] for i in (0, *range(self.stages, count))]
+        return list(zip(*states, *slopes, strict=True))
+
+    @cached_property
+    def _dense(self) -> list[tuple[float, float, float, float]]:
+        """For each stage and f1, the coefficients of x to x**4."""
         known = [0.0] * (self.stages + 1 - len(self.b))
         slopes = list(zip([1, *[0] * self.stages], [*[0] * self.stages, 1], strict=True))  # of f0 and f1 themselves
         ends = [*self.b, *known]
