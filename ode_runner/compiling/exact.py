@@ -9,11 +9,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ode_runner.compiling.field import CompiledField, steps_of
-from ode_runner.compiling.outputs import Outputs
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.field import CountedField, VectorField
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import Interval, Step
+from ode_runner.solvers.one_step import Interval
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -45,30 +44,33 @@ class _ExactSolve(torch.autograd.Function):
         ts: Times,
         *parameters: Tensor,
     ) -> Trajectory:
-        theta, states, due = steps.packing.pack(parameters), [], list[Step]()
+        theta, ys, states = steps.packing.pack(parameters), [y0], []
         for step in steps.solver.steps(CompiledField(field, steps, theta), y0, ts):
+            ys += steps.solver.outputs(step)
             states.append(step.y0)
             course.append(step.interval)
-            due += [step] if step.due else []
-        outputs = Outputs(steps.tableau, course, y0)
-        ctx.field, ctx.steps, ctx.course, ctx.outputs = field, steps, course, outputs
+        ctx.field, ctx.steps, ctx.course = field, steps, course
         ctx.save_for_backward(torch.stack(states), theta)
-        return torch.cat([y0[None], outputs.values(due)])
+        return torch.stack(ys)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
-        steps, (states, theta) = ctx.steps, ctx.saved_tensors
-        a, sums = torch.zeros_like(dys[0]), torch.zeros_like(theta)
-        to_ends, to_ks = ctx.outputs.pull_back(dys[1:])
-        clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in ctx.course])
-        within, tally = list(to_ks.unbind()), ctx.field.ledger.tally
-        ways = zip(ctx.course, clocks.unbind(), states.unbind(), to_ends.unbind(), strict=True)
-        for place, clock, y0, (dy0, dy1) in reversed(list(ways)):
+        steps, course, (states, theta) = ctx.steps, ctx.course, ctx.saved_tensors
+        clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in course])
+        a, sums, served = torch.zeros_like(dys[0]), torch.zeros_like(theta), len(dys)
+        for place, clock, y0 in zip(
+            reversed(course), reversed(clocks.unbind()), reversed(states.unbind()), strict=True
+        ):
+            due = dys[served - len(place.due) : served]
+            served -= len(place.due)
             if place.dense:
-                a, sums = steps.back_within(clock, y0, dy0, a, dy1, within.pop(), sums, theta)
+                powers = dys.new_tensor(place.powers())
+                dcurve = (powers.t() @ due.flatten(1)).view(5, *a.shape)
+                a, sums = steps.back_within(clock, y0, a, dcurve, sums, theta)
             else:
-                a, sums = steps.back(clock, y0, a, dy1, sums, theta)
-            tally.evaluations += steps.tableau.stages + place.dense
-        tally.accepted += len(ctx.course)
+                a, sums = steps.back(clock, y0, a + due[0] if place.due else a, sums, theta)
+        tally = ctx.field.ledger.tally
+        tally.evaluations += sum(steps.tableau.stages + place.dense for place in course)
+        tally.accepted += len(course)
         return None, None, None, a + dys[0], None, *steps.packing.unpack(sums)

@@ -10,8 +10,10 @@ from ode_runner.errors import CannotCompile
 from ode_runner.field import CountedField, VectorField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, StepTaker, Taken
+from ode_runner.solvers.initial_step import first_step
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, StepTaker, Taken
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Time
 
 
@@ -27,11 +29,27 @@ class CompiledField(StepTaker):
         [dy] = self.steps.slope(t, y, self.theta)
         return dy
 
-    def take(self, solver: OneStepSolver, t0: float, t1: float, y0: State, f0: State) -> Taken:
-        self.ledger.tally.evaluations += self.steps.evaluations
-        clock = y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before rounding to the state's type
-        y1, ks, *error = self.steps.forth(clock, y0, f0, self.theta)
-        return Taken(y1, list(ks.unbind()), float(error[0]) if error else 0.0)
+    def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
+        steps, tally = self.steps, self.ledger.tally
+        f0, norms = steps.begin(at(t0, y0), y0, self.theta)
+
+        def bend(dt: float) -> float:
+            tally.evaluations += 1
+            return float(steps.bend(y0.new_tensor([t0, t0 + dt, dt]), y0, f0, self.theta)[0])
+
+        tally.evaluations += 1
+        d0, d1 = norms.tolist()
+        return f0, first_step(d0, d1, bend, order=steps.order, span=span)
+
+    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> Taken:
+        steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before it is rounded
+        found = steps.forth_afresh(clock, y0, self.theta) if f0 is None else steps.forth(clock, y0, f0, self.theta)
+        self.ledger.tally.evaluations += len(steps.tableau.b) - (f0 is not None)
+        if steps.tableau.first_same_as_last:
+            y1, error, f1, curve = found
+            return Taken(y1, [], f1, float(error), curve)
+        y1, *judged, ks = found
+        return Taken(y1, list(ks.unbind()), None, float(judged[0]) if judged else 0.0)
 
 
 def compilable(solver: Solver) -> ExplicitOneStepSolver:

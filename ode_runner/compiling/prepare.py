@@ -12,8 +12,8 @@ from ode_runner.models.base import Numerics
 from ode_runner.tasks.base import Split
 from ode_runner.types import State, Times, Trajectory
 
-FEWEST_STEPS = 5_000  # of training that repay the compiler's time
-LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
+FEWEST_STEPS = 20_000  # of training that repay the compiler's half minute
+LARGEST = 300_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
 
 
 def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:

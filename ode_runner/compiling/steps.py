@@ -10,6 +10,7 @@ from torch.func import vjp
 from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
+from ode_runner.solvers.initial_step import rms
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.types import State, Time
 
@@ -17,16 +18,10 @@ Equation = Callable[[Time, State, Sequence[Tensor]], State]  # dy/dt of t, y and
 
 
 class CompiledSteps:
-    """For states of one shape and type.
+    """For states of one shape and type; each function is compiled when it is first wanted.
 
-    `slope(t, y, theta)` is the right-hand side, where `theta` is the packed parameters, and `forth(clock, y0, f0,
-    theta)` a step from y0, whose slope is f0: y1, its derivatives (stage, batch, *state) and, of a pair, the error in
-    units of the tolerance. `clock` holds t0, t1 and their difference.
-
-    Both ways back take a step anew, and pull a + dy1, dy0 and dks, which are dL/dy1 in two parts, dL/dy0 and
-    dL/d(derivatives), back to dL/dy0 and, added to `sums`, dL/dtheta: `back(clock, y0, a, dy1, sums, theta)` where no
-    output lies within the step, and `back_within(clock, y0, dy0, a, dy1, dks, sums, theta)`, whose derivatives
-    end with f(t1, y1).
+    `theta` is the packed parameters, `clock` holds t0, t1 and their difference, and `curve` (5, batch, *state) the
+    coefficients of the dense output by powers of the fraction of the step.
 
     Raises:
         CannotCompile: this equation cannot be compiled.
@@ -38,68 +33,106 @@ class CompiledSteps:
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
         self.packing = Packing(parameters)
         self.y0, self.theta = y0.detach().clone(), self.packing.pack([p.detach() for p in parameters])
-        self.slope = compile_graph(self._slope, [y0.new_tensor(0.1), self.y0, self.theta])
-        self.forth = compile_graph(self._forth, [self._clock(), self.y0, self._noise(), self.theta])
+        self.clock = y0.new_tensor([0.0, 0.125, 0.125])
 
     @property
-    def evaluations(self) -> int:
-        """Of the equation in a step forth."""
-        return len(self.tableau.b) - 1
+    def order(self) -> int:
+        """By which a pair chooses its first step."""
+        assert isinstance(self.solver, AdaptiveRungeKutta)
+        return self.solver.error_order
+
+    @cached_property
+    def slope(self) -> Function:
+        """(t, y, theta) to f(t, y)."""
+        return compile_graph(self._slope, [self.clock[1].clone(), self.y0, self.theta])
+
+    @cached_property
+    def begin(self) -> Function:
+        """(t0, y0, theta) to f0, and the norms of y0 and f0 in units of the tolerance."""
+        return compile_graph(self._begin, [self.clock[1].clone(), self.y0, self.theta])
+
+    @cached_property
+    def bend(self) -> Function:
+        """(clock, y0, f0, theta) to the norm of the slope's change over an explicit Euler step."""
+        return compile_graph(self._bend, [self.clock, self.y0, self._noise(), self.theta])
+
+    @cached_property
+    def forth(self) -> Function:
+        """(clock, y0, f0, theta) to y1, and what else `_forth` says."""
+        return compile_graph(self._forth, [self.clock, self.y0, self._noise(), self.theta])
+
+    @cached_property
+    def forth_afresh(self) -> Function:
+        """`forth` where f0 is not known."""
+        return compile_graph(self._forth_afresh, [self.clock, self.y0, self.theta])
 
     @cached_property
     def back(self) -> Function:
-        a, dy1, sums = self._noise(), self._noise(), self._noise(self.theta)
-        return compile_graph(self._back, [self._clock(), self.y0, a, dy1, sums, self.theta])
+        """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with dL/dtheta added. Takes the step anew."""
+        return compile_graph(self._back, [self.clock, self.y0, self._noise(), self._sums(), self.theta])
 
     @cached_property
     def back_within(self) -> Function:
-        (dy0, a, dy1), sums = (self._noise() for _ in range(3)), self._noise(self.theta)
-        dks = torch.stack([self._noise() for _ in range(self.tableau.stages + 1)])
-        return compile_graph(self._back_within, [self._clock(), self.y0, dy0, a, dy1, dks, sums, self.theta])
+        """(clock, y0, dL/dy1, dL/dcurve, sums, theta) to the same, for a step with outputs within."""
+        dcurve = torch.stack([self._noise() for _ in range(5)])
+        return compile_graph(self._back_within, [self.clock, self.y0, self._noise(), dcurve, self._sums(), self.theta])
 
-    def _clock(self) -> Tensor:
-        return self.y0.new_tensor([0.0, 0.125, 0.125])
-
-    def _noise(self, like: Tensor | None = None) -> Tensor:
+    def _noise(self) -> Tensor:
         with torch.random.fork_rng(devices=[]):
-            return torch.randn_like(self.y0 if like is None else like)
+            return torch.randn_like(self.y0)
+
+    def _sums(self) -> Tensor:
+        return self.theta / 2
 
     def _slope(self, t: Time, y: State, theta: Tensor) -> list[Tensor]:
         return [self.equation(t, y, self.packing.unpack(theta))]
 
-    def _forth(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
-        y1, ks = self._step(clock, y0, f0, self.packing.unpack(theta), rows=len(self.tableau.b))
-        if not isinstance(self.solver, AdaptiveRungeKutta):
-            return [y1, torch.stack(ks)]
-        difference = _advance(torch.zeros_like(y0), clock[2], self.solver.tableau.b_error, ks)
-        return [y1, torch.stack(ks), self.solver.in_tolerances(difference, y0, y1)]
+    def _begin(self, t0: Time, y0: State, theta: Tensor) -> list[Tensor]:
+        [f0] = self._slope(t0, y0, theta)
+        return [f0, torch.stack([self._norm(y0, y0), self._norm(f0, y0)])]
 
-    def _back(self, clock: Tensor, y0: State, a: Tensor, dy1: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
+    def _bend(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
+        [f1] = self._slope(clock[1], y0 + clock[2] * f0, theta)
+        return [self._norm(f1 - f0, y0)]
+
+    def _norm(self, y: State, y0: State) -> Tensor:
+        assert isinstance(self.solver, AdaptiveRungeKutta)
+        return (self.solver.norm or rms)(y / (self.solver.atol + self.solver.rtol * y0.abs()))
+
+    def _forth_afresh(self, clock: Tensor, y0: State, theta: Tensor) -> list[Tensor]:
+        [f0] = self._slope(clock[0], y0, theta)
+        return self._forth(clock, y0, f0, theta)
+
+    def _forth(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
+        """y1, then of a pair the error in units of the tolerance, then f1 and the curve, or else the derivatives."""
+        tableau, parameters = self.tableau, self.packing.unpack(theta)
+        y1, ks = self._step(clock, y0, f0, parameters, rows=len(tableau.b))
+        judged = []
+        if isinstance(self.solver, AdaptiveRungeKutta):
+            difference = _advance(torch.zeros_like(y0), clock[2], self.solver.tableau.b_error, ks)
+            judged = [self.solver.in_tolerances(difference, y0, y1)]
+        if tableau.first_same_as_last:
+            return [y1, *judged, ks[-1], self._curve(clock, y0, ks)]
+        return [y1, *judged, torch.stack(ks)]
+
+    def _back(self, clock: Tensor, y0: State, dy1: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
         def step(y0: State, *parameters: Tensor) -> State:
             f0 = self.equation(clock[0], y0, parameters)
             return self._step(clock, y0, f0, parameters, rows=self.tableau.stages)[0]
 
-        dy0, *parts = vjp(step, y0, *self.packing.unpack(theta))[1](a + dy1)
+        dy0, *parts = vjp(step, y0, *self.packing.unpack(theta))[1](dy1)
         return [dy0, sums + self.packing.pack(parts)]
 
     def _back_within(
-        self,
-        clock: Tensor,
-        y0: State,
-        dy0: Tensor,
-        a: Tensor,
-        dy1: Tensor,
-        dks: Tensor,
-        sums: Tensor,
-        theta: Tensor,
+        self, clock: Tensor, y0: State, dy1: Tensor, dcurve: Tensor, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
         def step(y0: State, *parameters: Tensor) -> tuple[State, Tensor]:
             f0 = self.equation(clock[0], y0, parameters)
             y1, ks = self._step(clock, y0, f0, parameters, rows=self.tableau.stages)
-            return y1, torch.stack([*ks, self.equation(clock[1], y1, parameters)])
+            return y1, self._curve(clock, y0, [*ks, self.equation(clock[1], y1, parameters)])
 
-        through, *parts = vjp(step, y0, *self.packing.unpack(theta))[1]((a + dy1, dks))
-        return [dy0 + through, sums + self.packing.pack(parts)]
+        dy0, *parts = vjp(step, y0, *self.packing.unpack(theta))[1]((dy1, dcurve))
+        return [dy0, sums + self.packing.pack(parts)]
 
     def _step(
         self, clock: Tensor, y0: State, f0: State, parameters: Sequence[Tensor], *, rows: int
@@ -109,6 +142,10 @@ class CompiledSteps:
             t = t1 if c > 1 - 1e-9 else t0 + c * dt  # never beyond the step by rounding
             ks.append(self.equation(t, _advance(y0, dt, row, ks), parameters))
         return _advance(y0, dt, self.tableau.b[:rows], ks), ks
+
+    def _curve(self, clock: Tensor, y0: State, ks: Sequence[Tensor]) -> Tensor:
+        powers = zip(*self.tableau.quartic, strict=True)
+        return torch.stack([y0, *(_advance(torch.zeros_like(y0), clock[2], weights, ks) for weights in powers)])
 
 
 def _advance(y0: State, dt: Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:

@@ -47,7 +47,7 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         return replace(super().refined(), min_step=None)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        times, norm, served = ts.tolist(), self.norm or rms, 1
+        times, served = ts.tolist(), 1
         if len(times) == 1:
             return
         if min(times) == max(times):  # a step over no time, however stiff the field
@@ -56,11 +56,8 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         span = times[-1] - times[0]
         sign = 1 if span > 0 else -1
         t, y = times[0], y0
-        f = field(at(t, y0), y)
-        dt = self.first_step or initial_step(
-            field, at(t, y0), y, f, order=self.error_order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
-        )
-        course, failed, afresh = Course(), 0, not self.tableau.first_same_as_last
+        f, dt = self._begin(field, t, y, span)
+        course, failed = Course(), 0
         control = Controller(self, order=self.error_order)
         dt = control.first(dt)
         while served < len(times):
@@ -68,33 +65,42 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
             if t1 == t or control.stuck or course.attempts == self.max_steps:
                 raise SolverFailed(self.diagnosis(course, t, y, f))
-            y1, stages, error = self._attempt(field, t, t1, y, f)
-            ks = stages if afresh else stages[:-1]
-            course.note(dt, stages[-1], accepted=error <= 1)
+            y1, ks, f1, error, curve = self._attempt(field, t, t1, y, f)
+            course.note(dt, ks[-1] if f1 is None else f1, accepted=error <= 1)
             dt = control.next(dt, error)
             if error > 1:
                 failed += 1
                 continue
-            f1 = field(at(t1, y1), y1) if afresh else stages[-1]
+            f1 = field(at(t1, y1), y1) if f1 is None else f1
             begin = served
             while served < len(times) and sign * (times[served] - t1) <= 0:
                 served += 1
             ahead = max(dt, wanted)  # a step cut short by the end of the span says little of the next
             due = times[begin:served]
-            step = Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead)
+            step = Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead, curve=curve)
             yield self.detailed(field, step) if step.dense else step
             t, y, f, failed = t1, y1, f1, 0
+
+    def _begin(self, field: VectorField, t0: float, y0: State, span: float) -> tuple[State, float]:
+        """The first slope, and the size of the first step."""
+        if isinstance(field, StepTaker) and self.first_step is None:
+            return field.begin(t0, y0, span=span)
+        t, norm = at(t0, y0), self.norm or rms
+        f0 = field(t, y0)
+        return f0, self.first_step or initial_step(
+            field, t, y0, f0, order=self.error_order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
+        )
 
     def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Taken:
         """A step and its error; NaN counts as infinite."""
         if isinstance(field, StepTaker):
-            taken = field.take(self, t0, t1, y0, f0)
+            taken = field.take(t0, t1, y0, f0)
         else:
             y1, ks = self.step(field, t0, t1, y0, f0)
-            if self.tableau.first_same_as_last:
-                ks = [*ks, field(at(t1, y1), y1)]
+            f1 = field(at(t1, y1), y1) if self.tableau.first_same_as_last else None
             with torch.no_grad():
-                taken = Taken(y1, ks, float(self.in_tolerances(self.difference(y0, t1 - t0, ks), y0, y1)))
+                difference = self.difference(y0, t1 - t0, ks if f1 is None else [*ks, f1])
+                taken = Taken(y1, ks, f1, float(self.in_tolerances(difference, y0, y1)))
         return taken if not math.isnan(taken.error) else taken._replace(error=math.inf)
 
     def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:

@@ -1,6 +1,7 @@
 """The first step size of an adaptive solve."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,13 +23,19 @@ def initial_step(
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4, p. 169.
     """
     scale = atol + rtol * y0.abs()
-    d0, d1 = float(norm(y0 / scale)), float(norm(f0 / scale))
+
+    def bend(dt: float) -> float:
+        return float(norm((field(t0 + dt, y0 + dt * f0) - f0) / scale))
+
+    return first_step(float(norm(y0 / scale)), float(norm(f0 / scale)), bend, order=order, span=span)
+
+
+def first_step(d0: float, d1: float, bend: Callable[[float], float], *, order: int, span: float) -> float:
+    """`initial_step` from the norms of the state and of its slope; `bend(dt)` is that of the slope's change over dt."""
     if not math.isfinite(d0 + d1):
         return 0.0
     h0 = trial_step(d0, d1, span)
-    dt = math.copysign(h0, span)
-    f1 = field(t0 + dt, y0 + dt * f0)
-    return chosen_step(h0, d1, float(norm((f1 - f0) / scale)) / h0, order)
+    return chosen_step(h0, d1, bend(math.copysign(h0, span)) / h0, order)
 
 
 def trial_step(d0: float, d1: float, span: float) -> float:

@@ -33,6 +33,10 @@ class Interval:
         """Where a time lies, from 0 at t0 to 1 at t1."""
         return (t - self.t0) / (self.t1 - self.t0)
 
+    def powers(self) -> list[list[float]]:
+        """Of the fractions at which the output times due lie, from the zeroth to the fourth."""
+        return [[1.0, x, x * x, x**3, x**4] for x in map(self.fraction, self.due)]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step(Interval):
@@ -43,6 +47,7 @@ class Step(Interval):
     ks: list[Tensor]  # the derivatives that y1 is made of, the first of them at (t0, y0)
     f1: State | None = None  # f(t1, y1), where it has been evaluated
     inner: Sequence[Tensor] = ()  # slopes at the tableau's places, likewise
+    curve: Tensor | None = None  # (5, batch, *state): the dense output's coefficients; then `ks` may be missing
 
     @property
     def interval(self) -> Interval:
@@ -54,16 +59,22 @@ class Taken(NamedTuple):
     """A step as it came out, not yet accepted."""
 
     y1: State
-    ks: list[Tensor]  # the derivatives it is made of, and f(t1, y1) where that is the tableau's last row
-    error: float  # estimated, in units of the tolerance; 0 on a fixed grid
+    ks: list[Tensor]  # the derivatives it is made of
+    f1: State | None = None  # f(t1, y1), where that is the tableau's last row
+    error: float = 0.0  # estimated, in units of the tolerance
+    curve: Tensor | None = None  # of a Step
 
 
 class StepTaker(CountedField, abc.ABC):
-    """A field that takes the steps of a method by itself, without gradients."""
+    """A field that takes the steps of one method by itself, without gradients."""
 
     @abc.abstractmethod
-    def take(self, solver: "OneStepSolver", t0: float, t1: float, y0: State, f0: State) -> Taken:
-        """The step from (t0, y0) to t1, where f0 = f(t0, y0) is known."""
+    def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
+        """f(t0, y0), and the size of the first step to try."""
+
+    @abc.abstractmethod
+    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> Taken:
+        """The step from (t0, y0) to t1, where f0 = f(t0, y0) may be known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +137,11 @@ class OneStepSolver(StepwiseSolver):
 
     def outputs(self, step: Step) -> list[State]:
         """States at the output times due, by the step's dense output."""
-        return [step.y1 if t == step.t1 else self._within(step, t) for t in step.due]
+        if step.curve is None or not step.dense:
+            return [step.y1 if t == step.t1 else self._within(step, t) for t in step.due]
+        ys = step.y0.new_tensor(step.powers()) @ step.curve.flatten(1)
+        each = zip(step.due, ys.view(-1, *step.y0.shape).unbind(), strict=True)
+        return [step.y1 if t == step.t1 else y for t, y in each]
 
     def _within(self, step: Step, t: float) -> State:
         if step.f1 is None or len(step.inner) < len(self.tableau.places):
@@ -149,9 +164,6 @@ class ExplicitOneStepSolver(OneStepSolver):
     """Each stage is one evaluation at a place made of the stages before it."""
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
-        if isinstance(field, StepTaker):
-            taken = field.take(self, t0, t1, y0, f0)
-            return taken.y1, taken.ks[: self.tableau.stages]
         dt, ks = t1 - t0, [f0]
         tableau, stages = self.tableau, self.tableau.stages
         for c, row in zip(tableau.c[1:stages], tableau.a[1:stages], strict=True):

@@ -1,12 +1,14 @@
 """Runge-Kutta steps on a fixed grid."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
+
+from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step, StepTaker
 from ode_runner.types import State, Times
 
 
@@ -37,11 +39,18 @@ class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
             return
         [grid] = self.grids(ts[[0, -1]])
         for t0, t1 in pairwise(grid):
-            y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)
-            step = Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=_due(times[1:], t0, t1, first=t0 == grid[0]))
-            f0 = self.slope(field, t1, y1) if step.dense else None
-            yield self.detailed(field, replace(step, f1=f0))
+            y1, ks = self._go(field, t0, t1, y0, f0)
+            due = _due(times[1:], t0, t1, first=t0 == grid[0])
+            f0 = self.slope(field, t1, y1) if any(t != t1 for t in due) else None
+            yield self.detailed(field, Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=due, f1=f0))
             y0 = y1
+
+    def _go(self, field: VectorField, t0: float, t1: float, y0: State, f0: State | None) -> tuple[State, list[Tensor]]:
+        """A step, the slope at whose beginning may be known."""
+        if isinstance(field, StepTaker):
+            taken = field.take(t0, t1, y0, f0)
+            return taken.y1, taken.ks
+        return self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)
 
 
 def _due(times: list[float], t0: float, t1: float, *, first: bool) -> list[float]:

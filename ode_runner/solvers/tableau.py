@@ -54,7 +54,7 @@ class Tableau:
         if self.places:
             weights = self.birkhoff.weights(x)
             return [sum(map(mul, weights, data)) for data in self._data]
-        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self._dense]
+        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self.quartic]
 
     @cached_property
     def _data(self) -> list[tuple[float, ...]]:
@@ -65,8 +65,8 @@ class Tableau:
         return list(zip(*states, *slopes, strict=True))
 
     @cached_property
-    def _dense(self) -> list[tuple[float, float, float, float]]:
-        """For each stage and f1, the coefficients of x to x**4."""
+    def quartic(self) -> list[tuple[float, float, float, float]]:
+        """The weights of the dense output: for each stage and f1, the coefficients of x to x**4."""
         known = [0.0] * (self.stages + 1 - len(self.b))
         slopes = list(zip([1, *[0] * self.stages], [*[0] * self.stages, 1], strict=True))  # of f0 and f1 themselves
         ends = [*self.b, *known]
