@@ -22,6 +22,7 @@ from ode_runner.compatibility import demand_compatible, demand_fields
 from ode_runner.distributed import First
 from ode_runner.errors import RefusedInput
 from ode_runner.help import did_you_mean
+from ode_runner.hiring import helpers_for
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
@@ -123,12 +124,11 @@ def _trainer(cfg: DictConfig, cell: Cell, team: Team) -> Trainer:
 
 def _team(cfg: DictConfig, choices: Mapping[str, str], cell: Cell) -> Team:
     """This process alone, or the first of several."""
-    if type(cfg.processes) is not int or cfg.processes < 1:  # true is an int to isinstance
-        raise RefusedInput(f"processes={cfg.processes} is no whole number from 1 on.")
-    if cfg.processes == 1:
+    helpers = helpers_for(cfg.processes, cell.device)
+    if helpers is None:
         return Alone()
     every_time, recruit = cell.task.spec.every_time, partial(_recruit, cfg, dict(choices))
-    return First(size=cfg.processes, device=cell.device, every_time=every_time, recruit=recruit)
+    return First(helpers, device=cell.device, every_time=every_time, recruit=recruit)
 
 
 def _recruit(cfg: DictConfig, choices: Mapping[str, str], team: Team) -> Trainer:

@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 
 from ode_runner.help import print_help, print_version
+from ode_runner.ranks import Rank
 
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"}
 FLAGS_WITH_VALUE |= {"--config-dir", "-cd", "--experimental-rerun"}
@@ -13,6 +14,21 @@ INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchp
 
 def main() -> None:
     """Entry point of the console script."""
+    rank = Rank.of_this_process()
+    if rank is None:
+        answer()
+        return
+    sys.path.insert(0, os.getcwd())  # for a helper, too
+    try:
+        from ode_runner.torchrun import take_part
+
+        take_part(rank, answer)
+    except KeyboardInterrupt:  # before they have met
+        sys.exit(130)
+
+
+def answer() -> None:
+    """Do what sys.argv asks for, and exit."""
     arguments = flags_first(sys.argv[1:])
     if {"-h", "--help"} & set(arguments):
         with suppress(BrokenPipeError):  # `ode-run --help | head` has seen enough

@@ -1,37 +1,26 @@
-"""One run over several processes of one machine: all make the same step, each from its share of the batch.
+"""One run over several processes: all make the same step, each from its share of the batch.
 
 The first process is the run: it alone has the lock, the record, the files and the screen, evaluates and draws. The
-others are its helpers: they are started when training begins, build the same objects from the same configuration, take
-up the weights, and hold nothing that would be missed when they are ended.
+others are its helpers: they build the same objects from the same configuration, take up the weights, and hold nothing
+that would be missed when they are ended. Where they come from is another matter (spawned.py, torchrun.py).
 """
 
+import abc
 import io
-import os
-import pickle
-import shutil
-import signal
-import tempfile
-import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import timedelta
-from multiprocessing import connection, parent_process
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NamedTuple, Protocol, final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing import get_context
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import Interrupted, RefusedInput
+from ode_runner.meeting import Parted, broadcast, in_touch
 from ode_runner.tasks.base import Batch, Split
 from ode_runner.team import Team
 
-BACKEND = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl"}
-PATIENCE = timedelta(hours=24)  # helpers wait while the first process evaluates and draws; its end they notice
+NO_MORE = (-1, -1)  # in place of an epoch and a place in it
 
 
 class Helped(Protocol):
@@ -40,6 +29,7 @@ class Helped(Protocol):
     options: Any
     task: Any
     step: int
+    device: torch.device
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -47,6 +37,38 @@ class Helped(Protocol):
 
 
 Recruit = Callable[[Team], Helped]  # builds a helper's trainer; travels to another process, so a function by its name
+
+
+class Job(NamedTuple):
+    """What a helper has to know before it can be of use."""
+
+    device: str  # its type
+    every_time: bool
+    recruit: Recruit
+
+
+class Helpers(abc.ABC):
+    """The other processes, as the first one sees them: where they come from, and what has become of them."""
+
+    size: int  # of all, with the first
+
+    @abc.abstractmethod
+    def at_hand(self, job: Job) -> AbstractContextManager[None]:
+        """While they are in one process group with this process, each with the job's trainer."""
+
+    @abc.abstractmethod
+    def explanation(self, error: RuntimeError) -> BaseException:
+        """Why they can no longer be reached, as far as that can be known; `error` where it cannot."""
+
+    @final
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """What a helper has met is what the run has met."""
+        try:
+            yield
+        except Parted as parted:
+            met = self.explanation(parted.error)
+            raise met from (None if met is parted.error else parted.error)
 
 
 class Crew(Team):
@@ -92,100 +114,69 @@ class Crew(Team):
 
     def sum(self, values: Tensor) -> None:
         """Over all processes, in place."""
-        dist.all_reduce(values)
+        with in_touch():
+            dist.all_reduce(values)
 
 
 class First(Crew):
-    """The process that is the run, and keeps helpers."""
+    """The process that is the run, and has helpers."""
 
-    def __init__(self, *, size: int, device: torch.device, every_time: bool, recruit: Recruit) -> None:
-        available = torch.cuda.device_count() if device.type == "cuda" else size
-        if device.type not in BACKEND or available < size:
-            what = f"there are {available} GPUs" if device.type == "cuda" else f"{device.type} is one device"
-            raise RefusedInput(f"processes={size}, but {what}. Use fewer, or trainer.device=cpu.")
-        super().__init__(size=size, rank=0, every_time=every_time)
-        self.device, self.recruit = device, recruit
-        self.helpers: list[tuple[Any, Connection]] = []
-        share_cores(size)
+    def __init__(self, helpers: Helpers, *, device: torch.device, every_time: bool, recruit: Recruit) -> None:
+        super().__init__(size=helpers.size, rank=0, every_time=every_time)
+        self.helpers, self.job = helpers, Job(device.type, every_time, recruit)
 
     @contextmanager
     def at_work(self, state: Mapping[str, Any]) -> Iterator[None]:
-        meeting = Path(tempfile.mkdtemp(prefix="ode-run-"))
-        try:
-            self._start(meeting)
-            _join(self, self.device.type, meeting)
-            buffer = io.BytesIO()
-            torch.save(dict(state), buffer)
-            dist.broadcast_object_list([buffer.getvalue()], src=0)
-            yield
-        finally:
-            for process, _ in self.helpers:
-                process.kill()
-                process.join()
-            self.helpers = []
-            shutil.rmtree(meeting, ignore_errors=True)
-            if dist.is_initialized():
-                dist.destroy_process_group()
+        with self.helpers.at_hand(self.job):
+            self._tell(state)
+            try:
+                yield
+            except Interrupted:  # which may be how a process is told that another one has died
+                self._dismiss()
+                raise
+            self._dismiss()
 
     def share(self, batch: Batch, *, epoch: int, place: int) -> Batch:
-        with self._helpers_errors():
-            dist.broadcast(torch.tensor([epoch, place]), src=0)
+        self._order(epoch, place)
         return super().share(batch, epoch=epoch, place=place)
 
     def sum(self, values: Tensor) -> None:
-        with self._helpers_errors():
+        with self.helpers.errors():
             super().sum(values)
 
-    def _start(self, meeting: Path) -> None:
-        context = get_context("spawn")  # a fork would take CUDA and threads along
-        for rank in range(1, self.size):
-            here, there = context.Pipe()
-            arguments = (rank, self.size, meeting, self.device.type, self.every_time, self.recruit, there)
-            process = context.Process(target=help_out, args=arguments)
-            process.start()
-            there.close()
-            self.helpers.append((process, here))
-        for process, pipe in self.helpers:
-            try:
-                error = pipe.recv()  # that it is ready, or why not
-            except EOFError:
-                process.join()
-                error = RuntimeError(f"a helper process could not start (exit code {process.exitcode})")
-            if error is not None:
-                raise error
+    def _tell(self, state: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        with self.helpers.errors():
+            broadcast(buffer.getvalue())
 
-    @contextmanager
-    def _helpers_errors(self) -> Iterator[None]:
-        """What a helper met is what the run has met."""
-        try:
-            yield
-        except RuntimeError as error:  # a connection that is closed
-            for rank, (process, pipe) in enumerate(self.helpers, start=1):
-                process.join(timeout=5)
-                if pipe.poll():
-                    with suppress(EOFError):
-                        raise pipe.recv() from error
-                if process.exitcode is not None:
-                    raise RuntimeError(f"process {rank} of the run ended with exit code {process.exitcode}") from error
-            raise
+    def _order(self, epoch: int, place: int) -> None:
+        with self.helpers.errors(), in_touch():
+            dist.broadcast(torch.tensor([epoch, place]), src=0)
+
+    def _dismiss(self) -> None:
+        """Between two steps; all are still there, or this is an error."""
+        self._order(*NO_MORE)
+        self.sum(torch.zeros(1))
 
 
 class Helper(Crew):
     """Any other process."""
 
     def follow(self, trainer: Helped) -> None:
-        """Make the steps that the first process makes, until that ends this one."""
+        """Make the steps that the first process makes, until it needs no more.
+
+        Raises:
+            Parted: it has ended, or another helper has.
+        """
         seed = torch.initial_seed()  # that of the run
-        received: list[Any] = [None]
-        dist.broadcast_object_list(received, src=0)
-        trainer.load_state_dict(torch.load(io.BytesIO(received[0]), map_location="cpu", weights_only=True))
+        state = io.BytesIO(broadcast(None))
+        trainer.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
         batches: Iterator[Batch] = iter(())
         at = (-1, 0)
-        while True:
-            order = torch.zeros(2, dtype=torch.int64)
-            dist.broadcast(order, src=0)
-            epoch, place = order.tolist()
-            if (epoch, place) != at:
+        while (order := self._next_order()) != NO_MORE:
+            epoch, place = order
+            if order != at:
                 batches = trainer.task.batches(Split.TRAIN, batch_size=trainer.options.batch_size, epoch=epoch)
                 for _ in range(place):
                     next(batches)
@@ -193,52 +184,31 @@ class Helper(Crew):
             trainer.train_step(next(batches), measure_memory=False)
             trainer.step += 1
             at = (epoch, place + 1)
+        self.sum(torch.zeros(1))
+
+    def _next_order(self) -> tuple[int, int]:
+        order = torch.zeros(2, dtype=torch.int64)
+        with in_touch():
+            dist.broadcast(order, src=0)
+        epoch, place = order.tolist()
+        return epoch, place
 
 
-def help_out(
-    rank: int, size: int, meeting: Path, device: str, every_time: bool, recruit: Recruit, pipe: Connection
-) -> None:
-    """A helper's life."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # meant for the first process
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        share_cores(size)
-        if device == "cuda":
-            torch.cuda.set_device(rank)
-        team = Helper(size=size, rank=rank, every_time=every_time)
-        trainer = recruit(team)
-        pipe.send(None)
-        _join(team, device, meeting)
-        team.follow(trainer)
-    except BaseException as error:
-        error.add_note(f"in process {rank} of the run:\n{traceback.format_exc()}")
-        pipe.send(error if _travels(error) else RuntimeError(f"{type(error).__name__}: {error}"))
-        os._exit(1)  # leaving the group politely would wait for the others
+def hired(job: Job, *, rank: int, size: int, gpu: int) -> tuple[Helper, Helped]:
+    """A helper that has what it needs: `gpu` is its own if the job is for GPUs.
 
-
-def _join(crew: Crew, device: str, meeting: Path) -> None:
-    """Wait until all have come together."""
-    place = f"file://{meeting}/processes"
-    dist.init_process_group(BACKEND[device], init_method=place, rank=crew.rank, world_size=crew.size, timeout=PATIENCE)
-
-
-def share_cores(processes: int) -> None:
-    """As many threads as leave room for the others, unless the person has said how many."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
-
-
-def _travels(error: BaseException) -> bool:
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # of its own making
-        return False
-    return True
+    Raises:
+        RefusedInput: its machine does not have what the run is made with.
+    """
+    if job.device == "cuda":
+        if gpu >= torch.cuda.device_count():
+            raise RefusedInput(
+                f"process {rank} of the run finds {torch.cuda.device_count()} GPUs and needs one of its own. "
+                "Use fewer processes, or trainer.device=cpu."
+            )
+        torch.cuda.set_device(gpu)
+    helper = Helper(size=size, rank=rank, every_time=job.every_time)
+    trainer = job.recruit(helper)
+    if trainer.device.type != job.device:
+        raise RefusedInput(f"process {rank} of the run would use {trainer.device}. Say trainer.device={job.device}.")
+    return helper, trainer

@@ -29,7 +29,7 @@ from ode_runner.models.odenet import ODENet
 
 class Fails(ODENet):
     def evolve(self, y0, ts, integrate):
-        if dist.is_initialized() and dist.get_rank() == 1:
+        if dist.is_initialized() and dist.get_rank() == dist.get_world_size() - 1:
             {}
         return super().evolve(y0, ts, integrate)
 """
@@ -182,6 +182,14 @@ def test_the_run_ends_with_any_of_its_processes(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
+def failing(line: str, cwd: Path) -> list[str]:
+    """A run whose last process, if there are several, comes to `line`."""
+    (cwd / "conf" / "model").mkdir(parents=True)
+    (cwd / "failing.py").write_text(FAILING.format(line))
+    (cwd / "conf" / "model" / "fails.yaml").write_text("_target_: failing.Fails\n")
+    return ["-cd", "conf", "model=fails", "trainer=quick", "logger=none", *TINY]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "status", "reason"),
@@ -192,12 +200,15 @@ def test_the_run_ends_with_any_of_its_processes(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_helper_meets_is_what_the_run_has_met(line: str, status: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "failing.py").write_text(FAILING.format(line))
-    (tmp_path / "conf" / "model" / "fails.yaml").write_text("_target_: failing.Fails\n")
-    ended = typed("-cd", "conf", "model=fails", "processes=2", "trainer=quick", "logger=none", *TINY, cwd=tmp_path)
+    ended = typed("processes=2", *failing(line, tmp_path), cwd=tmp_path)
     assert ended.returncode == 1
     record = record_of(tmp_path)
     assert (record["status"], reason in record["reason"]) == (status, True), record["reason"]
     if status == "failed" and "exit code" not in reason:
         assert "failing.py" in (run_folder(tmp_path) / "error.txt").read_text(), "the helper's own traceback"
+
+
+@pytest.mark.slow
+def test_of_several_helpers_the_one_at_fault_is_named(tmp_path: Path) -> None:
+    typed("processes=3", *failing("os._exit(3)", tmp_path), cwd=tmp_path)
+    assert "process 2 of the run ended with exit code 3" in record_of(tmp_path)["reason"]

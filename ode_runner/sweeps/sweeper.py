@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ode_runner.ending import IN_USE, Ending, ExitCode, codes
 from ode_runner.errors import RefusedInput
+from ode_runner.ranks import Rank
 from ode_runner.record import RunStatus
 from ode_runner.signals import sigterm_interrupts
 from ode_runner.sweeps.point import Outlook, Point, same_runs
@@ -50,6 +52,12 @@ class Cells(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
+        if (rank := Rank.of_this_process()) is not None:
+            alone = f"ode-run {shlex.join(sys.argv[1:])} processes={rank.size}"
+            raise RefusedInput(
+                "torchrun starts the processes of one run, and this is a sweep. Start it without torchrun, and each of "
+                f"its runs is over {rank.size} processes of this machine: {alone}"
+            )
         try:
             self.launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=hydra_context, task_function=task_function, config=config
