@@ -22,7 +22,7 @@ def one_step(problem, start: float, end: float) -> Step:
     y0 = problem.exact(start)
     f0 = problem.function(torch.tensor(start), y0)
     y1, ks = RADAU.step(problem.field(), start, end, y0, f0)
-    return Step(t0=start, t1=end, y0=y0, y1=y1, ks=ks, due=[])
+    return RADAU.detailed(problem.field(), Step(t0=start, t1=end, y0=y0, y1=y1, ks=ks, due=[]))
 
 
 def test_the_coefficients_are_those_of_radaus_quadrature() -> None:
@@ -43,8 +43,8 @@ def test_a_step_is_of_local_order_six() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
-def test_dense_output_is_the_collocation_polynomial(backwards: bool) -> None:
-    """Through y0 and every stage, and within O(dt^4) of the solution: sixteenfold for half the step."""
+def test_dense_output_is_the_collocation_polynomial_bent(backwards: bool) -> None:
+    """Through y0 and y1, with the stages' slopes, and within O(dt^5) of the solution: 32 times for half the step."""
     problem, errors = sine(), []
     for length in (0.1, 0.05):
         step = one_step(problem, *((1.5 + length, 1.5) if backwards else (1.5, 1.5 + length)))
@@ -54,7 +54,30 @@ def test_dense_output_is_the_collocation_polynomial(backwards: bool) -> None:
         torch.testing.assert_close(places[0], step.y0)
         torch.testing.assert_close(places[-1], step.y1, rtol=1e-7, atol=1e-7)  # a billionth of a step before it
         errors.append(max(float((y - problem.exact(t)).abs().max()) for y, t in zip(places[1:-1], within, strict=True)))
-    assert math.log2(errors[0] / errors[1]) > 3.7
+        h = 1e-6
+        for c, slope_there in zip(C, step.ks[1:4], strict=True):
+            low, high = RADAU.outputs(replace(step, due=[step.t0 + (c - h) * dt, step.t0 + (c + h) * dt]))
+            torch.testing.assert_close((high - low) / (2 * h * dt), slope_there, rtol=1e-7, atol=0)  # differences
+    assert math.log2(errors[0] / errors[1]) > 4.7
+
+
+def test_no_output_is_bent_by_more_than_a_quarter_of_the_error_estimate() -> None:
+    """However stiff the field and wherever the step begins: the fourth stage is Newton's, the estimate its first."""
+    for rate in (1.0, 1e3, 1e6):
+        field, (y0, t1) = relaxation(rate).field(), (torch.tensor([[1.3]]), 0.5)
+        y1, ks = RADAU.step(field, 0.0, t1, y0, field(torch.tensor(0.0), y0))
+        bare = Step(t0=0.0, t1=t1, y0=y0, y1=y1, ks=ks, due=[x * t1 for x in (0.05, 0.155, 0.4, 0.645, 0.9)])
+        bent, unbent = (
+            RADAU.outputs(replace(bare, inner=inner)) for inner in (RADAU.detailed(field, bare).inner, [ks[0] * 0])
+        )
+        estimate = RADAU.difference(y0, t1, ks).abs()
+        assert all(bool(((one - other).abs() <= estimate / 4).all()) for one, other in zip(bent, unbent, strict=True))
+        assert any(bool((one != other).any()) for one, other in zip(bent, unbent, strict=True))
+
+
+def test_a_fourth_stage_that_is_not_found_leaves_the_collocation_polynomial() -> None:
+    step = one_step(sine(), 1.5, 1.6)
+    assert not RADAU.detailed(Formula(lambda t, y: y * math.nan), replace(step, inner=())).inner[0].any()
 
 
 def test_dense_output_stays_smooth_where_the_field_is_stiff() -> None:

@@ -135,7 +135,7 @@ def test_a_run_that_goes_well_after_all_leaves_none(tmp_path: Path, monkeypatch:
     ("arguments", "words"),
     [
         (("model=rknet",), "model=rknet: replay= takes the run as it is"),
-        (("solver=alf", "gradient=checkpoint"), "gradient=checkpoint needs a Runge-Kutta solver"),
+        (("solver=alf", "gradient=checkpoint"), "gradient=checkpoint needs a Runge-Kutta or symplectic solver"),
         (("solver.rtoll=3",), "Did you mean 'solver.rtol'?"),
         (("plan=true",), "plan=true is for runs that train"),
     ],

@@ -15,8 +15,8 @@ from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.birkhoff import Curve
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Polynomial, Step
-from ode_runner.solvers.radau_iia5 import RadauIIA5
 from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
@@ -437,10 +437,12 @@ def test_output_times_move_no_step_and_cost_the_places_of_dense_output_at_most(s
     within = solver.solve(many, y0, ts)
     assert torch.equal(alone.ys[-1], within.ys[-1])
     assert (alone.accepted, alone.rejected) == (within.accepted, within.rejected)
-    dense = (
-        sum(step.dense for step in solver.steps(problem.field(), y0, ts)) if isinstance(solver, OneStepSolver) else 0
-    )
-    assert many.calls == few.calls + (len(solver.tableau.places) * dense if dense else 0)
+    if isinstance(solver, ImplicitSolver):
+        assert many.calls >= few.calls  # as many as Newton's method needs
+        return
+    places = len(solver.tableau.places) if isinstance(solver, OneStepSolver) else 0
+    dense = sum(step.dense for step in solver.steps(problem.field(), y0, ts)) if places else 0
+    assert many.calls == few.calls + places * dense
 
 
 @each_solver
@@ -638,8 +640,7 @@ def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(composed: Compo
 def test_outputs_within_even_steps_are_of_the_methods_order(solver: OneStepSolver, backwards: bool) -> None:
     counts = (8, 16, 32) if solver.order > 5 else (32, 64, 128)
     errors = [error_within(solver, sine(), steps, backwards=backwards) for steps in counts]
-    order = 4 if isinstance(solver, RadauIIA5) else solver.order  # what it gives up to stay smooth on stiff fields
-    assert slope([1 / n for n in counts], errors) > order - 0.3
+    assert slope([1 / n for n in counts], errors) > solver.order - 0.3
 
 
 def error_within(solver: OneStepSolver, problem: Problem, steps: int, *, backwards: bool) -> float:

@@ -33,7 +33,7 @@ class Checkpoint(GradientMode):
     """
 
     requires: ClassVar[type] = StepwiseSolver
-    requirement: ClassVar[str] = "a Runge-Kutta or splitting solver, whose steps can be taken one at a time"
+    requirement: ClassVar[str] = "a Runge-Kutta or symplectic solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
