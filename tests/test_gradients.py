@@ -320,6 +320,13 @@ def test_one_time_point_has_the_gradient_of_the_beginning(make_solver: MakeSolve
 
 
 @each_family
+def test_no_time_has_the_gradient_of_the_beginning(make_solver: MakeSolver, mode: GradientMode) -> None:
+    net, y0 = net_and_state()
+    ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.full((3,), 0.3))
+    torch.testing.assert_close(torch.autograd.grad(ys.sum(), y0)[0], torch.full_like(y0, 3))
+
+
+@each_family
 def test_a_field_that_ignores_the_state_is_differentiated(make_solver: MakeSolver, mode: GradientMode) -> None:
     y0 = torch.ones(1, 1, requires_grad=True)
     ys = Integrator(solver=make_solver(), gradient=mode)(

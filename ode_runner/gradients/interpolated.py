@@ -49,8 +49,8 @@ class Interpolated(GradientMode):
         if not isinstance(solver, ExplicitOneStepSolver):
             raise IncompatibleChoice(f"gradient=interpolated needs {self.requirement}.")
         backward = way_back(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
-        if not torch.is_grad_enabled():
-            return solver.solve(field, y0, ts)  # nobody will ask for the trajectory
+        if not torch.is_grad_enabled() or bool((ts == ts[0]).all()):
+            return solver.solve(field, y0, ts)  # nobody will ask for the trajectory, or it is a point
         parameters = tuple(p for p in field.parameters() if p.requires_grad)
         course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
         ys = _InterpolatedSolve.apply(solver, backward, field, course, y0, ts, *parameters)
