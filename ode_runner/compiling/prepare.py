@@ -12,7 +12,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.tasks.base import Split
 from ode_runner.types import State, Times, Trajectory
 
-FEWEST_STEPS = 20_000  # of training that repay the compiler's half minute
+FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
 LARGEST = 300_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
 
 
@@ -25,7 +25,7 @@ def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:
         IncompatibleChoice: trainer.compile=on, and there is something that cannot be.
     """
     wish, begun = cell.options.compile, time.perf_counter()
-    if wish == "off" or (wish == "auto" and not (0 < steps >= FEWEST_STEPS)):
+    if wish == "off" or (wish == "auto" and steps < FEWEST_STEPS):
         return ""
     try:
         _demand_possible(cell, processes)
