@@ -66,12 +66,19 @@ class Tally:
     accepted: int = 0
     rejected: int = 0
     products: int = 0
+    smallest_step: float | None = None  # accepted, where step control chooses and tells
 
     def add(self, other: "Tally") -> None:
         self.evaluations += other.evaluations
         self.products += other.products
-        self.accepted += other.accepted
-        self.rejected += other.rejected
+        self.enter(other.accepted, other.rejected, other.smallest_step)
+
+    def enter(self, accepted: int, rejected: int, smallest_step: float | None) -> None:
+        """The steps of a solve."""
+        self.accepted += accepted
+        self.rejected += rejected
+        known = [size for size in (self.smallest_step, smallest_step) if size is not None]
+        self.smallest_step = min(known, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

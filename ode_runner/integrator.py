@@ -46,8 +46,7 @@ class Integrator:
             compiled = None if moving else self._compiled_for(field, y0)
             solve = partial(compiled or partial(self.gradient.solve, self.solver), counted)
             solution = solve_between(solve, counted, y0, ts) if moving else solve(y0, ts)
-        self.ledger.tally.accepted += solution.accepted
-        self.ledger.tally.rejected += solution.rejected
+        self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
             self.ledger.enter(solution.each)
         return solution.ys

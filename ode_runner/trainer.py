@@ -108,6 +108,7 @@ class Trainer:
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
         products = forward.products + backward.products
         found = audited | spread(each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
+        found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
         return scalars | quality | found | {
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,

@@ -17,7 +17,9 @@ KEYS = {"choices", "seed", "status", "reason", "metrics", "cost", "config", "env
 COST = {"parameters", "train_seconds", "steps", "nfe_forward", "nfe_backward", "saved_bytes", "peak_memory_bytes"}
 COST |= {"samples_per_second"}
 ENVIRONMENT = {"python", "packages", "platform", "cpu", "threads", "device", "git_sha", "git_dirty"}
-PER_STEP = {"train/loss", "train/accuracy", "nfe/forward", "nfe/backward", "solver/accepted", "solver/rejected"}
+PER_STEP = {"train/loss", "train/accuracy", "nfe/forward", "nfe/backward", "solver/accepted", "solver/rejected"} | {
+    "solver/smallest_step"
+}
 PER_STEP |= {"memory/saved_bytes", "memory/peak_bytes", "time/step_seconds", "time/samples_per_second"}
 PER_STEP |= {"optim/lr", "optim/grad_norm"}
 PER_EPOCH = {"eval/loss", "eval/accuracy", "nfe/eval"}

@@ -10,6 +10,8 @@ import torch
 import torchdiffeq
 
 from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.field import Phase
+from ode_runner.integrator import Integrator
 from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.birkhoff import Curve
@@ -20,11 +22,13 @@ from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Po
 from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
+from tests.helpers import options
 from tests.problems import (
     PROBLEMS,
     Compose,
     Formula,
     Problem,
+    SmallNet,
     build,
     compose_once,
     family,
@@ -667,3 +671,27 @@ def test_outputs_within_the_steps_of_a_fixed_grid_are_of_the_methods_order(compo
         errors.append(float((ys - problem.solution(ts))[1:-1].abs().max()))
     order = build(composed, "solver", name).order
     assert -slope(list(map(float, sizes)), errors) > order - 0.3
+
+
+@pytest.mark.parametrize("mode", options("gradient"))
+def test_the_smallest_step_is_that_of_the_steps_chosen(composed: Compose, mode: str) -> None:
+    solver = build(composed, "solver", "dopri5", rtol=1e-6, atol=1e-6)
+    gradient, field, ts = build(composed, "gradient", mode), SmallNet(), torch.tensor([0.0, 3.0])
+    if not gradient.takes(type(solver)):
+        pytest.skip("the two do not go together")
+    y0 = torch.randn(2, 3)
+    with torch.no_grad():
+        lengths = [step.t1 - step.t0 for step in solver.steps(field, y0, ts)]
+    integrate = Integrator(solver=solver, gradient=gradient)
+    with integrate.ledger.phase(Phase.FORWARD) as tally:
+        integrate(field, y0, ts)
+        assert tally.smallest_step == min(lengths[:-1])
+        integrate(field, y0, ts.flip(0))
+    assert len(lengths) > 2
+    assert 0 < tally.smallest_step <= min(lengths[:-1])
+    assert integrate.ledger.totals[Phase.FORWARD].smallest_step == tally.smallest_step
+
+
+def test_a_fixed_grid_chooses_no_step(composed: Compose) -> None:
+    solver, ts = build(composed, "solver", "rk4"), torch.tensor([0.0, 1.0])
+    assert solver.solve(SmallNet(), torch.randn(2, 3), ts).smallest_step is None

@@ -10,7 +10,7 @@ from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.mapped_field import MappedField
-from ode_runner.solvers.one_step import Interval, OneStepSolver
+from ode_runner.solvers.one_step import Interval, OneStepSolver, solution_along
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal, Round
 from ode_runner.types import State, Times
@@ -54,7 +54,7 @@ class Noted(GradientMode):
             ys += solver.outputs(step)
             course.append(step.interval)
         self.courses.append(course)
-        return Solution(ys=torch.stack(ys), accepted=len(course))
+        return solution_along(course, torch.stack(ys))
 
 
 @final
@@ -79,7 +79,7 @@ class Retaken(GradientMode):
         for place in course:
             y0, due = solver.retake(field, place, y0)
             ys += due
-        return Solution(ys=torch.stack(ys), accepted=len(course), rejected=sum(place.rejected for place in course))
+        return solution_along(course, torch.stack(ys))
 
 
 def _each_retaken(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times, rounds: Rounds) -> Solution:

@@ -12,7 +12,7 @@ from ode_runner.compiling.field import CompiledField, steps_of
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.field import CountedField, VectorField
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import Interval
+from ode_runner.solvers.one_step import Interval, solution_along
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -30,7 +30,7 @@ def compile_exact(solver: Solver, field: VectorField, y0: State) -> Callable[[Co
 def _solve(steps: CompiledSteps, field: CountedField, y0: State, ts: Times) -> Solution:
     course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
     ys = _ExactSolve.apply(field, steps, course, y0, ts, *field.parameters())
-    return Solution(ys=ys, accepted=len(course), rejected=sum(place.rejected for place in course))
+    return solution_along(course, ys)
 
 
 class _ExactSolve(torch.autograd.Function):
@@ -69,7 +69,7 @@ class _ExactSolve(torch.autograd.Function):
                 dcurve = (powers.t() @ due.flatten(1)).view(5, *a.shape)
                 a, sums = steps.back_within(clock, y0, a, dcurve, sums, theta)
             else:
-                a, sums = steps.back(clock, y0, a + due[0] if place.due else a, sums, theta)
+                a, sums = steps.back(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
         tally = ctx.field.ledger.tally
         tally.evaluations += sum(steps.tableau.stages + place.dense for place in course)
         tally.accepted += len(course)

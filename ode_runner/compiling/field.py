@@ -60,6 +60,8 @@ def compilable(solver: Solver) -> ExplicitOneStepSolver:
     """
     if not isinstance(solver, ExplicitRungeKutta | EmbeddedRungeKutta):
         raise CannotCompile(f"only an explicit Runge-Kutta solver's steps can be compiled, and this is {solver.kind}")
+    if type(solver).step is not ExplicitOneStepSolver.step:
+        raise CannotCompile("this solver takes its steps in a way of its own")
     if solver.tableau.places:
         raise CannotCompile("outputs within a step of this method take evaluations of their own")
     if isinstance(solver, EmbeddedRungeKutta) and solver.per_sample:

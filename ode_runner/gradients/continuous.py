@@ -38,7 +38,7 @@ def solve_with_adjoint(
     parameters = tuple(p for p in field.parameters() if p.requires_grad)
     taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
     ys = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *parameters)
-    return Solution(ys=ys, accepted=taken[0].accepted, rejected=taken[0].rejected)
+    return replace(taken[0], ys=ys)
 
 
 def demand_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
@@ -100,8 +100,7 @@ def parted(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
 
 def enter(field: CountedField, solution: Solution) -> None:
     """The steps of a solve of the backward pass, in the field's ledger."""
-    field.ledger.tally.accepted += solution.accepted
-    field.ledger.tally.rejected += solution.rejected
+    field.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
 
 
 class _AdjointSolve(torch.autograd.Function):

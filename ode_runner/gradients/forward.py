@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 import torch
@@ -14,7 +14,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import CountedField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import Solution, Solver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
 from ode_runner.types import State, Time, Times, Trajectory
 
 
@@ -54,7 +54,7 @@ class Forward(GradientMode):
             solution, derivative = _Tangents(solver, field, named, y0).solve(y0, ts)
         wanted = [y0, *named.values()] if beginning else list(named.values())
         ys = _Contracted.apply(solution.ys, derivative, *wanted)
-        return Solution(ys=ys, accepted=solution.accepted, rejected=solution.rejected, next_step=solution.next_step)
+        return replace(solution, ys=ys)
 
     def _demand_few(self, beginning: int, parameters: int) -> None:
         if beginning + parameters > self.max_directions:
@@ -81,14 +81,13 @@ class _Tangents:
     def solve(self, y0: State, ts: Times) -> tuple[Solution, Tensor]:
         """The solution, and its derivative in (direction, time, batch, *state)."""
         ys, derivatives, tangent = [y0], [self.of_state], self.of_state
-        accepted, rejected, ahead = 0, 0, None
+        course: list[Interval] = []
         for step in self.solver.steps(self.field, y0, ts):
             ys += self.solver.outputs(step)
             tangent, due = self._push(step, step.y0, tangent)
             derivatives += due
-            accepted, rejected, ahead = accepted + 1, rejected + step.rejected, step.ahead
-        solution = Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected, next_step=ahead)
-        return solution, torch.stack(derivatives, dim=1)
+            course.append(step.interval)
+        return solution_along(course, torch.stack(ys)), torch.stack(derivatives, dim=1)
 
     def _push(self, place: Interval, y0: State, tangent: Tensor) -> tuple[Tensor, list[Tensor]]:
         def retake(y: State, named: dict[str, Tensor]) -> tuple[State, list[State]]:

@@ -15,7 +15,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.birkhoff import Birkhoff, Curve
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, Polynomial
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, Polynomial, solution_along
 from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -54,7 +54,7 @@ class Interpolated(GradientMode):
         parameters = tuple(p for p in field.parameters() if p.requires_grad)
         course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
         ys = _InterpolatedSolve.apply(solver, backward, field, course, y0, ts, *parameters)
-        return Solution(ys=ys, accepted=len(course), rejected=sum(place.rejected for place in course))
+        return solution_along(course, ys)
 
 
 class _InterpolatedSolve(torch.autograd.Function):

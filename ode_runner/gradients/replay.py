@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from ode_runner.field import CountedField
 from ode_runner.solvers.base import Solution
-from ode_runner.solvers.one_step import Interval, StepwiseSolver
+from ode_runner.solvers.one_step import Interval, StepwiseSolver, solution_along
 from ode_runner.types import State, Times, Trajectory
 
 Method = TypeVar("Method", bound=StepwiseSolver)
@@ -38,7 +38,7 @@ def solve_and_replay(
     parameters = tuple(p for p in field.parameters() if p.requires_grad)
     course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
     ys = _Replay.apply(solver, field, pull_back, course, y0, ts, *parameters)
-    return Solution(ys=ys, accepted=len(course), rejected=sum(place.rejected for place in course))
+    return solution_along(course, ys)
 
 
 class _Replay(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """`replay` where every sample has steps of its own: round by round, each of the steps that were accepted in it."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ def solve_and_replay_each(solver: PerSampleStepping, field: CountedField, y0: St
     parameters = tuple(p for p in field.parameters() if p.requires_grad)
     taken: list[Solution] = []  # autograd carries tensors only; the rest comes out this way
     ys = _ReplayEach.apply(solver, field, taken, y0, ts, *parameters)
-    return Solution(ys=ys, accepted=taken[0].accepted, rejected=taken[0].rejected, each=taken[0].each)
+    return replace(taken[0], ys=ys)
 
 
 class _ReplayEach(torch.autograd.Function):

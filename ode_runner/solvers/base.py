@@ -23,6 +23,7 @@ class Solution:
     accepted: int  # where every sample has steps of its own, those of the sample with the most attempts
     rejected: int = 0
     next_step: float | None = None  # the size that step control would try next; None: a fixed grid
+    smallest_step: float | None = None  # of those accepted that step control chose; None: a fixed grid
     each: EachSample | None = None  # None: all samples have the same steps
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ode_runner.field import CountedField, VectorField
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.tableau import Tableau, advance, at, stage_time
-from ode_runner.types import State, Times
+from ode_runner.types import State, Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +53,19 @@ class Step(Interval):
     def interval(self) -> Interval:
         """The step without its tensors."""
         return Interval(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
+
+
+def solution_along(course: Sequence[Interval], ys: Trajectory) -> Solution:
+    """The values that these steps have led to. The last of them, which the end of the span cuts short, is no choice."""
+    ahead = course[-1].ahead if course else None
+    lengths = [abs(place.t1 - place.t0) for place in course]
+    return Solution(
+        ys=ys,
+        accepted=len(course),
+        rejected=sum(place.rejected for place in course),
+        next_step=ahead,
+        smallest_step=None if ahead is None else min(lengths[:-1] or lengths),
+    )
 
 
 class Taken(NamedTuple):
@@ -112,11 +125,11 @@ class OneStepSolver(StepwiseSolver):
         return field(at(t0, y0), y0)
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        ys, accepted, rejected, ahead = [y0], 0, 0, None
+        ys, course = [y0], list[Interval]()
         for step in self.steps(field, y0, ts):
             ys += self.outputs(step)
-            accepted, rejected, ahead = accepted + 1, rejected + step.rejected, step.ahead
-        return Solution(ys=torch.stack(ys), accepted=accepted, rejected=rejected, next_step=ahead)
+            course.append(step.interval)
+        return solution_along(course, torch.stack(ys))
 
     def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
         """y(t1) and the outputs of a step taken anew; evaluates f(t1, y1), and the places, only for those within."""
