@@ -35,7 +35,7 @@ class Display:
         axes = [choices[axis] for axis in ("task", "model", "solver", "gradient") if choices[axis] != "-"]
         self.say(" · ".join([*axes, f"seed {record.seed}"]) + f"      {folder}", style="bold")
         device, threads = record.environment["device"], record.environment["threads"]
-        where = f"{device}, {threads} threads" if device == "cpu" else device
+        where = f"{device}, {counted(threads, 'thread')}" if device == "cpu" else device
         if (processes := record.environment["processes"]) > 1:
             where += f", {processes} processes"
         self.say(f"{parameters:,} parameters · {where} · {precision} · {sizes}")
@@ -114,6 +114,11 @@ class Display:
         self.say(f"  pictures:   {folder / 'plots'}")
         self.say(f"  curves:     tensorboard --logdir {folder.parent}")
         self.say(f"  compare:    ode-report {folder.parent}")
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def summary_rows(record: RunRecord) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.cell import Cell
-from ode_runner.display import Display
+from ode_runner.display import Display, counted
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.models.base import Numerics
 from ode_runner.record import RunStatus
@@ -43,7 +43,7 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
         outputs = cell.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
     write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
     Display().say(
-        f"{states.shape[1]} samples at {len(ts)} times, states of shape {tuple(states.shape[2:])}: "
+        f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, states of shape {tuple(states.shape[2:])}: "
         f"{folder / 'states.csv'}, {folder / 'states.npz'}"
     )
     return RunStatus.COMPLETED

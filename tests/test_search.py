@@ -137,6 +137,7 @@ def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
         (("seed=0",), "a search is for one task, among several values of an option"),
         (("task=digits,half_moons",), "a search is for one task"),
         (("seed=0,1", "hydra.sweeper.objectives=[optim/lr]"), "is 'optim/lr' better high or low?"),
+        (("seed=0,1", "hydra.sweeper.objectives=[test/accuracy]"), "sees 'test/accuracy'"),
         (("seed=0,1", "hydra.sweeper.trials=0"), "hydra.sweeper.trials must be at least 1"),
     ],
 )

@@ -27,7 +27,7 @@ def objectives(names: Sequence[str], task: type[Task]) -> list[Objective]:
     """From what is typed: `objective` is the task's own, on validation; `nfe` counts evaluations per training step.
 
     Raises:
-        RefusedInput: nobody knows whether a number is better high or low.
+        RefusedInput: nobody knows whether a number is better high or low, or it is of the test split.
     """
     if not names:
         raise RefusedInput("hydra.sweeper.objectives names nothing to search for. Try [objective,nfe].")
@@ -41,6 +41,11 @@ def _objective(name: str, task: type[Task]) -> Objective:
             return Objective(name=shown, direction=way, of=lambda run: run.measurements.get(shown))
         case "nfe":
             return Objective(name="nfe", direction=-1, of=_nfe)
+    if name.startswith("test/"):
+        raise RefusedInput(
+            f"hydra.sweeper.objectives: a search that sees '{name}' leaves nothing to judge its outcome by. "
+            "Use objective, which is the task's own on validation."
+        )
     if not direction(name):
         raise RefusedInput(
             f"hydra.sweeper.objectives: is '{name}' better high or low? Try objective, nfe, cost/saved_bytes or "
