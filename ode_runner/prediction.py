@@ -43,8 +43,8 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
         outputs = cell.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
     write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
     Display().say(
-        f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, states of shape {tuple(states.shape[2:])}: "
-        f"{folder / 'states.csv'}, {folder / 'states.npz'}"
+        f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, "
+        f"states of shape {tuple(states.shape[2:])}: {folder / 'states.csv'}, {folder / 'states.npz'}"
     )
     return RunStatus.COMPLETED
 
