@@ -158,7 +158,10 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _demand_finite(cell, record)
-            draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
+            try:
+                draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
+            except NumericalFailure as failure:  # between the data, where a picture looks; the result stands
+                display.say(f"not all pictures could be drawn: {failure}", style="yellow")
             report(witness.found(), cell.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()
