@@ -23,7 +23,9 @@ class Integrator:
     gradient: GradientMode
     field_dtype: torch.dtype | None = None
     ledger: Ledger = field(default_factory=Ledger)
-    _compiled: dict[VectorField, tuple[State, CompiledSolve]] = field(default_factory=dict, init=False)
+    _compiled: dict[VectorField, tuple[State, CompiledSolve]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def compile(self, field: VectorField, y0: State) -> CompiledSolve:
         """From now on, solves of this field that are to be differentiated and whose states are like `y0` are compiled.
