@@ -12,7 +12,6 @@ from pathlib import Path
 from ode_runner.assessment import draw, evidence_of_no_bounds, judge
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
-from ode_runner.compiling.prepare import compile_solves
 from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.difficulty import FILE as DIFFICULTY
 from ode_runner.difficulty import Witness, report
@@ -204,8 +203,6 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
         if row["step"] == trainer.step:  # the logger has hidden these with all that follows
             scalars = {name: value for name, value in row.items() if "/" in name}
             session.logger.log(scalars, step=trainer.step)
-    if note := compile_solves(trainer.cell, steps=trainer.total_steps, processes=trainer.team.size):
-        session.display.say(note)
     session.display.start(trainer.total_steps, trainer.step)
     with trainer.team.at_work(trainer.state_dict(0)):
         record.reason = trainer.fit(session)

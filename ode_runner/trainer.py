@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ode_runner.audits.watch import Watch
 from ode_runner.cell import Cell
+from ode_runner.compiling.prepare import compile_solves
 from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.difficulty import spread
 from ode_runner.display import clock, shown
@@ -52,6 +53,8 @@ class Trainer:
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
+        if note := compile_solves(self.cell, steps=self.total_steps, processes=self.team.size):
+            session.display.say(note)
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         while self.epoch < self.options.epochs and not spent:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
