@@ -114,7 +114,7 @@ class Means:
 
 
 class Clock:
-    """Seconds of training over all sessions of a run: compiling, evaluation and drawing count, reading data does not."""
+    """Seconds of training, over all sessions: compiling, evaluation and drawing count, reading data does not."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
