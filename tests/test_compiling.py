@@ -24,6 +24,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
@@ -71,7 +72,8 @@ def found(solve: Any, field: VectorField, ts: tuple[float, ...]) -> tuple[list[T
     counted, y0 = CountedField(field, Ledger()), state().requires_grad_()
     ys = solve(counted, y0, torch.tensor(ts)).ys
     weights = torch.linspace(1, 2, ys.numel()).view_as(ys)
-    gradients = torch.autograd.grad((weights * ys).sin().sum(), [y0, *field.parameters()])
+    loss, wanted = (weights * ys).sin().sum(), [y0, *field.parameters()]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)  # unused over no time
     return [ys.detach(), *gradients], counted.ledger.tally
 
 
@@ -148,6 +150,64 @@ def test_machine_code_finds_what_the_mode_does(mode: str, dtype: torch.dtype) ->
         torch.set_default_dtype(torch.float32)
     exact = MODES[mode].exact
     assert_same(ours, theirs, within=(100 if exact else 1e4) * torch.finfo(dtype).eps)  # rounding moves the steps
+
+
+class Turned(VectorField):
+    """What it returns lies in memory the other way round, as states and what reaches the outputs may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.linspace(-1, 1, 9).view(3, 3))
+
+    def forward(self, t: Time, y: State) -> State:
+        return (self.matrix @ torch.tanh(y).t()).t()
+
+
+def turned(solve: Any, field: VectorField) -> list[Tensor]:
+    """The derivatives of a loss that sees the outputs transposed."""
+    y0 = state().t().contiguous().t().requires_grad_()
+    ys = solve(CountedField(field, Ledger()), y0, torch.tensor([0.0, 0.3, 1.0])).ys
+    loss = (ys.transpose(1, 2) * torch.linspace(1, 2, ys.numel()).view(3, 3, 4)).sin().sum()
+    return list(torch.autograd.grad(loss, [y0, *field.parameters()]))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", MODES)
+def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def demanding(function: Any, examples: list[Tensor]) -> Any:
+        def compiled(*inputs: Tensor) -> list[Tensor]:
+            assert all(one.is_contiguous() for one in inputs)
+            return [one.contiguous() for one in function(*inputs)]
+
+        compiled(*examples)
+        return compiled
+
+    monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", demanding)
+    field, like = Turned(), state().t().contiguous().t()
+    theirs = turned(lambda *where: MODES[mode].solve(DOPRI5, *where), field)
+    assert_same(turned(MODES[mode].compiled(DOPRI5, field, like), field), theirs, within=1e-9)  # chosen by rounding
+
+
+@compiler
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
+def test_machine_code_of_a_field_whose_result_is_not_contiguous() -> None:
+    field = Turned()
+    theirs = turned(lambda *where: Backprop().solve(DOPRI5, *where), field)
+    assert_same(turned(Backprop().compiled(DOPRI5, field, state().t().contiguous().t()), field), theirs, within=1e-12)
+
+
+@pytest.mark.usefixtures("uncompiled", "double")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("solver", [DOPRI5, RK4(num_steps=4, step_size=None)], ids=["adaptive", "fixed"])
+def test_a_single_time_is_no_solve(mode: str, solver: Solver) -> None:
+    if not MODES[mode].takes(type(solver)):
+        pytest.skip("the two do not go together")
+    field = SmallNet()
+    theirs, spent = found(lambda *where: MODES[mode].solve(solver, *where), field, (0.5,))
+    ours, tally = found(MODES[mode].compiled(solver, field, state()), field, (0.5,))
+    assert_same(ours, theirs, within=0.0)
+    assert tally == spent
 
 
 class Masked(Wide):

@@ -44,7 +44,7 @@ def _solve(
     ts: Times,
 ) -> Solution:
     way = CompiledField(field, there, there.packing.pack([p.detach() for p in field.parameters()]))
-    return solve_with_adjoint(forward, backward, way, y0, ts, adjoint=partial(_CompiledAdjoint, back))
+    return solve_with_adjoint(forward, backward, way, y0.contiguous(), ts, adjoint=partial(_CompiledAdjoint, back))
 
 
 @final
