@@ -219,6 +219,15 @@ class Masked(Wide):
         return self.mask * super().forward(t, y)
 
 
+class Weighted(Wide):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.tensor([1.0, 0.0, 1.0])
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.weight * super().forward(t, y)
+
+
 class Noisy(Wide):
     def forward(self, t: Time, y: State) -> State:
         return super().forward(t, y) + torch.randn_like(y)
@@ -231,8 +240,13 @@ class Undecided(Wide):
 
 @pytest.mark.parametrize(
     ("field", "reason"),
-    [(Masked, "none of its parameters"), (Noisy, "random numbers"), (Undecided, "value")],
-    ids=["a buffer", "random numbers", "a branch"],
+    [
+        (Masked, "has buffers"),
+        (Weighted, "a tensor that is none of its parameters"),
+        (Noisy, "random numbers"),
+        (Undecided, "value"),
+    ],
+    ids=["a buffer", "another tensor", "random numbers", "a branch"],
 )
 def test_a_field_that_is_more_than_a_function_of_its_parameters_is_left_alone(
     field: type[VectorField], reason: str
@@ -257,6 +271,20 @@ def test_only_explicit_steps_are_compiled(composed: Compose, name: str) -> None:
 def test_what_has_no_compiled_form_says_so(mode: GradientMode, solver: AdaptiveSolver, reason: str) -> None:
     with pytest.raises(CannotCompile, match=reason):
         mode.compiled(solver, SmallNet(), state())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_field_that_learns_nothing_is_left_alone(mode: str) -> None:
+    for field in (SmallNet().requires_grad_(False), Decay()):
+        with pytest.raises(CannotCompile, match="nothing to learn"):
+            MODES[mode].compiled(DOPRI5, field, state())
+
+
+class Decay(VectorField):
+    """Has no parameters."""
+
+    def forward(self, t: Time, y: State) -> State:
+        return -y
 
 
 def test_a_frozen_parameter_has_no_adjoint(composed: Compose) -> None:
@@ -297,6 +325,10 @@ def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monk
     assert taken == [(4, 3)]
     replace(integrate, gradient=Checkpoint())(field, state(), ts)
     assert len(taken) == 1
+    integrate.compile(field, state()[:2])
+    integrate(field, state(), ts)
+    integrate(field, state()[:2], ts)
+    assert taken[1:] == [(4, 3), (2, 3)], "a field solved for states of two shapes"
 
 
 def cell(composed: Compose, *choices: str) -> Any:
@@ -337,6 +369,49 @@ def test_auto_compiles_where_training_is_long_and_the_field_small(
     note = compile_solves(cell(composed, f"trainer.compile={wish}", *choices), steps=steps, processes=1)
     assert note.startswith(said)
     assert bool(note) == bool(said)
+
+
+class Dropping(VectorField):
+    """Draws random numbers in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.layers(y)
+
+
+class Blurring(Dropping):
+    def forward(self, t: Time, y: State) -> State:
+        return self.layers(y + torch.randn_like(y))
+
+
+@pytest.mark.parametrize("field", [Dropping, Blurring])
+def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose, field: type[VectorField]) -> None:
+    made = cell(composed, "trainer.compile=auto")
+    made.model.field = field()
+    random = torch.get_rng_state()
+    note = compile_solves(made, steps=FEWEST_STEPS, processes=1)
+    assert note == "not compiled: the field draws random numbers"
+    assert torch.equal(torch.get_rng_state(), random), "a run that is resumed would go on with others"
+
+
+def test_a_field_made_for_one_solve_is_left_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = cell(composed, "trainer.compile=auto")
+    monkeypatch.setattr(made.model, "forward", lambda y0, ts, integrate: integrate(Dropping(), y0, ts))
+    assert "anew for every solve" in compile_solves(made, steps=FEWEST_STEPS, processes=1)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_solve_that_fails_fails_in_training_which_keeps_it(tmp_path: Path) -> None:
+    ended = typed(*RUN, "trainer.compile=on", "solver.max_steps=1", cwd=tmp_path)
+    assert ended.returncode == 1
+    record = record_of(tmp_path)
+    assert record["status"] == "solver_failed"
+    assert "To see it again: ode-run replay=" in record["reason"]
+    again = typed(f"replay={run_folder(tmp_path)}", cwd=tmp_path)
+    assert "the limit solver.max_steps=1 was reached" in again.stdout + again.stderr
 
 
 def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -> None:

@@ -70,7 +70,15 @@ def compilable(solver: Solver) -> ExplicitOneStepSolver:
 
 
 def steps_of(solver: Solver, field: VectorField, y0: State) -> CompiledSteps:
-    """The solver's steps along a field."""
+    """The solver's steps along a field.
+
+    Raises:
+        CannotCompile: there are none.
+    """
+    if not any(p.requires_grad for p in field.parameters()):
+        raise CannotCompile("the field has nothing to learn")
+    if any(True for _ in field.buffers()):  # before tracing, which would change them as a call does
+        raise CannotCompile("the field has buffers, which are none of its parameters")
     return CompiledSteps(compilable(solver), equation_of(field), y0, list(field.parameters()))
 
 

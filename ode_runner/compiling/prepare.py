@@ -1,12 +1,13 @@
 """Compilation of what a run is about to do many times."""
 
 import time
+from contextlib import suppress
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.cell import Cell
-from ode_runner.errors import CannotCompile, IncompatibleChoice
+from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.field import CountedField, Ledger, VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.tasks.base import Split
@@ -28,12 +29,14 @@ def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:
     if wish == "off" or (wish == "auto" and steps < FEWEST_STEPS):
         return ""
     try:
-        _demand_possible(cell, processes)
-        solves = asked_for(cell)
-        if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
-            return ""
-        for field, y0, ts in solves:
-            _compile(cell, field, y0, ts)
+        with torch.random.fork_rng(devices=[]):  # training goes on from the random numbers that it has
+            _demand_possible(cell, processes)
+            solves = asked_for(cell)
+            if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
+                return ""
+            cell.model.train()  # as what is compiled will be used: no dropout is left out
+            for field, y0, ts in solves:
+                _compile(cell, field, y0, ts)
     except CannotCompile as reason:
         if wish == "on":
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
@@ -75,7 +78,9 @@ def _small(field: VectorField, y0: State, ts: Times) -> bool:
 
 def _compile(cell: Cell, field: VectorField, y0: State, ts: Times) -> None:
     """The way back too, which is compiled when it is first taken."""
+    if not any(field is module for module in cell.model.modules()):
+        raise CannotCompile("the model makes its field anew for every solve")
     solve = cell.integrator.compile(field, y0)
-    with torch.enable_grad():
+    with torch.enable_grad(), suppress(SolverFailed):  # which training will meet as well, and keep the evidence of
         ys = solve(CountedField(field, Ledger()), y0, ts).ys
         torch.autograd.grad(ys.sum(), [p for p in field.parameters() if p.requires_grad], allow_unused=True)
