@@ -287,6 +287,14 @@ class Decay(VectorField):
         return -y
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_parameters_of_two_precisions_are_left_alone(mode: str) -> None:
+    field = Wide()
+    field.rate = nn.Parameter(field.rate.double())
+    with pytest.raises(CannotCompile, match="another precision"):
+        MODES[mode].compiled(DOPRI5, field, state())
+
+
 def test_a_frozen_parameter_has_no_adjoint(composed: Compose) -> None:
     field = SmallNet()
     next(field.parameters()).requires_grad_(False)

@@ -50,7 +50,7 @@ def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
 
     def note(field: VectorField, y0: State, ts: Times) -> Trajectory:
         asked.append((field, y0.to(ts.dtype), ts))
-        return y0.expand(len(ts), *y0.shape)
+        return torch.stack([y0] * len(ts))
 
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         batch = next(cell.task.batches(Split.TRAIN, batch_size=cell.options.batch_size, epoch=0)).to(cell.dtype)
