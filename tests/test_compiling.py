@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.prepare import FEWEST_STEPS, asked_for, compile_solves
 from ode_runner.errors import CannotCompile, IncompatibleChoice
-from ode_runner.field import CountedField, Ledger, Tally, VectorField
+from ode_runner.field import CountedField, Ledger, Phase, Tally, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -26,6 +26,7 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.tasks.base import Split
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering
@@ -340,21 +341,53 @@ def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monk
 
 
 def cell(composed: Compose, *choices: str) -> Any:
+    return cell_of(composed(*RUN, *choices))
+
+
+def cell_of(cfg: Any) -> Any:
     from ode_runner.build import build_cell
 
-    cfg = composed(*RUN, *choices)
     return build_cell(cfg, dict.fromkeys(("task", "model", "network", "solver", "gradient"), "?"))
 
 
 def test_what_will_be_solved_is_found_without_evaluating_anything(composed: Compose) -> None:
     made = cell(composed)
-    random = torch.get_rng_state()
     [(field, y0, ts)] = asked_for(made)
     assert field is made.model.field
     assert y0.shape == (20, 2)
     assert ts.tolist() == [0.0, 1.0]
     assert made.integrator.ledger.tally == Tally()
+
+
+class Counting(nn.Module):
+    """Keeps a number as it is called, as normalisation does its running means."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, y: State) -> Tensor:
+        self.calls += 1
+        return self.head(y)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("task", ["half_moons", "lotka_volterra", "spiral_vae"])
+def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) -> None:
+    """The latent ODE's encoder draws eight initial states a sample in evaluation, and one in training."""
+    made = cell_of(composed(f"task={task}", "task.train=12", "trainer.batch_size=6", "trainer.compile=on"))
+    made.model.head = Counting(made.model.head)
+    random = torch.get_rng_state()
+    assert compile_solves(made, steps=1, processes=1).startswith("steps compiled in")
     assert torch.equal(torch.get_rng_state(), random)
+    assert not made.model.head.calls
+    made.model.train()
+    batch = next(made.task.batches(Split.TRAIN, batch_size=6, epoch=0)).to(made.dtype)
+    outputs = made.outputs(batch)
+    with made.integrator.ledger.phase(Phase.BACKWARD) as tally:
+        outputs.values.sum().backward()
+    assert tally.evaluations > 0, "compiled backprop takes its steps anew"
 
 
 @pytest.mark.usefixtures("uncompiled")

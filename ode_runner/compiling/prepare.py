@@ -1,9 +1,11 @@
 """Compilation of what a run is about to do many times."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.cell import Cell
@@ -29,12 +31,11 @@ def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:
     if wish == "off" or (wish == "auto" and steps < FEWEST_STEPS):
         return ""
     try:
-        with torch.random.fork_rng(devices=[]):  # training goes on from the random numbers that it has
-            _demand_possible(cell, processes)
+        _demand_possible(cell, processes)
+        with _as_in_training(cell.model):
             solves = asked_for(cell)
             if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
                 return ""
-            cell.model.train()  # as what is compiled will be used: no dropout is left out
             for field, y0, ts in solves:
                 _compile(cell, field, y0, ts)
     except CannotCompile as reason:
@@ -45,18 +46,34 @@ def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:
 
 
 def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
-    """What the model wants solved for the first batch of the training split; nothing is evaluated for it."""
+    """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
     asked: list[tuple[VectorField, State, Times]] = []
 
     def note(field: VectorField, y0: State, ts: Times) -> Trajectory:
         asked.append((field, y0.to(ts.dtype), ts))
         return torch.stack([y0] * len(ts))
 
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad():
         batch = next(cell.task.batches(Split.TRAIN, batch_size=cell.options.batch_size, epoch=0)).to(cell.dtype)
-        cell.model.eval()
         cell.model(batch.inputs, batch.ts, note)
     return asked
+
+
+@contextmanager
+def _as_in_training(model: nn.Module) -> Iterator[None]:
+    """In the mode of training, in which a model may ask for other solves; random numbers and buffers stay as they are.
+
+    Otherwise a run that is resumed would go on from others than the run in one go.
+    """
+    kept = [buffer.clone() for buffer in model.buffers()]
+    with torch.random.fork_rng(devices=[]):
+        model.train()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, before in zip(model.buffers(), kept, strict=True):
+                    buffer.copy_(before)
 
 
 def _demand_possible(cell: Cell, processes: int) -> None:
