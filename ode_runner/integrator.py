@@ -23,7 +23,7 @@ class Integrator:
     gradient: GradientMode
     field_dtype: torch.dtype | None = None
     ledger: Ledger = field(default_factory=Ledger)
-    _compiled: dict[VectorField, tuple[State, CompiledSolve]] = field(
+    _compiled: dict[tuple[VectorField, torch.Size, torch.dtype], CompiledSolve] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -33,9 +33,10 @@ class Integrator:
         Raises:
             CannotCompile: they cannot be.
         """
-        solve = self.gradient.compiled(self.solver, field, y0)
-        self._compiled[field] = y0, solve
-        return solve
+        kind = (field, y0.shape, y0.dtype)
+        if kind not in self._compiled:
+            self._compiled[kind] = self.gradient.compiled(self.solver, field, y0)
+        return self._compiled[kind]
 
     def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
         """States at `ts`, beginning with `y0` itself; differentiable by `ts` too, where that asks for it."""
@@ -54,6 +55,4 @@ class Integrator:
         return solution.ys
 
     def _compiled_for(self, field: VectorField, y0: State) -> CompiledSolve | None:
-        like, solve = self._compiled.get(field, (None, None))
-        fits = like is not None and like.shape == y0.shape and like.dtype == y0.dtype
-        return solve if fits and torch.is_grad_enabled() else None
+        return self._compiled.get((field, y0.shape, y0.dtype)) if torch.is_grad_enabled() else None

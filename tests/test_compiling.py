@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.prepare import FEWEST_STEPS, asked_for, compile_solves
 from ode_runner.errors import CannotCompile, IncompatibleChoice
-from ode_runner.field import CountedField, Ledger, Tally, VectorField
+from ode_runner.field import CountedField, Ledger, Phase, Tally, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -24,7 +24,9 @@ from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.tasks.base import Split
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering
@@ -71,7 +73,8 @@ def found(solve: Any, field: VectorField, ts: tuple[float, ...]) -> tuple[list[T
     counted, y0 = CountedField(field, Ledger()), state().requires_grad_()
     ys = solve(counted, y0, torch.tensor(ts)).ys
     weights = torch.linspace(1, 2, ys.numel()).view_as(ys)
-    gradients = torch.autograd.grad((weights * ys).sin().sum(), [y0, *field.parameters()])
+    loss, wanted = (weights * ys).sin().sum(), [y0, *field.parameters()]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)  # unused over no time
     return [ys.detach(), *gradients], counted.ledger.tally
 
 
@@ -150,6 +153,64 @@ def test_machine_code_finds_what_the_mode_does(mode: str, dtype: torch.dtype) ->
     assert_same(ours, theirs, within=(100 if exact else 1e4) * torch.finfo(dtype).eps)  # rounding moves the steps
 
 
+class Turned(VectorField):
+    """What it returns lies in memory the other way round, as states and what reaches the outputs may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.linspace(-1, 1, 9).view(3, 3))
+
+    def forward(self, t: Time, y: State) -> State:
+        return (self.matrix @ torch.tanh(y).t()).t()
+
+
+def turned(solve: Any, field: VectorField) -> list[Tensor]:
+    """The derivatives of a loss that sees the outputs transposed."""
+    y0 = state().t().contiguous().t().requires_grad_()
+    ys = solve(CountedField(field, Ledger()), y0, torch.tensor([0.0, 0.3, 1.0])).ys
+    loss = (ys.transpose(1, 2) * torch.linspace(1, 2, ys.numel()).view(3, 3, 4)).sin().sum()
+    return list(torch.autograd.grad(loss, [y0, *field.parameters()]))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", MODES)
+def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def demanding(function: Any, examples: list[Tensor]) -> Any:
+        def compiled(*inputs: Tensor) -> list[Tensor]:
+            assert all(one.is_contiguous() for one in inputs)
+            return [one.contiguous() for one in function(*inputs)]
+
+        compiled(*examples)
+        return compiled
+
+    monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", demanding)
+    field, like = Turned(), state().t().contiguous().t()
+    theirs = turned(lambda *where: MODES[mode].solve(DOPRI5, *where), field)
+    assert_same(turned(MODES[mode].compiled(DOPRI5, field, like), field), theirs, within=1e-9)  # chosen by rounding
+
+
+@compiler
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
+def test_machine_code_of_a_field_whose_result_is_not_contiguous() -> None:
+    field = Turned()
+    theirs = turned(lambda *where: Backprop().solve(DOPRI5, *where), field)
+    assert_same(turned(Backprop().compiled(DOPRI5, field, state().t().contiguous().t()), field), theirs, within=1e-12)
+
+
+@pytest.mark.usefixtures("uncompiled", "double")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("solver", [DOPRI5, RK4(num_steps=4, step_size=None)], ids=["adaptive", "fixed"])
+def test_a_single_time_is_no_solve(mode: str, solver: Solver) -> None:
+    if not MODES[mode].takes(type(solver)):
+        pytest.skip("the two do not go together")
+    field = SmallNet()
+    theirs, spent = found(lambda *where: MODES[mode].solve(solver, *where), field, (0.5,))
+    ours, tally = found(MODES[mode].compiled(solver, field, state()), field, (0.5,))
+    assert_same(ours, theirs, within=0.0)
+    assert tally == spent
+
+
 class Masked(Wide):
     def __init__(self) -> None:
         super().__init__()
@@ -157,6 +218,15 @@ class Masked(Wide):
 
     def forward(self, t: Time, y: State) -> State:
         return self.mask * super().forward(t, y)
+
+
+class Weighted(Wide):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.tensor([1.0, 0.0, 1.0])
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.weight * super().forward(t, y)
 
 
 class Noisy(Wide):
@@ -171,8 +241,13 @@ class Undecided(Wide):
 
 @pytest.mark.parametrize(
     ("field", "reason"),
-    [(Masked, "none of its parameters"), (Noisy, "random numbers"), (Undecided, "value")],
-    ids=["a buffer", "random numbers", "a branch"],
+    [
+        (Masked, "has buffers"),
+        (Weighted, "a tensor that is none of its parameters"),
+        (Noisy, "random numbers"),
+        (Undecided, "value"),
+    ],
+    ids=["a buffer", "another tensor", "random numbers", "a branch"],
 )
 def test_a_field_that_is_more_than_a_function_of_its_parameters_is_left_alone(
     field: type[VectorField], reason: str
@@ -197,6 +272,28 @@ def test_only_explicit_steps_are_compiled(composed: Compose, name: str) -> None:
 def test_what_has_no_compiled_form_says_so(mode: GradientMode, solver: AdaptiveSolver, reason: str) -> None:
     with pytest.raises(CannotCompile, match=reason):
         mode.compiled(solver, SmallNet(), state())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_field_that_learns_nothing_is_left_alone(mode: str) -> None:
+    for field in (SmallNet().requires_grad_(False), Decay()):
+        with pytest.raises(CannotCompile, match="nothing to learn"):
+            MODES[mode].compiled(DOPRI5, field, state())
+
+
+class Decay(VectorField):
+    """Has no parameters."""
+
+    def forward(self, t: Time, y: State) -> State:
+        return -y
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_parameters_of_two_precisions_are_left_alone(mode: str) -> None:
+    field = Wide()
+    field.rate = nn.Parameter(field.rate.double())
+    with pytest.raises(CannotCompile, match="another precision"):
+        MODES[mode].compiled(DOPRI5, field, state())
 
 
 def test_a_frozen_parameter_has_no_adjoint(composed: Compose) -> None:
@@ -237,24 +334,60 @@ def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monk
     assert taken == [(4, 3)]
     replace(integrate, gradient=Checkpoint())(field, state(), ts)
     assert len(taken) == 1
+    integrate.compile(field, state()[:2])
+    integrate(field, state(), ts)
+    integrate(field, state()[:2], ts)
+    assert taken[1:] == [(4, 3), (2, 3)], "a field solved for states of two shapes"
 
 
 def cell(composed: Compose, *choices: str) -> Any:
+    return cell_of(composed(*RUN, *choices))
+
+
+def cell_of(cfg: Any) -> Any:
     from ode_runner.build import build_cell
 
-    cfg = composed(*RUN, *choices)
     return build_cell(cfg, dict.fromkeys(("task", "model", "network", "solver", "gradient"), "?"))
 
 
 def test_what_will_be_solved_is_found_without_evaluating_anything(composed: Compose) -> None:
     made = cell(composed)
-    random = torch.get_rng_state()
     [(field, y0, ts)] = asked_for(made)
     assert field is made.model.field
     assert y0.shape == (20, 2)
     assert ts.tolist() == [0.0, 1.0]
     assert made.integrator.ledger.tally == Tally()
+
+
+class Counting(nn.Module):
+    """Keeps a number as it is called, as normalisation does its running means."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, y: State) -> Tensor:
+        self.calls += 1
+        return self.head(y)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("task", ["half_moons", "lotka_volterra", "spiral_vae"])
+def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) -> None:
+    """The latent ODE's encoder draws eight initial states a sample in evaluation, and one in training."""
+    made = cell_of(composed(f"task={task}", "task.train=12", "trainer.batch_size=6", "trainer.compile=on"))
+    made.model.head = Counting(made.model.head)
+    random = torch.get_rng_state()
+    assert compile_solves(made, steps=1, processes=1).startswith("steps compiled in")
     assert torch.equal(torch.get_rng_state(), random)
+    assert not made.model.head.calls
+    made.model.train()
+    batch = next(made.task.batches(Split.TRAIN, batch_size=6, epoch=0)).to(made.dtype)
+    outputs = made.outputs(batch)
+    with made.integrator.ledger.phase(Phase.BACKWARD) as tally:
+        outputs.values.sum().backward()
+    assert tally.evaluations > 0, "compiled backprop takes its steps anew"
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -277,6 +410,49 @@ def test_auto_compiles_where_training_is_long_and_the_field_small(
     note = compile_solves(cell(composed, f"trainer.compile={wish}", *choices), steps=steps, processes=1)
     assert note.startswith(said)
     assert bool(note) == bool(said)
+
+
+class Dropping(VectorField):
+    """Draws random numbers in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.layers(y)
+
+
+class Blurring(Dropping):
+    def forward(self, t: Time, y: State) -> State:
+        return self.layers(y + torch.randn_like(y))
+
+
+@pytest.mark.parametrize("field", [Dropping, Blurring])
+def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose, field: type[VectorField]) -> None:
+    made = cell(composed, "trainer.compile=auto")
+    made.model.field = field()
+    random = torch.get_rng_state()
+    note = compile_solves(made, steps=FEWEST_STEPS, processes=1)
+    assert note == "not compiled: the field draws random numbers"
+    assert torch.equal(torch.get_rng_state(), random), "a run that is resumed would go on with others"
+
+
+def test_a_field_made_for_one_solve_is_left_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = cell(composed, "trainer.compile=auto")
+    monkeypatch.setattr(made.model, "forward", lambda y0, ts, integrate: integrate(Dropping(), y0, ts))
+    assert "anew for every solve" in compile_solves(made, steps=FEWEST_STEPS, processes=1)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_solve_that_fails_fails_in_training_which_keeps_it(tmp_path: Path) -> None:
+    ended = typed(*RUN, "trainer.compile=on", "solver.max_steps=1", cwd=tmp_path)
+    assert ended.returncode == 1
+    record = record_of(tmp_path)
+    assert record["status"] == "solver_failed"
+    assert "To see it again: ode-run replay=" in record["reason"]
+    again = typed(f"replay={run_folder(tmp_path)}", cwd=tmp_path)
+    assert "the limit solver.max_steps=1 was reached" in again.stdout + again.stderr
 
 
 def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -> None:

@@ -28,8 +28,10 @@ def compile_exact(solver: Solver, field: VectorField, y0: State) -> Callable[[Co
 
 
 def _solve(steps: CompiledSteps, field: CountedField, y0: State, ts: Times) -> Solution:
+    if len(ts) == 1:
+        return steps.solver.solve(field, y0, ts)  # nothing to be solved
     course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _ExactSolve.apply(field, steps, course, y0, ts, *field.parameters())
+    ys = _ExactSolve.apply(field, steps, course, y0.contiguous(), ts, *field.parameters())
     return solution_along(course, ys)
 
 
@@ -56,7 +58,7 @@ class _ExactSolve(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
-        steps, course, (states, theta) = ctx.steps, ctx.course, ctx.saved_tensors
+        steps, course, (states, theta), dys = ctx.steps, ctx.course, ctx.saved_tensors, dys.contiguous()
         clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in course])
         a, sums, served = torch.zeros_like(dys[0]), torch.zeros_like(theta), len(dys)
         for place, clock, y0 in zip(

@@ -70,7 +70,17 @@ def compilable(solver: Solver) -> ExplicitOneStepSolver:
 
 
 def steps_of(solver: Solver, field: VectorField, y0: State) -> CompiledSteps:
-    """The solver's steps along a field."""
+    """The solver's steps along a field.
+
+    Raises:
+        CannotCompile: there are none.
+    """
+    if not any(p.requires_grad for p in field.parameters()):
+        raise CannotCompile("the field has nothing to learn")
+    if any(p.dtype != y0.dtype for p in field.parameters()):  # which one vector of all of them would convert
+        raise CannotCompile("the field has parameters of another precision than the state")
+    if any(True for _ in field.buffers()):  # before tracing, which would change them as a call does
+        raise CannotCompile("the field has buffers, which are none of its parameters")
     return CompiledSteps(compilable(solver), equation_of(field), y0, list(field.parameters()))
 
 

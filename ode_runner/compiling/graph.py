@@ -19,7 +19,8 @@ ROUNDING = 1e4  # units of it by which compiled code may differ from double prec
 def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
     """`function` for tensors of the shapes and types of `examples`, on one thread and without gradients.
 
-    The examples must be distinct: the same tensor given twice would be taken for one input for ever. The machine code
+    The examples must be distinct: the same tensor given twice would be taken for one input for ever. They and all that
+    is given later must be contiguous, for the machine code knows how its inputs lie in memory; what it returns is. It
     is kept in PyTorch's cache, so that the next process finds it within a second or two.
 
     Raises:
@@ -31,7 +32,10 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
 
     try:
         with torch.no_grad(), config.patch({"cpp.threads": 1}):
-            graph = make_fx(lambda *inputs: function(*inputs), decomposition_table=_SMALL_PRODUCTS)(*examples)
+            graph = make_fx(
+                lambda *inputs: [found.contiguous() for found in function(*inputs)],
+                decomposition_table=_SMALL_PRODUCTS,
+            )(*examples)
             _demand_pure(graph)
             compiled: Function = standalone_compile(graph, list(examples), dynamic_shapes="from_example_inputs")
             _demand_right(compiled, function, examples)

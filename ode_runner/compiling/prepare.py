@@ -1,12 +1,15 @@
 """Compilation of what a run is about to do many times."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.cell import Cell
-from ode_runner.errors import CannotCompile, IncompatibleChoice
+from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.field import CountedField, Ledger, VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.tasks.base import Split
@@ -29,11 +32,12 @@ def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:
         return ""
     try:
         _demand_possible(cell, processes)
-        solves = asked_for(cell)
-        if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
-            return ""
-        for field, y0, ts in solves:
-            _compile(cell, field, y0, ts)
+        with _as_in_training(cell.model):
+            solves = asked_for(cell)
+            if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
+                return ""
+            for field, y0, ts in solves:
+                _compile(cell, field, y0, ts)
     except CannotCompile as reason:
         if wish == "on":
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
@@ -42,18 +46,34 @@ def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:
 
 
 def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
-    """What the model wants solved for the first batch of the training split; nothing is evaluated for it."""
+    """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
     asked: list[tuple[VectorField, State, Times]] = []
 
     def note(field: VectorField, y0: State, ts: Times) -> Trajectory:
         asked.append((field, y0.to(ts.dtype), ts))
-        return y0.expand(len(ts), *y0.shape)
+        return torch.stack([y0] * len(ts))
 
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad():
         batch = next(cell.task.batches(Split.TRAIN, batch_size=cell.options.batch_size, epoch=0)).to(cell.dtype)
-        cell.model.eval()
         cell.model(batch.inputs, batch.ts, note)
     return asked
+
+
+@contextmanager
+def _as_in_training(model: nn.Module) -> Iterator[None]:
+    """In the mode of training, in which a model may ask for other solves; random numbers and buffers stay as they are.
+
+    Otherwise a run that is resumed would go on from others than the run in one go.
+    """
+    kept = [buffer.clone() for buffer in model.buffers()]
+    with torch.random.fork_rng(devices=[]):
+        model.train()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, before in zip(model.buffers(), kept, strict=True):
+                    buffer.copy_(before)
 
 
 def _demand_possible(cell: Cell, processes: int) -> None:
@@ -75,7 +95,9 @@ def _small(field: VectorField, y0: State, ts: Times) -> bool:
 
 def _compile(cell: Cell, field: VectorField, y0: State, ts: Times) -> None:
     """The way back too, which is compiled when it is first taken."""
+    if not any(field is module for module in cell.model.modules()):
+        raise CannotCompile("the model makes its field anew for every solve")
     solve = cell.integrator.compile(field, y0)
-    with torch.enable_grad():
+    with torch.enable_grad(), suppress(SolverFailed):  # which training will meet as well, and keep the evidence of
         ys = solve(CountedField(field, Ledger()), y0, ts).ys
         torch.autograd.grad(ys.sum(), [p for p in field.parameters() if p.requires_grad], allow_unused=True)

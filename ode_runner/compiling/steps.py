@@ -32,7 +32,10 @@ class CompiledSteps:
     ) -> None:
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
         self.packing = Packing(parameters)
-        self.y0, self.theta = y0.detach().clone(), self.packing.pack([p.detach() for p in parameters])
+        self.y0, self.theta = (
+            y0.detach().clone(memory_format=torch.contiguous_format),
+            self.packing.pack([p.detach() for p in parameters]),
+        )
         self.clock = y0.new_tensor([0.0, 0.125, 0.125])
 
     @property

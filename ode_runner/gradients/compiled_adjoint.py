@@ -25,9 +25,9 @@ def compile_adjoint(forward: Solver, backward: Solver, field: VectorField, y0: S
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
+    there, theta = steps_of(forward, field, y0), [p.detach() for p in field.parameters()]
     if not all(p.requires_grad for p in field.parameters()):
         raise CannotCompile("some of the field's parameters are not learned")
-    there, theta = steps_of(forward, field, y0), [p.detach() for p in field.parameters()]
     flat = torch.cat([y0.detach().reshape(-1), torch.ones_like(y0).reshape(-1), *(p.reshape(-1) for p in theta)])
     equation = partial(_slopes, equation_of(field), y0.shape)
     back = CompiledSteps(compilable(backward), equation, flat, theta)
@@ -44,7 +44,7 @@ def _solve(
     ts: Times,
 ) -> Solution:
     way = CompiledField(field, there, there.packing.pack([p.detach() for p in field.parameters()]))
-    return solve_with_adjoint(forward, backward, way, y0, ts, adjoint=partial(_CompiledAdjoint, back))
+    return solve_with_adjoint(forward, backward, way, y0.contiguous(), ts, adjoint=partial(_CompiledAdjoint, back))
 
 
 @final
