@@ -45,6 +45,7 @@ class Trainer:
         self.whole = Means()  # since the beginning
         self.clock = Clock()
         self.train_seconds, self.timed_samples = 0.0, 0
+        self.compile_seconds: float | None = None  # of this session; None: the steps are not compiled
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
         self.schedule = LambdaLR(optimizer, lambda step: schedule.factor(step / per_epoch, self.options.epochs))
         steps = self.options.epochs * self.steps_per_epoch
@@ -53,8 +54,9 @@ class Trainer:
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
-        if note := compile_solves(self.cell, steps=self.total_steps, processes=self.team.size):
-            session.display.say(note)
+        self.compile_seconds = compile_solves(
+            self.cell, steps=self.total_steps, processes=self.team.size, say=session.display.say
+        )
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         while self.epoch < self.options.epochs and not spent:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
@@ -169,6 +171,7 @@ class Trainer:
             "saved_bytes": means.get("memory/saved_bytes", 0.0),
             "samples_per_second": self.timed_samples / self.train_seconds if self.train_seconds else 0.0,
             "ledger": self.integrator.ledger.state_dict(),
+            "compile_seconds": self.compile_seconds,
         } | ({"gradient_error": means["audit/relative_error"]} if "audit/relative_error" in means else {})
 
     def _account(self, scalars: dict[str, float], *, samples: int, warm: bool) -> None:

@@ -379,7 +379,7 @@ def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) 
     made = cell_of(composed(f"task={task}", "task.train=12", "trainer.batch_size=6", "trainer.compile=on"))
     made.model.head = Counting(made.model.head)
     random = torch.get_rng_state()
-    assert compile_solves(made, steps=1, processes=1).startswith("steps compiled in")
+    assert compile_solves(made, steps=1, processes=1, say=print) is not None
     assert torch.equal(torch.get_rng_state(), random)
     assert not made.model.head.calls
     made.model.train()
@@ -392,11 +392,11 @@ def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) 
 
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
-    ("wish", "steps", "choices", "said"),
+    ("wish", "steps", "choices", "sentence"),
     [
         ("off", 10**6, (), ""),
-        ("on", 1, (), "steps compiled in"),
-        ("auto", FEWEST_STEPS, (), "steps compiled in"),
+        ("on", 1, (), "compiling"),
+        ("auto", FEWEST_STEPS, (), "compiling"),
         ("auto", FEWEST_STEPS - 1, (), ""),
         ("auto", FEWEST_STEPS, ("network.width=1000", "network.depth=3"), ""),
         ("auto", FEWEST_STEPS, ("solver=implicit_euler",), "not compiled: only an explicit"),
@@ -405,11 +405,13 @@ def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) 
     ],
 )
 def test_auto_compiles_where_training_is_long_and_the_field_small(
-    composed: Compose, wish: str, steps: int, choices: tuple[str, ...], said: str
+    composed: Compose, wish: str, steps: int, choices: tuple[str, ...], sentence: str
 ) -> None:
-    note = compile_solves(cell(composed, f"trainer.compile={wish}", *choices), steps=steps, processes=1)
-    assert note.startswith(said)
-    assert bool(note) == bool(said)
+    made, said = cell(composed, f"trainer.compile={wish}", *choices), list[str]()
+    seconds = compile_solves(made, steps=steps, processes=1, say=said.append)
+    assert (seconds is not None) == (sentence == "compiling")
+    assert bool(said) == bool(sentence)
+    assert not said or said[-1].startswith(sentence)
 
 
 class Dropping(VectorField):
@@ -433,15 +435,18 @@ def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose,
     made = cell(composed, "trainer.compile=auto")
     made.model.field = field()
     random = torch.get_rng_state()
-    note = compile_solves(made, steps=FEWEST_STEPS, processes=1)
-    assert note == "not compiled: the field draws random numbers"
+    said: list[str] = []
+    assert compile_solves(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
+    assert said[-1] == "not compiled: the field draws random numbers"
     assert torch.equal(torch.get_rng_state(), random), "a run that is resumed would go on with others"
 
 
 def test_a_field_made_for_one_solve_is_left_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     made = cell(composed, "trainer.compile=auto")
     monkeypatch.setattr(made.model, "forward", lambda y0, ts, integrate: integrate(Dropping(), y0, ts))
-    assert "anew for every solve" in compile_solves(made, steps=FEWEST_STEPS, processes=1)
+    said: list[str] = []
+    assert compile_solves(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
+    assert "anew for every solve" in said[-1]
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -457,7 +462,7 @@ def test_a_solve_that_fails_fails_in_training_which_keeps_it(tmp_path: Path) -> 
 
 def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -> None:
     with pytest.raises(IncompatibleChoice, match=r"trainer\.compile=on: .* Use trainer\.compile=off\."):
-        compile_solves(cell(composed, "trainer.compile=on"), steps=1, processes=2)
+        compile_solves(cell(composed, "trainer.compile=on"), steps=1, processes=2, say=print)
 
 
 def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
@@ -480,6 +485,8 @@ def test_a_run_with_compiled_steps_learns_what_it_learns_without(tmp_path: Path)
         assert on["nfe/forward"] == off["nfe/forward"]
         assert on["train/loss"] == pytest.approx(off["train/loss"], rel=1e-4)  # single precision, another order of sums
     assert ended["on"][0]["cost"]["nfe_backward"] > ended["off"][0]["cost"]["nfe_backward"] == 0
+    assert ended["on"][0]["cost"]["compile_seconds"] > 0
+    assert ended["off"][0]["cost"]["compile_seconds"] is None
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -496,3 +503,17 @@ def test_a_run_with_compiled_steps_is_resumed_bit_for_bit(tmp_path: Path, monkey
     assert [row["train/loss"] for row in parted if "train/loss" in row] == [
         row["train/loss"] for row in whole if "train/loss" in row
     ]
+
+
+def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of its pieces the first batch happens to want."""
+    compiled: list[str] = []
+
+    def noting(function: Any, examples: list[Tensor]) -> Any:
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", noting)
+    made = cell_of(composed("task=lotka_volterra", "task.train=12", "trainer.batch_size=6", "trainer.compile=on"))
+    compile_solves(made, steps=1, processes=1, say=print)
+    assert sorted(compiled) == ["_back", "_back_within", "_begin", "_bend", "_forth"]

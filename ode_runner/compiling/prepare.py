@@ -1,7 +1,8 @@
 """Compilation of what a run is about to do many times."""
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import torch
@@ -12,6 +13,7 @@ from ode_runner.cell import Cell
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.field import CountedField, Ledger, VectorField
 from ode_runner.models.base import Numerics
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import Split
 from ode_runner.types import State, Times, Trajectory
 
@@ -19,30 +21,33 @@ FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
 LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
 
 
-def compile_solves(cell: Cell, *, steps: int, processes: int) -> str:
-    """Compile the solves of a training step, if the run asks for it; returns what a person should know of it.
+def compile_solves(cell: Cell, *, steps: int, processes: int, say: Callable[[str], None]) -> float | None:
+    """Compile the solves of a training step, if the run asks for it; returns the seconds that it took, if it was done.
 
-    Whether `auto` does depends on the configuration alone, so that a run that is resumed goes on as it began.
+    Whether `auto` does depends on the configuration and the processes, so that a run that is resumed by as many goes
+    on as it began.
 
     Raises:
         IncompatibleChoice: trainer.compile=on, and there is something that cannot be.
     """
     wish, begun = cell.options.compile, time.perf_counter()
     if wish == "off" or (wish == "auto" and steps < FEWEST_STEPS):
-        return ""
+        return None
     try:
         _demand_possible(cell, processes)
         with _as_in_training(cell.model):
             solves = asked_for(cell)
             if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
-                return ""
+                return None
+            say("compiling the solver's steps: half a minute the first time, then seconds")
             for field, y0, ts in solves:
                 _compile(cell, field, y0, ts)
     except CannotCompile as reason:
         if wish == "on":
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
-        return f"not compiled: {reason}"
-    return f"steps compiled in {time.perf_counter() - begun:.1f} s"
+        say(f"not compiled: {reason}")
+        return None
+    return time.perf_counter() - begun
 
 
 def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
@@ -94,10 +99,14 @@ def _small(field: VectorField, y0: State, ts: Times) -> bool:
 
 
 def _compile(cell: Cell, field: VectorField, y0: State, ts: Times) -> None:
-    """The way back too, which is compiled when it is first taken."""
+    """All of it, by solves in which it is wanted: there and back, with outputs at the ends of steps and within them."""
     if not any(field is module for module in cell.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
-    solve = cell.integrator.compile(field, y0)
-    with torch.enable_grad(), suppress(SolverFailed):  # which training will meet as well, and keep the evidence of
-        ys = solve(CountedField(field, Ledger()), y0, ts).ys
-        torch.autograd.grad(ys.sum(), [p for p in field.parameters() if p.requires_grad], allow_unused=True)
+    solve, parameters = cell.integrator.compile(field, y0), [p for p in field.parameters() if p.requires_grad]
+    spans = [ts]
+    if isinstance(cell.integrator.solver, AdaptiveSolver) and len(ts) > 2:
+        spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]
+    for times in spans:
+        with torch.enable_grad(), suppress(SolverFailed):  # training will meet it as well, and keep the evidence
+            ys = solve(CountedField(field, Ledger()), y0, times).ys
+            torch.autograd.grad(ys.sum(), parameters, allow_unused=True)
