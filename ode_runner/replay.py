@@ -35,6 +35,8 @@ def replay(cell: Cell, evidence: Evidence, *, about: str, changed: list[str], fo
     kind = "training" if evidence.learning else "evaluation"
     display.say(f"{about} · {kind} {evidence.where}      {folder}", style="bold")
     display.say(f"failed with: {evidence.message}")
+    if cell.options.compile != "off":
+        display.say("steps are not compiled here, so that those of a run whose steps were may differ by rounding")
     attempt = again(cell, evidence)
     status = verdict(attempt.failure)[0] if attempt.failure else RunStatus.COMPLETED
     sentence = _outcome(attempt, evidence, changed)

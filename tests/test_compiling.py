@@ -458,6 +458,7 @@ def test_a_solve_that_fails_fails_in_training_which_keeps_it(tmp_path: Path) -> 
     assert "To see it again: ode-run replay=" in record["reason"]
     again = typed(f"replay={run_folder(tmp_path)}", cwd=tmp_path)
     assert "the limit solver.max_steps=1 was reached" in again.stdout + again.stderr
+    assert "steps are not compiled here" in again.stdout
 
 
 def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -> None:
