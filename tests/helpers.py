@@ -27,6 +27,15 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
+def own_models(root: Path, module: str, source: str, *classes: str) -> None:
+    """Models of one's own where a command is typed, chosen with `-cd conf model=NAME` by their names in lower case."""
+    (root / f"{module}.py").write_text(source)
+    choices = root / "conf" / "model"
+    choices.mkdir(parents=True)
+    for name in classes:
+        (choices / f"{name.lower()}.yaml").write_text(f"_target_: {module}.{name}\n")
+
+
 def ode_run(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, timeout: float = 240
 ) -> subprocess.CompletedProcess[str]:

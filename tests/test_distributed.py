@@ -12,7 +12,7 @@ import torch
 
 from ode_runner.distributed import Crew
 from ode_runner.tasks.base import Batch
-from tests.helpers import TINY, options, record_of, rows_of, run_folder, started, typed
+from tests.helpers import TINY, options, own_models, record_of, rows_of, run_folder, started, typed
 
 EXACT = ("trainer.precision=fp64", "trainer.log_every=1", "logger=none", *TINY)
 COMPARED = ("train/loss", "train/accuracy", "eval/loss", "eval/accuracy", "optim/grad_norm", "nfe/forward")
@@ -184,18 +184,21 @@ def test_the_run_ends_with_any_of_its_processes(tmp_path: Path) -> None:
 
 def failing(line: str, cwd: Path) -> list[str]:
     """A run whose last process, if there are several, comes to `line`."""
-    (cwd / "conf" / "model").mkdir(parents=True)
-    (cwd / "failing.py").write_text(FAILING.format(line))
-    (cwd / "conf" / "model" / "fails.yaml").write_text("_target_: failing.Fails\n")
+    own_models(cwd, "failing", FAILING.format(line), "Fails")
     return ["-cd", "conf", "model=fails", "trainer=quick", "logger=none", *TINY]
+
+
+MET = [  # a line, and the status and reason of a run one of whose helpers comes to it
+    ('raise SolverFailed("the step has become too short.")', "solver_failed", "the step has become too short."),
+    ('raise RuntimeError("not today")', "failed", "RuntimeError: not today"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "status", "reason"),
     [
-        ('raise SolverFailed("the step has become too short.")', "solver_failed", "the step has become too short."),
-        ('raise RuntimeError("not today")', "failed", "RuntimeError: not today"),
+        *MET,
         ("os._exit(3)", "failed", "process 1 of the run ended with exit code 3"),
     ],
 )

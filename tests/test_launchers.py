@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner import gpus
-from tests.helpers import TINY, ode_run, record_of, run_folders, typed
+from tests.helpers import TINY, ode_run, own_models, record_of, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 
@@ -49,9 +49,7 @@ def test_a_launcher_that_is_not_installed_is_named(launcher: str, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.skipif(not JOBLIB, reason="needs hydra-joblib-launcher: pip install 'ode-run[local]'")
 def test_runs_at_the_same_time_share_the_cores_and_come_to_the_same(tmp_path: Path) -> None:
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "failing.py").write_text(FAILING)
-    (tmp_path / "conf" / "model" / "raises.yaml").write_text("_target_: failing.Raises\n")
+    own_models(tmp_path, "failing", FAILING, "Raises")
     cells = ("-cd", "conf", "-m", "model=odenet,rknet,resnet,raises", "solver=euler,dopri5", *QUICK)
     script = Path(sys.executable).with_name("ode-run")
     environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
@@ -95,9 +93,7 @@ class Sees(ODENet):
 @pytest.mark.skipif(not JOBLIB, reason="needs hydra-joblib-launcher: pip install 'ode-run[local]'")
 def test_each_worker_on_one_machine_has_a_gpu_of_its_own(tmp_path: Path) -> None:
     """As far as it can be seen without one: by the environment, which CUDA reads when it begins."""
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "seeing.py").write_text(SEEN)
-    (tmp_path / "conf" / "model" / "sees.yaml").write_text("_target_: seeing.Sees\n")
+    own_models(tmp_path, "seeing", SEEN, "Sees")
     command = ("-cd", "conf", "-m", "model=sees", "seed=0,1,2,3", "hydra/launcher=local", "trainer.device=cpu", *QUICK)
     finished = ode_run(*command, cwd=tmp_path, env={"CUDA_VISIBLE_DEVICES": "4,6", "TMPDIR": str(tmp_path)})
     assert finished.returncode == 0, finished.stderr

@@ -11,7 +11,7 @@ import torch
 
 from ode_runner.errors import SolverFailed
 from ode_runner.record import RunRecord, RunStatus
-from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, Ended, before_step, own_models, record_of, rows_of, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
 KEYS = {"choices", "seed", "status", "reason", "metrics", "cost", "config", "environment", "started", "finished"}
@@ -174,10 +174,7 @@ class Hungry(Mine):
 @pytest.fixture
 def workshop(tmp_path: Path) -> Callable[..., Ended]:
     """`ode-run` with a choice of models that fail."""
-    (tmp_path / "failing_models.py").write_text(MODELS)
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    for name in ("Mine", "Overflowing", "Mistaken", "Exploding", "Hungry"):
-        (tmp_path / "conf" / "model" / f"{name.lower()}.yaml").write_text(f"_target_: failing_models.{name}\n")
+    own_models(tmp_path, "failing_models", MODELS, "Mine", "Overflowing", "Mistaken", "Exploding", "Hungry")
 
     def run(*arguments: str) -> Ended:
         return typed(*arguments, "-cd", "conf", *QUICK, cwd=tmp_path)

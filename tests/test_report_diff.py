@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.record import RunStatus
-from tests.helpers import TINY, ode_run, run_folder, run_folders, typed
+from tests.helpers import TINY, ode_run, own_models, run_folder, run_folders, typed
 from tests.test_report import cells, reported, write_run
 
 HYDRA = """
@@ -201,9 +201,9 @@ def test_a_real_sweep_is_reported_and_verified(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_a_run_of_ones_own_classes_is_verified(tmp_path: Path) -> None:
-    (tmp_path / "my_models.py").write_text("from ode_runner.models.odenet import ODENet\n\nclass Mine(ODENet): ...\n")
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "mine.yaml").write_text("_target_: my_models.Mine\n")
+    own_models(
+        tmp_path, "my_models", "from ode_runner.models.odenet import ODENet\n\nclass Mine(ODENet): ...\n", "Mine"
+    )
     assert ode_run("-cd", "conf", "model=mine", "trainer=quick", "logger=none", *TINY, cwd=tmp_path).returncode == 0
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.trainer import Trainer
-from tests.helpers import TINY, before_step, ode_run, run_folder, run_folders, typed
+from tests.helpers import TINY, before_step, ode_run, own_models, run_folder, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 COMMAND = ("-m", "model=resnet,rknet,odenet", "solver=euler,dopri5", "task=half_moons", *QUICK)
@@ -76,9 +76,7 @@ def completed(root: Path) -> list[Path]:
 
 
 def test_a_cell_that_fails_is_recorded_and_the_others_run(tmp_path: Path) -> None:
-    (tmp_path / "raising_model.py").write_text(RAISES)
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "raises.yaml").write_text("_target_: raising_model.Raises\n")
+    own_models(tmp_path, "raising_model", RAISES, "Raises")
     ended = typed("-m", "model=raises,odenet", "-cd", "conf", *QUICK, cwd=tmp_path)
     assert ended.returncode == 1
     assert statuses(tmp_path) == {"raises dopri5": "failed", "odenet dopri5": "completed"}

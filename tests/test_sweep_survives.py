@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ode_runner.lock import lock
-from tests.helpers import TINY, before_step, run_folders, started, typed
+from tests.helpers import TINY, before_step, own_models, run_folders, started, typed
 
 CELLS = ("-m", "seed=0,1,2", "model=odenet,resnet", "sweep=mine")
 LONGER = ("trainer.epochs=30", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none", *TINY)
@@ -71,9 +71,7 @@ def completed(root: Path) -> dict[Path, bytes]:
 
 def with_a_failing_model(root: Path) -> tuple[str, ...]:
     """A command with a cell that raises and one that diverges, besides those that complete."""
-    (root / "conf" / "model").mkdir(parents=True)
-    (root / "failing.py").write_text(FAILING)
-    (root / "conf" / "model" / "raises.yaml").write_text("_target_: failing.Raises\n")
+    own_models(root, "failing", FAILING, "Raises")
     return ("-cd", "conf", "-m", "model=odenet,raises,resnet", "optimizer.lr=1e30,0.01,0.02", "sweep=mine", *LONGER)
 
 

@@ -16,7 +16,7 @@ import pytest
 from ode_runner import torchrun
 from ode_runner.ranks import Rank
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
-from tests.test_distributed import EXACT, LONG, assert_the_same, failing
+from tests.test_distributed import EXACT, LONG, MET, assert_the_same, failing
 
 RUN = ("solver=rk4", "trainer.epochs=2", "trainer.batch_size=7", *EXACT, "logger=tensorboard")
 
@@ -275,8 +275,7 @@ def test_torchrun_may_start_them_all_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "status", "reason"),
     [
-        ('raise SolverFailed("the step has become too short.")', "solver_failed", "the step has become too short."),
-        ('raise RuntimeError("not today")', "failed", "RuntimeError: not today"),
+        *MET,
         ("os._exit(3)", "failed", "another process of the run has ended; torchrun says which one"),
     ],
 )

@@ -10,7 +10,6 @@ from torch.func import vjp
 from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.initial_step import rms
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.types import State, Time
 
@@ -32,17 +31,20 @@ class CompiledSteps:
     ) -> None:
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
         self.packing = Packing(parameters)
-        self.y0, self.theta = (
-            y0.detach().clone(memory_format=torch.contiguous_format),
-            self.packing.pack([p.detach() for p in parameters]),
-        )
+        self.y0 = y0.detach().clone(memory_format=torch.contiguous_format)
+        self.theta = self.packing.pack([p.detach() for p in parameters])
         self.clock = y0.new_tensor([0.0, 0.125, 0.125])
 
     @property
     def order(self) -> int:
         """By which a pair chooses its first step."""
+        return self._pair.error_order
+
+    @property
+    def _pair(self) -> AdaptiveRungeKutta:
+        """The solver, where it chooses its steps."""
         assert isinstance(self.solver, AdaptiveRungeKutta)
-        return self.solver.error_order
+        return self.solver
 
     @cached_property
     def slope(self) -> Function:
@@ -92,15 +94,11 @@ class CompiledSteps:
 
     def _begin(self, t0: Time, y0: State, theta: Tensor) -> list[Tensor]:
         [f0] = self._slope(t0, y0, theta)
-        return [f0, torch.stack([self._norm(y0, y0), self._norm(f0, y0)])]
+        return [f0, torch.stack([self._pair.in_tolerances(y, y0, y0) for y in (y0, f0)])]
 
     def _bend(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
         [f1] = self._slope(clock[1], y0 + clock[2] * f0, theta)
-        return [self._norm(f1 - f0, y0)]
-
-    def _norm(self, y: State, y0: State) -> Tensor:
-        assert isinstance(self.solver, AdaptiveRungeKutta)
-        return (self.solver.norm or rms)(y / (self.solver.atol + self.solver.rtol * y0.abs()))
+        return [self._pair.in_tolerances(f1 - f0, y0, y0)]
 
     def _forth_afresh(self, clock: Tensor, y0: State, theta: Tensor) -> list[Tensor]:
         [f0] = self._slope(clock[0], y0, theta)
@@ -120,8 +118,7 @@ class CompiledSteps:
 
     def _back(self, clock: Tensor, y0: State, dy1: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
         def step(y0: State, *parameters: Tensor) -> State:
-            f0 = self.equation(clock[0], y0, parameters)
-            return self._step(clock, y0, f0, parameters, rows=self.tableau.stages)[0]
+            return self._again(clock, y0, parameters)[0]
 
         dy0, *parts = vjp(step, y0, *self.packing.unpack(theta))[1](dy1)
         return [dy0, sums + self.packing.pack(parts)]
@@ -130,12 +127,16 @@ class CompiledSteps:
         self, clock: Tensor, y0: State, dy1: Tensor, dcurve: Tensor, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
         def step(y0: State, *parameters: Tensor) -> tuple[State, Tensor]:
-            f0 = self.equation(clock[0], y0, parameters)
-            y1, ks = self._step(clock, y0, f0, parameters, rows=self.tableau.stages)
+            y1, ks = self._again(clock, y0, parameters)
             return y1, self._curve(clock, y0, [*ks, self.equation(clock[1], y1, parameters)])
 
         dy0, *parts = vjp(step, y0, *self.packing.unpack(theta))[1]((dy1, dcurve))
         return [dy0, sums + self.packing.pack(parts)]
+
+    def _again(self, clock: Tensor, y0: State, parameters: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
+        """A step from y0 alone, with the derivatives that it is made of."""
+        f0 = self.equation(clock[0], y0, parameters)
+        return self._step(clock, y0, f0, parameters, rows=self.tableau.stages)
 
     def _step(
         self, clock: Tensor, y0: State, f0: State, parameters: Sequence[Tensor], *, rows: int

@@ -14,7 +14,7 @@ from ode_runner.compiling.steps import CompiledSteps, Equation
 from ode_runner.errors import CannotCompile
 from ode_runner.field import CountedField, VectorField
 from ode_runner.gradients.base import CompiledSolve
-from ode_runner.gradients.continuous import AdjointEquation, solve_with_adjoint
+from ode_runner.gradients.continuous import AdjointEquation, solve_with_adjoint, split_adjoint
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.types import State, Time, Times
 
@@ -57,20 +57,12 @@ class _CompiledAdjoint(CompiledField, AdjointEquation):
         super().__init__(field, steps, steps.packing.pack(parameters))
         self.shape = shape
 
-    def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
-        return _split(flat, self.shape)
-
     def gradients(self, g: Tensor) -> list[Tensor]:
         return self.steps.packing.unpack(g)
 
 
 def _slopes(field: Equation, shape: torch.Size, t: Time, flat: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    y, a, _ = _split(flat, shape)
+    y, a, _ = split_adjoint(flat, shape)
     slope = vjp(lambda y, *values: field(t, y, values), y, *parameters)
     da, *parts = slope[1](-a)
     return torch.cat([slope[0].reshape(-1), da.reshape(-1), Packing(parameters).pack(parts)])
-
-
-def _split(flat: Tensor, shape: torch.Size) -> tuple[State, State, Tensor]:
-    size = shape.numel()
-    return flat[:size].view(shape), flat[size : 2 * size].view(shape), flat[2 * size :]

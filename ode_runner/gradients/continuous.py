@@ -19,13 +19,22 @@ from ode_runner.types import State, Time, Times
 class AdjointEquation(VectorField):
     """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
 
-    @abc.abstractmethod
+    shape: torch.Size  # (batch, *state)
+
+    @final
     def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
         """y, a and g."""
+        return split_adjoint(flat, self.shape)
 
     @abc.abstractmethod
     def gradients(self, g: Tensor) -> list[Tensor]:
         """dL/dtheta in the parameters' shapes."""
+
+
+def split_adjoint(flat: Tensor, shape: torch.Size) -> tuple[State, State, Tensor]:
+    """y, a and g of the flat adjoint state of a state of this shape."""
+    size = shape.numel()
+    return flat[:size].view(shape), flat[size : 2 * size].view(shape), flat[2 * size :]
 
 
 Adjoint = Callable[[CountedField, Sequence[Tensor], torch.Size], AdjointEquation]
@@ -152,11 +161,6 @@ class AdjointField(AdjointEquation, StackedField):
         self.field = field
         self.wanted = parameters
         self.shape, self.copies = shape, 2
-        self.sizes = (shape.numel(), shape.numel(), sum(p.numel() for p in parameters))
-
-    def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
-        y, a, g = flat.split(self.sizes)
-        return y.view(self.shape), a.view(self.shape), g
 
     def gradients(self, g: Tensor) -> list[Tensor]:
         return parted(g, self.wanted)
