@@ -1,27 +1,21 @@
 """From configuration to objects. `cfg` stops here."""
 
 import hashlib
-import inspect
 import json
-import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from beartype import BeartypeConf
-from beartype.door import is_bearable
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.cell import Cell
 from ode_runner.compatibility import demand_compatible, demand_fields
+from ode_runner.construct import blueprint, construct, locate
 from ode_runner.distributed import First
 from ode_runner.errors import RefusedInput
-from ode_runner.help import did_you_mean
 from ode_runner.hiring import helpers_for
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
@@ -35,9 +29,6 @@ from ode_runner.trainer import Trainer
 AXES = ("task", "model", "network", "solver", "gradient")
 UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
-IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
-IN_WORDS |= {"list": "list", "tuple": "list", "Sequence": "list", "dict": "mapping"}
-NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
 
 
 def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sweep: bool) -> Plan:
@@ -136,60 +127,6 @@ def _recruit(cfg: DictConfig, choices: Mapping[str, str], team: Team) -> Trainer
     return _trainer(cfg, assemble(cfg, choices), team)
 
 
-def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:
-    """The object that `cfg.<group>` describes: taste from the configuration, run-time facts from the caller.
-
-    Raises:
-        RefusedInput: an option is misspelt, missing or of the wrong type.
-    """
-    made = blueprint(cfg, group, positional=len(positional), named=runtime)
-    try:
-        return made(*positional, **runtime)
-    except RefusedInput:
-        raise
-    except ValueError as error:  # how torch refuses a negative learning rate
-        raise RefusedInput(f"{group}: {error}.") from error
-
-
-def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()) -> Callable[..., Any]:
-    """What `construct` calls, its options checked; `positional` and `named` arguments are to come at run time."""
-    target = locate(cfg, group)
-    options = {str(key): value for key, value in cfg[group].items() if not str(key).startswith("_")}
-    parameters = inspect.signature(target).parameters
-    offered = [name for name in list(parameters)[positional:] if name not in named]
-    for name in options:
-        if name not in offered:
-            available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
-            raise RefusedInput(f"no option '{group}.{name}'.{did_you_mean(name, offered)} {available}")
-    for name in offered:
-        if name not in options and parameters[name].default is inspect.Parameter.empty:
-            raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
-    hints = _hints(target)
-    try:
-        made = instantiate(cfg[group], _partial_=True, _convert_="all")
-    except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
-        raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
-    for name, value in made.keywords.items():
-        if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
-            raise RefusedInput(
-                f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
-            )
-    return made
-
-
-def locate(cfg: DictConfig, group: str) -> Any:
-    """The class that `cfg.<group>._target_` names."""
-    target = cfg[group].get("_target_")
-    if target is None:
-        raise RefusedInput(f"the {group} chosen has no _target_: a yaml in conf/{group} must name its class.")
-    try:
-        return get_object(target)
-    except Exception as error:  # whatever the user's module raises while it is imported
-        causes = [error.__cause__ or error.__context__, error]
-        cause = next(cause for cause in causes if cause is not None)
-        raise RefusedInput(f"{group}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
-
-
 def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
     used = {axis: str(choices[axis]) for axis in AXES}
     try:
@@ -215,32 +152,3 @@ def _device(name: str) -> torch.device:
 
 def _build_logger(cfg: DictConfig, **runtime: Any) -> Any:
     return construct(cfg, "logger", **runtime)
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # somebody else's class with annotations that cannot be resolved
-        return {}
-
-
-def _as_typed(value: Any) -> str:
-    if isinstance(value, int | float | str | list | dict | None):
-        return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-    return type(value).__name__
-
-
-def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:
-    """How an option that is an object of its own is chosen, such as the base of a coupled solver."""
-    hint = hints[name]
-    plain = not inspect.isclass(hint) or hint.__name__ in IN_WORDS
-    return "" if plain else f" Choose one by its name: {group}@{group}.{name}=NAME."
-
-
-def _describe(hint: Any) -> str:
-    """A type in words, as far as its values can be typed on a command line: `float | Tensor` is a number."""
-    if typing.get_origin(hint) is typing.Literal:
-        return " or ".join(str(choice) for choice in typing.get_args(hint))
-    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    names = [getattr(typing.get_origin(member) or member, "__name__", "") for member in members]
-    return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or " or ".join(names)

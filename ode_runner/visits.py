@@ -11,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.audits.derivative import demand_reference
 from ode_runner.audits.visit import audit
-from ode_runner.build import assemble, build_cell, construct, identify, locate
+from ode_runner.build import assemble, build_cell, identify
 from ode_runner.choices import built_in, every_choice
 from ode_runner.compatibility import demand_compatible
+from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.evaluation import evaluate
 from ode_runner.evidence import Evidence

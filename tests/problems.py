@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from ode_runner.build import construct, locate
+from ode_runner.construct import construct, locate
 from ode_runner.field import VectorField
 from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics

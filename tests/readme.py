@@ -5,8 +5,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from ode_runner.build import construct, locate
 from ode_runner.compatibility import demand_compatible
+from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics

@@ -10,8 +10,8 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.build import construct, locate
 from ode_runner.compatibility import demand_compatible
+from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.help import GROUPS, conf_dir
 from ode_runner.models.base import Model, Numerics

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.build import build_cell, construct
+from ode_runner.build import build_cell
+from ode_runner.construct import construct
 from ode_runner.diagnostics.flow import FlowDiagnostics
 from ode_runner.diagnostics.linearised import Linearised, largest_singular_value, ritz_values
 from ode_runner.diagnostics.meaning import remarks

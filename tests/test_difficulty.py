@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ode_runner.build import construct
+from ode_runner.construct import construct
 from ode_runner.difficulty import Witness, counts_of
 from ode_runner.field import EachSample
 from ode_runner.tasks.base import Batch, Split

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from ode_runner.build import construct, identify, locate
+from ode_runner.build import identify
 from ode_runner.compatibility import demand_compatible
+from ode_runner.construct import construct, locate
 from ode_runner.errors import RefusedInput
 from ode_runner.help import conf_dir
 from ode_runner.recipes import __main__ as command

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from ode_runner.build import construct
+from ode_runner.construct import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics

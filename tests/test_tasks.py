@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from ode_runner.build import construct
+from ode_runner.construct import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import Batch, Outputs, Split, Task
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits

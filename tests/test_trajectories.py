@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.build import construct
+from ode_runner.construct import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Numerics
 from ode_runner.tasks.base import Outputs, Split

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ode_runner.build import construct, identify, locate
+from ode_runner.build import identify
 from ode_runner.compatibility import demand_compatible
+from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.lock import lock
 from ode_runner.record import RunRecord, RunStatus

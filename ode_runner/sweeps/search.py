@@ -66,7 +66,7 @@ class Search(Cells):
         codes[:] = [ExitCode.COMPLETED if found else ExitCode.FAILED]
 
     def _objectives(self, by_key: Mapping[str, Override]) -> "list[Objective]":
-        from ode_runner.build import locate
+        from ode_runner.construct import locate
         from ode_runner.sweeps.objectives import objectives
 
         swept = [key for key, override in by_key.items() if override.is_sweep_override()]
