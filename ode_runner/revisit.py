@@ -3,10 +3,9 @@
 import re
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from ode_runner.errors import RefusedInput
 from ode_runner.help import did_you_mean
+from ode_runner.stored import OVERRIDES, stored_overrides
 from ode_runner.ways import WAYS
 
 NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
@@ -50,10 +49,9 @@ def _overrides(way: str, folder: Path) -> list[str]:
             f"{way}={folder} is no run folder: there is no such folder.{did_you_mean(folder.name, _beside(folder))} "
             "A run prints its own at the end."
         )
-    path = folder / ".hydra" / "overrides.yaml"
-    if not path.is_file():
-        raise RefusedInput(f"{way}={folder} is no run folder: it has no {path.relative_to(folder)}.")
-    return [str(word) for word in OmegaConf.load(path)]
+    if not (folder / OVERRIDES).exists():
+        raise RefusedInput(f"{way}={folder} is no run folder: it has no {OVERRIDES}.")
+    return stored_overrides(folder)
 
 
 def _beside(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from ode_runner.errors import RefusedInput
 from ode_runner.lock import in_use
 from ode_runner.record import FILE, RunRecord, RunStatus, computed, flat
+from ode_runner.stored import stored_overrides
 from ode_runner.ways import is_visit
 
 AXES = ("task", "model", "network", "solver", "gradient")
@@ -145,10 +146,9 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def _visited(folder: Path) -> bool:
     try:
-        lines = (folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        return is_visit(stored_overrides(folder))
+    except RefusedInput:
         return False
-    return is_visit(line.removeprefix("- ").strip("'\"") for line in lines)
 
 
 def _as_it_stands(record: RunRecord, folder: Path) -> RunRecord:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from ode_runner.report.diff import (
 )
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
+from ode_runner.stored import stored_overrides, stored_yaml
 
 BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir")  # where a run is kept, not what it computes
 NEVER_THE_SAME = ("seconds", "bytes", "per_second")
@@ -92,12 +92,14 @@ def _tell(run: Run, again: Run, differences: list[Difference]) -> None:
 def _command(run: Run) -> tuple[list[str], Path]:
     """What to type, and where, from what Hydra left in the run folder."""
     try:
-        stored, hydra = (_read_yaml(run.folder / ".hydra" / name) for name in ("overrides.yaml", "hydra.yaml"))
-        overrides = [word for word in stored if word.lstrip("+~").partition("=")[0] not in BOOKKEEPING]
+        hydra = stored_yaml(run.folder / ".hydra" / "hydra.yaml")
+        overrides = [
+            word for word in stored_overrides(run.folder) if word.lstrip("+~").partition("=")[0] not in BOOKKEEPING
+        ]
         sources, typed = hydra["hydra"]["runtime"]["config_sources"], hydra["hydra"]["overrides"]["hydra"]
         flags = [word for source in sources if source["provider"] == "command-line" for word in ("-cd", source["path"])]
         directory = Path(hydra["hydra"]["runtime"]["cwd"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise RefusedInput(f"{run.folder / '.hydra'} does not tell how the run was started.") from None
     overrides += [word for word in typed if word.startswith("hydra.searchpath=")]
     overrides += ["hydra.mode=RUN"]  # a preset of a sweep among the overrides would start the whole sweep
@@ -121,17 +123,3 @@ def _environment(run: Run) -> dict[str, str]:
     """As many threads as then: a sum is split among them, and rounds accordingly."""
     threads = run.record.environment.get("threads")
     return {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
-
-
-def _read_yaml(path: Path) -> Any:
-    """The content of a file.
-
-    Raises:
-        ValueError: it is no yaml.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error

@@ -1,0 +1,77 @@
+"""Yaml that lies in a run folder, read as data: somebody else may have written it."""
+
+from pathlib import Path
+from typing import Any
+
+from ode_runner.errors import RefusedInput
+
+OVERRIDES = Path(".hydra", "overrides.yaml")
+MOST_BYTES = 200_000  # nobody types a longer command, and a longer file would be parsed for seconds
+DEEPEST = 20  # lists and mappings inside each other
+
+
+def stored_overrides(folder: Path) -> list[str]:
+    """The overrides of the command that made the run in `folder`, each as it was typed.
+
+    Raises:
+        RefusedInput: the file is absent or cannot be read, or is anything but a list of texts.
+    """
+    import yaml  # here, for a report that only asks whether a folder is a run need not wait for it
+
+    path = folder / OVERRIDES
+    words = _loaded(path, yaml.BaseLoader)  # which leaves 1e-3 and true the texts that they are
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise _refusal(path, "it is no list of options")
+    return words
+
+
+def stored_yaml(path: Path) -> Any:
+    """The content of a yaml file that has neither tags nor aliases.
+
+    Raises:
+        RefusedInput: it is absent or cannot be read, or could do more than be read.
+    """
+    import yaml
+
+    return _loaded(path, yaml.SafeLoader)
+
+
+def _loaded(path: Path, loader: Any) -> Any:
+    import yaml
+
+    try:
+        text = _text(path)
+        _demand_plain(text)
+        return yaml.load(text, loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
+        raise _refusal(path, getattr(error, "strerror", None) or getattr(error, "problem", None) or reason) from error
+
+
+def _text(path: Path) -> str:
+    if not path.exists():
+        raise ValueError("there is no such file")
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+    return content.decode("utf-8")
+
+
+def _demand_plain(text: str) -> None:
+    """Before anything is made of it: aliases multiply what they stand for, tags ask for objects."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one, for it is what is deep that takes long
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST or getattr(event, "tag", None) is not None:
+            raise ValueError("it holds more than plain lists and texts")
+
+
+def _refusal(path: Path, reason: str) -> RefusedInput:
+    return RefusedInput(
+        f"{path} does not tell how the run was started ({reason}). The run's own command, typed again, writes it anew."
+    )
