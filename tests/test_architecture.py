@@ -118,7 +118,6 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
                 "launch.py",
                 "places.py",
                 "refusals.py",
-                ,
                 "visits.py",
             }
             | set(within("sweeps")),
