@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.ending import IN_USE, REFUSED, Ending, ExitCode, codes
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
+from ode_runner.fresh_folder import is_fresh, remove
 from ode_runner.help import conf_dir
 from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, demand_sweep, hidden_files, in_our_words
@@ -74,7 +74,9 @@ def _plan(cfg: DictConfig) -> Ending:
     from ode_runner.sweeps.look import look
     from ode_runner.sweeps.point import Outlook
 
-    shutil.rmtree(HydraConfig.get().runtime.output_dir)
+    made = Path(HydraConfig.get().runtime.output_dir)
+    if is_fresh(made):  # and not the one that hydra.run.dir names
+        remove(made)
     whole = OmegaConf.masked_copy(cfg, [str(key) for key in cfg])
     with open_dict(whole):
         whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from ode_runner.display import Display
 from ode_runner.environment import describe_environment
 from ode_runner.errors import Diverged, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.evidence import FILE as EVIDENCE
+from ode_runner.fresh_folder import is_fresh, remove
 from ode_runner.lock import lock
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
@@ -75,6 +76,7 @@ def execute(plan: Plan) -> RunRecord:
 def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
     """Train, and write into the record how it went; what was completed stays so until a rerun has begun."""
     record, folder = plan.record, plan.folder
+    fresh = is_fresh(folder)
     to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
     try:
         cell = plan.build_cell()
@@ -85,8 +87,8 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
         record.status = RunStatus.COMPLETED
     except RefusedInput as refusal:
         record.status, record.reason = verdict(refusal)
-        if earlier is None and not plan.in_sweep and not any(folder.glob("checkpoints/*")):
-            _leave_nothing(folder)
+        if earlier is None and fresh and not plan.in_sweep:
+            remove(folder)  # a typing error makes no folder
         raise
     except BaseException as error:
         record.status, record.reason = verdict(error)
@@ -121,13 +123,6 @@ def _close(record: RunRecord, folder: Path) -> None:
         record.write(folder)
     except OSError as error:  # the one on disk still says running, so the same command goes on
         record.status, record.reason = verdict(error)
-
-
-def _leave_nothing(folder: Path) -> None:
-    """A typing error makes no folder."""
-    shutil.rmtree(folder)
-    with suppress(OSError):
-        folder.parent.rmdir()  # unless it holds other runs of the task
 
 
 def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display, stop: StopRequest) -> None:

@@ -1,8 +1,6 @@
 """What is asked about a run that exists already, or about a model that is not to be trained."""
 
-import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.evaluation import evaluate
 from ode_runner.evidence import Evidence
+from ode_runner.fresh_folder import is_fresh, remove
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
 from ode_runner.prediction import predict
@@ -108,11 +107,8 @@ def _tidily(visit: Visit, folder: Path) -> RunStatus:
 
 def _leave_nothing(folder: Path) -> None:
     """A refused visit makes no folder; one that holds what an earlier visit found is left as it is."""
-    if {path.name for path in folder.glob("*")} <= {".hydra", "ode-run.log"}:
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            for parent in folder.parents[:3]:  # of the task, of all audits, of all outputs
-                parent.rmdir()  # unless it holds something else
+    if is_fresh(folder):
+        remove(folder)
 
 
 def _plain(value: Any) -> Any:

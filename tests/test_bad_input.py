@@ -195,6 +195,14 @@ def test_a_rerun_refused_when_it_is_built_leaves_the_completed_run_as_it_was(
     assert "already completed" in typed(*command, cwd=place).stdout
 
 
+@pytest.mark.parametrize("line", ["trainer.epochs=0", "optimizer.lr=-1", "plan=true", "audit=true model=resnet"])
+def test_a_folder_of_ones_own_is_never_removed(line: str, place: Path) -> None:
+    (place / "mine").mkdir()
+    (place / "mine" / "thesis.tex").write_text("all of it")
+    typed(*shlex.split(line), "hydra.run.dir=mine", cwd=place)
+    assert (place / "mine" / "thesis.tex").read_text() == "all of it"
+
+
 def test_refusing_a_run_keeps_other_runs_of_its_task(place: Path) -> None:
     assert typed("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY, cwd=place).returncode == 0
     assert typed("trainer.epochs=0", cwd=place).returncode == 2

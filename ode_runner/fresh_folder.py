@@ -1,0 +1,20 @@
+"""A folder in which nothing has been done yet, and its removal where nothing will be."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+STARTED = {".hydra", ".lock", "ode-run.log"}  # what starting a command writes, before it is known to be possible
+
+
+def is_fresh(folder: Path) -> bool:
+    """Whether the folder holds no more than starting a command has put there; somebody's own may have been named."""
+    return {path.name for path in folder.glob("*")} <= STARTED
+
+
+def remove(folder: Path) -> None:
+    """The folder, and those above it that were made for it: of the task, of all audits, of all outputs."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        for parent in folder.parents[:3]:
+            parent.rmdir()  # unless it holds something else
