@@ -1,17 +1,18 @@
 """What a cell is worth: the numbers of the test split, and the task's pictures."""
 
 import typing
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from ode_runner.cell import Cell
 from ode_runner.difficulty import Witness, scalars
+from ode_runner.display import Display
+from ode_runner.drawing import save_pictures
 from ode_runner.errors import NumericalFailure
 from ode_runner.evidence import Evidence, demand_finite, evidence_of
 from ode_runner.field import Phase
-from ode_runner.logger import MetricLogger
+from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.signals import StopRequest
 from ode_runner.tasks.base import Split
 
@@ -43,11 +44,11 @@ def evidence_of_no_bounds(cell: Cell) -> Evidence | None:
     return None
 
 
-def draw(cell: Cell, history: Sequence[Mapping[str, float]], *, folder: Path, logger: MetricLogger, step: int) -> None:
-    """The task's pictures, as files and in the logger."""
-    folder.mkdir(exist_ok=True)
+def draw(cell: Cell, metrics: MetricsFile, *, folder: Path, display: Display, logger: MetricLogger, step: int) -> None:
+    """The task's pictures, as files and in the logger; one that cannot be drawn is told of and left out."""
     cell.model.eval()
     with torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
-        for name, figure in cell.task.figures(cell.findings(history)):
-            figure.savefig(folder / f"{name}.png")
-            logger.picture(name, figure, step=step)
+        save_pictures(
+            lambda: cell.task.figures(cell.findings(metrics.rows())),
+            folder=folder, display=display, logger=logger, step=step,
+        )  # fmt: skip

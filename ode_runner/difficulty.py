@@ -2,12 +2,14 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ode_runner.display import Display
+from ode_runner.drawing import save_pictures
 from ode_runner.field import EachSample
 from ode_runner.logger import MetricLogger
 from ode_runner.tasks.base import Batch, Difficulty, Task
@@ -78,11 +80,8 @@ def report(
         return
     _write(found, folder / FILE)
     _say(found, folder / FILE, display)
-    (folder / "plots").mkdir(exist_ok=True)
-    for name, figure in task.figures_of_difficulty(found):
-        figure.savefig(folder / "plots" / f"{name}.png")
-        if logger is not None:
-            logger.picture(name, figure, step=step)
+    pictures = partial(task.figures_of_difficulty, found)
+    save_pictures(pictures, folder=folder / "plots", display=display, logger=logger, step=step)
 
 
 def _scalars(evaluations: Tensor, prefix: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.difficulty import FILE as DIFFICULTY
 from ode_runner.difficulty import Witness, report
 from ode_runner.display import Display
+from ode_runner.drawing import TRACEBACKS
 from ode_runner.environment import describe_environment
 from ode_runner.errors import Diverged, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.evidence import FILE as EVIDENCE
@@ -110,7 +111,7 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
 def _begin(plan: Plan) -> None:
     """The folder of a run that is known to be possible."""
     plan.record.write(plan.folder)
-    for name in ("error.txt", EVIDENCE):  # of a session that failed
+    for name in ("error.txt", EVIDENCE, f"plots/{TRACEBACKS}"):  # of a session that failed
         (plan.folder / name).unlink(missing_ok=True)
     (plan.folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
     if plan.rerun:
@@ -152,10 +153,7 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _demand_finite(cell, record)
-            try:
-                draw(cell, metrics.rows(), folder=folder / "plots", logger=logger, step=step)
-            except NumericalFailure as failure:  # between the data, where a picture looks; the result stands
-                display.say(f"not all pictures could be drawn: {failure}", style="yellow")
+            draw(cell, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
             report(witness.found(), cell.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()

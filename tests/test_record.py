@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from ode_runner.errors import SolverFailed
 from ode_runner.record import RunRecord, RunStatus
 from tests.helpers import TINY, Ended, before_step, own_models, record_of, rows_of, run_folder, typed
 
@@ -87,19 +86,6 @@ def test_a_run_is_completed_in_its_wall_seconds_which_include_drawing(
     seconds = record_of(tmp_path)["cost"]["wall_seconds"]
     assert seconds - rows_of(run_folder(tmp_path))[-1]["wall_seconds"] >= 0.6
     assert f"completed in {seconds:.0f} s" in ended.stdout
-
-
-def test_a_picture_that_cannot_be_drawn_does_not_cost_the_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def beyond(*_: object, **__: object) -> None:
-        raise SolverFailed("Dopri5 stopped at t=3.")
-
-    monkeypatch.setattr("ode_runner.run.draw", beyond)
-    ended = typed(*QUICK, cwd=tmp_path, pictures=True)
-    assert ended.returncode == 0
-    assert "not all pictures could be drawn: Dopri5 stopped at t=3." in ended.stdout
-    assert record_of(tmp_path)["status"] == "completed"
 
 
 def test_a_model_without_solver_says_so(tmp_path: Path) -> None:

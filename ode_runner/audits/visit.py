@@ -3,14 +3,18 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from ode_runner.audits.audit import REPEATS, Audit, Finding
 from ode_runner.audits.same_steps import retakes
 from ode_runner.cell import Cell
 from ode_runner.display import Display, byte_count
+from ode_runner.drawing import save_pictures
 from ode_runner.errors import SolverFailed
 from ode_runner.gradients.base import GradientMode
 from ode_runner.plots.audit import Row, draw_audit
@@ -42,18 +46,21 @@ def audit(
     findings = [audited.reference_finding(), *audited.findings(modes)]
     measured = [finding for finding in findings if not finding.reason]
     _write(folder / "gradients.csv", findings)
-    rows = [_row(finding) for finding in measured[1:]]
-    if rows:
-        uncertainty = audited.references.flow_uncertainty
-        draw_audit(rows, title=about, flow_uncertainty=uncertainty).savefig(folder / "gradients.png")
+    drawn = save_pictures(partial(_pictures, audited, measured[1:], about), folder=folder, display=display)
     display.columns(HEADS, [_cells(finding, own) for finding in measured])
     display.say(f"  * the mode of this command. Times: median of {REPEATS}, forward, loss and backward.")
     for remark in _remarks(audited, findings):
         display.say(remark)
     display.say(f"  table:   {folder / 'gradients.csv'}")
-    if rows:
+    if drawn:
         display.say(f"  picture: {folder / 'gradients.png'}")
     return RunStatus.COMPLETED
+
+
+def _pictures(audited: Audit, findings: Sequence[Finding], about: str) -> Iterator[tuple[str, Figure]]:
+    if findings:
+        rows, uncertainty = [_row(finding) for finding in findings], audited.references.flow_uncertainty
+        yield "gradients", draw_audit(rows, title=about, flow_uncertainty=uncertainty)
 
 
 def _introduce(audited: Audit, display: Display) -> None:

@@ -53,9 +53,9 @@ class ImageClassification(Classification):
         yield "difficulty_images", draw_hardest_and_easiest(test.inputs, test.targets, found.evaluations)
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        yield "curves", draw_curves(findings.history)  # first, for it asks nothing of the model
         test = self.splits[Split.TEST]
         outputs = torch.cat([findings.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])
-        yield "curves", draw_curves(findings.history)
         yield "confusion", draw_confusion(outputs, test.targets)
         yield "mistakes", draw_mistakes(test.inputs, outputs, test.targets)
 

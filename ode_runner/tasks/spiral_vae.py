@@ -105,6 +105,8 @@ class SpiralVAE(Task):
         return with_roots(means)
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        if findings.history:
+            yield "curves", draw_curves(findings.history, quality="rmse")
         test = self.splits[Split.TEST]
         shown = torch.arange(min(8, self.test), device=self.device)
         batch = self.batch(test, shown, whole=True)
@@ -118,8 +120,6 @@ class SpiralVAE(Task):
         yield "prior_samples", draw_prior_samples(findings.decode(prior, self.ts))
         steps = torch.linspace(0, 1, 8, device=z0.device)[:, None].to(z0)
         yield "walk", draw_walk(findings.decode(z0[0] + steps * (z0[1] - z0[0]), self.ts))
-        if findings.history:
-            yield "curves", draw_curves(findings.history, quality="rmse")
 
     def _check(self) -> None:
         for name, least in (("train", 2), ("validation", 2), ("test", 2), ("points", 2), ("kl_epochs", 1)):

@@ -14,7 +14,8 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
-from ode_runner.plots.trajectories import draw_errors, draw_phase_portrait, draw_time_series
+from ode_runner.plots.phase_space import draw_phase_portrait
+from ode_runner.plots.trajectories import draw_errors, draw_time_series
 from ode_runner.tasks.base import Batch, Difficulty, Findings, Outputs, Split, Task, TaskSpec
 from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
@@ -134,15 +135,16 @@ class Trajectories(Task):
             )
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        if findings.history:
+            yield "curves", draw_curves(findings.history, quality=self.objective)
         portrait, unseen = self.tests["portrait"], self.tests["unseen"]
         values = findings.predict(portrait.inputs, portrait.ts)
         yield "trajectory", draw_time_series(portrait, values, names=self.names, horizon=self.horizon)
         others = findings.predict(unseen.inputs, unseen.ts)
         both = torch.cat([values, others], 1), torch.cat([portrait.targets, unseen.targets], 1)
-        yield "phase_portrait", draw_phase_portrait(*both, field=self.true_field(), names=self.names)
+        field = self.true_field()
+        yield "phase_portrait", draw_phase_portrait(*both, ts=portrait.ts, field=field, names=self.names)
         yield "error", draw_errors(portrait, values, invariant=self.invariant, horizon=self.horizon)
-        if findings.history:
-            yield "curves", draw_curves(findings.history, quality=self.objective)
 
     def _check(self) -> None:
         for name, least in (("train", 1), ("validation", 1), ("test", 1), ("foresight", 1), ("points", 2)):

@@ -1,0 +1,185 @@
+"""A picture that cannot be drawn costs itself; trajectories are drawn by how many coordinates their states have."""
+
+import errno
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.display import Display
+from ode_runner.drawing import TRACEBACKS, save_pictures
+from ode_runner.errors import SolverFailed
+from ode_runner.field import VectorField
+from ode_runner.logger import NullLogger
+from ode_runner.plots.phase_space import draw_phase_portrait
+from ode_runner.tasks.base import Findings, Task
+from ode_runner.tasks.half_moons import HalfMoons
+from ode_runner.tasks.trajectories import Trajectories
+from tests.helpers import TINY, record_of, run_folder, typed
+
+QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
+
+
+class Turning(VectorField):
+    """Each coordinate is driven by its neighbours; a single one decays."""
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return torch.roll(y, 1, -1) - torch.roll(y, -1, -1) - 0.3 * y
+
+
+def task_of(coordinates: int) -> Trajectories:
+    @dataclass(kw_only=True, eq=False)
+    class Own(Trajectories):
+        names = tuple(f"y_{{{i}}}" for i in range(coordinates))
+
+        def true_field(self) -> VectorField:
+            return Turning()
+
+    return Own(
+        train=2, validation=1, test=2, box=[[-1.0, 1.0]] * coordinates, y0=[1.0] + [0.0] * (coordinates - 1),
+        horizon=2.0, foresight=2, points=9, window=3, irregular=False, noise=0.0, seed=0, device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def findings_of(values: Any) -> Findings:
+    """Of a model whose outputs are `values` of the inputs and times."""
+    history = [{"step": 1.0, "epoch": 1.0, "train/loss": 1.0, "eval/rmse": 1.0, "train/rmse": 1.0}]
+    unasked: Any = None
+    return Findings(history=history, predict=values, encode=unasked, decode=unasked, path=unasked, continuous=True)
+
+
+@pytest.mark.parametrize("coordinates", [1, 2, 3, 5, 30])
+def test_states_of_any_number_of_coordinates_get_every_picture(coordinates: int) -> None:
+    def predict(inputs: Tensor, ts: Tensor) -> Tensor:
+        return inputs.float() + 0.1 * ts[:, None, None].float()
+
+    drawn = dict(task_of(coordinates).figures(findings_of(predict)))
+    assert set(drawn) == {"curves", "trajectory", "phase_portrait", "error"}
+    for figure in drawn.values():
+        width, height = figure.get_size_inches()
+        assert max(width, height) < 20, "it can be looked at"
+        figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("coordinates", [1, 2, 3])
+def test_states_that_stand_still_are_drawn(coordinates: int) -> None:
+    still = torch.ones(1, coordinates).expand(5, 1, coordinates)  # (time, samples, state)
+    names = ("x", "y", "z")[:coordinates]
+    draw_phase_portrait(still, still, ts=torch.linspace(0, 1, 5), field=Turning(), names=names).draw_without_rendering()
+
+
+class Raises(Figure):
+    def savefig(self, *_: object, **__: object) -> None:
+        raise ValueError("a slip\nover two lines")
+
+
+def saved(
+    pictures: list[Any], folder: Path, capsys: pytest.CaptureFixture[str], **options: Any
+) -> tuple[list[str], str]:
+    """Names of those drawn, and what was said; an exception among the pictures is raised where it stands."""
+
+    def one_by_one() -> Iterator[Any]:
+        for picture in pictures:
+            if isinstance(picture, Exception):
+                raise picture
+            yield picture
+
+    drawn = save_pictures(one_by_one, folder=folder, display=Display(), **options)
+    return drawn, capsys.readouterr().out
+
+
+def test_the_others_are_drawn_and_the_missing_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn, said = saved([("a", Figure()), ("b", Raises()), ("c", Figure())], tmp_path / "plots", capsys)
+    assert drawn == ["a", "c"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["a.png", "c.png", TRACEBACKS]
+    assert said.count("\n") == 1
+    assert "not all pictures could be drawn: 'b': ValueError: a slip over two lines; the result stands" in said
+    assert "Traceback" in (tmp_path / "plots" / TRACEBACKS).read_text()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "drawn", "said"),
+    [
+        ([KeyError("slip")], [], "the first: KeyError: 'slip'"),
+        ([("a", Figure()), SolverFailed("Dopri5 stopped at t=3.")], ["a"], "the one after 'a': Dopri5 stopped at t=3."),
+        ([("a", Figure()), RecursionError()], ["a"], "the one after 'a': RecursionError"),
+        ([("a", None), ("b", Figure())], ["b"], "'a': AttributeError: "),
+        ([("c/d", Figure()), ("b", Figure())], ["b"], "'c/d': No such file or directory: "),
+        ([(7, Figure()), ("b", Figure()), "no pair"], ["7", "b"], "the one after 'b': ValueError: "),
+    ],
+)
+def test_whatever_goes_wrong_is_told(
+    pictures: list[Any], drawn: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, told = saved(pictures, tmp_path, capsys)
+    assert list(map(str, names)) == drawn
+    assert f"not all pictures could be drawn: {said}" in told
+    assert told.count("\n") == 1
+
+
+def test_a_file_where_the_pictures_should_be_costs_the_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plots").write_text("")
+    drawn, said = saved([("a", Figure())], tmp_path / "plots", capsys)
+    assert not drawn
+    assert f"the first: File exists: {tmp_path / 'plots'}; the result stands.\n" in said
+
+
+def test_a_full_disk_and_a_logger_cost_their_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = NullLogger(tmp_path, first_step=0)
+    calls = itertools.count()
+
+    def full(*_: object, **__: object) -> None:
+        if next(calls) == 0:
+            raise OSError(errno.ENOSPC, "No space left on device", "a.png")
+
+    monkeypatch.setattr(NullLogger, "picture", full)
+    drawn, said = saved([("a", Figure()), ("b", Figure())], tmp_path, capsys, logger=logger)
+    assert drawn == ["b"]
+    assert "'a': No space left on device: a.png; the result stands" in said
+
+
+def slips(self: Task, findings: object) -> Iterator[tuple[str, Figure]]:
+    yield "fine", Figure()
+    raise KeyError("a slip in my own picture")
+
+
+def test_a_slip_in_a_picture_of_ones_own_leaves_the_run_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HalfMoons, "figures", slips)
+    monkeypatch.setattr(HalfMoons, "figures_of_difficulty", slips)
+    ended = typed(*QUICK, "solver.per_sample=true", cwd=tmp_path, pictures=True)
+    folder = run_folder(tmp_path)
+    assert ended.returncode == 0
+    assert ended.stdout.count("the one after 'fine': KeyError: 'a slip in my own picture'; the result stands") == 2
+    assert "test accuracy" in ended.stdout
+    assert (record_of(tmp_path)["status"], record_of(tmp_path)["reason"]) == (
+        "completed",
+        "ended by trainer.max_steps=2 at step 2",
+    )
+    assert (folder / "plots" / TRACEBACKS).read_text().count("a slip in my own picture") >= 2
+    again = typed(f"evaluate={folder.relative_to(tmp_path)}", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "the one after 'fine'" in again.stdout
+
+
+def test_an_audit_without_its_picture_has_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no room")
+
+    monkeypatch.setattr("ode_runner.audits.visit.draw_audit", broken)
+    ended = typed("audit=true", "solver=euler", "solver.num_steps=2", *TINY, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "not all pictures could be drawn: the first: ValueError: no room; the result stands" in ended.stdout
+    assert "picture:" not in ended.stdout
+    assert list(tmp_path.rglob("gradients.csv"))
