@@ -23,11 +23,10 @@ from ode_runner.help import conf_dir
 from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, demand_sweep, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
+from ode_runner.sweeps.dispatch import AT_ONCE
 from ode_runner.sweeps.search import Search
 from ode_runner.sweeps.sweeper import Cells, register
 
-# By name, for the plugin need not be installed.
-AT_ONCE = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several on one machine
 OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ode_runner.assessment import draw, evidence_of_no_bounds, judge
+from ode_runner.attempts import attempt
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.diagnostics.base import Diagnostics
@@ -67,7 +68,8 @@ def execute(plan: Plan) -> RunRecord:
             display.outcome(done, folder)
             return done
         plan.record.started = done.started if done is not None and not plan.rerun else _now()
-        _attempt(plan, display, stop, earlier=done)
+        with attempt(folder, anew=plan.rerun or (done is not None and done.status is RunStatus.FAILED)):
+            _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
         if plan.in_sweep and stop.by_a_person and plan.record.status is not RunStatus.INTERRUPTED:
             raise KeyboardInterrupt  # too late to stop this run, which has failed or is done, and not for the sweep

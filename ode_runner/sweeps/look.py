@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from ode_runner.attempts import TOO_OFTEN, endings
 from ode_runner.build import identify
 from ode_runner.compatibility import demand_compatible
 from ode_runner.construct import construct, locate
@@ -15,6 +16,9 @@ from ode_runner.record import RunRecord, RunStatus
 from ode_runner.rerun import Rerun
 from ode_runner.sweeps.point import Outlook, Point
 from ode_runner.ways import WAYS
+
+# Of cells that are not run, those that are recorded all the same.
+UNRUN = {Outlook.INCOMPATIBLE: RunStatus.INCOMPATIBLE, Outlook.PASSED_OVER: RunStatus.FAILED}
 
 
 def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> Point:
@@ -31,6 +35,8 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
     rerun = Rerun.of(cfg.rerun)
     if any(cfg[way] for way in WAYS):
         return point
+    point.endings = endings(folder)
+    point.begun = point.endings > 0 or (earlier is not None and rerun is not Rerun.ALL)
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
         point.outlook = Outlook.DONE
         return point
@@ -40,7 +46,7 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
         impossible = isinstance(refusal, IncompatibleChoice)
         point.outlook, point.remark = Outlook.INCOMPATIBLE if impossible else Outlook.REFUSED, str(refusal)
         return point
-    if rerun is Rerun.FAILED and earlier is None:
+    if rerun is Rerun.FAILED and not point.begun:
         point.outlook, point.remark = Outlook.LEFT, "never begun"
     elif rerun is not Rerun.ALL and (folder / "checkpoints" / "last.pt").is_file():
         point.outlook = Outlook.RESUME
@@ -50,16 +56,37 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
     return point
 
 
-def record_incompatible(point: Point) -> None:
-    """Its record, unless it says so already, or there is a completed one from other times."""
+def given_up(point: Point, *, how: str = "") -> str:
+    """Why a cell is passed over, if processes ended in the midst of it too often; `how` the last did, where known.
+
+    One that is recorded so is tried again by rerun=failed, and any by rerun=all.
+    """
+    earlier, rerun = RunRecord.read(point.folder), Rerun.of(point.cfg.rerun)
+    recorded = earlier is not None and earlier.status is RunStatus.FAILED
+    if endings(point.folder) < TOO_OFTEN or rerun is Rerun.ALL or (recorded and rerun is Rerun.FAILED):
+        return ""
+    if recorded and earlier is not None:
+        return earlier.reason
+    cause = how or "killed for want of memory, or crashed, say"
+    return f"its process ended {TOO_OFTEN} times in the midst of it ({cause}); rerun=failed tries it again"
+
+
+def record_unrun(point: Point) -> None:
+    """The record of a cell that is not run, if it is to have one."""
+    if point.outlook in UNRUN:
+        record_ending(point, UNRUN[point.outlook], point.remark)
+
+
+def record_ending(point: Point, status: RunStatus, reason: str) -> None:
+    """Unless its record says so already, or there is a completed one from other times."""
     point.folder.mkdir(parents=True, exist_ok=True)
     with suppress(InUse), lock(point.folder):  # another driver of the sweep is about to write the same
         earlier = RunRecord.read(point.folder)
-        said = earlier is not None and (earlier.status, earlier.reason) == (RunStatus.INCOMPATIBLE, point.remark)
+        said = earlier is not None and (earlier.status, earlier.reason) == (status, reason)
         if said or (earlier is not None and earlier.status is RunStatus.COMPLETED):
             return
         record = point.record
-        record.status, record.reason = RunStatus.INCOMPATIBLE, point.remark
+        record.status, record.reason = status, reason
         record.started = record.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         record.write(point.folder)
 

@@ -1,5 +1,6 @@
 """One cell of a sweep, and what is to be done about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,7 @@ class Outlook(StrEnum):
     INCOMPATIBLE = "incompatible"
     REFUSED = "refused"  # an option's value is impossible; in a sweep the run says so, and its record
     LEFT = "left out"
+    PASSED_OVER = "passed over"  # its process ended too often
 
     @property
     def due(self) -> bool:
@@ -37,6 +39,8 @@ class Point:
     record: RunRecord  # who it is, not what it came to
     outlook: Outlook
     remark: str = ""
+    begun: bool = False  # by an earlier command, which did not complete it
+    endings: int = 0  # of processes in the midst of it, see attempts.py
     ending: Ending | None = None
 
     @property
@@ -52,3 +56,8 @@ def same_runs(points: list[Point]) -> None:
         other = first.setdefault(point.folder, point)
         if other is not point:
             point.outlook, point.remark = Outlook.SAME, other.name
+
+
+def in_order(points: Sequence[Point]) -> list[Point]:
+    """Those to be run, what was never begun first: a cell that ends its process must not keep the others waiting."""
+    return sorted((point for point in points if point.outlook.due), key=lambda point: point.begun)

@@ -12,7 +12,7 @@ from ode_runner.display import clock
 from ode_runner.ending import IN_USE, Ending, ExitCode
 from ode_runner.lock import in_use
 from ode_runner.record import RunRecord, RunStatus
-from ode_runner.sweeps.point import Outlook, Point
+from ode_runner.sweeps.point import Outlook, Point, in_order
 from ode_runner.ways import is_visit
 
 ENDED = {Outlook.DONE: "completed before", Outlook.SAME: "the same run as another", Outlook.LEFT: "left out"}
@@ -41,14 +41,14 @@ class Progress:
                     self._say(f"already completed: {point.name}      {point.folder}")
                 case Outlook.SAME:
                     self._say(f"{point.name}: same run as {point.remark}")
-                case Outlook.LEFT:
-                    self._say(f"left out: {point.name}: {point.remark}")
+                case Outlook.LEFT | Outlook.PASSED_OVER:
+                    self._say(f"{point.outlook}: {point.name}: {point.remark}")
                 case Outlook.INCOMPATIBLE:
                     print(f"ode-run: skipped: {point.remark}", file=sys.stderr)
 
     def begin(self, points: Sequence[Point]) -> None:
         """Where in the sweep what follows belongs; a launcher of several says itself which."""
-        due = [point for point in self.points if point.outlook.due]
+        due = in_order(self.points)
         for point in points if len(points) == 1 else []:
             self._say(f"\n[{due.index(point) + 1}/{self.expected or len(due)}] {point.name}")
 
@@ -91,6 +91,8 @@ class Progress:
         for point in self.points:
             if point.ending is not None and point.ending.code is not ExitCode.COMPLETED:
                 self._say(f"  {point.ending.status}: {point.name}: {point.ending.reason}")
+            elif point.outlook is Outlook.PASSED_OVER:
+                self._say(f"  {RunStatus.FAILED}: {point.name}: {point.remark}")
         if any(point.outlook.due and point.ending is None for point in self.points):
             self._say("  the same command goes on where this one ended")
         self._say(f"  sweep folder: {self.folder}")
@@ -99,7 +101,7 @@ class Progress:
 
     def exit_code(self) -> ExitCode:
         """Whether all that could complete did."""
-        codes = [_code(point) for point in self.points if point.outlook.due]
+        codes = [_code(point) for point in self.points if point.outlook.due or point.outlook is Outlook.PASSED_OVER]
         if len(self.points) == 1 and codes:
             return codes[0]
         return ExitCode.FAILED if any(codes) else ExitCode.COMPLETED
@@ -115,6 +117,8 @@ def _code(point: Point) -> ExitCode:
 def _word(point: Point) -> str:
     if point.outlook is Outlook.INCOMPATIBLE:
         return RunStatus.INCOMPATIBLE
+    if point.outlook is Outlook.PASSED_OVER:
+        return RunStatus.FAILED
     if not point.outlook.due:
         return ENDED[point.outlook]
     return "not finished" if point.ending is None else point.ending.status

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ode_runner.record import RunRecord, RunStatus
 from ode_runner.refusals import in_our_words
 from ode_runner.report.rows import plain
 from ode_runner.rerun import Rerun
-from ode_runner.sweeps.point import Outlook, Point
+from ode_runner.sweeps.point import Point
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweeper import Cells
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:  # half a second, which --cfg and TAB need not wait for
 class Search(Cells):
     """As many trials as asked for, among all values typed or set by a preset in conf/search.
 
-    Every trial is an ordinary run. Those that an earlier session asked for and did not live to tell are taken up first.
+    Every trial is an ordinary run. Those that an earlier session asked for and did not live to tell are taken up first,
+    unless it was in the midst of them that its process ended: those are the last.
     """
 
     def __init__(
@@ -59,7 +61,8 @@ class Search(Cells):
             expected = max(self.trials - study.ended, 0)  # the first has in hand for broken off
             try:
                 with self.under_way(Progress(points=[], folder=folder, expected=expected)) as progress:
-                    while trials := study.next(self.max_batch_size or 1, of=self.trials):
+                    ended = partial(self._ended_its_process, by_key)
+                    while trials := study.next(self.max_batch_size or 1, of=self.trials, ended_its_process=ended):
                         self._try(trials, study, by_key, wanted, progress)
             finally:
                 found = self._front(study, by_key, wanted, folder)
@@ -103,7 +106,7 @@ class Search(Cells):
         progress: Progress,
     ) -> None:
         """Run what has not run yet, and tell what came of it; a trial that came to nothing costs the search nothing."""
-        from ode_runner.sweeps.look import record_incompatible
+        from ode_runner.sweeps.look import record_unrun
         from ode_runner.sweeps.objectives import reached
 
         points: dict[int, Point] = {}
@@ -113,8 +116,7 @@ class Search(Cells):
             except (RefusedInput, HydraException) as error:  # this solver has no such option, say
                 print(f"ode-run: skipped: {in_our_words(error, _words(trial, by_key))}", file=sys.stderr)
                 continue
-            if point.outlook is Outlook.INCOMPATIBLE:
-                record_incompatible(point)
+            record_unrun(point)
         progress.points += points.values()
         progress.announce(list(points.values()))
         self.run(list(points.values()), progress)
@@ -127,6 +129,12 @@ class Search(Cells):
                 except RefusedInput as refusal:
                     print(f"ode-run: {points[trial.number].name} does not count: {refusal}", file=sys.stderr)
             study.tell(trial, values)
+
+    def _ended_its_process(self, by_key: Mapping[str, Override], trial: "Trial") -> bool:
+        try:
+            return self._point(trial, by_key).endings > 0
+        except (RefusedInput, HydraException):  # it was never begun
+            return False
 
     def _point(self, trial: "Trial", by_key: Mapping[str, Override]) -> Point:
         """The cell of a trial, as if it had been typed."""

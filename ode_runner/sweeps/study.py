@@ -68,18 +68,20 @@ class Study:
         """How many trials came to something, be it to nothing."""
         return sum(trial.state.is_finished() for trial in self._study.trials)
 
-    def next(self, count: int, *, of: int) -> list[Trial]:
+    def next(self, count: int, *, of: int, ended_its_process: Callable[[Trial], bool]) -> list[Trial]:
         """Up to `count` trials, fewer where that would make more than `of` in all.
 
-        First those that an earlier session asked for and did not live to tell.
+        First those that an earlier session asked for and did not come to tell; last those in the midst of which its
+        process ended.
 
         Raises:
             RefusedInput: the space is not that of the earlier trials.
         """
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if waiting:
-            return [_trial(trial) for trial in waiting[:count]]
-        return [self._ask() for _ in range(min(count, of - self.ended))]
+        left = [_trial(trial) for trial in waiting]
+        if stopped := [trial for trial in left if not ended_its_process(trial)]:
+            return stopped[:count]
+        return [self._ask() for _ in range(min(count, of - self.ended - len(left)))] or left[:count]
 
     def _ask(self) -> Trial:
         try:

@@ -11,23 +11,18 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ode_runner.ending import IN_USE, Ending, ExitCode, codes
+from ode_runner.ending import codes
 from ode_runner.errors import RefusedInput
 from ode_runner.ranks import Rank
-from ode_runner.record import RunStatus
 from ode_runner.signals import sigterm_interrupts
+from ode_runner.sweeps.dispatch import Dispatch
 from ode_runner.sweeps.point import Outlook, Point, same_runs
 from ode_runner.sweeps.progress import Progress
-
-# By name, for Hydra loads the modules of its plugins anew: a class imported here is not the one it makes launchers of.
-IN_TURN = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-PATIENCE = 1.0  # seconds between looks at what another process runs
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
@@ -68,7 +63,7 @@ class Cells(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Looks at every cell, launches what is due, and leaves the exit code in `codes`."""
         from ode_runner.sweeps.forecast import Forecast
-        from ode_runner.sweeps.look import record_incompatible
+        from ode_runner.sweeps.look import record_unrun
 
         folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
         points = [self.look(name, overrides) for name, overrides in self._combinations(arguments)]
@@ -78,8 +73,7 @@ class Cells(Sweeper):
             return
         with self.under_way(Progress(points=points, folder=folder)) as progress:
             for point in points:
-                if point.outlook is Outlook.INCOMPATIBLE:
-                    record_incompatible(point)
+                record_unrun(point)
             progress.announce(points)
             self.run(points, progress)
         codes[:] = [progress.exit_code()]
@@ -110,51 +104,27 @@ class Cells(Sweeper):
             yield " ".join(named), list(words)
 
     def look(self, name: str, overrides: list[str]) -> Point:
-        from ode_runner.sweeps.look import look  # here, so that --cfg and TAB need not wait for torch
+        from ode_runner.sweeps.look import given_up, look  # here, so that --cfg and TAB need not wait for torch
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = 0
         folder = Path(os.path.relpath(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir))
-        return look(name=name, overrides=overrides, cfg=cfg, folder=folder)
+        point = look(name=name, overrides=overrides, cfg=cfg, folder=folder)
+        if point.outlook.due and (reason := given_up(point)):
+            point.outlook, point.remark = Outlook.PASSED_OVER, reason
+        return point
 
     def run(self, points: Sequence[Point], progress: Progress) -> None:
-        """All that is due, then once more what another process had in hand, when it lets go of it."""
-        due = [point for point in points if point.outlook.due]
-        in_turn = self.config.hydra.launcher._target_ == IN_TURN
-        size = 1 if in_turn else self.max_batch_size or len(due)
-        for start in range(0, len(due), max(size, 1)):
-            self._launch(due[start : start + size], progress, start)
-        while waiting := [point for point in due if point.ending is not None and point.ending.status == IN_USE]:
-            free = progress.wait(waiting, seconds=PATIENCE)
-            self._launch(free, progress, 0)
-
-    def _launch(self, points: Sequence[Point], progress: Progress, start: int) -> None:
-        points = progress.still_due(points)
-        if not points:
-            return
-        progress.begin(points)
-        place = str(self.config.hydra.sweep.dir).replace("\\", "\\\\").replace("'", "\\'")
-        said = f"hydra.sweep.dir='{place}'"  # a worker, whose argv is another, would give the sweep another name
-        try:
-            jobs = self.launcher.launch([[*point.overrides, said] for point in points], initial_job_idx=start)
-            endings = [_ending(job) for job in jobs]
-        except Exception as error:  # of the launcher: a worker that was killed, say; the others' records are there
-            endings = [progress.recorded(point) or _broken(error) for point in points]
-            print(f"ode-run: {_broken(error).reason}", file=sys.stderr)
-        for point, ending in zip(points, endings, strict=True):
-            point.ending = ending
-
-
-def _ending(job: JobReturn) -> Ending:
-    try:
-        return Ending(*job.return_value)
-    except Exception as error:  # none of those that a run expects
-        return _broken(error)
-
-
-def _broken(error: Exception) -> Ending:
-    return Ending(ExitCode.FAILED, RunStatus.FAILED, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        """All that is due."""
+        dispatch = Dispatch(
+            launcher=self.launcher,
+            target=self.config.hydra.launcher._target_,
+            at_once=self.max_batch_size,
+            sweep_dir=str(self.config.hydra.sweep.dir),
+            progress=progress,
+        )
+        dispatch.run(points)
 
 
 def _words(key: str, override: Override) -> list[str]:
