@@ -115,7 +115,7 @@ def _trainer(cfg: DictConfig, cell: Cell, team: Team) -> Trainer:
 
 def _team(cfg: DictConfig, choices: Mapping[str, str], cell: Cell) -> Team:
     """This process alone, or the first of several."""
-    helpers = helpers_for(cfg.processes, cell.device)
+    helpers = helpers_for(cfg.processes, cell.device, oversubscribe=cfg.oversubscribe)
     if helpers is None:
         return Alone()
     every_time, recruit = cell.task.spec.every_time, partial(_recruit, cfg, dict(choices))

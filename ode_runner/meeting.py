@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,16 +40,16 @@ def broadcast(message: Any) -> Any:
     return received[0]
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # which is Linux's
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def share_cores(processes: int) -> None:
     """As many threads as leave room for the others on this machine, unless the person has said how many."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
-
-
-def leave_signals_to_the_first() -> None:
-    """A helper stops when the first process does."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+        torch.set_num_threads(max(1, cores() // processes))
 
 
 def as_told(error: BaseException, *, rank: int) -> BaseException:

@@ -16,6 +16,7 @@ from ode_runner.ways import WAYS
 BOOKKEEPING = (
     "-",
     "processes=",
+    "oversubscribe=",
     "rerun=",
     "sweep=",
     "plan=",

@@ -1,33 +1,28 @@
 """Helpers that the first process starts itself, on its own machine, when training begins."""
 
 import os
+import pickle
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import connection, parent_process
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.multiprocessing import get_context
 
+from ode_runner.child import begin
 from ode_runner.distributed import Helpers, Job, hired
-from ode_runner.errors import RefusedInput
-from ode_runner.meeting import BACKEND, PATIENCE, Parted, as_told, leave_signals_to_the_first, share_cores
+from ode_runner.meeting import BACKEND, PATIENCE, Parted, as_told, share_cores
 
 
 class Spawned(Helpers):
     """Child processes, which end with their parent, however it ends."""
 
-    def __init__(self, *, size: int, device: torch.device) -> None:
-        available = torch.cuda.device_count() if device.type == "cuda" else size
-        if device.type not in BACKEND or available < size:
-            what = f"there are {available} GPUs" if device.type == "cuda" else f"{device.type} is one device"
-            raise RefusedInput(f"processes={size}, but {what}. Use fewer, or trainer.device=cpu.")
+    def __init__(self, *, size: int) -> None:
         self.size = size
         self.processes: list[tuple[Any, Connection]] = []
         share_cores(size)
@@ -64,7 +59,8 @@ class Spawned(Helpers):
         context = get_context("spawn")  # a fork would take CUDA and threads along
         for rank in range(1, self.size):
             here, there = context.Pipe()
-            process = context.Process(target=help_out, args=(job, rank, self.size, meeting, there))
+            work = pickle.dumps(partial(help_out, job, rank, self.size, meeting))
+            process = context.Process(target=begin, args=(work, there))
             process.start()
             there.close()
             self.processes.append((process, here))
@@ -80,8 +76,6 @@ class Spawned(Helpers):
 
 def help_out(job: Job, rank: int, size: int, meeting: Path, pipe: Connection) -> None:
     """A helper's life."""
-    leave_signals_to_the_first()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     code = 0
     try:
         share_cores(size)
@@ -101,10 +95,3 @@ def _join(rank: int, size: int, device: str, meeting: Path) -> None:
     """Wait until all have come together."""
     place = f"file://{meeting}/processes"
     dist.init_process_group(BACKEND[device], init_method=place, rank=rank, world_size=size, timeout=PATIENCE)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)

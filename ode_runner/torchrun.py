@@ -20,8 +20,9 @@ from torch.distributed.rendezvous import rendezvous
 
 from ode_runner.distributed import Helpers, Job, hired
 from ode_runner.errors import RefusedInput
-from ode_runner.meeting import BACKEND, PATIENCE, Parted, as_told, broadcast, leave_signals_to_the_first, share_cores
+from ode_runner.meeting import BACKEND, PATIENCE, Parted, as_told, broadcast, share_cores
 from ode_runner.ranks import Rank
+from ode_runner.signals import leave_signals_to_the_first
 
 TO_BEGIN = timedelta(minutes=10)  # from the first process that is there to the last
 AT_ONCE = timedelta(seconds=10)

@@ -138,7 +138,7 @@ def test_torchs_tensorboard_is_known_to_the_logger_only() -> None:
     assert knowing == {"logger.py"}
 
 
-@pytest.mark.parametrize("module", ["cli.py", "help.py"])
+@pytest.mark.parametrize("module", ["cli.py", "help.py", "child.py"])
 def test_the_command_line_answers_before_torch_and_hydra_are_loaded(module: str) -> None:
     waiting, seen = [module], {module}
     while waiting:

@@ -1,16 +1,20 @@
 """A run over several processes is the run of one: same losses, one set of files, and it ends as one."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
 
 from ode_runner.distributed import Crew
+from ode_runner.errors import RefusedInput
+from ode_runner.hiring import demand_room
 from ode_runner.tasks.base import Batch
 from tests.helpers import TINY, options, own_models, record_of, rows_of, run_folder, started, typed
 
@@ -41,7 +45,7 @@ def both(tmp_path: Path, *command: str) -> tuple[Path, Path]:
     for processes in ("1", "2"):
         root = tmp_path / processes
         root.mkdir()
-        ended = typed(f"processes={processes}", *command, cwd=root)
+        ended = typed(f"processes={processes}", "oversubscribe=true", *command, cwd=root)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         folders.append(run_folder(root))
     return folders[0], folders[1]
@@ -115,6 +119,29 @@ def test_a_number_of_processes_that_is_none_is_refused(processes: str, tmp_path:
     assert "no whole number from 1 on" in ended.stderr
 
 
+def test_more_processes_than_cores_are_refused_before_one_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ode_runner.hiring.cores", lambda: 2)
+    monkeypatch.setattr(BaseProcess, "start", lambda self: pytest.fail("a process was started"))
+    for processes in (3, 100_000, 10**30):
+        ended = typed(f"processes={processes}", *TINY, cwd=tmp_path)
+        said = f"ode-run: processes={processes}, but there are 2 cores. Use fewer, or insist with oversubscribe=true.\n"
+        assert (ended.returncode, ended.stderr) == (2, said)
+        assert not list(tmp_path.iterdir())
+    ended = typed("processes=3", "oversubscribe=perhaps", *TINY, cwd=tmp_path)
+    assert (ended.returncode, "oversubscribe=perhaps is neither true nor false." in ended.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("device", "gpus", "fine"), [("cuda", 2, False), ("cuda", 3, True), ("mps", 0, False)])
+def test_each_process_needs_a_gpu_whoever_insists(
+    device: str, gpus: int, fine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with contextlib.nullcontext() if fine else pytest.raises(RefusedInput, match="processes=3, but "):
+        demand_room(3, torch.device(device), oversubscribe=True)
+
+
 def under_way(cwd: Path, *command: str) -> subprocess.Popen[str]:
     """The program in a process group of its own, some way into its training."""
     process = started(*command, cwd=cwd, own_group=True)
@@ -137,7 +164,7 @@ def helpers_of(process: subprocess.Popen[str]) -> list[int]:
     return found
 
 
-LONG = ("processes=2", "trainer.epochs=60", "logger=none", "trainer.log_every=1", *TINY)
+LONG = ("processes=2", "oversubscribe=true", "trainer.epochs=60", "logger=none", "trainer.log_every=1", *TINY)
 
 
 @pytest.mark.slow
@@ -182,6 +209,25 @@ def test_the_run_ends_with_any_of_its_processes(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
+def test_helpers_that_still_begin_end_with_their_parent(tmp_path: Path) -> None:
+    """Whenever it is killed after it has started them: most of the time they import torch."""
+    for wait in (0, 0.1, 0.5, 1.5):
+        root = tmp_path / str(wait)
+        root.mkdir()
+        process = started(*LONG, cwd=root, heard=False, own_group=True)
+        while not (helpers := helpers_of(process)):
+            assert process.poll() is None
+            time.sleep(0.002)
+        time.sleep(wait)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{helper}").exists() for helper in helpers):
+            assert time.monotonic() < deadline, f"a helper outlived its run, which was killed {wait} s after its start"
+            time.sleep(0.02)
+
+
 def failing(line: str, cwd: Path) -> list[str]:
     """A run whose last process, if there are several, comes to `line`."""
     own_models(cwd, "failing", FAILING.format(line), "Fails")
@@ -203,7 +249,7 @@ MET = [  # a line, and the status and reason of a run one of whose helpers comes
     ],
 )
 def test_what_a_helper_meets_is_what_the_run_has_met(line: str, status: str, reason: str, tmp_path: Path) -> None:
-    ended = typed("processes=2", *failing(line, tmp_path), cwd=tmp_path)
+    ended = typed("processes=2", "oversubscribe=true", *failing(line, tmp_path), cwd=tmp_path)
     assert ended.returncode == 1
     record = record_of(tmp_path)
     assert (record["status"], reason in record["reason"]) == (status, True), record["reason"]
@@ -213,5 +259,5 @@ def test_what_a_helper_meets_is_what_the_run_has_met(line: str, status: str, rea
 
 @pytest.mark.slow
 def test_of_several_helpers_the_one_at_fault_is_named(tmp_path: Path) -> None:
-    typed("processes=3", *failing("os._exit(3)", tmp_path), cwd=tmp_path)
+    typed("processes=3", "oversubscribe=true", *failing("os._exit(3)", tmp_path), cwd=tmp_path)
     assert "process 2 of the run ended with exit code 3" in record_of(tmp_path)["reason"]
