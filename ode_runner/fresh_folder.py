@@ -4,7 +4,14 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-STARTED = {".hydra", ".lock", "ode-run.log"}  # what starting a command writes, before it is known to be possible
+from ode_runner.attempts import FILE as ATTEMPT
+
+STARTED = {
+    ".hydra",
+    ".lock",
+    ATTEMPT,
+    "ode-run.log",
+}  # what starting a command writes, before it is known to be possible
 
 
 def is_fresh(folder: Path) -> bool:
@@ -12,9 +19,12 @@ def is_fresh(folder: Path) -> bool:
     return {path.name for path in folder.glob("*")} <= STARTED
 
 
-def remove(folder: Path) -> None:
-    """The folder, and those above it that were made for it: of the task, of all audits, of all outputs."""
+def remove(folder: Path, *, alone: bool = False) -> None:
+    """The folder, and unless `alone` those above it that were made for it: of the task, of all audits, of all outputs.
+
+    In a sweep another process may be about to make its own beside it.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
-        for parent in folder.parents[:3]:
+        for parent in [] if alone else folder.parents[:3]:
             parent.rmdir()  # unless it holds something else

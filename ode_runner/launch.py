@@ -5,11 +5,13 @@ import logging
 import os
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -87,15 +89,22 @@ def _plan(cfg: DictConfig) -> Ending:
 
 
 def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
-    from ode_runner.build import plan_run  # here, so that neither --cfg nor TAB waits for torch
-    from ode_runner.gpus import take_gpus
-    from ode_runner.record import RunRecord, RunStatus
-    from ode_runner.run import execute
-    from ode_runner.visits import plan_visit
+    from ode_runner.gpus import take_gpus  # here, so that neither --cfg nor TAB waits for torch
+    from ode_runner.process_state import unchanged
 
     job = HydraConfig.get()
     if in_sweep and job.launcher._target_ == AT_ONCE:
         take_gpus(cfg.processes if isinstance(cfg.processes, int) else 1)
+    with unchanged() if in_sweep else nullcontext():  # for the next cell
+        return _carry_out(cfg, job, in_sweep=in_sweep)
+
+
+def _carry_out(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
+    from ode_runner.build import plan_run
+    from ode_runner.record import RunRecord, RunStatus
+    from ode_runner.run import execute
+    from ode_runner.visits import plan_visit
+
     folder = Path(os.path.relpath(job.runtime.output_dir))
     try:
         visit = plan_visit(cfg, job.runtime.choices, folder)

@@ -19,12 +19,13 @@ from ode_runner.difficulty import Witness, report
 from ode_runner.display import Display
 from ode_runner.drawing import TRACEBACKS
 from ode_runner.environment import describe_environment
-from ode_runner.errors import Diverged, NumericalFailure, RefusedInput, SolverFailed
+from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.evidence import FILE as EVIDENCE
 from ode_runner.fresh_folder import is_fresh, remove
 from ode_runner.lock import lock
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
+from ode_runner.process_state import same_folder
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.session import Session
 from ode_runner.signals import StopRequest, stop_on_signals
@@ -82,16 +83,17 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
     fresh = is_fresh(folder)
     to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
     try:
-        cell = plan.build_cell()
-        trainer = plan.build_trainer(cell)
+        with same_folder():
+            cell = plan.build_cell()
+            trainer = plan.build_trainer(cell)
         _begin(plan)
         to_keep = False
         _carry_out(cell, trainer, plan, display, stop)
         record.status = RunStatus.COMPLETED
     except RefusedInput as refusal:
         record.status, record.reason = verdict(refusal)
-        if earlier is None and fresh and not plan.in_sweep:
-            remove(folder)  # a typing error makes no folder
+        if earlier is None and fresh and not (plan.in_sweep and isinstance(refusal, IncompatibleChoice)):
+            remove(folder, alone=plan.in_sweep)  # a typing error makes no folder
         raise
     except BaseException as error:
         record.status, record.reason = verdict(error)
@@ -134,10 +136,13 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     reset_peak_bytes(cell.device)
     record.environment = describe_environment(cell.device, processes=trainer.team.size if trainer else 1)
     _introduce(cell, record, folder, display)
-    checkpoints, metrics = Checkpoints(folder / "checkpoints", record.fingerprint), MetricsFile(folder)
+    place = (
+        folder.absolute()
+    )  # for what is written while code of one's own runs, which may change the working directory
+    checkpoints, metrics = Checkpoints(place / "checkpoints", record.fingerprint), MetricsFile(place)
     if trainer is not None:
         _resume(trainer, checkpoints, metrics, display)
-    logger = plan.build_logger(folder=folder, first_step=trainer.step if trainer else 0)
+    logger = plan.build_logger(folder=place, first_step=trainer.step if trainer else 0)
     session = Session(
         metrics=metrics,
         logger=logger,
@@ -149,13 +154,15 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     clock = Clock()
     with closing(metrics), closing(logger):
         try:
-            reached = _fit(trainer, session, record) if trainer else plan.build_diagnostics().look(cell, epoch=1)
             witness = Witness()
-            record.metrics = judge(cell, stop, witness) | reached
+            with same_folder():
+                reached = _fit(trainer, session, record) if trainer else plan.build_diagnostics().look(cell, epoch=1)
+                record.metrics = judge(cell, stop, witness) | reached
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _demand_finite(cell, record)
-            draw(cell, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
+            with same_folder():
+                draw(cell, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
             report(witness.found(), cell.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()
