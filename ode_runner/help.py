@@ -5,6 +5,8 @@ import re
 import textwrap
 from pathlib import Path
 
+from ode_runner.arguments import parse
+
 COLUMNS = 100
 GROUPS = {
     "task": "the data and the question",
@@ -92,17 +94,12 @@ def _options(folders: list[Path], group: str) -> dict[str, str]:
     return found
 
 
-def user_folders(arguments: list[str]) -> list[Path]:
+def user_folders(words: list[str]) -> list[Path]:
     """Folders of choices named on the command line, by -cd or hydra.searchpath."""
-    folders = []
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if word in ("-cd", "--config-dir"):
-            folders.append(Path(following))
-        if word.startswith("--config-dir="):
-            folders.append(Path(word.split("=", 1)[1]))
-        if word.startswith("hydra.searchpath="):
-            folders += [Path(place) for place in re.findall(r"file://([^,\]\s'\"]+)", word)]
-    return folders
+    arguments = parse(words)
+    searched = [word for word in arguments.overrides if word.startswith("hydra.searchpath=")]
+    places = [place for word in searched for place in re.findall(r"file://([^,\]\s'\"]+)", word)]
+    return [Path(place) for place in [*arguments.config_dirs(), *places]]
 
 
 def _defaults(config: Path) -> dict[str, str]:

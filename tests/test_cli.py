@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.cli import flags_first
+from ode_runner.arguments import parse
 from ode_runner.help import GROUPS
 from ode_runner.trainer import Trainer
 from tests.helpers import TINY, ode_run, options, run_folder, typed
@@ -82,10 +82,13 @@ def test_flags_may_stand_anywhere(line: str, tmp_path: Path) -> None:
         ("-sc query=bash", "-sc query=bash"),
         ("~solver a=-1", "~solver a=-1"),
         ("a=1 -cd", "-cd a=1"),
+        ("a=1 --config-di conf b=2", "--config-di conf a=1 b=2"),
+        ("a=1 -cd=conf b=2", "-cd=conf a=1 b=2"),
+        ("", ""),
     ],
 )
 def test_flags_come_first_and_keep_their_values(line: str, sorted_line: str) -> None:
-    assert " ".join(flags_first(line.split())) == sorted_line
+    assert " ".join(parse(line.split()).flags_first()) == sorted_line
 
 
 def test_completion_prints_a_script_for_the_shell(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""The words of a command line: flags, each with its value, and overrides. Knows Hydra's flags without importing it."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+TAKE_A_VALUE = {
+    "-c": "--cfg",
+    "-p": "--package",
+    "-cp": "--config-path",
+    "-cn": "--config-name",
+    "-cd": "--config-dir",
+    "--experimental-rerun": "--experimental-rerun",
+}
+INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # --info has a value or none
+
+
+class Flag(NamedTuple):
+    """One flag as typed; `name` is the long one where it takes a value."""
+
+    name: str
+    value: str | None  # None: it takes none, or none was typed
+    words: list[str]
+
+
+class Arguments(NamedTuple):
+    """What was typed, in its order, flags and overrides apart."""
+
+    flags: list[Flag]
+    overrides: list[str]
+
+    def flags_first(self) -> list[str]:
+        """All words, in the order that Hydra 1.3 takes: it rejects overrides on both sides of a flag."""
+        return [word for flag in self.flags for word in flag.words] + self.overrides
+
+    def config_dirs(self) -> list[str]:
+        """The folders of choices of one's own that -cd names, in the order typed."""
+        return [flag.value for flag in self.flags if flag.name == "--config-dir" and flag.value]
+
+
+def parse(words: Iterable[str]) -> Arguments:
+    """Flags apart from overrides, wherever they stand."""
+    flags: list[Flag] = []
+    overrides: list[str] = []
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        typed, equals, attached = word.partition("=")
+        name = _long_name(typed)
+        if equals:
+            flags.append(Flag(name, attached, [word]))
+        elif waiting and _has_value(name, waiting):
+            flags.append(Flag(name, waiting[0], [word, waiting.pop(0)]))
+        else:
+            flags.append(Flag(name, None, [word]))
+    return Arguments(flags, overrides)
+
+
+def _long_name(typed: str) -> str:
+    """Flags that take a value by their long names, also where those are cut short, as argparse allows."""
+    if typed in TAKE_A_VALUE:
+        return TAKE_A_VALUE[typed]
+    meant = [name for name in TAKE_A_VALUE.values() if len(typed) > 2 and name.startswith(typed)]
+    return meant[0] if len(meant) == 1 else typed
+
+
+def _has_value(name: str, following: Sequence[str]) -> bool:
+    return name in TAKE_A_VALUE.values() or (name in ("--info", "-i") and following[0] in INFO_VALUES)
