@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
@@ -16,7 +17,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.kvaerno3 import Kvaerno3
-from ode_runner.solvers.scipy_ivp import LARGEST, SciPy
+from ode_runner.solvers.scipy_ivp import DENSE, LARGEST, SciPy
 from tests.helpers import TINY, options, record_of, typed
 from tests.problems import Compose, Formula, SmallNet, build, linear, named_class, oscillating_growth
 from tests.test_implicit import robertson, van_der_pol
@@ -164,6 +165,22 @@ def test_samples_share_the_evaluations_for_a_jacobian(solver: SciPy) -> None:
         solver.solve(field, torch.linspace(1, 1.01, batch)[:, None].expand(batch, 3), torch.tensor([0.0, 1.0]))
         counts.append(ledger.tally.evaluations)
     assert counts[1] < 1.5 * counts[0]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("batch", [1, 2, 10, DENSE // 3 + 1])
+def test_lsoda_takes_as_many_evaluations_as_scipy_by_itself(composed: Compose, batch: int) -> None:
+    """Told of a band, it takes five times the steps; told nothing, a batch of ten three times the evaluations."""
+    y0 = torch.tensor([[1.0, 0.0, 0.0]]).repeat(batch, 1)
+    field, end, tolerances = Formula(robertson), 1e5, {"rtol": 1e-6, "atol": 1e-12}
+    solution = build(composed, "solver", "lsoda", **tolerances).solve(field, y0, torch.tensor([0.0, end]))
+
+    def right(t: float, y: Any) -> Any:
+        return robertson(torch.tensor(t), torch.from_numpy(y)).numpy()
+
+    alone = solve_ivp(right, (0, end), y0[0].tolist(), method="LSODA", **tolerances)
+    assert field.calls < (1.5 if batch * 3 <= DENSE else 3) * alone.nfev
+    torch.testing.assert_close(solution.ys[-1], torch.tensor(alone.y[:, -1]).expand(batch, 3), rtol=1e-4, atol=0)
 
 
 @each_scipy

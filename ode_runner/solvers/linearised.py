@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import CountedField, VectorField
+from ode_runner.solvers.jacobian import jacobian
 from ode_runner.solvers.krylov import gmres
 from ode_runner.types import State, Time
 
@@ -51,9 +52,9 @@ class Linearised(abc.ABC):
             slope, place, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
         )[0]
 
-    def _enter(self) -> None:
+    def _enter(self, *, products: int = 1) -> None:
         if isinstance(self.field, CountedField):
-            self.field.ledger.tally.products += 1
+            self.field.ledger.tally.products += products
 
 
 @final
@@ -76,14 +77,11 @@ class _Factorised(Linearised):
 
     def _jacobian(self, i: int) -> Tensor:
         """df/dy of every sample at place i: (batch, element, element)."""
-        slope = self.slopes[i]
-        size = slope[0].numel()
-        unit = torch.zeros_like(slope).flatten(1)
-        rows = []
-        for element in range(size):
-            unit.zero_()[:, element] = 1
-            rows.append(self._pulled_back(i, unit.view_as(slope)).flatten(1))
-        return torch.stack(rows, dim=1)
+        slope, place = self.slopes[i], self.places[i]
+        if not slope.requires_grad:  # a function of time alone
+            return place.new_zeros(len(place), place[0].numel(), place[0].numel())
+        self._enter(products=slope[0].numel())
+        return jacobian(slope, place)
 
 
 @final

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
@@ -20,6 +21,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 ORDERS = {"LSODA": 12, "BDF": 5, "Radau": 5}  # the highest; all three change theirs, or their step, as they go
 LARGEST = 20_000_000  # numbers of the samples' Jacobians together: 160 MB
+ROOT = float(np.finfo(np.float64).eps) ** 0.5
+DENSE = 64  # equations whose whole Jacobian LSODA is given, which it factorises in 1 to 2 ms
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
 
 
@@ -72,7 +75,7 @@ class SciPy(AdaptiveSolver):
         if self.first_step is not None:
             options["first_step"] = min(self.first_step, abs(end - start))
         if self.method == "LSODA":
-            options["lband"] = options["uband"] = right.width - 1
+            options |= self._samples_apart(right)
         else:
             of_a_sample = sparse.coo_array(np.ones((right.width, right.width)))
             options["jac_sparsity"] = sparse.block_diag([of_a_sample] * right.batch, "csc")
@@ -90,6 +93,15 @@ class SciPy(AdaptiveSolver):
         raise SolverFailed(
             f"SciPy's {self.method} stopped at t={made.t:.6g}: the limit solver.max_steps={self.max_steps} was reached."
         )
+
+    def _samples_apart(self, right: "_RightSide") -> dict[str, Any]:
+        """How LSODA learns that samples do not interact: by a Jacobian that is mostly zeros, or where that would be
+        too large, by its band, which at tight tolerances costs LSODA several times the steps."""
+        if right.batch == 1:
+            return {}
+        if right.batch * right.width > DENSE:
+            return {"lband": right.width - 1, "uband": right.width - 1}
+        return {"jac": partial(right.jacobian, least=self.atol / self.rtol)}
 
     def _demand_small(self, right: "_RightSide") -> None:
         size = right.batch * right.width**2
@@ -130,6 +142,21 @@ class _RightSide:
 
     def __call__(self, t: float, y: Array) -> Array:
         return self._by_sample(self.whole(t, y)[: len(self.begin)])
+
+    def jacobian(self, t: float, y: Array, *, least: float) -> Array:
+        """The whole of it by differences, an evaluation for each element of a sample and one more.
+
+        Elements are moved by the root of rounding, relative to themselves or to `least`, below which they are noise.
+        """
+        begin, full = self(t, y), np.zeros((self.batch, self.width, self.batch, self.width))
+        moved = y + ROOT * np.maximum(np.abs(y), least)
+        each = np.arange(self.batch)
+        for element in range(self.width):
+            place = y.reshape(self.batch, -1).copy()
+            place[:, element] = moved.reshape(self.batch, -1)[:, element]
+            change = (self(t, place.reshape(-1)) - begin).reshape(self.batch, -1)
+            full[each, :, each, element] = change / (place - y.reshape(self.batch, -1))[:, element, None]
+        return full.reshape(len(y), -1)
 
     def whole(self, t: float, y: Array) -> Array:
         """The derivative, quadratures included."""

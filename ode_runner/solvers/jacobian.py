@@ -1,0 +1,36 @@
+"""The Jacobian of a field, for every sample of a batch at once: samples must not interact."""
+
+import torch
+from torch import Tensor
+
+from ode_runner.types import State
+
+BATCHED_FROM = 16  # elements of a state; for fewer, mapping costs more than it saves with some fields
+AT_ONCE = 64  # products in one call, each of which takes the memory of a backward pass
+
+
+def jacobian(slope: State, place: State) -> Tensor:
+    """d(slope)/d(place) of every sample, (batch, element, element), by a product for each element of the slope.
+
+    Both are on one graph, which is kept. No unit vector is ever written again: autograd may return as its answer the
+    very tensor that it was given, as it does for f(t, y) = y + u(t).
+    """
+    size = slope[0].numel()
+    units = torch.eye(size, dtype=slope.dtype, device=slope.device).view(size, 1, *slope.shape[1:])
+    units = units.expand(size, *slope.shape)  # the same for every sample
+    if size >= BATCHED_FROM:
+        try:
+            parts = [_pulled_back(slope, place, chunk, batched=True) for chunk in units.split(AT_ONCE)]
+            return torch.cat(parts).flatten(2).transpose(0, 1)
+        except RuntimeError:  # the field has an operation that cannot be mapped; other reasons come again
+            pass
+    rows = [_pulled_back(slope, place, unit, batched=False) for unit in units]
+    return torch.stack(rows, dim=1).flatten(2)
+
+
+def _pulled_back(slope: State, place: State, cotangent: Tensor, *, batched: bool) -> Tensor:
+    """The transpose applied to one cotangent, or to each of several; zero where the slope does not know the place."""
+    (found,) = torch.autograd.grad(
+        slope, place, cotangent, retain_graph=True, is_grads_batched=batched, allow_unused=True
+    )
+    return torch.zeros_like(cotangent) if found is None else found
