@@ -28,6 +28,14 @@ class StackedField(VectorField):
     copies: int
 
 
+class KnownJacobian(VectorField):
+    """A field that gives its derivative by the state itself, which implicit solvers then use; samples do not interact."""
+
+    @abc.abstractmethod
+    def jacobian(self, t: Time, y: State) -> Tensor:
+        """df/dy of every sample, (batch, element, element), without a graph."""
+
+
 class SeparableField(VectorField):
     """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
 

@@ -14,6 +14,7 @@ import torch
 from ode_runner.audits.audit import Audit, Finding
 from ode_runner.audits.derivative import cosine, differentiate, relative_error
 from ode_runner.audits.visit import _introduce
+from ode_runner.audits.watch import Watch
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
 from ode_runner.display import Display
@@ -22,7 +23,9 @@ from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
 from ode_runner.report.runs import find_runs
+from ode_runner.solvers import linearised
 from ode_runner.solvers.base import AdaptiveSolver
+from ode_runner.solvers.jacobian import jacobian
 from ode_runner.tasks.base import Split
 from tests.conftest import Compose
 from tests.helpers import TINY, options, record_of, rows_of, run_folder, typed
@@ -117,6 +120,34 @@ def test_single_precision_is_compared_along_its_own_steps(solver: str, audited: 
     findings = audited(solver, *overrides, modes=("backprop", "checkpoint"))
     for finding in findings.values():
         assert 0 < finding.solution_error < 3e-6  # rounding of fp32, over a few dozen operations
+
+
+def last_row(slope: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """A Jacobian all of whose rows are the last one, as a buffer of unit vectors written anew for each row made it."""
+    found = jacobian(slope, place)
+    return found[:, -1:].expand_as(found)
+
+
+@pytest.mark.parametrize("solver", ["implicit_midpoint", SLOW("kvaerno3"), SLOW("radau_iia5")])
+def test_a_wrong_jacobian_of_an_implicit_solver_is_seen(
+    solver: str, audited: Any, cell: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = (*LINEAR, "trainer.precision=fp64")
+    sound = audited(solver, *overrides, modes=("backprop",))["backprop"]
+    monkeypatch.setattr(linearised, "jacobian", last_row)
+    found = audited(solver, *overrides, modes=("backprop", "checkpoint"))
+    for finding in found.values():
+        assert finding.loss == pytest.approx(sound.loss, abs=1e-5), "Newton's method gets there all the same"
+        assert finding.solution_error > 0.01
+        assert finding.flow_error > 0.01
+    assert sound.solution_error < 1e-12
+    made = cell(f"solver={solver}", *overrides)
+    batch = next(made.task.batches(Split.TRAIN, batch_size=4, epoch=0))
+    parts = torch.autograd.grad(made.task.loss(made.outputs(batch), batch), made.parameters())
+    for parameter, part in zip(made.parameters(), parts, strict=True):
+        parameter.grad = part
+    seen = Watch(made, every=1).compare(batch, RandomState.now(made.device), step=0)
+    assert seen["audit/relative_error"] > 0.01
 
 
 def test_each_samples_own_steps_are_those_compared_with(audited: Any) -> None:

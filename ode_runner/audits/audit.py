@@ -15,6 +15,7 @@ from ode_runner.audits.derivative import (
     of_the_solution,
     relative_error,
 )
+from ode_runner.audits.independent import IndependentJacobians
 from ode_runner.cell import Cell
 from ode_runner.errors import RefusedInput
 from ode_runner.gradients.base import GradientMode
@@ -106,7 +107,8 @@ class Audit:
         solver = self.cell.integrator.solver
         for _ in range(refinements):
             solver = solver.refined()
-        return differentiate(in_double(self.cell, solver=solver, gradient=self.reference), self.batch, self.random)
+        independent = IndependentJacobians(mode=self.reference)
+        return differentiate(in_double(self.cell, solver=solver, gradient=independent), self.batch, self.random)
 
     def _measured(self, name: str, mode: GradientMode) -> Finding:
         cell = replace(self.cell, integrator=replace(self.cell.integrator, gradient=mode))

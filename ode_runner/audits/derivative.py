@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ode_runner.audits.independent import IndependentJacobians
 from ode_runner.audits.same_steps import Noted, Retaken
 from ode_runner.cell import Cell
 from ode_runner.errors import IncompatibleChoice
@@ -54,7 +55,7 @@ def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative
     model.train()
     with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
         replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
-    retaken = Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds))
+    retaken = IndependentJacobians(mode=Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds)))
     return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
 
 

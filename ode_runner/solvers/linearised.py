@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ode_runner.errors import SolverFailed
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import CountedField, KnownJacobian, VectorField
 from ode_runner.solvers.jacobian import jacobian
 from ode_runner.solvers.krylov import gmres
 from ode_runner.types import State, Time
@@ -23,8 +23,8 @@ def linearise(field: VectorField, ts: Sequence[Time], y: Tensor, coupling: Tenso
     with torch.enable_grad():
         places = [place.detach().requires_grad_() for place in y]
         slopes = [field(t, place) for t, place in zip(ts, places, strict=True)]
-    equations = len(places) * places[0][0].numel()
-    return (_Factorised if equations <= LARGEST else _Products)(field, places, slopes, coupling)
+    small = len(places) * places[0][0].numel() <= LARGEST or isinstance(field, KnownJacobian)
+    return (_Factorised if small else _Products)(field, ts, places, slopes, coupling)
 
 
 class Linearised(abc.ABC):
@@ -34,8 +34,10 @@ class Linearised(abc.ABC):
     much work as an evaluation, or the backward pass of one.
     """
 
-    def __init__(self, field: VectorField, places: list[State], slopes: list[State], coupling: Tensor) -> None:
-        self.field, self.places, self.slopes, self.coupling = field, places, slopes, coupling
+    def __init__(
+        self, field: VectorField, ts: Sequence[Time], places: list[State], slopes: list[State], coupling: Tensor
+    ) -> None:
+        self.field, self.ts, self.places, self.slopes, self.coupling = field, ts, places, slopes, coupling
         self.dy = torch.stack([slope.detach() for slope in slopes])
 
     @abc.abstractmethod
@@ -78,6 +80,8 @@ class _Factorised(Linearised):
     def _jacobian(self, i: int) -> Tensor:
         """df/dy of every sample at place i: (batch, element, element)."""
         slope, place = self.slopes[i], self.places[i]
+        if isinstance(self.field, KnownJacobian):
+            return self.field.jacobian(self.ts[i], place.detach())
         if not slope.requires_grad:  # a function of time alone
             return place.new_zeros(len(place), place[0].numel(), place[0].numel())
         self._enter(products=slope[0].numel())

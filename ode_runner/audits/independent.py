@@ -1,0 +1,48 @@
+"""Jacobians that an audit's references make by themselves, so that they do not share an implicit solver's mistakes."""
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+from torch.autograd.functional import jacobian
+
+from ode_runner.field import CountedField, KnownJacobian
+from ode_runner.gradients.base import GradientMode
+from ode_runner.solvers.base import Solution, Solver
+from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.types import State, Time, Times
+
+LARGEST = 20_000_000  # numbers of all samples' Jacobians together, 160 MB; beyond, the solver's own products are used
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class IndependentJacobians(GradientMode):
+    """Another gradient mode, on a field whose Jacobians are PyTorch's where the solver is implicit.
+
+    An implicit stage is differentiated by the Jacobian at its solution: one that is wrong makes the gradient wrong, and
+    any reference that uses it just as wrong.
+    """
+
+    exact: ClassVar[bool] = True
+    mode: GradientMode
+
+    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        if isinstance(solver, ImplicitSolver) and len(y0) * y0[:1].numel() ** 2 <= LARGEST:
+            field = _ByPyTorch(field)
+        return self.mode.solve(solver, field, y0, ts)
+
+
+@final
+class _ByPyTorch(CountedField, KnownJacobian):
+    def __init__(self, counted: CountedField) -> None:
+        super().__init__(counted.field, counted.ledger)
+
+    def jacobian(self, t: Time, y: State) -> Tensor:
+        def total(place: State) -> Tensor:  # samples do not interact, so that each has its own part of the derivative
+            return self(t, place).flatten(1).sum(dim=0)
+
+        with torch.enable_grad():
+            by_element: Tensor = jacobian(total, y)
+        return by_element.flatten(2).transpose(0, 1)
