@@ -29,7 +29,7 @@ class StackedField(VectorField):
 
 
 class KnownJacobian(VectorField):
-    """A field that gives its derivative by the state itself, which implicit solvers then use; samples do not interact."""
+    """A field that gives its own derivative by the state, which implicit solvers then use; samples do not interact."""
 
     @abc.abstractmethod
     def jacobian(self, t: Time, y: State) -> Tensor:

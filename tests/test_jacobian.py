@@ -59,7 +59,8 @@ def test_every_row_is_its_own(size: int, name: str) -> None:
     torch.testing.assert_close(jacobian(law(k, t, y), y), expected.detach())
 
 
-def test_states_of_any_shape_have_one(size: int = 20) -> None:
+def test_states_of_any_shape_have_one() -> None:
+    size = 20
     y = torch.randn(2, 2, size // 2, requires_grad=True)
     found = jacobian(y.roll(1, dims=1) * y, y)
     expected = torch.autograd.functional.jacobian(lambda x: x.roll(1, dims=0) * x, y[1].detach()).view(size, size)

@@ -11,8 +11,10 @@ from omegaconf import OmegaConf
 from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.help import conf_dir
 from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
 from ode_runner.solvers.step_control import FILTERS, Controller, StepControl
+from tests.detest import DETEST, END
 from tests.problems import Compose, Formula, build, offering, oscillating_growth, relaxation
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -68,13 +70,41 @@ def test_a_rising_error_holds_the_step_back(control: str) -> None:
     assert rising.next(0.1, 0.5) < falling.next(0.1, 0.5)
 
 
-@pytest.mark.parametrize("control", ["pi", "pid"])
-def test_no_step_grows_right_after_a_rejected_one(control: str) -> None:
-    careful = controller(control=control)
+@pytest.mark.parametrize("options", [{"control": "pi"}, {"control": "pid"}, {"control": "i", "hold": True}])
+def test_no_step_grows_right_after_a_rejected_one(options: dict[str, Any]) -> None:
+    careful = controller(**options)
     dt = careful.next(0.1, 4.0)
     assert dt < 0.1
     assert careful.next(dt, 1e-3) == dt
     assert careful.next(dt, 1e-3) > dt
+
+
+def evaluations(field: Formula, end: float, **options: Any) -> int:
+    """Of dopri8 at 1e-10, on one component from 1."""
+    solver = Dopri8(rtol=1e-10, atol=1e-10, max_steps=10_000, **options)
+    solver.solve(field, torch.ones(1, 1), torch.tensor([0.0, end]))
+    return field.calls
+
+
+def test_a_jump_in_time_takes_less_where_steps_are_held_back(composed: Compose) -> None:
+    """DOP853, which does so, takes 770 evaluations."""
+
+    def jump() -> Formula:
+        return Formula(lambda t, y: torch.where(t < 1, -y, 10 - y))
+
+    assert evaluations(jump(), 2.0, hold=True) < 0.7 * evaluations(jump(), 2.0)
+    assert build(composed, "solver", "dopri8").hold
+    assert not build(composed, "solver", "dopri5").hold, "torchdiffeq's counts"
+
+
+@pytest.mark.parametrize("problem", ["B1", "D5"])
+def test_a_smooth_problem_takes_no_more_where_steps_are_held_back(problem: str) -> None:
+    posed, found = DETEST[problem], []
+    for hold in (False, True):
+        field, solver = posed.field(), Dopri8(rtol=1e-5, atol=1e-5, max_steps=10_000, hold=hold)
+        solver.solve(field, posed.y0(), torch.tensor([0.0, END]))
+        found.append(field.calls)
+    assert found[1] <= found[0]
 
 
 @pytest.mark.parametrize("control", FILTERS)

@@ -20,7 +20,8 @@ class StepControl:
     """Options of step control, in the time unit of the task; `conf/solver/control/default.yaml` holds what is usual.
 
     `i` looks at the last error alone, never shortens a step after an accepted one, and so swings about the
-    stability limit of a stiff problem, every other step rejected there. `pi` and `pid` look at its trend as well.
+    stability limit of a stiff problem, every other step rejected there. `pi` and `pid` look at its trend as well. They
+    never let a step grow right after a rejected one, which `i` does by torchdiffeq's rule unless `hold` forbids it.
 
     The defaults are those of the yaml, for solvers of one's own and for runs recorded before there was a choice.
 
@@ -31,6 +32,7 @@ class StepControl:
     safety: float = 0.9  # of the step that the errors suggest
     shrink: float = 0.2  # at most to this part of the step before
     grow: float = 10.0  # at most to this many times the step before
+    hold: bool = False  # with `i`: a step after a rejected one is no longer than that
     min_step: float | None = None  # a step that would have to be shorter ends the solve; None: rounding does
     max_step: float | None = None  # None: the time span
 
@@ -57,6 +59,7 @@ class Controller:
         self.options, self.order = options, order
         self.filter = FILTERS[options.control]
         self.trend = len(self.filter) > 1
+        self.hold = self.trend or options.hold
         self.past = [1.0] * (len(self.filter) - 1)  # errors of accepted steps, the newest first
         self.after_rejection = False
         self.stuck = False  # a step of `min_step` was too long
@@ -78,7 +81,7 @@ class Controller:
     def _after_accepted(self, error: float) -> float:
         errors = [error, *self.past]
         self.past = [max(one, SMALLEST) for one in errors[: len(self.past)]]
-        most = 1.0 if self.trend and self.after_rejection else self.options.grow  # Hairer, Norsett, Wanner I, II.4
+        most = 1.0 if self.hold and self.after_rejection else self.options.grow  # Hairer, Norsett, Wanner I, II.4
         self.after_rejection = False
         if error == 0:
             return most
