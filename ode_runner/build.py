@@ -1,7 +1,5 @@
 """From configuration to objects. `cfg` stops here."""
 
-import hashlib
-import json
 import typing
 from collections.abc import Mapping
 from functools import partial
@@ -17,10 +15,11 @@ from ode_runner.construct import blueprint, construct, locate
 from ode_runner.distributed import First
 from ode_runner.errors import RefusedInput
 from ode_runner.hiring import helpers_for
+from ode_runner.identity import fingerprint
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
 from ode_runner.options import TrainerOptions
-from ode_runner.record import RunRecord, RunStatus, computed
+from ode_runner.record import RunRecord, RunStatus
 from ode_runner.rerun import Rerun
 from ode_runner.run import Plan
 from ode_runner.team import Alone, Team
@@ -31,13 +30,21 @@ UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "g
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 
 
-def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sweep: bool) -> Plan:
+def plan_run(
+    cfg: DictConfig,
+    choices: Mapping[str, str],
+    folder: Path,
+    *,
+    command_files: Mapping[str, str],
+    in_sweep: bool,
+) -> Plan:
     """What identifies the run, and how to make the rest of it."""
     record = identify(cfg, choices)
     return Plan(
         record=record,
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
+        command_files=command_files,
         in_sweep=in_sweep,
         rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
         build_cell=lambda: build_cell(cfg, choices),
@@ -48,19 +55,14 @@ def plan_run(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, in_sw
 
 
 def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
-    """The record of a run that has not begun. The seed is not part of the fingerprint: repetitions share it.
-
-    Classes are part of it, for the name of a choice does not settle what is computed: `_target_` can be overridden,
-    and choices of one's own are anybody's. So renaming a class parts its runs from the same command.
-    """
+    """The record of a run that has not begun."""
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
-    digest = hashlib.sha256(json.dumps(computed(config, used), sort_keys=True, default=str).encode()).hexdigest()
     return RunRecord(
         choices=used,
         seed=cfg.seed,
-        fingerprint=digest[:6],
+        fingerprint=fingerprint(config, used, choices),
         status=RunStatus.RUNNING,
         config=config,
     )

@@ -10,18 +10,18 @@ import torch
 from ode_runner.errors import CheckpointRefused
 from ode_runner.whole_file import write_whole
 
-FORMAT = 1
+FORMAT = 2  # with the seed
 
 
 class Checkpoints:
     """`last.pt` to go on from, `previous.pt` should that one be damaged, `best.pt` to be judged by.
 
-    Each name always holds a whole file. All carry the run's fingerprint and load with `weights_only=True`.
+    Each name always holds a whole file. All carry the run's fingerprint and seed and load with `weights_only=True`.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, *, fingerprint: str, seed: int) -> None:
         self.folder = folder
-        self.fingerprint = fingerprint
+        self.owner = {"format": FORMAT, "fingerprint": fingerprint, "seed": seed}
         self.last, self.previous, self.best = (folder / f"{name}.pt" for name in ("last", "previous", "best"))
 
     def save_last(self, state: dict[str, Any]) -> None:
@@ -53,16 +53,17 @@ class Checkpoints:
             if damaged:
                 raise CheckpointRefused(f"{path} is damaged (checksum of {damaged}).")
             content = torch.load(path, map_location="cpu", weights_only=True)
-            owner = (content["format"], content["fingerprint"])
+            state, owner = content.pop("state"), content
         except CheckpointRefused:
             raise
         except Exception as error:  # a torn file fails in many ways, all of which mean the same
             raise CheckpointRefused(f"{path} is damaged ({type(error).__name__}).") from error
-        if owner != (FORMAT, self.fingerprint):
-            raise CheckpointRefused(f"{path} belongs to a run with another configuration ({owner[1]}).")
-        return content["state"]
+        if owner != self.owner:
+            told = ", ".join(f"{name} {owner.get(name)}" for name, own in self.owner.items() if owner.get(name) != own)
+            raise CheckpointRefused(f"{path} belongs to another run ({told}).")
+        return state
 
     def _write(self, path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
-        content = {"format": FORMAT, "fingerprint": self.fingerprint, "state": state}
+        content = {**self.owner, "state": state}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, partial(torch.save, content), keep=keep)

@@ -8,6 +8,7 @@ from ode_runner.arguments import parse
 from ode_runner.help import print_help, print_version
 from ode_runner.ranks import Rank
 
+
 def main() -> None:
     """Entry point of the console script."""
     rank = Rank.of_this_process()

@@ -7,7 +7,7 @@ import sys
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ode_runner.command_files import command_files, own_config_dirs
 from ode_runner.ending import IN_USE, REFUSED, Ending, ExitCode, codes
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.fresh_folder import is_fresh, remove
@@ -25,9 +26,13 @@ from ode_runner.help import conf_dir
 from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, demand_sweep, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
+from ode_runner.stored import write_command
 from ode_runner.sweeps.dispatch import AT_ONCE
 from ode_runner.sweeps.search import Search
 from ode_runner.sweeps.sweeper import Cells, register
+
+if TYPE_CHECKING:
+    from ode_runner.record import RunRecord, RunStatus
 
 OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
 
@@ -96,19 +101,15 @@ def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
     if in_sweep and job.launcher._target_ == AT_ONCE:
         take_gpus(cfg.processes if isinstance(cfg.processes, int) else 1)
     with unchanged() if in_sweep else nullcontext():  # for the next cell
-        return _carry_out(cfg, job, in_sweep=in_sweep)
+        return _ended(cfg, job, in_sweep=in_sweep)
 
 
-def _carry_out(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
-    from ode_runner.build import plan_run
+def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
     from ode_runner.record import RunRecord, RunStatus
-    from ode_runner.run import execute
-    from ode_runner.visits import plan_visit
 
     folder = Path(os.path.relpath(job.runtime.output_dir))
     try:
-        visit = plan_visit(cfg, job.runtime.choices, folder)
-        done = visit() if visit else execute(plan_run(cfg, job.runtime.choices, folder, in_sweep=in_sweep))
+        done = _carry_out(cfg, folder, in_sweep=in_sweep)
     except InUse as refusal:
         print(f"ode-run: {'skipped for now: ' if in_sweep else ''}{refusal}", file=sys.stderr)
         return Ending(ExitCode.REFUSED, IN_USE, str(refusal))
@@ -125,6 +126,22 @@ def _carry_out(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
     if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
     return Ending(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED, status, reason)
+
+
+def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> "RunRecord | RunStatus":
+    """Answer what is asked about a run, or run."""
+    from ode_runner.build import plan_run
+    from ode_runner.run import execute
+    from ode_runner.visits import plan_visit
+
+    choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
+    visit = plan_visit(cfg, choices, folder)
+    if visit is None:
+        plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
+        plan.record.config_dirs = own_config_dirs()
+        return execute(plan)
+    write_command(folder, files)
+    return visit()
 
 
 class _FlagParser(argparse.ArgumentParser):

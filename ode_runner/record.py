@@ -45,6 +45,7 @@ class RunRecord:
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
+    config_dirs: list[str] = field(default_factory=list)  # folders of choices of one's own, by their whole paths
     started: str = ""
     finished: str = ""
 

@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+from ode_runner.arguments import parse
 from ode_runner.errors import RefusedInput
-from ode_runner.help import did_you_mean
+from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
+from ode_runner.record import RunRecord
 from ode_runner.stored import OVERRIDES, stored_overrides
 from ode_runner.ways import WAYS
 
@@ -16,27 +18,30 @@ FORGOTTEN = {
 TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
 
 
-def with_its_command(arguments: list[str]) -> list[str]:
-    """The arguments, with the overrides of the run they revisit before those typed now.
+def with_its_command(words: list[str]) -> list[str]:
+    """The words of a command line, with the overrides of the run they revisit before those typed now.
 
     Raises:
         RefusedInput: there is no run in the folder, or what is typed does not fit its weights.
     """
-    ways = [word for word in arguments if _names_a_run(*word.partition("=")[::2])]
+    arguments = parse(words)
+    typed = arguments.overrides
+    ways = [word for word in typed if _names_a_run(*word.partition("=")[::2])]
     if not ways:
-        return arguments
-    ways += [word for word in arguments if word.lower() == "audit=true"]
+        return words
+    ways += [word for word in typed if word.lower() == "audit=true"]
     if len(ways) > 1:
         raise RefusedInput(f"{' '.join(ways)}: one at a time.")
     way, _, folder = ways[0].partition("=")
-    typed = [word for word in arguments if not word.startswith("-")]
     for word in typed:
         if _root(word) in TRAINED and not word.startswith("task."):
             raise RefusedInput(f"{word}: {way}= takes the run as it is. Change its solver or tolerance, say.")
-    flags, earlier = arguments[: len(arguments) - len(typed)], _kept(_overrides(way, Path(folder)), typed)
-    if way in ("audit", "replay"):
-        return [*flags, *earlier, *typed]
-    return [*flags, *(word for word in earlier if _root(word) != "gradient"), *typed, "gradient=backprop"]
+    earlier = _kept(_overrides(way, Path(folder)), typed)
+    _demand_own_choices(earlier, Path(folder), words)
+    if way not in ("audit", "replay"):
+        earlier = [word for word in earlier if _root(word) != "gradient"]
+        typed = [*typed, "gradient=backprop"]
+    return arguments._replace(overrides=[*earlier, *typed]).flags_first()
 
 
 def _names_a_run(key: str, value: str) -> bool:
@@ -52,6 +57,18 @@ def _overrides(way: str, folder: Path) -> list[str]:
     if not (folder / OVERRIDES).exists():
         raise RefusedInput(f"{way}={folder} is no run folder: it has no {OVERRIDES}.")
     return stored_overrides(folder)
+
+
+def _demand_own_choices(overrides: list[str], folder: Path, words: list[str]) -> None:
+    """Raises RefusedInput, with the -cd that the run was made with, where one of its choices is not to be found."""
+    record, places = RunRecord.read(folder), [conf_dir(), *user_folders(words)]
+    if record is None or not record.config_dirs:
+        return
+    for word in overrides:
+        group, _, choice = word.lstrip("+").partition("=")
+        if group in GROUPS and not any((place / group / f"{choice}.yaml").is_file() for place in places):
+            flags = " ".join(f"-cd {made_with}" for made_with in record.config_dirs)
+            raise RefusedInput(f"{folder} was made with {flags}, where its {word} is. Type that as well.")
 
 
 def _beside(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ import datetime
 import math
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from ode_runner.environment import describe_environment
 from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.evidence import FILE as EVIDENCE
 from ode_runner.fresh_folder import is_fresh, remove
+from ode_runner.identity import read_same
 from ode_runner.lock import lock
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
@@ -29,6 +30,7 @@ from ode_runner.process_state import same_folder
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.session import Session
 from ode_runner.signals import StopRequest, stop_on_signals
+from ode_runner.stored import write_command
 from ode_runner.tasks.base import Split
 from ode_runner.trainer import Trainer
 from ode_runner.verdict import verdict
@@ -41,6 +43,7 @@ class Plan:
     record: RunRecord  # identity and configuration; status running
     config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
+    command_files: Mapping[str, str]  # what the folder is to tell of the command, by file name
     in_sweep: bool
     rerun: bool  # from the beginning, whatever there is
     build_cell: Callable[[], Cell]
@@ -57,13 +60,14 @@ def execute(plan: Plan) -> RunRecord:
 
     Raises:
         InUse: another process has the folder.
-        RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run.
+        RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run. Or the
+            folder holds another run, and all is left as it is.
         KeyboardInterrupt: a second signal came before the first could be honoured; or one came when a run of a sweep
             was about to end anyway.
     """
     display, folder = Display(), plan.folder
     with lock(folder), stop_on_signals() as stop:
-        done = RunRecord.read(folder)
+        done = read_same(folder, plan.record)
         if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")
             display.outcome(done, folder)
@@ -114,6 +118,7 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
 
 def _begin(plan: Plan) -> None:
     """The folder of a run that is known to be possible."""
+    write_command(plan.folder, plan.command_files)
     plan.record.write(plan.folder)
     for name in ("error.txt", EVIDENCE, f"plots/{TRACEBACKS}"):  # of a session that failed
         (plan.folder / name).unlink(missing_ok=True)
@@ -136,10 +141,9 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     reset_peak_bytes(cell.device)
     record.environment = describe_environment(cell.device, processes=trainer.team.size if trainer else 1)
     _introduce(cell, record, folder, display)
-    place = (
-        folder.absolute()
-    )  # for what is written while code of one's own runs, which may change the working directory
-    checkpoints, metrics = Checkpoints(place / "checkpoints", record.fingerprint), MetricsFile(place)
+    place = folder.absolute()  # for what is written while code of one's own runs, which may change directory
+    checkpoints = Checkpoints(place / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
+    metrics = MetricsFile(place)
     if trainer is not None:
         _resume(trainer, checkpoints, metrics, display)
     logger = plan.build_logger(folder=place, first_step=trainer.step if trainer else 0)

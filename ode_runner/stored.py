@@ -1,11 +1,13 @@
-"""Yaml that lies in a run folder, read as data: somebody else may have written it."""
+"""The command that made a run, as its folder tells it: written by us, and read as data, for somebody else may have."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ode_runner.errors import RefusedInput
 
-OVERRIDES = Path(".hydra", "overrides.yaml")
+FOLDER = ".hydra"
+OVERRIDES = Path(FOLDER, "overrides.yaml")
 MOST_BYTES = 200_000  # nobody types a longer command, and a longer file would be parsed for seconds
 DEEPEST = 20  # lists and mappings inside each other
 
@@ -22,7 +24,19 @@ def stored_overrides(folder: Path) -> list[str]:
     words = _loaded(path, yaml.BaseLoader)  # which leaves 1e-3 and true the texts that they are
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise _refusal(path, "it is no list of options")
+    if flag := next((word for word in words if word.startswith("-")), None):
+        raise _refusal(path, f"{flag[:40]} among its options is a flag")
     return words
+
+
+def write_command(folder: Path, files: Mapping[str, str]) -> None:
+    """Write `.hydra/` into a run folder, from the content of each file by its name.
+
+    Hydra itself would do so before anything is known of the folder, over the command of whichever run is there.
+    """
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / FOLDER / name).write_text(content, encoding="utf-8")
 
 
 def stored_yaml(path: Path) -> Any:

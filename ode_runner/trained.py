@@ -41,7 +41,8 @@ class Trained:
         """
         cell = self.assemble()
         if cell.parameters():
-            checkpoints = Checkpoints(self.folder / "checkpoints", self.record.fingerprint)
+            fingerprint, seed = self.record.fingerprint, self.record.seed
+            checkpoints = Checkpoints(self.folder / "checkpoints", fingerprint=fingerprint, seed=seed)
             try:
                 cell.model.load_state_dict(checkpoints.load(checkpoints.best)["model"])
             except RuntimeError as error:

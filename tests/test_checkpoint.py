@@ -3,6 +3,8 @@
 import errno
 import resource
 import signal
+import struct
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ def state(step: int) -> dict[str, Any]:
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
     """Two were saved, of steps 1 and 2."""
-    made = Checkpoints(tmp_path / "checkpoints", "abc123")
+    made = Checkpoints(tmp_path / "checkpoints", fingerprint="abc123", seed=0)
     for step in (1, 2):
         made.save_last(state(step))
     return made
@@ -36,10 +38,13 @@ def truncate(path: Path) -> None:
 
 
 def flip_a_byte(path: Path) -> None:
-    """In the middle of the weights, where torch.load looks at nothing."""
+    """In the middle of the largest tensor: between the members of the archive nothing is checked, or matters."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
     content = bytearray(path.read_bytes())
-    place = content.find(torch.full((4,), 2.0).numpy().tobytes())
-    content[(place if place > 0 else len(content) // 2) + 64] ^= 1
+    name_length, extra_length = struct.unpack_from("<HH", content, largest.header_offset + 26)
+    begin = largest.header_offset + 30 + name_length + extra_length
+    content[begin + largest.file_size // 2] ^= 1
     path.write_bytes(bytes(content))
 
 
@@ -59,7 +64,7 @@ def test_what_is_loaded_is_what_was_saved(checkpoints: Checkpoints) -> None:
 
 
 def test_there_is_nothing_to_load_before_the_first_save(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path, "abc123").load_newest() == (None, [])
+    assert Checkpoints(tmp_path, fingerprint="abc123", seed=0).load_newest() == (None, [])
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -87,16 +92,23 @@ def test_the_one_before_is_taken_when_killed_between_two_renames(checkpoints: Ch
     assert (loaded["step"], refusals) == (1, [])
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(checkpoints: Checkpoints) -> None:
-    loaded, refusals = Checkpoints(checkpoints.folder, "def456").load_newest()
+@pytest.mark.parametrize(
+    ("fingerprint", "seed", "told"),
+    [("def456", 0, "(fingerprint abc123)"), ("abc123", 5, "(seed 0)")],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    fingerprint: str, seed: int, told: str, checkpoints: Checkpoints
+) -> None:
+    loaded, refusals = Checkpoints(checkpoints.folder, fingerprint=fingerprint, seed=seed).load_newest()
     assert loaded is None
-    assert all("belongs to a run with another configuration (abc123)" in refusal for refusal in refusals)
+    assert len(refusals) == 2
+    assert all(refusal.endswith(f"belongs to another run {told}.") for refusal in refusals)
 
 
 def test_a_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2, 3], tmp_path / "last.pt")
     with pytest.raises(CheckpointRefused, match="damaged"):
-        Checkpoints(tmp_path, "abc123").load(tmp_path / "last.pt")
+        Checkpoints(tmp_path, fingerprint="abc123", seed=0).load(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize("part", ["ode_runner.checkpoint.torch.save", "os.fsync"])

@@ -11,8 +11,9 @@ from ode_runner.build import identify
 from ode_runner.compatibility import demand_compatible
 from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
+from ode_runner.identity import read_same
 from ode_runner.lock import lock
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.record import RunStatus
 from ode_runner.rerun import Rerun
 from ode_runner.sweeps.point import Outlook, Point
 from ode_runner.ways import WAYS
@@ -31,9 +32,13 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
     axes = [choice for axis, choice in record.choices.items() if choice != "-" and axis != "network"]
     name = name or " · ".join([*axes, f"seed {record.seed}"])
     point = Point(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, outlook=Outlook.RUN)
-    earlier = RunRecord.read(folder)
     rerun = Rerun.of(cfg.rerun)
     if any(cfg[way] for way in WAYS):
+        return point
+    try:
+        earlier = read_same(folder, record)
+    except RefusedInput as refusal:
+        point.outlook, point.remark = Outlook.REFUSED, str(refusal)
         return point
     point.endings = endings(folder)
     point.begun = point.endings > 0 or (earlier is not None and rerun is not Rerun.ALL)
@@ -61,7 +66,7 @@ def given_up(point: Point, *, how: str = "") -> str:
 
     One that is recorded so is tried again by rerun=failed, and any by rerun=all.
     """
-    earlier, rerun = RunRecord.read(point.folder), Rerun.of(point.cfg.rerun)
+    earlier, rerun = point.recorded(), Rerun.of(point.cfg.rerun)
     recorded = earlier is not None and earlier.status is RunStatus.FAILED
     if endings(point.folder) < TOO_OFTEN or rerun is Rerun.ALL or (recorded and rerun is Rerun.FAILED):
         return ""
@@ -81,7 +86,7 @@ def record_ending(point: Point, status: RunStatus, reason: str) -> None:
     """Unless its record says so already, or there is a completed one from other times."""
     point.folder.mkdir(parents=True, exist_ok=True)
     with suppress(InUse), lock(point.folder):  # another driver of the sweep is about to write the same
-        earlier = RunRecord.read(point.folder)
+        earlier = read_same(point.folder, point.record)
         said = earlier is not None and (earlier.status, earlier.reason) == (status, reason)
         if said or (earlier is not None and earlier.status is RunStatus.COMPLETED):
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ode_runner.ending import Ending
+from ode_runner.identity import is_same
 from ode_runner.record import RunRecord
 
 
@@ -48,14 +49,26 @@ class Point:
         """By group, with those that the model does not use."""
         return {str(group): str(choice) for group, choice in self.cfg.hydra.runtime.choices.items()}
 
+    def recorded(self) -> RunRecord | None:
+        """What its folder tells of its run; None if nothing, or of another run."""
+        found = RunRecord.read(self.folder)
+        return found if found is not None and is_same(found, self.record) else None
+
 
 def same_runs(points: list[Point]) -> None:
-    """Of cells with one run folder, the first stands for all: a model may have no use for what sets them apart."""
+    """Of cells with one run folder, the first stands for all: a model may have no use for what sets them apart.
+
+    Where the command gives different runs one folder, those after the first are refused.
+    """
     first: dict[Path, Point] = {}
     for point in points:
         other = first.setdefault(point.folder, point)
-        if other is not point:
-            point.outlook, point.remark = Outlook.SAME, other.name
+        if other is point:
+            continue
+        point.outlook, point.remark = Outlook.SAME, other.name
+        if not is_same(point.record, other.record):
+            point.outlook = Outlook.REFUSED
+            point.remark = f"{point.folder} is the folder of {other.name}. Leave hydra.sweep.subdir out."
 
 
 def in_order(points: Sequence[Point]) -> list[Point]:

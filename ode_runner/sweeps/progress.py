@@ -11,7 +11,7 @@ from pathlib import Path
 from ode_runner.display import clock
 from ode_runner.ending import IN_USE, Ending, ExitCode
 from ode_runner.lock import in_use
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.record import RunStatus
 from ode_runner.sweeps.point import Outlook, Point, in_order
 from ode_runner.ways import is_visit
 
@@ -62,7 +62,7 @@ class Progress:
 
     def recorded(self, point: Point) -> Ending | None:
         """What its record says of a run that has ended since this process began."""
-        record = RunRecord.read(point.folder)
+        record = point.recorded()
         if record is None or record.status in (RunStatus.RUNNING, RunStatus.INTERRUPTED):
             return None
         if record.finished <= self.began_at:  # whole seconds, all in UTC

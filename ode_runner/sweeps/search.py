@@ -15,7 +15,7 @@ from ode_runner.ending import ExitCode, codes
 from ode_runner.errors import RefusedInput
 from ode_runner.lock import lock
 from ode_runner.places import BOOKKEEPING
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.record import RunStatus
 from ode_runner.refusals import in_our_words
 from ode_runner.report.rows import plain
 from ode_runner.rerun import Rerun
@@ -122,7 +122,7 @@ class Search(Cells):
         self.run(list(points.values()), progress)
         for trial in trials:
             values = None
-            record = RunRecord.read(points[trial.number].folder) if trial.number in points else None
+            record = points[trial.number].recorded() if trial.number in points else None
             if record is not None and record.status is RunStatus.COMPLETED:
                 try:
                     values = reached(record, points[trial.number].folder, wanted)

@@ -91,7 +91,7 @@ class _Probe:
         self.session = Session(
             metrics=MetricsFile(folder),
             logger=TensorBoardLogger(folder, first_step=0),
-            checkpoints=Checkpoints(folder / "checkpoints", "bench"),
+            checkpoints=Checkpoints(folder / "checkpoints", fingerprint="bench", seed=0),
             display=_ReportingDisplay(self.after_step),
             stop=StopRequest(),
             save_every_seconds=trainer.options.save_every_seconds,

@@ -1,0 +1,21 @@
+"""What a job was composed from, as Hydra tells it."""
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+
+def command_files(cfg: DictConfig) -> dict[str, str]:
+    """The content of each file of `.hydra/` by its name, as Hydra itself would write them."""
+    job = HydraConfig.get()
+    contents = {
+        "config.yaml": cfg,
+        "hydra.yaml": OmegaConf.create({"hydra": job}),
+        "overrides.yaml": job.overrides.task,
+    }
+    return {name: OmegaConf.to_yaml(content) for name, content in contents.items()}
+
+
+def own_config_dirs() -> list[str]:
+    """Folders of choices besides the built-in one that the job was composed from, by their whole paths."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [source.path for source in sources if source.schema == "file" and source.provider != "main"]

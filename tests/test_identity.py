@@ -1,0 +1,160 @@
+"""A run is what its names and options say: no other run's result is shown, resumed or written over in its place."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from ode_runner import identity
+from ode_runner.build import identify
+from ode_runner.record import RunRecord
+from tests.helpers import TINY, own_models, record_of, run_folders, typed
+
+Compose = Callable[..., DictConfig]
+COMMAND = (*TINY, "trainer.epochs=1", "logger=none")
+HERE = "hydra.run.dir=mine"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run has completed in a folder named for it."""
+    root = tmp_path_factory.mktemp("made")
+    assert typed(*COMMAND, HERE, cwd=root).returncode == 0
+    return root
+
+
+@pytest.fixture
+def completed(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def fingerprint(cfg: DictConfig) -> str:
+    return identify(cfg, cfg.hydra.runtime.choices).fingerprint
+
+
+def test_moving_our_classes_changes_no_fingerprint(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(composed("solver=mccallum_foster", "optimizer=sgd", "schedule=steps"))
+    moved = composed("solver=mccallum_foster", "optimizer=sgd", "schedule=steps")
+
+    def elsewhere(node: DictConfig) -> None:
+        for key, value in list(node.items()):
+            if isinstance(value, DictConfig) and key != "hydra":
+                elsewhere(value)
+        if "_target_" in node and node._target_.startswith("ode_runner.") and "models" not in node._target_:
+            node._target_ = node._target_.replace("ode_runner.", "ode_runner.moved.")
+
+    elsewhere(moved)
+    found = identity._built_in_class
+
+    def built_in(group: str, choice: str) -> str | None:
+        return (there := found(group, choice)) and (
+            there if "models" in there else there.replace("ode_runner.", "ode_runner.moved.")
+        )
+
+    monkeypatch.setattr(identity, "_built_in_class", built_in)
+    assert "moved" in moved.solver.base._target_
+    assert fingerprint(moved) == before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("optimizer.lr=1",), ("optimizer.lr=1.0",)),
+        (("solver.rtol=1e-3", "solver.atol=0.001"), ()),
+        (("seed=3",), ()),
+        (("+trainer.found_later=null",), ()),
+    ],
+)
+def test_what_computes_the_same_is_one_run(one: tuple[str, ...], other: tuple[str, ...], composed: Compose) -> None:
+    assert fingerprint(composed(*one)) == fingerprint(composed(*other))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("optimizer.lr=0.5",),
+        ("solver=tsit5",),
+        ("schedule=cosine",),
+        ("gradient=adjoint",),
+        ("network.width=9",),
+        ("solver=bdf", "gradient=adjoint"),
+        ("model._target_=ode_runner.models.augmented.Augmented",),
+        ("trainer.max_grad_norm=1",),
+    ],
+)
+def test_what_computes_something_else_is_another(words: tuple[str, ...], composed: Compose) -> None:
+    assert fingerprint(composed(*words)) != fingerprint(composed())
+
+
+def test_a_thousand_options_have_a_thousand_fingerprints(composed: Compose) -> None:
+    record = identify(cfg := composed(), cfg.hydra.runtime.choices)
+    choices = {str(key): str(value) for key, value in cfg.hydra.runtime.choices.items()}
+    found = set()
+    for i in range(2000):
+        record.config["optimizer"]["lr"] = i / 10**6
+        found.add(identity.fingerprint(record.config, record.choices, choices))
+    assert len(found) == 2000
+    assert {len(one) for one in found} == {identity.DIGITS}
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (("optimizer.lr=0.5",), "optimizer.lr=0.003 there, 0.5 here"),
+        (("seed=4", "rerun=all"), "seed=0 there, 4 here"),
+        (("solver=rk4",), "solver=dopri5 there, rk4 here"),
+        (("solver.rtol=1e-5", "rerun=failed"), "solver.rtol=0.001 there, 1e-05 here"),
+    ],
+)
+def test_a_folder_that_holds_another_run_is_left_as_it_is(other: tuple[str, ...], told: str, completed: Path) -> None:
+    before = {path: path.read_bytes() for path in (completed / "mine").rglob("*") if path.is_file()}
+    ended = typed(*COMMAND, HERE, *other, cwd=completed)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert told in ended.stderr
+    assert before == {path: path.read_bytes() for path in (completed / "mine").rglob("*") if path.is_file()}
+
+
+def test_a_run_that_did_not_complete_is_no_less_anothers(completed: Path) -> None:
+    path = completed / "mine" / "record.json"
+    path.write_text(path.read_text().replace('"completed"', '"interrupted"'))
+    assert typed(*COMMAND, HERE, "optimizer.lr=0.5", cwd=completed).returncode == 2
+    assert typed(*COMMAND, HERE, cwd=completed).returncode == 0
+
+
+def test_the_same_run_is_known_after_its_class_has_moved(completed: Path) -> None:
+    path = completed / "mine" / "record.json"
+    path.write_text(path.read_text().replace("ode_runner.solvers.", "ode_runner.formerly."))
+    ended = typed(*COMMAND, HERE, cwd=completed)
+    assert ended.returncode == 0
+    assert "already completed" in ended.stdout
+
+
+def test_cells_that_are_given_one_folder_are_not_one_run(tmp_path: Path) -> None:
+    ended = typed("-m", *COMMAND, "seed=0,1", "sweep=s", "hydra.sweep.subdir=x", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "outputs/sweeps/s/x holds another run (seed=0 there, 1 here)" in ended.stderr
+    assert record_of(tmp_path)["seed"] == 0
+    planned = typed("-m", *COMMAND, "seed=0,1", "sweep=new", "hydra.sweep.subdir=x", "plan=true", cwd=tmp_path)
+    assert "outputs/sweeps/new/x is the folder of seed=0" in planned.stdout
+
+
+def test_two_classes_under_one_name_of_ones_own_are_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    classes = "class Mine(ODENet):\n    pass\n\n\nclass Other(ODENet):\n    pass\n"
+    own_models(tmp_path, "of_my_own", f"from ode_runner.models.odenet import ODENet\n\n\n{classes}", "Mine")
+    assert typed("-cd", "conf", "model=mine", *COMMAND, cwd=tmp_path).returncode == 0
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text("_target_: of_my_own.Other\n")
+    assert typed("-cd", "conf", "model=mine", *COMMAND, cwd=tmp_path).returncode == 0
+    assert len(run_folders(tmp_path)) == 2
+
+
+def test_a_record_of_another_run_is_told_from_this_one(completed: Path) -> None:
+    own = RunRecord.read(completed / "mine")
+    assert own is not None
+    assert identity.read_same(completed / "mine", own) == own
+    assert not identity.is_same(own, replace(own, fingerprint="0" * 12))
