@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -55,10 +56,7 @@ SETTINGS = (
     Setting(torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
     Setting(torch.get_num_threads, torch.set_num_threads),
     *(
-        Setting(
-            lambda device=device: torch.is_autocast_enabled(device),
-            lambda enabled, device=device: torch.set_autocast_enabled(device, enabled),
-        )
+        Setting(partial(torch.is_autocast_enabled, device), partial(torch.set_autocast_enabled, device))
         for device in ("cpu", "cuda")
     ),
     *(_attribute(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
