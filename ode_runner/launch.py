@@ -26,13 +26,12 @@ from ode_runner.help import conf_dir
 from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, demand_sweep, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
-from ode_runner.stored import write_command
 from ode_runner.sweeps.dispatch import AT_ONCE
 from ode_runner.sweeps.search import Search
 from ode_runner.sweeps.sweeper import Cells, register
 
 if TYPE_CHECKING:
-    from ode_runner.record import RunRecord, RunStatus
+    from ode_runner.record import RunStatus
 
 OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
 
@@ -105,11 +104,11 @@ def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
 
 
 def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
-    from ode_runner.record import RunRecord, RunStatus
+    from ode_runner.record import RunStatus
 
     folder = Path(os.path.relpath(job.runtime.output_dir))
     try:
-        done = _carry_out(cfg, folder, in_sweep=in_sweep)
+        outcome = _carry_out(cfg, folder, in_sweep=in_sweep)
     except InUse as refusal:
         print(f"ode-run: {'skipped for now: ' if in_sweep else ''}{refusal}", file=sys.stderr)
         return Ending(ExitCode.REFUSED, IN_USE, str(refusal))
@@ -122,26 +121,26 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
     except OSError as error:  # the folder could not be prepared
         print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
         return Ending(ExitCode.REFUSED, REFUSED, in_our_words(error, sys.argv[1:]))
-    status, reason = (done.status, done.reason) if isinstance(done, RunRecord) else (done, "")
+    status, reason = outcome
     if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
     return Ending(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED, status, reason)
 
 
-def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> "RunRecord | RunStatus":
-    """Answer what is asked about a run, or run."""
+def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
+    """Answer what is asked about a run, or run; how it ended, and a sentence unless all went well."""
     from ode_runner.build import plan_run
     from ode_runner.run import execute
-    from ode_runner.visits import plan_visit
+    from ode_runner.visits import visit
 
     choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
-    visit = plan_visit(cfg, choices, folder)
-    if visit is None:
-        plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
-        plan.record.config_dirs = own_config_dirs()
-        return execute(plan)
-    write_command(folder, files)
-    return visit()
+    visited = visit(cfg, choices, folder, command_files=files)
+    if visited is not None:
+        return visited
+    plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
+    plan.record.config_dirs = own_config_dirs()
+    record = execute(plan)
+    return record.status, record.reason
 
 
 class _FlagParser(argparse.ArgumentParser):

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ode_runner.trained import Trained
 from ode_runner.types import Times, Trajectory
 
 SHOWN = 10  # samples of the test split, where no inputs are given
+MOST_TIMES = 1_000_000
 
 
 def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunStatus:
@@ -34,7 +36,7 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
             f"model={trained.record.choices['model']} has blocks and no time between them. Use predict= on another."
         )
     batch = next(cell.task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
-    wanted = batch.ts if times is None else torch.tensor(_times(times), dtype=torch.float64)
+    wanted = batch.ts if times is None else _times(times, cell)
     given = batch.inputs if inputs is None else _inputs(inputs, cell)
     ts = wanted.to(cell.device, cell.dtype)
     with torch.no_grad():
@@ -68,27 +70,62 @@ def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, output
             rows.writerow([sample, t, *flat[time][sample], *read[time][sample]])
 
 
-def _times(times: Any) -> list[float]:
-    """`[0, 0.5, 2]` or `begin:end:count`."""
-    if isinstance(times, str):
-        try:
-            begin, end, count = times.split(":")
-            found = np.linspace(float(begin), float(end), int(count)).tolist()
-        except ValueError:
-            raise RefusedInput(f"times={times} is neither a list, such as [0,0.5,2], nor begin:end:count.") from None
-    else:
-        found = [float(t) for t in (times if isinstance(times, list) else [times])]
-    if not found or any(later <= earlier for earlier, later in itertools.pairwise(found)):
-        raise RefusedInput(f"times={times} must increase from each to the next.")
-    return found
+def _times(times: Any, cell: Cell) -> Times:
+    """`[0, 0.5, 2]` or `begin:end:count`, in the type of the solve."""
+    found = _spaced(times) if isinstance(times, str) else _numbers(times if isinstance(times, list) else [times])
+    if found is None or found.ndim != 1 or len(found) == 0:
+        raise RefusedInput(f"times={_brief(times)} is neither a list, such as [0,0.5,2], nor begin:end:count.")
+    if bool((found[1:] <= found[:-1]).any()):
+        raise RefusedInput(f"times={_brief(times)} must increase from each to the next.")
+    ts = torch.from_numpy(found).to(cell.dtype)
+    if not bool(ts.isfinite().all()) or bool((ts[1:] <= ts[:-1]).any()):
+        raise RefusedInput(
+            f"times={_brief(times)} cannot be told apart in trainer.precision={cell.options.precision}: they are too "
+            "large, or too close together."
+        )
+    return ts
+
+
+def _spaced(times: str) -> np.ndarray | None:
+    """`begin:end:count` as equally spaced times."""
+    try:
+        begin, end, count = times.split(":")
+        first, last, many = float(begin), float(end), int(count)
+    except ValueError:
+        return None
+    if many > MOST_TIMES:  # before memory is asked for
+        raise RefusedInput(f"times={_brief(times)} asks for more than {MOST_TIMES:,} times.")
+    return np.linspace(first, last, many) if many > 0 and math.isfinite(last - first) else None
+
+
+def _numbers(values: list[Any]) -> np.ndarray | None:
+    """Finite numbers, all at one depth of nested lists; None: something else is among them."""
+    try:
+        found = np.array(values)
+    except (OverflowError, ValueError):  # lists of several lengths
+        return None
+    plain = found.dtype.kind in "iuf" and not _holds_a_truth_value(values)
+    return found.astype(np.float64) if plain and bool(np.isfinite(found).all()) else None
+
+
+def _holds_a_truth_value(values: Any) -> bool:
+    """numpy makes a number of true where there are others."""
+    return any(map(_holds_a_truth_value, values)) if isinstance(values, list) else isinstance(values, bool)
 
 
 def _inputs(inputs: Any, cell: Cell) -> Tensor:
-    try:
-        given = torch.tensor(inputs, dtype=torch.float64)
-    except (TypeError, ValueError):
-        given = torch.empty(0)
     shape = cell.task.spec.input_shape
-    if given.shape[1:] != shape or len(given) == 0:
-        raise RefusedInput(f"inputs={inputs} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]].")
+    found = _numbers(inputs) if isinstance(inputs, list) else None
+    if found is None or len(found) == 0 or found.shape[1:] != shape:
+        raise RefusedInput(
+            f"inputs={_brief(inputs)} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]]."
+        )
+    given = torch.from_numpy(found)
+    if not bool(given.to(cell.dtype).isfinite().all()):
+        raise RefusedInput(f"inputs={_brief(inputs)} are too large for trainer.precision={cell.options.precision}.")
     return given
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -3,7 +3,6 @@
 import datetime
 import math
 import shutil
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from ode_runner.signals import StopRequest, stop_on_signals
 from ode_runner.stored import write_command
 from ode_runner.tasks.base import Split
 from ode_runner.trainer import Trainer
-from ode_runner.verdict import verdict
+from ode_runner.verdict import TRACEBACK, told, verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +99,7 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
             remove(folder, alone=plan.in_sweep)  # a typing error makes no folder
         raise
     except BaseException as error:
-        record.status, record.reason = verdict(error)
-        if record.status is RunStatus.FAILED and not isinstance(error, OSError):
-            with suppress(OSError):
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-            record.reason += f" (traceback in {folder / 'error.txt'})"
+        record.status, record.reason = told(error, folder)
         if isinstance(error, NumericalFailure) and error.evidence is not None:
             with suppress(OSError):
                 error.evidence.save(folder / EVIDENCE)
@@ -120,7 +115,7 @@ def _begin(plan: Plan) -> None:
     """The folder of a run that is known to be possible."""
     write_command(plan.folder, plan.command_files)
     plan.record.write(plan.folder)
-    for name in ("error.txt", EVIDENCE, f"plots/{TRACEBACKS}"):  # of a session that failed
+    for name in (TRACEBACK, EVIDENCE, f"plots/{TRACEBACKS}"):  # of a session that failed
         (plan.folder / name).unlink(missing_ok=True)
     (plan.folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
     if plan.rerun:

@@ -1,5 +1,9 @@
 """What an exception means for a run: its status, and a sentence for the person."""
 
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
 import torch
 
 from ode_runner.errors import (
@@ -11,6 +15,8 @@ from ode_runner.errors import (
     SolverFailed,
 )
 from ode_runner.record import RunStatus
+
+TRACEBACK = "error.txt"
 
 
 def verdict(error: BaseException) -> tuple[RunStatus, str]:
@@ -38,6 +44,16 @@ def verdict(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.FAILED, f"{what}. What was saved before is intact; the same command goes on from it."
         case _:
             return RunStatus.FAILED, f"{type(error).__name__}: {_first_line(reason)}"
+
+
+def told(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
+    """The same, to be called while the error is handled; where nobody foresaw it, its traceback is in `folder`."""
+    status, reason = verdict(error)
+    if status is RunStatus.FAILED and not isinstance(error, OSError | CheckpointRefused):
+        with suppress(OSError):
+            (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+            reason += f" (traceback in {folder / TRACEBACK})"
+    return status, reason
 
 
 def _first_line(text: str) -> str:

@@ -13,7 +13,8 @@ from ode_runner.build import assemble, build_cell, identify
 from ode_runner.choices import built_in, every_choice
 from ode_runner.compatibility import demand_compatible
 from ode_runner.construct import construct, locate
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.display import Display
+from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
 from ode_runner.evaluation import evaluate
 from ode_runner.evidence import Evidence
 from ode_runner.fresh_folder import is_fresh, remove
@@ -22,19 +23,38 @@ from ode_runner.models.base import Numerics
 from ode_runner.prediction import predict
 from ode_runner.record import RunRecord, RunStatus, computed, flat
 from ode_runner.replay import replay
+from ode_runner.stored import write_command
 from ode_runner.trained import Trained
+from ode_runner.verdict import told
 
 Visit = Callable[[], RunStatus]
 
 
-def plan_visit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
-    """What to do instead of training, if something else is asked for; a refusal leaves no folder behind."""
+def visit(
+    cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, command_files: Mapping[str, str]
+) -> tuple[RunStatus, str] | None:
+    """Do what is asked for instead of training, if something is: how it ended, and a sentence unless all went well.
+
+    Raises:
+        RefusedInput: it cannot be done as typed, or with what the run has left; then there is no folder.
+    """
     try:
-        visit = _plan(cfg, choices, folder)
+        asked = _plan(cfg, choices, folder)
+        if asked is None:
+            return None
+        write_command(folder, command_files)
+        return asked(), ""
     except RefusedInput:
         _leave_nothing(folder)
         raise
-    return visit and partial(_tidily, visit, folder)
+    except CheckpointRefused as damage:
+        _leave_nothing(folder)
+        raise RefusedInput(f"{damage} Type the run's own command with rerun=true to make it anew.") from damage
+    except Exception as error:
+        status, reason = told(error, folder)
+        Display().say(f"{status}: {reason}", style="bold red")  # into the log, too, if the folder stays
+        _leave_nothing(folder)
+        return status, reason
 
 
 def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
@@ -97,16 +117,8 @@ def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMod
     return modes
 
 
-def _tidily(visit: Visit, folder: Path) -> RunStatus:
-    try:
-        return visit()
-    except RefusedInput:
-        _leave_nothing(folder)
-        raise
-
-
 def _leave_nothing(folder: Path) -> None:
-    """A refused visit makes no folder; one that holds what an earlier visit found is left as it is."""
+    """A visit that found nothing leaves no folder; one that holds what an earlier visit found is left as it is."""
     if is_fresh(folder):
         remove(folder)
 

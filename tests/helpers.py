@@ -78,7 +78,7 @@ class Ended:
 
 def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
     """`ode-run arguments` in `cwd`, in this process and on one thread; pictures would take most of the time."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = _terminal("strict"), _terminal("backslashreplace")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     launch.codes.clear()
@@ -97,7 +97,17 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
         torch.set_num_threads(threads)
     code = ended.value.code
     assert isinstance(code, int)
-    return Ended(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
+    return Ended(returncode=code, stdout=_shown(out), stderr=_shown(err))
+
+
+def _terminal(errors: str) -> io.TextIOWrapper:
+    """What Python makes of a terminal, which takes no lone surrogates."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors, newline="", write_through=True)
+
+
+def _shown(terminal: io.TextIOWrapper) -> str:
+    terminal.seek(0)
+    return terminal.read()
 
 
 def _no_pictures(*positional: object, **named: object) -> None:

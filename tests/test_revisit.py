@@ -178,6 +178,26 @@ def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
         ("moons", ("predict", "times=[1,0]"), "times=[1, 0] must increase"),
         ("moons", ("predict", "times=[0,0]"), "must increase"),
         ("moons", ("predict", "times=now"), "times=now is neither a list"),
+        ("moons", ("predict", "times=[]"), "times=[] is neither a list"),
+        ("moons", ("predict", "times=[nan]"), "times=[nan] is neither a list"),
+        ("moons", ("predict", "times=[null]"), "neither a list"),
+        ("moons", ("predict", "times=[true]"), "neither a list"),
+        ("moons", ("predict", "times=true"), "neither a list"),
+        ("moons", ("predict", "times=[[0,1]]"), "neither a list"),
+        ("moons", ("predict", "times={a:1}"), "neither a list"),
+        ("moons", ("predict", f"times=[{'9' * 400}]"), "neither a list"),
+        ("moons", ("predict", "times=0:1:0"), "neither a list"),
+        ("moons", ("predict", "times=0:inf:3"), "neither a list"),
+        ("moons", ("predict", "times=nan:1:3"), "neither a list"),
+        ("moons", ("predict", "times=0:1:100000000000"), "more than 1,000,000 times"),
+        ("moons", ("predict", "times=0:1:9223372036854775808"), "more than 1,000,000 times"),
+        ("moons", ("predict", "times=0:1e-300:3"), "cannot be told apart in trainer.precision=fp32"),
+        ("moons", ("predict", "times=[0,1e300]"), "too large"),
+        ("moons", ("predict", "inputs=[[true,1]]"), "each of shape (2,)"),
+        ("moons", ("predict", "inputs=[[1,2],[3]]"), "each of shape (2,)"),
+        ("moons", ("predict", "inputs=[[nan,1]]"), "each of shape (2,)"),
+        ("moons", ("predict", f"inputs=[[{'9' * 400},1]]"), "each of shape (2,)"),
+        ("moons", ("predict", "inputs=[[1e308,1]]"), "too large for trainer.precision=fp32"),
         ("moons", ("predict", "inputs=[[1.0]]"), "each of shape (2,), such as"),
         ("moons", ("predict", "inputs=[[1.0,a]]"), "each of shape (2,)"),
         ("resnet", ("predict",), "model=resnet has blocks and no time between them"),
@@ -193,6 +213,31 @@ def test_what_cannot_be_is_refused_in_one_line(run: str, arguments: tuple[str, .
     assert ended.returncode == 2, ended.stdout
     assert words in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [("evaluate", "solver.max_steps=2"), ("predict", "solver.max_steps=2"), ("predict", "times=[0,1e30]")]
+)
+def test_a_solve_that_fails_is_one_sentence_and_exit_code_1(arguments: tuple[str, ...], trained: Any) -> None:
+    ended = revisit(trained["system"], *arguments)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "\nsolver_failed: Dopri5 stopped at" in f"\n{ended.stdout}"
+    assert "Traceback" not in ended.stdout
+
+
+def test_what_nobody_foresaw_is_one_sentence_with_its_traceback_in_a_file(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("nowhere")
+
+    monkeypatch.setattr("ode_runner.visits.predict", broken)
+    ended = revisit(trained["system"], "predict", "tolerance=1e-6")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    [line] = [line for line in ended.stdout.splitlines() if line.startswith("failed: KeyError")]
+    [path] = run_folder(trained["system"]).rglob("error.txt")
+    assert "in broken" in path.read_text()
+    assert "error.txt" in line
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
