@@ -24,11 +24,12 @@ from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.fresh_folder import is_fresh, remove
 from ode_runner.help import conf_dir
 from ode_runner.places import place
-from ode_runner.refusals import demand_known_keys, demand_sweep, hidden_files, in_our_words
+from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
 from ode_runner.sweeps.dispatch import AT_ONCE
 from ode_runner.sweeps.search import Search
 from ode_runner.sweeps.sweeper import Cells, register
+from ode_runner.unread import demand_read
 
 if TYPE_CHECKING:
     from ode_runner.record import RunStatus
@@ -51,9 +52,9 @@ def launch() -> ExitCode:
         )
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
+        demand_read(sys.argv[1:])
         sys.argv[1:] = with_its_command(sys.argv[1:])
         demand_known_keys(sys.argv[1:])
-        demand_sweep(sys.argv[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path

@@ -3,13 +3,16 @@
 import hashlib
 import os
 import re
+import shlex
 import sys
 import tempfile
+from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.errors import RefusedInput
 from ode_runner.rerun import Rerun
+from ode_runner.unread import demand_plain_names
 from ode_runner.ways import WAYS
 
 # The sweep is the same whatever these say.
@@ -65,6 +68,7 @@ def _visits(cfg: DictConfig) -> tuple[str, bool]:
 def _demand_bookkeeping(cfg: DictConfig) -> None:
     """Refused before any folder is made, or emptied."""
     Rerun.of(cfg.rerun)
+    demand_plain_names(cfg.hydra.runtime.choices)
     if not isinstance(cfg.plan, bool):
         raise RefusedInput(f"plan={cfg.plan} is neither true nor false.")
     if cfg.plan and _visits(cfg)[0]:
@@ -76,7 +80,12 @@ def _demand_bookkeeping(cfg: DictConfig) -> None:
 
 
 def _sweep_name(cfg: DictConfig) -> str:
-    return str(cfg.sweep) if cfg.sweep is not None else _name_from_command()
+    if cfg.sweep is None:
+        return _name_from_command()
+    name = str(cfg.sweep)
+    if OmegaConf.is_config(cfg.sweep) or name in ("", "..") or Path(name).name != name or not name.isprintable():
+        raise RefusedInput(f"sweep={shlex.quote(name)} is no name of a folder. Use letters, digits and -: sweep=mine.")
+    return name
 
 
 def _name_from_command() -> str:

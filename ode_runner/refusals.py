@@ -56,14 +56,6 @@ def demand_known_keys(arguments: list[str]) -> None:
             raise RefusedInput(_no_such_key(key, arguments))
 
 
-def demand_sweep(arguments: list[str]) -> None:
-    """Refuses a launcher or sweeper typed without -m, which Hydra takes and leaves alone: one run, here and now."""
-    idle = next((word for word in arguments if re.match(r"hydra/(launcher|sweeper)=", word)), None)
-    sweeps = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "hydra.mode"}
-    if idle and not sweeps & {word.partition("=")[0] for word in arguments}:
-        raise RefusedInput(f"{idle} is for several runs. Add -m to run every combination of the values typed.")
-
-
 def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__

@@ -99,7 +99,7 @@ def test_a_model_without_solver_says_so(tmp_path: Path) -> None:
 
 def test_solver_and_bookkeeping_do_not_move_a_run_that_they_do_not_change(tmp_path: Path) -> None:
     typed(*QUICK, "model=resnet", cwd=tmp_path)
-    again = typed(*QUICK, "model=resnet", "solver=euler", "gradient=adjoint", "sweep=other", cwd=tmp_path)
+    again = typed(*QUICK, "model=resnet", "solver=euler", "gradient=adjoint", "plan=false", cwd=tmp_path)
     assert "already completed" in again.stdout
     run_folder(tmp_path)
 

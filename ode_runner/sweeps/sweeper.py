@@ -23,6 +23,7 @@ from ode_runner.signals import sigterm_interrupts
 from ode_runner.sweeps.dispatch import Dispatch
 from ode_runner.sweeps.point import Outlook, Point, same_runs
 from ode_runner.sweeps.progress import Progress
+from ode_runner.unread import demand_sweepable
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
@@ -93,7 +94,9 @@ class Cells(Sweeper):
         """By option; what is typed replaces what a preset says."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        return {override.get_key_element(): override for override in typed}
+        by_key = {override.get_key_element(): override for override in typed}
+        demand_sweepable(by_key)
+        return by_key
 
     def _combinations(self, arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
         """Name and overrides of each cell."""
