@@ -1,32 +1,26 @@
 """MNIST, or any dataset in its file format."""
 
 import os
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
 from typing import final
 
 import torch
-from torch import Tensor
 from torchvision.datasets import MNIST
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import Split
 from ode_runner.tasks.classification import Samples, shuffled_splits
+from ode_runner.tasks.idx import FILES, find_file, read_idx
 from ode_runner.tasks.images import ImageClassification
-
-FILES = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
 
 
 @final
 class Mnist(ImageClassification):
     """Four idx files, held in memory as bytes; `validation` training images are set aside by seed.
 
-    `data_dir` is a folder with the files, or one in which torchvision keeps them as MNIST/raw; None takes the
-    environment's ODE_RUN_DATA, else ./data. What is missing is downloaded there.
+    `data_dir` is a folder with the files, plain or packed (.gz), or one in which torchvision keeps them as MNIST/raw;
+    None takes the environment's ODE_RUN_DATA, else ./data. MNIST is downloaded there if there are no idx files at all.
 
     LeCun, Bottou, Bengio, Haffner. Gradient-Based Learning Applied to Document Recognition. Proc. IEEE 1998.
     """
@@ -50,24 +44,42 @@ class Mnist(ImageClassification):
 
 
 def find_files(data_dir: Path) -> Path:
-    """The folder that holds the four files; downloads them where none does.
+    """The folder that holds the four files; MNIST's are downloaded where there is not one of them.
 
     Raises:
-        RefusedInput: they are not there and could not be downloaded.
+        RefusedInput: some are missing, or none is there and they could not be downloaded.
     """
     wanted = [name for names in FILES.values() for name in names]
     for folder in (data_dir, data_dir / "raw", data_dir / "MNIST" / "raw"):
-        if all((folder / name).is_file() for name in wanted):
+        found = [name for name in wanted if find_file(folder, name) is not None]
+        missing = [name for name in wanted if name not in found]
+        if not missing:
             return folder
+        if found or next(folder.glob("*idx[0-9]*"), None) is not None:  # somebody's own: nothing is put among them
+            raise RefusedInput(
+                f"{folder} holds idx files, but no {' and no '.join(missing)} (nor .gz). Add what is missing, or point "
+                "task.data_dir elsewhere: where there are none, MNIST is downloaded."
+            )
     try:
-        MNIST(str(data_dir), download=True)
+        return _download(data_dir)
     except (RuntimeError, OSError) as error:
         raise RefusedInput(
             f"MNIST is not in {data_dir} and could not be downloaded ({_in_short(error)}). Put the four idx files in "
             f"{data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "
             "or use task=digits, which needs no download."
         ) from error
-    return data_dir / "MNIST" / "raw"
+
+
+def _download(data_dir: Path) -> Path:
+    """Into a folder of its own, whose files are moved when they are whole: another process may do the same."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    raw = data_dir / "MNIST" / "raw"
+    with tempfile.TemporaryDirectory(prefix="MNIST.unfinished-", dir=data_dir) as aside:
+        MNIST(aside, download=True)
+        raw.mkdir(parents=True, exist_ok=True)
+        for name in (name for names in FILES.values() for name in names):
+            os.replace(Path(aside) / "MNIST" / "raw" / name, raw / name)
+    return raw
 
 
 def read_samples(folder: Path, images_name: str, labels_name: str) -> Samples:
@@ -76,21 +88,11 @@ def read_samples(folder: Path, images_name: str, labels_name: str) -> Samples:
     Raises:
         RefusedInput: a file is torn or in another format, or the two do not belong together.
     """
-    images = _read(folder / images_name, read_image_file)
-    labels = _read(folder / labels_name, read_label_file)
-    if len(images) != len(labels) or not len(images):
-        raise RefusedInput(f"{folder / images_name} has {len(images)} images, but {labels_name} {len(labels)} labels.")
+    images_path, labels_path = (find_file(folder, name) or folder / name for name in (images_name, labels_name))
+    images, labels = read_idx(images_path, dimensions=3), read_idx(labels_path, dimensions=1).long()
+    if len(images) != len(labels) or not images.numel():
+        raise RefusedInput(f"{images_path} has {len(images)} images, but {labels_path.name} {len(labels)} labels.")
     return Samples(images[:, None], labels)
-
-
-def _read(path: Path, reader: Callable[[str], Tensor]) -> Tensor:
-    try:
-        return reader(str(path))
-    except Exception as error:  # torchvision asserts, raises and lets NumPy raise, all for a damaged file
-        raise RefusedInput(
-            f"{path} is damaged or not in MNIST's idx format ({_in_short(error)}). Delete it and run again to "
-            "download it afresh, or point task.data_dir elsewhere."
-        ) from error
 
 
 def _in_short(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from ode_runner.build import build_cell, build_trainer
 from ode_runner.help import conf_dir
 from ode_runner.tasks.base import Batch, Split
 from ode_runner.tasks.classification import Samples
-from ode_runner.tasks.mnist import FILES
+from ode_runner.tasks.idx import FILES
 from ode_runner.trainer import Trainer
 
 BATCH_SIZE = 128
