@@ -16,8 +16,10 @@ SEVERAL = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "h
 OF_SWEEPS = r"hydra/(launcher|sweeper)=|hydra\.(launcher|sweeper|sweep)\.|sweep="
 OF_PREDICTIONS = ("times", "inputs")
 # One for all cells: they say which there are, where they lie and what is done about them, or change nothing in a run.
-COMMON = ("sweep", "rerun", "plan", "output_dir", "processes", "oversubscribe", "logger", "diagnostics", "recipe")
-COMMON += ("grid", "search", "hydra", *OF_PREDICTIONS)
+COMMON = (
+    *("sweep", "rerun", "plan", "output_dir", "processes", "oversubscribe", "logger", "diagnostics", "recipe"),
+    *("grid", "search", "hydra", *OF_PREDICTIONS),
+)
 
 
 def demand_read(arguments: Sequence[str]) -> None:
