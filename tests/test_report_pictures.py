@@ -7,9 +7,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from ode_runner.plots.comparison import Look, Point, pareto_front
+from ode_runner.plots.comparison import MARKERS, Look, Point, pareto_front
 from ode_runner.record import RunStatus
 from ode_runner.report.curves import curves_of, thinned
+from ode_runner.report.encoding import encode
 from ode_runner.report.pictures import draw_all
 from ode_runner.report.rows import by_configuration
 from ode_runner.report.runs import find_runs
@@ -111,6 +112,43 @@ def test_more_configurations_than_can_be_told_apart_are_reduced_to_the_best(tmp_
     assert labels == {f"lr={i}" for i in range(9, 21)}
     looks = {(line.get_color(), line.get_linestyle()) for line in curves.figure.axes[0].get_lines()}
     assert len(looks) == 12
+
+
+@pytest.mark.parametrize("count", [13, 60])
+def test_the_legend_of_many_configurations_says_what_varies(count: int, tmp_path: Path) -> None:
+    for i in range(count):
+        solver = ("euler", "rk4", "dopri5")[i % 3]
+        options: dict = {"network": {"width": 2 ** (i // 3 % 4)}, "optimizer": {"lr": 0.001 * (i + 1)}}
+        cost = {"nfe_forward": i + 1.0, "nfe_backward": 0.0, "saved_bytes": 1e5 * (i + 1), "train_seconds": i + 1.0}
+        metrics = {"test/accuracy": i / count, "eval/accuracy": 0.5}
+        write_run(tmp_path, f"{i}", solver=solver, options=options, metrics=metrics, cost=cost)
+    [picture] = [p for p in draw_all(make_table(find_runs([tmp_path]).runs)) if p.name == "trade_offs"]
+    assert picture.caption.endswith(" Colour: solver; marker: network.width; not told apart: optimizer.lr.")
+    [legend] = picture.figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == ["Pareto front", "dopri5", "euler", "rk4", "width 1", "width 2", "width 4", "width 8"]
+    picture.figure.draw_without_rendering()
+    assert picture.figure.bbox.contains(*legend.get_window_extent().min), "all of it is on the paper"
+    points = {
+        (line.get_color(), line.get_marker())
+        for line in picture.figure.axes[0].get_lines()
+        if len(line.get_xdata()) == 1
+    }
+    assert len(points) == 12
+
+
+def test_values_too_many_for_colours_are_ranges(tmp_path: Path) -> None:
+    for i in range(30):
+        options: dict = {"solver": {"num_steps": i + 1}} if i % 2 else {}
+        options |= {"optimizer": {"lr": 0.001 * (i + 1)}}
+        write_run(tmp_path, f"{i}", solver="euler" if i % 2 else "dopri5", options=options)
+    encoding = encode(by_configuration(find_runs([tmp_path]).runs))
+    assert [look.label for look in encoding.legend][:2] == ["dopri5", "euler"]
+    assert [look.label for look in encoding.legend][2:4] == ["num_steps 2 to 6", "num_steps 8 to 10"]
+    assert encoding.legend[-1].label == "num_steps none"
+    assert len(encoding.legend) <= 2 + len(MARKERS)
+    shapes = {row: look.shape for row, look in encoding.looks.items()}
+    assert len(set(shapes.values())) == len(encoding.legend) - 2
 
 
 def test_the_page_needs_nothing_but_itself_and_its_links_open(sweep: Path) -> None:

@@ -23,13 +23,17 @@ class Look:
     label: str
     colour: int
     shape: int
+    ordered: bool = False  # of a number's ranges, from low to high
 
     def line(self) -> dict[str, Any]:
-        return {"color": style.CLASSES[self.colour % len(style.CLASSES)], "linestyle": LINES[self.shape % len(LINES)]}
+        return {"color": self._colour(), "linestyle": LINES[self.shape % len(LINES)]}
 
     def marker(self) -> dict[str, Any]:
-        colour = style.CLASSES[self.colour % len(style.CLASSES)]
-        return {"color": colour, "marker": MARKERS[self.shape % len(MARKERS)]}
+        return {"color": self._colour(), "marker": MARKERS[self.shape % len(MARKERS)]}
+
+    def _colour(self) -> str:
+        colours = style.ORDERED if self.ordered else style.CLASSES
+        return colours[self.colour % len(colours)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +85,20 @@ def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = 
     return figure
 
 
-def draw_trade_offs(panels: Mapping[Axis, Sequence[Point]], quality: Axis, *, higher_is_better: bool) -> Figure:
-    """Quality against each cost; what no other configuration beats in both is ringed and joined."""
+def draw_trade_offs(
+    panels: Mapping[Axis, Sequence[Point]], quality: Axis, *, higher_is_better: bool, legend: Sequence[Look] = ()
+) -> Figure:
+    """Quality against each cost; what no other configuration beats in both is ringed and joined.
+
+    The legend names every point, unless another is given.
+    """
     figure, grid = _panels(len(panels))
     for axes, (cost, points) in zip(grid, panels.items(), strict=True):
         for point in points:
             axes.errorbar(
                 point.x, point.y, xerr=point.x_deviation or None, yerr=point.y_deviation or None, linestyle="none",
-                markersize=7, elinewidth=0.8, alpha=0.9, label=point.look.label, **point.look.marker(),
+                markersize=7, elinewidth=0.8, alpha=0.9, label="" if legend else point.look.label,
+                **point.look.marker(),
             )  # fmt: skip
         front = pareto_front(points, higher_is_better=higher_is_better)
         axes.step(
@@ -102,6 +112,8 @@ def draw_trade_offs(panels: Mapping[Axis, Sequence[Point]], quality: Axis, *, hi
         _finish(axes, quality)
     for axes in grid[1:]:
         axes.set_ylabel("")
+    for look in legend:
+        grid[0].plot([], [], linestyle="none", markersize=7, label=look.label, **look.marker())
     _legend(figure, grid)
     return figure
 

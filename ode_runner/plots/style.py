@@ -13,6 +13,14 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#666666",
 )
 CLASSES = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY)
+ORDERED = (
+    "#440154",
+    "#414487",
+    "#2A788E",
+    "#22A884",
+    "#7AD151",
+    "#DDB310",
+)  # viridis, its last darkened for white paper
 
 
 def figure(width: float, height: float) -> Figure:

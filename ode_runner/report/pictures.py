@@ -10,6 +10,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.plots.comparison import LINES, Axis, Curve, Look, Point, draw_curves, draw_memory, draw_trade_offs
 from ode_runner.plots.style import CLASSES
 from ode_runner.report.curves import curves_of
+from ode_runner.report.encoding import encode
 from ode_runner.report.quantities import direction, objective
 from ode_runner.report.rows import Row, Statistic, label
 from ode_runner.report.table import Table
@@ -77,9 +78,15 @@ def _of_one_task(rows: Sequence[Row]) -> Iterable[tuple[str, str, Figure]]:
     evaluations = {title: panel for title, panel in evaluations.items() if panel[1]}
     if evaluations:
         yield "nfe", f"Evaluations of the field in a training step, against the epoch.{some}", draw_curves(evaluations)
-    if quality and (panels := _trade_offs(rows, looks, quality)):
-        figure = draw_trade_offs(panels, _axis(quality, quality), higher_is_better=direction(quality) > 0)
-        yield "trade_offs", "What quality costs. Bars: standard deviation over seeds.", figure
+    many = encode(rows) if len(rows) > MOST_CURVES else None
+    if quality and (panels := _trade_offs(rows, many.looks if many else looks, quality)):
+        higher, legend = direction(quality) > 0, many.legend if many else ()
+        caption = f"What quality costs. Bars: standard deviation over seeds. {many.caption if many else ''}".rstrip()
+        yield (
+            "trade_offs",
+            caption,
+            draw_trade_offs(panels, _axis(quality, quality), higher_is_better=higher, legend=legend),
+        )
     if memory := _memory(rows, looks):
         yield "memory", "Memory for the backward pass against the number of solver steps.", draw_memory(memory)
 
@@ -151,7 +158,8 @@ def _memory(rows: Sequence[Row], looks: dict[str, Look]) -> list[Curve]:
             key = label({name: value for name, value in row.columns.items() if name != NUM_STEPS})
             groups.setdefault(key, {})[steps] = (row, saved.mean)
     curves = []
-    for colour, (key, by_steps) in enumerate((key, group) for key, group in groups.items() if len(group) > 1):
+    several = [(key, group) for key, group in groups.items() if len(group) > 1]
+    for colour, (key, by_steps) in enumerate(several[:MOST_CURVES]):
         x = sorted(by_steps)
         megabytes = [1e-6 * by_steps[steps][1] for steps in x]
         look = Look(label=key or "saved bytes", colour=colour, shape=colour)
