@@ -116,12 +116,15 @@ def _say(found: Difficulty, path: Path, display: Display) -> None:
     if least == most:
         display.say(f"evaluations per test sample: {most:g}, of each of them")
         return
+    hardest = int((evaluations == most).sum())
     display.say(
         f"evaluations per test sample: mean {mean:.1f}, least {least:g}, most {most:g} "
-        f"({int((evaluations == most).sum()):,} of {len(evaluations):,}; all: {path}). The hardest:"
+        f"({hardest:,} of {len(evaluations):,}; all: {path})." + (" The hardest:" if hardest <= SHOWN else "")
     )
+    if hardest > SHOWN:
+        return  # none of them is harder than the others
     rows = _rows(found)
-    hardest = [rows[i] for i in evaluations.argsort(descending=True, stable=True)[:SHOWN].tolist()]
+    shown = [rows[i] for i in evaluations.argsort(descending=True, stable=True)[:SHOWN].tolist()]
     columns = [name for name in rows[0] if any(row[name] != "" for row in rows)]
-    for row in [{name: name for name in columns}, *hardest]:
+    for row in [{name: name for name in columns}, *shown]:
         display.say("  " + "  ".join(f"{row[name]!s:>11}" for name in columns))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
 
 from ode_runner.diagnostics.meaning import remarks
+from ode_runner.layout import aligned, with_folder
 from ode_runner.record import RunRecord, RunStatus
 
 log = logging.getLogger(__name__)
@@ -27,13 +27,21 @@ class Display:
 
     def say(self, text: str, style: str | None = None) -> None:
         """A line of text, however long, on one line of the log."""
-        self.console.print(text, style=style, soft_wrap=True, markup=False)
+        self._print(text, style)
         log.info(text)
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, soft_wrap=True, markup=False)
+
+    def headline(self, text: str, folder: Path) -> None:
+        """What follows is about this, and lies there."""
+        for line in with_folder(text, folder):
+            self.say(line, style="bold")
 
     def header(self, record: RunRecord, folder: Path, *, parameters: int, precision: str, sizes: str) -> None:
         choices = record.choices
         axes = [choices[axis] for axis in ("task", "model", "solver", "gradient") if choices[axis] != "-"]
-        self.say(" · ".join([*axes, f"seed {record.seed}"]) + f"      {folder}", style="bold")
+        self.headline(" · ".join([*axes, f"seed {record.seed}"]), folder)
         device, threads = record.environment["device"], record.environment["threads"]
         where = f"{device}, {counted(threads, 'thread')}" if device == "cpu" else device
         if (processes := record.environment["processes"]) > 1:
@@ -71,13 +79,12 @@ class Display:
 
     def comparison(self, columns: Mapping[str, Mapping[str, float]]) -> None:
         """The same metrics of several cells, a column each."""
-        table = Table("", *columns, box=None, padding=(0, 2, 0, 2), header_style="bold")
+        rows = [["", *columns]]
         for name in list(columns.values())[-1]:
-            values = [shown(name, column[name]) if name in column else "" for column in columns.values()]
-            table.add_row(
-                name.replace("nfe/eval", "NFE per test batch").replace("nfe/", "NFE, ").replace("/", " "), *values
-            )
-        self.console.print(table)
+            words = name.replace("nfe/eval", "NFE per test batch").replace("nfe/", "NFE, ").replace("/", " ")
+            rows.append([words, *(shown(name, column[name]) if name in column else "" for column in columns.values())])
+        for i, line in enumerate(aligned(rows, gap="    ")):
+            self._print(f"  {line}", style=None if i else "bold")
 
     def columns(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of numbers under heads of as many lines each; whole, however narrow the terminal."""
@@ -102,10 +109,8 @@ class Display:
         seconds = record.cost.get("wall_seconds", 0.0)
         note = f" ({record.reason})" if record.reason else ""
         self.say(f"completed in {clock(seconds) if seconds >= 100 else f'{seconds:.0f} s'}{note}", style="bold green")
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-        for row in summary_rows(record):
-            table.add_row(*row)
-        self.console.print(table)
+        for line in aligned(summary_rows(record), gap="    "):
+            self._print(f"  {line}")
         for row in summary_rows(record):
             log.info("  ".join(row))
         for remark in remarks(record.metrics):

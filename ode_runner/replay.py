@@ -33,7 +33,7 @@ def replay(cell: Cell, evidence: Evidence, *, about: str, changed: list[str], fo
     """
     display = Display()
     kind = "training" if evidence.learning else "evaluation"
-    display.say(f"{about} · {kind} {evidence.where}      {folder}", style="bold")
+    display.headline(f"{about} · {kind} {evidence.where}", folder)
     display.say(f"failed with: {evidence.message}")
     if cell.options.compile != "off":
         display.say("steps are not compiled here, so that those of a run whose steps were may differ by rounding")

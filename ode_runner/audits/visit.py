@@ -36,7 +36,7 @@ def audit(
     `own` is the mode of the command; `about` says what model and weights this is.
     """
     display = Display()
-    display.say(f"{about}      {folder}", style="bold")
+    display.headline(about, folder)
     try:
         audited = Audit(cell, reference=reference)
     except SolverFailed as failure:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from ode_runner.layout import aligned
 from ode_runner.record import computed, flat
 from ode_runner.report.rows import plain
 from ode_runner.report.runs import Run
@@ -35,15 +35,13 @@ def show_differences(a: Run, b: Run) -> None:
     console.print(f"\n{parting}", markup=False, soft_wrap=True)
 
 
-def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Table:
+def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Text:
     """Names, both values and, of numbers, by how much they differ."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for title in ["", "A", "B", *(["B - A"] if numbers else [])]:
-        table.add_column(title, no_wrap=True, justify="right" if numbers and title else "left")
+    rows = [["", "A", "B", *(["B - A"] if numbers else [])]]
     for name, first, second in differences:
-        cells = [f"  {name}", _written(first), _written(second), *([_distance(first, second)] if numbers else [])]
-        table.add_row(*(Text(cell) for cell in cells))
-    return table
+        rows.append([f"  {name}", _written(first), _written(second), *([_distance(first, second)] if numbers else [])])
+    head, *lines = aligned(rows, right=(1, 2, 3) if numbers else (), gap="   ")
+    return Text("\n").join([Text(head, style="bold"), *map(Text, lines)])
 
 
 def configuration_differences(a: Run, b: Run) -> list[Difference]:

@@ -51,6 +51,7 @@ def _grid(report: Report, widths: list[int], is_terminal: bool) -> Text:
     for cells in report.table.cells:
         for i, ((column, width), cell) in enumerate(zip(shown, cells, strict=False)):
             text = _aligned(_marked(cell, column, is_terminal), column, width)
+            text = text.rstrip() if i == len(shown) - 1 else text
             grid.append((GAP if i else "") + text, style="bold green" if cell.best else None)
         grid.append("\n")
     grid.right_crop()

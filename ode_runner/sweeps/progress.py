@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ode_runner.display import clock
 from ode_runner.ending import IN_USE, Ending, ExitCode
+from ode_runner.layout import with_folder
 from ode_runner.lock import in_use
 from ode_runner.record import RunStatus
 from ode_runner.sweeps.point import Outlook, Point, in_order
@@ -38,7 +39,7 @@ class Progress:
         for point in points:
             match point.outlook:
                 case Outlook.DONE:
-                    self._say(f"already completed: {point.name}      {point.folder}")
+                    self._say("\n".join(with_folder(f"already completed: {point.name}", point.folder)))
                 case Outlook.SAME:
                     self._say(f"{point.name}: same run as {point.remark}")
                 case Outlook.LEFT | Outlook.PASSED_OVER:
@@ -57,7 +58,8 @@ class Progress:
         for point in points:
             if (ending := self.recorded(point)) is not None:
                 point.ending = ending
-                self._say(f"{ending.status} by another process meanwhile: {point.name}      {point.folder}")
+                said = f"{ending.status} by another process meanwhile: {point.name}"
+                self._say("\n".join(with_folder(said, point.folder)))
         return [point for point in points if point.ending is None or point.ending.status == IN_USE]
 
     def recorded(self, point: Point) -> Ending | None:

@@ -1,0 +1,73 @@
+"""What is printed has no trailing blanks, and breaks no path that could stand whole."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ode_runner.difficulty import report
+from ode_runner.display import Display
+from ode_runner.layout import aligned, with_folder
+from ode_runner.tasks.base import Difficulty
+from tests.helpers import TINY, run_folder, run_folders, typed
+from tests.test_report import reported
+
+FOLDER = Path("outputs/half_moons/odenet-dopri5-backprop-s0-0123456789ab")
+
+
+def test_columns_are_aligned_and_end_with_their_text() -> None:
+    rows = [["a", "1", "x"], ["bbb", "22", ""], ["c", "", ""]]
+    assert aligned(rows) == ["a    1   x", "bbb  22", "c"]
+    assert aligned(rows, right=(1,), gap=" ") == ["a    1 x", "bbb 22", "c"]
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(200, 1), (70, 2)])
+def test_a_folder_has_a_line_of_its_own_where_it_would_be_broken(
+    columns: int, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(with_folder("half_moons · odenet · dopri5", FOLDER)) == 1, "no terminal"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    said = with_folder("half_moons · odenet · dopri5", FOLDER)
+    assert len(said) == lines
+    assert str(FOLDER) in said[-1]
+
+
+def test_no_line_ends_in_blanks(tmp_path: Path) -> None:
+    """Of a run, a revisit, a table with a difference of digits, and a comparison of two runs."""
+    quick = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
+    first = typed(*quick, cwd=tmp_path)
+    revisit = typed(f"evaluate={run_folder(tmp_path).relative_to(tmp_path)}", "solver=euler", cwd=tmp_path)
+    typed(*quick, "seed=1", "solver=rk4", cwd=tmp_path)
+    a, b = (str(folder.relative_to(tmp_path)) for folder in run_folders(tmp_path))
+    table, difference = reported("outputs", cwd=tmp_path), reported("diff", a, b, cwd=tmp_path)
+    for ended in (first, revisit, table, difference):
+        assert ended.returncode in (0, 1), ended.stderr
+        assert ended.stdout.strip()
+        assert [line for line in ended.stdout.splitlines() if line != line.rstrip()] == []
+    assert "  test accuracy         " in first.stdout
+    assert "  NFE per test batch    " in revisit.stdout
+
+
+class Unseen:
+    """A task without pictures."""
+
+    def figures_of_difficulty(self, found: Difficulty) -> dict:
+        return {}
+
+
+@pytest.mark.parametrize(("tied", "listed"), [(5, True), (6, False)])
+def test_the_hardest_are_listed_where_they_are_harder_than_the_others(
+    tied: int, listed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluations = torch.tensor([14.0, 20.0]).repeat_interleave(torch.tensor([10, tied]))
+    found = Difficulty(
+        evaluations=evaluations, accepted=evaluations, rejected=evaluations, labels=None, parts=["test"] * (10 + tied)
+    )
+    report(found, Unseen(), folder=tmp_path, display=Display(), logger=None)  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert f"most 20 ({tied} of {10 + tied}; all: " in said
+    assert ("The hardest:" in said) == listed
+    assert (len(said.splitlines()) > 1) == listed
