@@ -7,6 +7,7 @@ from contextlib import suppress
 from ode_runner.arguments import parse
 from ode_runner.help import print_help, print_version
 from ode_runner.ranks import Rank
+from ode_runner.trust import set_import_path
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     if rank is None:
         answer()
         return
-    sys.path.insert(0, os.getcwd())  # for a helper, too
+    set_import_path(sys.argv[1:])  # for a helper, too
     try:
         from ode_runner.torchrun import take_part
 
@@ -38,7 +39,7 @@ def answer() -> None:
         print_version()
         sys.exit(0)
     sys.argv[1:] = arguments
-    sys.path.insert(0, os.getcwd())  # a user's own classes lie where the command is typed
+    set_import_path(arguments)
     try:
         from ode_runner.launch import launch
 

@@ -10,9 +10,10 @@ from typing import Any
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from ode_runner.classes import HOLDS, demand_classes, load_class, type_hints
 from ode_runner.errors import RefusedInput
 from ode_runner.help import did_you_mean
 
@@ -49,7 +50,8 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
     for name in offered:
         if name not in options and parameters[name].default is inspect.Parameter.empty:
             raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
-    hints = _hints(target)
+    hints = type_hints(target)
+    demand_classes(options, hints, group)
     try:
         made = instantiate(cfg[group], _partial_=True, _convert_="all")
     except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
@@ -63,23 +65,11 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
 
 
 def locate(cfg: DictConfig, group: str) -> Any:
-    """The class that `cfg.<group>._target_` names."""
+    """The class that `cfg.<group>._target_` names, of those that the group may hold."""
     target = cfg[group].get("_target_")
     if target is None:
         raise RefusedInput(f"the {group} chosen has no _target_: a yaml in conf/{group} must name its class.")
-    try:
-        return get_object(target)
-    except Exception as error:  # whatever the user's module raises while it is imported
-        causes = [error.__cause__ or error.__context__, error]
-        cause = next(cause for cause in causes if cause is not None)
-        raise RefusedInput(f"{group}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # somebody else's class with annotations that cannot be resolved
-        return {}
+    return load_class(target, (HOLDS[group],), group)
 
 
 def _as_typed(value: Any) -> str:

@@ -55,6 +55,18 @@ def is_same(found: RunRecord, expected: RunRecord) -> bool:
     return not list(_differences(found, expected))
 
 
+def demand_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> None:
+    """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed."""
+    there, here = (_compared(record) for record in (found, expected))
+    for name in dict.fromkeys([*there, *here]):
+        of_weights = name == "task" or name.partition(".")[0] in ("model", "network", "seed")
+        if of_weights and there.get(name) != here.get(name):
+            raise RefusedInput(
+                f"{folder} holds parts of two runs: record.json has {name}={there.get(name)}, and the command that is "
+                f"kept beside it {name}={here.get(name)}."
+            )
+
+
 def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:
     """What tells two runs apart, in words; the classes behind our own names apart, which may have moved since."""
     there, here = (_compared(record) for record in (found, expected))

@@ -7,11 +7,13 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.errors import RefusedInput
 from ode_runner.rerun import Rerun
+from ode_runner.trust import demand_trust
 from ode_runner.unread import demand_plain_names
 from ode_runner.ways import WAYS
 
@@ -21,6 +23,7 @@ BOOKKEEPING = (
     "processes=",
     "oversubscribe=",
     "rerun=",
+    "trust=",
     "sweep=",
     "plan=",
     "hydra/launcher=",
@@ -36,6 +39,10 @@ def place(what: str, *, _root_: DictConfig) -> str:
     """
     _demand_bookkeeping(_root_)
     visits, fresh = _visits(_root_)
+    if not fresh:
+        own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+        plain = cast(dict[str, Any], OmegaConf.to_container(own))
+        demand_trust(plain, sys.argv[1:], opened=Path(visits).parent, trust=_root_.trust)
     if what == "sweep":
         return visits or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
     from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch

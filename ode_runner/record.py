@@ -14,7 +14,7 @@ FILE = "record.json"
 BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an option of its solver
     *("seed", "sweep", "rerun", "plan", "output_dir", "logger", "diagnostics", "tolerance", "processes"),
     "oversubscribe",
-    *("evaluate", "predict", "audit", "replay", "times", "inputs", "recipe"),
+    *("evaluate", "predict", "audit", "replay", "times", "inputs", "trust", "recipe"),
 )
 WATCHING = {"trainer": ("audit_every",)}  # options that do not either, by group
 

@@ -8,12 +8,11 @@ from ode_runner.errors import RefusedInput
 from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.record import RunRecord
 from ode_runner.stored import OVERRIDES, stored_overrides
-from ode_runner.ways import WAYS
+from ode_runner.ways import WAYS, names_a_run
 
-NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
 FORGOTTEN = {
     *(*WAYS, "times", "inputs"),
-    *("rerun", "plan", "sweep", "grid", "search", "output_dir", "logger", "diagnostics", "hydra"),
+    *("rerun", "plan", "sweep", "grid", "search", "output_dir", "trust", "logger", "diagnostics", "hydra"),
 }
 TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
 
@@ -26,7 +25,7 @@ def with_its_command(words: list[str]) -> list[str]:
     """
     arguments = parse(words)
     typed = arguments.overrides
-    ways = [word for word in typed if _names_a_run(*word.partition("=")[::2])]
+    ways = [word for word in typed if names_a_run(word)]
     if not ways:
         return words
     ways += [word for word in typed if word.lower() == "audit=true"]
@@ -42,10 +41,6 @@ def with_its_command(words: list[str]) -> list[str]:
         earlier = [word for word in earlier if _root(word) != "gradient"]
         typed = [*typed, "gradient=backprop"]
     return arguments._replace(overrides=[*earlier, *typed]).flags_first()
-
-
-def _names_a_run(key: str, value: str) -> bool:
-    return key in WAYS and value.lower() not in (NO_FOLDER if key == "audit" else NO_FOLDER[:1])
 
 
 def _overrides(way: str, folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.errors import RefusedInput
+from ode_runner.identity import demand_same_weights
 from ode_runner.record import RunRecord, RunStatus
 
 
@@ -19,17 +20,18 @@ class Trained:
     assemble: Callable[[], Cell]  # with fresh weights
 
     @classmethod
-    def find(cls, folder: Path, assemble: Callable[[], Cell]) -> "Trained":
-        """The run in `folder`.
+    def find(cls, folder: Path, assemble: Callable[[], Cell], *, expected: RunRecord) -> "Trained":
+        """The run in `folder`, which has the model, network and seed of the record expected.
 
         Raises:
-            RefusedInput: there is none, or it has not been completed.
+            RefusedInput: there is none, it has not been completed, or it is another.
         """
         record = RunRecord.read(folder)
         if record is None:
             raise RefusedInput(f"{folder} holds no record.json that can be read: it is no run folder.")
         if record.status is not RunStatus.COMPLETED:
             raise RefusedInput(f"the run in {folder} is not completed but {record.status}. Type its command to go on.")
+        demand_same_weights(record, expected, folder)
         return cls(folder=folder, record=record, assemble=assemble)
 
     def cell(self) -> Cell:

@@ -1,5 +1,6 @@
 """What is asked about a run that exists already, or about a model that is not to be trained."""
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,10 @@ from ode_runner.models.base import Numerics
 from ode_runner.prediction import predict
 from ode_runner.record import RunRecord, RunStatus, computed, flat
 from ode_runner.replay import replay
+from ode_runner.solvers.base import Solver
 from ode_runner.stored import write_command
 from ode_runner.trained import Trained
+from ode_runner.trust import demand_trust
 from ode_runner.verdict import told
 
 Visit = Callable[[], RunStatus]
@@ -59,17 +62,29 @@ def visit(
 
 def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
     if cfg.evaluate is not None:
-        trained = Trained.find(Path(cfg.evaluate), partial(assemble, cfg, choices))
-        own = construct(OmegaConf.create({"solver": trained.record.config["solver"]}), "solver")
+        trained = _trained(cfg, choices, Path(cfg.evaluate))
+        own = _own_solver(trained, trust=cfg.trust)
         return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
     if cfg.predict is not None:
-        trained = Trained.find(Path(cfg.predict), partial(assemble, cfg, choices))
+        trained = _trained(cfg, choices, Path(cfg.predict))
         return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
     if cfg.audit:
         return _plan_audit(cfg, choices, folder)
     return None
+
+
+def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Trained:
+    return Trained.find(folder, partial(assemble, cfg, choices), expected=identify(cfg, choices))
+
+
+def _own_solver(trained: Trained, *, trust: object) -> Solver:
+    """That of the training, as the record tells it."""
+    told = {"solver": trained.record.config["solver"]}
+    demand_trust(told, sys.argv[1:], opened=trained.folder, trust=trust)
+    solver: Solver = construct(OmegaConf.create(told), "solver")
+    return solver
 
 
 def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
@@ -81,7 +96,7 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Vi
     if cfg.audit is True:
         cell, weights = build_cell(cfg, choices), "untrained"
     else:
-        cell, weights = Trained.find(Path(cfg.audit), partial(assemble, cfg, choices)).cell(), "trained"
+        cell, weights = _trained(cfg, choices, Path(cfg.audit)).cell(), "trained"
     demand_reference(cell, asked="audit=")
     about = f"{choices['task']} · {model} · {choices['solver']} · seed {cfg.seed} · {weights}"
     reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")

@@ -9,6 +9,14 @@ WAYS = {
     "replay": "replays",
 }
 
+NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
+
+
+def names_a_run(word: str) -> bool:
+    """Whether a word as typed names the folder of a run that is to be opened."""
+    key, _, value = word.partition("=")
+    return key in WAYS and value.lower() not in (NO_FOLDER if key == "audit" else NO_FOLDER[:1])
+
 
 def is_visit(arguments: Iterable[str]) -> bool:
     """Whether arguments as typed ask one of these questions, rather than for a run."""

@@ -100,7 +100,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
 
 def test_verify_types_the_same_command_in_the_same_place(recorded: Path, launched: Callable[..., dict]) -> None:
     seen = launched(lambda aside: write_run(aside, "again", rows=3, environment={"threads": 3}))
-    ended = reported("verify", "a", cwd=recorded)
+    ended = reported("verify", "a", "--trust", cwd=recorded)
     assert seen["command"][1:-1] == [
         "-cd", "/home/me/conf", "model=odenet", "+trainer.note='a, b'", "hydra.searchpath=[file://more]",
         "hydra.mode=RUN",
@@ -117,12 +117,12 @@ def test_verify_types_the_same_command_in_the_same_place(recorded: Path, launche
 def test_verify_ignores_times_and_memory_and_nothing_else(recorded: Path, launched: Callable[..., dict]) -> None:
     cost = {"nfe_forward": 16.0, "nfe_backward": 0.0, "saved_bytes": 1.0, "train_seconds": 1.0}
     launched(lambda aside: write_run(aside, "again", environment={"threads": 3}, cost=cost))
-    assert reported("verify", "a", cwd=recorded).returncode == 0
+    assert reported("verify", "a", "--trust", cwd=recorded).returncode == 0
     cost = {**cost, "nfe_forward": 17.0}
     metrics = {"test/accuracy": 0.9 + 1e-15, "test/loss": 0.25, "eval/accuracy": 0.8}
     environment = {"threads": 4, "git_sha": "other"}
     seen = launched(lambda aside: write_run(aside, "again", environment=environment, cost=cost, metrics=metrics))
-    ended = reported("verify", "a", cwd=recorded)
+    ended = reported("verify", "a", "--trust", cwd=recorded)
     assert ended.returncode == 1
     assert "not reproduced: 2 of 5 metrics and counts differ" in ended.stdout
     assert "+1 (+6.25%)" in ended.stdout
@@ -134,14 +134,14 @@ def test_verify_ignores_times_and_memory_and_nothing_else(recorded: Path, launch
 def test_verify_compares_what_both_runs_looked_at(recorded: Path, launched: Callable[..., dict]) -> None:
     seen_later = {"test/accuracy": 0.9, "test/loss": 0.25, "eval/accuracy": 0.8, "diagnostics/drift": 0.1}
     launched(lambda aside: write_run(aside, "again", environment={"threads": 3}, metrics=seen_later))
-    assert reported("verify", "a", cwd=recorded).returncode == 0
+    assert reported("verify", "a", "--trust", cwd=recorded).returncode == 0
     launched(lambda aside: write_run(aside, "again", environment={"threads": 3}, metrics={"diagnostics/drift": 0.1}))
-    assert reported("verify", "a", cwd=recorded).returncode == 1
+    assert reported("verify", "a", "--trust", cwd=recorded).returncode == 1
 
 
 def test_verify_says_when_the_command_means_something_else_now(recorded: Path, launched: Callable[..., dict]) -> None:
     launched(lambda aside: write_run(aside, "again", options={"trainer": {"epochs": 9}}, environment={"threads": 3}))
-    ended = reported("verify", "a", cwd=recorded)
+    ended = reported("verify", "a", "--trust", cwd=recorded)
     assert ended.returncode == 1
     assert "the same command gives another configuration now" in ended.stdout
     assert "trainer.epochs   3   9" in ended.stdout
@@ -149,7 +149,7 @@ def test_verify_says_when_the_command_means_something_else_now(recorded: Path, l
 
 def test_verify_of_a_command_that_fails_now_is_not_reproduced(recorded: Path, launched: Callable[..., dict]) -> None:
     launched(lambda aside: None, returncode=2)
-    ended = reported("verify", "a", cwd=recorded)
+    ended = reported("verify", "a", "--trust", cwd=recorded)
     assert ended.returncode == 1
     assert "not reproduced: ode-run ended with exit code 2" in ended.stdout
 
@@ -165,7 +165,7 @@ def test_verify_refuses_what_it_cannot_repeat(recorded: Path) -> None:
     for name, content in {"overrides.yaml": "- [", "hydra.yaml": "hydra: {}"}.items():
         before = (recorded / "a" / ".hydra" / name).read_text()
         (recorded / "a" / ".hydra" / name).write_text(content)
-        ended = reported("verify", "a", cwd=recorded)
+        ended = reported("verify", "a", "--trust", cwd=recorded)
         said = f"ode-report: {Path('a') / named[name]} does not tell how the run was started"
         assert (ended.returncode, ended.stderr[: len(said)], ended.stderr.count("\n")) == (2, said, 1)
         (recorded / "a" / ".hydra" / name).write_text(before)
@@ -208,7 +208,9 @@ def test_a_run_of_ones_own_classes_is_verified(tmp_path: Path) -> None:
     assert ode_run("-cd", "conf", "model=mine", "trainer=quick", "logger=none", *TINY, cwd=tmp_path).returncode == 0
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    code = "import sys; sys.argv[1:] = ['verify', '../outputs']\nfrom ode_runner.report.cli import main\nmain()"
+    code = (
+        "import sys; sys.argv[1:] = ['verify', '../outputs', '--trust']\nfrom ode_runner.report.cli import main\nmain()"
+    )
     finished = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "reproduced: " in finished.stdout

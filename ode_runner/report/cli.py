@@ -18,7 +18,8 @@ from ode_runner.report.where import choose
 HELP = """
 usage: ode-report [FOLDER ...] [options]      table of all runs below the folders (default: outputs)
        ode-report diff A B                    what differs between two runs: configuration, environment, code, result
-       ode-report verify FOLDER               run it again, and say whether the same numbers come out
+       ode-report verify FOLDER [--trust]     run it again, and say whether the same numbers come out; --trust: also
+                                              code of the run's own, which its command names
 
 One row for each configuration: mean ± standard deviation over its seeds, the best of each task marked, only the
 columns that differ. Runs that did not complete are listed below with their reason. Runs may still be going.
@@ -133,11 +134,14 @@ def _print(report: Report, format_name: str | None) -> None:
 
 
 def _compare(command: str, arguments: list[str]) -> int:
-    needed = {"diff": 2, "verify": 1}[command]
+    folders = [word for word in arguments if not word.startswith("-")]
     flags = [word for word in arguments if word.startswith("-")]
-    if flags or len(arguments) != needed:
-        raise RefusedInput(f"type: ode-report {'diff A B' if command == 'diff' else 'verify FOLDER'}")
-    runs = [read_run(Path(word)) for word in arguments]
+    if len(folders) != {"diff": 2, "verify": 1}[command] or flags not in (
+        [],
+        ["--trust"] if command == "verify" else [],
+    ):
+        raise RefusedInput(f"type: ode-report {'diff A B' if command == 'diff' else 'verify FOLDER [--trust]'}")
+    runs = [read_run(Path(word)) for word in folders]
     if command == "diff":
         from ode_runner.report.diff import show_differences
 
@@ -145,4 +149,4 @@ def _compare(command: str, arguments: list[str]) -> int:
         return 0
     from ode_runner.report.verify import verify
 
-    return verify(runs[0])
+    return verify(runs[0], trust=bool(flags))

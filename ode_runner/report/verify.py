@@ -1,12 +1,14 @@
 """`ode-report verify`: does the same command give the same numbers again?"""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -22,24 +24,45 @@ from ode_runner.report.diff import (
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
 from ode_runner.stored import stored_overrides, stored_yaml
+from ode_runner.trust import code_named
 
-BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir")  # where a run is kept, not what it computes
+BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir", "trust", "hydra")  # where a run is kept, not what it computes
+TYPED = "command-line"  # where Hydra has a folder of choices from that -cd names
 NEVER_THE_SAME = ("seconds", "bytes", "per_second")
 WATCHED = ("diagnostics/", "audit/")  # typed once a run is complete, they stand in its command and not in its record
 
 
-def verify(run: Run) -> int:
+class Command(NamedTuple):
+    """What to type again, and whose code that runs."""
+
+    words: list[str]
+    directory: Path
+    own_code: list[str]  # folders of choices and names of classes that are not this program's
+
+
+def verify(run: Run, *, trust: bool) -> int:
     """Run it again beside itself and compare; 0 if reproduced, else 1, and the new run folder is kept.
 
     Raises:
-        RefusedInput: the run is not completed, or how it was started is not on disk.
+        RefusedInput: the run is not completed, how it was started is not on disk, or it is to run code that is not this
+            program's and is not trusted.
     """
     if not run.completed:
         raise RefusedInput(f"'{run.folder}' is {run.record.status}: only a completed run can be verified.")
-    command, directory = _command(run)
+    command = _command(run)
+    if command.own_code and not trust:
+        raise RefusedInput(
+            f"'{run.folder}' was made with code of its own: {', '.join(command.own_code)}, in {command.directory}. "
+            "If you know whose it is and want it run, add --trust."
+        )
     aside = Path(tempfile.mkdtemp(prefix="ode-verify-"))
-    print(f"again: ode-run {shlex.join(command[1:])}", flush=True)
-    ended = subprocess.run([*command, f"output_dir='{aside}'"], cwd=directory, env=_environment(run))
+    whose = f"this program's and {', '.join(command.own_code)}" if command.own_code else "this program's alone"
+    print(f"in {command.directory}, with code that is {whose}, again:\node-run {shlex.join(command.words)}", flush=True)
+    ended = subprocess.run(
+        [program(), *command.words, f"output_dir='{aside}'"],
+        cwd=command.directory,
+        env=_environment(run, own_code=bool(command.own_code)),
+    )
     if ended.returncode != 0:
         print(f"not reproduced: ode-run ended with exit code {ended.returncode}; what it left is in {aside}")
         return 1
@@ -89,21 +112,24 @@ def _tell(run: Run, again: Run, differences: list[Difference]) -> None:
     print(f"\nthe run to compare with: {again.folder}")
 
 
-def _command(run: Run) -> tuple[list[str], Path]:
-    """What to type, and where, from what Hydra left in the run folder."""
+def _command(run: Run) -> Command:
+    """From what the run folder tells."""
     try:
-        hydra = stored_yaml(run.folder / ".hydra" / "hydra.yaml")
-        overrides = [
-            word for word in stored_overrides(run.folder) if word.lstrip("+~").partition("=")[0] not in BOOKKEEPING
-        ]
-        sources, typed = hydra["hydra"]["runtime"]["config_sources"], hydra["hydra"]["overrides"]["hydra"]
-        flags = [word for source in sources if source["provider"] == "command-line" for word in ("-cd", source["path"])]
-        directory = Path(hydra["hydra"]["runtime"]["cwd"])
+        hydra = stored_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]
+        overrides = [word for word in stored_overrides(run.folder) if _root(word) not in BOOKKEEPING]
+        folders = [str(source["path"]) for source in hydra["runtime"]["config_sources"] if source["provider"] == TYPED]
+        searched = [word for word in hydra["overrides"]["hydra"] if word.startswith("hydra.searchpath=")]
+        directory = Path(hydra["runtime"]["cwd"])
     except (KeyError, TypeError, AttributeError):
         raise RefusedInput(f"{run.folder / '.hydra'} does not tell how the run was started.") from None
-    overrides += [word for word in typed if word.startswith("hydra.searchpath=")]
-    overrides += ["hydra.mode=RUN"]  # a preset of a sweep among the overrides would start the whole sweep
-    return [program(), *flags, *overrides], directory if directory.is_dir() else Path.cwd()
+    own_code = [*folders, *searched, *(word for word in overrides if "_target_" in word or any(code_named(word)))]
+    flags = [word for folder in folders for word in ("-cd", folder)]
+    words = [*flags, *overrides, *searched, "hydra.mode=RUN"]  # a preset among the overrides would start a whole sweep
+    return Command(words, directory if directory.is_dir() else Path.cwd(), own_code)
+
+
+def _root(word: str) -> str:
+    return re.split(r"[.=@/]", word.lstrip("+~"))[0]
 
 
 def program() -> str:
@@ -119,7 +145,8 @@ def program() -> str:
     return program
 
 
-def _environment(run: Run) -> dict[str, str]:
-    """As many threads as then: a sum is split among them, and rounds accordingly."""
+def _environment(run: Run, *, own_code: bool) -> dict[str, str]:
+    """As many threads as then, for a sum is split among them and rounds accordingly; no modules that only lie there."""
     threads = run.record.environment.get("threads")
-    return {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    return environment if own_code else {**environment, "PYTHONSAFEPATH": "1"}
