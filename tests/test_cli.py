@@ -10,7 +10,8 @@ import pytest
 from ode_runner.arguments import parse
 from ode_runner.help import GROUPS
 from ode_runner.trainer import Trainer
-from tests.helpers import TINY, ode_run, options, run_folder, typed
+from tests.helpers import TINY, before_step, ode_run, options, run_folder, typed
+from tests.test_report import reported
 
 
 def test_help_lists_every_option_with_its_header(tmp_path: Path) -> None:
@@ -144,3 +145,74 @@ def test_an_unfinished_line_on_the_terminal_is_never_wrapped_into_the_log(tmp_pa
     said = [line for line in ended.stdout.splitlines() if line.startswith("1/1")]
     assert said
     assert all(line in (folder / "ode-run.log").read_text() for line in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ((), 130),
+        (("seed=3",), 130),
+        (("-m",), 130),
+        (("--cfg", "job"), 0),
+        (("-c", "job", "--resolve"), 0),
+        (("--info", "searchpath"), 0),
+        (("--version",), 0),
+        (("--help",), 0),
+        (("-cd",), 2),
+        (("--config-dir",), 2),
+        (("-cd", "nowhere"), 2),
+        (("--cfg",), 2),
+        (("-m", "-cd"), 2),
+        (("--unheard-of",), 2),
+        (("",), 2),
+        (("-",), 2),
+        (("=",), 2),
+    ],
+)
+def test_ode_run_with_no_word_one_word_and_only_flags(
+    words: tuple[str, ...], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training, which `ode-run` alone begins, is broken off in its second step."""
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    before_step(monkeypatch, 2, stop)
+    ended = typed(*words, cwd=tmp_path)
+    assert ended.returncode == code, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    if code == 130:
+        assert "half_moons · odenet · dopri5 · backprop" in ended.stdout
+    if code == 2:
+        assert ended.stderr.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ((), 2),
+        (("--reverse",), 2),
+        (("--by",), 2),
+        (("--help",), 0),
+        (("--version",), 0),
+        (("diff",), 2),
+        (("verify",), 2),
+        (("verify", "--trust"), 2),
+        (("nowhere",), 2),
+    ],
+)
+def test_ode_report_with_no_word_one_word_and_only_flags(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    ended = reported(*words, cwd=tmp_path)
+    assert ended.returncode == code
+    assert ended.stderr.count("\n") == (1 if code else 0)
+
+
+@pytest.mark.parametrize(("words", "code"), [(["nothing"], 2), (["--help"], 0), (["--unheard-of"], 2)])
+def test_python_m_with_one_word(words: list[str], code: int, tmp_path: Path) -> None:
+    for module in ("ode_runner", "ode_runner.recipes"):
+        command = [sys.executable, "-m", module, *words]
+        finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert finished.returncode == code, finished.stderr
+        assert "Traceback" not in finished.stderr
+        assert finished.stderr.count("\n") <= 2, finished.stderr  # argparse of the recipes says its usage first
