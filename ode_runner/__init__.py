@@ -1,3 +1,3 @@
 """Experiments with neural differential equations: task x model x solver x gradient mode."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
