@@ -1,5 +1,6 @@
 """From configuration to objects. `cfg` stops here."""
 
+import math
 import typing
 from collections.abc import Mapping
 from functools import partial
@@ -77,7 +78,7 @@ def run_name(cfg: DictConfig) -> str:
 
 def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     """Task, model and numerics; what cannot work together is refused before any data is made."""
-    _demand_seed(cfg.seed)
+    _demand_numbers(cfg)
     blueprint(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     blueprint(cfg, "diagnostics")
     demand_compatible(dict(choices), locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
@@ -138,9 +139,15 @@ def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]
     return used | dict.fromkeys(UNUSED.get(numerics, ()), "-")
 
 
-def _demand_seed(seed: object) -> None:
-    if not isinstance(seed, int) or not 0 <= seed < 2**31:
-        raise RefusedInput(f"seed={seed} is no whole number from 0 to {2**31 - 1}.")
+def _demand_numbers(cfg: DictConfig) -> None:
+    """Of the options that no class checks: true is a number to Python, and torch takes any momentum from 0 on."""
+    if type(cfg.seed) is not int or not 0 <= cfg.seed < 2**31:
+        raise RefusedInput(f"seed={cfg.seed} is no whole number from 0 to {2**31 - 1}.")
+    if type(cfg.tolerance) not in (int, float) or not 0 < cfg.tolerance < math.inf:
+        raise RefusedInput(f"tolerance={cfg.tolerance} is no number above 0.")
+    momentum = cfg.optimizer.get("momentum", 0)
+    if isinstance(momentum, int | float) and not 0 <= momentum < 1:
+        raise RefusedInput(f"optimizer.momentum must be at least 0 and below 1, not {momentum}.")
 
 
 def _device(name: str) -> torch.device:

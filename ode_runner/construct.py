@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 
 from ode_runner.classes import HOLDS, demand_classes, load_class, type_hints
 from ode_runner.errors import RefusedInput
+from ode_runner.habits import habit
 from ode_runner.help import did_you_mean
 
 IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
@@ -34,7 +36,7 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
     except RefusedInput:
         raise
     except ValueError as error:  # how torch refuses a negative learning rate
-        raise RefusedInput(f"{group}: {error}.") from error
+        raise RefusedInput(f"{group}: {str(error).rstrip('.')}.") from error
 
 
 def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()) -> Callable[..., Any]:
@@ -46,7 +48,8 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
     for name in options:
         if name not in offered:
             available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
-            raise RefusedInput(f"no option '{group}.{name}'.{did_you_mean(name, offered)} {available}")
+            hint = did_you_mean(name, offered, closeness=0.8) or habit(f"{group}.{name}") or did_you_mean(name, offered)
+            raise RefusedInput(f"no option '{group}.{name}'.{hint} {available}")
     for name in offered:
         if name not in options and parameters[name].default is inspect.Parameter.empty:
             raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
@@ -57,11 +60,44 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
     except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
         raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
     for name, value in made.keywords.items():
-        if name in hints and not is_bearable(value, hints[name], conf=NUMBERS):
+        if name in hints and not _fits(value, hints[name]):
             raise RefusedInput(
                 f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
             )
+        if name in hints and _is_truth(value, hints[name]):
+            of = " of numbers" if isinstance(value, list | tuple) else ""
+            raise RefusedInput(f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}{of}.")
+        _demand_finite(f"{group}.{name}", value, target)
     return made
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; yaml has no tuples, so a list may stand for one."""
+    forms = (value, tuple(value)) if isinstance(value, list) else (value,)
+    return any(is_bearable(form, hint, conf=NUMBERS) for form in forms)
+
+
+def _is_truth(value: Any, hint: Any) -> bool:
+    """Whether true or false stands where a number is asked for; Python makes 1 and 0 of them."""
+    if isinstance(value, list | tuple) and typing.get_args(hint):
+        return any(_is_truth(inner, hint) for inner in value)
+    return isinstance(value, bool) and not _takes_truth(hint)
+
+
+def _takes_truth(hint: Any) -> bool:
+    return hint in (bool, Any, object) or any(map(_takes_truth, typing.get_args(hint)))
+
+
+def _demand_finite(option: str, value: Any, target: Any) -> None:
+    """No numbers beyond what a tensor holds; those without end may mean something to somebody else's class only."""
+    if isinstance(value, list | tuple):
+        for inner in value:
+            _demand_finite(option, inner, target)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise RefusedInput(f"{option}={_as_typed(value)} is beyond the whole numbers of 64 bits.")
+    own = str(getattr(target, "__module__", "")).partition(".")[0] in ("ode_runner", "torch")
+    if own and isinstance(value, float) and not math.isfinite(value):
+        raise RefusedInput(f"{option}={value} is no finite number.")
 
 
 def locate(cfg: DictConfig, group: str) -> Any:
@@ -74,7 +110,8 @@ def locate(cfg: DictConfig, group: str) -> Any:
 
 def _as_typed(value: Any) -> str:
     if isinstance(value, int | float | str | list | dict | None):
-        return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+        text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+        return text if len(text) <= 100 else f"{text[:100]}..."
     return type(value).__name__
 
 

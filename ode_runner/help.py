@@ -78,9 +78,9 @@ def print_help(arguments: list[str]) -> None:
     )
 
 
-def did_you_mean(name: str, offered: list[str]) -> str:
-    """ " Did you mean 'x'?" where something close is on offer."""
-    close = difflib.get_close_matches(name, offered, n=1)
+def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> str:
+    """ " Did you mean 'x'?" where something close is on offer; 1 is the same word."""
+    close = difflib.get_close_matches(name, offered, n=1, cutoff=closeness)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 

@@ -18,11 +18,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ode_runner.alternatives import one_of_each
 from ode_runner.command_files import command_files, own_config_dirs
 from ode_runner.ending import IN_USE, REFUSED, Ending, ExitCode, codes
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.fresh_folder import is_fresh, remove
+from ode_runner.habits import habit
 from ode_runner.help import conf_dir
+from ode_runner.overrides import demand_sound
 from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
@@ -46,14 +49,12 @@ def launch() -> ExitCode:
     logging.raiseExceptions = False  # a log file on a full disk must not drown what is said of it
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
     for hidden, chosen in hidden_files(sys.argv[1:]):
-        print(
-            f"ode-run: warning: {hidden} is not used: {chosen} is built in. Give the file a name of its own.",
-            file=sys.stderr,
-        )
+        _say(f"warning: {hidden} is not used: {chosen} is built in. Give the file a name of its own.")
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
         demand_read(sys.argv[1:])
-        sys.argv[1:] = with_its_command(sys.argv[1:])
+        sys.argv[1:] = with_its_command(one_of_each(sys.argv[1:]))
+        demand_sound(sys.argv[1:])
         demand_known_keys(sys.argv[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
@@ -62,7 +63,7 @@ def launch() -> ExitCode:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (HydraException, OmegaConfBaseException, UserWarning, OSError, ValueError) as error:
-        print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
+        _say(in_our_words(error, sys.argv[1:]))
         return ExitCode.REFUSED
     return max(codes, default=ExitCode.COMPLETED) if len(codes) < 2 else min(max(codes), ExitCode.FAILED)
 
@@ -111,16 +112,16 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
     try:
         outcome = _carry_out(cfg, folder, in_sweep=in_sweep)
     except InUse as refusal:
-        print(f"ode-run: {'skipped for now: ' if in_sweep else ''}{refusal}", file=sys.stderr)
+        _say(f"{'skipped for now: ' if in_sweep else ''}{refusal}")
         return Ending(ExitCode.REFUSED, IN_USE, str(refusal))
     except RefusedInput as refusal:
         skipped = in_sweep and isinstance(refusal, IncompatibleChoice)
-        print(f"ode-run: {'skipped: ' if skipped else ''}{refusal}", file=sys.stderr)
+        _say(f"{'skipped: ' if skipped else ''}{refusal}")
         if skipped:
             return Ending(ExitCode.COMPLETED, RunStatus.INCOMPATIBLE, str(refusal))
         return Ending(ExitCode.REFUSED, REFUSED, str(refusal))
     except OSError as error:  # the folder could not be prepared
-        print(f"ode-run: {in_our_words(error, sys.argv[1:])}", file=sys.stderr)
+        _say(in_our_words(error, sys.argv[1:]))
         return Ending(ExitCode.REFUSED, REFUSED, in_our_words(error, sys.argv[1:]))
     status, reason = outcome
     if status is RunStatus.INTERRUPTED:
@@ -144,8 +145,17 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
     return record.status, record.reason
 
 
+def _say(sentence: str) -> None:
+    """One line on stderr; what a terminal would obey rather than show, such as a line break typed, is spelt out."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in sentence)
+    print(f"ode-run: {shown}", file=sys.stderr)
+
+
 class _FlagParser(argparse.ArgumentParser):
     """Refuses an unknown flag in one line; argparse prints its whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise RefusedInput(f"{message}. ode-run --help lists the flags.")
+        unknown = message.partition("unrecognized arguments: ")[2].partition("=")[0].split(" ")[0]
+        raise RefusedInput(
+            f"{message}.{habit(unknown)} ode-run --help lists the flags; options are typed as key=value."
+        )

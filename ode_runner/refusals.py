@@ -7,8 +7,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.errors import RefusedInput
+from ode_runner.habits import habit
 from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 
 EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
@@ -40,6 +42,8 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: ", str(root), re.DOTALL)
     if resolved:
         return resolved[1]
+    if isinstance(root, OmegaConfBaseException) and (node := re.search(r"full_key: (\S+)", str(root))):
+        return f"{node[1]}: {str(root).splitlines()[0].rstrip('.')}."
     if isinstance(root, OSError) and root.strerror:
         place = f" to {root.filename}" if root.filename else ""
         return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."
@@ -76,14 +80,25 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
         return f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
     leaf = key.rpartition(".")[2]
     elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
-    hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else did_you_mean(key, known)
     group = key.partition(".")[0]
     siblings = [name for name in known if name.startswith(f"{group}.")]
+    hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else _nearest(key, siblings, known)
+    if not elsewhere and habit(key) and not (siblings and hint):
+        return f"no option '{key}'.{habit(key)}"
     if owners := [choice for choice in _choices(group) if leaf in _keys(group, choice)]:
         hint = f" It belongs to {', '.join(f'{group}={owner}' for owner in owners)}."
     if group in GROUPS and not siblings:
         return f"no option '{key}'.{hint} The {group} chosen takes no options."
     return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
+
+
+def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
+    """Only what is close: among the options of its group by its own name alone, which the group would outweigh."""
+    if "." not in key or not siblings:
+        return did_you_mean(key, known, closeness=0.75)
+    leaves = {name.rpartition(".")[2]: name for name in siblings}
+    close = did_you_mean(key.rpartition(".")[2], list(leaves), closeness=0.8)
+    return re.sub("'(.*)'", lambda leaf: f"'{leaves[leaf[1]]}'", close)
 
 
 def _choices(group: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What an exception means for a run: its status, and a sentence for the person."""
 
+import re
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,9 @@ def verdict(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.SOLVER_FAILED, reason
         case torch.OutOfMemoryError() | MemoryError():
             return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
-        case RuntimeError() if "allocate memory" in reason:  # how the CPU allocator says it
+        case RuntimeError() if re.search(
+            "allocate memory|calculation overflowed", reason
+        ):  # how torch says it on a CPU
             return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
         case OSError():
             what = f"{error.strerror or reason}{f': {error.filename}' if error.filename else ''}"

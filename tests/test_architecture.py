@@ -115,6 +115,7 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
                 "command_files.py",
                 "construct.py",
                 "launch.py",
+                "overrides.py",
                 "refusals.py",
                 "unread.py",
                 *within("sweeps"),

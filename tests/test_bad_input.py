@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from ode_runner import habits
+from ode_runner.construct import construct
 from ode_runner.errors import RefusedInput
-from tests.helpers import TINY, ode_run, record_of, run_folder, typed
+from ode_runner.help import GROUPS
+from tests.conftest import Compose
+from tests.helpers import TINY, ode_run, options, record_of, run_folder, typed
 
 REFUSED = {  # what was typed: what the one line must say
     "model=odnet": ["no model named 'odnet'", "Did you mean 'odenet'?", "augmented", "rknet"],
@@ -65,7 +70,12 @@ REFUSED = {  # what was typed: what the one line must say
     "model=rknet gradient=adjoint": ["gradient=adjoint", "exact", "Use gradient=backprop, or model=odenet"],
     "gradient=seminorm solver=rk4": ["gradient=seminorm needs an adaptive solver", "Use solver=dopri5"],
     "network=conv task=half_moons": ["network=conv needs images", "Use network=mlp"],
-    "solver=rk4 solver.step_size=0.1": ["num_steps=4", "step_size=0.1", "exactly one", "Type solver.num_steps=20"],
+    "solver=rk4 solver.step_size=0.1 solver.num_steps=4": [
+        "num_steps=4",
+        "step_size=0.1",
+        "exactly one",
+        "Type solver.",
+    ],
     "solver=rk4 solver.num_steps=null": ["exactly one", "Type solver.num_steps=20"],
     "solver=rk4 solver.num_steps=0": ["solver.num_steps must be at least 1"],
     "trainer.epochs=[1": ["cannot read 'trainer.epochs=[1'", "key=value"],
@@ -88,6 +98,58 @@ REFUSED = {  # what was typed: what the one line must say
     "evaluate=nowhere": ["evaluate=nowhere is no run folder: there is no such folder."],
     "replay=a_fil": ["replay=a_fil is no run folder"],
     "hydra/sweeper=search": ["hydra/sweeper=search is for several runs. Add -m"],
+    "'a\nb'": [r"cannot read 'a\nb'"],
+    "model=\x1b[31m": [r"\x1b[31m"],
+    "~logger": ["~logger: 'logger' is needed and cannot be removed. Type logger=none for no logger."],
+    "logger=null": ["logger=null: 'logger' is needed", "Type logger=none"],
+    "~diagnostics": ["'diagnostics' is needed", "Type diagnostics=none"],
+    "diagnostics=null": ["Type diagnostics=none"],
+    "~optimizer": ["'optimizer' is needed and cannot be removed. Available: adam, sgd"],
+    "~optimizer=adam": ["'optimizer' is needed"],
+    "~schedule": ["'schedule' is needed", "Available: constant, cosine, steps"],
+    "~task=1": ["'task' is needed", "half_moons"],
+    "task=null": ["'task' is needed", "half_moons"],
+    "-m task=null,linear": ["'task' is needed"],
+    "~seed": ["'seed' is needed"],
+    "~tolerance": ["'tolerance' is needed"],
+    "search=[1]": ["search=[1] names no search. Available: digits,"],
+    "grid=nan": ["grid=nan names no grid. Available: gradients,"],
+    "trainer=1e3": ["trainer=1e3 names no trainer. Available: default, quick"],
+    "experiment=[[1]]": ["names no experiment"],
+    "-m seed=range(1,10,0)": ["seed=range(1,10,0): the step of a range, its third number, must not be 0."],
+    "-m seed=range(0,100000000000)": ["names more than 100,000 values"],
+    "tolerance=${tolerance}": ["tolerance: Recursive interpolation detected.\n"],
+    "trainer.epochs=${nope}": ["trainer.epochs: Interpolation key 'nope' not found.\n"],
+    "optimizer.lr=true": ["optimizer.lr=true is no number"],
+    "optimizer.lr=nan": ["optimizer.lr=nan is no finite number"],
+    "optimizer.lr=inf": ["optimizer.lr=inf is no finite number"],
+    "+optimizer.betas=[true,0.9]": ["is no list of numbers"],
+    "optimizer=sgd optimizer.momentum=5": ["optimizer.momentum must be at least 0 and below 1, not 5."],
+    "trainer.batch_size=true": ["trainer.batch_size=true is no whole number"],
+    "trainer.max_seconds=true": ["trainer.max_seconds=true is no number"],
+    "trainer.batch_size=9223372036854775808": ["is beyond the whole numbers of 64 bits"],
+    "trainer.save_every_seconds=nan": ["is no finite number"],
+    "task.noise=inf": ["task.noise=inf is no finite number"],
+    "task=lotka_volterra task.box=[[0,true],[0,1]]": ["task.box=[[0, True], [0, 1]] is no list of numbers"],
+    "seed=true": ["seed=True is no whole number"],
+    "tolerance=true": ["tolerance=True is no number above 0"],
+    "tolerance=true solver=rk4": ["tolerance=True is no number above 0"],
+    "processes=true": ["processes=True is no whole number"],
+    "solver=rk4 solver.num_steps=9223372036854775808": ["is beyond the whole numbers of 64 bits"],
+    "solver=rk4 solver.num_steps=9223372036854775807": ["more than 1,000,000 steps per unit of time"],
+    "solver=rk4 solver.step_size=1e-320": ["solver.step_size=1e-320 makes more than 1,000,000 steps"],
+    "patience=3": ["no option 'patience'. There is none: ", "max_steps"],
+    "trainer.patience=3": ["no option 'trainer.patience'. There is none: "],
+    "+trainer.patience=3": ["no option 'trainer.patience'. There is none: "],
+    "trainer.clip=1": ["That is trainer.max_grad_norm here."],
+    "clip=1": ["That is trainer.max_grad_norm here."],
+    "lr=1": ["optimizer.lr"],
+    "batch=1": ["That is trainer.batch_size here."],
+    "epochs=1": ["trainer.epochs"],
+    "wandb=true": ["There is none: logger=tensorboard is one"],
+    "--dry-run": ["unrecognized arguments: --dry-run. That is plan=true here."],
+    "--epochs=3": ["That is trainer.epochs here.", "typed as key=value"],
+    "dry_run=true": ["That is plan=true here."],
     "task=mnist task.data_dir=torn": ["torn/MNIST/raw/train-images-idx3-ubyte is damaged", "task.data_dir"],
 }
 
@@ -121,6 +183,25 @@ def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
     ended = typed(*shlex.split(line), cwd=place)
     assert_refused(ended.returncode, ended.stdout, ended.stderr, REFUSED[line])
     assert not list(place.glob("outputs/*"))
+
+
+def test_what_habits_lead_to_exists(composed: Compose) -> None:
+    cfg = composed("task=mnist", "hydra/sweeper=search")
+    for option in habits.OPTIONS:
+        name, _, value = option.partition("=")
+        assert OmegaConf.select(cfg, name, default=habits) is not habits, option
+        assert not value or name not in GROUPS or value in options(name), option
+
+
+def test_a_list_stands_for_a_tuple(composed: Compose) -> None:
+    weights = [torch.zeros(1, requires_grad=True)]
+    optimizer = construct(composed("+optimizer.betas=[0.8,0.9]"), "optimizer", weights)
+    assert list(optimizer.defaults["betas"]) == [0.8, 0.9]
+
+
+@pytest.mark.parametrize("word", ["zzz=1", "trainer.zzz=1", "gpsu=1", "trainer.speed=1"])
+def test_nothing_far_fetched_is_suggested(word: str, place: Path) -> None:
+    assert "Did you mean" not in typed(word, cwd=place).stderr
 
 
 def test_tolerances_of_the_way_back_are_refused_on_a_fixed_grid_before_data_is_made(

@@ -14,6 +14,8 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, VectorField
 from ode_runner.types import State, Times, Trajectory
 
+MOST_STEPS = 1_000_000  # of a fixed grid, per unit of time: single precision hardly tells shorter ones apart
+
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
@@ -68,12 +70,15 @@ class FixedStepSolver(Solver):
             raise RefusedInput(f"solver.num_steps must be at least 1 per unit of time, not {self.num_steps}.")
         if self.step_size is not None and not 0 < self.step_size < math.inf:
             raise RefusedInput(f"solver.step_size must be positive, not {self.step_size}.")
+        if (self.num_steps or 0) > MOST_STEPS or (self.step_size or 1) < 1 / MOST_STEPS:
+            typed = f"num_steps={self.num_steps}" if self.num_steps else f"step_size={self.step_size}"
+            raise RefusedInput(f"solver.{typed} makes more than {MOST_STEPS:,} steps per unit of time.")
 
     def refined(self) -> Self:
         """A quarter of the step."""
         if self.num_steps is not None:
-            return replace(self, num_steps=4 * self.num_steps)
-        return replace(self, step_size=self.step_size and self.step_size / 4)
+            return replace(self, num_steps=min(4 * self.num_steps, MOST_STEPS))
+        return replace(self, step_size=self.step_size and max(self.step_size / 4, 1 / MOST_STEPS))
 
     def grids(self, ts: Times) -> list[list[float]]:
         """For each interval between output times, equal steps that end exactly on both outputs.

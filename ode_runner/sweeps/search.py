@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from ode_runner.alternatives import one_of_each
 from ode_runner.ending import ExitCode, codes
 from ode_runner.errors import RefusedInput
 from ode_runner.lock import lock
@@ -169,7 +170,9 @@ class Search(Cells):
 
 def _words(trial: "Trial", by_key: Mapping[str, Override]) -> list[str]:
     """What would be typed for a trial alone."""
-    return [
-        f"{key}={trial.params[key]}" if key in trial.params else str(override.input_line)
-        for key, override in by_key.items()
-    ]
+    return one_of_each(
+        [
+            f"{key}={trial.params[key]}" if key in trial.params else str(override.input_line)
+            for key, override in by_key.items()
+        ]
+    )

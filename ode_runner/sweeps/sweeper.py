@@ -16,6 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ode_runner.alternatives import one_of_each
 from ode_runner.ending import codes
 from ode_runner.errors import RefusedInput
 from ode_runner.ranks import Rank
@@ -104,7 +105,7 @@ class Cells(Sweeper):
         swept = {key for key, override in by_key.items() if override.is_sweep_override()}
         for words in itertools.product(*(_words(key, override) for key, override in by_key.items())):
             named = [word.lstrip("+") for key, word in zip(by_key, words, strict=True) if key in swept]
-            yield " ".join(named), list(words)
+            yield " ".join(named), one_of_each(words)
 
     def look(self, name: str, overrides: list[str]) -> Point:
         from ode_runner.sweeps.look import given_up, look  # here, so that --cfg and TAB need not wait for torch

@@ -1,0 +1,48 @@
+"""What people type who come from other programs, and what does it here."""
+
+OPTIONS = {  # by the option, its value where that is the point; what is typed in its place
+    "optimizer.lr": ("lr", "learning_rate", "base_lr", "eta"),
+    "optimizer.weight_decay": ("wd", "weight_decay", "l2"),
+    "optimizer": ("optim", "opt"),
+    "schedule": ("scheduler", "lr_scheduler", "lr_schedule"),
+    "trainer.max_grad_norm": ("clip", "grad_clip", "clip_grad", "clip_norm", "gradient_clip_val", "clip_grad_norm"),
+    "trainer.batch_size": ("batch", "bs", "batchsize", "batch_size", "train_batch_size", "minibatch"),
+    "trainer.epochs": ("epochs", "epoch", "max_epochs", "num_epochs", "n_epochs", "nepochs"),
+    "trainer.max_steps": ("steps", "iterations", "iters", "max_iters", "num_iterations", "niters"),
+    "trainer.device": ("device", "gpu", "cuda", "accelerator", "no_cuda"),
+    "trainer.precision": ("precision", "dtype", "amp", "fp16", "bf16", "fp64", "double", "mixed_precision"),
+    "trainer.log_every": ("log_interval", "log_freq", "log_every_n_steps", "print_every"),
+    "processes": ("gpus", "devices", "num_gpus", "num_processes", "nproc", "nproc_per_node", "world_size"),
+    "plan=true": ("dry_run", "dryrun"),
+    "trainer=quick": ("fast_dev_run", "debug", "smoke_test"),
+    "task": ("data", "dataset"),
+    "task.data_dir": ("data_dir", "data_path"),
+    "solver": ("method", "integrator"),
+    "gradient=adjoint": ("adjoint",),
+    "tolerance": ("tol", "rtol", "atol"),
+    "network.width": ("hidden", "hidden_dim", "hidden_size", "n_hidden", "width"),
+    "network.depth": ("layers", "num_layers", "n_layers", "depth"),
+    "output_dir": ("out", "output", "out_dir", "outdir", "save_dir", "log_dir", "logdir", "results_dir", "name"),
+    "hydra.sweeper.trials": ("trials", "n_trials"),
+    "rerun=all": ("overwrite", "force"),
+}
+NONE = {  # what there is not; what there is
+    ("patience", "early_stopping", "early_stop"): (
+        "the weights that did best on validation are kept, and trainer.max_steps, max_seconds or max_nfe end a run"
+    ),
+    ("wandb", "mlflow", "aim", "neptune", "comet"): "logger=tensorboard is one, and metrics.jsonl has every number",
+    ("resume", "checkpoint", "ckpt", "ckpt_path", "load"): "the same command again resumes a run",
+    ("num_workers", "workers", "pin_memory"): "batches come from memory",
+    ("ema", "swa"): "the weights that did best on validation are kept",
+    ("accumulate", "grad_accum", "accumulate_grad_batches"): "processes=2 shares each batch",
+    ("verbose", "quiet", "silent", "progress"): "a progress bar is shown on a terminal only",
+}
+
+
+def habit(name: str) -> str:
+    """ " That is trainer.epochs here." for `epochs`; that there is none, and what there is; "" where unknown."""
+    word = name.lstrip("+-~").rpartition(".")[2].lower().replace("-", "_")
+    for option, words in OPTIONS.items():
+        if word in words and option != name:
+            return f" That is {option} here."
+    return next((f" There is none: {instead}." for words, instead in NONE.items() if word in words), "")

@@ -1,0 +1,60 @@
+"""Of the steps of a fixed grid, the number or the size: whichever is typed."""
+
+from pathlib import Path
+
+import pytest
+
+from ode_runner.alternatives import one_of_each
+from tests.helpers import TINY, record_of, run_folders, typed
+
+SMALL = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["solver.step_size=0.1"], ["solver.step_size=0.1", "solver.num_steps=null"]),
+        (["solver.num_steps=5"], ["solver.num_steps=5", "solver.step_size=null"]),
+        (["++solver.step_size=0.1"], ["++solver.step_size=0.1", "solver.num_steps=null"]),
+        (["solver.step_size=0.1", "solver.num_steps=null"], None),
+        (["solver.step_size=0.1", "solver.num_steps=4"], None),  # for the solver to refuse
+        (["solver.step_size=null"], None),
+        (["solver.step_size="], None),
+        (["solver.step_size=0.1,0.2"], None),  # for the cells of the sweep
+        (["solver.step_size=choice(0.1,null)"], None),
+        (["~solver.step_size"], None),
+        (["-m", "solver=rk4"], None),
+    ],
+)
+def test_one_typed_alone_takes_the_place_of_the_other(words: list[str], expected: list[str] | None) -> None:
+    assert one_of_each(words) == (expected or words)
+
+
+def test_typed_alone_it_is_the_run_of_typing_both(tmp_path: Path) -> None:
+    assert typed("solver=rk4", "solver.step_size=0.5", *SMALL, cwd=tmp_path).returncode == 0
+    again = typed("solver=rk4", "solver.num_steps=null", "solver.step_size=0.5", *SMALL, cwd=tmp_path)
+    assert "already completed" in again.stdout
+    options = record_of(tmp_path)["config"]["solver"]
+    assert (options["step_size"], options["num_steps"]) == (0.5, None)
+
+
+def test_in_a_yaml_of_ones_own_the_number_takes_the_place_of_the_size(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "solver").mkdir(parents=True)
+    own = "_target_: ode_runner.solvers.euler.Euler\nnum_steps: null\nstep_size: 0.5\n"
+    (tmp_path / "conf" / "solver" / "mine.yaml").write_text(own)
+    assert typed("-cd", "conf", "solver=mine", "solver.num_steps=3", *SMALL, cwd=tmp_path).returncode == 0
+    assert record_of(tmp_path)["config"]["solver"]["step_size"] is None
+
+
+def test_each_cell_of_a_sweep_for_itself_and_a_preset_too(tmp_path: Path) -> None:
+    planned = typed("-m", "solver=rk4", "solver.step_size=null,0.5,0.25", "plan=true", cwd=tmp_path)
+    assert (planned.returncode, planned.stdout.count("\n3 will run ")) == (0, 1), planned.stdout
+    planned = typed("grid=solvers", "solver=rk4", "solver.step_size=0.5", "plan=true", cwd=tmp_path)
+    assert (planned.returncode, planned.stdout.count("\n1 will run ")) == (0, 1), planned.stdout  # of the preset's
+
+
+def test_what_is_typed_for_a_revisit_replaces_the_runs_own(tmp_path: Path) -> None:
+    assert typed("solver=rk4", "solver.num_steps=2", *SMALL, cwd=tmp_path).returncode == 0
+    [folder] = run_folders(tmp_path)
+    ended = typed(f"evaluate={folder.relative_to(tmp_path)}", "solver.step_size=0.25", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
