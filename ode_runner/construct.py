@@ -59,7 +59,12 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
         made = instantiate(cfg[group], _partial_=True, _convert_="all")
     except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
         raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
-    for name, value in made.keywords.items():
+    _demand_values(group, made.keywords, hints, target)
+    return made
+
+
+def _demand_values(group: str, options: Mapping[str, Any], hints: Mapping[str, Any], target: Any) -> None:
+    for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
             raise RefusedInput(
                 f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
@@ -68,7 +73,6 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
             of = " of numbers" if isinstance(value, list | tuple) else ""
             raise RefusedInput(f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}{of}.")
         _demand_finite(f"{group}.{name}", value, target)
-    return made
 
 
 def _fits(value: Any, hint: Any) -> bool:
