@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+from ode_runner.generated import GENERATED
+
+EXCEPT = [f":(exclude){path.as_posix()}" for path in GENERATED]
 PACKAGES = ("ode-run", "torch", "torchvision", "torchdiffeq", "hydra-core", "numpy", "scikit-learn")
 
 
@@ -64,7 +67,8 @@ def _commit() -> dict[str, Any]:
     if not (root / ".git").exists():
         return {"git_sha": "", "git_dirty": False}
     sha = _git(root, "rev-parse", "HEAD")
-    return {"git_sha": sha, "git_dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *EXCEPT)
+    return {"git_sha": sha, "git_dirty": bool(changed)}
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from ode_runner import environment as environment_module
 from ode_runner.build import identify
 from ode_runner.compatibility import demand_compatible
 from ode_runner.construct import construct, locate
@@ -20,6 +22,7 @@ from ode_runner.help import conf_dir
 from ode_runner.recipes import __main__ as command
 from ode_runner.recipes import recipe as recipe_module
 from ode_runner.recipes.outcome import Verdict, outcomes
+from ode_runner.recipes.page import Page
 from ode_runner.recipes.recipe import Expectation, Recipe, choose, read_recipes
 from ode_runner.recipes.results import markdown
 from ode_runner.record import RunRecord, RunStatus
@@ -214,12 +217,91 @@ def test_the_page_tells_result_band_and_origin(tmp_path: Path) -> None:
                   cost={"wall_seconds": 90.0}, environment=environment)  # fmt: skip
     write_run(tmp_path / "mine", "lost", seed=2, status=RunStatus.DIVERGED, reason="the loss is nan")
     recipes = {"mine": made(), "full": made("full", note="64 channels")}
-    page = markdown(recipes, runs_in(tmp_path, recipes))
+    page = markdown(recipes, runs_in(tmp_path, recipes), Page())
     assert "1 fail, 1 not run." in page
     assert "| test/accuracy [%] | 99.00 | 92.00 ± 2.83 | 2 of 2 | 89.00 to 91.00 | **fail** |  |" in page
     assert "| test/accuracy [%] | 99.00 | - | 0 of 2 | 89.00 to 91.00 | not run | 64 channels |" in page
     assert "| `mine` | a paper | 2 of 2 | 2026-01-01 | 1234567 with changes | Xeon, 2 threads | 3.0 |" in page
     assert "the loss is nan" in page
+
+
+HERE = {"git_sha": "abcdef1234", "git_dirty": False, "device": "cpu", "cpu": "Other | Xeon", "threads": 1}
+
+
+def page_of(root: Path, recipes: Mapping[str, Recipe], earlier: str = "") -> str:
+    """A page written after the earlier one."""
+    (root / "page.md").write_text(earlier)
+    return markdown(recipes, runs_in(root, recipes), Page.read(root / "page.md"))
+
+
+def test_what_is_not_run_here_stays_as_it_is_committed(tmp_path: Path) -> None:
+    recipes = {name: made(name, note="a | bar") for name in ("one", "two", "three")}
+    for name in ("one", "two"):
+        for seed in (0, 1):
+            write_run(tmp_path / "there" / name, f"{seed}", seed=seed, metrics={"test/accuracy": 0.9},
+                      cost={"wall_seconds": 60.0}, environment=HERE)  # fmt: skip
+    write_run(tmp_path / "there" / "two", "lost", seed=1, status=RunStatus.DIVERGED, reason="the loss is nan")
+    committed = page_of(tmp_path / "there", recipes)
+    assert "2 pass, 1 not run." in committed
+    (here := tmp_path / "here").mkdir()
+    assert page_of(here, recipes, committed) == committed, "nothing was run"
+    assert page_of(here, recipes, "somebody's own\n| text |\n") != committed
+
+    write_run(here / "one", "0", seed=0, metrics={"test/accuracy": 0.5}, environment=HERE)
+    assert page_of(here, recipes, committed) == committed, "of fewer seeds"
+    newer = {**HERE, "git_sha": "fedcba9876"}
+    write_run(here / "one", "1", seed=1, metrics={"test/accuracy": 0.5}, environment=newer, finished="2027-01-01T00")
+    page = page_of(here, recipes, committed)
+    assert "1 pass, 1 fail, 1 not run." in page
+    changed = [(old, new) for old, new in zip(committed.splitlines(), page.splitlines(), strict=True) if old != new]
+    assert [new.split(" | ")[0].strip("| ") for _, new in changed][1:] == ["[`one`](one.yaml)", "`one`"]
+    assert "| 2027-01-01 | abcdef1; fedcba9 |" in page
+
+    recipes["two"] = made("two", band=[0.0, 1.0], note="a | bar")
+    assert "1 fail, 2 not run." in page_of(here, recipes, committed), "judged by another band, it says nothing"
+
+
+def test_a_result_that_waits_for_another_recipe_stays_with_its_origin(tmp_path: Path) -> None:
+    one = Recipe(name="one", source="a paper", size="cpu", minutes=1, sweep=(), seeds=(0,), expect=[
+        Expectation(metric="test/accuracy", published=None, band=[0.0, 1.0]),
+        Expectation(metric="test/accuracy", published=None, band=[0.0, 2.0], against_recipe="two"),
+    ])  # fmt: skip
+    recipes = {"one": one, "two": made("two", seeds=(0,))}
+    for name in recipes:
+        write_run(tmp_path / "there" / name, "0", metrics={"test/accuracy": 0.9}, environment=HERE)
+    committed = page_of(tmp_path / "there", recipes)
+    write_run(
+        tmp_path / "here" / "one", "0", metrics={"test/accuracy": 0.8}, environment={**HERE, "git_sha": "fedcba9"}
+    )
+    page = page_of(tmp_path / "here", recipes, committed)
+    assert "| test/accuracy | - | 0.8 | 1 of 1 |" in page
+    assert "| test/accuracy: one / two | - | 1 | 1 of 1 |" in page
+    assert "| `one` | a paper | 1 of 1 | 2026-01-01 | fedcba9 |" in page
+    assert "| `one`, before | a paper | 1 of 1 | 2026-01-01 | abcdef1 |" in page
+    assert page_of(tmp_path / "here", recipes, page) == page
+
+
+def test_the_committed_page_stays_as_it_is_where_nothing_was_run() -> None:
+    page = conf_dir() / "experiment" / "RESULTS.md"
+    assert markdown(RECIPES, {}, Page.read(page)) == page.read_text(encoding="utf-8")
+
+
+def test_the_page_itself_is_no_change_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "checkout"
+    page = root / "conf" / "experiment" / "RESULTS.md"
+    page.parent.mkdir(parents=True)
+    code = root / "ode_runner" / "environment.py"
+    code.parent.mkdir()
+    for path in (page, code):
+        path.write_text("before")
+    for words in (("init", "-q"), ("add", "."), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a")):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    monkeypatch.setattr(environment_module, "__file__", str(code))
+    dirty = []
+    for path in (page, code):
+        path.write_text("after")
+        dirty.append(environment_module.describe_environment(torch.device("cpu"))["git_dirty"])
+    assert dirty == [False, True]
 
 
 @pytest.mark.parametrize(

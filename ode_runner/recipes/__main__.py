@@ -7,8 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from ode_runner.errors import RefusedInput
+from ode_runner.generated import RESULTS
 from ode_runner.help import conf_dir
 from ode_runner.recipes.outcome import Verdict, outcomes
+from ode_runner.recipes.page import Page
 from ode_runner.recipes.recipe import Recipe, choose, read_recipes
 from ode_runner.recipes.results import markdown
 from ode_runner.report.runs import find_runs
@@ -32,8 +34,9 @@ def main(arguments: Sequence[str]) -> int:
     chosen = choose(recipes, typed.names)
     code = 0 if typed.table_only else _run(chosen)
     runs = {name: find_runs([r.folder]).runs if _has_runs(r) else [] for name, r in recipes.items()}
-    page = conf_dir() / "experiment" / "RESULTS.md"
-    write_whole(page, lambda file: file.write(markdown(recipes, runs).encode()))
+    page = conf_dir() / RESULTS
+    content = markdown(recipes, runs, Page.read(page)).encode()
+    write_whole(page, lambda file: file.write(content))
     print(f"results: {page}")
     judged = outcomes(recipes, runs)
     fine = all(outcome.verdict in (Verdict.PASS, Verdict.UNJUDGED) for outcome in judged if outcome.recipe in chosen)

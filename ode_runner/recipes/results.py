@@ -1,10 +1,13 @@
 """The results of all recipes as Markdown: what was published, what came out here, and from what."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from ode_runner.recipes.outcome import Outcome, Runs, Verdict, latest, outcomes
+from ode_runner.recipes.page import Page, before, written
 from ode_runner.recipes.recipe import Recipe
 from ode_runner.report.remarks import absences
 from ode_runner.report.runs import Run
@@ -14,33 +17,71 @@ PREFACE = """\
 
 Written by `make recipes` from the records of the runs; not to be edited. Ours is mean ± standard deviation (n - 1) over
 n seeds, or over the ratios seed by seed where two settings are divided. A band was fixed before its recipe was run,
-and the mean must lie in it, ends included. Where the note says so, what was published is of a larger setting.
+and the mean must lie in it, ends included. Where the note says so, what was published is of a larger setting. Rows that
+were not run again, or of fewer seeds, are those of before, with the date, commit and machine they had.
 """
 NONE = "-"
 
 
-def markdown(recipes: Mapping[str, Recipe], runs: Runs) -> str:
-    """The whole page."""
-    found = outcomes(recipes, runs)
-    counts = {verdict: sum(outcome.verdict is verdict for outcome in found) for verdict in Verdict}
+def markdown(recipes: Mapping[str, Recipe], runs: Runs, earlier: Page) -> str:
+    """The whole page; what was not run here, or of fewer seeds, stays as the earlier page has it."""
+    found = [_row(outcome, earlier) for outcome in outcomes(recipes, runs)]
+    counts = Counter(row.cells[5].strip("*") for row in found)
     parts = [
         PREFACE,
-        ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) + ".\n",
-        _table(("recipe", "result", "published", "ours", "n", "band", "", "note"), _result_rows(found)),
+        ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]) + ".\n",
+        written(("recipe", "result", "published", "ours", "n", "band", "", "note"), _named_once(found)),
         "## Where the numbers are from\n",
-        _table(("recipe", "source", "runs that count", "finished", "commit", "machine", "minutes"),
-               [_provenance(recipe, runs.get(name, [])) for name, recipe in recipes.items()]),
-        *_failures(recipes, runs),
+        written(("recipe", "source", "runs that count", "finished", "commit", "machine", "minutes"),
+                _origins(recipes, runs, found, earlier)),
+        *_failures(recipes, runs, earlier),
     ]  # fmt: skip
     return "\n".join(parts)
 
 
-def _result_rows(found: Sequence[Outcome]) -> list[list[str]]:
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A result in words."""
+
+    recipe: str
+    cells: list[str]
+    kept: bool  # from the earlier page
+
+
+def _row(outcome: Outcome, earlier: Page) -> Row:
+    """The earlier result stands until there is one of as many seeds: of the same number, held against the same."""
+    name, cells, total = outcome.recipe.name, _result(outcome), len(outcome.recipe.seeds)
+    what, published, _, _, band, _, note = cells
+    old = earlier.results.get((name, what))
+    if old and old[0] == published and old[3] == band and old[2] in _more(len(outcome.values), total):
+        return Row(recipe=name, cells=[what, published, *old[1:3], band, old[4], note], kept=True)
+    return Row(recipe=name, cells=cells, kept=False)
+
+
+def _more(count: int, total: int) -> list[str]:
+    return [_counted_of(more, total) for more in range(count + 1, total + 1)]
+
+
+def _counted_of(count: int, total: int) -> str:
+    return f"{count} of {total}"
+
+
+def _named_once(found: Sequence[Row]) -> list[list[str]]:
     rows = []
-    for _, group in groupby(found, key=lambda outcome: outcome.recipe.name):
-        for i, outcome in enumerate(group):
-            name = outcome.recipe.name
-            rows.append([f"[`{name}`]({name}.yaml)" if i == 0 else "", *_result(outcome)])
+    for name, group in groupby(found, key=lambda row: row.recipe):
+        rows += [[f"[`{name}`]({name}.yaml)" if i == 0 else "", *row.cells] for i, row in enumerate(group)]
+    return rows
+
+
+def _origins(recipes: Mapping[str, Recipe], runs: Runs, found: Sequence[Row], earlier: Page) -> list[list[str]]:
+    rows = []
+    for name, recipe in recipes.items():
+        kept = [row.kept for row in found if row.recipe == name]
+        if all(kept) and name in earlier.origins:
+            rows += earlier.origins[name]
+        else:
+            rows.append(_provenance(recipe, runs.get(name, [])))
+            rows += before(earlier.origins.get(name, [])) if any(kept) else []
     return rows
 
 
@@ -53,7 +94,7 @@ def _result(outcome: Outcome) -> list[str]:
     band = NONE if expectation.band is None else " to ".join(write(end) for end in expectation.band)
     verdict = f"**{outcome.verdict}**" if outcome.verdict is Verdict.FAIL else str(outcome.verdict)
     published = NONE if expectation.published is None else write(expectation.published)
-    count = f"{len(outcome.values)} of {len(outcome.recipe.seeds)}"
+    count = _counted_of(len(outcome.values), len(outcome.recipe.seeds))
     return [_named(outcome), published, ours, count, band, verdict, expectation.note]
 
 
@@ -115,15 +156,11 @@ def _listed(words: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(words)) or NONE
 
 
-def _failures(recipes: Mapping[str, Recipe], runs: Runs) -> list[str]:
-    lines = [
-        f"- `{name}`, {absence.status} ({absence.count}: {absence.named}): {absence.reason}"
-        for name in recipes
-        for absence in absences(list(runs.get(name, [])), [])
-    ]
+def _failures(recipes: Mapping[str, Recipe], runs: Runs, earlier: Page) -> list[str]:
+    lines = []
+    for name in recipes:
+        if not runs.get(name):
+            lines += earlier.failures.get(name, [])
+        for absence in absences(list(runs.get(name, [])), []):
+            lines.append(f"- `{name}`, {absence.status} ({absence.count}: {absence.named}): {absence.reason}")
     return ["## What did not complete\n", "\n".join(lines) + "\n"] if lines else []
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
