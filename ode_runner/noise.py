@@ -1,0 +1,177 @@
+"""A Brownian path that is a function: of a seed, the number of a sample, an element of its noise, and the time."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+GOLDEN = 0x9E3779B97F4A7C15  # 2 ** 64 over the golden ratio, odd
+FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+WORD = (1 << 64) - 1
+
+
+class Increment(NamedTuple):
+    """What the path does from t0 to t1: (batch, *shape) each."""
+
+    w: Tensor  # W(t1) - W(t0), of variance |t1 - t0|
+    h: Tensor  # space-time Levy area: the mean of W above its chord, of variance |t1 - t0| / 12, independent of w
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrownianPath:
+    """Standard Brownian motions, one for each sample and element, that can be asked for any increment in any order.
+
+    Time is cut into cells of length 1 / `cells`, whose increments are independent; within a cell, midpoints are drawn
+    again and again, `depth` times, each given its interval's increment and area. Times are rounded to the finest grid
+    that makes, 1 / (cells 2 ** depth): who chooses steps freely should end them on it (`nearest`), for there alone the
+    law is exact. Steps of a whole cell cost one draw. Halved steps are of the same path.
+
+    Every normal number is a hash of (seed, sample, element, cell, node), so nothing is kept, and neither the size of a
+    batch, nor the order of the questions, nor torch's generators matter. On one device an increment is the same to the
+    bit; on another, logarithm and cosine may round otherwise.
+
+    Levy. Processus stochastiques et mouvement brownien. 1948, I.2. · Foster. Numerical approximations for stochastic
+    differential equations. Thesis, Oxford 2020, 6.1, for midpoints given the area. · Steele, Lea, Flood. Fast
+    Splittable Pseudorandom Number Generators. OOPSLA 2014, for the hash.
+    """
+
+    seed: int
+    cells: int  # a unit of time
+    depth: int
+
+    def __post_init__(self) -> None:
+        if self.cells < 1 or not 0 <= self.depth <= 40:
+            raise ValueError(f"cells={self.cells} must be at least 1, and depth={self.depth} from 0 to 40.")
+
+    def nearest(self, t: float) -> float:
+        """The time of the finest grid that is closest to `t`."""
+        return self._place(t) / (self.cells << self.depth)
+
+    def keys(self, samples: Tensor, shape: Sequence[int]) -> Tensor:
+        """What tells paths apart, for `increment`: of the samples of these numbers (batch,), in noise of `shape`.
+
+        A number is a sample's own, such as its place in its split, wherever it stands in a batch: whole, not negative.
+        """
+        elements = torch.arange(math.prod(shape), device=samples.device)
+        each = _mixed(samples.to(torch.int64) + _signed(_mixed_number(self.seed)))
+        return _mixed(each[:, None] + elements).view(len(samples), *shape)
+
+    def increment(self, t0: float, t1: float, keys: Tensor, *, dtype: torch.dtype) -> Increment:
+        """From t0 to t1, forwards or backwards, of the paths of these keys (batch, *shape)."""
+        begin, end = self._place(t0), self._place(t1)
+        draws = list(self._between(min(begin, end), max(begin, end)))
+        numbers = [_signed(_mixed_number(_mixed_number(draw.cell) + draw.node)) for draw in draws]
+        nodes = torch.tensor(numbers, device=keys.device).view(-1, *[1] * keys.dim())
+        normals = _normals(_mixed(keys + nodes))  # (draw, batch, *shape, 2)
+        weights = normals.new_tensor([[draw.w, draw.area] for draw in draws])  # (draw, 2, 2)
+        w, area = torch.einsum("d...z,dqz->q...", normals, weights).unbind()
+        span = abs(end - begin) / (self.cells << self.depth)
+        h = area / span - w / 2 if span else area
+        return Increment((w if end >= begin else -w).to(dtype), h.to(dtype))
+
+    def _place(self, t: float) -> int:
+        return round(t * (self.cells << self.depth))
+
+    def _between(self, begin: int, end: int) -> "Iterator[_Draw]":
+        """The normal numbers of which an increment is made, with their weights, one cell after the other."""
+        whole, unit = 1 << self.depth, 1 / (self.cells << self.depth)
+        for cell in range(begin // whole, max(-(-end // whole), begin // whole + 1)):
+            t0, t1 = max(begin - cell * whole, 0), min(end - cell * whole, whole)
+            after = (end - cell * whole - t1) * unit  # from the end of this piece to that of the whole
+            up_to, before = _weights(t1, self.depth, 1 / self.cells), _weights(t0, self.depth, 1 / self.cells)
+            for node in dict.fromkeys([*up_to, *before]):
+                (w1, a1), (w0, a0) = up_to.get(node, _NOTHING), before.get(node, _NOTHING)
+                w = _combined(w1, 1.0, w0, -1.0)
+                area = _combined(_combined(a1, 1.0, a0, -1.0), 1.0, w0, -(t1 - t0) * unit)
+                yield _Draw(cell, node, w, _combined(area, 1.0, w, after))
+
+
+Pair = tuple[float, float]  # the weights of the two normal numbers of a node
+_NOTHING: tuple[Pair, Pair] = ((0.0, 0.0), (0.0, 0.0))
+
+
+class _Draw(NamedTuple):
+    """Two normal numbers, and their weights in W and in the integral of W over the interval."""
+
+    cell: int
+    node: int  # 0: the whole cell; else a number of the heap of midpoints
+    w: Pair
+    area: Pair
+
+
+@lru_cache(maxsize=64)  # a step begins where the last one ended
+def _weights(place: int, depth: int, length: float) -> dict[int, tuple[Pair, Pair]]:
+    """By node, the weights of its normal numbers in W and its integral, from the beginning of a cell to a place in it.
+
+    Goes down from the cell to the place. An interval of length h has W = sqrt(h) z and H = sqrt(h / 12) n; its first
+    half has W / 2 + 3 H / 2 + Z and area H / 4 - Z / 2 + N / 2, its second half the rest and H / 4 - Z / 2 - N / 2,
+    where Z = sqrt(h) z / 4 and N = sqrt(h / 12) n.
+    """
+    if place == 0:
+        return {}
+    w = {0: (math.sqrt(length), 0.0)}
+    h = {0: (0.0, math.sqrt(length / 12))}
+    passed_w: dict[int, Pair] = {}
+    passed_area: dict[int, Pair] = {}
+    node, size, span = 1, 1 << depth, length
+    while place < size:  # into a half
+        size, half = size // 2, span / 2
+        z, n = {node: (math.sqrt(span) / 4, 0.0)}, {node: (0.0, math.sqrt(span / 12))}
+        first_w = _sum((w, 0.5), (h, 1.5), (z, 1.0))
+        right = place > size
+        if right:
+            first_h = _sum((h, 0.25), (z, -0.5), (n, 0.5))
+            passed_area = _sum((passed_area, 1.0), (passed_w, half), (first_w, half / 2), (first_h, half))
+            passed_w = _sum((passed_w, 1.0), (first_w, 1.0))
+            place -= size
+        w = _sum((w, 1.0), (first_w, -1.0)) if right else first_w
+        h = _sum((h, 0.25), (z, -0.5), (n, -0.5 if right else 0.5))
+        node, span = 2 * node + right, half
+    area = _sum((passed_area, 1.0), (passed_w, span), (w, span / 2), (h, span))
+    whole = _sum((passed_w, 1.0), (w, 1.0))
+    return {key: (whole.get(key, (0.0, 0.0)), area.get(key, (0.0, 0.0))) for key in area}
+
+
+def _sum(*terms: tuple[dict[int, Pair], float]) -> dict[int, Pair]:
+    """A linear combination."""
+    total: dict[int, Pair] = {}
+    for weights, factor in terms:
+        for key, pair in weights.items():
+            total[key] = _combined(total.get(key, (0.0, 0.0)), 1.0, pair, factor)
+    return total
+
+
+def _combined(a: Pair, alpha: float, b: Pair, beta: float) -> Pair:
+    return alpha * a[0] + beta * b[0], alpha * a[1] + beta * b[1]
+
+
+def _mixed_number(x: int) -> int:
+    """The finaliser of splitmix64, of a whole number modulo 2 ** 64."""
+    x = (x + GOLDEN) & WORD
+    x = (x ^ (x >> 30)) * FIRST & WORD
+    x = (x ^ (x >> 27)) * SECOND & WORD
+    return x ^ (x >> 31)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """The same on int64, whose products wrap and whose shifts bring in the sign."""
+    x = x + _signed(GOLDEN)
+    x = (x ^ ((x >> 30) & (WORD >> 30))) * _signed(FIRST)
+    x = (x ^ ((x >> 27) & (WORD >> 27))) * _signed(SECOND)
+    return x ^ ((x >> 31) & (WORD >> 31))
+
+
+def _signed(x: int) -> int:
+    """The int64 of the same bits."""
+    return x - (x >> 63 << 64)
+
+
+def _normals(hashes: Tensor) -> Tensor:
+    """Two independent normal numbers of each hash, by Box and Muller: (*shape, 2), in double precision."""
+    u, v = (((x >> 11) & (WORD >> 11)).double() * 2**-53 + 2**-54 for x in (hashes, _mixed(hashes)))
+    radius, angle = (-2 * u.log()).sqrt(), 2 * math.pi * v
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
