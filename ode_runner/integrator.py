@@ -8,6 +8,7 @@ import torch
 from ode_runner.field import AutocastField, CountedField, Ledger, VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.times import solve_between
+from ode_runner.problem import demand_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times, Trajectory
 
@@ -39,12 +40,21 @@ class Integrator:
         return self._compiled[kind]
 
     def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
-        """States at `ts`, beginning with `y0` itself; differentiable by `ts` too, where that asks for it."""
+        """States at `ts`, beginning with `y0` itself; differentiable by `ts` too, where that asks for it.
+
+        Raises:
+            RefusedInput: times or state are none that can be solved for.
+            SolverFailed: the end of the times was not reached.
+        """
+        demand_solvable(y0, ts)
+        self.solver.demand_state(y0)
         if self.field_dtype is not None:
             field = AutocastField.around(field, self.field_dtype)
         with torch.autocast(y0.device.type, enabled=False):
             counted = CountedField.around(field, self.ledger)
-            y0 = y0.to(ts.dtype)
+            y0 = in_joint_precision(y0, ts)
+            if not y0.numel():
+                return _of_nothing(counted, y0, ts)
             moving = ts.requires_grad and torch.is_grad_enabled()
             compiled = None if moving else self._compiled_for(field, y0)
             solve = partial(compiled or partial(self.gradient.solve, self.solver), counted)
@@ -56,3 +66,12 @@ class Integrator:
 
     def _compiled_for(self, field: VectorField, y0: State) -> CompiledSolve | None:
         return self._compiled.get((field, y0.shape, y0.dtype)) if torch.is_grad_enabled() else None
+
+
+def _of_nothing(field: CountedField, y0: State, ts: Times) -> Trajectory:
+    """States without elements, as an empty batch has them; one evaluation, so that parameters have a gradient of zero.
+
+    No solver is asked: the mean over no elements, which step control would go by, is not a number.
+    """
+    moved = y0 + field(ts[0].to(y0.dtype), y0)
+    return torch.stack([y0, *[moved] * (len(ts) - 1)])

@@ -6,14 +6,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ode_runner.compiling.field import CompiledField, steps_of
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.field import CountedField, VectorField
+from ode_runner.first_order import first_order
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.one_step import Interval, solution_along
 from ode_runner.types import State, Times, Trajectory
+
+OF_COMPILED_STEPS = (
+    "a second derivative of compiled steps was asked for (create_graph=True), and they have none. "
+    "Use trainer.compile=off with gradient=backprop."
+)
 
 
 def compile_exact(solver: Solver, field: VectorField, y0: State) -> Callable[[CountedField, State, Times], Solution]:
@@ -52,11 +57,12 @@ class _ExactSolve(torch.autograd.Function):
             states.append(step.y0)
             course.append(step.interval)
         ctx.field, ctx.steps, ctx.course = field, steps, course
+        ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(torch.stack(states), theta)
         return torch.stack(ys)
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_COMPILED_STEPS)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         steps, course, (states, theta), dys = ctx.steps, ctx.course, ctx.saved_tensors, dys.contiguous()
         clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in course])

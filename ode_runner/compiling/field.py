@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from torch import Tensor
 from torch.func import functional_call
 
@@ -39,7 +40,10 @@ class CompiledField(StepTaker):
 
         tally.evaluations += 1
         d0, d1 = norms.tolist()
-        return f0, first_step(d0, d1, bend, order=steps.order, span=span)
+        dt = first_step(d0, d1, bend, order=steps.order, span=span)
+        if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
+            dt = steps.first_step(self, t0, y0, f0, span=span)
+        return f0, dt
 
     def take(self, t0: float, t1: float, y0: State, f0: State | None) -> Taken:
         steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before it is rounded

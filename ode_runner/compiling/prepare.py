@@ -13,6 +13,7 @@ from ode_runner.cell import Cell
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.field import CountedField, Ledger, VectorField
 from ode_runner.models.base import Numerics
+from ode_runner.problem import in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.tasks.base import Split
 from ode_runner.types import State, Times, Trajectory
@@ -55,7 +56,7 @@ def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
     asked: list[tuple[VectorField, State, Times]] = []
 
     def note(field: VectorField, y0: State, ts: Times) -> Trajectory:
-        asked.append((field, y0.to(ts.dtype), ts))
+        asked.append((field, in_joint_precision(y0, ts), ts))
         return torch.stack([y0] * len(ts))
 
     with torch.no_grad():

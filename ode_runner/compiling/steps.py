@@ -9,6 +9,7 @@ from torch.func import vjp
 
 from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
+from ode_runner.field import VectorField
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.types import State, Time
@@ -39,6 +40,10 @@ class CompiledSteps:
     def order(self) -> int:
         """By which a pair chooses its first step."""
         return self._pair.error_order
+
+    def first_step(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
+        """That of a pair, with norms that do not overflow, which are not compiled; one evaluation."""
+        return self._pair.first_size(field, t0, y0, f0, span=span)
 
     @property
     def _pair(self) -> AdaptiveRungeKutta:

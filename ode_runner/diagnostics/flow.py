@@ -120,5 +120,5 @@ def _or_nan(compute: Callable[[], list[float]], *, count: int, known: bool = Tru
     """What cannot be computed, as the way back of a field that explodes, is no reason to stop training."""
     try:
         return compute() if known else [math.nan] * count
-    except (RuntimeError, MemoryError):
+    except (RuntimeError, MemoryError, RefusedInput):
         return [math.nan] * count

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 
 from ode_runner.field import CountedField, Ledger, VectorField
+from ode_runner.problem import demand_solvable, in_joint_precision
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.types import State, Times, Trajectory
 
@@ -45,7 +46,8 @@ class Followed:
         self.passage: Passage | None = None
 
     def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
-        counted, y0 = CountedField.around(field, self.ledger), y0.to(ts.dtype)
+        demand_solvable(y0, ts)
+        counted, y0 = CountedField.around(field, self.ledger), in_joint_precision(y0, ts)
         if self.passage is not None or ts[-1] == ts[0]:
             return self.solver.solve(counted, y0, ts).ys
         with torch.no_grad():

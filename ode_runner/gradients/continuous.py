@@ -7,10 +7,10 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField, StackedField, VectorField
+from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.initial_step import rms
 from ode_runner.types import State, Time, Times
@@ -130,11 +130,12 @@ class _AdjointSolve(torch.autograd.Function):
         solution = forward.solve(field, y0, ts)
         taken.append(solution)
         ctx.backward_solver, ctx.field, ctx.adjoint = backward, field, adjoint
+        ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(solution.ys, ts, *parameters)
         return solution.ys
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         solver, field = ctx.backward_solver, ctx.field
         ys, ts, *parameters = ctx.saved_tensors

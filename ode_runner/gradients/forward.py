@@ -7,11 +7,11 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.func import functional_call, jvp, vmap
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import CountedField, VectorField
+from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
@@ -126,11 +126,12 @@ class _Contracted(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, ys: Trajectory, derivative: Tensor, *wanted: Tensor) -> Trajectory:
+        ctx.inputs = wanted
         ctx.save_for_backward(derivative, *wanted)
         return ys.view_as(ys)
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         derivative, *wanted = ctx.saved_tensors
         flat = derivative.flatten(1) @ dys.flatten()

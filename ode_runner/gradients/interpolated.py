@@ -7,10 +7,10 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField, VectorField
+from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
 from ode_runner.solvers.base import Solution, Solver
@@ -84,11 +84,12 @@ class _InterpolatedSolve(torch.autograd.Function):
             slopes.append(field(at(course[-1].t1, y0), states[-1]) if slope is None else slope)
         ctx.solver, ctx.field, ctx.course, ctx.birkhoff = backward, field, course, solver.tableau.birkhoff
         ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(parameters))
+        ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *parameters)
         return torch.stack(ys)
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         ts, *saved = ctx.saved_tensors
         parts = iter(saved)

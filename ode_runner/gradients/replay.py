@@ -5,9 +5,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ode_runner.field import CountedField
+from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.base import Solution
 from ode_runner.solvers.one_step import Interval, StepwiseSolver, solution_along
 from ode_runner.types import State, Times, Trajectory
@@ -59,11 +59,12 @@ class _Replay(torch.autograd.Function):
             states.append(step.y0)
             course.append(step.interval)
         ctx.solver, ctx.field, ctx.pull_back, ctx.course = solver, field, pull_back, course
+        ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(*states, *parameters)
         return torch.stack(ys)
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         states, parameters = ctx.saved_tensors[: len(ctx.course)], ctx.saved_tensors[len(ctx.course) :]
         a, sums, served = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters], len(dys)

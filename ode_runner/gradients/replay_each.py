@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ode_runner.field import CountedField
+from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.base import Solution
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.per_sample import PerSampleStepping
@@ -44,11 +44,12 @@ class _ReplayEach(torch.autograd.Function):
         taken.append(solution)
         ctx.solver, ctx.field, ctx.accepted = solver, field, solution.accepted
         ctx.rounds = [taken for taken, _ in journal]
+        ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(*(states for _, states in journal), *parameters)
         return solution.ys
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         states, parameters = ctx.saved_tensors[: len(ctx.rounds)], ctx.saved_tensors[len(ctx.rounds) :]
         a = torch.zeros_like(dys[0]) if states else dys[1:].sum(dim=0)  # over no time, all outputs are the beginning

@@ -1,15 +1,14 @@
 """Backpropagation that undoes the steps of a reversible solver."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import CountedField
+from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
@@ -60,11 +59,12 @@ class _Undone(torch.autograd.Function):
         solution, carried = solver.course(field, y0, ts)
         taken.append(solution)
         ctx.solver, ctx.field, ctx.companions = solver, field, len(carried)
+        ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(ts, *carried, *parameters)
         return solution.ys
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         ts, *saved = ctx.saved_tensors
         solver, field = ctx.solver, ctx.field
@@ -73,7 +73,7 @@ class _Undone(torch.autograd.Function):
         cotangents = [torch.zeros_like(part) for part in carried]
         for grid, dy in zip(reversed(solver.grids(ts)), reversed(dys), strict=False):  # dys[0] is of y0 itself
             cotangents[0] = cotangents[0] + dy
-            for t1, t0 in pairwise(reversed(grid)):
+            for t0, t1 in reversed(solver.strides(grid)):
                 carried = solver.back(field, t0, t1, carried)
                 with torch.enable_grad():
                     before = tuple(part.detach().requires_grad_() for part in carried)

@@ -6,8 +6,14 @@ from dataclasses import replace
 import torch
 
 from ode_runner.field import VectorField
+from ode_runner.first_order import differentiable_once
 from ode_runner.solvers.base import Solution
 from ode_runner.types import State, Times
+
+OF_TIMES = (
+    "a second derivative of a solve whose times have a gradient was asked for (create_graph=True), and there is none. "
+    "Use ts.detach() with gradient=backprop."
+)
 
 
 def solve_between(solve: Callable[[State, Times], Solution], field: VectorField, y0: State, ts: Times) -> Solution:
@@ -27,4 +33,4 @@ def solve_between(solve: Callable[[State, Times], Solution], field: VectorField,
     with torch.no_grad():
         slopes = [field(t.to(y.dtype), y) for t, y in zip(fixed[1:], solution.ys[1:], strict=True)]
     moved = [y + shift * slope for y, shift, slope in zip(solution.ys[1:], shifts[1:], slopes, strict=True)]
-    return replace(solution, ys=torch.stack([y0, *moved]))
+    return replace(solution, ys=differentiable_once(torch.stack([y0, *moved]), OF_TIMES))

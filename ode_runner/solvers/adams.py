@@ -1,8 +1,8 @@
 """Adams multistep methods on a fixed grid, by torchdiffeq."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, ClassVar, final
 
 import torch
@@ -12,6 +12,8 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver, Solution
 from ode_runner.types import State, Times
+
+SAME = 1e-6  # relative difference of steps that the coefficients do not mind: times born in a lower precision have it
 
 
 @final
@@ -36,17 +38,14 @@ class Adams(FixedStepSolver):
             raise RefusedInput(f"solver.max_order must be from 4 to 12, not {self.max_order}.")
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        times, places = torch.unique_consecutive(ts, return_inverse=True)  # an interval of no length changes no step
         ys, steps = [y0], 0
-        for _, group in groupby(self.grids(ts), key=_step_size):
-            grids = list(group)
-            if grids[0][0] == grids[0][-1]:  # torchdiffeq refuses an interval of no length
-                ys += [ys[-1]] * len(grids)
-                continue
-            grid = ts.new_tensor([grids[0][0], *(t for part in grids for t in part[1:])])
-            outputs = ts.new_tensor([grids[0][0], *(part[-1] for part in grids)])
+        for grids in _runs(self.grids(times), rounding=8 * torch.finfo(ts.dtype).eps):
+            grid = y0.new_tensor([grids[0][0], *(t for part in grids for t in part[1:])])
+            outputs = y0.new_tensor([grids[0][0], *(part[-1] for part in grids)])
             ys += self._run(field, ys[-1], outputs, grid)[1:]
             steps += len(grid) - 1
-        return Solution(ys=torch.stack(ys), accepted=steps)
+        return Solution(ys=torch.stack(ys)[places], accepted=steps)
 
     def _run(self, field: VectorField, y0: State, outputs: Times, grid: Times) -> list[State]:
         options: dict[str, Any] = {"grid_constructor": lambda *_: grid, "max_order": self.max_order}
@@ -59,6 +58,19 @@ class Adams(FixedStepSolver):
         return list(ys)
 
 
-def _step_size(grid: list[float]) -> str:
-    """Step of an even grid; the digits that rounding of output times may change are left out."""
-    return f"{grid[1] - grid[0]:.5e}"
+def _runs(grids: Sequence[list[float]], *, rounding: float) -> list[list[list[float]]]:
+    """Neighbouring even grids of one step size, together; `rounding` is that of the times, relative to themselves."""
+    runs: list[list[list[float]]] = []
+    for grid in grids:
+        if runs and _alike(runs[-1][0], grid, rounding):
+            runs[-1].append(grid)
+        else:
+            runs.append([grid])
+    return runs
+
+
+def _alike(one: list[float], other: list[float], rounding: float) -> bool:
+    """Whether two even grids have the same step, as far as times rounded like that can tell."""
+    steps = [(grid[-1] - grid[0]) / (len(grid) - 1) for grid in (one, other)]
+    doubts = [rounding * max(abs(grid[0]), abs(grid[-1])) / (len(grid) - 1) for grid in (one, other)]
+    return abs(steps[0] - steps[1]) <= max(sum(doubts), SAME * abs(steps[0]))

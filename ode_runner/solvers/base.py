@@ -47,6 +47,10 @@ class Solver(abc.ABC):
             SolverFailed: the end of the time span was not reached.
         """
 
+    def demand_state(self, y0: State) -> None:
+        """Raises RefusedInput if the solver does not take states of this shape."""
+        del y0
+
     @abc.abstractmethod
     def refined(self) -> Self:
         """The same method with steps so much smaller that its error hardly matters."""
@@ -83,16 +87,25 @@ class FixedStepSolver(Solver):
     def grids(self, ts: Times) -> list[list[float]]:
         """For each interval between output times, equal steps that end exactly on both outputs.
 
-        The count is a rounded-up ratio less a hair, so that 1 / 0.1 is 10 steps and never 11.
+        The count is a rounded-up ratio less a thousandth, so that 1 / 0.1 is 10 steps and never 11, and stays so where
+        an end is moved to see what that does.
         """
         rounding = 8 * torch.finfo(ts.dtype).eps  # of output times, relative to themselves
         return [self._grid(t0, t1, rounding * max(abs(t0), abs(t1))) for t0, t1 in pairwise(ts.tolist())]
 
     def _grid(self, t0: float, t1: float, rounding: float) -> list[float]:
         size = 1 / self.num_steps if self.num_steps else self.step_size or math.inf
-        slack = min(rounding / size, 0.5)  # far from 0 in single precision, times are known less well than that
+        slack = min(max(rounding / size, 1e-3), 0.5)  # far from 0 in single precision, times are known less well
         steps = max(1, math.ceil(abs(t1 - t0) * (1 - 1e-6) / size - slack))
         return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
+
+
+def demand_batch(y0: State) -> None:
+    """Raises RefusedInput unless there are samples to tell apart."""
+    if y0.dim() == 0:
+        raise RefusedInput(
+            "this solver tells samples apart, and the initial state is a single number. Give y0[None], a batch of one."
+        )
 
 
 Norm = Callable[[Tensor], Tensor]

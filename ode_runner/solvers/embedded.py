@@ -12,7 +12,7 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.course import Course
-from ode_runner.solvers.initial_step import initial_step, rms
+from ode_runner.solvers.initial_step import initial_step, noticeable, rms, size_of
 from ode_runner.solvers.one_step import OneStepSolver, Step, StepTaker, Taken
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.step_control import Controller, StepControl
@@ -59,7 +59,7 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         f, dt = self._begin(field, t, y, span)
         course, failed = Course(), 0
         control = Controller(self, order=self.error_order)
-        dt = control.first(dt)
+        dt = noticeable(control.first(dt), t)
         while served < len(times):
             left, wanted = abs(times[-1] - t), dt
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
@@ -85,11 +85,13 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         """The first slope, and the size of the first step."""
         if isinstance(field, StepTaker) and self.first_step is None:
             return field.begin(t0, y0, span=span)
-        t, norm = at(t0, y0), self.norm or rms
-        f0 = field(t, y0)
-        return f0, self.first_step or initial_step(
-            field, t, y0, f0, order=self.error_order, rtol=self.rtol, atol=self.atol, norm=norm, span=span
-        )
+        f0 = field(at(t0, y0), y0)
+        return f0, self.first_step or self.first_size(field, t0, y0, f0, span=span)
+
+    def first_size(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
+        """Of the first step, where none is given, for an evaluation."""
+        t, norm, order = at(t0, y0), self.norm or rms, self.error_order
+        return initial_step(field, t, y0, f0, order=order, rtol=self.rtol, atol=self.atol, norm=norm, span=span)
 
     def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Taken:
         """A step and its error; NaN counts as infinite."""
@@ -116,7 +118,7 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         """One sentence: where it stopped, on what, and why."""
         where = (
             f"{type(self).__name__} stopped at t={t:.6g} after {course.accepted} accepted and {course.rejected} "
-            f"rejected steps, |y|={float(rms(y.detach())):.3g}, |f|={float(rms(f.detach())):.3g}, "
+            f"rejected steps, |y|={size_of(y.detach(), 1.0, rms):.3g}, |f|={size_of(f.detach(), 1.0, rms):.3g}, "
             f"last steps {', '.join(f'{dt:.2g}' for dt in course.sizes) or 'none'}"
         )
         if not (torch.isfinite(f).all() and (course.newest is None or torch.isfinite(course.newest).all())):

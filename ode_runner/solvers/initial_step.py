@@ -25,9 +25,9 @@ def initial_step(
     scale = atol + rtol * y0.abs()
 
     def bend(dt: float) -> float:
-        return float(norm((field(t0 + dt, y0 + dt * f0) - f0) / scale))
+        return size_of(field(t0 + dt, y0 + dt * f0) - f0, scale, norm)
 
-    return first_step(float(norm(y0 / scale)), float(norm(f0 / scale)), bend, order=order, span=span)
+    return first_step(size_of(y0, scale, norm), size_of(f0, scale, norm), bend, order=order, span=span)
 
 
 def first_step(d0: float, d1: float, bend: Callable[[float], float], *, order: int, span: float) -> float:
@@ -49,6 +49,20 @@ def chosen_step(h0: float, d1: float, d2: float, order: int) -> float:
     h1 = max(1e-6, 1e-3 * h0) if steepest <= 1e-15 else (0.01 / steepest) ** (1 / order)
     h = min(100 * h0, h1)
     return h if math.isfinite(h) else h0
+
+
+def noticeable(dt: float, t0: float) -> float:
+    """A first step at t0, long enough for a clock that is rounded to move; one of zero stays."""
+    return max(dt, 4 * math.ulp(t0)) if dt else dt
+
+
+def size_of(x: Tensor, scale: Tensor | float, norm: Norm) -> float:
+    """norm(x / scale), also where the squares of finite numbers overflow: those of 1e20 do in single precision."""
+    found = float(norm(x / scale))
+    if found != math.inf:
+        return found
+    largest = x.abs().max()
+    return float(norm(x / largest / scale)) * float(largest) if torch.isfinite(largest) else found
 
 
 def rms(tensor: Tensor) -> Tensor:

@@ -21,11 +21,11 @@ def jacobian(slope: State, place: State) -> Tensor:
     if size >= BATCHED_FROM:
         try:
             parts = [_pulled_back(slope, place, chunk, batched=True) for chunk in units.split(AT_ONCE)]
-            return torch.cat(parts).flatten(2).transpose(0, 1)
+            return torch.cat(parts).reshape(size, len(slope), size).transpose(0, 1)
         except RuntimeError:  # the field has an operation that cannot be mapped; other reasons come again
             pass
     rows = [_pulled_back(slope, place, unit, batched=False) for unit in units]
-    return torch.stack(rows, dim=1).flatten(2)
+    return torch.stack(rows, dim=1).reshape(len(slope), size, size)
 
 
 def _pulled_back(slope: State, place: State, cotangent: Tensor, *, batched: bool) -> Tensor:

@@ -6,10 +6,10 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import CountedField, KnownJacobian, VectorField
+from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.jacobian import jacobian
 from ode_runner.solvers.krylov import gmres
 from ode_runner.types import State, Time
@@ -152,11 +152,11 @@ class _Solved(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, system: _Products, b: Tensor) -> Tensor:
-        ctx.system = system
+        ctx.system, ctx.inputs = system, (b,)
         return system.forwards(b)
 
     @staticmethod
-    @once_differentiable
+    @first_order(OF_A_SOLVE)
     def backward(ctx: Any, cotangent: Tensor) -> tuple[None, Tensor]:
         return None, ctx.system.backwards(cotangent)
 

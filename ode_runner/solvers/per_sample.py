@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import EachSample, VectorField
-from ode_runner.solvers.base import AdaptiveSolver, Solution
+from ode_runner.solvers.base import AdaptiveSolver, Solution, demand_batch
 from ode_runner.solvers.course import Course
-from ode_runner.solvers.initial_step import chosen_step, trial_step
+from ode_runner.solvers.initial_step import chosen_step, noticeable, trial_step
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.sample_clocks import SampleClocks
@@ -41,6 +41,10 @@ class PerSampleStepping(ExplicitOneStepSolver, AdaptiveSolver, StepControl):
     @abc.abstractmethod
     def diagnosis(self, course: Course, t: float, y: State, f: State) -> str:
         """One sentence: where it stopped, on what, and why."""
+
+    def demand_state(self, y0: State) -> None:
+        if self.per_sample:
+            demand_batch(y0)
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         if not self.per_sample:
@@ -103,21 +107,22 @@ class _Rounds:
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
         self.f = self.newest = self.field(self.clocks.t[rows].to(self.y), self.y)
         first = self.solver.first_step
-        self.clocks.begin([first] * len(rows) if first else self._first_steps())
+        sizes = [first] * len(rows) if first else self._first_steps()
+        self.clocks.begin([noticeable(dt, t) for dt, t in zip(sizes, self.clocks.t[rows].tolist(), strict=True)])
 
     @torch.no_grad()
     def _first_steps(self) -> list[float]:
         """`initial_step` for every row."""
         clocks, rows = self.clocks, self.clocks.alive
         scale = self.solver.atol + self.solver.rtol * self.y.abs()
-        d0, d1 = (_norms(x / scale).tolist() for x in (self.y, self.f))
+        d0, d1 = (_norms(x, scale).tolist() for x in (self.y, self.f))
         spans = (clocks.end - clocks.t)[rows]
         sound = [a + b < torch.inf for a, b in zip(d0, d1, strict=True)]  # so written that NaN is not
         norms = zip(sound, d0, d1, spans.tolist(), strict=True)
         trials = [trial_step(state, slope, span) if good else 0.0 for good, state, slope, span in norms]
         dt = clocks.sign[rows] * torch.tensor(trials, dtype=torch.float64)
         f1 = self.field((clocks.t[rows] + dt).to(self.y), torch.addcmul(self.y, along_rows(dt, self.y), self.f))
-        change = _norms((f1 - self.f) / scale).tolist()
+        change = _norms(f1 - self.f, scale).tolist()
         return [
             chosen_step(h, slope, d / h, self.solver.order) if h else 0.0
             for h, slope, d in zip(trials, d1, change, strict=True)
@@ -156,7 +161,7 @@ class _Rounds:
         """Estimated local errors in units of the tolerance, float64 (rows,) on the CPU; NaN counts as infinite."""
         difference = advance_rows(torch.zeros_like(y1), attempt.length(y1), self.tableau.b_error, ks)
         tolerance = self.solver.atol + self.solver.rtol * torch.maximum(self.y.abs(), y1.abs())
-        return _norms(difference / tolerance).nan_to_num(nan=torch.inf)
+        return _norms(difference, tolerance).nan_to_num(nan=torch.inf)
 
     def _finite(self, ks: list[Tensor], rows: Tensor) -> bool:
         """Whether all derivatives of the `rows` are."""
@@ -209,9 +214,18 @@ def _moved(there: Tensor, here: Tensor, accepted: Tensor) -> Tensor:
     return there if bool(accepted.all()) else torch.where(along_rows(accepted, there).bool(), there, here)
 
 
-def _norms(x: State) -> Tensor:
-    """Root mean square of each row, float64 on the CPU."""
-    return x.detach().reshape(len(x), -1).square().mean(dim=1).sqrt().cpu().double()
+def _norms(x: State, scale: Tensor) -> Tensor:
+    """Root mean square of each row of x / scale, float64 on the CPU; also where squares of finite numbers overflow."""
+    x, scale = x.detach().reshape(len(x), -1), scale.reshape(len(x), -1)
+    found = _rms_of_rows(x / scale)
+    if bool(found.isfinite().all()):
+        return found
+    largest = x.abs().amax(dim=1, keepdim=True)
+    return torch.where(found.isinf(), largest[:, 0].cpu().double() * _rms_of_rows(x / largest / scale), found)
+
+
+def _rms_of_rows(x: Tensor) -> Tensor:
+    return x.square().mean(dim=1).sqrt().cpu().double()
 
 
 def _in_words(failures: Mapping[int, str], batch: int) -> str:

@@ -37,6 +37,11 @@ class ReversibleSolver(FixedStepSolver):
     def back(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         """What was carried at t0, from that at t1."""
 
+    @staticmethod
+    def strides(grid: list[float]) -> list[tuple[float, float]]:
+        """The steps along a grid. One over no time is none: it would change the companions, and all that follows."""
+        return [(t0, t1) for t0, t1 in pairwise(grid) if t0 != t1]
+
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         return self.course(field, y0, ts)[0]
 
@@ -46,8 +51,8 @@ class ReversibleSolver(FixedStepSolver):
         grids = self.grids(ts)
         carried: Carried = self.begin(field, float(ts[0]), y0) if grids else (y0,)
         for grid in grids:
-            for t0, t1 in pairwise(grid):
+            for t0, t1 in self.strides(grid):
                 carried = self.forth(field, t0, t1, carried)
+                steps += 1
             ys.append(carried[0])
-            steps += len(grid) - 1
         return Solution(ys=torch.stack(ys), accepted=steps), carried

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
@@ -38,9 +39,11 @@ class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
         if len(times) == 1:
             return
         [grid] = self.grids(ts[[0, -1]])
+        rounding = 8 * torch.finfo(ts.dtype).eps * max(abs(times[0]), abs(times[-1]))
+        hair = min(rounding, abs(grid[1] - grid[0]) / 4)
         for t0, t1 in pairwise(grid):
             y1, ks = self._go(field, t0, t1, y0, f0)
-            due = _due(times[1:], t0, t1, first=t0 == grid[0])
+            due = _due(times[1:], t0, t1, hair, first=t0 == grid[0])
             f0 = self.slope(field, t1, y1) if any(t != t1 for t in due) else None
             yield self.detailed(field, Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=due, f1=f0))
             y0 = y1
@@ -53,9 +56,8 @@ class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
         return self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)
 
 
-def _due(times: list[float], t0: float, t1: float, *, first: bool) -> list[float]:
-    """The output times after t0, up to t1 inclusive; one that differs from t1 by rounding is t1."""
-    hair = 1e-6 * abs(t1 - t0)
+def _due(times: list[float], t0: float, t1: float, hair: float, *, first: bool) -> list[float]:
+    """The output times after t0, up to t1 inclusive; one that differs from t1 by a `hair`, its rounding, is t1."""
     sign = 1 if t1 >= t0 else -1
     within = [t for t in times if (first or sign * (t - t0) > hair) and sign * (t - t1) <= hair]
     return [t1 if abs(t - t1) <= hair else t for t in within]

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import StackedField, VectorField
-from ode_runner.solvers.base import AdaptiveSolver, Solution
+from ode_runner.solvers.base import AdaptiveSolver, Solution, demand_batch
 from ode_runner.types import State, Times
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -50,6 +50,9 @@ class SciPy(AdaptiveSolver):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "order", ORDERS[self.method])
+
+    def demand_state(self, y0: State) -> None:
+        demand_batch(y0)
 
     @torch.no_grad()
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:

@@ -34,11 +34,13 @@ class TorchdiffeqPair(AdaptiveSolver):
         object.__setattr__(self, "order", ORDERS[self.method])
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        times, places = torch.unique_consecutive(ts, return_inverse=True)  # torchdiffeq refuses repeated ones
+        times, places = torch.unique_consecutive(
+            ts.to(y0.dtype), return_inverse=True
+        )  # torchdiffeq refuses repeated ones
         if len(times) == 1:
             return Solution(ys=torch.stack([y0] * len(ts)), accepted=0)
         heard = _Heard(field)
-        options: dict[str, Any] = {"max_num_steps": self.max_steps, "step_t": times[-1:], "dtype": ts.dtype}
+        options: dict[str, Any] = {"max_num_steps": self.max_steps, "step_t": times[-1:], "dtype": y0.dtype}
         options |= {} if self.norm is None else {"norm": self.norm}
         options |= {} if self.first_step is None else {"first_step": self.first_step}
         try:
@@ -54,6 +56,8 @@ class TorchdiffeqPair(AdaptiveSolver):
         where += f"{heard.rejected} rejected steps, |y|={heard.size:.3g}, last steps {heard.dt:.2g}"
         if not heard.finite:
             return f"{where}: the field returned NaN or infinity."
+        if not heard.accepted + heard.rejected:
+            return f"{where}: steps shrank to nothing at once, |f| is too large for its choice. Use solver=dopri5."
         if "max_num_steps" in said:
             return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
         return f"{where}: steps shrank to nothing, so the problem is stiff for it. Loosen the tolerances."

@@ -1,0 +1,77 @@
+"""Derivatives that can be taken once, and say so where somebody takes them twice.
+
+torch's once_differentiable refuses only where the incoming derivative has a graph, and only somebody who asks for the
+gradient of everything; elsewhere a second derivative would be taken for zero. What is made here leads back to where it
+came from, so whoever asks is refused, and nobody else.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import IncompatibleChoice
+
+Gradients = tuple[Tensor | None, ...]
+
+OF_A_SOLVE = (
+    "a second derivative of a solve was asked for (create_graph=True), which gradient=backprop alone has. "
+    "Use gradient=backprop, with an explicit solver."
+)
+
+
+def first_order(message: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
+    """For the `backward` of an autograd function that keeps in `ctx.inputs` the inputs that may have a gradient.
+
+    Raises:
+        IncompatibleChoice: with this message, where what it returns is differentiated.
+    """
+
+    def decorate(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
+        @wraps(backward)
+        def once(ctx: Any, *cotangents: Tensor) -> Gradients:
+            with torch.no_grad():
+                found = backward(ctx, *cotangents)
+            if not torch.is_grad_enabled():
+                return found
+            origins = (*ctx.inputs, *cotangents)
+            return tuple(None if part is None else part + _Refused.apply(message, part, *origins) for part in found)
+
+        return once
+
+    return decorate
+
+
+def differentiable_once(x: Tensor, message: str) -> Tensor:
+    """`x`, whose derivative is right, but not that of its derivative by what `x` was made from."""
+    return _DifferentiableOnce.apply(x, message)
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, message: str) -> Tensor:
+        ctx.input, ctx.message = x, message
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, dx: Tensor) -> Gradients:
+        if not torch.is_grad_enabled():
+            return dx, None
+        return dx + _Refused.apply(ctx.message, dx.detach(), ctx.input), None
+
+
+class _Refused(torch.autograd.Function):
+    """Zeros in the shape of `like`, made from `origins`, whose derivative is refused."""
+
+    @staticmethod
+    def forward(ctx: Any, message: str, like: Tensor, *origins: Tensor) -> Tensor:
+        del origins
+        ctx.message = message
+        return torch.zeros_like(like)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Gradients:
+        del cotangents
+        raise IncompatibleChoice(ctx.message)

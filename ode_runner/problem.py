@@ -1,0 +1,42 @@
+"""What an initial value problem must be before a solver sees it."""
+
+import math
+from itertools import pairwise
+
+from torch import Tensor, promote_types
+
+from ode_runner.errors import RefusedInput
+from ode_runner.types import State, Times
+
+
+def demand_solvable(y0: State, ts: Times) -> None:
+    """Raises RefusedInput unless the state is real and the times are finite, floating-point numbers that run one way.
+
+    Times may be repeated. Reads the times, which on a GPU waits for it, as every solver does.
+    """
+    if y0.is_complex():
+        raise RefusedInput(
+            f"the initial state is complex ({y0.dtype}), and solvers take real ones. Solve for real and imaginary "
+            "parts, torch.view_as_real(y0), or for torch.cat([y0.real, y0.imag], dim=1)."
+        )
+    if not isinstance(ts, Tensor) or ts.dim() != 1 or len(ts) == 0:
+        shape = f"of shape {tuple(ts.shape)}" if isinstance(ts, Tensor) else f"a {type(ts).__name__}"
+        raise RefusedInput(f"times must be a vector of one number at least, and are {shape}. Give torch.tensor([0.0]).")
+    if not ts.is_floating_point():
+        raise RefusedInput(f"times must be floating-point numbers, and are {ts.dtype}. Give ts.to(y0.dtype).")
+    times = ts.tolist()
+    for place, t in enumerate(times):
+        if not math.isfinite(t):
+            raise RefusedInput(f"times must be finite, and number {place + 1} of {len(times)} is {t}.")
+    sign = 1 if times[-1] >= times[0] else -1
+    for earlier, later in pairwise(times):
+        if sign * (later - earlier) < 0:
+            raise RefusedInput(
+                f"times must run one way, and these go from {times[0]:.6g} to {times[-1]:.6g} but from {earlier:.6g} "
+                f"to {later:.6g} in between. Sort them."
+            )
+
+
+def in_joint_precision(y0: State, ts: Times) -> State:
+    """The state as it is solved: in the type that loses nothing of it or of the times."""
+    return y0.to(promote_types(y0.dtype, ts.dtype))
