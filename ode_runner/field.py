@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from ode_runner.random_state import RandomState
 from ode_runner.types import State, Time
 
 
@@ -142,13 +143,30 @@ class Ledger:
             self.totals[Phase(phase)] = Tally(**tally)
 
 
+Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and a state to a derivative
+
+
+class Observer(abc.ABC):
+    """Makes the evaluations of a field, and sees what happens in them."""
+
+    random = False  # an evaluation has drawn random numbers
+
+    def __init__(self) -> None:
+        self.draws: list[tuple[float, RandomState]] = []  # times of evaluations, and the generators before each
+
+    @abc.abstractmethod
+    def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
+        """function(t, y)."""
+
+
 class CountedField(VectorField):
-    """Forwards to another field and enters each call in the ledger."""
+    """Forwards to another field, under the eyes of an observer if there is one, and enters each call in the ledger."""
 
     def __init__(self, field: VectorField, ledger: Ledger) -> None:
         super().__init__()
         self.field = field
         self.ledger = ledger
+        self.observer: Observer | None = None
 
     @staticmethod
     def around(field: VectorField, ledger: Ledger) -> "CountedField":
@@ -156,8 +174,11 @@ class CountedField(VectorField):
         return _CountedHalves(field, ledger) if isinstance(field, SeparableField) else CountedField(field, ledger)
 
     def forward(self, t: Time, y: State) -> State:
-        self.ledger.tally.evaluations += 1
-        return self.field(t, y)
+        return self._evaluated(self.field, t, y, count=1)
+
+    def _evaluated(self, function: Evaluated, t: Time, y: State, *, count: float) -> State:
+        self.ledger.tally.evaluations += count
+        return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
 
 @final
@@ -167,12 +188,10 @@ class _CountedHalves(CountedField, SeparableField):
         self.halves = field.drift, field.kick
 
     def drift(self, t: Time, p: State) -> State:
-        self.ledger.tally.evaluations += 0.5
-        return self.halves[0](t, p)
+        return self._evaluated(self.halves[0], t, p, count=0.5)
 
     def kick(self, t: Time, q: State) -> State:
-        self.ledger.tally.evaluations += 0.5
-        return self.halves[1](t, q)
+        return self._evaluated(self.halves[1], t, q, count=0.5)
 
 
 class AutocastField(VectorField):
@@ -208,3 +227,10 @@ class _AutocastHalves(AutocastField, SeparableField):
 
     def kick(self, t: Time, q: State) -> State:
         return self._lowered(self.halves[1], t, q)
+
+
+def name_of(field: VectorField) -> str:
+    """The class of a field, whatever it is wrapped in."""
+    while isinstance(field, CountedField | AutocastField):
+        field = field.field
+    return type(field).__name__

@@ -1,5 +1,7 @@
 """A solver and a gradient mode, bound: all that a model knows of numerics."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -7,7 +9,9 @@ import torch
 
 from ode_runner.field import AutocastField, CountedField, Ledger, VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
+from ode_runner.observation import Observations
 from ode_runner.problem import demand_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times, Trajectory
@@ -27,6 +31,7 @@ class Integrator:
     _compiled: dict[tuple[VectorField, torch.Size, torch.dtype], CompiledSolve] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _observations: Observations = field(default_factory=Observations, init=False, repr=False, compare=False)
 
     def compile(self, field: VectorField, y0: State) -> CompiledSolve:
         """From now on, solves of this field that are to be differentiated and whose states are like `y0` are compiled.
@@ -48,6 +53,7 @@ class Integrator:
         """
         demand_solvable(y0, ts)
         self.solver.demand_state(y0)
+        given = field
         if self.field_dtype is not None:
             field = AutocastField.around(field, self.field_dtype)
         with torch.autocast(y0.device.type, enabled=False):
@@ -58,11 +64,28 @@ class Integrator:
             moving = ts.requires_grad and torch.is_grad_enabled()
             compiled = None if moving else self._compiled_for(field, y0)
             solve = partial(compiled or partial(self.gradient.solve, self.solver), counted)
-            solution = solve_between(solve, counted, y0, ts) if moving else solve(y0, ts)
+            with nullcontext() if compiled else self._observed(given, counted):
+                solution = solve_between(solve, counted, y0, ts) if moving else solve(y0, ts)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
             self.ledger.enter(solution.each)
         return solution.ys
+
+    @contextmanager
+    def _observed(self, field: VectorField, counted: CountedField) -> Iterator[None]:
+        """Refuses what a field does inside that this mode cannot differentiate."""
+        if self.gradient.through_autograd or not torch.is_grad_enabled():
+            yield
+            return
+        mode = type(self.gradient).__name__.lower()
+        redraws = self.gradient.redraws and redrawable(self.solver)
+        observation = counted.observer = self._observations.of(field, counted, mode=mode, redraws=redraws)
+        try:
+            yield
+        finally:
+            counted.observer = None
+            if observation is not None:
+                self._observations.note(field, observation)
 
     def _compiled_for(self, field: VectorField, y0: State) -> CompiledSolve | None:
         return self._compiled.get((field, y0.shape, y0.dtype)) if torch.is_grad_enabled() else None

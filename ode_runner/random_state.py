@@ -24,7 +24,16 @@ class RandomState:
     def again(self) -> Iterator[None]:
         """Inside, the numbers drawn after `self` come once more; outside, nobody notices."""
         with torch.random.fork_rng(devices=range(len(self.cuda))):
-            torch.set_rng_state(self.cpu)
-            if self.cuda:
-                torch.cuda.set_rng_state_all(self.cuda)
+            self.restore()
             yield
+
+    def restore(self) -> None:
+        """From now on, the numbers drawn after `self` come once more."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+
+    def same_as(self, other: "RandomState") -> bool:
+        """Whether nothing has been drawn between the two."""
+        pairs = zip([self.cpu, *self.cuda], [other.cpu, *other.cuda], strict=True)
+        return all(torch.equal(one, another) for one, another in pairs)

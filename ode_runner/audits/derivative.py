@@ -1,12 +1,12 @@
 """A gradient as one vector, what it took, and how two of them differ."""
 
-import copy
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ode_runner.audits.copies import copied
 from ode_runner.audits.independent import IndependentJacobians
 from ode_runner.audits.same_steps import Noted, Retaken
 from ode_runner.cell import Cell
@@ -51,7 +51,7 @@ def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memo
 
 def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative:
     """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes."""
-    noted, model = Noted(), copy.deepcopy(cell.model)  # a copy, for a model may keep running means
+    noted, model = Noted(), copied(cell.model)  # a copy, for a model may keep running means
     model.train()
     with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
         replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
@@ -77,7 +77,7 @@ def in_double(cell: Cell, *, solver: Solver, gradient: GradientMode) -> Cell:
     """A copy of the cell that computes in double precision throughout, by other numerics; the ledger is the same."""
     return replace(
         cell,
-        model=copy.deepcopy(cell.model).to(torch.float64),
+        model=copied(cell.model).to(torch.float64),
         integrator=replace(cell.integrator, solver=solver, gradient=gradient, field_dtype=None),
         options=replace(cell.options, precision="fp64"),
     )

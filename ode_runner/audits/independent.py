@@ -26,6 +26,7 @@ class IndependentJacobians(GradientMode):
     """
 
     exact: ClassVar[bool] = True
+    through_autograd: ClassVar[bool] = True
     mode: GradientMode
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
@@ -41,8 +42,8 @@ class _ByPyTorch(CountedField, KnownJacobian):
 
     def jacobian(self, t: Time, y: State) -> Tensor:
         def total(place: State) -> Tensor:  # samples do not interact, so that each has its own part of the derivative
-            return self(t, place).flatten(1).sum(dim=0)
+            return self(t, place).reshape(len(place), -1).sum(dim=0)
 
         with torch.enable_grad():
             by_element: Tensor = jacobian(total, y)
-        return by_element.flatten(2).transpose(0, 1)
+        return by_element.reshape(len(by_element), len(y), -1).transpose(0, 1)

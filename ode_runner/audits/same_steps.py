@@ -6,8 +6,10 @@ from typing import ClassVar, final
 
 import torch
 
-from ode_runner.field import CountedField
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import CountedField, name_of
 from ode_runner.gradients.base import GradientMode
+from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import Interval, OneStepSolver, solution_along
@@ -36,11 +38,22 @@ class Noted(GradientMode):
     """Differentiates nothing, and notes the accepted steps of every solve of a one-step method."""
 
     exact: ClassVar[bool] = False
+    through_autograd: ClassVar[bool] = True
     courses: list[list[Interval]] = field(default_factory=list)
     rounds: list[Rounds] = field(default_factory=list)
 
-    @torch.no_grad()
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+        before = RandomState.now(y0.device)
+        solution = self._noted(solver, field, y0, ts)
+        if isinstance(solver, AdaptiveSolver) and not before.same_as(RandomState.now(y0.device)):
+            raise IncompatibleChoice(
+                f"{name_of(field)} draws random numbers, as dropout does, and an adaptive solver's steps cannot be "
+                "taken again with the same ones, to compare with. Use a solver of fixed step, such as solver=rk4."
+            )
+        return solution
+
+    @torch.no_grad()
+    def _noted(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             journal: Journal = []
             solution = solver.solve_noting(field, y0, ts, journal)
@@ -67,6 +80,7 @@ class Retaken(GradientMode):
     """
 
     exact: ClassVar[bool] = True
+    through_autograd: ClassVar[bool] = True
     courses: Iterator[list[Interval]]
     rounds: Iterator[Rounds]
 

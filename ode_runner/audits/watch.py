@@ -4,6 +4,7 @@ import torch
 
 from ode_runner.audits.derivative import cosine, demand_reference, of_the_solution, relative_error
 from ode_runner.cell import Cell
+from ode_runner.errors import RefusedInput
 from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Batch
 from ode_runner.verdict import verdict
@@ -35,7 +36,7 @@ class Watch:
         ours = torch.cat([part.detach().to(torch.float64).flatten() for part in parts])
         try:
             theirs = of_the_solution(self.cell, batch, random).vector
-        except (RuntimeError, MemoryError) as error:  # no reason to end a run that is well otherwise
+        except (RefusedInput, RuntimeError, MemoryError) as error:  # no reason to end a run that is well otherwise
             self._worry = f"trainer.audit_every: no reference at step {step}. {verdict(error)[1]}"
             return {}
         off, angle = relative_error(ours, theirs), cosine(ours, theirs)

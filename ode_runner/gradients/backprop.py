@@ -20,6 +20,7 @@ class Backprop(GradientMode):
     """
 
     exact: ClassVar[bool] = True
+    through_autograd: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
     def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:

@@ -27,6 +27,8 @@ class GradientMode(abc.ABC):
     example: ClassVar[str] = "dopri5"  # a solver that offers it
     own_derivative: ClassVar[bool] = False  # nothing of the solver's is differentiated
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
+    through_autograd: ClassVar[bool] = False  # which sees all evaluations, each of them made once
+    redraws: ClassVar[bool] = False  # evaluates anew with the random numbers of before, along steps of a fixed grid
     each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
 
     @classmethod

@@ -25,8 +25,8 @@ class Checkpoint(GradientMode):
     """Backpropagation with the graph of one step in memory at any moment.
 
     Exact for the computed solution. Keeps one state an accepted step and nothing of a rejected one; pays the
-    stages of every accepted step a second time, and f(t1, y1) and the tableau's places for outputs inside. The field
-    must be deterministic: what is taken anew must be what was taken.
+    stages of every accepted step a second time, and f(t1, y1) and the tableau's places for outputs inside. A field that
+    draws random numbers draws the same ones again, on a fixed grid and by an explicit solver; others are refused.
 
     Zhuang, Dvornek, Li, Tatikonda, Papademetris, Duncan. Adaptive Checkpoint Adjoint Method for Gradient
     Estimation in Neural ODE. ICML 2020.
@@ -35,6 +35,7 @@ class Checkpoint(GradientMode):
     requires: ClassVar[type] = StepwiseSolver
     requirement: ClassVar[str] = "a Runge-Kutta or symplectic solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
+    redraws: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
     def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
@@ -50,7 +51,7 @@ class Checkpoint(GradientMode):
 
 def _pull_back(step: Retaken[StepwiseSolver]) -> Sequence[Tensor]:
     """By the graph of the whole step."""
-    solver, field, place, y0, cotangents, parameters = step
+    solver, field, place, y0, cotangents, parameters, _ = step
     with torch.enable_grad():
         y0 = y0.detach().requires_grad_()
         y1, outputs = solver.retake(field, place, y0)

@@ -71,7 +71,8 @@ class _Tangents:
     def __init__(
         self, solver: ExplicitOneStepSolver, field: CountedField, named: Mapping[str, Tensor], y0: State
     ) -> None:
-        self.solver, self.field = solver, field
+        self.solver, self.field = solver, CountedField.around(field.field, field.ledger)  # which nobody observes
+        self.observed = field
         self.named = {name: p.detach() for name, p in named.items()}
         parts = [y0] if y0.requires_grad else []
         units = _units([*parts, *self.named.values()])
@@ -82,7 +83,7 @@ class _Tangents:
         """The solution, and its derivative in (direction, time, batch, *state)."""
         ys, derivatives, tangent = [y0], [self.of_state], self.of_state
         course: list[Interval] = []
-        for step in self.solver.steps(self.field, y0, ts):
+        for step in self.solver.steps(self.observed, y0, ts):
             ys += self.solver.outputs(step)
             tangent, due = self._push(step, step.y0, tangent)
             derivatives += due

@@ -1,6 +1,7 @@
 """A solve that keeps accepted states only, and goes through its steps once more on the way back."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -8,8 +9,12 @@ from torch import Tensor
 
 from ode_runner.field import CountedField
 from ode_runner.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.base import Solution
-from ode_runner.solvers.one_step import Interval, StepwiseSolver, solution_along
+from ode_runner.observation import Redrawn
+from ode_runner.random_state import RandomState
+from ode_runner.solvers.base import FixedStepSolver, Solution, Solver
+from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.one_step import Interval, Step, StepwiseSolver, solution_along
+from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Times, Trajectory
 
 Method = TypeVar("Method", bound=StepwiseSolver)
@@ -24,6 +29,7 @@ class Retaken(NamedTuple, Generic[Method]):
     y0: State
     cotangents: Sequence[Tensor]  # dL/dy1, then those with respect to the outputs due in the step
     parameters: Sequence[Tensor]
+    redrawn: Redrawn | None  # observes the field, where that draws random numbers
 
 
 PullBack = Callable[[Retaken[Method]], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
@@ -41,6 +47,15 @@ def solve_and_replay(
     return solution_along(course, ys)
 
 
+def redrawable(solver: Solver) -> bool:
+    """Whether random numbers can be drawn again: where the evaluations of a step are those that it is retaken by."""
+    return (
+        isinstance(solver, FixedStepSolver)
+        and isinstance(solver, StepwiseSolver)
+        and not isinstance(solver, ImplicitSolver)
+    )
+
+
 class _Replay(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -53,11 +68,13 @@ class _Replay(torch.autograd.Function):
         ts: Times,
         *parameters: Tensor,
     ) -> Trajectory:
-        ys, states = [y0], []
+        ys, states, draws, observer = [y0], [], _Draws(field), field.observer
         for step in solver.steps(field, y0, ts):
             ys += solver.outputs(step)
             states.append(step.y0)
             course.append(step.interval)
+            draws.end_of(step)
+        ctx.draws = draws.of_steps if observer is not None and observer.random else None
         ctx.solver, ctx.field, ctx.pull_back, ctx.course = solver, field, pull_back, course
         ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(*states, *parameters)
@@ -68,11 +85,31 @@ class _Replay(torch.autograd.Function):
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         states, parameters = ctx.saved_tensors[: len(ctx.course)], ctx.saved_tensors[len(ctx.course) :]
         a, sums, served = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters], len(dys)
-        for place, y0 in zip(reversed(ctx.course), reversed(states), strict=True):
-            cotangents = [a, *dys[served - len(place.due) : served]]
-            served -= len(place.due)
-            a, *parts = ctx.pull_back(Retaken(ctx.solver, ctx.field, place, y0, cotangents, parameters))
-            for total, part in zip(sums, parts, strict=True):
-                total += part
+        with nullcontext() if ctx.draws is None else RandomState.now(dys.device).again():
+            for i, (place, y0) in reversed(list(enumerate(zip(ctx.course, states, strict=True)))):
+                cotangents = [a, *dys[served - len(place.due) : served]]
+                served -= len(place.due)
+                ctx.field.observer = redrawn = None if ctx.draws is None else Redrawn(ctx.draws[i])
+                step = Retaken(ctx.solver, ctx.field, place, y0, cotangents, parameters, redrawn)
+                a, *parts = ctx.pull_back(step)
+                for total, part in zip(sums, parts, strict=True):
+                    total += part
         ctx.field.ledger.tally.accepted += len(ctx.course)
         return None, None, None, None, a + dys[0], None, *sums
+
+
+class _Draws:
+    """Where the generators stood before each evaluation that a step is retaken by, step after step of a fixed grid."""
+
+    def __init__(self, field: CountedField) -> None:
+        self.all = field.observer.draws if field.observer is not None else []
+        self.served = len(self.all)
+        self.of_steps: list[list[RandomState]] = []
+
+    def end_of(self, step: Step) -> None:
+        """The evaluations since the last one are those of this step, whose first may have been the last one's last."""
+        made, self.served = slice(self.served, len(self.all)), len(self.all)
+        found = self.all[made]
+        if not found or found[0][0] != float(at(step.t0, step.y0)):
+            found = self.all[max(made.start - 1, 0) : made.stop]
+        self.of_steps.append([state for _, state in found])

@@ -36,6 +36,7 @@ class Symplectic(GradientMode):
     requires: ClassVar[type] = ExplicitOneStepSolver
     requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose stages can be taken one at a time"
     exact: ClassVar[bool] = True
+    redraws: ClassVar[bool] = True
 
     def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if not isinstance(solver, ExplicitOneStepSolver):
@@ -45,7 +46,7 @@ class Symplectic(GradientMode):
 
 def _pull_back(step: Retaken[ExplicitOneStepSolver]) -> Sequence[Tensor]:
     """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
-    solver, field, place, y0, cotangents, parameters = step
+    solver, field, place, y0, cotangents, parameters, redrawn = step
     tableau, t0, t1 = solver.tableau, place.t0, place.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
     _, ks = solver.step(field, t0, t1, y0, field(at(t0, y0), y0))
@@ -64,6 +65,8 @@ def _pull_back(step: Retaken[ExplicitOneStepSolver]) -> Sequence[Tensor]:
     _spread(dks, dt, end, dy1)
     for i, row in reversed(list(enumerate(rows))):
         y = advance(y0, dt, row, ks[:i])
+        if redrawn is not None:
+            redrawn.place = i
         dy = _vjp(field, stage_time(t0, t1, sum(row)), y, dks[i], parameters, sums)
         dy0 = dy0 + dy
         _spread(dks, dt, row, dy)

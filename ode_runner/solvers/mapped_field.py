@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import AutocastField, CountedField, VectorField
+from ode_runner.field import CountedField, VectorField, name_of
 from ode_runner.types import State, Time
 
 LEAST = 16  # rows of a call, made up by copies: for fewer, matrix products take other kernels and round otherwise
@@ -20,6 +20,7 @@ class MappedField:
     def __init__(self, field: VectorField) -> None:
         self.field = field
         self.mapped = torch.vmap(self._alone)
+        self.observer = field.observer if isinstance(field, CountedField) else None
 
     def __call__(self, ts: Tensor, y: State) -> State:
         """Derivatives at `ts` (batch,), in the shape of `y`.
@@ -32,7 +33,7 @@ class MappedField:
             ts = torch.cat([ts, ts[-1:].expand(missing)])
             y = torch.cat([y, y[-1:].expand(missing, *y.shape[1:])])
         try:
-            return self.mapped(ts, y)[:rows]
+            return self._all(ts, y)[:rows]
         except (RuntimeError, TypeError, ValueError):
             self._demand_mappable(ts[:1], y[:1])
             raise  # out of memory, say
@@ -46,15 +47,13 @@ class MappedField:
             cause = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
             raise IncompatibleChoice(
                 "solver.per_sample=true evaluates the field at each sample's own time by torch.vmap, which "
-                f"{self._name()} does not allow ({cause}). Use solver.per_sample=false, or write the field in tensor "
-                "operations alone."
+                f"{name_of(self.field)} does not allow ({cause}). Use solver.per_sample=false, or write the field in "
+                "tensor operations alone."
             ) from error
+
+    def _all(self, ts: Tensor, y: State) -> State:
+        """Under the eyes of an observer, who could see nothing from within the map."""
+        return self.mapped(ts, y) if self.observer is None else self.observer.evaluate(self.mapped, ts, y)
 
     def _alone(self, t: Time, y: Tensor) -> Tensor:
         return self.field(t, y[None])[0]
-
-    def _name(self) -> str:
-        inner = self.field
-        while isinstance(inner, CountedField | AutocastField):
-            inner = inner.field
-        return type(inner).__name__

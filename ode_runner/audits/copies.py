@@ -1,0 +1,43 @@
+"""Copies of models that hold what they have computed."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from ode_runner.models.base import Model
+
+
+def copied(model: Model) -> Model:
+    """A copy; tensors with a history that a module holds, as a field does an encoder's output, are copied without it.
+
+    deepcopy refuses those. The next forward pass of the copy makes its own.
+    """
+    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _computed(model)})
+
+
+def _computed(root: Any) -> Iterator[Tensor]:
+    """Tensors that are no leaves, in modules, objects and containers below `root`."""
+    seen, waiting = set[int](), [root]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Tensor):
+            if not one.is_leaf:
+                yield one
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple | set | frozenset):
+            waiting += one
+        elif not isinstance(one, type):
+            waiting += _attributes(one)
+
+
+def _attributes(one: Any) -> list[Any]:
+    try:
+        return list(vars(one).values())
+    except TypeError:  # a number, a word, a function of C
+        return []

@@ -1,0 +1,159 @@
+"""What a field does besides mapping states to derivatives, seen in the evaluations of its first solves.
+
+A tensor that is neither the state nor a parameter of the field has a gradient by gradient=backprop alone, and random
+numbers are others where a field is evaluated anew. Looking costs no evaluation and draws no number: the graph is built
+for a moment in the evaluations that the solve makes anyway.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NoReturn, final
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import CountedField, Evaluated, Observer, VectorField, name_of
+from ode_runner.random_state import RandomState
+from ode_runner.types import State
+
+AccumulateGrad = torch._C._functions.AccumulateGrad  # the node of a leaf
+AGAIN = 10  # a field is looked at in its first solve, and after ten times as many each time
+
+
+@final
+class Observation(Observer):
+    """Looks for tensors with a history and for random numbers, and notes where the generators stood.
+
+    Two calls one after another make no tensor together, so one that both have used is older than the solve. So is a
+    node of an earlier number; but on a GPU autograd numbers what it makes in a thread of its own, and only the first
+    test holds. What an autograd function of the field's own hides, as reentrant checkpointing does, is not seen.
+    """
+
+    def __init__(self, field: CountedField, *, mode: str, redraws: bool, looks: bool, random: bool) -> None:
+        super().__init__()
+        self.field, self.mode, self.redraws, self.looks = field, mode, redraws, looks
+        self.random = random
+        self._within = False  # a call that torch.func makes of this one
+        self._leaf = torch.ones((), requires_grad=True)
+        self._before: dict[int, Any] = {}  # nodes and leaves of the call before by id; held, so that ids stay theirs
+
+    def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
+        if self._within:
+            return function(t, y)
+        self._within = True
+        try:
+            drawn = RandomState.now(y.device)
+            self.draws.append((float(t) if t.dim() == 0 else torch.nan, drawn))
+            dy = self._looked_at(function, t, y) if self.looks else function(t, y)
+            self.random = self.random or not drawn.same_as(RandomState.now(y.device))
+        finally:
+            self._within = False
+        if self.random and not self.redraws:
+            raise IncompatibleChoice(
+                f"{name_of(self.field)} draws random numbers, as dropout does, and gradient={self.mode} evaluates it "
+                "anew, where others would be drawn. Use gradient=backprop, or gradient=checkpoint with an explicit "
+                "solver of fixed step, such as solver=rk4."
+            )
+        return dy
+
+    def _looked_at(self, function: Evaluated, t: Tensor, y: State) -> State:
+        """f(t, y), with a graph only where the caller wants one."""
+        with torch.enable_grad():
+            first = _made_by(self._leaf * 1)._sequence_nr()
+        if torch.is_grad_enabled():
+            dy = function(t, y)
+            self._demand_own(dy, y, first)
+            return dy
+        with torch.enable_grad():
+            dy = function(t, y.detach())
+            self._demand_own(dy, y, first)
+        return dy.detach()
+
+    def _demand_own(self, dy: Tensor, y: State, first: int) -> None:
+        """Raises IncompatibleChoice if the graph of `dy` leads to what is none of this call's, made by node `first`."""
+        own = [y, *self.field.parameters()]  # at this moment: torch.func puts others in their place
+        leaves, older = _origins(dy, [one.grad_fn for one in own if one.grad_fn is not None], first)
+        strange = [leaf for leaf in leaves if not any(leaf is one for one in own)]
+        for leaf in strange:
+            if id(leaf) in self._before or isinstance(leaf, nn.Parameter):
+                self._refuse(f"that asks for a gradient, of shape {tuple(leaf.shape)},")
+        for node in older:
+            if id(node) in self._before or y.device.type == "cpu":
+                self._refuse(f"that was computed before the solve (by {node.name()})")
+        self._before = {id(one): one for one in (*strange, *older)}
+
+    def _refuse(self, which: str) -> NoReturn:
+        raise IncompatibleChoice(
+            f"{name_of(self.field)} reads a tensor {which} and is neither its state nor one of its parameters: "
+            f"gradient={self.mode} would give it no gradient. Use gradient=backprop, which does."
+        )
+
+
+def _origins(dy: Tensor, own: list[Node], first: int) -> tuple[list[Tensor], list[Node]]:
+    """The leaves of a graph, and the nearest of its nodes numbered below `first`; nothing beyond the nodes `own`."""
+    leaves, older, seen = [dy] if dy.requires_grad and dy.is_leaf else [], [], set(own)
+    waiting: list[Node | None] = [dy.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, AccumulateGrad):
+            leaves.append(node.variable)
+        elif node._sequence_nr() < first:
+            older.append(node)
+        else:
+            waiting += [function for function, _ in node.next_functions]
+    return leaves, older
+
+
+def _made_by(x: Tensor) -> Any:
+    return x.grad_fn
+
+
+@dataclass
+class _Known:
+    training: bool
+    solves: int = 0
+    due: int = 1  # the solve that is looked at next
+    random: bool = False
+
+
+class Observations:
+    """What is known of each field, and when it is looked at."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
+
+    def of(self, field: VectorField, counted: CountedField, *, mode: str, redraws: bool) -> Observation | None:
+        """For a solve that is to be differentiated; None where there is nothing to look at or to note."""
+        known = self._known.get(field)
+        if known is None or known.training != field.training:
+            known = self._known[field] = _Known(training=field.training)
+        known.solves += 1
+        looks = known.solves == known.due
+        if looks:
+            known.due *= AGAIN
+        if not looks and not known.random:
+            return None
+        return Observation(counted, mode=mode, redraws=redraws, looks=looks, random=known.random)
+
+    def note(self, field: VectorField, observation: Observation) -> None:
+        """Take up what a solve has shown."""
+        self._known[field].random |= observation.random
+
+
+@final
+class Redrawn(Observer):
+    """Draws the numbers of evaluations made before once more: those of the evaluation at `place`, and so on."""
+
+    def __init__(self, states: list[RandomState]) -> None:
+        super().__init__()
+        self.states, self.place = states, 0
+
+    def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
+        self.states[self.place].restore()
+        self.place += 1
+        return function(t, y)
