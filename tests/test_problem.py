@@ -27,6 +27,7 @@ from tests.helpers import options
 from tests.problems import Compose, Formula, build, named_class, offering
 
 ADJOINT = Adjoint(rtol=None, atol=None)
+SLOW = pytest.mark.slow
 NAN, INF = math.nan, math.inf
 
 
@@ -111,7 +112,9 @@ def test_a_solve_is_in_the_finer_precision(
 
 @pytest.mark.usefixtures("float64")
 @each_solver
-@pytest.mark.parametrize("shape", [(3,), (1,), (0,), (0, 2), (2, 0)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(3,), (0, 2), *(pytest.param(rare, marks=SLOW) for rare in [(1,), (0,), (2, 0)])], ids=str
+)
 def test_states_of_any_shape_with_a_batch_are_solved(
     composed: Compose, name: str, how: dict[str, bool], shape: tuple[int, ...]
 ) -> None:
@@ -148,7 +151,7 @@ LARGE = [
 
 @pytest.mark.parametrize("solver", LARGE, ids=["dopri5", "per sample", "kvaerno3", "radau"])
 @pytest.mark.parametrize("span", [(0.0, 1.0), (1.0, 2.0), (1.0, 0.0)], ids=str)
-@pytest.mark.parametrize("size", [1e20, -1e30])
+@pytest.mark.parametrize("size", [1e20, pytest.param(-1e30, marks=SLOW)])
 def test_a_large_field_is_no_stiff_one(solver: AdaptiveSolver, span: tuple[float, float], size: float) -> None:
     field = Formula(lambda t, y: y)
     field.forward = lambda t, y: torch.full_like(y, size)  # type: ignore[method-assign]
@@ -163,7 +166,7 @@ def test_a_failure_names_a_finite_field_as_it_is(solver: AdaptiveSolver) -> None
 
 
 @pytest.mark.parametrize("name", ["explicit_adams", "implicit_adams"])
-@pytest.mark.parametrize("begin", [0.0, 3.0, -20.0])
+@pytest.mark.parametrize("begin", [pytest.param(0.0, marks=SLOW), 3.0, pytest.param(-20.0, marks=SLOW)])
 @pytest.mark.parametrize("repeated", [False, True])
 def test_a_multistep_method_does_not_start_anew_at_an_output(
     composed: Compose, name: str, begin: float, repeated: bool
@@ -196,9 +199,9 @@ FIXED = [name for name in offering(FixedStepSolver) if not named_class("solver",
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in FIXED else pytest.mark.slow) for name in offering(FixedStepSolver)]
+    "name", [pytest.param(name, marks=() if name in FIXED else SLOW) for name in offering(FixedStepSolver)]
 )
-@pytest.mark.parametrize("off", [0.0, 1e-7, -1e-7, 1e-6], ids=str)
+@pytest.mark.parametrize("off", [-1e-7, *(pytest.param(off, marks=SLOW) for off in (0.0, 1e-7, 1e-6))], ids=str)
 def test_gradcheck_passes_at_and_beside_the_end_of_a_step(composed: Compose, name: str, off: float) -> None:
     """Against differences of 1e-6 in all inputs: times too, whose derivative is the flow's, so that steps are short."""
     solver = build(composed, "solver", name, num_steps=FINE.get(named_class("solver", name), 50))
