@@ -1,11 +1,15 @@
 """plan=true tells what would be run and starts nothing."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 
+from ode_runner.display import clock
+from ode_runner.record import RunRecord, RunStatus
+from ode_runner.sweeps.expected import Amount, Spent
 from ode_runner.trainer import Trainer
 from tests.helpers import TINY, run_folder, typed
 
@@ -59,19 +63,55 @@ def test_a_plan_knows_what_is_on_disk_and_leaves_it_alone(tmp_path: Path, monkey
     assert len(lines(typed(*command, "rerun=all", "plan=true", cwd=tmp_path).stdout)["will run"]) == 3
 
 
-def test_time_is_foretold_from_runs_of_the_same_task_and_model(tmp_path: Path) -> None:
-    typed(*QUICK, cwd=tmp_path)
-    path = run_folder(tmp_path) / "record.json"
+def as_if_it_took(folder: Path, *, start: float, step: float, epoch: float, end: float) -> None:
+    """Leave a run as if its beginning, each further step, the rest of each epoch, and its end had taken so long."""
+    path, metrics = folder / "record.json", folder / "metrics.jsonl"
     record = json.loads(path.read_text())
-    record["cost"]["wall_seconds"] = 20.0  # for 2 steps
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    steps = record["cost"]["steps"]
+    samples = record["cost"]["samples_per_second"] * record["cost"]["train_seconds"]
+    rows[0]["wall_seconds"] = start
+    rows[-1]["wall_seconds"] = start + (steps - 1) * step + math.ceil(rows[-1]["epoch"]) * epoch
+    times = {"train_seconds": (steps - 1) * step, "samples_per_second": samples / ((steps - 1) * step)}
+    record["cost"] |= {"wall_seconds": rows[-1]["wall_seconds"] + end, **times}
+    metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     path.write_text(json.dumps(record))
+
+
+def test_time_is_foretold_from_runs_of_the_same_task_and_model(tmp_path: Path) -> None:
+    typed(*QUICK, "solver=rk4", "solver.num_steps=2", cwd=tmp_path)  # 2 steps of 20 samples and 8 evaluations
+    as_if_it_took(run_folder(tmp_path), start=60.0, step=2.0, epoch=10.0, end=240.0)
     longer = ("trainer.max_steps=null", "trainer.epochs=4", "plan=true")  # 4 epochs of 3 steps
-    alike = typed(*QUICK, *longer, cwd=tmp_path)
-    assert "52 parameters  about 0:02:00" in alike.stdout
-    assert "outputs/half_moons/odenet-dopri5-backprop-s0-" in alike.stdout, "where it belongs without plan=true"
-    assert "about 0:02:00" in typed(*QUICK, *longer, "solver=rk4", cwd=tmp_path).stdout, "in want of a better one"
-    assert "about 0:00:30" in typed(*QUICK, *longer, "trainer.max_seconds=30", cwd=tmp_path).stdout
+    for words, seconds, why in (
+        (("solver.num_steps=2",), 60 + 12 * 2 + 4 * 10 + 240, "costs of once are not those of a step"),
+        (("solver.num_steps=4",), 60 + 2 * (12 * 2 + 4 * 10) + 240, "twice as many evaluations"),
+        (("solver.num_steps=2", "trainer.batch_size=10"), 60 + 24 * 1 + 4 * 10 + 240, "more steps of less"),
+        (("solver.num_steps=2", "trainer.max_steps=2"), 60 + 2 * 2 + 10 + 240, "the same again"),
+        (("solver.num_steps=2", "trainer.max_seconds=90"), 90 + 240, "a budget is for training only"),
+    ):
+        told = typed(*QUICK, *longer, "solver=rk4", *words, cwd=tmp_path).stdout
+        assert f"52 parameters  about {clock(seconds)}" in told, why
+        assert "outputs/half_moons/odenet-rk4-backprop-s0-" in told, "where it belongs without plan=true"
+    other = typed(*QUICK, *longer, "solver=euler", "solver.num_steps=8", cwd=tmp_path).stdout
+    assert f"about {clock(60 + 12 * 2 + 4 * 10 + 240)}" in other, "in want of a better one, of as many evaluations"
     assert "time unknown" in typed(*QUICK, *longer, "model=resnet", cwd=tmp_path).stdout
+
+
+def test_a_record_alone_tells_as_much_as_it_can(tmp_path: Path) -> None:
+    record = RunRecord(choices={}, seed=0, fingerprint="", status=RunStatus.COMPLETED)
+    assert Spent.of(record, tmp_path) is None
+    record.cost = {"wall_seconds": 30.0}
+    untrained = Spent.of(record, tmp_path)
+    assert untrained is not None
+    assert untrained.again(Amount(steps=0, epochs=0, samples=0, most_seconds=math.inf), 1.0) == 30.0
+    record.cost |= {"steps": 11, "train_seconds": 20.0, "samples_per_second": 5.0}
+    twice = Amount(steps=20, epochs=2, samples=10, most_seconds=math.inf)
+    for content in (None, "", "torn", "[1]\n", '{"wall_seconds": "x"}\n'):
+        if content is not None:
+            (tmp_path / "metrics.jsonl").write_text(content)
+        spent = Spent.of(record, tmp_path)
+        assert spent is not None
+        assert spent.again(twice, 1.0) == pytest.approx(20 * 2.0 + 2 * 10.0), "all that is no step is of an epoch"
 
 
 @pytest.mark.parametrize(

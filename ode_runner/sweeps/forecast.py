@@ -1,22 +1,28 @@
 """`plan=true`: what would be run, how large it is, and how long it may take. Nothing is started or written."""
 
 import json
+import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from ode_runner.build import build_cell
+from ode_runner.cell import Cell
+from ode_runner.construct import construct
 from ode_runner.display import clock
-from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.record import FILE, RunRecord, RunStatus
+from ode_runner.errors import IncompatibleChoice, NumericalFailure, RefusedInput
+from ode_runner.field import Phase
+from ode_runner.integrator import Integrator
+from ode_runner.sweeps.expected import Amount, Spent, completed, seconds
 from ode_runner.sweeps.point import Outlook, Point
 from ode_runner.tasks.base import Split
 
 SIZED_BY = ("task", "model", "network")
-ALIKE = (("task", "model", "network", "solver", "gradient"), ("task", "model"))  # the best resemblance first
+FEW = 8  # samples by which evaluations are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,7 @@ class Size:
 
     parameters: int
     steps_per_epoch: int
+    samples: int  # in a batch
 
 
 @dataclass(kw_only=True)
@@ -34,22 +41,23 @@ class Forecast:
     points: list[Point]
     folder: Path
     sizes: dict[str, Size] = field(default_factory=dict)
+    cells: dict[str, Cell] = field(default_factory=dict)
 
     def show(self) -> None:
         """Print it."""
         sizes = [self._size(point) if point.outlook.due else None for point in self.points]  # may find it impossible
-        earlier = _completed(self.points[0].cfg.output_dir) if self.points else []
-        seconds = [
-            _estimate(point, size, earlier) if point.outlook.due and point.outlook is not Outlook.REFUSED else None
+        earlier = completed(self.points[0].cfg.output_dir) if self.points else []
+        times = [
+            self._seconds(point, size, earlier) if point.outlook.due and size is not None else None
             for point, size in zip(self.points, sizes, strict=True)
         ]
         width = max((len(point.name) for point in self.points), default=0)
-        for point, size, expected in zip(self.points, sizes, seconds, strict=True):
+        for point, size, expected in zip(self.points, sizes, times, strict=True):
             parameters = f"{size.parameters:,} parameters" if size else ""
             print(f"{point.outlook:<12}  {point.name:<{width}}  {_told(point, parameters, expected)}".rstrip())
         counts = Counter(str(point.outlook) for point in self.points)
         print(", ".join(f"{count} {outlook}" for outlook, count in counts.items()) + f"      {self.folder}")
-        due = [expected for point, expected in zip(self.points, seconds, strict=True) if point.outlook.due]
+        due = [expected for point, expected in zip(self.points, times, strict=True) if point.outlook.due]
         known = [expected for expected in due if expected is not None]
         if known:
             unknown = f", and {len(due) - len(known)} for which no earlier run tells" if len(due) > len(known) else ""
@@ -58,19 +66,39 @@ class Forecast:
 
     def _size(self, point: Point) -> Size | None:
         """From the objects themselves, made once for all cells of a task, model and network."""
-        config = {group: point.record.config.get(group) for group in (*SIZED_BY, "trainer")}
-        key = json.dumps(config, sort_keys=True, default=str)
+        key = _key(point)
         try:
             if key not in self.sizes:
-                cell = build_cell(point.cfg, point.choices)
+                self.cells[key] = cell = build_cell(point.cfg, point.choices)
                 parameters = sum(tensor.numel() for tensor in cell.parameters())
+                samples = min(cell.options.batch_size, cell.task.size(Split.TRAIN))
                 batches = -(-cell.task.size(Split.TRAIN) // cell.options.batch_size) if parameters else 0
-                self.sizes[key] = Size(parameters=parameters, steps_per_epoch=batches)
+                self.sizes[key] = Size(parameters=parameters, steps_per_epoch=batches, samples=samples)
         except RefusedInput as refusal:
             impossible = isinstance(refusal, IncompatibleChoice)
             point.outlook, point.remark = Outlook.INCOMPATIBLE if impossible else Outlook.REFUSED, str(refusal)
             return None
         return self.sizes[key]
+
+    def _seconds(self, point: Point, size: Size, earlier: Sequence[Spent]) -> float | None:
+        amount = _amount(size, point.record.config["trainer"])
+        return seconds(point.record, amount, earlier, partial(self._evaluations, point))
+
+    def _evaluations(self, point: Point) -> float:
+        """Of a forward pass, by making one of a few samples with fresh weights; 0 where it fails."""
+        cell = self.cells[_key(point)]
+        solver, gradient = construct(point.cfg, "solver"), construct(point.cfg, "gradient")
+        integrator = Integrator(solver=solver, gradient=gradient, field_dtype=cell.integrator.field_dtype)
+        batch = next(iter(cell.task.batches(Split.TRAIN, batch_size=FEW, epoch=0))).to(cell.dtype)
+        with suppress(NumericalFailure, RefusedInput), integrator.ledger.phase(Phase.FORWARD) as tally:
+            replace(cell, integrator=integrator).outputs(batch)
+            return tally.evaluations
+        return 0
+
+
+def _key(point: Point) -> str:
+    config = {group: point.record.config.get(group) for group in (*SIZED_BY, "trainer")}
+    return json.dumps(config, sort_keys=True, default=str)
 
 
 def _told(point: Point, parameters: str, expected: float | None) -> str:
@@ -85,30 +113,14 @@ def _told(point: Point, parameters: str, expected: float | None) -> str:
     return point.remark
 
 
-def _completed(output_dir: str) -> list[RunRecord]:
-    records = (RunRecord.read(path.parent) for path in sorted(Path(output_dir).rglob(FILE)))
-    return [record for record in records if record is not None and record.status is RunStatus.COMPLETED]
-
-
-def _estimate(point: Point, size: Size | None, earlier: list[RunRecord]) -> float | None:
-    """Seconds from beginning to end, from runs that resemble this one most; None where no run does."""
-    if size is None:
-        return None
-    for axes in ALIKE:
-        alike = [record for record in earlier if all(record.choices.get(a) == point.record.choices[a] for a in axes)]
-        seconds = [record.cost["wall_seconds"] for record in alike if "wall_seconds" in record.cost]
-        if size.parameters:
-            trained = [record for record in alike if record.cost.get("steps") and "wall_seconds" in record.cost]
-            seconds = [record.cost["wall_seconds"] / record.cost["steps"] for record in trained]
-        if seconds:
-            return _within_budget(median(seconds), size, point.record.config["trainer"])
-    return None
-
-
-def _within_budget(seconds: float, size: Size, trainer: Mapping[str, Any]) -> float:
-    """Of a whole run, from those of a step, or of a run that has nothing to train."""
+def _amount(size: Size, trainer: Mapping[str, Any]) -> Amount:
     if not size.parameters:
-        return seconds
+        return Amount(steps=0, epochs=0, samples=0, most_seconds=math.inf)
     steps = trainer["epochs"] * size.steps_per_epoch
-    whole = seconds * min(steps, trainer["max_steps"] or steps)
-    return min(whole, trainer["max_seconds"] or whole)
+    steps = min(steps, trainer["max_steps"] or steps)
+    return Amount(
+        steps=steps,
+        epochs=math.ceil(steps / size.steps_per_epoch),
+        samples=size.samples,
+        most_seconds=trainer["max_seconds"] or math.inf,
+    )
