@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Time = Float[Tensor, ""]
-Times = Float[Tensor, " time"]  # strictly monotone; ts[0] is the initial time
+Times = Float[Tensor, " time"]  # monotone; ts[0] is the initial time
 State = Float[Tensor, "batch *state"]
 Trajectory = Float[Tensor, "time batch *state"]
 Scalar = Float[Tensor, ""]

@@ -518,3 +518,28 @@ def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkey
     made = cell_of(composed("task=lotka_volterra", "task.train=12", "trainer.batch_size=6", "trainer.compile=on"))
     compile_solves(made, steps=1, processes=1, say=print)
     assert sorted(compiled) == ["_back", "_back_within", "_begin", "_bend", "_forth"]
+
+
+@pytest.mark.slow
+def test_a_field_that_grows_large_is_no_stiff_one_for_compiled_steps() -> None:
+    """The compiled norms overflow; the first step is then chosen by others."""
+
+    class Constant(VectorField):
+        def __init__(self) -> None:
+            super().__init__()
+            self.size = torch.nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            return self.size * torch.ones_like(y)
+
+    field, y0, ts = Constant(), torch.ones(2, 3, requires_grad=True), torch.tensor([1.0, 2.0])
+    integrate = Integrator(solver=replace(DOPRI5, max_steps=200), gradient=Backprop())
+    integrate.compile(field, y0)
+    with torch.no_grad():
+        field.size.fill_(1e20)
+    ys = integrate(field, y0, ts)
+    torch.testing.assert_close(ys[-1], torch.full((2, 3), 1e20), rtol=1e-5, atol=0)
+    (slope,) = torch.autograd.grad(ys[-1].sum(), field.size, create_graph=True)
+    assert float(slope.detach()) == pytest.approx(6, rel=1e-5)
+    with pytest.raises(IncompatibleChoice, match=r"compiled steps .*trainer.compile=off"):
+        torch.autograd.grad(slope, y0)

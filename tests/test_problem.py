@@ -18,6 +18,7 @@ from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.euler import Euler
 from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.implicit_euler import ImplicitEuler
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.radau_iia5 import RadauIIA5
@@ -192,7 +193,7 @@ def test_a_multistep_method_starts_anew_where_steps_differ() -> None:
     assert field.calls > 20 + 6  # twice the start by the 3/8 rule, which takes three evaluations more a step
 
 
-FINE = {Euler: 200, Adams: 100}  # steps a unit of time; Adams starts anew where a time is moved
+FINE = {Euler: 200, ImplicitEuler: 200, Adams: 100}  # steps a unit of time; Adams starts anew where a time is moved
 TOLERANCES = {1: 1e-2, 2: 1e-3}  # by order: how far derivatives of the flow are from those of the solution
 FIXED = [name for name in offering(FixedStepSolver) if not named_class("solver", name).kind.endswith("implicit")]
 
