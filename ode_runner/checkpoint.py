@@ -13,6 +13,25 @@ from ode_runner.whole_file import write_whole
 FORMAT = 2  # with the seed
 
 
+def load_tensors(path: Path) -> Any:
+    """What torch has saved in `path`, on the CPU; tensors, numbers and text only.
+
+    Raises:
+        CheckpointRefused: the file is not there, is torn, or differs from what was written by as much as a bit.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not compare checksums
+        if damaged is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        reason = f"checksum of {damaged}"
+    except FileNotFoundError:
+        raise CheckpointRefused(f"{path} is not there.") from None
+    except Exception as error:  # a torn file fails in many ways, all of which mean the same
+        reason = type(error).__name__
+    raise CheckpointRefused(f"{path} is damaged ({reason}).")
+
+
 class Checkpoints:
     """`last.pt` to go on from, `previous.pt` should that one be damaged, `best.pt` to be judged by.
 
@@ -47,17 +66,10 @@ class Checkpoints:
         Raises:
             CheckpointRefused: the file is torn, or belongs to a run with another configuration.
         """
-        try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # torch.load does not compare checksums
-            if damaged:
-                raise CheckpointRefused(f"{path} is damaged (checksum of {damaged}).")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            state, owner = content.pop("state"), content
-        except CheckpointRefused:
-            raise
-        except Exception as error:  # a torn file fails in many ways, all of which mean the same
-            raise CheckpointRefused(f"{path} is damaged ({type(error).__name__}).") from error
+        content = load_tensors(path)
+        if not isinstance(content, dict) or not isinstance(content.get("state"), dict):
+            raise CheckpointRefused(f"{path} is no checkpoint of a run.")
+        state, owner = content.pop("state"), content
         if owner != self.owner:
             told = ", ".join(f"{name} {owner.get(name)}" for name, own in self.owner.items() if owner.get(name) != own)
             raise CheckpointRefused(f"{path} belongs to another run ({told}).")
@@ -65,5 +77,5 @@ class Checkpoints:
 
     def _write(self, path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
         content = {**self.owner, "state": state}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)  # not its parent: a run whose folder was removed has lost its past
         write_whole(path, partial(torch.save, content), keep=keep)

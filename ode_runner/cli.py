@@ -2,11 +2,11 @@
 
 import os
 import sys
-from contextlib import suppress
 
 from ode_runner.arguments import parse
 from ode_runner.help import print_help, print_version
 from ode_runner.ranks import Rank
+from ode_runner.streams import outlast_the_screen, replace_what_cannot_be_printed
 from ode_runner.trust import set_import_path
 
 
@@ -28,16 +28,10 @@ def main() -> None:
 def answer() -> None:
     """Do what sys.argv asks for, and exit."""
     arguments = parse(sys.argv[1:]).flags_first()
-    if {"-h", "--help"} & set(arguments):
-        with suppress(BrokenPipeError):  # `ode-run --help | head` has seen enough
-            print_help(arguments)
-            sys.stdout.flush()
-            sys.exit(0)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    if "--version" in arguments:
-        print_version()
-        sys.exit(0)
+    replace_what_cannot_be_printed()
+    if {"-h", "--help", "--version"} & set(arguments):
+        sys.exit(_inform(arguments))
+    outlast_the_screen()
     sys.argv[1:] = arguments
     set_import_path(arguments)
     try:
@@ -47,3 +41,15 @@ def answer() -> None:
     except KeyboardInterrupt:  # while modules are still being imported
         code = 130
     sys.exit(code)
+
+
+def _inform(arguments: list[str]) -> int:
+    try:
+        print_version() if not {"-h", "--help"} & set(arguments) else print_help(arguments)
+        sys.stdout.flush()
+        return 0
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would be tried again at the end
+        if not isinstance(error, BrokenPipeError):  # `ode-run --help | head` has seen enough
+            print(f"ode-run: {error.strerror}.", file=sys.stderr)
+        return 1

@@ -1,8 +1,11 @@
 """What a person sees: header, progress, summary. The same words without colour when it is not a terminal."""
 
 import logging
+import math
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ode_runner.diagnostics.meaning import remarks
 from ode_runner.layout import aligned, with_folder
+from ode_runner.printable import printable
 from ode_runner.record import RunRecord, RunStatus
 
 log = logging.getLogger(__name__)
@@ -28,10 +32,14 @@ class Display:
     def say(self, text: str, style: str | None = None) -> None:
         """A line of text, however long, on one line of the log."""
         self._print(text, style)
-        log.info(text)
+        self._note(printable(text))
+
+    def _note(self, text: str) -> None:
+        with suppress(OSError):  # the folder was removed meanwhile, or the disk is full: the run will say so itself
+            log.info(text)
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self.console.print(text, style=style, soft_wrap=True, markup=False)
+        self.console.print(printable(text), style=style, soft_wrap=True, markup=False)
 
     def headline(self, text: str, folder: Path) -> None:
         """What follows is about this, and lies there."""
@@ -75,7 +83,7 @@ class Display:
         if self._progress is None:
             self.say(text)
         else:
-            log.info(text)
+            self._note(text)
 
     def comparison(self, columns: Mapping[str, Mapping[str, float]]) -> None:
         """The same metrics of several cells, a column each."""
@@ -112,7 +120,7 @@ class Display:
         for line in aligned(summary_rows(record), gap="    "):
             self._print(f"  {line}")
         for row in summary_rows(record):
-            log.info("  ".join(row))
+            self._note("  ".join(row))
         for remark in remarks(record.metrics):
             self.say(f"  {remark}", style="yellow")
         self.say(f"  run folder: {folder}")
@@ -128,14 +136,16 @@ def counted(number: int, thing: str) -> str:
 
 def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     """The numbers of a finished run, in words and units."""
-    metrics, cost = record.metrics, record.cost
+    metrics = record.metrics
+    cost = defaultdict(lambda: math.nan)  # for a record that somebody else has written
+    cost |= {name: value for name, value in record.cost.items() if isinstance(value, int | float)}
     rows = []
     for name, value in metrics.items():
         if name.startswith("test/"):
             rows.append((name.replace("/", " "), shown(name, value)))
     if "best_epoch" in cost:
         rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
-    solves, learns = record.choices["solver"] != "-", "steps" in cost
+    solves, learns = record.choices.get("solver") != "-", "steps" in cost
     if solves and learns:
         rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
     elif solves:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ode_runner.errors import Diverged, NumericalFailure, RefusedInput
+from ode_runner.checkpoint import load_tensors
+from ode_runner.errors import CheckpointRefused, Diverged, NumericalFailure, RefusedInput
 from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Batch
 from ode_runner.whole_file import write_whole
@@ -29,6 +30,7 @@ class Evidence:
     batch: Batch
     weights: dict[str, Tensor]
     random: RandomState
+    path: Path = Path(FILE)  # where it was found
 
     def save(self, path: Path) -> None:
         """Plain tensors, numbers and text, so that it loads with `weights_only=True`."""
@@ -50,13 +52,15 @@ class Evidence:
         if not path.is_file():
             raise RefusedInput(f"{folder} holds no {FILE}: replay= is for runs that failed in a solve.")
         try:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_tensors(path)
             batch, random = Batch(**content.pop("batch")), RandomState(**content.pop("random"))
             if device.type != "cuda":  # failed on a GPU, and looked into where there is none
                 random = replace(random, cuda=[])
-            return cls(**content, batch=_on(batch, device), random=random)
-        except Exception as error:  # a torn file fails in many ways, all of which mean the same
-            raise RefusedInput(f"{path} is damaged ({type(error).__name__}). Type the run's command again.") from error
+            return cls(**content, batch=_on(batch, device), random=random, path=path)
+        except CheckpointRefused as error:
+            raise RefusedInput(f"{error} Type the run's command again.") from error
+        except Exception as error:  # whole, and something else
+            raise RefusedInput(f"{path} is no {FILE} of a run. Type the run's command again.") from error
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 import abc
 import json
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
 from matplotlib.figure import Figure
 
+from ode_runner.errors import RefusedInput
 from ode_runner.strict_json import numbers, to_json
 
 
@@ -58,6 +61,7 @@ class TensorBoardLogger(MetricLogger):
     def __init__(self, folder: Path, *, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second, and not every run wants it
 
+        self._outer_hook, threading.excepthook = threading.excepthook, self._hook
         self.writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def log(self, scalars: Mapping[str, float], *, step: int) -> None:
@@ -78,14 +82,28 @@ class TensorBoardLogger(MetricLogger):
         self.writer.add_text("config", f"```yaml\n{config_yaml}```")
 
     def close(self) -> None:
-        self.writer.close()
+        try:
+            self.writer.close()
+        finally:
+            threading.excepthook = self._outer_hook
+
+    def _hook(self, told: threading.ExceptHookArgs) -> None:
+        """What a writing thread dies of, as on a full disk, is raised again by the next call, and told once."""
+        if not issubclass(told.exc_type, OSError) or "tensorboard" not in type(told.thread).__module__:
+            self._outer_hook(told)
 
 
 class MetricsFile:
-    """metrics.jsonl: one line per logged step."""
+    """metrics.jsonl: one line per logged step.
+
+    Raises:
+        RefusedInput: a link stands in its place, and what that leads to would be written over.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
+        if self.path.is_symlink():
+            raise RefusedInput(f"{self.path} is a link, and a run writes into files of its own. Move it elsewhere.")
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, float]) -> None:
@@ -95,14 +113,24 @@ class MetricsFile:
     def position(self) -> int:
         """Length in bytes, safely on disk."""
         os.fsync(self._file.fileno())
-        return self.path.stat().st_size
+        return os.fstat(self._file.fileno()).st_size
 
-    def rewind(self, position: int) -> None:
-        """Drop what was written after `position`: the steps to come will write it again."""
-        self._file.truncate(position)
+    def rewind(self, position: int) -> bool:
+        """Drop what was written after `position`: the steps to come will write it again.
+
+        False where not as much is there: then its whole lines are kept, for the file would be filled up with zeros.
+        """
+        there = self.path.read_bytes()[:position]
+        self._file.truncate(position if len(there) == position else there.rfind(b"\n") + 1)
+        return len(there) == position
 
     def rows(self) -> list[dict[str, float]]:
-        return [numbers(json.loads(line)) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        """The numbers of every line that can be read."""
+        rows = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, RecursionError, AttributeError):  # torn, or no object
+                rows.append(numbers(json.loads(line.strip("\0"))))  # zeros: of a version that filled it up
+        return rows
 
     def close(self) -> None:
         self._file.close()

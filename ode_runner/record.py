@@ -1,6 +1,7 @@
 """record.json: everything a table needs about one run."""
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -11,6 +12,8 @@ from ode_runner.strict_json import numbers, to_json
 from ode_runner.whole_file import write_whole
 
 FILE = "record.json"
+MOST_BYTES = 10_000_000  # of a file; a record is of some thousand
+LARGEST = sys.float_info.max  # whole numbers in JSON may be larger, and can be compared with nothing
 BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an option of its solver
     *("seed", "sweep", "rerun", "plan", "output_dir", "logger", "diagnostics", "tolerance", "processes"),
     "oversubscribe",
@@ -64,13 +67,33 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> "RunRecord | None":
-        """The folder's record, or None where there is none that can be read."""
+        """The folder's record, or None where there is none that can be read, or one that no run has written."""
+        path = folder / FILE
         try:
-            content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            if not path.is_file() or path.stat().st_size > MOST_BYTES:
+                return None
+            content = json.loads(path.read_text(encoding="utf-8"))
             read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
-            return cls(**{**content, **read})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            record = cls(**{**content, **read})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+        return record if record._is_well_formed() else None
+
+    def _is_well_formed(self) -> bool:
+        """Whether its parts are of their types: a record of the right keys may still hold the wrong things."""
+        texts = (self.fingerprint, self.reason, self.started, self.finished, *self.choices.values())
+        mappings = (self.metrics, self.cost, self.config, self.environment)
+        measured = [*self.metrics.values(), *(value for value in self.cost.values() if isinstance(value, int | float))]
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(mapping, dict) for mapping in mappings)
+            and isinstance(self.config_dirs, list)
+            and type(self.seed) is int
+            and all(
+                isinstance(number, int | float) and abs(number) <= LARGEST for number in measured if number == number
+            )
+            and all(isinstance(self.config.get(group, {}), dict) for group in (*self.choices, *WATCHING))
+        )
 
 
 def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ode_runner.evidence import Evidence, demand_finite
 from ode_runner.field import Phase, Tally
 from ode_runner.record import RunStatus
 from ode_runner.strict_json import to_json
+from ode_runner.trained import take_up
 from ode_runner.verdict import verdict
 from ode_runner.whole_file import write_whole
 
@@ -58,7 +59,7 @@ def replay(cell: Cell, evidence: Evidence, *, about: str, changed: list[str], fo
 
 def again(cell: Cell, evidence: Evidence) -> Attempt:
     """The evidence's batch through the evidence's weights, in the order of checks that the run has."""
-    cell.model.load_state_dict(evidence.weights)
+    take_up(cell.model, evidence.weights, path=evidence.path)
     cell.model.train(evidence.learning)
     batch, ledger = evidence.batch.to(cell.dtype), cell.integrator.ledger
     attempt = Attempt(forward=Tally(), backward=Tally())

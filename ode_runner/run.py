@@ -27,12 +27,14 @@ from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.process_state import same_folder
 from ode_runner.record import RunRecord, RunStatus
+from ode_runner.resuming import resume
 from ode_runner.session import Session
 from ode_runner.signals import StopRequest, stop_on_signals
 from ode_runner.stored import write_command
 from ode_runner.tasks.base import Split
 from ode_runner.trainer import Trainer
 from ode_runner.verdict import TRACEBACK, told, verdict
+from ode_runner.whole_file import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,10 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
         if isinstance(error, KeyboardInterrupt):
             raise
     finally:
-        if folder.is_dir() and not to_keep:
+        if not folder.is_dir() and record.status in (RunStatus.COMPLETED, RunStatus.FAILED):
+            record.status = RunStatus.FAILED
+            record.reason = f"{folder} was removed while the run went on. The same command begins anew."
+        elif folder.is_dir() and not to_keep:
             _close(record, folder)
 
 
@@ -117,7 +122,7 @@ def _begin(plan: Plan) -> None:
     plan.record.write(plan.folder)
     for name in (TRACEBACK, EVIDENCE, f"plots/{TRACEBACKS}"):  # of a session that failed
         (plan.folder / name).unlink(missing_ok=True)
-    (plan.folder / "config.yaml").write_text(plan.config_yaml, encoding="utf-8")
+    write_whole(plan.folder / "config.yaml", lambda file: file.write(plan.config_yaml.encode()))
     if plan.rerun:
         _clear(plan.folder)
 
@@ -140,7 +145,7 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
     checkpoints = Checkpoints(place / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
     metrics = MetricsFile(place)
     if trainer is not None:
-        _resume(trainer, checkpoints, metrics, display)
+        record.reason = resume(trainer, checkpoints, metrics, display)
     logger = plan.build_logger(folder=place, first_step=trainer.step if trainer else 0)
     session = Session(
         metrics=metrics,
@@ -201,36 +206,24 @@ def _introduce(cell: Cell, record: RunRecord, folder: Path, display: Display) ->
 def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, float]:
     """Train, and take up the weights that did best on validation; returns how well."""
     for row in session.metrics.rows():
-        if row["step"] == trainer.step:  # the logger has hidden these with all that follows
+        if row.get("step") == trainer.step:  # the logger has hidden these with all that follows
             scalars = {name: value for name, value in row.items() if "/" in name}
             session.logger.log(scalars, step=trainer.step)
     session.display.start(trainer.total_steps, trainer.step)
     with trainer.team.at_work(trainer.state_dict(0)):
-        record.reason = trainer.fit(session)
+        record.reason = "; ".join(filter(None, (record.reason, trainer.fit(session))))
     session.display.stop()
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])
     return {f"eval/{trainer.task.objective}": trainer.best["objective"], **trainer.diagnosed}
 
 
-def _resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> None:
-    """The newest sound checkpoint, else the beginning."""
-    state, refusals = checkpoints.load_newest()
-    for refusal in refusals:
-        display.say(f"{refusal} Going on from {'the one before' if state else 'the beginning'}.", style="yellow")
-    if state is None:
-        metrics.rewind(0)
-        return
-    trainer.load_state_dict(state)
-    metrics.rewind(state["metrics_position"])
-    display.say(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
-
-
 def _clear(folder: Path) -> None:
     """Make room for a rerun that was asked for."""
     for name in ARTEFACTS:
         path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        is_folder = path.is_dir() and not path.is_symlink()  # what a link leads to is not this run's
+        shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
     for events in folder.glob("events.out.tfevents.*"):
         events.unlink()
 

@@ -56,10 +56,13 @@ def _loaded(path: Path, loader: Any) -> Any:
     try:
         text = _text(path)
         _demand_plain(text)
-        return yaml.load(text, loader)
+        content = yaml.load(text, loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
-        raise _refusal(path, getattr(error, "strerror", None) or getattr(error, "problem", None) or reason) from error
+        problem = getattr(error, "strerror", None) or getattr(error, "problem", None)
+    else:
+        return content
+    raise _refusal(path, problem or reason)  # by itself: what it comes from would be told in its place
 
 
 def _text(path: Path) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """`value` as JSON; a number that is not finite becomes null, which tables read as missing."""
-    return json.dumps(_finite_or_null(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_finite_or_null(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()  # a file name that is no text is escaped, as JSON has it
 
 
 def numbers(row: Mapping[str, float | None]) -> dict[str, float]:

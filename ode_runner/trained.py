@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
@@ -45,13 +48,18 @@ class Trained:
         if cell.parameters():
             fingerprint, seed = self.record.fingerprint, self.record.seed
             checkpoints = Checkpoints(self.folder / "checkpoints", fingerprint=fingerprint, seed=seed)
-            try:
-                cell.model.load_state_dict(checkpoints.load(checkpoints.best)["model"])
-            except RuntimeError as error:
-                if not isinstance(error, RuntimeError) or "state_dict" not in str(error):
-                    raise
-                raise RefusedInput(
-                    f"the weights in {self.folder} are of another model: its code has changed."
-                ) from error
+            take_up(cell.model, checkpoints.load(checkpoints.best).get("model"), path=checkpoints.best)
         cell.model.eval()
         return cell
+
+
+def take_up(model: nn.Module, weights: Any, *, path: Path) -> None:
+    """Give `model` the weights that were found in `path`.
+
+    Raises:
+        RefusedInput: they are not this model's.
+    """
+    try:
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise RefusedInput(f"the weights in {path} are of another model, or its code has changed.") from error

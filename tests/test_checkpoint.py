@@ -108,7 +108,7 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_a_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2, 3], tmp_path / "last.pt")
-    with pytest.raises(CheckpointRefused, match="damaged"):
+    with pytest.raises(CheckpointRefused, match="is no checkpoint of a run"):
         Checkpoints(tmp_path, fingerprint="abc123", seed=0).load(tmp_path / "last.pt")
 
 

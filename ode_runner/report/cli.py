@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from ode_runner.errors import RefusedInput
+from ode_runner.printable import printable
 from ode_runner.report.formats import FORMATS, Report
 from ode_runner.report.remarks import absences, mixture, warnings
 from ode_runner.report.rows import without_repeats
 from ode_runner.report.runs import find_runs, read_run
 from ode_runner.report.table import make_table
 from ode_runner.report.where import choose
+from ode_runner.streams import replace_what_cannot_be_printed
 
 HELP = """
 usage: ode-report [FOLDER ...] [options]      table of all runs below the folders (default: outputs)
@@ -42,15 +44,21 @@ COMMANDS = ("diff", "verify")
 
 def main() -> None:
     """Entry point of the console script."""
+    replace_what_cannot_be_printed()
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except RefusedInput as refusal:
-        print(f"ode-report: {refusal}", file=sys.stderr)
+        print(printable(f"ode-report: {refusal}"), file=sys.stderr)
         code = 2
     except BrokenPipeError:  # `ode-report | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1  # as rich has it
+    except OSError as error:  # `ode-report > file` on a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would be tried again at the end
+        named = f": {error.filename}" if error.filename else " while the report was written"
+        print(printable(f"ode-report: {error.strerror or error}{named}."), file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
@@ -125,12 +133,12 @@ def _print(report: Report, format_name: str | None) -> None:
 
         show(report)
         return
-    print(FORMATS[format_name](report), end="")
+    print(printable(FORMATS[format_name](report)), end="")
     if format_name == "csv":  # has no room for words
         for absence in report.absences:
-            print(f"{absence.status} ({absence.count}: {absence.named}): {absence.reason}", file=sys.stderr)
+            print(printable(f"{absence.status} ({absence.count}: {absence.named}): {absence.reason}"), file=sys.stderr)
         for warning in report.warnings:
-            print(f"note: {warning}", file=sys.stderr)
+            print(printable(f"note: {warning}"), file=sys.stderr)
 
 
 def _compare(command: str, arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ode_runner.layout import aligned
+from ode_runner.printable import printable
 from ode_runner.record import computed, flat
 from ode_runner.report.rows import plain
 from ode_runner.report.runs import Run
@@ -20,7 +21,7 @@ NO_VALUE = "-"
 def show_differences(a: Run, b: Run) -> None:
     """Configuration, environment, code and result, each with what differs or that nothing does."""
     console = Console(width=WIDE, highlight=False)
-    console.print(f"A  {a.folder}\nB  {b.folder}", soft_wrap=True, markup=False)
+    console.print(printable(f"A  {a.folder}\nB  {b.folder}"), soft_wrap=True, markup=False)
     sections = {
         "configuration": configuration_differences(a, b),
         "environment": environment_differences(a, b),
@@ -41,7 +42,7 @@ def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Text:
     for name, first, second in differences:
         rows.append([f"  {name}", _written(first), _written(second), *([_distance(first, second)] if numbers else [])])
     head, *lines = aligned(rows, right=(1, 2, 3) if numbers else (), gap="   ")
-    return Text("\n").join([Text(head, style="bold"), *map(Text, lines)])
+    return Text("\n").join([Text(head, style="bold"), *map(Text, map(printable, lines))])
 
 
 def configuration_differences(a: Run, b: Run) -> list[Difference]:
@@ -72,7 +73,9 @@ def result_differences(a: Run, b: Run) -> list[Difference]:
 
 def curves_part(a: Run, b: Run) -> str:
     """Where the training losses of the runs first differ, in a sentence."""
-    first, second = ({row["step"]: row["train/loss"] for row in run.rows() if "train/loss" in row} for run in (a, b))
+    first, second = (
+        {row["step"]: row["train/loss"] for row in run.rows() if {"step", "train/loss"} <= row.keys()} for run in (a, b)
+    )
     common = sorted(first.keys() & second.keys())
     if not common:
         return "curves: no logged step in common"

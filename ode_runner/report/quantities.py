@@ -10,6 +10,7 @@ LOWER = ("loss", "mse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood")
 COSTS = ("cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
 MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read
+LEGIBLE = 1e15  # more is written with an exponent: a number of 300 digits makes a table of one column
 SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals would hide the least
 
 
@@ -57,6 +58,8 @@ class Style:
     def of(cls, name: str, values: Iterable[float]) -> "Style":
         """The style that suits the values."""
         sizes = sorted(abs(value) for value in values if value and math.isfinite(value))
+        if sizes and sizes[-1] > LEGIBLE:
+            return cls(decimals=None)
         middle = sizes[len(sizes) // 2] if sizes else 1.0
         if name.endswith("accuracy"):
             return cls(unit="%", factor=100, decimals=2)

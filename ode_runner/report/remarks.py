@@ -55,7 +55,7 @@ def absences(runs: Sequence[Run], unreadable: Sequence[Path]) -> list[Absence]:
         for (status, _), group in sorted(groups.items(), key=lambda item: -order.index(item[0][0]))
     ]
     if unreadable:
-        reason = "record.json is absent or torn: the run has just begun, or was killed before it could write one"
+        reason = "record.json is absent or no record: the run has just begun, or was killed before it could write one"
         found.append(Absence(status="no record", reason=reason, which=[], folders=list(unreadable)))
     return found
 
@@ -117,8 +117,9 @@ def _standing(run: Run) -> str:
 
 def _packages(run: Run) -> dict[str, str]:
     environment = run.record.environment
-    packages = environment.get("packages", {})
-    return {**({"python": environment["python"]} if "python" in environment else {}), **packages}
+    packages = environment.get("packages")
+    named = {"python": environment.get("python", "unknown"), **(packages if isinstance(packages, dict) else {})}
+    return {name: str(version) for name, version in named.items()}
 
 
 def _tally(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict[Any, int]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from ode_runner.report.runs import ABSENT, AXES, Run
 
+SMALL = 2.0**-600  # what a square or a sum of numbers times this does not overflow with
+
 
 @dataclass(frozen=True, kw_only=True)
 class Statistic:
@@ -24,8 +26,13 @@ class Statistic:
             return None
         if min(values) == max(values):  # a sum divided by a count need not give it back
             return cls(mean=values[0], deviation=0.0 if len(values) > 1 else None)
-        mean = math.fsum(values) / len(values)
-        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        try:
+            mean = math.fsum(values) / len(values)
+            deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+        except OverflowError:  # of numbers near the largest
+            scaled = cls.of([value * SMALL for value in values])
+            assert scaled is not None
+            return cls(mean=scaled.mean / SMALL, deviation=(scaled.deviation or 0.0) / SMALL)
         return cls(mean=mean, deviation=deviation)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -71,12 +72,8 @@ class Run:
         except OSError:
             return
         for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
+            with suppress(ValueError, RecursionError, AttributeError):  # torn, or no object
+                yield {name: value for name, value in json.loads(line).items() if isinstance(value, int | float)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +100,7 @@ def find_runs(folders: Iterable[Path]) -> Found:
             raise RefusedInput(f"'{folder}' holds no runs: there is no {FILE} in it or below it.")
         for place in places:
             record = RunRecord.read(place)
-            if record is None or not _well_formed(record):
+            if record is None:
                 unreadable[Path(os.path.realpath(place))] = None
             else:
                 runs[Path(os.path.realpath(place))] = Run(folder=place, record=_as_it_stands(record, place))
@@ -131,17 +128,21 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
     What only asked about a model, as `audit=true` does, leaves a folder of its own and is no run.
     """
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:  # removed or forbidden meanwhile
-        return
-    if FILE in names or ".hydra" in names:
-        if FILE in names or not _visited(folder):
-            yield folder
-        return
-    for name in names:
-        if (folder / name).is_dir():
-            yield from _run_folders(folder / name)
+    waiting, seen = [folder], set[tuple[int, int]]()
+    while waiting:
+        place = waiting.pop()
+        try:
+            status = place.stat()
+            names = sorted(os.listdir(place))
+        except OSError:  # removed or forbidden meanwhile, or a file
+            continue
+        if (status.st_dev, status.st_ino) in seen:  # by another way: a link may lead upwards
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if FILE not in names and ".hydra" not in names:
+            waiting += [place / name for name in reversed(names) if (place / name).is_dir()]
+        elif FILE in names or not _visited(place):
+            yield place
 
 
 def _visited(folder: Path) -> bool:
@@ -157,9 +158,3 @@ def _as_it_stands(record: RunRecord, folder: Path) -> RunRecord:
         return record
     reason = "its process ended without a word (killed, or a power cut); the same command resumes it"
     return replace(record, status=RunStatus.INTERRUPTED, reason=reason)
-
-
-def _well_formed(record: RunRecord) -> bool:
-    """A record of the right keys may still hold the wrong things."""
-    parts = (record.choices, record.metrics, record.cost, record.config, record.environment)
-    return all(isinstance(part, dict) for part in parts)

@@ -5,6 +5,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
+from ode_runner.printable import printable
 from ode_runner.report.formats import Report
 from ode_runner.report.table import Cell, Column
 
@@ -18,7 +19,7 @@ def show(report: Report) -> None:
     console = Console(width=None if is_terminal else WIDE, highlight=False)
 
     def say(text: str, style: str | None = None) -> None:
-        console.print(text, style=style, markup=False, soft_wrap=True)
+        console.print(printable(text), style=style, markup=False, soft_wrap=True)
 
     if report.shared:
         say(f"all rows: {report.shared}")
@@ -44,7 +45,7 @@ def _grid(report: Report, widths: list[int], is_terminal: bool) -> Text:
     shown = list(zip(columns, widths, strict=False))
     grid = Text()
     for i in (0, 1) if any(column.unit for column, _ in shown) else (0,):
-        heads = [_aligned(_padded((column.title, column.unit)[i], column, is_terminal), column, width)
+        heads = [_aligned(_padded((_one_line(column.title), column.unit)[i], column, is_terminal), column, width)
                  for column, width in shown]  # fmt: skip
         grid.append(GAP.join(heads).rstrip() + "\n", style="bold")
     grid.append("─" * (sum(widths) + len(GAP) * (len(widths) - 1)) + "\n")
@@ -63,7 +64,7 @@ def _widths(report: Report, is_terminal: bool) -> list[int]:
     bodies = zip(*report.table.cells, strict=True)
     return [
         max(
-            *(len(_padded(text, column, is_terminal)) for text in (column.title, column.unit)),
+            *(len(_padded(text, column, is_terminal)) for text in (_one_line(column.title), column.unit)),
             *(len(_marked(cell, column, is_terminal)) for cell in body),
         )
         for column, body in zip(report.table.columns, bodies, strict=True)
@@ -85,7 +86,12 @@ def _padded(text: str, column: Column, is_terminal: bool) -> str:
 
 def _marked(cell: Cell, column: Column, is_terminal: bool) -> str:
     """Where there is no bold, a star for the best, and room for one, so that digits stay below each other."""
-    return f"{cell.text} *" if cell.best and not is_terminal else _padded(cell.text, column, is_terminal)
+    text = _one_line(cell.text)
+    return f"{text} *" if cell.best and not is_terminal else _padded(text, column, is_terminal)
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")
 
 
 def _aligned(text: str, column: Column, width: int) -> str:
