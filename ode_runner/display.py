@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -137,7 +138,7 @@ def counted(number: int, thing: str) -> str:
 def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     """The numbers of a finished run, in words and units."""
     metrics = record.metrics
-    cost = defaultdict(lambda: math.nan)  # for a record that somebody else has written
+    cost: defaultdict[str, Any] = defaultdict(lambda: math.nan)  # for a record that somebody else has written
     cost |= {name: value for name, value in record.cost.items() if isinstance(value, int | float)}
     rows = []
     for name, value in metrics.items():

@@ -4,7 +4,7 @@ import codecs
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 from ode_runner.printable import printable
 
@@ -60,4 +60,6 @@ def _outlasting(stream: TextIO, kind: type[io.TextIOWrapper]) -> TextIO:
         raw = _Outlasting(os.dup(stream.fileno()), "w")
     except (OSError, ValueError):
         return stream
-    return kind(io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True)
+    return kind(
+        io.BufferedWriter(cast(io.RawIOBase, raw)), encoding=stream.encoding, errors=stream.errors, line_buffering=True
+    )
