@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 
+from ode_runner.field import CountedField, Ledger
+from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.radau_iia5 import A, C, E, G, RadauIIA5, collocation
-from tests.problems import Formula, SmallNet, linear, relaxation, sine, slope
+from tests.problems import Compose, Formula, SmallNet, build, linear, relaxation, sine, slope
 from tests.test_implicit import robertson, van_der_pol
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -70,7 +73,7 @@ def test_no_output_is_bent_by_more_than_a_quarter_of_the_error_estimate() -> Non
         bent, unbent = (
             RADAU.outputs(replace(bare, inner=inner)) for inner in (RADAU.detailed(field, bare).inner, [ks[0] * 0])
         )
-        estimate = RADAU.difference(y0, t1, ks).abs()
+        estimate = RADAU.estimate(field, 0.0, t1, y0, ks).abs()
         assert all(bool(((one - other).abs() <= estimate / 4).all()) for one, other in zip(bent, unbent, strict=True))
         assert any(bool((one != other).any()) for one, other in zip(bent, unbent, strict=True))
 
@@ -109,7 +112,7 @@ def test_stiff_problems_of_the_test_set(field, begin: list[float], end: float, e
     solver = replace(RADAU, rtol=1e-4, atol=1e-8)
     with torch.no_grad():
         solution = solver.solve(Formula(field), torch.tensor([begin]), torch.tensor([0.0, end]))
-    torch.testing.assert_close(solution.ys[-1], torch.tensor([expected]), rtol=1e-4, atol=0)
+    torch.testing.assert_close(solution.ys[-1], torch.tensor([expected]), rtol=1e-4, atol=1e-10)  # 1e-8 is asked for
     assert solution.accepted + solution.rejected < 500
 
 
@@ -131,3 +134,89 @@ def test_checkpoints_follow_it_through_a_stiff_reaction() -> None:
     ys = Integrator(solver=replace(RADAU, rtol=1e-4, atol=1e-8), gradient=Checkpoint())(Formula(robertson), y0, ts)
     (dy0,) = torch.autograd.grad(ys[-1].sum(), y0)
     torch.testing.assert_close(dy0, torch.ones_like(y0), rtol=1e-9, atol=0)  # sums of cancelling terms of size 1e4
+
+
+def diffusion(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Heat in a rod of 20 pieces, driven at its end; eigenvalues from -2e2 to -4e4."""
+    padded = torch.nn.functional.pad(y, (1, 1))
+    return 1e4 * (padded[:, 2:] - 2 * y + padded[:, :-2]) + torch.cos(t)
+
+
+@pytest.mark.parametrize(
+    ("field", "begin", "end", "atol"),
+    [
+        (robertson, [1.0, 0.0, 0.0], 1e3, 1e-6),
+        pytest.param(van_der_pol, [2.0, 0.0], 2000.0, 1e-2, marks=pytest.mark.slow),
+        (diffusion, [1.0] * 20, 10.0, 1.0),
+    ],
+    ids=["Robertson", "van der Pol", "diffusion"],
+)
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6])
+def test_its_work_is_that_of_scipys_radau(field, begin: list[float], end: float, atol: float, tolerance: float) -> None:
+    """Evaluations and products with the Jacobian; SciPy is given the Jacobian, and each of its costs as many."""
+    ledger, y0, ts = Ledger(), torch.tensor([begin]), torch.tensor([0.0, end])
+    solver = RadauIIA5(rtol=tolerance, atol=tolerance * atol, max_steps=10_000, hold=True)
+    with torch.no_grad():
+        ys = solver.solve(CountedField.around(Formula(field), ledger), y0, ts).ys
+    theirs, exact = (by_scipy(field, begin, end, rtol=rtol, atol=rtol * atol) for rtol in (tolerance, 1e-8))
+    work = ledger.tally.evaluations + ledger.tally.products
+    assert work < 1.6 * (theirs.nfev + len(begin) * theirs.njev)
+    off, their_off = (abs(y - exact.y[:, -1]).max() for y in (ys[-1, 0].numpy(), theirs.y[:, -1]))
+    assert off < max(10 * their_off, tolerance * atol)
+
+
+def by_scipy(field, begin: list[float], end: float, **tolerances: float):
+    """SciPy's Radau with the exact Jacobian."""
+
+    def right(t, y):
+        return field(torch.tensor(t), torch.tensor(y)[None])[0]
+
+    def jacobian(t, y):
+        return torch.autograd.functional.jacobian(lambda x: field(torch.tensor(t), x[None])[0], torch.tensor(y)).numpy()
+
+    return solve_ivp(lambda t, y: right(t, y).numpy(), (0, end), begin, method="Radau", jac=jacobian, **tolerances)
+
+
+def test_one_jacobian_serves_a_linear_field_in_all_its_steps() -> None:
+    ledger, y0 = Ledger(), torch.ones(2, 20)
+    with torch.no_grad():
+        solution = RADAU.solve(CountedField.around(Formula(diffusion), ledger), y0, torch.tensor([0.0, 1.0]))
+    assert solution.accepted > 10
+    assert ledger.tally.products == 20
+
+
+def test_a_solve_that_is_differentiated_later_differs_by_a_part_of_the_tolerance() -> None:
+    """Its stages are solved to rounding, whichever mode asks for them; others to a part of the tolerance."""
+    net, y0, ts = SmallNet(), torch.randn(4, 3), torch.tensor([0.0, 0.4, 1.0])
+    found = [Integrator(solver=RADAU, gradient=mode)(net, y0, ts).detach() for mode in (Backprop(), Checkpoint())]
+    with torch.no_grad():
+        loose = RADAU.solve(net, y0, ts).ys
+    torch.testing.assert_close(*found, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(loose, found[0], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["radau_iia5", "kvaerno3"])
+def test_gradients_of_a_stiff_solve_are_those_of_its_very_steps(composed: Compose, name: str) -> None:
+    """By differences of the steps taken anew, and by both exact modes."""
+    solver = build(composed, "solver", name, rtol=1e-3, atol=1e-7)
+    y0, direction = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1.0, 1e-5, 1.0]])
+    ts, field, found = torch.tensor([0.0, 10.0, 40.0]), Formula(robertson), []
+    weights = torch.tensor([1.0, 1e4, -2.0])
+    for mode in (Backprop(), Checkpoint()):
+        begin = y0.clone().requires_grad_()
+        loss = (Integrator(solver=solver, gradient=mode)(field, begin, ts)[1:] * weights).sum()
+        found.append(float((torch.autograd.grad(loss, begin)[0] * direction).sum()))
+    exactly = solver.to_be_retaken()
+    course = [step.interval for step in exactly.steps(field, y0, ts)]
+
+    def along(shift: float) -> float:
+        y, outputs = y0 + shift * direction, []
+        for place in course:
+            y, due = exactly.retake(field, place, y)
+            outputs += due
+        return float((torch.stack(outputs) * weights).sum())
+
+    assert found[0] == pytest.approx(
+        found[1], rel=1e-9
+    )  # the second species is 1e-5 of the others, whose rounding it has
+    assert found[0] == pytest.approx((along(1e-4) - along(-1e-4)) / 2e-4, rel=1e-5)  # the differences' own error

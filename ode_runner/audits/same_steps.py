@@ -63,7 +63,7 @@ class Noted(GradientMode):
         if not isinstance(solver, OneStepSolver):
             return solver.solve(field, y0, ts)
         ys, course = [y0], list[Interval]()
-        for step in solver.steps(field, y0, ts):
+        for step in solver.to_be_retaken().steps(field, y0, ts):
             ys += solver.outputs(step)
             course.append(step.interval)
         self.courses.append(course)

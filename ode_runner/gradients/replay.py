@@ -43,7 +43,7 @@ def solve_and_replay(
         return solver.solve(field, y0, ts)  # nobody will ask for the states
     parameters = tuple(p for p in field.parameters() if p.requires_grad)
     course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _Replay.apply(solver, field, pull_back, course, y0, ts, *parameters)
+    ys = _Replay.apply(solver.to_be_retaken(), field, pull_back, course, y0, ts, *parameters)
     return solution_along(course, ys)
 
 

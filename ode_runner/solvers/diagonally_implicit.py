@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
-from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.newton import solve_stage
+from ode_runner.solvers.implicit import AdaptiveImplicitSolver, Begin, ImplicitSolver
+from ode_runner.solvers.newton import Aim, Equations, Newton
 from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.runge_kutta import FixedGridRungeKutta
 from ode_runner.solvers.tableau import advance, at, stage_time
@@ -33,12 +32,15 @@ class DiagonallyImplicit(ImplicitSolver):
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         dt, ks, place = t1 - t0, list[Tensor](), y0
+        newton = Newton.along(field)
         for c, (*row, diagonal) in zip(self.tableau.c, self.tableau.a, strict=True):
             if not dt * diagonal:  # an explicit stage, or a step over no time
                 ks.append(f0)
                 continue
             known = advance(y0, dt, row, ks)
-            place = solve_stage(field, at(stage_time(t0, t1, c), y0), known, dt * diagonal, guess=place)
+            ts, weights = [at(stage_time(t0, t1, c), y0)], ((dt * diagonal,),)
+            equation = Equations(ts=ts, known=known[None], weights=weights)
+            place = self.stages(newton, equation, place[None], begin=Begin(t0, y0, f0))[0]
             ks.append(
                 (place - known) / (dt * diagonal)
             )  # f there, without another evaluation's rounding in stiff parts
@@ -47,12 +49,12 @@ class DiagonallyImplicit(ImplicitSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class FixedImplicit(DiagonallyImplicit, FixedGridRungeKutta):
-    """On a fixed grid."""
+    """On a fixed grid, and to rounding."""
 
     kind: ClassVar[str] = "of fixed step and implicit"
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        for step in super().steps(field, y0, ts):
+        for step in super().steps(Newton.along(field), y0, ts):
             if not torch.isfinite(step.y1).all():
                 raise SolverFailed(
                     f"{type(self).__name__} stopped at t={step.t0:.6g}: Newton's method found no solution of the step "
@@ -60,14 +62,19 @@ class FixedImplicit(DiagonallyImplicit, FixedGridRungeKutta):
                 )
             yield step
 
+    def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
+        del recorded
+        place = (at(begin.t0, begin.y0), begin.y0.detach())
+        return newton.solve(equations, guess, begin=place, aim=Aim.rounding(begin.y0))
+
+    def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:
+        return True  # a stage that is not explicit does not tell before it is evaluated
+
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveImplicit(DiagonallyImplicit, AdaptiveRungeKutta):
-    """With step size control; a step whose equations Newton's method cannot solve is rejected.
+class AdaptiveImplicit(DiagonallyImplicit, AdaptiveImplicitSolver):
+    """With step size control.
 
     Dense output is the cubic through both ends and their slopes. The error estimate does not see how long a step is for
     that: where the solution matters between the steps, ask for a tighter tolerance.
     """
-
-    kind: ClassVar[str] = "adaptive and implicit"
-    suspicion: ClassVar[str] = "the solution has no bound, or the field is not smooth,"

@@ -1,12 +1,30 @@
 """What implicit one-step solvers share."""
 
+import abc
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Self
 
+import torch
+from torch import Tensor
+
+from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.first_order import OF_A_SOLVE, differentiable_once
 from ode_runner.solvers.base import Solution, demand_batch
-from ode_runner.solvers.one_step import OneStepSolver
+from ode_runner.solvers.embedded import AdaptiveRungeKutta
+from ode_runner.solvers.newton import Aim, Equations, Newton, differentiable
+from ode_runner.solvers.one_step import Interval, OneStepSolver, Step
+from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Times
+
+
+class Begin(NamedTuple):
+    """Where a step begins."""
+
+    t0: float
+    y0: State
+    f0: State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +44,69 @@ class ImplicitSolver(OneStepSolver):
 
     def demand_state(self, y0: State) -> None:
         demand_batch(y0)
+
+    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
+        y1, outputs = super().retake(Newton.along(field), place, y0)
+        if not torch.isfinite(y1).all():
+            raise SolverFailed(
+                f"{type(self).__name__}: Newton's method does not find again the step from t={place.t0:.6g} to "
+                f"t={place.t1:.6g} that it took before. Take smaller steps, or a tighter tolerance."
+            )
+        return y1, outputs
+
+    def stages(self, newton: Newton, equations: Equations, guess: Tensor, *, begin: Begin) -> Tensor:
+        """The solution of the stages' equations, (stage, batch, *state); NaN where there is none to be found.
+
+        Differentiable, by the implicit function theorem: the iteration itself is not.
+        """
+        recorded = self.recorded(newton, begin, equations.known)
+        bare = replace(equations, known=equations.known.detach())
+        y = self._solution(newton, bare, guess.detach(), begin, recorded=recorded)
+        return differentiable(newton.field, equations, y) if recorded and bool(torch.isfinite(y).all()) else y
+
+    def recorded(self, newton: Newton, begin: Begin, known: Tensor) -> bool:
+        """Whether a graph of the stages is wanted."""
+        return torch.is_grad_enabled() and self._has_gradient(newton, begin, known)
+
+    @abc.abstractmethod
+    def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
+        """To rounding where it is recorded for a derivative."""
+
+    @abc.abstractmethod
+    def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:
+        """Whether stages may depend on something that has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
+    """With step size control; a step whose equations Newton's method cannot solve is rejected.
+
+    Stages are solved to rounding where they are differentiated, now or in a step taken anew; else to a part of the
+    tolerance, which takes a third of the evaluations.
+    """
+
+    kind: ClassVar[str] = "adaptive and implicit"
+    suspicion: ClassVar[str] = "the solution has no bound, or the field is not smooth,"
+    exactly: bool = False  # to rounding though no graph is recorded; for gradient modes to set
+
+    @property
+    def hopeless(self) -> float:
+        """Step control tries half the step after it: for Newton's method that is often enough."""
+        return (2 * self.safety) ** self.error_order
+
+    def to_be_retaken(self) -> Self:
+        return replace(self, exactly=True)
+
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        yield from super().steps(Newton.along(field, patient=False), y0, ts)
+
+    def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
+        place = (at(begin.t0, begin.y0), begin.y0.detach())
+        aim = Aim.tolerance(begin.y0, rtol=self.rtol, atol=self.atol)
+        y = newton.solve(equations, guess, begin=place, aim=aim)
+        if (recorded or self.exactly) and bool(torch.isfinite(y).all()):
+            return newton.polished(equations, y, begin=place)
+        return y
+
+    def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:
+        return any(x.requires_grad for x in (known, begin.f0, *field.parameters()))

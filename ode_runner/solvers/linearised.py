@@ -10,6 +10,7 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.field import CountedField, KnownJacobian, VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
+from ode_runner.solvers.frozen import matrix
 from ode_runner.solvers.jacobian import jacobian
 from ode_runner.solvers.krylov import gmres
 from ode_runner.types import State, Time
@@ -23,8 +24,18 @@ def linearise(field: VectorField, ts: Sequence[Time], y: Tensor, coupling: Tenso
     with torch.enable_grad():
         places = [place.detach().requires_grad_() for place in y]
         slopes = [field(t, place) for t, place in zip(ts, places, strict=True)]
-    small = len(places) * places[0][0].numel() <= LARGEST or isinstance(field, KnownJacobian)
-    return (_Factorised if small else _Products)(field, ts, places, slopes, coupling)
+    kind = _Factorised if is_small(field, len(places), places[0]) else _Products
+    return kind(field, ts, places, slopes, coupling)
+
+
+def is_small(field: VectorField, stages: int, y: State) -> bool:
+    """Whether the equations of so many stages for a state like `y` are factorised."""
+    return stages * y[0].numel() <= LARGEST or isinstance(field, KnownJacobian)
+
+
+def jacobian_at(field: VectorField, t: Time, y: State) -> Tensor:
+    """df/dy of every sample, (batch, element, element); an evaluation and a product for each element."""
+    return linearise(field, [t], y[None], y.new_ones(1, 1)).jacobian(0)
 
 
 class Linearised(abc.ABC):
@@ -43,6 +54,16 @@ class Linearised(abc.ABC):
     @abc.abstractmethod
     def solve(self, b: Tensor) -> Tensor:
         """The x of (I - coupling x df/dy) x = b, both (stage, batch, *state); differentiable with respect to b."""
+
+    def jacobian(self, i: int) -> Tensor:
+        """df/dy of every sample at place i: (batch, element, element)."""
+        slope, place = self.slopes[i], self.places[i]
+        if isinstance(self.field, KnownJacobian):
+            return self.field.jacobian(self.ts[i], place.detach())
+        if not slope.requires_grad:  # a function of time alone
+            return place.new_zeros(len(place), place[0].numel(), place[0].numel())
+        self._enter(products=slope[0].numel())
+        return jacobian(slope, place)
 
     def _pulled_back(self, i: int, cotangent: Tensor) -> Tensor:
         """(df/dy at place i)^T cotangent."""
@@ -71,21 +92,7 @@ class _Factorised(Linearised):
 
     def _matrix(self) -> Tensor:
         """(batch, stage * element, stage * element)."""
-        jacobians = torch.stack([self._jacobian(i) for i in range(len(self.places))])
-        blocks = torch.einsum("ij,jbmn->bimjn", self.coupling, jacobians)
-        size = blocks.shape[1] * blocks.shape[2]
-        eye = torch.eye(size, dtype=blocks.dtype, device=blocks.device)
-        return eye - blocks.reshape(-1, size, size)
-
-    def _jacobian(self, i: int) -> Tensor:
-        """df/dy of every sample at place i: (batch, element, element)."""
-        slope, place = self.slopes[i], self.places[i]
-        if isinstance(self.field, KnownJacobian):
-            return self.field.jacobian(self.ts[i], place.detach())
-        if not slope.requires_grad:  # a function of time alone
-            return place.new_zeros(len(place), place[0].numel(), place[0].numel())
-        self._enter(products=slope[0].numel())
-        return jacobian(slope, place)
+        return matrix(self.coupling, torch.stack([self.jacobian(i) for i in range(len(self.places))]))
 
 
 @final

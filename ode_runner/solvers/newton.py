@@ -2,57 +2,186 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.solvers.linearised import linearise
+from ode_runner.solvers.frozen import FrozenJacobian
+from ode_runner.solvers.linearised import is_small, jacobian_at, linearise
+from ode_runner.solvers.one_step import Step
 from ode_runner.types import State, Time
 
 ITERATIONS = 30  # where a square dominates, Newton's method halves the distance many times before it converges
+FAST, NOISE = 0.2, 64  # after such a rate of convergence, what stands still below so many times rounding is noise
+KEEPING = 1e-3  # a rate so good that the Jacobian serves further, however many iterations there were
+
+Weights = Sequence[Sequence[float]]
 
 
-def solve_stage(field: VectorField, t: Time, known: State, weight: float, guess: State) -> State:
-    """The y of y = known + weight * f(t, y), to rounding; NaN where the iteration does not settle."""
-    return solve_stages(field, [t], known[None], ((weight,),), guess[None])[0]
+@dataclass(frozen=True, kw_only=True)
+class Aim:
+    """How well stages are to be solved: until what is left is below `limit` in units of `scale`, sample by sample.
+
+    Without a scale, to rounding.
+    """
+
+    limit: float
+    scale: Tensor | None = None  # (batch, *state)
+    iterations: int = 7  # with the same Jacobian
+
+    @staticmethod
+    def tolerance(y0: State, *, rtol: float, atol: float) -> "Aim":
+        """A part of the tolerance so small that the error estimate does not see it."""
+        scale = atol + rtol * y0.detach().abs()
+        return Aim(scale=scale, limit=max(_rounding(y0) / rtol, min(0.03, rtol**0.5)))
+
+    @staticmethod
+    def rounding(y: State) -> "Aim":
+        """All digits; where products are few, a new Jacobian is soon cheaper than more iterations."""
+        return Aim(limit=_rounding(y), iterations=min(15, 3 + 2 * y[0].numel()))
+
+    def size(self, update: Tensor, y: Tensor) -> float:
+        """Of an update of y, both (stage, batch, *state)."""
+        if self.scale is None:
+            return float((update.abs() / (1 + y.abs())).max())
+        return float((update / self.scale).transpose(0, 1).flatten(1).square().mean(dim=1).max().sqrt())
 
 
-def solve_stages(
-    field: VectorField, ts: Sequence[Time], known: Tensor, weights: Sequence[Sequence[float]], guess: Tensor
-) -> Tensor:
-    """The y of y[i] = known[i] + sum over j of weights[i][j] * f(ts[j], y[j]), to rounding: (stage, batch, *state).
+@dataclass(frozen=True, kw_only=True)
+class Equations:
+    """y[i] = known[i] + sum over j of weights[i][j] * f(ts[j], y[j]), (stage, batch, *state)."""
 
-    NaN where the iteration does not settle. Every iteration is one evaluation a stage, and a linear system for each
-    sample; samples must not interact. The iteration itself is not differentiated: one more update is made with the
-    Jacobians at the solution held fixed, whose derivative is that of the implicit function theorem. It evaluates each
-    stage once, and twice where gradients are recorded.
+    ts: Sequence[Time]
+    known: Tensor
+    weights: Weights
+
+    @property
+    def coupling(self) -> Tensor:
+        return self.known.new_tensor(self.weights)
+
+    def slopes(self, field: VectorField, y: Tensor) -> Tensor:
+        """f of every stage."""
+        return torch.stack([field(t, place) for t, place in zip(self.ts, y, strict=True)])
+
+    def residual(self, slopes: Tensor, y: Tensor) -> Tensor:
+        """What is missing."""
+        return self.known + torch.tensordot(self.coupling, slopes, dims=1) - y
+
+
+@final
+class Newton(VectorField):
+    """A field, and the Jacobian with which the stages of a solve along it were last solved.
+
+    The Jacobian is kept across iterations and steps as long as they converge. Where they do not with a new one, it is
+    made anew in every iteration, if `patient`; whoever can take a shorter step instead need not be. So it is where
+    systems are too large to be factorised. Samples must not interact.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.8.
     """
-    coupling = known.new_tensor(weights)
-    y, rounding, before = guess.detach(), 16 * torch.finfo(guess.dtype).eps, math.inf
-    for _ in range(ITERATIONS):
-        system = linearise(field, ts, y, coupling)
-        update = system.solve(_residual(known.detach(), coupling, system.dy, y))
-        y = y + update
-        size = float((update.abs() / (1 + y.abs())).max())
-        if size < rounding or before / 2 < size < rounding**0.5:  # convergence is fast, and ends in noise
-            return _differentiable(field, ts, y, known, coupling)
-        if math.isnan(size):
-            break
-        before = size
-    return torch.full_like(guess, torch.nan)
+
+    def __init__(self, field: VectorField, *, patient: bool) -> None:
+        super().__init__()
+        self.field, self.patient = field, patient
+        self.frozen: FrozenJacobian | None = None
+        self.outlook = 1.0  # what is left after an update, in units of it, by the rate of convergence last seen
+        self.attempt: Step | None = None  # the last one, and the last accepted, for a guess of the next
+        self.before: Step | None = None
+
+    @staticmethod
+    def along(field: VectorField, *, patient: bool = True) -> "Newton":
+        """The field itself where it has a Jacobian to keep already."""
+        return field if isinstance(field, Newton) else Newton(field, patient=patient)
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.field(t, y)
+
+    @torch.no_grad()
+    def solve(self, equations: Equations, guess: Tensor, *, begin: tuple[Time, State], aim: Aim) -> Tensor:
+        """The solution, or NaN where the iteration does not settle; a new Jacobian is made at `begin`."""
+        if not is_small(self.field, len(guess), guess[0]):
+            return self._linearised_anew(equations, guess, aim)
+        kept = self.frozen is not None
+        y = self._with_the_same(self.at(begin), equations, guess, aim)
+        if y is None and kept:
+            y = self._with_the_same(self.at(begin), equations, guess, aim)
+        if y is not None:
+            return y
+        return self._linearised_anew(equations, guess, aim) if self.patient else torch.full_like(guess, torch.nan)
+
+    @torch.no_grad()
+    def polished(self, equations: Equations, y: Tensor, *, begin: tuple[Time, State]) -> Tensor:
+        """The solution to rounding, from one within a tolerance; which Jacobian is kept does not change."""
+        aim, found = Aim.rounding(y[0]), None
+        if is_small(self.field, len(y), y[0]):
+            frozen, outlook = self.at(begin), self.outlook
+            found = self._with_the_same(frozen, equations, y, aim)
+            self.frozen, self.outlook = frozen, outlook
+        return self._linearised_anew(equations, y, aim) if found is None else found
+
+    @torch.no_grad()
+    def filtered(self, difference: State, weight: float, *, begin: tuple[Time, State]) -> State:
+        """The x of (I - weight df/dy) x = difference, df/dy being the Jacobian kept or one made at `begin`."""
+        if is_small(self.field, 1, difference):
+            return self.at(begin).solve(((weight,),), difference[None])[0]
+        t, y = begin
+        return linearise(self.field, [t], y[None], difference.new_tensor([[weight]])).solve(difference[None])[0]
+
+    def at(self, begin: tuple[Time, State]) -> FrozenJacobian:
+        """The Jacobian kept, or a new one."""
+        if self.frozen is None:
+            self.frozen, self.outlook = FrozenJacobian(jacobian_at(self.field, *begin)), 1.0
+        return self.frozen
+
+    def _with_the_same(self, frozen: FrozenJacobian, equations: Equations, y: Tensor, aim: Aim) -> Tensor | None:
+        """None where that does not converge; then, and where it is slow, the Jacobian is kept no longer."""
+        outlook, before, best = max(self.outlook, _rounding(y)) ** 0.8, math.inf, 1.0
+        self.frozen = None
+        for left in reversed(range(aim.iterations)):
+            update = frozen.solve(equations.weights, equations.residual(equations.slopes(self.field, y), y))
+            size = aim.size(update, y)
+            rate = size / before
+            if not math.isfinite(size):
+                return None
+            if best < FAST and rate > 0.5 and aim.scale is None and size < NOISE * aim.limit:
+                outlook = 0.0  # noise
+            elif before < math.inf:
+                if rate >= 1 or rate**left / (1 - rate) * size > aim.limit:
+                    return None
+                best, outlook = min(best, rate), rate / (1 - rate)
+            y, before = y + update, size
+            if outlook * size <= aim.limit:
+                if aim.iterations - left < 3 or rate < KEEPING:
+                    self.frozen, self.outlook = frozen, outlook
+                return y
+        return None
+
+    def _linearised_anew(self, equations: Equations, guess: Tensor, aim: Aim) -> Tensor:
+        """With new Jacobians, at every stage and in every iteration."""
+        y, before = guess, math.inf
+        for _ in range(ITERATIONS):
+            system = linearise(self.field, equations.ts, y, equations.coupling)
+            update = system.solve(equations.residual(system.dy, y))
+            y = y + update
+            size = aim.size(update, y)
+            if size < aim.limit or before / 2 < size < _rounding(y) ** 0.5:  # convergence is fast, and ends in noise
+                return y
+            if math.isnan(size):
+                break
+            before = size
+        return torch.full_like(guess, torch.nan)
 
 
-def _differentiable(field: VectorField, ts: Sequence[Time], y: Tensor, known: Tensor, coupling: Tensor) -> Tensor:
-    """One more update of y, with a graph through `known` and the field's parameters but not through y."""
-    system = linearise(field, ts, y, coupling)
-    dy = system.dy
-    if torch.is_grad_enabled():
-        dy = torch.stack([field(t, place) for t, place in zip(ts, y, strict=True)])  # once more, for a graph without y
-    return y + system.solve(_residual(known, coupling, dy, y))
+def differentiable(field: VectorField, equations: Equations, y: Tensor) -> Tensor:
+    """One more update of the solution y, whose derivative is that of the implicit function theorem.
+
+    The Jacobians at y are held fixed; the graph is one through what is known and the field's parameters, not through y.
+    """
+    system = linearise(field, equations.ts, y, equations.coupling)
+    return y + system.solve(equations.residual(equations.slopes(field, y), y))
 
 
-def _residual(known: Tensor, coupling: Tensor, dy: Tensor, y: Tensor) -> Tensor:
-    return known + torch.tensordot(coupling, dy, dims=1) - y
+def _rounding(y: Tensor) -> float:
+    return 16 * torch.finfo(y.dtype).eps

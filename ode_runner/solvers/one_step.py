@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -97,6 +97,10 @@ class StepwiseSolver(Solver):
     @abc.abstractmethod
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
+
+    def to_be_retaken(self) -> Self:
+        """The solver for a solve whose steps will be taken anew, for a derivative."""
+        return self
 
     @abc.abstractmethod
     def outputs(self, step: Step) -> list[State]:

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.linearised import linearise
-from ode_runner.solvers.newton import solve_stage, solve_stages
+from ode_runner.solvers.implicit import AdaptiveImplicitSolver, Begin
+from ode_runner.solvers.newton import Equations, Newton
 from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, at, stage_time
 from ode_runner.types import State
@@ -29,7 +27,7 @@ ERROR = tuple(sum(E[i] * A[i][j] for i in range(3)) for j in range(3))
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RadauIIA5(ImplicitSolver, AdaptiveRungeKutta):
+class RadauIIA5(AdaptiveImplicitSolver):
     """Order 5, L-stable and stiffly accurate: three stages, which are one system of three times the state's size.
 
     The judge is of order 3 and adds f(t0, y0) to the stages; what it says is divided by I - dt g df/dy, so that stiff
@@ -41,8 +39,6 @@ class RadauIIA5(ImplicitSolver, AdaptiveRungeKutta):
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.8.
     """
 
-    kind: ClassVar[str] = "adaptive and implicit"
-    suspicion: ClassVar[str] = "the solution has no bound, or the field is not smooth,"
     order: int = field(default=5, init=False)
     tableau: ClassVar[EmbeddedTableau] = EmbeddedTableau(
         a=((), *((0.0, *row) for row in A)),
@@ -55,22 +51,31 @@ class RadauIIA5(ImplicitSolver, AdaptiveRungeKutta):
         return 4
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
-        """The derivatives are f0, those of the stages, and last the judgement over the length of the step."""
-        dt = t1 - t0
-        ts = [at(stage_time(t0, t1, c), y0) for c in C]
-        begin = torch.stack([y0] * 3)
-        stages = solve_stages(field, ts, begin, [[dt * a for a in row] for row in A], guess=begin)
-        ks = torch.tensordot(begin.new_tensor(A).inverse() / dt, stages - begin, dims=1)  # f, without its rounding
-        return stages[2], [f0, *ks, self._judged(field, t0, dt, y0, [f0, *ks])]
+        """The derivatives are f0 and those of the stages."""
+        dt, known, newton = t1 - t0, torch.stack([y0] * 3), Newton.along(field)
+        begin, times = Begin(t0, y0, f0), [stage_time(t0, t1, c) for c in C]
+        alone = self.exactly or self.recorded(newton, begin, known)  # then the step is to be found again from y0 alone
+        guess = known if alone else self._continued(newton, times, begin)
+        equations = Equations(ts=[at(t, y0) for t in times], known=known, weights=[[dt * a for a in row] for row in A])
+        stages = self.stages(newton, equations, guess, begin=begin)
+        ks = torch.tensordot(known.new_tensor(A).inverse() / dt, stages - known, dims=1)  # f, without its rounding
+        y1, of_stages = stages[2].detach(), ks.detach().unbind()
+        newton.attempt = Step(t0=t0, t1=t1, due=[], y0=y0.detach(), y1=y1, ks=[f0.detach(), *of_stages])
+        return stages[2], [f0, *ks]
 
-    @torch.no_grad()
-    def _judged(self, field: VectorField, t0: float, dt: float, y0: State, ks: list[Tensor]) -> Tensor:
-        difference = advance(torch.zeros_like(y0), 1.0, self.tableau.b_error, ks)
-        system = linearise(field, [at(t0, y0)], y0[None], difference.new_tensor([[dt * G]]))
-        return system.solve(difference[None])[0]
+    def _continued(self, newton: Newton, times: list[float], begin: Begin) -> Tensor:
+        """What the polynomial of the step before says of the stages, or y0 where there is none."""
+        if newton.attempt is not None and newton.attempt.t1 == begin.t0:
+            newton.before = newton.attempt
+        before = newton.before
+        if before is None or before.t1 != begin.t0:
+            return torch.stack([begin.y0] * len(times))
+        dt = before.t1 - before.t0
+        return torch.stack([advance(before.y0, dt, collocation(before.fraction(t)), before.ks[1:]) for t in times])
 
-    def difference(self, y0: State, dt: float, ks: list[Tensor]) -> Tensor:
-        return dt * ks[4]
+    def estimate(self, field: VectorField, t0: float, t1: float, y0: State, ks: list[Tensor]) -> Tensor:
+        difference = self.difference(y0, t1 - t0, ks)
+        return Newton.along(field).filtered(difference, (t1 - t0) * G, begin=(at(t0, y0), y0.detach()))
 
     def detailed(self, field: VectorField, step: Step) -> Step:
         """The step with (z - y0) / dt, where z = y0 + dt (g f(t0, z) + the judge's weights @ ks) is the fourth stage.
@@ -80,7 +85,9 @@ class RadauIIA5(ImplicitSolver, AdaptiveRungeKutta):
         if step.inner:
             return step
         y0, dt = step.y0, step.t1 - step.t0
-        z = solve_stage(field, at(step.t0, y0), advance(y0, dt, ERROR, step.ks[1:4]), dt * G, guess=y0)
+        known = advance(y0, dt, ERROR, step.ks[1:])
+        equation = Equations(ts=[at(step.t0, y0)], known=known[None], weights=[[dt * G]])
+        z = self.stages(Newton.along(field), equation, y0[None], begin=Begin(step.t0, y0, step.ks[0]))[0]
         return replace(step, inner=[((z if torch.isfinite(z).all() else y0) - y0) / dt])
 
     def outputs(self, step: Step) -> list[State]:
@@ -89,7 +96,7 @@ class RadauIIA5(ImplicitSolver, AdaptiveRungeKutta):
 
     def _within(self, step: Step, t: float) -> State:
         x = step.fraction(t)
-        return advance(step.y0, step.t1 - step.t0, [*collocation(x), bending(x)], [*step.ks[1:4], *step.inner])
+        return advance(step.y0, step.t1 - step.t0, [*collocation(x), bending(x)], [*step.ks[1:], *step.inner])
 
 
 def collocation(x: float) -> list[float]:

@@ -1,0 +1,41 @@
+"""`make bench` tells a wrong gradient from one that is rounded otherwise, whatever the processor."""
+
+import copy
+
+import pytest
+import torch
+
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.integrator import Integrator
+from tests.benchmarks import problems, solving
+from tests.benchmarks.solving import Case, Finding
+
+
+def finding(case: Case, error: float) -> Finding:
+    counts = solving._counts(case.posed, Integrator(solver=case.solver, gradient=Backprop()))
+    return Finding(
+        case="", mode="", theirs=[], ours=[], their_nfe=0, gradient_error=error, compile_seconds=0.0, **counts
+    )
+
+
+@pytest.fixture
+def case(monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setattr(problems, "TRAINING_STEPS", 5)
+    return next(iter(solving.cases().values()))
+
+
+def test_sums_in_another_order_are_within_the_limit_of_the_gradient_check(case: Case) -> None:
+    """Hidden units in another order are the same function, summed otherwise, as another processor would."""
+    for seed in range(5):
+        posed = copy.deepcopy(case.posed)
+        first, _, last = posed.field.layers
+        order = torch.randperm(len(first.weight), generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            for parameter in (first.weight, first.bias):
+                parameter.copy_(parameter[order])
+            last.weight.copy_(last.weight[:, order])
+        shuffled = Case(**{**vars(case), "posed": posed})
+        error = solving._gradient_error(shuffled, Integrator(solver=case.solver, gradient=Backprop()))
+        found = finding(shuffled, error)
+        assert error < found.gradient_within / 5
+        assert found.gradient_within < 1e-4, "a wrong formula is off by more"
