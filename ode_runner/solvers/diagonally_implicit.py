@@ -21,7 +21,7 @@ from ode_runner.types import State, Times
 class DiagonallyImplicit(ImplicitSolver):
     """Every stage but an explicit first one is an equation of its own; rows of the tableau end on the diagonal.
 
-    A stage takes three evaluations where the field is linear.
+    Stages share a Jacobian as long as Newton's method converges with it, and so do steps.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.6.
     """
