@@ -13,7 +13,8 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, plugin_data_pb2
 
-from ode_runner.logger import MetricsFile
+from ode_runner.logger import MetricsFile, TensorBoardLogger
+from ode_runner.record import RunRecord, RunStatus
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, run_folders, typed
 
 COMMAND = (*TINY, "trainer.epochs=2", "trainer.log_every=1", "trainer.save_every_seconds=0")
@@ -81,16 +82,35 @@ def test_tensorboard_compares_runs_by_their_choices(events: Any) -> None:
     assert shown["seed"].number_value == 0
 
 
-def test_tensorboards_table_of_a_mixed_sweep_has_every_option_and_sorts_by_any_result(tmp_path: Path) -> None:
+def hparams_table(root: Path) -> tuple[Any, RequestContext, Any]:
     """Asked of TensorBoard's own backend, as its page does."""
-    models = ("model=resnet,odenet,rknet", "trainer=quick", "trainer.max_steps=2", *TINY)
-    assert typed("-m", *models, cwd=tmp_path).returncode == 0
-    multiplexer = PluginEventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
-    provider = MultiplexerDataProvider(multiplexer, str(tmp_path))
-    backend = backend_context.Context(TBContext(data_provider=provider, logdir=str(tmp_path)))
+    multiplexer = PluginEventMultiplexer().AddRunsFromDirectory(str(root)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(root))
+    backend = backend_context.Context(TBContext(data_provider=provider, logdir=str(root)))
     ctx = RequestContext()
     metadata = backend.hparams_metadata(ctx, "")
-    table = backend.experiment_from_metadata(ctx, "", True, metadata, [])
+    return backend, ctx, backend.experiment_from_metadata(ctx, "", True, metadata, [])
+
+
+def test_an_option_that_is_null_in_one_run_is_a_column_of_numbers_all_the_same(tmp_path: Path) -> None:
+    for name, norm in (("free", None), ("clipped", 1.5), ("clipped_less", 3.0)):
+        config = {"trainer": {"max_grad_norm": norm, "max_nfe": None}, "optimizer": {}, "schedule": {}, "network": {}}
+        record = RunRecord(
+            choices={"network": "mlp"}, seed=0, fingerprint="0", status=RunStatus.COMPLETED, config=config
+        )
+        logger = TensorBoardLogger(tmp_path / name, first_step=0)
+        logger.summary(record.hyperparameters(), {"test/loss": 1.0}, "")
+        logger.close()
+    _, _, table = hparams_table(tmp_path)
+    columns = {info.name: info for info in table.hparam_infos}
+    assert columns["with.trainer.max_grad_norm"].type == api_pb2.DATA_TYPE_FLOAT64
+    assert "with.trainer.max_nfe" not in columns
+
+
+def test_tensorboards_table_of_a_mixed_sweep_has_every_option_and_sorts_by_any_result(tmp_path: Path) -> None:
+    models = ("model=resnet,odenet,rknet", "trainer=quick", "trainer.max_steps=2", *TINY)
+    assert typed("-m", *models, cwd=tmp_path).returncode == 0
+    backend, ctx, table = hparams_table(tmp_path)
     columns = {info.name for info in table.hparam_infos}
     assert {"task", "model", "solver", "gradient", "seed"} <= columns
     assert {"with.model.blocks", "with.solver.rtol", "with.solver.num_steps", "with.network.width"} <= columns
