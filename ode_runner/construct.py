@@ -12,7 +12,7 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.classes import HOLDS, demand_classes, load_class, type_hints
 from ode_runner.errors import RefusedInput
@@ -42,17 +42,19 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
 def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()) -> Callable[..., Any]:
     """What `construct` calls, its options checked; `positional` and `named` arguments are to come at run time."""
     target = locate(cfg, group)
-    options = {str(key): value for key, value in cfg[group].items() if not str(key).startswith("_")}
+    missing = [str(key) for key in cfg[group] if OmegaConf.is_missing(cfg[group], key)]  # `???` stands for no value
+    given = [str(key) for key in cfg[group] if key not in missing and not str(key).startswith("_")]
+    options = {name: cfg[group][name] for name in given}
     parameters = inspect.signature(target).parameters
     offered = [name for name in list(parameters)[positional:] if name not in named]
-    for name in options:
+    for name in [*options, *missing]:
         if name not in offered:
             available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
             hint = did_you_mean(name, offered, closeness=0.8) or habit(f"{group}.{name}") or did_you_mean(name, offered)
             raise RefusedInput(f"no option '{group}.{name}'.{hint} {available}")
-    for name in offered:
-        if name not in options and parameters[name].default is inspect.Parameter.empty:
-            raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
+    missing += [name for name in offered if name not in options and parameters[name].default is inspect.Parameter.empty]
+    for name in missing:
+        raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
     hints = type_hints(target)
     demand_classes(options, hints, group)
     try:

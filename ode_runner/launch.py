@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 import warnings
 from contextlib import nullcontext
@@ -148,8 +149,9 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
 
 
 def _say(sentence: str) -> None:
-    """One line on stderr; what a terminal would obey rather than show, such as a line break typed, is spelt out."""
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in sentence)
+    """One line on stderr: what a terminal would obey, such as a line break, is spelt out, and endless words are cut."""
+    brief = re.sub(r"(\S{100})\S{200,}", r"\1...", sentence)
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in brief)
     print(f"ode-run: {shown}", file=sys.stderr)
 
 

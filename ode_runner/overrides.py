@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from ode_runner.errors import RefusedInput
@@ -47,14 +47,11 @@ def _demand_names(override: Override, arguments: Sequence[str]) -> None:
     for name in value.list if isinstance(value, ChoiceSweep) else [value]:
         if name is None and group not in OPTIONAL:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
-        if isinstance(name, int | float | list | dict | RangeSweep) and not _is_list_of_names(name):
-            raise RefusedInput(
-                f"{override.input_line} names no {group}. Available: {', '.join(_names(group, arguments))}"
-            )
-
-
-def _is_list_of_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str | QuotedString) for name in value)
+        several = group in OPTIONAL and isinstance(name, list)  # of them any number may be chosen
+        for one in name if several else [name]:
+            if isinstance(one, int | float | list | dict | RangeSweep):
+                available = ", ".join(_names(group, arguments))
+                raise RefusedInput(f"{override.input_line} names no {group}. Available: {available}")
 
 
 def _needed(group: str, arguments: Sequence[str]) -> str:

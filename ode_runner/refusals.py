@@ -43,7 +43,9 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     if resolved:
         return resolved[1]
     if isinstance(root, OmegaConfBaseException) and (node := re.search(r"full_key: (\S+)", str(root))):
-        return f"{node[1]}: {str(root).splitlines()[0].rstrip('.')}."
+        return (
+            f"{node[1]}: {re.sub(r'^.* while resolving interpolation: ', '', str(root).splitlines()[0]).rstrip('.')}."
+        )
     if isinstance(root, OSError) and root.strerror:
         place = f" to {root.filename}" if root.filename else ""
         return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."

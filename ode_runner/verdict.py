@@ -22,7 +22,7 @@ TRACEBACK = "error.txt"
 
 def verdict(error: BaseException) -> tuple[RunStatus, str]:
     """The status that an exception means, and its sentence."""
-    reason = str(error).strip() or type(error).__name__
+    reason = str(error).strip() or ("no memory is left." if isinstance(error, MemoryError) else type(error).__name__)
     match error:
         case IncompatibleChoice():
             return RunStatus.INCOMPATIBLE, reason

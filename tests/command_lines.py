@@ -2,7 +2,11 @@
 
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 
+from omegaconf import OmegaConf
+
+from ode_runner.help import conf_dir
 from tests.helpers import TINY, options
 
 GROUPS = ("task", "model", "network", "solver", "gradient", "optimizer", "schedule", "trainer", "logger", "diagnostics")
@@ -181,9 +185,18 @@ def _prefixed(rng: random.Random) -> list[str]:
 
 def _option_of_a_choice(rng: random.Random) -> list[str]:
     group = rng.choice(GROUPS)
-    values = (*WRONG, *EXTREME)
-    keys = [key for key in KEYS if key.startswith(f"{group}.")] or [group]
-    return [f"{group}={rng.choice(options(group))}", f"{rng.choice(keys)}={rng.choice(values)}"]
+    choice = rng.choice(options(group))
+    own = _options_of(group, choice) or [group]
+    keys = rng.sample(own, min(len(own), rng.choice((1, 1, 2))))
+    return [f"{group}={choice}", *(f"{key}={rng.choice((*WRONG, *EXTREME))}" for key in keys)]
+
+
+@cache
+def _options_of(group: str, choice: str) -> list[str]:
+    """By its yaml, which may set options of the whole run."""
+    content = OmegaConf.load(conf_dir() / group / f"{choice}.yaml")
+    names = [name for name in content.get(group, content) if name not in ("_target_", "defaults")]
+    return [f"{group}.{name}" for name in names]
 
 
 def _flags(rng: random.Random) -> list[str]:
@@ -216,7 +229,8 @@ def _habit(rng: random.Random) -> list[str]:
 
 KINDS: tuple[Callable[[random.Random], list[str]], ...] = (
     *(_misspelt, _valued(WRONG), _valued(EXTREME), _inserted(UNICODE), _inserted(QUOTES), _twice, _prefixed),
-    *(_valued(INTERPOLATIONS), _inserted(INTERPOLATIONS), _option_of_a_choice, _flags, _revisit, _prediction, _sweep),
+    *(_valued(INTERPOLATIONS), _inserted(INTERPOLATIONS), _option_of_a_choice, _option_of_a_choice, _flags),
+    *(_revisit, _prediction, _sweep),
     *(_preset, _habit),
 )
 SMALL = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
