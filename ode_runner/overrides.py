@@ -47,8 +47,7 @@ def _demand_names(override: Override, arguments: Sequence[str]) -> None:
     for name in value.list if isinstance(value, ChoiceSweep) else [value]:
         if name is None and group not in OPTIONAL:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
-        several = group in OPTIONAL and isinstance(name, list)  # of them any number may be chosen
-        for one in name if several else [name]:
+        for one in name if isinstance(name, list) and group in OPTIONAL else [name]:  # of them any number is chosen
             if isinstance(one, int | float | list | dict | RangeSweep):
                 available = ", ".join(_names(group, arguments))
                 raise RefusedInput(f"{override.input_line} names no {group}. Available: {available}")

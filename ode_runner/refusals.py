@@ -43,9 +43,8 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     if resolved:
         return resolved[1]
     if isinstance(root, OmegaConfBaseException) and (node := re.search(r"full_key: (\S+)", str(root))):
-        return (
-            f"{node[1]}: {re.sub(r'^.* while resolving interpolation: ', '', str(root).splitlines()[0]).rstrip('.')}."
-        )
+        reason = str(root).splitlines()[0].rpartition(" while resolving interpolation: ")[2]
+        return f"{node[1]}: {reason.rstrip('.')}."
     if isinstance(root, OSError) and root.strerror:
         place = f" to {root.filename}" if root.filename else ""
         return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."
