@@ -45,7 +45,9 @@ def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
 def _demand_names(override: Override, arguments: Sequence[str]) -> None:
     group, value = override.key_or_group, override.value()
     for name in value.list if isinstance(value, ChoiceSweep) else [value]:
-        if name is None and group not in OPTIONAL:
+        if name is None and group in OPTIONAL:
+            raise RefusedInput(f"{override.input_line}: no {group} is chosen unless one is typed. Leave it out.")
+        if name is None:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
         for one in name if isinstance(name, list) and group in OPTIONAL else [name]:  # of them any number is chosen
             if isinstance(one, int | float | list | dict | RangeSweep):

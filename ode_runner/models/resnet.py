@@ -5,9 +5,9 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Integrate, Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.sizes import demand_sizes
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -25,8 +25,7 @@ class ResNet(Model):
 
     def __init__(self, network: Network, *, blocks: int) -> None:
         super().__init__(network)
-        if blocks < 0:
-            raise RefusedInput(f"model.blocks must be 0 or more, not {blocks}.")
+        demand_sizes("model", least=0, blocks=blocks)
         self.blocks = nn.ModuleList(network.block() for _ in range(blocks))
         self.head = network.head()
 

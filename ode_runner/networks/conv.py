@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
+from ode_runner.sizes import demand_sizes
 from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time
 
@@ -33,9 +34,7 @@ class Conv(Network):
                 f"network=conv needs images (channels, height, width); this task's inputs have shape "
                 f"{spec.input_shape}. Use network=mlp."
             )
-        for name, value in (("width", width), ("depth", depth), ("smallest_side", smallest_side)):
-            if value < 1:
-                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        demand_sizes("network", width=width, depth=depth, smallest_side=smallest_side)
         self.spec = spec
         channels, *sides = spec.input_shape
         if min(sides) < 3:

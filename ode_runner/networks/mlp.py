@@ -5,10 +5,10 @@ from typing import final
 
 from torch import nn
 
-from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
 from ode_runner.networks.dense import MLPField, ResidualMLP
+from ode_runner.sizes import demand_sizes
 from ode_runner.tasks.base import TaskSpec
 
 
@@ -22,9 +22,7 @@ class MLP(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
-        for name, value in (("width", width), ("depth", depth)):
-            if value < 1:
-                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        demand_sizes("network", width=width, depth=depth)
         self.spec = spec
         self.inputs = math.prod(spec.input_shape)
         self.outputs = math.prod(spec.output_shape)

@@ -4,10 +4,11 @@ from typing import final
 
 from torch import nn
 
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.networks.recognition import Decoder, Recognition, observed_coordinates
+from ode_runner.sizes import demand_sizes
 from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State
 
@@ -20,9 +21,7 @@ class RecurrentDecoder(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, samples: int) -> None:
-        for name, value in {"hidden": hidden, "latent": latent, "width": width, "samples": samples}.items():
-            if value < 1:
-                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        demand_sizes("network", hidden=hidden, latent=latent, width=width, samples=samples)
         self.spec = spec
         self.coordinates = observed_coordinates(spec, "recurrent_decoder")
         self.hidden, self.latent, self.width, self.samples = hidden, latent, width, samples

@@ -4,11 +4,11 @@ from typing import final
 
 from torch import nn
 
-from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.networks.dense import MLPField, ResidualMLP
 from ode_runner.networks.recognition import Decoder, Recognition, observed_coordinates
+from ode_runner.sizes import demand_sizes
 from ode_runner.tasks.base import TaskSpec
 
 
@@ -22,10 +22,7 @@ class RecurrentVAE(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, depth: int, samples: int) -> None:
-        sizes = {"hidden": hidden, "latent": latent, "width": width, "depth": depth, "samples": samples}
-        for name, value in sizes.items():
-            if value < 1:
-                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        demand_sizes("network", hidden=hidden, latent=latent, width=width, depth=depth, samples=samples)
         self.spec = spec
         self.coordinates = observed_coordinates(spec, "recurrent_vae")
         self.hidden, self.latent, self.width, self.depth, self.samples = hidden, latent, width, depth, samples

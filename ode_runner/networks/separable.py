@@ -6,10 +6,11 @@ from typing import final
 import torch
 from torch import nn
 
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
 from ode_runner.networks.dense import ResidualMLP, tanh_layers
+from ode_runner.sizes import demand_sizes
 from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time
 
@@ -25,9 +26,7 @@ class Separable(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
-        for name, value in (("width", width), ("depth", depth)):
-            if value < 1:
-                raise RefusedInput(f"network.{name} must be at least 1, not {value}.")
+        demand_sizes("network", width=width, depth=depth)
         self.spec = spec
         self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)
         self.width, self.depth = width, depth

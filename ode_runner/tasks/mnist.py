@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import final
 
@@ -63,6 +64,8 @@ def find_files(data_dir: Path) -> Path:
     try:
         return _download(data_dir)
     except (RuntimeError, OSError) as error:
+        with suppress(OSError):
+            data_dir.rmdir()  # unless it holds something: a refusal leaves no folder
         raise RefusedInput(
             f"MNIST is not in {data_dir} and could not be downloaded ({_in_short(error)}). Put the four idx files in "
             f"{data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "
