@@ -43,7 +43,7 @@ def _endings(folder: Path) -> int:
         return int(left["endings"]) + 1 if left["saved"] == _saved(folder) else 1
     except FileNotFoundError:
         return 0
-    except (OSError, ValueError, TypeError, KeyError):  # torn: it was there, which is what counts
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # torn: it was there, which is what counts
         return 1
 
 

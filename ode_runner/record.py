@@ -85,12 +85,13 @@ class RunRecord:
 
     def _is_well_formed(self) -> bool:
         """Whether its parts are of their types: a record of the right keys may still hold the wrong things."""
+        mappings = (self.choices, self.metrics, self.cost, self.config, self.environment)
+        if not all(isinstance(mapping, dict) for mapping in mappings):
+            return False
         texts = (self.fingerprint, self.reason, self.started, self.finished, *self.choices.values())
-        mappings = (self.metrics, self.cost, self.config, self.environment)
         measured = [*self.metrics.values(), *(value for value in self.cost.values() if isinstance(value, int | float))]
         return (
             all(isinstance(text, str) for text in texts)
-            and all(isinstance(mapping, dict) for mapping in mappings)
             and isinstance(self.config_dirs, list)
             and type(self.seed) is int
             and all(
