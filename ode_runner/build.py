@@ -70,7 +70,13 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
 
 
 def run_name(cfg: DictConfig) -> str:
-    """Name of the run folder: <model>-<solver>-<gradient>-s<seed>-<fingerprint>."""
+    """Name of the run folder: <model>-<solver>-<gradient>-s<seed>-<fingerprint>.
+
+    Raises:
+        RefusedInput: the seed is no number at all, and might be a path.
+    """
+    if type(cfg.seed) is not int:
+        _demand_numbers(cfg)
     record = identify(cfg, cfg.hydra.runtime.choices)
     parts = [record.choices[axis].replace("-", "none") for axis in ("model", "solver", "gradient")]
     return "-".join([*parts, f"s{record.seed}", record.fingerprint])

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 
 from ode_runner.errors import RefusedInput
 from ode_runner.help import GROUPS, conf_dir, user_folders
+from ode_runner.ways import WAYS
 
 OPTIONAL = ("experiment", "grid", "search")  # of the groups: none of them need be chosen
 MOST_VALUES = 100_000  # of one option of a sweep
@@ -28,8 +29,12 @@ def demand_sound(arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{override.input_line}: '{group}' is needed and cannot be removed.")
         if isinstance(sweep := override.value(), RangeSweep):
             _demand_range(str(override.input_line), sweep)
-        if group in GROUPS and override.package is None:
+        if (group in GROUPS or "/" in group) and override.package is None and not override.is_delete():
             _demand_names(override, arguments)
+        if group in WAYS and (override.is_add() or override.is_force_add()):
+            raise RefusedInput(f"{override.input_line}: type it without the +.")
+        if group == "hydra.verbose" and not isinstance(override.value(), bool | str | list):
+            raise RefusedInput(f"{override.input_line} is neither true nor false.")
 
 
 def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
@@ -50,7 +55,7 @@ def _demand_names(override: Override, arguments: Sequence[str]) -> None:
         if name is None:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
         for one in name if isinstance(name, list) and group in OPTIONAL else [name]:  # of them any number is chosen
-            if isinstance(one, int | float | list | dict | RangeSweep):
+            if one is None or isinstance(one, int | float | list | dict | RangeSweep):
                 available = ", ".join(_names(group, arguments))
                 raise RefusedInput(f"{override.input_line} names no {group}. Available: {available}")
 

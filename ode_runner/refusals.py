@@ -19,6 +19,8 @@ EXTRAS = {  # by what is said where they are missing: what was typed, what it ne
     "Unknown plugin class : 'hydra_plugins.hydra_ray_launcher": ("hydra/launcher=ray", "hydra-ray-launcher", "ray"),
     "No module named 'optuna'": ("a search", "optuna", "search"),
 }
+# How OmegaConf's parser and its resolvers say that what stands in ${...} cannot be read.
+UNREADABLE = r"recursion depth|(mismatched|extraneous|missing .*) input|token recognition|no viable alternative"
 
 
 def in_our_words(error: BaseException, arguments: list[str]) -> str:
@@ -39,6 +41,9 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
         return _no_such_key(unknown[1] or unknown[2], arguments)
     if lacking := next((extra for mark, extra in EXTRAS.items() if mark in str(root)), None):
         return f"{lacking[0]} needs {lacking[1]}: pip install 'ode-run[{lacking[2]}]', or leave it out."
+    if re.search(UNREADABLE, str(root)):
+        words = [word for word in arguments if "$" in word]
+        return f"cannot read {' or '.join(words) or 'an option'}: a value in ${{...}} is misspelt, or leads to itself."
     resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: ", str(root), re.DOTALL)
     if resolved:
         return resolved[1]

@@ -62,11 +62,11 @@ def visit(
 
 def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
     if cfg.evaluate is not None:
-        trained = _trained(cfg, choices, Path(cfg.evaluate))
+        trained = _trained(cfg, choices, Path(str(cfg.evaluate)))
         own = _own_solver(trained, trust=cfg.trust)
         return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
     if cfg.predict is not None:
-        trained = _trained(cfg, choices, Path(cfg.predict))
+        trained = _trained(cfg, choices, Path(str(cfg.predict)))
         return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
@@ -96,7 +96,7 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Vi
     if cfg.audit is True:
         cell, weights = build_cell(cfg, choices), "untrained"
     else:
-        cell, weights = _trained(cfg, choices, Path(cfg.audit)).cell(), "trained"
+        cell, weights = _trained(cfg, choices, Path(str(cfg.audit))).cell(), "trained"
     demand_reference(cell, asked="audit=")
     about = f"{choices['task']} · {model} · {choices['solver']} · seed {cfg.seed} · {weights}"
     reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")
@@ -105,7 +105,7 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Vi
 
 
 def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
-    failed = Path(cfg.replay)
+    failed = Path(str(cfg.replay))
     record = RunRecord.read(failed)
     if record is None:
         raise RefusedInput(f"{failed} holds no record.json that can be read: it is no run folder.")

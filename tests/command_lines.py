@@ -220,7 +220,10 @@ def _sweep(rng: random.Random) -> list[str]:
 def _preset(rng: random.Random) -> list[str]:
     group = rng.choice(PRESETS)
     names = options(group)
-    return [f"{group}={rng.choice((*names, *WRONG))}", *rng.choice((["plan=true"], ["-m"], ["--cfg", "job"]))]
+    return [
+        f"{group}={rng.choice((*names, *WRONG))}",
+        *rng.choice((["plan=true"], ["-m", "plan=true"], ["--cfg", "job"])),
+    ]
 
 
 def _habit(rng: random.Random) -> list[str]:

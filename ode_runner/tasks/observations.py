@@ -1,5 +1,6 @@
 """Solutions seen at points in time: reference, noise, and samples that each have their own times."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from torch import Tensor
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.types import State, Times, Trajectory
+
+MOST_EVALUATIONS = 300_000  # of a true field, for one solution: some ten seconds
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,14 @@ def reference_solution(field: VectorField, y0: State, ts: Times) -> Trajectory:
         RefusedInput: a true solution does not reach the last time.
     """
 
+    left = itertools.count(MOST_EVALUATIONS, -1)
+
     def derivative(t: float, flat: np.ndarray) -> np.ndarray:
+        if next(left) <= 0:
+            raise RefusedInput(
+                f"the true solution takes more than {MOST_EVALUATIONS:,} evaluations to reach t={span[1]:g}. "
+                "Choose milder parameters of the task, or another task.horizon."
+            )
         with torch.no_grad():
             return field(torch.tensor(t, dtype=torch.float64), torch.from_numpy(flat).view(y0.shape)).flatten().numpy()
 
