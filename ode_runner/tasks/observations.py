@@ -14,7 +14,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.types import State, Times, Trajectory
 
-MOST_EVALUATIONS = 300_000  # of a true field, for one solution: some ten seconds
+MOST_EVALUATIONS = 100_000  # of a true field, for one solution: some seconds; the built-in tasks take a few thousand
 
 
 @dataclass(frozen=True)
