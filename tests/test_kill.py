@@ -37,33 +37,48 @@ def assert_whole(root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_fifty_kills_at_random_moments_cost_nothing(tmp_path: Path) -> None:
-    """Moments are drawn from the start of Python to well into training, so that some fall into every phase of a run."""
-    alone, killed = tmp_path / "alone", tmp_path / "killed"
-    alone.mkdir()
+    """Of one run after another, for each comes to its end at last."""
+    draw, kills, runs = random.Random(11), 0, 0
+    while kills < KILLS:
+        kills += killed_to_its_end(tmp_path / str(runs), f"seed={runs}", draw, most=KILLS - kills)
+        runs += 1
+
+
+def killed_to_its_end(root: Path, seed: str, draw: random.Random, *, most: int) -> int:
+    """Kill a run up to `most` times and compare what it comes to with the run left alone; returns how often."""
+    alone, killed, reached, kills = root / "alone", root / "killed", 0, 0
+    alone.mkdir(parents=True)
     killed.mkdir()
-    assert typed(*COMMAND, cwd=alone).returncode == 0
-    draw, reached = random.Random(11), 0
-    for kill in range(KILLS):
-        process = started(*COMMAND, cwd=killed, heard=False, own_group=True)
-        if kill % 2:  # at once after a step, which is when files are written
-            before = progress(killed)
-            while process.poll() is None and progress(killed) <= before:
-                time.sleep(0.001)
-            time.sleep(draw.uniform(0, 0.02))
-        else:
-            time.sleep(draw.uniform(0, 6))
-        if process.poll() is not None:
-            break  # it has come to its end between two kills
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    assert typed(*COMMAND, seed, cwd=alone).returncode == 0
+    while kills < most and killed_once(killed, seed, draw, after_a_step=kills % 2 == 1):
+        kills += 1
         assert_whole(killed)
         assert progress(killed) >= reached - 1, "what was saved is still there, but for a step under way"
         reached = max(reached, progress(killed))
-    assert typed(*COMMAND, cwd=killed).returncode == 0
+    assert typed(*COMMAND, seed, cwd=killed).returncode == 0
     assert record_of(killed)["status"] == "completed"
     assert_equal(outcome(killed), outcome(alone))
-    names = [{path.name for path in run_folder(root).rglob("*") if path.is_file()} for root in (alone, killed)]
-    events = "events.out"
-    assert {name for name in names[0] if not name.startswith(events)} == {
-        name for name in names[1] if not name.startswith(events)
-    }
+    assert files(killed) == files(alone)
+    return kills
+
+
+def killed_once(root: Path, seed: str, draw: random.Random, *, after_a_step: bool) -> bool:
+    """Start, and kill at some moment from the start of Python on, or as files are written; False if it ended before."""
+    process = started(*COMMAND, seed, cwd=root, heard=False, own_group=True)
+    if after_a_step:
+        before = progress(root)
+        while process.poll() is None and progress(root) <= before:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.02))
+    else:
+        time.sleep(draw.uniform(0, 5))
+    if process.poll() is not None:
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def files(root: Path) -> set[str]:
+    """Names of what a run leaves, TensorBoard's apart, which has a file for each session."""
+    found = {path.name for path in run_folder(root).rglob("*") if path.is_file()}
+    return {name for name in found if not name.startswith("events.out")}
