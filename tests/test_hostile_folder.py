@@ -49,7 +49,7 @@ def filled_with_escapes(path: Path) -> None:
 
 
 def with_a_bit_flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
+    content = bytearray(path.read_bytes() or b" ")
     content[len(content) // 2] ^= 64
     path.write_bytes(bytes(content))
 
