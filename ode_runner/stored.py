@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.errors import RefusedInput
+from ode_runner.whole_file import write_whole
 
 FOLDER = ".hydra"
 OVERRIDES = Path(FOLDER, "overrides.yaml")
@@ -34,9 +35,16 @@ def write_command(folder: Path, files: Mapping[str, str]) -> None:
 
     Hydra itself would do so before anything is known of the folder, over the command of whichever run is there.
     """
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    place = folder / FOLDER
+    if place.is_symlink():  # which might lead out of the folder; files that are links are replaced, too
+        place.unlink()
+    place.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (folder / FOLDER / name).write_text(content, encoding="utf-8")
+        _write(place / name, content)
+
+
+def _write(path: Path, content: str) -> None:
+    write_whole(path, lambda file: file.write(content.encode()))
 
 
 def stored_yaml(path: Path) -> Any:

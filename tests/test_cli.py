@@ -57,7 +57,7 @@ def test_the_configuration_is_shown_without_torch(tmp_path: Path) -> None:
 
 
 def test_version_names_the_program(tmp_path: Path) -> None:
-    assert re.fullmatch(r"ode-run \d+\.\d+\.\d+\n", ode_run("--version", cwd=tmp_path).stdout)
+    assert re.fullmatch(r"ode-run \d+\.\d+\.\d+(\.dev\d+)?\n", ode_run("--version", cwd=tmp_path).stdout)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.errors import RefusedInput
-from ode_runner.stored import OVERRIDES, stored_overrides, stored_yaml
+from ode_runner.stored import OVERRIDES, stored_overrides, stored_yaml, write_command
 
 BAD = {
     "torn": "- 'a=b\n- c",
@@ -73,3 +73,18 @@ def test_other_yaml_is_read_as_yaml_but_for_tags_and_aliases(tmp_path: Path) -> 
         (tmp_path / "a.yaml").write_text(BAD[kind])
         with pytest.raises(RefusedInput, match=r"a\.yaml"):
             stored_yaml(tmp_path / "a.yaml")
+
+
+def test_what_is_written_replaces_links_that_lead_out_of_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "overrides.yaml").write_text("mine")
+    linked, files = tmp_path / "linked", {"overrides.yaml": "- seed=1\n"}
+    (linked / ".hydra").mkdir(parents=True)
+    (linked / ".hydra" / "overrides.yaml").symlink_to(outside / "overrides.yaml")
+    write_command(linked, files)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / ".hydra").symlink_to(outside)
+    write_command(tmp_path / "whole", files)
+    assert (outside / "overrides.yaml").read_text() == "mine"
+    assert stored_overrides(linked) == stored_overrides(tmp_path / "whole") == ["seed=1"]
