@@ -155,7 +155,10 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     peak = byte_count(cost["peak_memory_bytes"])
     if not learns:
         return [*rows, ("peak memory", peak)]
-    rows.append(("saved for backward", f"{byte_count(cost['saved_bytes'])} per step; peak memory {peak}"))
+    if "saved_bytes" in cost:
+        rows.append(("saved for backward", f"{byte_count(cost['saved_bytes'])} per step; peak memory {peak}"))
+    else:
+        rows.append(("peak memory", peak))
     if "gradient_error" in cost:
         rows.append(("gradient", f"off by {cost['gradient_error']:.1e} on average, against double precision"))
     rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))

@@ -130,6 +130,10 @@ class Ledger:
         finally:
             self.watched = outer
 
+    def put_back(self, phase: Phase, total: Tally) -> None:
+        """As if nothing had been entered since the phase's total was this."""
+        vars(self.totals[phase]).update(vars(total))
+
     def enter(self, each: EachSample) -> None:
         """Note what a solve took of each sample, for whoever is looking."""
         if self.watched is not None:

@@ -84,8 +84,7 @@ class Integrator:
             yield
         finally:
             counted.observer = None
-            if observation is not None:
-                self._observations.note(field, observation)
+        self._observations.note(field, observation)
 
     def _compiled_for(self, field: VectorField, y0: State) -> CompiledSolve | None:
         return self._compiled.get((field, y0.shape, y0.dtype)) if torch.is_grad_enabled() else None

@@ -37,8 +37,20 @@ class SavedBytes:
 
     def bytes(self) -> int:
         """Bytes in the distinct storages kept at this moment."""
-        storages = {kept.storage.data_ptr(): kept.storage.nbytes() for kept in self._kept}
-        return sum(size for pointer, size in storages.items() if pointer not in self._parameters)
+        storages = {_address(kept.storage): kept.storage.nbytes() for kept in self._kept}
+        return sum(size for pointer, size in storages.items() if pointer not in {None, *self._parameters})
+
+    @staticmethod
+    def is_in_the_way(error: BaseException | None) -> bool:
+        """Whether an error comes of torch.func.grad, vjp, jacrev or hessian, which torch forbids inside such a context.
+
+        There is no type and no question for it, only the words; a test would notice others.
+        """
+        while error is not None:
+            if isinstance(error, RuntimeError) and "support saved tensor hooks" in str(error):
+                return True
+            error = error.__cause__ or error.__context__
+        return False
 
     def _pack(self, tensor: Tensor) -> "_Kept":
         kept = _Kept(tensor)
@@ -52,6 +64,14 @@ class _Kept:
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor.detach()  # holding a graph's own output would keep the graph alive for ever
         self.storage = tensor.untyped_storage()
+
+
+def _address(storage: torch.UntypedStorage) -> int | None:
+    """None where there is nothing in memory, as of the zeros that forward-mode differentiation never writes down."""
+    try:
+        return storage.data_ptr()
+    except RuntimeError:
+        return None
 
 
 def _unpack(kept: _Kept) -> Tensor:

@@ -132,17 +132,19 @@ class Observations:
         known = self._known.get(field)
         if known is None or known.training != field.training:
             known = self._known[field] = _Known(training=field.training)
-        known.solves += 1
-        looks = known.solves == known.due
-        if looks:
-            known.due *= AGAIN
+        looks = known.solves + 1 == known.due
         if not looks and not known.random:
             return None
         return Observation(counted, mode=mode, redraws=redraws, looks=looks, random=known.random)
 
-    def note(self, field: VectorField, observation: Observation) -> None:
-        """Take up what a solve has shown."""
-        self._known[field].random |= observation.random
+    def note(self, field: VectorField, observation: Observation | None) -> None:
+        """Take up what a solve has shown that went through; one that did not is as if it had never been."""
+        known = self._known[field]
+        known.solves += 1
+        if known.solves == known.due:
+            known.due *= AGAIN
+        if observation is not None:
+            known.random |= observation.random
 
 
 @final

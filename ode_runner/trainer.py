@@ -3,7 +3,6 @@
 import itertools
 import math
 import time
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,12 +17,15 @@ from ode_runner.difficulty import spread
 from ode_runner.display import clock, shown
 from ode_runner.evidence import demand_finite, evidence_of
 from ode_runner.field import Phase
-from ode_runner.meters import Clock, Means, SavedBytes, peak_bytes
+from ode_runner.forward_pass import ForwardPass
+from ode_runner.meters import Clock, Means, peak_bytes
 from ode_runner.random_state import RandomState
 from ode_runner.schedules import Schedule
 from ode_runner.session import Session
 from ode_runner.tasks.base import Batch, Split
 from ode_runner.team import Team
+
+MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # of the cost, where it was
 
 
 class Trainer:
@@ -35,6 +37,7 @@ class Trainer:
         self.cell, self.optimizer, self.diagnostics, self.team = cell, optimizer, diagnostics, team
         self.options, self.task, self.model = cell.options, cell.task, cell.model
         self.integrator, self.device = cell.integrator, cell.device
+        self.forward = ForwardPass(cell, phase=Phase.FORWARD)
         self.watch = Watch(cell, every=cell.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": math.nan, "epoch": 0}
@@ -66,6 +69,8 @@ class Trainer:
                     scalars = self.train_step(batch, measure_memory=logged)
                 self._account(scalars, samples=len(batch.inputs), warm=warm)
                 warm = True
+                if remark := self.forward.remark():
+                    session.display.say(remark)
                 if worry := self.watch.worry():
                     session.display.say(worry, style="yellow")
                 if logged:
@@ -86,14 +91,11 @@ class Trainer:
         batch = self.team.share(batch, epoch=self.epoch, place=self.batch).to(self.cell.dtype)
         random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
-        memory = SavedBytes(self.model.parameters()) if measure_memory else None
-        ledger = self.integrator.ledger
-        with ledger.phase(Phase.FORWARD) as forward, ledger.each_sample() as each, memory or nullcontext():
-            outputs = self.cell.outputs(batch)
-            loss = self.task.loss(outputs, batch)
-        scalars = {"memory/saved_bytes": float(memory.bytes())} if memory else {}
+        passed = self.forward(batch, measure_memory=measure_memory)
+        outputs, loss, forward = passed.outputs, passed.loss, passed.tally
+        scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
         demand_finite(float(loss.detach()), "loss", self._where())
-        with ledger.phase(Phase.BACKWARD) as backward:
+        with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
             loss.backward()
         paused = time.perf_counter()
         audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
@@ -112,7 +114,7 @@ class Trainer:
         scalars["train/loss"] = metrics.pop("")
         quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
         products = forward.products + backward.products
-        found = audited | spread(each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
+        found = audited | spread(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
         found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
         return scalars | quality | found | {
             "optim/grad_norm": float(grad_norm),
@@ -168,11 +170,11 @@ class Trainer:
             "best_epoch": self.best["epoch"],
             "nfe_forward": means.get("nfe/forward", 0.0),
             "nfe_backward": means.get("nfe/backward", 0.0),
-            "saved_bytes": means.get("memory/saved_bytes", 0.0),
             "samples_per_second": self.timed_samples / self.train_seconds if self.train_seconds else 0.0,
             "ledger": self.integrator.ledger.state_dict(),
             "compile_seconds": self.compile_seconds,
-        } | ({"gradient_error": means["audit/relative_error"]} if "audit/relative_error" in means else {})
+            **{name: means[source] for name, source in MEASURED.items() if source in means},
+        }
 
     def _account(self, scalars: dict[str, float], *, samples: int, warm: bool) -> None:
         self.step, self.batch = self.step + 1, self.batch + 1

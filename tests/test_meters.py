@@ -82,6 +82,16 @@ def test_what_is_kept_outside_the_meter_does_not_count() -> None:
     assert (before.requires_grad, after.requires_grad) == (True, True)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:FutureWarning")
+def test_what_forward_differentiation_does_not_write_down_takes_no_memory() -> None:
+    """Its zeros have no address that could be asked for."""
+    net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    with SavedBytes(net.parameters()) as meter:
+        kept = torch.func.vmap(torch.func.jacfwd(lambda one: net(one).sum()))(torch.rand(3, 2))
+    assert 0 < meter.bytes() < 5000
+    kept.sum().backward()
+
+
 def test_nothing_is_kept_without_gradients() -> None:
     with SavedBytes([]) as meter, torch.no_grad():
         torch.rand(10, requires_grad=True).exp()

@@ -277,6 +277,17 @@ def test_a_field_is_looked_at_again(when: str) -> None:
         integrate(field, beginning(), TS)
 
 
+def test_a_solve_that_failed_is_as_if_it_had_never_been() -> None:
+    """As one that torch forbade while saved bytes were measured, and that is made again."""
+    field, integrate = BAD["an encoder's output"][0](), Integrator(solver=RK, gradient=Checkpoint())
+    function, field.function = field.function, lambda f, t, y: y @ y
+    with pytest.raises(RuntimeError, match="shapes"):
+        integrate(field, beginning(), TS)
+    field.function = function
+    with pytest.raises(IncompatibleChoice, match="computed before"):
+        integrate(field, beginning(), TS)
+
+
 class Noisy(SeparableField):
     """Dropout in either half."""
 

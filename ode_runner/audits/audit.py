@@ -57,7 +57,7 @@ class Finding:
     nfe_backward: float = 0
     accepted: int = 0
     rejected: int = 0
-    saved_bytes: int = 0
+    saved_bytes: int | None = 0  # None: torch does not allow to measure them
     milliseconds: float = torch.nan
 
 

@@ -1,6 +1,5 @@
 """A gradient as one vector, what it took, and how two of them differ."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,8 +11,8 @@ from ode_runner.audits.same_steps import Noted, Retaken
 from ode_runner.cell import Cell
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Phase, Tally
+from ode_runner.forward_pass import ForwardPass
 from ode_runner.gradients.base import GradientMode
-from ode_runner.meters import SavedBytes
 from ode_runner.models.base import Numerics
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import Solver
@@ -28,7 +27,7 @@ class Derivative:
     loss: float
     forward: Tally
     backward: Tally
-    saved_bytes: int = 0  # kept for the backward pass, where that was measured
+    saved_bytes: int | None = None  # kept for the backward pass; None: not measured
 
 
 def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memory: bool = False) -> Derivative:
@@ -38,15 +37,18 @@ def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memo
     """
     cell.model.train()
     batch, parameters, ledger = batch.to(cell.dtype), cell.parameters(), cell.integrator.ledger
-    memory = SavedBytes(parameters) if measure_memory else None
     with random.again(), torch.enable_grad():
-        with ledger.phase(Phase.DIAGNOSTICS) as forward, memory or nullcontext():
-            loss = cell.task.loss(cell.outputs(batch), batch)
-        saved = memory.bytes() if memory else 0
+        passed = ForwardPass(cell, phase=Phase.DIAGNOSTICS)(batch, measure_memory=measure_memory)
         with ledger.phase(Phase.DIAGNOSTICS) as backward:
-            parts = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+            parts = torch.autograd.grad(passed.loss, parameters, allow_unused=True, materialize_grads=True)
     vector = torch.cat([part.detach().to(torch.float64).flatten() for part in parts])
-    return Derivative(vector=vector, loss=float(loss.detach()), forward=forward, backward=backward, saved_bytes=saved)
+    return Derivative(
+        vector=vector,
+        loss=float(passed.loss.detach()),
+        forward=passed.tally,
+        backward=backward,
+        saved_bytes=passed.saved_bytes,
+    )
 
 
 def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative:

@@ -16,6 +16,7 @@ from ode_runner.cell import Cell
 from ode_runner.display import Display, byte_count
 from ode_runner.drawing import save_pictures
 from ode_runner.errors import SolverFailed
+from ode_runner.forward_pass import UNMEASURED
 from ode_runner.gradients.base import GradientMode
 from ode_runner.plots.audit import Row, draw_audit
 from ode_runner.record import RunStatus
@@ -96,9 +97,9 @@ def _cells(finding: Finding, own: str) -> list[str]:
 def _costs(finding: Finding) -> list[str]:
     if math.isnan(finding.milliseconds):  # a reference
         return ["", "", "", ""]
-    ms = finding.milliseconds
+    ms, saved = finding.milliseconds, "" if finding.saved_bytes is None else byte_count(finding.saved_bytes)
     duration = f"{ms:.3g} ms" if ms < 1000 else f"{ms / 1000:.3g} s"
-    return [f"{finding.nfe_forward:,g}", f"{finding.nfe_backward:,g}", byte_count(finding.saved_bytes), duration]
+    return [f"{finding.nfe_forward:,g}", f"{finding.nfe_backward:,g}", saved, duration]
 
 
 def _error(value: float) -> str:
@@ -120,6 +121,8 @@ def _remarks(audited: Audit, findings: Sequence[Finding]) -> list[str]:
                 f"  {finding.mode}: the loss is {finding.loss:.4g}, in double precision {solution.loss:.4g}. Where a "
                 "model draws random numbers, it must draw them in one type whatever the precision."
             )
+    if any(finding.saved_bytes is None for finding in findings):
+        remarks.append(f"  {UNMEASURED}")
     missing = [f"  {finding.mode}: {finding.reason}" for finding in findings if finding.reason]
     return [*remarks, *(["not admissible:"] if missing else []), *missing]
 
@@ -141,6 +144,6 @@ def _row(finding: Finding) -> Row:
         solution_error=finding.solution_error,
         flow_error=finding.flow_error,
         nfe=(finding.nfe_forward, finding.nfe_backward),
-        saved_bytes=finding.saved_bytes,
+        saved_bytes=math.nan if finding.saved_bytes is None else finding.saved_bytes,
         milliseconds=finding.milliseconds,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ode_runner.buffers import Buffers
 from ode_runner.cell import Cell
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.field import CountedField, Ledger, VectorField
@@ -71,15 +72,13 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
 
     Otherwise a run that is resumed would go on from others than the run in one go.
     """
-    kept = [buffer.clone() for buffer in model.buffers()]
+    buffers = Buffers.now(model)
     with torch.random.fork_rng(devices=[]):
         model.train()
         try:
             yield
         finally:
-            with torch.no_grad():
-                for buffer, before in zip(model.buffers(), kept, strict=True):
-                    buffer.copy_(before)
+            buffers.restore()
 
 
 def _demand_possible(cell: Cell, processes: int) -> None:

@@ -18,7 +18,7 @@ class Row(NamedTuple):
     solution_error: float
     flow_error: float
     nfe: tuple[float, float]  # forward, backward
-    saved_bytes: int
+    saved_bytes: float  # NaN where not measured
     milliseconds: float
 
 
@@ -39,9 +39,7 @@ def draw_audit(rows: Sequence[Row], *, title: str, flow_uncertainty: float) -> F
     nfe.barh(places, forward, color=style.BLUE, label="forward")
     nfe.barh(places, backward, left=forward, color=style.SKY, label="backward")
     nfe.set(xlabel="evaluations of the field (NFE)")
-    memory.barh(places, [row.saved_bytes / 1e6 for row in rows], color=style.GREEN)
-    memory.set(xscale="log", xlabel="saved for the backward pass [MB]")
-    _whole_decades(memory)
+    _memory(memory, places, [row.saved_bytes / 1e6 for row in rows])
     time.barh(places, [row.milliseconds for row in rows], color=style.GREY)
     time.set(xlabel="time [ms]")
     errors.set_yticks(places, [row.name for row in rows])
@@ -51,6 +49,15 @@ def draw_audit(rows: Sequence[Row], *, title: str, flow_uncertainty: float) -> F
     for axes in (errors, nfe):
         axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
     return figure
+
+
+def _memory(axes: Axes, places: Sequence[int], megabytes: Sequence[float]) -> None:
+    if all(map(math.isnan, megabytes)):
+        axes.set(xticks=[], xlabel="saved for the backward pass:\nnot measured")
+        return
+    axes.barh(places, megabytes, color=style.GREEN)
+    axes.set(xscale="log", xlabel="saved for the backward pass [MB]")
+    _whole_decades(axes)
 
 
 def _whole_decades(axes: Axes) -> None:
