@@ -5,6 +5,8 @@ numbers are others where a field is evaluated anew. Looking costs no evaluation 
 for a moment in the evaluations that the solve makes anyway.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, final
 from weakref import WeakKeyDictionary
@@ -60,6 +62,10 @@ class Observation(Observer):
 
     def _looked_at(self, function: Evaluated, t: Tensor, y: State) -> State:
         """f(t, y), with a graph only where the caller wants one."""
+        with _casts_of_its_own():
+            return self._seen(function, t, y)
+
+    def _seen(self, function: Evaluated, t: Tensor, y: State) -> State:
         with torch.enable_grad():
             first = _made_by(self._leaf * 1)._sequence_nr()
         if torch.is_grad_enabled():
@@ -89,6 +95,17 @@ class Observation(Observer):
             f"{name_of(self.field)} reads a tensor {which} and is neither its state nor one of its parameters: "
             f"gradient={self.mode} would give it no gradient. Use gradient=backprop, which does."
         )
+
+
+@contextmanager
+def _casts_of_its_own() -> Iterator[None]:
+    """Autocast keeps lowered parameters from call to call: the same values, but of nodes older than the call."""
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
 
 
 def _origins(dy: Tensor, own: list[Node], first: int) -> tuple[list[Tensor], list[Node]]:
