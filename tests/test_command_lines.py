@@ -128,6 +128,8 @@ def _folders(place: Path) -> set[Path]:
 
 
 def _faults_of_a_refusal(words: list[str], ended: Ended, made: set[Path]) -> list[str]:
+    if "plan=true" in words and ended.stdout:
+        return []  # the plan shows what is refused, and why
     found = []
     lines = [line for line in ended.stderr.splitlines() if not line.startswith("ode-run: warning: ")]
     sweep = any(re.match(r"-+m|grid=|search=|experiment=|\+*hydra[./]", word) for word in words)
