@@ -5,9 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from ode_runner.attempts import FILE as ATTEMPT
+from ode_runner.errors import RefusedInput
 
+COMMAND, RECORD = ".hydra", "record.json"
 STARTED = {
-    ".hydra",
+    COMMAND,
     ".lock",
     ATTEMPT,
     "ode-run.log",
@@ -17,6 +19,15 @@ STARTED = {
 def is_fresh(folder: Path) -> bool:
     """Whether the folder holds no more than starting a command has put there; somebody's own may have been named."""
     return {path.name for path in folder.glob("*")} <= STARTED
+
+
+def demand_room(folder: Path) -> None:
+    """Raises RefusedInput where a folder holds files and no run: a run would write over those of its own names."""
+    if not is_fresh(folder) and not any((folder / name).exists() for name in (COMMAND, RECORD)):
+        raise RefusedInput(
+            f"{folder} holds files and no run, and is left as it is. Name a folder that is empty or not there yet, or "
+            "leave hydra.run.dir out."
+        )
 
 
 def remove(folder: Path, *, alone: bool = False) -> None:

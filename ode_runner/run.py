@@ -20,7 +20,7 @@ from ode_runner.drawing import TRACEBACKS
 from ode_runner.environment import describe_environment
 from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.evidence import FILE as EVIDENCE
-from ode_runner.fresh_folder import is_fresh, remove
+from ode_runner.fresh_folder import demand_room, is_fresh, remove
 from ode_runner.identity import read_same
 from ode_runner.lock import lock
 from ode_runner.logger import MetricLogger, MetricsFile
@@ -62,11 +62,12 @@ def execute(plan: Plan) -> RunRecord:
     Raises:
         InUse: another process has the folder.
         RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run. Or the
-            folder holds another run, and all is left as it is.
+            folder holds another run, or files and no run, and all is left as it is.
         KeyboardInterrupt: a second signal came before the first could be honoured; or one came when a run of a sweep
             was about to end anyway.
     """
     display, folder = Display(), plan.folder
+    demand_room(folder)
     with lock(folder), stop_on_signals() as stop:
         done = read_same(folder, plan.record)
         if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:

@@ -158,3 +158,19 @@ def test_a_record_of_another_run_is_told_from_this_one(completed: Path) -> None:
     assert own is not None
     assert identity.read_same(completed / "mine", own) == own
     assert not identity.is_same(own, replace(own, fingerprint="0" * 12))
+
+
+@pytest.mark.parametrize("rerun", ["rerun=missing", "rerun=all"])
+def test_a_folder_with_files_and_no_run_is_left_as_it_is(rerun: str, tmp_path: Path) -> None:
+    """A run would write over a config.yaml, and rerun=all clear plots/ away."""
+    own = {"config.yaml": "mine", "plots/curves.png": "mine too", "notes.txt": "x"}
+    for name, content in own.items():
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_text(content)
+    ended = typed(*COMMAND, HERE, rerun, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "mine holds files and no run" in ended.stderr
+    left = {
+        str(path.relative_to(tmp_path / "mine")): path.read_text() for path in tmp_path.rglob("*") if path.is_file()
+    }
+    assert left == own
