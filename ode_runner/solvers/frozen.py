@@ -24,7 +24,7 @@ class FrozenJacobian:
             if len(self._factors) == FACTORS:
                 self._factors.clear()
             self._factors[key] = self._factorised(b.new_tensor(key))
-        right = b.flatten(2).transpose(0, 1).flatten(1)[..., None]  # (batch, stage * element, 1)
+        right = b.reshape(*b.shape[:2], -1).transpose(0, 1).flatten(1)[..., None]  # (batch, stage * element, 1)
         x = torch.linalg.lu_solve(*self._factors[key], right)
         return x.view(b.shape[1], b.shape[0], -1).transpose(0, 1).reshape(b.shape)
 
