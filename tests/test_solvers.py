@@ -414,12 +414,16 @@ def own_options(composed: Compose, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("coupling", [0.0, -0.1, 1.01, math.nan])
 def test_a_senseless_coupling_is_refused(composed: Compose, coupling: float) -> None:
-    with pytest.raises(RefusedInput, match=r"solver\.coupling must be above 0 and at most 1"):
+    with pytest.raises(
+        RefusedInput, match=r"solver\.coupling must be above 0 and at most 1|solver\.coupling=nan is no finite number"
+    ):
         build(composed, "solver", "mccallum_foster", coupling=coupling)
 
 
 def test_a_coupling_couples_fixed_step_methods_only(composed: Compose) -> None:
-    with pytest.raises(RefusedInput, match=r"solver\.base=Dopri5.* is no ExplicitRungeKutta"):
+    with pytest.raises(
+        RefusedInput, match=r"solver\.base: .*Dopri5 is not built, for it is no subclass of .*ExplicitRungeKutta"
+    ):
         build(composed, "solver", "mccallum_foster", base=own_options(composed, "dopri5"))
     with pytest.raises(RefusedInput, match=r"solver: .*num_steps must be at least 1"):
         build(composed, "solver", "mccallum_foster", base=own_options(composed, "rk4") | {"num_steps": 0})
@@ -589,7 +593,9 @@ def test_step_control_goes_on_where_another_solve_ended(solver: AdaptiveSolver) 
 def test_senseless_tolerances_are_refused(
     composed: Compose, name: str, solver: AdaptiveSolver, option: str, value: float
 ) -> None:
-    with pytest.raises(RefusedInput, match=f"solver.{option} must be positive"):
+    with pytest.raises(
+        RefusedInput, match=rf"solver\.{option} must be positive|solver\.{option}=(nan|inf) is no finite number"
+    ):
         build(composed, "solver", name, **{option: value})
 
 
@@ -603,8 +609,8 @@ def test_senseless_tolerances_are_refused(
         (-3, None, "num_steps must be at least 1"),
         (None, 0.0, "step_size must be positive"),
         (None, -0.1, "step_size must be positive"),
-        (None, math.nan, "step_size must be positive"),
-        (None, math.inf, "step_size must be positive"),
+        (None, math.nan, "step_size=nan is no finite number"),
+        (None, math.inf, "step_size=inf is no finite number"),
     ],
 )
 def test_senseless_grids_are_refused(
