@@ -1,21 +1,25 @@
 """The right-hand side of an ODE, and the ledger in which every evaluation of it is entered."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, final
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ode_runner.random_state import RandomState
 from ode_runner.types import State, Time
 
 
 class VectorField(nn.Module, abc.ABC):
-    """The right-hand side of dy/dt = f(t, y)."""
+    """The right-hand side of dy/dt = f(t, y), or f(t, y, *given) where tensors are given for a solve.
+
+    A kind of field is a subclass that declares `calls` of its own: the methods by which solvers ask for it.
+    """
+
+    calls: ClassVar[Mapping[str, float]] = {"forward": 1}  # by method, what a call of it counts for in the ledger
 
     @abc.abstractmethod
     def forward(self, t: Time, y: State) -> State:
@@ -32,6 +36,8 @@ class StackedField(VectorField):
 class KnownJacobian(VectorField):
     """A field that gives its own derivative by the state, which implicit solvers then use; samples do not interact."""
 
+    calls: ClassVar[Mapping[str, float]] = {"forward": 1, "jacobian": 0}
+
     @abc.abstractmethod
     def jacobian(self, t: Time, y: State) -> Tensor:
         """df/dy of every sample, (batch, element, element), without a graph."""
@@ -45,6 +51,8 @@ class SeparableField(VectorField):
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.
     """
 
+    calls: ClassVar[Mapping[str, float]] = {"forward": 1, "drift": 0.5, "kick": 0.5}
+
     @abc.abstractmethod
     def drift(self, t: Time, p: State) -> State:
         """dq/dt."""
@@ -53,9 +61,9 @@ class SeparableField(VectorField):
     def kick(self, t: Time, q: State) -> State:
         """dp/dt."""
 
-    def forward(self, t: Time, y: State) -> State:
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
         q, p = y.chunk(2, dim=1)
-        return torch.cat([self.drift(t, p), self.kick(t, q)], dim=1)
+        return torch.cat([self.drift(t, p, *given), self.kick(t, q, *given)], dim=1)
 
 
 class Phase(StrEnum):
@@ -145,96 +153,3 @@ class Ledger:
     def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
         for phase, tally in state.items():
             self.totals[Phase(phase)] = Tally(**tally)
-
-
-Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and a state to a derivative
-
-
-class Observer(abc.ABC):
-    """Makes the evaluations of a field, and sees what happens in them."""
-
-    random = False  # an evaluation has drawn random numbers
-
-    def __init__(self) -> None:
-        self.draws: list[tuple[float, RandomState]] = []  # times of evaluations, and the generators before each
-
-    @abc.abstractmethod
-    def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
-        """function(t, y)."""
-
-
-class CountedField(VectorField):
-    """Forwards to another field, under the eyes of an observer if there is one, and enters each call in the ledger."""
-
-    def __init__(self, field: VectorField, ledger: Ledger) -> None:
-        super().__init__()
-        self.field = field
-        self.ledger = ledger
-        self.observer: Observer | None = None
-
-    @staticmethod
-    def around(field: VectorField, ledger: Ledger) -> "CountedField":
-        """The field counted, and separable if it is."""
-        return _CountedHalves(field, ledger) if isinstance(field, SeparableField) else CountedField(field, ledger)
-
-    def forward(self, t: Time, y: State) -> State:
-        return self._evaluated(self.field, t, y, count=1)
-
-    def _evaluated(self, function: Evaluated, t: Time, y: State, *, count: float) -> State:
-        self.ledger.tally.evaluations += count
-        return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
-
-
-@final
-class _CountedHalves(CountedField, SeparableField):
-    def __init__(self, field: SeparableField, ledger: Ledger) -> None:
-        super().__init__(field, ledger)
-        self.halves = field.drift, field.kick
-
-    def drift(self, t: Time, p: State) -> State:
-        return self._evaluated(self.halves[0], t, p, count=0.5)
-
-    def kick(self, t: Time, q: State) -> State:
-        return self._evaluated(self.halves[1], t, q, count=0.5)
-
-
-class AutocastField(VectorField):
-    """Evaluates another field in `dtype` where autocast deems it safe; time and state keep their own."""
-
-    def __init__(self, field: VectorField, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.field = field
-        self.dtype = dtype
-
-    @staticmethod
-    def around(field: VectorField, dtype: torch.dtype) -> "AutocastField":
-        """The field in lower precision, and separable if it is."""
-        return _AutocastHalves(field, dtype) if isinstance(field, SeparableField) else AutocastField(field, dtype)
-
-    def forward(self, t: Time, y: State) -> State:
-        return self._lowered(self.field, t, y)
-
-    def _lowered(self, function: Callable[[Time, State], State], t: Time, y: State) -> State:
-        with torch.autocast(y.device.type, dtype=self.dtype):
-            dy = function(t, y)
-        return dy.to(y.dtype)
-
-
-@final
-class _AutocastHalves(AutocastField, SeparableField):
-    def __init__(self, field: SeparableField, dtype: torch.dtype) -> None:
-        super().__init__(field, dtype)
-        self.halves = field.drift, field.kick
-
-    def drift(self, t: Time, p: State) -> State:
-        return self._lowered(self.halves[0], t, p)
-
-    def kick(self, t: Time, q: State) -> State:
-        return self._lowered(self.halves[1], t, q)
-
-
-def name_of(field: VectorField) -> str:
-    """The class of a field, whatever it is wrapped in."""
-    while isinstance(field, CountedField | AutocastField):
-        field = field.field
-    return type(field).__name__

@@ -1,18 +1,20 @@
 """A solver and a gradient mode, bound: all that a model knows of numerics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
+from torch import Tensor
 
-from ode_runner.field import AutocastField, CountedField, Ledger, VectorField
+from ode_runner.counted_field import CountedField
+from ode_runner.field import Ledger, VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
 from ode_runner.observation import Observations
-from ode_runner.problem import demand_solvable, in_joint_precision
+from ode_runner.problem import demand_given, demand_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times, Trajectory
 
@@ -44,32 +46,37 @@ class Integrator:
             self._compiled[kind] = self.gradient.compiled(self.solver, field, y0)
         return self._compiled[kind]
 
-    def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
+    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory:
         """States at `ts`, beginning with `y0` itself; differentiable by `ts` too, where that asks for it.
 
+        `given` are tensors (batch, ...) that the field takes after time and state, such as a condition: every mode
+        differentiates by them as by the initial state. Those of whole numbers are handed on as they are.
+
         Raises:
-            RefusedInput: times or state are none that can be solved for.
+            RefusedInput: times, state or what is given are none that can be solved for.
             SolverFailed: the end of the times was not reached.
         """
         demand_solvable(y0, ts)
+        demand_given(given, y0)
         self.solver.demand_state(y0)
-        given = field
-        if self.field_dtype is not None:
-            field = AutocastField.around(field, self.field_dtype)
         with torch.autocast(y0.device.type, enabled=False):
-            counted = CountedField.around(field, self.ledger)
             y0 = in_joint_precision(y0, ts)
+            counted = self._counted(field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given])
             if not y0.numel():
                 return _of_nothing(counted, y0, ts)
             moving = ts.requires_grad and torch.is_grad_enabled()
-            compiled = None if moving else self._compiled_for(field, y0)
+            compiled = None if moving or given else self._compiled_for(field, y0)
             solve = partial(compiled or partial(self.gradient.solve, self.solver), counted)
-            with nullcontext() if compiled else self._observed(given, counted):
+            with nullcontext() if compiled else self._observed(field, counted):
                 solution = solve_between(solve, counted, y0, ts) if moving else solve(y0, ts)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
             self.ledger.enter(solution.each)
         return solution.ys
+
+    def _counted(self, field: VectorField, given: Sequence[Tensor]) -> CountedField:
+        attached = self.gradient.through_autograd
+        return CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=attached)
 
     @contextmanager
     def _observed(self, field: VectorField, counted: CountedField) -> Iterator[None]:

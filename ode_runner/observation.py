@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from ode_runner.counted_field import CountedField, Evaluated, Observer, name_of
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField, Evaluated, Observer, VectorField, name_of
+from ode_runner.field import VectorField
 from ode_runner.random_state import RandomState
 from ode_runner.types import State
 
@@ -93,7 +94,8 @@ class Observation(Observer):
     def _refuse(self, which: str) -> NoReturn:
         raise IncompatibleChoice(
             f"{name_of(self.field)} reads a tensor {which} and is neither its state nor one of its parameters: "
-            f"gradient={self.mode} would give it no gradient. Use gradient=backprop, which does."
+            f"gradient={self.mode} would give it no gradient. Use gradient=backprop, which does, or hand "
+            "the tensor over: integrate(field, y0, ts, given=(tensor,)), for a field f(t, y, tensor)."
         )
 
 

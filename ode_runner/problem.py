@@ -1,6 +1,7 @@
 """What an initial value problem must be before a solver sees it."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, promote_types
@@ -34,6 +35,17 @@ def demand_solvable(y0: State, ts: Times) -> None:
             raise RefusedInput(
                 f"times must run one way, and these go from {times[0]:.6g} to {times[-1]:.6g} but from {earlier:.6g} "
                 f"to {later:.6g} in between. Sort them."
+            )
+
+
+def demand_given(given: Sequence[Tensor], y0: State) -> None:
+    """Raises RefusedInput unless each of the tensors given to a field has a row for every sample of the state."""
+    for place, z in enumerate(given):
+        if not isinstance(z, Tensor) or z.dim() == 0 or y0.dim() == 0 or len(z) != len(y0):
+            shape = f"of shape {tuple(z.shape)}" if isinstance(z, Tensor) else f"a {type(z).__name__}"
+            raise RefusedInput(
+                f"what is given to a field has a row for every sample of the state {tuple(y0.shape)}, and number "
+                f"{place + 1} is {shape}. Expand it over the batch, or make it a parameter of the field."
             )
 
 

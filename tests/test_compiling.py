@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.prepare import FEWEST_STEPS, asked_for, compile_solves
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice
-from ode_runner.field import CountedField, Ledger, Phase, Tally, VectorField
+from ode_runner.field import Ledger, Phase, Tally, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ode_runner.field import AutocastField, CountedField, Ledger, Phase, Tally
+from ode_runner.counted_field import CountedField
+from ode_runner.field import Ledger, Phase, Tally
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -82,7 +83,7 @@ def test_an_autocast_field_keeps_the_states_type(dtype: torch.dtype) -> None:
     net = SmallNet().to(dtype)
     net.inner.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     t, y = torch.tensor(0.5, dtype=dtype), torch.rand(2, 3, dtype=dtype)
-    assert AutocastField(net, torch.bfloat16)(t, y).dtype is dtype
+    assert CountedField(net, Ledger(), dtype=torch.bfloat16)(t, y).dtype is dtype
     assert seen == [torch.bfloat16 if dtype is torch.float32 else dtype]  # autocast leaves float64 alone
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import SolverFailed
-from ode_runner.field import CountedField, Ledger, Phase, VectorField
+from ode_runner.field import Ledger, Phase, VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ode_runner.compatibility import demand_compatible
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, SolverFailed
-from ode_runner.field import CountedField, Ledger, Phase, VectorField
+from ode_runner.field import Ledger, Phase, VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from ode_runner.field import CountedField, Ledger
+from ode_runner.counted_field import CountedField
+from ode_runner.field import Ledger
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator

@@ -9,8 +9,9 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
-from ode_runner.field import CountedField, Ledger, Phase
+from ode_runner.field import Ledger, Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import AutocastField, CountedField, Ledger, Phase, SeparableField, Tally
+from ode_runner.field import Ledger, Phase, SeparableField, Tally
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
@@ -123,7 +124,7 @@ def test_a_whole_evaluation_of_a_separable_field_counts_as_one() -> None:
 
 def test_wrappers_hide_nothing() -> None:
     field = SeparableMLP([1, 4, 1], time=False).float()
-    wrapped = CountedField.around(AutocastField.around(field, torch.bfloat16), Ledger())
+    wrapped = CountedField.around(field, Ledger(), dtype=torch.bfloat16)
     assert isinstance(wrapped, SeparableField)
     assert not isinstance(CountedField.around(Formula(lambda t, y: y), Ledger()), SeparableField)
     t, y = torch.tensor(0.0), SWING.float()

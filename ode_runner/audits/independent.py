@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
-from ode_runner.field import CountedField, KnownJacobian
+from ode_runner.counted_field import CountedField
+from ode_runner.field import KnownJacobian
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
@@ -38,7 +39,7 @@ class IndependentJacobians(GradientMode):
 @final
 class _ByPyTorch(CountedField, KnownJacobian):
     def __init__(self, counted: CountedField) -> None:
-        super().__init__(counted.field, counted.ledger)
+        super().__init__(counted.field, counted.ledger, dtype=counted.dtype, given=counted.given, attached=True)
 
     def jacobian(self, t: Time, y: State) -> Tensor:
         def total(place: State) -> Tensor:  # samples do not interact, so that each has its own part of the derivative

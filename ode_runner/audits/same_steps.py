@@ -6,8 +6,8 @@ from typing import ClassVar, final
 
 import torch
 
+from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField, name_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
@@ -100,7 +100,7 @@ def _each_retaken(solver: PerSampleStepping, field: CountedField, y0: State, ts:
     mapped, ys = MappedField(field), torch.stack([y0] * len(ts))  # the beginning, where nothing else is due
     for taken in rounds.taken:
         samples, due = taken.samples.to(y0.device), taken.due
-        ends, outputs = taken.retake(mapped, solver.tableau, y0[samples])
+        ends, outputs = taken.retake(mapped.of(samples), solver.tableau, y0[samples])
         y0 = y0.index_put((samples,), ends)
         ys = ys.index_put((due.places.to(y0.device), due.samples.to(y0.device)), outputs)
     return Solution(ys=ys, accepted=rounds.accepted, rejected=rounds.rejected)

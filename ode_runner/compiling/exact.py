@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ode_runner.compiling.field import CompiledField, steps_of
 from ode_runner.compiling.steps import CompiledSteps
-from ode_runner.field import CountedField, VectorField
+from ode_runner.counted_field import CountedField
+from ode_runner.field import VectorField
 from ode_runner.first_order import first_order
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.one_step import Interval, solution_along

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ode_runner.compiling.steps import CompiledSteps, Equation
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
@@ -25,7 +26,8 @@ class CompiledField(StepTaker):
         super().__init__(field.field, field.ledger)
         self.steps, self.theta = steps, theta
 
-    def forward(self, t: Time, y: State) -> State:
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        del given  # nothing is, to a field whose steps are compiled
         self.ledger.tally.evaluations += 1
         [dy] = self.steps.slope(t, y, self.theta)
         return dy

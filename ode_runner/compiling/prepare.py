@@ -2,17 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.buffers import Buffers
 from ode_runner.cell import Cell
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
-from ode_runner.field import CountedField, Ledger, VectorField
+from ode_runner.field import Ledger, VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.problem import in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
@@ -56,7 +57,9 @@ def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
     """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
     asked: list[tuple[VectorField, State, Times]] = []
 
-    def note(field: VectorField, y0: State, ts: Times) -> Trajectory:
+    def note(field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory:
+        if given:
+            raise CannotCompile("the field takes tensors besides time and state")
         asked.append((field, in_joint_precision(y0, ts), ts))
         return torch.stack([y0] * len(ts))
 

@@ -1,11 +1,14 @@
 """A model's solve, followed from place to place."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
-from ode_runner.field import CountedField, Ledger, VectorField
+from ode_runner.counted_field import CountedField
+from ode_runner.field import Ledger, VectorField
 from ode_runner.problem import demand_solvable, in_joint_precision
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.types import State, Times, Trajectory
@@ -45,9 +48,10 @@ class Followed:
         self.solver, self.ledger, self.places = solver, ledger, places
         self.passage: Passage | None = None
 
-    def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory:
+    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory:
         demand_solvable(y0, ts)
-        counted, y0 = CountedField.around(field, self.ledger), in_joint_precision(y0, ts)
+        y0 = in_joint_precision(y0, ts)
+        counted = CountedField.around(field, self.ledger, given=given, attached=True)
         if self.passage is not None or ts[-1] == ts[0]:
             return self.solver.solve(counted, y0, ts).ys
         with torch.no_grad():

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.field import CountedField, VectorField
+from ode_runner.counted_field import CountedField
+from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import block_sizes, demand_a_use, solve_with_adjoint, way_back

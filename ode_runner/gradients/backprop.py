@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ode_runner.compiling.exact import compile_exact
-from ode_runner.field import CountedField, VectorField
+from ode_runner.counted_field import CountedField
+from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.types import State, Times

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.types import State, Times
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.exact import compile_exact
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each

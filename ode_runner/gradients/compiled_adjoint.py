@@ -11,8 +11,9 @@ from torch.func import vjp
 from ode_runner.compiling.field import CompiledField, compilable, equation_of, steps_of
 from ode_runner.compiling.packing import Packing
 from ode_runner.compiling.steps import CompiledSteps, Equation
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve
 from ode_runner.gradients.continuous import AdjointEquation, solve_with_adjoint, split_adjoint
 from ode_runner.solvers.base import Solution, Solver

@@ -8,8 +8,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField, StackedField, VectorField
+from ode_runner.field import StackedField, VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
 from ode_runner.solvers.initial_step import rms
@@ -44,9 +45,8 @@ def solve_with_adjoint(
     forward: Solver, backward: Solver, field: CountedField, y0: State, ts: Times, *, adjoint: Adjoint | None = None
 ) -> Solution:
     """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
-    parameters = tuple(p for p in field.parameters() if p.requires_grad)
     taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
-    ys = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *parameters)
+    ys = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *field.inputs())
     return replace(taken[0], ys=ys)
 
 
@@ -125,13 +125,13 @@ class _AdjointSolve(torch.autograd.Function):
         taken: list[Solution],
         y0: State,
         ts: Times,
-        *parameters: Tensor,
+        *inputs: Tensor,
     ) -> Tensor:
-        solution = forward.solve(field, y0, ts)
+        solution = forward.solve(field, y0.detach(), ts)
         taken.append(solution)
         ctx.backward_solver, ctx.field, ctx.adjoint = backward, field, adjoint
-        ctx.inputs = (y0, *parameters)
-        ctx.save_for_backward(solution.ys, ts, *parameters)
+        ctx.inputs = (y0, *inputs)
+        ctx.save_for_backward(solution.ys, ts, *field.leaves())
         return solution.ys
 
     @staticmethod

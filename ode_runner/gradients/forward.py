@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp, vmap
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import Solution, Solver
@@ -52,8 +53,7 @@ class Forward(GradientMode):
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own, at its first jvp
             solution, derivative = _Tangents(solver, field, named, y0).solve(y0, ts)
-        wanted = [y0, *named.values()] if beginning else list(named.values())
-        ys = _Contracted.apply(solution.ys, derivative, *wanted)
+        ys = _Contracted.apply(solution.ys, derivative, *([y0] if beginning else []), *field.inputs())
         return replace(solution, ys=ys)
 
     def _demand_few(self, beginning: int, parameters: int) -> None:
@@ -71,7 +71,7 @@ class _Tangents:
     def __init__(
         self, solver: ExplicitOneStepSolver, field: CountedField, named: Mapping[str, Tensor], y0: State
     ) -> None:
-        self.solver, self.field = solver, CountedField.around(field.field, field.ledger)  # which nobody observes
+        self.solver, self.field = solver, field.unobserved()
         self.observed = field
         self.named = {name: p.detach() for name, p in named.items()}
         parts = [y0] if y0.requires_grad else []

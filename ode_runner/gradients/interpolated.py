@@ -8,8 +8,9 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
@@ -51,9 +52,8 @@ class Interpolated(GradientMode):
         backward = way_back(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
         if not torch.is_grad_enabled() or bool((ts == ts[0]).all()):
             return solver.solve(field, y0, ts)  # nobody will ask for the trajectory, or it is a point
-        parameters = tuple(p for p in field.parameters() if p.requires_grad)
         course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
-        ys = _InterpolatedSolve.apply(solver, backward, field, course, y0, ts, *parameters)
+        ys = _InterpolatedSolve.apply(solver, backward, field, course, y0, ts, *field.inputs())
         return solution_along(course, ys)
 
 
@@ -67,8 +67,9 @@ class _InterpolatedSolve(torch.autograd.Function):
         course: list[Interval],
         y0: State,
         ts: Times,
-        *parameters: Tensor,
+        *inputs: Tensor,
     ) -> Trajectory:
+        begun, y0, leaves = y0, y0.detach(), field.leaves()
         ys, states, slopes, middles, inner = [y0], [y0], [], [], list[Tensor]()
         slope: State | None = None
         for taken in solver.steps(field, y0, ts):
@@ -83,9 +84,9 @@ class _InterpolatedSolve(torch.autograd.Function):
         if course:  # a fixed grid has not asked for the slope at its end
             slopes.append(field(at(course[-1].t1, y0), states[-1]) if slope is None else slope)
         ctx.solver, ctx.field, ctx.course, ctx.birkhoff = backward, field, course, solver.tableau.birkhoff
-        ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(parameters))
-        ctx.inputs = (y0, *parameters)
-        ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *parameters)
+        ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(leaves))
+        ctx.inputs = (begun, *inputs)
+        ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *leaves)
         return torch.stack(ys)
 
     @staticmethod

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ode_runner.field import CountedField
+from ode_runner.counted_field import CountedField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.observation import Redrawn
 from ode_runner.random_state import RandomState
@@ -41,9 +41,8 @@ def solve_and_replay(
     """Values at `ts`, whose derivative is pulled back through one accepted step after another, last to first."""
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
-    parameters = tuple(p for p in field.parameters() if p.requires_grad)
     course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _Replay.apply(solver.to_be_retaken(), field, pull_back, course, y0, ts, *parameters)
+    ys = _Replay.apply(solver.to_be_retaken(), field, pull_back, course, y0, ts, *field.inputs())
     return solution_along(course, ys)
 
 
@@ -66,8 +65,9 @@ class _Replay(torch.autograd.Function):
         course: list[Interval],
         y0: State,
         ts: Times,
-        *parameters: Tensor,
+        *inputs: Tensor,
     ) -> Trajectory:
+        begun, y0 = y0, y0.detach()
         ys, states, draws, observer = [y0], [], _Draws(field), field.observer
         for step in solver.steps(field, y0, ts):
             ys += solver.outputs(step)
@@ -76,8 +76,8 @@ class _Replay(torch.autograd.Function):
             draws.end_of(step)
         ctx.draws = draws.of_steps if observer is not None and observer.random else None
         ctx.solver, ctx.field, ctx.pull_back, ctx.course = solver, field, pull_back, course
-        ctx.inputs = (y0, *parameters)
-        ctx.save_for_backward(*states, *parameters)
+        ctx.inputs = (begun, *inputs)
+        ctx.save_for_backward(*states, *field.leaves())
         return torch.stack(ys)
 
     @staticmethod

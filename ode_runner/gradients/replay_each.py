@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.field import CountedField
+from ode_runner.counted_field import CountedField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.base import Solution
 from ode_runner.solvers.mapped_field import MappedField
@@ -22,9 +22,8 @@ def solve_and_replay_each(solver: PerSampleStepping, field: CountedField, y0: St
     """
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
-    parameters = tuple(p for p in field.parameters() if p.requires_grad)
     taken: list[Solution] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _ReplayEach.apply(solver, field, taken, y0, ts, *parameters)
+    ys = _ReplayEach.apply(solver, field, taken, y0, ts, *field.inputs())
     return replace(taken[0], ys=ys)
 
 
@@ -37,15 +36,15 @@ class _ReplayEach(torch.autograd.Function):
         taken: list[Solution],
         y0: State,
         ts: Times,
-        *parameters: Tensor,
+        *inputs: Tensor,
     ) -> Trajectory:
         journal: Journal = []
-        solution = solver.solve_noting(field, y0, ts, journal)
+        solution = solver.solve_noting(field, y0.detach(), ts, journal)
         taken.append(solution)
         ctx.solver, ctx.field, ctx.accepted = solver, field, solution.accepted
         ctx.rounds = [taken for taken, _ in journal]
-        ctx.inputs = (y0, *parameters)
-        ctx.save_for_backward(*(states for _, states in journal), *parameters)
+        ctx.inputs = (y0, *inputs)
+        ctx.save_for_backward(*(states for _, states in journal), *field.leaves())
         return solution.ys
 
     @staticmethod
@@ -58,7 +57,7 @@ class _ReplayEach(torch.autograd.Function):
             samples, due = taken.samples.to(a.device), taken.due
             with torch.enable_grad():
                 y0 = y0.detach().requires_grad_()
-                ends = taken.retake(MappedField(ctx.field), ctx.solver.tableau, y0)
+                ends = taken.retake(MappedField(ctx.field).of(taken.samples), ctx.solver.tableau, y0)
             a[samples], *parts = torch.autograd.grad(
                 ends,
                 [y0, *parameters],

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.solvers.base import Solution, Solver
@@ -37,9 +37,8 @@ class Reversible(GradientMode):
             raise IncompatibleChoice(f"gradient=reversible needs {self.requirement}.")
         if len(ts) == 1:
             return solver.solve(field, y0, ts)  # no step to undo
-        parameters = tuple(p for p in field.parameters() if p.requires_grad)
         taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
-        ys = _Undone.apply(solver, field, taken, y0, ts, *parameters)
+        ys = _Undone.apply(solver, field, taken, y0, ts, *field.inputs())
         return Solution(ys=ys, accepted=taken[0].accepted)
 
 
@@ -54,13 +53,13 @@ class _Undone(torch.autograd.Function):
         taken: list[Solution],
         y0: State,
         ts: Times,
-        *parameters: Tensor,
+        *inputs: Tensor,
     ) -> Trajectory:
-        solution, carried = solver.course(field, y0, ts)
+        solution, carried = solver.course(field, y0.detach(), ts)
         taken.append(solution)
         ctx.solver, ctx.field, ctx.companions = solver, field, len(carried)
-        ctx.inputs = (y0, *parameters)
-        ctx.save_for_backward(ts, *carried, *parameters)
+        ctx.inputs = (y0, *inputs)
+        ctx.save_for_backward(ts, *carried, *field.leaves())
         return solution.ys
 
     @staticmethod

@@ -7,8 +7,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import CountedField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.solvers.base import Solution, Solver

@@ -1,6 +1,7 @@
 """What a model is, and all it may know of numerics."""
 
 import abc
+from collections.abc import Sequence
 from enum import Enum
 from typing import ClassVar, Protocol
 
@@ -14,9 +15,9 @@ from ode_runner.types import State, Times, Trajectory
 
 
 class Integrate(Protocol):
-    """Solves dy/dt = field(t, y) from y0 at ts[0]; returns the states at `ts`."""
+    """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; returns the states at `ts`."""
 
-    def __call__(self, field: VectorField, y0: State, ts: Times) -> Trajectory: ...
+    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory: ...
 
 
 class Numerics(Enum):

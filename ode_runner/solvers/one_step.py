@@ -8,7 +8,8 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from ode_runner.field import CountedField, VectorField
+from ode_runner.counted_field import CountedField
+from ode_runner.field import VectorField
 from ode_runner.solvers.base import Solution, Solver
 from ode_runner.solvers.tableau import Tableau, advance, at, stage_time
 from ode_runner.types import State, Times, Trajectory

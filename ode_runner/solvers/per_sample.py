@@ -72,13 +72,13 @@ class PerSampleStepping(ExplicitOneStepSolver, AdaptiveSolver, StepControl):
 
 
 class _Rounds:
-    """One solve. `y` and `f` hold a row for each sample still on its way."""
+    """One solve. `y` and `f` hold a row for each sample still on its way, and `field` takes such rows."""
 
     def __init__(
         self, solver: PerSampleStepping, field: VectorField, y0: State, ts: Tensor, journal: Journal | None
     ) -> None:
         self.journal = journal
-        self.solver, self.tableau, self.field = solver, solver.tableau, MappedField(field)
+        self.solver, self.tableau, self.of_all = solver, solver.tableau, MappedField(field)
         self.clocks = SampleClocks(ts, solver, order=solver.order)
         self.y0, self.shape = y0, (*ts.shape, *y0.shape[1:])
         resting = (self.clocks.sign == 0).nonzero().flatten()
@@ -104,6 +104,7 @@ class _Rounds:
     def _begin(self) -> None:
         """Slopes and first step sizes at the beginning."""
         rows = self.clocks.alive
+        self.field = self.of_all.of(rows)
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
         self.f = self.newest = self.field(self.clocks.t[rows].to(self.y), self.y)
         first = self.solver.first_step
@@ -179,6 +180,7 @@ class _Rounds:
             return
         left = self.clocks.leave(gone).to(self.y.device)
         self.y, self.f, self.newest = self.y[left], self.f[left], self.newest[left]
+        self.field = self.of_all.of(self.clocks.alive)
 
     def _give_up(self, hopeless: Tensor) -> None:
         clocks = self.clocks

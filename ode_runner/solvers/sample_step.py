@@ -1,17 +1,16 @@
 """A step whose length differs from sample to sample, as a pure function of where each begins."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ode_runner.solvers.birkhoff import Curve
+from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import Polynomial
 from ode_runner.solvers.tableau import EmbeddedTableau
 from ode_runner.types import State
-
-EachField = Callable[[Tensor, State], State]  # times (rows,) and states to derivatives
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Round:
             samples=samples[rows],
         )
 
-    def retake(self, field: EachField, tableau: EmbeddedTableau, y0: State) -> tuple[State, State]:
+    def retake(self, field: MappedField, tableau: EmbeddedTableau, y0: State) -> tuple[State, State]:
         """The states at the end of the steps, and those at the output times due, from `y0`."""
         f0 = field(self.attempt.t0.to(y0), y0)
         y1, ks = stages(field, tableau, self.attempt, y0, f0)
@@ -80,7 +79,7 @@ Journal = list[tuple[Round, State]]  # with the states from which the steps were
 
 
 def stages(
-    field: EachField, tableau: EmbeddedTableau, attempt: Attempt, y0: State, f0: State
+    field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, y0: State, f0: State
 ) -> tuple[State, list[Tensor]]:
     """The states at the end of the attempt, and the derivatives they are made of."""
     dt, times, ks = attempt.length(y0), attempt.times(tableau.c, y0), [f0]
@@ -90,7 +89,7 @@ def stages(
 
 
 def outputs(
-    field: EachField,
+    field: MappedField,
     tableau: EmbeddedTableau,
     attempt: Attempt,
     due: Due,
@@ -114,7 +113,7 @@ def outputs(
 
 
 def _in_detail(
-    field: EachField,
+    field: MappedField,
     tableau: EmbeddedTableau,
     attempt: Attempt,
     due: Due,
@@ -125,7 +124,7 @@ def _in_detail(
     """States within their steps, by a dense output with places of its own, evaluated for the rows that ask for it."""
     rows, position = due.rows[due.ends :].unique(return_inverse=True)
     attempt = Attempt(t0=attempt.t0[rows], t1=attempt.t1[rows])
-    rows = rows.to(ks[0].device)
+    field, rows = field.of(rows), rows.to(ks[0].device)
     y0, y1, *ks = (x[rows] for x in (*ends, *ks))
     dt, middle = attempt.length(y0), y0
     for t, row in zip(attempt.times(tableau.birkhoff.nodes, y0), tableau.places, strict=True):

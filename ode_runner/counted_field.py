@@ -1,0 +1,133 @@
+"""The wrapper through which solvers evaluate a field: it counts, lowers precision, and hands over what was given."""
+
+import abc
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.field import Ledger, VectorField
+from ode_runner.random_state import RandomState
+from ode_runner.types import State, Time
+
+Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and a state to a derivative
+
+
+class Observer(abc.ABC):
+    """Makes the evaluations of a field, and sees what happens in them."""
+
+    random = False  # an evaluation has drawn random numbers
+
+    def __init__(self) -> None:
+        self.draws: list[tuple[float, RandomState]] = []  # times of evaluations, and the generators before each
+
+    @abc.abstractmethod
+    def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
+        """function(t, y)."""
+
+
+class CountedField(VectorField):
+    """Another field as a function of time and state alone, each call of which is entered in the ledger.
+
+    Args:
+        dtype: a lower precision in which the field is evaluated where autocast deems it safe; time and state keep their
+            own.
+        given: tensors (batch, ...) that the field takes after time and state.
+        attached: whether the field takes the caller's own tensors, by whose graph autograd then differentiates. If not,
+            it takes leaves of the same values, which are parameters of this wrapper: so every gradient mode
+            differentiates by them as by any parameter, and a graph that what was given shares with the field's own
+            parameters is gone through once.
+    """
+
+    def __init__(
+        self,
+        field: VectorField,
+        ledger: Ledger,
+        *,
+        dtype: torch.dtype | None = None,
+        given: Sequence[Tensor] = (),
+        attached: bool = False,
+    ) -> None:
+        super().__init__()
+        self.field, self.ledger, self.dtype = field, ledger, dtype
+        self.given, self.attached = tuple(given), attached
+        self.observer: Observer | None = None
+        self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
+        for name, z in zip(self.held, self.given, strict=True):
+            leaf = z.is_floating_point() and not attached
+            setattr(self, name, nn.Parameter(z.detach(), requires_grad=z.requires_grad) if leaf else z)
+
+    @staticmethod
+    def around(field: VectorField, ledger: Ledger, **options: Any) -> "CountedField":
+        """The field counted, of the same kind: separable if it is."""
+        kind = next(cls for cls in type(field).__mro__ if "calls" in vars(cls))
+        return _counted(kind)(field, ledger, **options)
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.evaluate(self.field, 1, t, y, given)
+
+    def evaluate(
+        self, function: Callable[..., State], count: float, t: Any, y: State, given: Sequence[Tensor]
+    ) -> State:
+        """function(t, y, *given), or with what is held where nothing else is given, as `count` evaluations."""
+        self.ledger.tally.evaluations += count
+        if self.held or self.dtype is not None or given:
+            function = _Call(function, self.dtype, given or self.arguments())
+        return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
+
+    def unobserved(self) -> "CountedField":
+        """The same, which nobody observes."""
+        options = {"dtype": self.dtype, "given": self.given, "attached": self.attached}
+        return CountedField.around(self.field, self.ledger, **options)
+
+    def arguments(self) -> list[Tensor]:
+        """What the field takes after time and state."""
+        return [getattr(self, name) for name in self.held]
+
+    def leaves(self) -> list[Tensor]:
+        """What a solve is differentiated by besides its initial state: parameters, then what was given."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def inputs(self) -> list[Tensor]:
+        """The caller's own tensors in the places of the leaves, for an autograd function to be applied to."""
+        given = {id(getattr(self, name)): z for name, z in zip(self.held, self.given, strict=True)}
+        return [given.get(id(leaf), leaf) for leaf in self.leaves()]
+
+
+class _Call:
+    """A function of time and state."""
+
+    def __init__(self, function: Callable[..., State], dtype: torch.dtype | None, given: Sequence[Tensor]) -> None:
+        self.function, self.dtype, self.given = function, dtype, given
+
+    def __call__(self, t: Any, y: State) -> State:
+        if self.dtype is None:
+            return self.function(t, y, *self.given)
+        with torch.autocast(y.device.type, dtype=self.dtype):
+            dy = self.function(t, y, *self.given)
+        return dy.to(y.dtype)
+
+
+@cache
+def _counted(kind: type[VectorField]) -> type[CountedField]:
+    """A class that offers the calls of a kind of field, each counted for what it declares."""
+    if kind is VectorField:
+        return CountedField
+    return type(
+        f"Counted{kind.__name__}", (CountedField, kind), {name: _call(name, kind.calls[name]) for name in kind.calls}
+    )
+
+
+def _call(name: str, count: float) -> Callable[..., State]:
+    def call(self: CountedField, t: Time, y: State, *given: Tensor) -> State:
+        function = self.field if name == "forward" else getattr(self.field, name)
+        return self.evaluate(function, count, t, y, given)
+
+    return call
+
+
+def name_of(field: VectorField) -> str:
+    """The class of a field, whatever it is wrapped in."""
+    return type(field.field if isinstance(field, CountedField) else field).__name__

@@ -1,0 +1,180 @@
+"""Tensors given to a field: every gradient mode differentiates by them as by parameters and by the initial state."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import Ledger, SeparableField, VectorField
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.integrator import Integrator
+from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.types import State, Time
+from tests.problems import Compose, accepted_pairs, build, is_first_of_its_family, named_class, offering
+
+pytestmark = pytest.mark.usefixtures("float64")
+TS = (0.0, 0.3, 0.6, 1.2)
+
+
+class Conditioned(VectorField):
+    """f(t, y, z, w, k): a condition with a gradient, one without, and whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, t: Time, y: State, z: Tensor, w: Tensor, k: Tensor) -> State:
+        return torch.tanh(self.layer(torch.cat([y, z, t.expand(len(y), 1)], dim=1))) * w + k[:, None] * torch.sin(y)
+
+
+class ConditionedHalves(SeparableField):
+    """A pendulum whose gravity and friction-free drive differ from sample to sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def drift(self, t: Time, p: State, z: Tensor, w: Tensor, k: Tensor) -> State:
+        return torch.tanh(p @ self.layer.weight[:2, :2]) * w[:, :2]
+
+    def kick(self, t: Time, q: State, z: Tensor, w: Tensor, k: Tensor) -> State:
+        return -torch.sin(q) * z + k[:, None]
+
+
+OPTIONS = {"adaptive": {"rtol": 1e-7, "atol": 1e-7, "max_steps": 10_000}, "fixed": {"num_steps": 12, "step_size": None}}
+
+
+def solver_of(name: str, composed: Compose, **changed: Any) -> Solver:
+    adaptive = issubclass(named_class("solver", name), AdaptiveSolver)
+    return build(composed, "solver", name, **OPTIONS["adaptive" if adaptive else "fixed"], **changed)
+
+
+def gradients(solver: Solver, mode: GradientMode, *, shared: bool = False) -> list[Tensor]:
+    """Of y0, of the field's parameters, and of an encoder behind what is given."""
+    torch.manual_seed(0)
+    field: Any = Conditioned() if isinstance(Conditioned(), solver.fields) else ConditionedHalves()
+    encoder, x = nn.Linear(3, 2), torch.randn(4, 3)
+    y0 = torch.randn(4, 3 if isinstance(field, Conditioned) else 4, requires_grad=True)
+    z = torch.tanh(encoder(x) + (field.layer.bias[:2] if shared else 0))
+    w, k = torch.rand(4, 3) + 0.5, torch.tensor([1, 0, -1, 2])
+    ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.tensor(TS), given=(z, w, k))
+    loss = (ys * torch.linspace(0.5, 1.5, ys.numel()).view_as(ys)).sum()
+    wanted = [y0, *field.parameters(), *encoder.parameters()]
+    return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
+
+
+def difference(some: list[Tensor], others: list[Tensor]) -> float:
+    scale = max(float(part.abs().max()) for part in others)
+    return max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True)) / scale
+
+
+SEPARABLE = [name for name in offering(Solver, SeparableField) if name not in offering(Solver)]
+PAIRS = [pair for pair in accepted_pairs() if pair[1] != "backprop"]
+PAIRS += [(name, mode) for name in SEPARABLE for mode in ("checkpoint", "reversible")]
+IMPLICIT = offering(ImplicitSolver)
+
+
+def is_slow(pair: tuple[str, str]) -> bool:
+    return pair[0] in IMPLICIT or (pair in accepted_pairs() and not is_first_of_its_family(pair))
+
+
+@pytest.mark.parametrize(
+    "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in PAIRS]
+)
+def test_every_mode_differentiates_by_what_is_given(pair: tuple[str, str], composed: Compose) -> None:
+    solver, mode = solver_of(pair[0], composed), build(composed, "gradient", pair[1])
+    found, reference = gradients(solver, mode), gradients(solver, Backprop())
+    assert float(found[-1].abs().max()) > 1e-3, "what is given has a gradient"
+    limit = 1e-11 if mode.exact else 1e-4 if isinstance(solver, AdaptiveSolver) else 0.3
+    assert difference(found, reference) < limit
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "symplectic", "forward", "adjoint", "seminorm", "interpolated"])
+def test_what_is_given_may_share_a_graph_with_the_fields_parameters(name: str, composed: Compose) -> None:
+    solver, mode = solver_of("dopri5", composed), build(composed, "gradient", name)
+    found, reference = gradients(solver, mode, shared=True), gradients(solver, Backprop(), shared=True)
+    assert difference(found, reference) < (1e-11 if mode.exact else 1e-4)
+
+
+@pytest.mark.parametrize("name", ["backprop", "checkpoint"])
+@pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
+def test_samples_that_step_on_their_own_take_rows_of_their_own(name: str, solver: str, composed: Compose) -> None:
+    apart = solver_of(solver, composed, per_sample=True)
+    found = gradients(apart, build(composed, "gradient", name))
+    assert difference(found, gradients(solver_of(solver, composed), Backprop())) < 1e-5
+    assert difference(found, gradients(apart, Backprop())) < 1e-11
+
+
+def test_scipys_solvers_take_what_is_given(composed: Compose) -> None:
+    torch.manual_seed(0)
+    field, encoder, x, y0 = Conditioned(), nn.Linear(3, 2), torch.randn(4, 3), torch.randn(4, 3)
+    w, k = torch.rand(4, 3) + 0.5, torch.tensor([1, 0, -1, 2])
+    found = []
+    for name, mode in (("lsoda", "adjoint"), ("dopri8", "backprop")):
+        solver = build(composed, "solver", name, rtol=1e-9, atol=1e-9)
+        integrate = Integrator(solver=solver, gradient=build(composed, "gradient", mode))
+        ys = integrate(field, y0, torch.tensor(TS), given=(encoder(x), w, k))
+        found.append(list(torch.autograd.grad(ys.sum(), encoder.parameters())))
+    assert difference(*found) < 1e-5
+
+
+class Kind(VectorField):
+    """A kind of field of one's own, with two calls: what a stochastic solver asks for."""
+
+    calls: ClassVar[Mapping[str, float]] = {"forward": 1, "slope": 0.5, "spread": 0.5}
+
+    def slope(self, t: Time, y: State) -> State:
+        raise NotImplementedError
+
+    def spread(self, t: Time, y: State) -> State:
+        raise NotImplementedError
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.slope(t, y)
+
+
+class Mine(Kind):
+    def slope(self, t: Time, y: State) -> State:
+        return -y @ torch.ones(2, 2, dtype=y.dtype)
+
+    def spread(self, t: Time, y: State) -> State:
+        return y @ torch.ones(2, 2, dtype=y.dtype)
+
+
+def test_a_kind_of_field_of_ones_own_is_counted_and_lowered_as_it_declares() -> None:
+    ledger, y = Ledger(), torch.rand(3, 2, dtype=torch.float32)
+    counted: Any = CountedField.around(Mine(), ledger, dtype=torch.bfloat16)
+    assert isinstance(counted, Kind)
+    counted.slope(torch.tensor(0.0), y)
+    assert ledger.tally.evaluations == 0.5
+    found = counted.spread(torch.tensor(0.0), y)
+    assert found.dtype is torch.float32
+    assert torch.equal(found, found.bfloat16().float()), "it was computed in less"
+    counted(torch.tensor(0.0), y)
+    assert ledger.tally.evaluations == 2
+
+
+@pytest.mark.parametrize("given", [torch.ones(3, 2), torch.tensor(1.0), [1.0, 2.0, 3.0, 4.0]])
+def test_what_is_given_has_a_row_for_every_sample(given: Any) -> None:
+    integrate = Integrator(solver=Dopri5(rtol=1e-3, atol=1e-3, max_steps=10), gradient=Backprop())
+    with pytest.raises(RefusedInput, match="has a row for every sample of the state"):
+        integrate(Conditioned(), torch.ones(4, 3), torch.tensor(TS), given=(given,))
+
+
+def test_the_refusal_of_a_tensor_with_a_history_says_how_to_hand_it_over(composed: Compose) -> None:
+    class Closing(VectorField):
+        def forward(self, t: Time, y: State) -> State:
+            return -y * self.z
+
+    field = Closing()
+    field.z = nn.Linear(2, 3)(torch.ones(4, 2))
+    integrate = Integrator(solver=solver_of("dopri5", composed), gradient=build(composed, "gradient", "checkpoint"))
+    with pytest.raises(IncompatibleChoice, match=r"integrate\(field, y0, ts, given=\(tensor,\)\)"):
+        integrate(field, torch.ones(4, 3), torch.tensor(TS))
