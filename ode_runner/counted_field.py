@@ -62,7 +62,7 @@ class CountedField(VectorField):
     @staticmethod
     def around(field: VectorField, ledger: Ledger, **options: Any) -> "CountedField":
         """The field counted, of the same kind: separable if it is."""
-        kind = next(cls for cls in type(field).__mro__ if "calls" in vars(cls))
+        kind = next(cls for cls in type(field).__mro__ if "call_weights" in vars(cls))
         return _counted(kind)(field, ledger, **options)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
@@ -115,9 +115,8 @@ def _counted(kind: type[VectorField]) -> type[CountedField]:
     """A class that offers the calls of a kind of field, each counted for what it declares."""
     if kind is VectorField:
         return CountedField
-    return type(
-        f"Counted{kind.__name__}", (CountedField, kind), {name: _call(name, kind.calls[name]) for name in kind.calls}
-    )
+    calls = {name: _call(name, weight) for name, weight in kind.call_weights.items()}
+    return type(f"Counted{kind.__name__}", (CountedField, kind), calls)
 
 
 def _call(name: str, count: float) -> Callable[..., State]:

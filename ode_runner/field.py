@@ -16,10 +16,12 @@ from ode_runner.types import State, Time
 class VectorField(nn.Module, abc.ABC):
     """The right-hand side of dy/dt = f(t, y), or f(t, y, *given) where tensors are given for a solve.
 
-    A kind of field is a subclass that declares `calls` of its own: the methods by which solvers ask for it.
+    A kind of field is a subclass that declares `call_weights` of its own: the methods by which solvers ask for it.
     """
 
-    calls: ClassVar[Mapping[str, float]] = {"forward": 1}  # by method, what a call of it counts for in the ledger
+    call_weights: ClassVar[Mapping[str, float]] = {
+        "forward": 1
+    }  # by method, what a call of it counts for in the ledger
 
     @abc.abstractmethod
     def forward(self, t: Time, y: State) -> State:
@@ -36,7 +38,7 @@ class StackedField(VectorField):
 class KnownJacobian(VectorField):
     """A field that gives its own derivative by the state, which implicit solvers then use; samples do not interact."""
 
-    calls: ClassVar[Mapping[str, float]] = {"forward": 1, "jacobian": 0}
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "jacobian": 0}
 
     @abc.abstractmethod
     def jacobian(self, t: Time, y: State) -> Tensor:
@@ -51,7 +53,7 @@ class SeparableField(VectorField):
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.
     """
 
-    calls: ClassVar[Mapping[str, float]] = {"forward": 1, "drift": 0.5, "kick": 0.5}
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "drift": 0.5, "kick": 0.5}
 
     @abc.abstractmethod
     def drift(self, t: Time, p: State) -> State:

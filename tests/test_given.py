@@ -128,7 +128,7 @@ def test_scipys_solvers_take_what_is_given(composed: Compose) -> None:
 class Kind(VectorField):
     """A kind of field of one's own, with two calls: what a stochastic solver asks for."""
 
-    calls: ClassVar[Mapping[str, float]] = {"forward": 1, "slope": 0.5, "spread": 0.5}
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "slope": 0.5, "spread": 0.5}
 
     def slope(self, t: Time, y: State) -> State:
         raise NotImplementedError
