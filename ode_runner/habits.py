@@ -2,6 +2,7 @@
 
 OPTIONS = {  # by the option, its value where that is the point; what is typed in its place
     "optimizer.lr": ("lr", "learning_rate", "base_lr", "eta"),
+    "optimizer.momentum": ("momentum",),
     "optimizer.weight_decay": ("wd", "weight_decay", "l2"),
     "optimizer": ("optim", "opt"),
     "schedule": ("scheduler", "lr_scheduler", "lr_schedule"),
@@ -22,9 +23,10 @@ OPTIONS = {  # by the option, its value where that is the point; what is typed i
     "tolerance": ("tol", "rtol", "atol"),
     "network.width": ("hidden", "hidden_dim", "hidden_size", "n_hidden", "width"),
     "network.depth": ("layers", "num_layers", "n_layers", "depth"),
-    "output_dir": ("out", "output", "out_dir", "outdir", "save_dir", "log_dir", "logdir", "results_dir", "name"),
+    "output_dir": ("out", "output", "out_dir", "outdir", "save_dir", "log_dir", "logdir", "results_dir"),
     "hydra.sweeper.trials": ("trials", "n_trials"),
     "rerun=all": ("overwrite", "force"),
+    "schedule=constant": ("schedule=none",),
 }
 NONE = {  # what there is not; what there is
     ("patience", "early_stopping", "early_stop"): (

@@ -29,7 +29,11 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _no_such_option(error.missing_cfg_file, list(error.options))
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}'. Options are typed as key=value; quote values with spaces or brackets."
+        word = f"'{error.override}'.{habit(error.override) if '=' not in error.override else ''}"
+        return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
+    twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
+    if twice:
+        return f"{twice[1]} is chosen already. Type {twice[1]}=NAME, without the +."
     several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
     if several:
         return f"{several[1]} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b]."
@@ -74,7 +78,16 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _no_such_option(missing: str, options: list[str]) -> str:
     group, _, name = missing.rpartition("/")
-    return f"no {group} named '{name}'.{did_you_mean(name, options)} Available: {', '.join(sorted(options))}"
+    return f"no {group} named '{name}'.{_hint_for(group, name, options)} Available: {', '.join(sorted(options))}"
+
+
+def _hint_for(group: str, name: str, options: list[str]) -> str:
+    """The same in another letter case, what other programs call it, a choice of another group, or what is close."""
+    alike = next((option for option in options if option.lower() == name.lower()), None)
+    elsewhere = next((other for other in GROUPS if name in _choices(other)), None)
+    if alike or not (habit(f"{group}={name}") or habit(name) or elsewhere):
+        return did_you_mean(alike or name.lower(), options)
+    return habit(f"{group}={name}") or habit(name) or f" That is {elsewhere}={name}."
 
 
 def _no_such_key(key: str, arguments: list[str]) -> str:

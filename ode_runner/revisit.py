@@ -32,6 +32,8 @@ def with_its_command(words: list[str]) -> list[str]:
     if len(ways) > 1:
         raise RefusedInput(f"{' '.join(ways)}: one at a time.")
     way, _, folder = ways[0].partition("=")
+    if not folder:
+        raise RefusedInput(f"{way}= names no run folder. A run prints its own at the end.")
     for word in typed:
         if _root(word) in TRAINED and not word.startswith("task."):
             raise RefusedInput(f"{word}: {way}= takes the run as it is. Change its solver or tolerance, say.")
@@ -57,8 +59,8 @@ def _overrides(way: str, folder: Path) -> list[str]:
 def _demand_own_choices(overrides: list[str], folder: Path, words: list[str]) -> None:
     """Raises RefusedInput, with the -cd that the run was made with, where one of its choices is not to be found."""
     record, places = RunRecord.read(folder), [conf_dir(), *user_folders(words)]
-    if record is None or not record.config_dirs:
-        return
+    if record is None or not record.config_dirs or not all(place.is_dir() for place in places):
+        return  # what -cd names is for Hydra to look for
     for word in overrides:
         group, _, choice = word.lstrip("+").partition("=")
         if group in GROUPS and not any((place / group / f"{choice}.yaml").is_file() for place in places):

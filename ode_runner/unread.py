@@ -17,7 +17,7 @@ OF_SWEEPS = r"hydra/(launcher|sweeper)=|hydra\.(launcher|sweeper|sweep)\.|sweep=
 OF_PREDICTIONS = ("times", "inputs")
 # One for all cells: they say which there are, where they lie and what is done about them, or change nothing in a run.
 COMMON = (
-    *("sweep", "rerun", "plan", "output_dir", "processes", "oversubscribe", "logger", "diagnostics", "recipe"),
+    *("sweep", "rerun", "plan", "output_dir", "processes", "oversubscribe", "trust", "logger", "diagnostics", "recipe"),
     *("grid", "search", "hydra", *OF_PREDICTIONS),
 )
 

@@ -14,8 +14,8 @@ NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= beside
 
 def names_a_run(word: str) -> bool:
     """Whether a word as typed names the folder of a run that is to be opened."""
-    key, _, value = word.partition("=")
-    return key in WAYS and value.lower() not in (NO_FOLDER if key == "audit" else NO_FOLDER[:1])
+    key, equals, value = word.partition("=")
+    return key in WAYS and bool(equals) and (key != "audit" or value.lower() not in NO_FOLDER)
 
 
 def is_visit(arguments: Iterable[str]) -> bool:

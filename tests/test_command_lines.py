@@ -15,7 +15,7 @@ import pytest
 
 from ode_runner.record import RunStatus
 from tests.command_lines import SMALL, command_line
-from tests.helpers import Ended, run_folder, typed
+from tests.helpers import TINY, Ended, run_folder, typed
 
 QUICK, SLOW = range(60), range(60, 3060)
 SECONDS = 60  # that a line may take
@@ -161,3 +161,34 @@ def test_no_line_ends_in_a_traceback_or_hangs(place: Path) -> None:
 @pytest.mark.usefixtures("without_training")
 def test_no_line_of_many_ends_in_a_traceback_or_hangs(place: Path) -> None:
     _sound(SLOW, place)
+
+
+TINY_MOONS = (*TINY, "trainer.epochs=1", "logger=none")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("+solver=rk4",), "solver is chosen already. Type solver=NAME, without the +."),
+        (("solver=adjoint",), "no solver named 'adjoint'. That is gradient=adjoint"),
+        (("gradient=dopri5",), "That is solver=dopri5."),
+        (("solver=RK4",), "Did you mean 'rk4'?"),
+        (("schedule=none",), "That is schedule=constant here."),
+        (("logger=wandb",), "There is none: logger=tensorboard is one"),
+        (("dry-run",), "cannot read 'dry-run'. That is plan=true here."),
+        (("momentum=0.9",), "That is optimizer.momentum here."),
+        (("evaluate=",), "evaluate= names no run folder"),
+        (("-cd", "nowhere", "evaluate=x"), "no such folder"),
+        (("-m", "trust=true,false"), "trust is the same for all cells"),
+    ],
+)
+def test_what_comes_to_mind_is_answered_with_what_does_it(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    ended = typed(*words, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert said in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_of_which_only_refused_cells_are_missing_is_refused(tmp_path: Path) -> None:
+    assert typed("-m", *TINY_MOONS, "optimizer.lr=0.1,true", cwd=tmp_path).returncode == 2
+    assert typed("-m", *TINY_MOONS, "seed=1,2", "optimizer.lr=-1", cwd=tmp_path).returncode == 2

@@ -498,3 +498,22 @@ def test_a_block_norm_is_that_of_the_worst_block_and_ignores_the_rest() -> None:
     assert float(block_norm((2, 1))(flat)) == 3
     assert float(block_norm((2, 1, 1))(flat)) == 100
     assert float(block_norm((2, 1, 0))(flat[:3])) == 3
+
+
+class OwnLeaf(VectorField):
+    """A gradient of a potential, by a leaf of the field's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            place = y.detach().requires_grad_()
+            return -torch.autograd.grad((self.scale * place**2).sum(), place, create_graph=True)[0]
+
+
+def test_a_field_that_torch_func_cannot_map_is_refused_by_name_in_forward_mode() -> None:
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Forward(max_directions=64))
+    with pytest.raises(IncompatibleChoice, match="which OwnLeaf does not allow .* Use gradient=checkpoint"):
+        integrate(OwnLeaf(), torch.ones(2, 3), torch.tensor([0.0, 1.0]))

@@ -1,5 +1,6 @@
 """Forward-mode differentiation: sensitivities carried along with the state."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jvp, vmap
 
-from ode_runner.counted_field import CountedField
+from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
@@ -52,7 +53,15 @@ class Forward(GradientMode):
         self._demand_few(beginning, sum(p.numel() for p in named.values()))
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own, at its first jvp
-            solution, derivative = _Tangents(solver, field, named, y0).solve(y0, ts)
+            try:
+                solution, derivative = _Tangents(solver, field, named, y0).solve(y0, ts)
+            except RuntimeError as error:
+                if not re.search("functorch|vmap", str(error)):
+                    raise
+                raise IncompatibleChoice(
+                    f"gradient=forward maps over the field by torch.func, which {name_of(field)} does not allow "
+                    f"({str(error).splitlines()[0].partition('. ')[0]}). Use gradient=checkpoint."
+                ) from error
         ys = _Contracted.apply(solution.ys, derivative, *([y0] if beginning else []), *field.inputs())
         return replace(solution, ys=ys)
 

@@ -102,11 +102,12 @@ class Progress:
             self._say(f"  compare:      ode-report {self.folder}")
 
     def exit_code(self) -> ExitCode:
-        """Whether all that could complete did."""
+        """Whether all that could complete did; refused, if all that did not was refused."""
         codes = [_code(point) for point in self.points if point.outlook.due or point.outlook is Outlook.PASSED_OVER]
         if len(self.points) == 1 and codes:
             return codes[0]
-        return ExitCode.FAILED if any(codes) else ExitCode.COMPLETED
+        wrong = {code for code in codes if code is not ExitCode.COMPLETED}
+        return ExitCode.FAILED if wrong - {ExitCode.REFUSED} else max(wrong, default=ExitCode.COMPLETED)
 
     def _say(self, text: str) -> None:
         print(text, flush=True)  # runs may print from other processes
