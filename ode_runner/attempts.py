@@ -6,9 +6,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ode_runner.lock import in_use
+from ode_runner.regular_file import read_regular
 from ode_runner.whole_file import write_whole
 
 FILE = ".attempt"  # in the run folder, while a process works on the run
+MOST_BYTES = 10_000  # of two numbers
 TOO_OFTEN = 2
 
 
@@ -39,7 +41,7 @@ def endings(folder: Path) -> int:
 
 def _endings(folder: Path) -> int:
     try:
-        left = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        left = json.loads(read_regular(folder / FILE, most_bytes=MOST_BYTES).decode("utf-8"))
         return int(left["endings"]) + 1 if left["saved"] == _saved(folder) else 1
     except FileNotFoundError:
         return 0

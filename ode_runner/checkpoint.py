@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ode_runner.errors import CheckpointRefused
+from ode_runner.regular_file import NoRegularFile, demand_regular
 from ode_runner.whole_file import write_whole
 
 FORMAT = 2  # with the seed
@@ -20,6 +21,7 @@ def load_tensors(path: Path) -> Any:
         CheckpointRefused: the file is not there, is torn, or differs from what was written by as much as a bit.
     """
     try:
+        demand_regular(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not compare checksums
         if damaged is None:
@@ -27,6 +29,8 @@ def load_tensors(path: Path) -> Any:
         reason = f"checksum of {damaged}"
     except FileNotFoundError:
         raise CheckpointRefused(f"{path} is not there.") from None
+    except NoRegularFile as error:
+        reason = str(error.strerror)
     except Exception as error:  # a torn file fails in many ways, all of which mean the same
         reason = type(error).__name__
     raise CheckpointRefused(f"{path} is damaged ({reason}).")

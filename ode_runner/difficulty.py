@@ -1,6 +1,7 @@
 """Which samples of the test split are hard: for a solver that steps each of them in its own time."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from ode_runner.drawing import save_pictures
 from ode_runner.field import EachSample
 from ode_runner.logger import MetricLogger
 from ode_runner.tasks.base import Batch, Difficulty, Task
+from ode_runner.whole_file import write_whole
 
 FILE = "difficulty.csv"
 SHOWN = 5  # of the hardest, on the screen
@@ -103,11 +105,11 @@ def _rows(found: Difficulty) -> list[Mapping[str, object]]:
 
 
 def _write(found: Difficulty, path: Path) -> None:
-    rows = _rows(found)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
+    rows, text = _rows(found), io.StringIO(newline="")
+    table = csv.DictWriter(text, list(rows[0]))
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _say(found: Difficulty, path: Path, display: Display) -> None:

@@ -3,6 +3,7 @@
 import io
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from ode_runner.display import Display
 from ode_runner.errors import NumericalFailure
 from ode_runner.logger import MetricLogger
+from ode_runner.regular_file import demand_regular
 from ode_runner.whole_file import write_whole
 
 TRACEBACKS = "error.txt"  # beside the pictures
@@ -64,9 +66,11 @@ def _tell(failures: Mapping[str, Exception], folder: Path, display: Display) -> 
     kept = "the result stands."
     try:
         text = "\n".join("".join(traceback.format_exception(error)) for error in failures.values())
+        with suppress(FileNotFoundError):
+            demand_regular(folder / TRACEBACKS)
         with (folder / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         kept = f"the result stands (traceback in {folder / TRACEBACKS})."
-    except OSError:  # the disk is full, say
+    except OSError:  # the disk is full, say, or it is no file
         pass
     display.say(f"not all pictures could be drawn: {reasons}; {kept}", style="yellow")

@@ -12,6 +12,7 @@ from typing import Any, final
 from matplotlib.figure import Figure
 
 from ode_runner.errors import RefusedInput
+from ode_runner.regular_file import NoRegularFile, demand_regular
 from ode_runner.strict_json import numbers, to_json
 
 
@@ -97,13 +98,19 @@ class MetricsFile:
     """metrics.jsonl: one line per logged step.
 
     Raises:
-        RefusedInput: a link stands in its place, and what that leads to would be written over.
+        RefusedInput: a link stands in its place, and what that leads to would be written over; or a pipe or folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "metrics.jsonl"
         if self.path.is_symlink():
             raise RefusedInput(f"{self.path} is a link, and a run writes into files of its own. Move it elsewhere.")
+        try:
+            demand_regular(self.path)
+        except FileNotFoundError:  # the run begins
+            pass
+        except NoRegularFile as error:
+            raise RefusedInput(f"{self.path} is no file, and a run writes into one. Move it elsewhere.") from error
         self._file = self.path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, float]) -> None:

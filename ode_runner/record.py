@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ode_runner.regular_file import read_regular
 from ode_runner.strict_json import numbers, to_json
 from ode_runner.whole_file import write_whole
 
@@ -72,11 +73,8 @@ class RunRecord:
     @classmethod
     def read(cls, folder: Path) -> "RunRecord | None":
         """The folder's record, or None where there is none that can be read, or one that no run has written."""
-        path = folder / FILE
         try:
-            if not path.is_file() or path.stat().st_size > MOST_BYTES:
-                return None
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_regular(folder / FILE, most_bytes=MOST_BYTES).decode("utf-8"))
             read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
             record = cls(**{**content, **read})
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):

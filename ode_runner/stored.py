@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.errors import RefusedInput
+from ode_runner.regular_file import read_regular
 from ode_runner.whole_file import write_whole
 
 FOLDER = ".hydra"
@@ -62,7 +63,7 @@ def _loaded(path: Path, loader: Any) -> Any:
     import yaml
 
     try:
-        text = _text(path)
+        text = read_regular(path, most_bytes=MOST_BYTES).decode("utf-8")
         _demand_plain(text)
         content = yaml.load(text, loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -71,18 +72,6 @@ def _loaded(path: Path, loader: Any) -> Any:
     else:
         return content
     raise _refusal(path, problem or reason)  # by itself: what it comes from would be told in its place
-
-
-def _text(path: Path) -> str:
-    if not path.exists():
-        raise ValueError("there is no such file")
-    if not path.is_file():  # a pipe would be waited for
-        raise ValueError("it is no file")
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-    return content.decode("utf-8")
 
 
 def _demand_plain(text: str) -> None:

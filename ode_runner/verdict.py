@@ -16,6 +16,7 @@ from ode_runner.errors import (
     SolverFailed,
 )
 from ode_runner.record import RunStatus
+from ode_runner.whole_file import write_whole
 
 TRACEBACK = "error.txt"
 
@@ -54,7 +55,8 @@ def told(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
     status, reason = verdict(error)
     if status is RunStatus.FAILED and not isinstance(error, OSError | CheckpointRefused):
         with suppress(OSError):
-            (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+            text = traceback.format_exc().encode(errors="backslashreplace")
+            write_whole(folder / TRACEBACK, lambda file: file.write(text))
             reason += f" (traceback in {folder / TRACEBACK})"
     return status, reason
 

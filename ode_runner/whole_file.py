@@ -16,6 +16,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object], *, keep: Path |
     """
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
+        unfinished.unlink(missing_ok=True)  # of a killed process; a pipe would be waited for, a link written through
         with unfinished.open("wb") as file:
             write(file)
             file.flush()

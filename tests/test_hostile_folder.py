@@ -1,6 +1,7 @@
 """A run folder in which anything has happened to any file: one line says so, and no command shows a traceback."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -306,3 +307,54 @@ def test_escape_sequences_are_shown_and_not_obeyed(place: Path) -> None:
     ):
         ended = reported(*words, cwd=place)
         assert not set(ended.stdout + ended.stderr) & set(evil[:1] + "\x07\u202e"), words
+
+
+def made_a_pipe(path: Path) -> None:
+    """Whoever opens it waits for a writer, for ever."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+
+
+def linked_to_zeros(path: Path) -> None:
+    """Whoever reads it comes to no end."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to("/dev/zero")
+
+
+OPENED = (  # by the commands below, to be read or to be written
+    *("record.json", "metrics.jsonl", ".attempt", "ode-run.log", "checkpoints/best.pt", "checkpoints/last.pt"),
+    *("checkpoints/previous.pt", "checkpoints/last.pt.unfinished", "record.json.unfinished", EVIDENCE),
+    *(".hydra/overrides.yaml", ".hydra/hydra.yaml", "config.yaml", ".lock"),
+)
+
+
+QUICK = ("checkpoints/best.pt", "ode-run.log", ".attempt")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("damage", [made_a_pipe, linked_to_zeros], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "which", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OPENED]
+)
+def test_what_is_no_file_is_neither_waited_for_nor_read(
+    which: str, damage: Callable[[Path], None], place: Path
+) -> None:
+    completed, failed = folders(place)
+    for folder in (completed, failed):
+        damage(place / folder / which)
+    for words in ((f"evaluate={completed}",), (f"replay={failed}",), SHORT):
+        in_words(" ".join(words), typed(*words, cwd=place))
+    in_words("ode-report", reported("outputs", cwd=place))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("which", ["checkpoints/last.pt", "metrics.jsonl"])
+def test_a_run_without_a_record_does_not_wait_for_a_pipe(which: str, place: Path) -> None:
+    completed, _ = folders(place)
+    (place / completed / "record.json").unlink()
+    made_a_pipe(place / completed / which)
+    ended = typed(*SHORT, cwd=place)
+    assert ended.returncode == (2 if which == "metrics.jsonl" else 0), ended
+    assert "it is no file" in ended.stdout or "is no file" in ended.stderr

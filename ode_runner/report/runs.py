@@ -12,6 +12,7 @@ from typing import Any
 from ode_runner.errors import RefusedInput
 from ode_runner.lock import in_use
 from ode_runner.record import FILE, RunRecord, RunStatus, computed, flat
+from ode_runner.regular_file import read_regular
 from ode_runner.stored import stored_overrides
 from ode_runner.ways import is_visit
 
@@ -68,7 +69,7 @@ class Run:
     def rows(self) -> Iterator[dict[str, float]]:
         """metrics.jsonl; a line still being written is left out."""
         try:
-            lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = read_regular(self.folder / "metrics.jsonl").decode("utf-8", errors="replace").splitlines()
         except OSError:
             return
         for line in lines:

@@ -1,0 +1,35 @@
+"""Files of a folder that somebody else may have filled, read only where they are files.
+
+A pipe would be waited for, a device may never come to an end, and both are opened as easily as a file.
+"""
+
+import errno
+from pathlib import Path
+
+
+class NoRegularFile(OSError):
+    """Something stands at a path, or a link there leads to it, that is not a regular file."""
+
+
+def demand_regular(path: Path) -> None:
+    """Raises FileNotFoundError where there is nothing, NoRegularFile where there is a pipe, a device or a folder."""
+    if path.is_file():
+        return
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", str(path))
+    raise NoRegularFile(errno.EINVAL, "it is no file", str(path))
+
+
+def read_regular(path: Path, *, most_bytes: int | None = None) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: there is none, as by `demand_regular`, or it cannot be read.
+        ValueError: it has more than `most_bytes`, of which no more than one was read.
+    """
+    demand_regular(path)
+    with path.open("rb") as file:
+        content = file.read(-1 if most_bytes is None else most_bytes + 1)
+    if most_bytes is not None and len(content) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes:,} bytes")
+    return content
