@@ -92,7 +92,7 @@ def test_a_cell_that_fails_is_recorded_and_the_others_run(tmp_path: Path) -> Non
 
 def test_a_cell_with_a_bad_value_is_refused_and_the_others_run(tmp_path: Path) -> None:
     ended = typed("-m", "network.width=0,4", "-cd", ".", *QUICK[:3], *TINY[1:], cwd=tmp_path)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "ode-run: network.width must be at least 1" in ended.stderr
     assert "1 refused · 1 completed" in ended.stdout
     assert [record["status"] for record in records(tmp_path)] == ["completed"], "no report counts it as failed"
