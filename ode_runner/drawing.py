@@ -24,10 +24,11 @@ def save_pictures(
 ) -> list[str]:
     """Draw into files in `folder` and into the logger; the names of those that could be drawn.
 
-    An exception never leaves this function, for the result that is drawn is there already. One line says which
-    picture is missing and why; the tracebacks lie beside the others.
+    No exception leaves this function, for the result that is drawn is there already; nor does the sys.exit() of a
+    plotting script. An interrupt does. One line says which picture is missing and why; the tracebacks lie beside the
+    others.
     """
-    latest, drawn, failures = "", list[str](), dict[str, Exception]()
+    latest, drawn, failures = "", list[str](), dict[str, BaseException]()
     try:
         folder.mkdir(exist_ok=True)
         for latest, figure in pictures():
@@ -36,16 +37,16 @@ def save_pictures(
                 if logger is not None:
                     logger.picture(latest, figure, step=step)
                 drawn.append(latest)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failures[f"'{latest}'"] = error
-    except Exception as error:  # of the generator, which yields no more
+    except (Exception, SystemExit) as error:  # of the generator, which yields no more
         failures[f"the one after '{latest}'" if latest else "the first"] = error
     if failures:
         _tell(failures, folder, display)
     return drawn
 
 
-def in_short(error: Exception) -> str:
+def in_short(error: BaseException) -> str:
     """Why a picture could not be drawn, on one line."""
     reason = " ".join(str(error).split())
     if isinstance(error, NumericalFailure):
@@ -61,7 +62,7 @@ def _save(figure: Figure, path: Path) -> None:
     write_whole(path, lambda file: file.write(image.getvalue()))
 
 
-def _tell(failures: Mapping[str, Exception], folder: Path, display: Display) -> None:
+def _tell(failures: Mapping[str, BaseException], folder: Path, display: Display) -> None:
     reasons = "; ".join(f"{which}: {in_short(error)}" for which, error in failures.items())
     kept = "the result stands."
     try:

@@ -79,6 +79,11 @@ class Raises(Figure):
         raise ValueError("a slip\nover two lines")
 
 
+class Exits(Figure):
+    def savefig(self, *_: object, **__: object) -> None:
+        raise SystemExit(1)
+
+
 def saved(
     pictures: list[Any], folder: Path, capsys: pytest.CaptureFixture[str], **options: Any
 ) -> tuple[list[str], str]:
@@ -86,7 +91,7 @@ def saved(
 
     def one_by_one() -> Iterator[Any]:
         for picture in pictures:
-            if isinstance(picture, Exception):
+            if isinstance(picture, BaseException):
                 raise picture
             yield picture
 
@@ -109,6 +114,8 @@ def test_the_others_are_drawn_and_the_missing_one_is_named(tmp_path: Path, capsy
         ([KeyError("slip")], [], "the first: KeyError: 'slip'"),
         ([("a", Figure()), SolverFailed("Dopri5 stopped at t=3.")], ["a"], "the one after 'a': Dopri5 stopped at t=3."),
         ([("a", Figure()), RecursionError()], ["a"], "the one after 'a': RecursionError"),
+        ([("a", Figure()), SystemExit("usage: plot.py")], ["a"], "the one after 'a': SystemExit: usage: plot.py"),
+        ([("a", Exits()), ("b", Figure())], ["b"], "'a': SystemExit: 1;"),
         ([("a", None), ("b", Figure())], ["b"], "'a': AttributeError: "),
         ([("c/d", Figure()), ("b", Figure())], ["b"], "'c/d': No such file or directory: "),
         ([(7, Figure()), ("b", Figure()), "no pair"], ["7", "b"], "the one after 'b': ValueError: "),
@@ -121,6 +128,11 @@ def test_whatever_goes_wrong_is_told(
     assert list(map(str, names)) == drawn
     assert f"not all pictures could be drawn: {said}" in told
     assert told.count("\n") == 1
+
+
+def test_an_interrupt_ends_the_drawing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        saved([("a", Figure()), KeyboardInterrupt()], tmp_path, capsys)
 
 
 def test_a_file_where_the_pictures_should_be_costs_the_pictures(
