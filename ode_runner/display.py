@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from ode_runner.diagnostics.meaning import remarks
-from ode_runner.layout import aligned, with_folder
+from ode_runner.layout import GAP, aligned, with_folder
+from ode_runner.logger import has_events
 from ode_runner.printable import printable
 from ode_runner.record import RunRecord, RunStatus
 
@@ -101,7 +102,7 @@ class Display:
         widths = [max(map(len, column)) for column in zip(*above, *rows, strict=True)]
         for row, style in [*((line, "bold") for line in above), *((line, None) for line in rows)]:
             first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-            self.say("  " + "  ".join([first.strip().ljust(widths[0]), *others]), style=style)
+            self.say(f"  {GAP.join([first.strip().ljust(widths[0]), *others]).rstrip()}", style=style)
 
     def stop(self) -> None:
         """Close the progress bar, if it is open."""
@@ -126,7 +127,8 @@ class Display:
             self.say(f"  {remark}", style="yellow")
         self.say(f"  run folder: {folder}")
         self.say(f"  pictures:   {folder / 'plots'}")
-        self.say(f"  curves:     tensorboard --logdir {folder.parent}")
+        if has_events(folder):
+            self.say(f"  curves:     tensorboard --logdir {folder.parent}")
         self.say(f"  compare:    ode-report {folder.parent}")
 
 

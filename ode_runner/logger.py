@@ -15,6 +15,13 @@ from ode_runner.errors import RefusedInput
 from ode_runner.regular_file import NoRegularFile, demand_regular
 from ode_runner.strict_json import numbers, to_json
 
+EVENTS = "events.out.tfevents.*"  # files of TensorBoard's, in a run folder
+
+
+def has_events(folder: Path) -> bool:
+    """Whether TensorBoard has something to show of a run."""
+    return any(folder.glob(EVENTS))
+
 
 class MetricLogger(abc.ABC):
     """Takes scalars, pictures and the summary of a run."""

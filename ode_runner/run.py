@@ -23,7 +23,7 @@ from ode_runner.evidence import FILE as EVIDENCE
 from ode_runner.fresh_folder import demand_room, is_fresh, remove
 from ode_runner.identity import read_same
 from ode_runner.lock import lock
-from ode_runner.logger import MetricLogger, MetricsFile
+from ode_runner.logger import EVENTS, MetricLogger, MetricsFile
 from ode_runner.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.process_state import same_folder
 from ode_runner.record import RunRecord, RunStatus
@@ -225,7 +225,7 @@ def _clear(folder: Path) -> None:
         path = folder / name
         is_folder = path.is_dir() and not path.is_symlink()  # what a link leads to is not this run's
         shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
-    for events in folder.glob("events.out.tfevents.*"):
+    for events in folder.glob(EVENTS):
         events.unlink()
 
 

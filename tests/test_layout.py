@@ -36,19 +36,32 @@ def test_a_folder_has_a_line_of_its_own_where_it_would_be_broken(
 
 
 def test_no_line_ends_in_blanks(tmp_path: Path) -> None:
-    """Of a run, a revisit, a table with a difference of digits, and a comparison of two runs."""
+    """Of a run, its revisits, an audit, a table with a difference of digits, and a comparison of two runs."""
     quick = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
-    first = typed(*quick, cwd=tmp_path)
-    revisit = typed(f"evaluate={run_folder(tmp_path).relative_to(tmp_path)}", "solver=euler", cwd=tmp_path)
+    first, folder = typed(*quick, cwd=tmp_path), run_folder(tmp_path).relative_to(tmp_path)
+    revisit = typed(f"evaluate={folder}", "solver=euler", cwd=tmp_path)
+    others = [typed(f"{way}={folder}", cwd=tmp_path) for way in ("audit", "predict")]
     typed(*quick, "seed=1", "solver=rk4", cwd=tmp_path)
     a, b = (str(folder.relative_to(tmp_path)) for folder in run_folders(tmp_path))
     table, difference = reported("outputs", cwd=tmp_path), reported("diff", a, b, cwd=tmp_path)
-    for ended in (first, revisit, table, difference):
+    typed("optimizer=sgd", "optimizer.lr=1e25", "trainer.epochs=9", "logger=none", *TINY, cwd=tmp_path)
+    [evidence] = tmp_path.rglob("crash.pt")
+    others.append(typed(f"replay={evidence.parent.relative_to(tmp_path)}", cwd=tmp_path))
+    for ended in (first, revisit, *others, table, difference):
         assert ended.returncode in (0, 1), ended.stderr
         assert ended.stdout.strip()
         assert [line for line in ended.stdout.splitlines() if line != line.rstrip()] == []
     assert "  test accuracy         " in first.stdout
     assert "  NFE per test batch    " in revisit.stdout
+
+
+@pytest.mark.parametrize("logger", ["none", "tensorboard"])
+def test_tensorboard_is_pointed_to_where_it_has_something_to_show(logger: str, tmp_path: Path) -> None:
+    words = ("trainer=quick", "trainer.max_steps=2", f"logger={logger}", *TINY)
+    for ended in (typed(*words, cwd=tmp_path), typed(*words, cwd=tmp_path)):  # and where it is completed already
+        assert ended.returncode == 0, ended.stderr
+        assert ("tensorboard --logdir" in ended.stdout) == (logger == "tensorboard")
+        assert "compare:    ode-report" in ended.stdout
 
 
 class Unseen:
