@@ -62,7 +62,7 @@ class CountedField(VectorField):
     @staticmethod
     def around(field: VectorField, ledger: Ledger, **options: Any) -> "CountedField":
         """The field counted, of the same kind: separable if it is."""
-        kind = next(cls for cls in type(field).__mro__ if "call_weights" in vars(cls))
+        kind = next((cls for cls in type(field).__mro__ if "call_weights" in vars(cls)), VectorField)
         return _counted(kind)(field, ledger, **options)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
