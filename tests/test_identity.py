@@ -136,7 +136,7 @@ def test_the_same_run_is_known_after_its_class_has_moved(completed: Path) -> Non
 
 def test_cells_that_are_given_one_folder_are_not_one_run(tmp_path: Path) -> None:
     ended = typed("-m", *COMMAND, "seed=0,1", "sweep=s", "hydra.sweep.subdir=x", cwd=tmp_path)
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "outputs/sweeps/s/x holds another run (seed=0 there, 1 here)" in ended.stderr
     assert record_of(tmp_path)["seed"] == 0
     planned = typed("-m", *COMMAND, "seed=0,1", "sweep=new", "hydra.sweep.subdir=x", "plan=true", cwd=tmp_path)
