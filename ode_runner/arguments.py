@@ -1,5 +1,6 @@
 """The words of a command line: flags, each with its value, and overrides. Knows Hydra's flags without importing it."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -68,3 +69,8 @@ def _long_name(typed: str) -> str:
 
 def _has_value(name: str, following: Sequence[str]) -> bool:
     return name in TAKE_A_VALUE.values() or (name in ("--info", "-i") and following[0] in INFO_VALUES)
+
+
+def root_of(word: str) -> str:
+    """The first part of what an override is of: solver, for solver=rk4, +solver.rtol=1 and solver@solver.base=rk4."""
+    return re.split(r"[.=@/]", word.lstrip("+~"))[0]

@@ -41,9 +41,9 @@ def read_same(folder: Path, expected: RunRecord) -> RunRecord | None:
         RefusedInput: it is of another run than the one expected.
     """
     found = RunRecord.read(folder)
-    if found is None or is_same(found, expected):
+    differences = [] if found is None else list(_differences(found, expected))
+    if not differences:
         return found
-    differences = list(_differences(found, expected))
     raise RefusedInput(
         f"{folder} holds another run ({', '.join(differences[:SHOWN])}), which is left as it is. "
         "Leave hydra.run.dir and hydra.sweep.subdir out, or name a folder of its own."
@@ -52,29 +52,33 @@ def read_same(folder: Path, expected: RunRecord) -> RunRecord | None:
 
 def is_same(found: RunRecord, expected: RunRecord) -> bool:
     """Whether both are of one run, however it went."""
-    return not list(_differences(found, expected))
+    return next(_differences(found, expected), None) is None
 
 
 def demand_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> None:
     """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed."""
-    there, here = (_compared(record) for record in (found, expected))
-    for name in dict.fromkeys([*there, *here]):
-        of_weights = name == "task" or name.partition(".")[0] in ("model", "network", "seed")
-        if of_weights and there.get(name) != here.get(name):
+    for name, there, here in _differing(found, expected):
+        if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
             raise RefusedInput(
-                f"{folder} holds parts of two runs: record.json has {name}={there.get(name)}, and the command that is "
-                f"kept beside it {name}={here.get(name)}."
+                f"{folder} holds parts of two runs: record.json has {name}={there}, and the command that is "
+                f"kept beside it {name}={here}."
             )
 
 
 def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:
     """What tells two runs apart, in words; the classes behind our own names apart, which may have moved since."""
+    differing = list(_differing(found, expected))
+    yield from (f"{name}={there} there, {here} here" for name, there, here in differing)
+    if not differing and found.fingerprint != expected.fingerprint:
+        yield f"fingerprint {found.fingerprint} there, {expected.fingerprint} here"
+
+
+def _differing(found: RunRecord, expected: RunRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of each choice and option in which two records differ, and of the seed."""
     there, here = (_compared(record) for record in (found, expected))
     for name in dict.fromkeys([*there, *here]):
         if there.get(name) != here.get(name):
-            yield f"{name}={there.get(name)} there, {here.get(name)} here"
-    if there == here and found.fingerprint != expected.fingerprint:
-        yield f"fingerprint {found.fingerprint} there, {expected.fingerprint} here"
+            yield name, there.get(name), here.get(name)
 
 
 def _compared(record: RunRecord) -> dict[str, Any]:

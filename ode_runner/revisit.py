@@ -1,9 +1,8 @@
 """`evaluate=FOLDER` and the like: a run's own command, typed again with something changed."""
 
-import re
 from pathlib import Path
 
-from ode_runner.arguments import parse
+from ode_runner.arguments import parse, root_of
 from ode_runner.errors import RefusedInput
 from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.record import RunRecord
@@ -35,12 +34,12 @@ def with_its_command(words: list[str]) -> list[str]:
     if not folder:
         raise RefusedInput(f"{way}= names no run folder. A run prints its own at the end.")
     for word in typed:
-        if _root(word) in TRAINED and not word.startswith("task."):
+        if root_of(word) in TRAINED and not word.startswith("task."):
             raise RefusedInput(f"{word}: {way}= takes the run as it is. Change its solver or tolerance, say.")
     earlier = _kept(_overrides(way, Path(folder)), typed)
     _demand_own_choices(earlier, Path(folder), words)
     if way not in ("audit", "replay"):
-        earlier = [word for word in earlier if _root(word) != "gradient"]
+        earlier = [word for word in earlier if root_of(word) != "gradient"]
         typed = [*typed, "gradient=backprop"]
     return arguments._replace(overrides=[*earlier, *typed]).flags_first()
 
@@ -79,9 +78,5 @@ def _kept(earlier: list[str], typed: list[str]) -> list[str]:
     return [
         word
         for word in earlier
-        if _root(word) not in FORGOTTEN | chosen_anew and word.partition("=")[0] not in replaced | chosen_anew
+        if root_of(word) not in FORGOTTEN | chosen_anew and word.partition("=")[0] not in replaced | chosen_anew
     ]
-
-
-def _root(word: str) -> str:
-    return re.split(r"[.=@/]", word.lstrip("+~"))[0]

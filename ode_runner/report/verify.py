@@ -1,7 +1,6 @@
 """`ode-report verify`: does the same command give the same numbers again?"""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from ode_runner.arguments import root_of
 from ode_runner.errors import RefusedInput
 from ode_runner.report.diff import (
     Difference,
@@ -116,7 +116,7 @@ def _command(run: Run) -> Command:
     """From what the run folder tells."""
     try:
         hydra = stored_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]
-        overrides = [word for word in stored_overrides(run.folder) if _root(word) not in BOOKKEEPING]
+        overrides = [word for word in stored_overrides(run.folder) if root_of(word) not in BOOKKEEPING]
         folders = [str(source["path"]) for source in hydra["runtime"]["config_sources"] if source["provider"] == TYPED]
         searched = [word for word in hydra["overrides"]["hydra"] if word.startswith("hydra.searchpath=")]
         directory = Path(hydra["runtime"]["cwd"])
@@ -126,10 +126,6 @@ def _command(run: Run) -> Command:
     flags = [word for folder in folders for word in ("-cd", folder)]
     words = [*flags, *overrides, *searched, "hydra.mode=RUN"]  # a preset among the overrides would start a whole sweep
     return Command(words, directory if directory.is_dir() else Path.cwd(), own_code)
-
-
-def _root(word: str) -> str:
-    return re.split(r"[.=@/]", word.lstrip("+~"))[0]
 
 
 def program() -> str:
