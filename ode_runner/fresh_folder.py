@@ -6,14 +6,11 @@ from pathlib import Path
 
 from ode_runner.attempts import FILE as ATTEMPT
 from ode_runner.errors import RefusedInput
+from ode_runner.lock import FILE as LOCK
+from ode_runner.record import FILE as RECORD
+from ode_runner.stored import FOLDER as COMMAND
 
-COMMAND, RECORD = ".hydra", "record.json"
-STARTED = {
-    COMMAND,
-    ".lock",
-    ATTEMPT,
-    "ode-run.log",
-}  # what starting a command writes, before it is known to be possible
+STARTED = {COMMAND, LOCK, ATTEMPT, "ode-run.log"}  # what starting a command writes, before it is known to be possible
 
 
 def is_fresh(folder: Path) -> bool:
