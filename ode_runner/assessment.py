@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ode_runner.batch import Split
 from ode_runner.cell import Cell
 from ode_runner.difficulty import Witness, scalars
 from ode_runner.display import Display
@@ -14,7 +15,6 @@ from ode_runner.evidence import Evidence, demand_finite, evidence_of
 from ode_runner.field import Phase
 from ode_runner.logger import MetricLogger, MetricsFile
 from ode_runner.signals import StopRequest
-from ode_runner.tasks.base import Split
 
 
 def judge(cell: Cell, stop: StopRequest, witness: Witness) -> dict[str, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.difficulty import Witness
 from ode_runner.evidence import evidence_of
 from ode_runner.field import Phase
@@ -15,7 +16,7 @@ from ode_runner.meters import Means
 from ode_runner.models.base import Model, Numerics
 from ode_runner.options import TrainerOptions
 from ode_runner.signals import StopRequest
-from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task
+from ode_runner.tasks.base import Findings, Task
 from ode_runner.types import State, Times, Trajectory
 
 

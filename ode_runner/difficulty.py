@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ode_runner.batch import Batch
 from ode_runner.display import Display
 from ode_runner.drawing import save_pictures
 from ode_runner.field import EachSample
 from ode_runner.logger import MetricLogger
-from ode_runner.tasks.base import Batch, Difficulty, Task
+from ode_runner.tasks.base import Difficulty, Task
 from ode_runner.whole_file import write_whole
 
 FILE = "difficulty.csv"

@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ode_runner.batch import Batch, Split
 from ode_runner.errors import Interrupted, RefusedInput
 from ode_runner.meeting import Parted, broadcast, in_touch
-from ode_runner.tasks.base import Batch, Split
 from ode_runner.team import Team
 
 NO_MORE = (-1, -1)  # in place of an epoch and a place in it

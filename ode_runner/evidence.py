@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ode_runner.batch import Batch
 from ode_runner.checkpoint import load_tensors
 from ode_runner.errors import CheckpointRefused, Diverged, NumericalFailure, RefusedInput
 from ode_runner.random_state import RandomState
-from ode_runner.tasks.base import Batch
 from ode_runner.whole_file import write_whole
 
 FILE = "crash.pt"

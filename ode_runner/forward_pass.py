@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from ode_runner.batch import Batch, Outputs
 from ode_runner.buffers import Buffers
 from ode_runner.cell import Cell
 from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, Phase, Tally
 from ode_runner.meters import SavedBytes
 from ode_runner.random_state import RandomState
-from ode_runner.tasks.base import Batch, Outputs
 
 UNMEASURED = (
     "bytes saved for the backward pass are not measured: torch does not allow that where a model calls "

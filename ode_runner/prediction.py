@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ode_runner.batch import Split
 from ode_runner.cell import Cell
 from ode_runner.display import Display, counted
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.models.base import Numerics
 from ode_runner.record import RunStatus
-from ode_runner.tasks.base import Split
 from ode_runner.trained import Trained
 from ode_runner.types import Times, Trajectory
 

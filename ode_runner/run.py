@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ode_runner.assessment import draw, evidence_of_no_bounds, judge
 from ode_runner.attempts import attempt
+from ode_runner.batch import Split
 from ode_runner.cell import Cell
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.diagnostics.base import Diagnostics
@@ -31,7 +32,6 @@ from ode_runner.resuming import resume
 from ode_runner.session import Session
 from ode_runner.signals import StopRequest, stop_on_signals
 from ode_runner.stored import write_command
-from ode_runner.tasks.base import Split
 from ode_runner.trainer import Trainer
 from ode_runner.verdict import TRACEBACK, told, verdict
 from ode_runner.whole_file import write_whole

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from torch import Tensor
 
-from ode_runner.tasks.base import Batch
+from ode_runner.batch import Batch
 
 
 class Team(abc.ABC):

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ode_runner.audits.watch import Watch
+from ode_runner.batch import Batch, Split
 from ode_runner.cell import Cell
 from ode_runner.compiling.prepare import compile_solves
 from ode_runner.diagnostics.base import Diagnostics
@@ -22,7 +23,6 @@ from ode_runner.meters import Clock, Means, peak_bytes
 from ode_runner.random_state import RandomState
 from ode_runner.schedules import Schedule
 from ode_runner.session import Session
-from ode_runner.tasks.base import Batch, Split
 from ode_runner.team import Team
 
 MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # of the cost, where it was

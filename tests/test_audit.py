@@ -15,6 +15,7 @@ from ode_runner.audits.audit import Audit, Finding
 from ode_runner.audits.derivative import cosine, differentiate, relative_error
 from ode_runner.audits.visit import _introduce
 from ode_runner.audits.watch import Watch
+from ode_runner.batch import Split
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
 from ode_runner.display import Display
@@ -26,7 +27,6 @@ from ode_runner.report.runs import find_runs
 from ode_runner.solvers import linearised
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.jacobian import jacobian
-from ode_runner.tasks.base import Split
 from tests.conftest import Compose
 from tests.helpers import TINY, options, record_of, rows_of, run_folder, typed
 from tests.problems import accepted_pairs, build, named_class

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ode_runner.batch import Split
 from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.prepare import FEWEST_STEPS, asked_for, compile_solves
 from ode_runner.counted_field import CountedField
@@ -27,7 +28,6 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
-from ode_runner.tasks.base import Split
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering

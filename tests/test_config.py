@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.batch import TaskSpec
 from ode_runner.compatibility import demand_compatible
 from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice
@@ -17,7 +18,6 @@ from ode_runner.help import GROUPS, conf_dir
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.step_control import StepControl
-from ode_runner.tasks.base import TaskSpec
 from tests.helpers import options
 from tests.problems import Compose, SmallNet, build, compose_once, offering
 

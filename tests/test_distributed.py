@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ode_runner.batch import Batch
 from ode_runner.distributed import Crew
 from ode_runner.errors import RefusedInput
 from ode_runner.hiring import demand_room
-from ode_runner.tasks.base import Batch
 from tests.helpers import TINY, options, own_models, record_of, rows_of, run_folder, started, typed
 
 EXACT = ("trainer.precision=fp64", "trainer.log_every=1", "logger=none", *TINY)

@@ -17,7 +17,7 @@ import torch
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.solvers.tableau import Tableau
-from ode_runner.tasks.base import Split, TaskSpec
+from ode_runner.batch import Split, TaskSpec
 from ode_runner.tasks.classification import Classification, Samples
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ode_runner.batch import TaskSpec
 from ode_runner.compatibility import demand_compatible
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
@@ -14,7 +15,6 @@ from ode_runner.models.augmented import Augmented
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.resnet import ResNet
 from ode_runner.networks.base import Network
-from ode_runner.tasks.base import TaskSpec
 from tests.helpers import options
 from tests.problems import Compose, accepted_pairs, build, is_first_of_its_family, learners
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.networks.base import Network
 from ode_runner.networks.conv import Conv, TimeConv2d
-from ode_runner.tasks.base import TaskSpec
 from tests.problems import Compose, build
 
 MNIST = TaskSpec(input_shape=(1, 28, 28), output_shape=(10,))

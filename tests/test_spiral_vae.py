@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from ode_runner.batch import Outputs, Split, TaskSpec
 from ode_runner.construct import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
-from ode_runner.tasks.base import Outputs, Split, TaskSpec
 from ode_runner.tasks.spiral_vae import SpiralVAE, spirals
 from tests.helpers import options, record_of, run_folder, typed
 from tests.problems import Compose, build, compose_once, named_class

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ode_runner.batch import TaskSpec
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Ledger, Phase, SeparableField, Tally
@@ -20,7 +21,6 @@ from ode_runner.networks.separable import Separable, SeparableMLP
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.symplectic import SplittingSolver
-from ode_runner.tasks.base import TaskSpec
 from ode_runner.tasks.pendulum import PendulumField
 from tests.helpers import options
 from tests.problems import Compose, Formula, build, named_class, offering, slope

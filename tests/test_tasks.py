@@ -14,9 +14,10 @@ import torch
 import torchvision
 from torch import Tensor
 
+from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.construct import construct
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.base import Batch, Outputs, Split, Task
+from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
 from ode_runner.tasks.idx import FILES, names_of
 from ode_runner.tasks.images import ImageClassification, random_crop

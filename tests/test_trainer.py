@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from ode_runner.batch import Split
 from ode_runner.build import build_cell, build_trainer
 from ode_runner.field import Phase
 from ode_runner.signals import StopRequest
-from ode_runner.tasks.base import Split
 from ode_runner.tasks.classification import Classification
 from ode_runner.trainer import Trainer
 from tests.conftest import Compose

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ode_runner.batch import Outputs, Split
 from ode_runner.construct import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Numerics
-from ode_runner.tasks.base import Outputs, Split
 from ode_runner.tasks.observations import draw_times, observe, on_the_union, reference_solution
 from ode_runner.tasks.trajectories import Trajectories
 from tests.helpers import options, record_of, run_folder, typed

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from ode_runner.batch import Split
 from ode_runner.build import build_cell, build_trainer
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.solvers.base import Solver
-from ode_runner.tasks.base import Split
 from ode_runner.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed

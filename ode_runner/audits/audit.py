@@ -16,11 +16,11 @@ from ode_runner.audits.derivative import (
     relative_error,
 )
 from ode_runner.audits.independent import IndependentJacobians
+from ode_runner.batch import Batch, Split
 from ode_runner.cell import Cell
 from ode_runner.errors import RefusedInput
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
-from ode_runner.tasks.base import Batch, Split
 from ode_runner.verdict import verdict
 
 REPEATS = 5  # timed, after one that is not

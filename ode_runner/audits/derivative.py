@@ -8,6 +8,7 @@ from torch import Tensor
 from ode_runner.audits.copies import copied
 from ode_runner.audits.independent import IndependentJacobians
 from ode_runner.audits.same_steps import Noted, Retaken
+from ode_runner.batch import Batch
 from ode_runner.cell import Cell
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Phase, Tally
@@ -16,7 +17,6 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import Solver
-from ode_runner.tasks.base import Batch
 
 
 @dataclass(frozen=True, kw_only=True)

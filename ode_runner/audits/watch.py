@@ -3,10 +3,10 @@
 import torch
 
 from ode_runner.audits.derivative import cosine, demand_reference, of_the_solution, relative_error
+from ode_runner.batch import Batch
 from ode_runner.cell import Cell
 from ode_runner.errors import RefusedInput
 from ode_runner.random_state import RandomState
-from ode_runner.tasks.base import Batch
 from ode_runner.verdict import verdict
 
 WORRYING = 0.1  # relative error of the gradient beyond which a run says so, once a session

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ode_runner.batch import Split
 from ode_runner.buffers import Buffers
 from ode_runner.cell import Cell
 from ode_runner.counted_field import CountedField
@@ -17,7 +18,6 @@ from ode_runner.field import Ledger, VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.problem import in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
-from ode_runner.tasks.base import Split
 from ode_runner.types import State, Times, Trajectory
 
 FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute

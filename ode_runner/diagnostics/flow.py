@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ode_runner.batch import Split
 from ode_runner.cell import Cell
 from ode_runner.diagnostics.base import Diagnostics
 from ode_runner.diagnostics.linearised import Linearised, largest_singular_value, ritz_values
@@ -16,7 +17,6 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import Phase
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.tableau import at
-from ode_runner.tasks.base import Split
 
 ROUNDS = 5  # of the power method for the flow map's largest stretch
 

@@ -8,9 +8,9 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from ode_runner.batch import Outputs
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Encoding, Network
-from ode_runner.tasks.base import Outputs
 from ode_runner.types import State, Times, Trajectory
 
 

@@ -5,8 +5,8 @@ from typing import NamedTuple, final
 
 from torch import Tensor, nn
 
+from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
-from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.sizes import demand_sizes
-from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time
 
 

@@ -6,9 +6,9 @@ from typing import final
 import torch
 from torch import nn
 
+from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
-from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time
 
 

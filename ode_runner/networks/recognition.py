@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.networks.base import Encoding
-from ode_runner.tasks.base import TaskSpec
 
 
 def observed_coordinates(spec: TaskSpec, network: str) -> int:

@@ -6,12 +6,12 @@ from typing import final
 import torch
 from torch import nn
 
+from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
 from ode_runner.networks.dense import ResidualMLP, tanh_layers
 from ode_runner.sizes import demand_sizes
-from ode_runner.tasks.base import TaskSpec
 from ode_runner.types import State, Time
 
 

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.batch import Batch
 from ode_runner.plots import style
-from ode_runner.tasks.base import Batch
 
 
 def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None, *, window: int) -> Figure:

@@ -6,8 +6,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.batch import Batch
 from ode_runner.plots import style
-from ode_runner.tasks.base import Batch
 from ode_runner.types import Trajectory
 
 MOST_COORDINATES = 8  # a picture of more could not be looked at

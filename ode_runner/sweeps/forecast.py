@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ode_runner.batch import Split
 from ode_runner.build import build_cell
 from ode_runner.cell import Cell
 from ode_runner.construct import construct
@@ -19,7 +20,6 @@ from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.sweeps.expected import Amount, Spent, completed, seconds
 from ode_runner.sweeps.point import Outlook, Point
-from ode_runner.tasks.base import Split
 
 SIZED_BY = ("task", "model", "network")
 FEW = 8  # samples by which evaluations are counted

@@ -3,59 +3,16 @@
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.plots.difficulty import draw_evaluations
 from ode_runner.types import Scalar, State, Times, Trajectory
-
-
-class Split(StrEnum):
-    """Parts of the data. The test split is touched once, at the end of a run."""
-
-    TRAIN = "train"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskSpec:
-    """What a network must know of a task before it can be built."""
-
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    every_time: bool = False  # outputs are wanted at each of the batch's times, not at the last alone
-    autonomous: bool = False  # the rule to be learned does not change with time
-    sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
-    field: VectorField | None = None  # the rule itself, where it is known
-
-
-class Batch(NamedTuple):
-    """What one step learns from."""
-
-    inputs: Tensor  # (batch, *input_shape)
-    ts: Times  # the task owns time: output times of a trajectory, or [0, 1] for a classifier
-    targets: Tensor  # (batch, ...), or (time, batch, ...) where outputs are wanted at every time
-    observed: Tensor | None = None  # (time, batch), bool: where targets are known; None: everywhere
-    part: str = ""  # which of several questions the test split asks
-    kl_weight: float = 1.0  # of the divergence of a random beginning in the loss
-
-    def to(self, dtype: torch.dtype) -> "Batch":
-        """The same with inputs, times and targets in a floating point type; class numbers stay whole."""
-        targets = self.targets.to(dtype) if self.targets.is_floating_point() else self.targets
-        return self._replace(inputs=self.inputs.to(dtype), ts=self.ts.to(dtype), targets=targets)
-
-
-class Outputs(NamedTuple):
-    """What a model answers."""
-
-    values: Tensor  # (batch, *output_shape), or (time, batch, *output_shape) where wanted at every time
-    kl: Tensor | None = None  # (batch,): divergence from its prior of a random beginning
 
 
 @dataclass(frozen=True, kw_only=True)

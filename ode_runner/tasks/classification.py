@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ode_runner.tasks.base import Batch, Outputs, Split, Task
+from ode_runner.batch import Batch, Outputs, Split
+from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar
 
 

@@ -5,8 +5,8 @@ from typing import final
 import torch
 from sklearn.datasets import load_digits
 
+from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.base import Split
 from ode_runner.tasks.classification import Samples, shuffled_splits
 from ode_runner.tasks.images import ImageClassification
 

@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from sklearn.datasets import make_moons
 from torch import Tensor
 
+from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.plane import draw_decision_regions, draw_flow
-from ode_runner.tasks.base import Difficulty, Findings, Split, TaskSpec
+from ode_runner.tasks.base import Difficulty, Findings
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
 
 

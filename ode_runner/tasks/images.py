@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
+from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.plots.images import draw_confusion, draw_mistakes
-from ode_runner.tasks.base import Difficulty, Findings, Split, TaskSpec
+from ode_runner.tasks.base import Difficulty, Findings
 from ode_runner.tasks.classification import Classification, Samples
 
 

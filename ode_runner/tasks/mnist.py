@@ -9,8 +9,8 @@ from typing import final
 import torch
 from torchvision.datasets import MNIST
 
+from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.base import Split
 from ode_runner.tasks.classification import Samples, shuffled_splits
 from ode_runner.tasks.idx import FILES, find_file, read_idx
 from ode_runner.tasks.images import ImageClassification

@@ -9,10 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
-from ode_runner.tasks.base import Batch, Findings, Outputs, Split, Task, TaskSpec
+from ode_runner.tasks.base import Findings, Task
 from ode_runner.tasks.observations import on_the_union, with_roots
 from ode_runner.types import Scalar
 

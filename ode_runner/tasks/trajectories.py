@@ -10,13 +10,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.trajectories import draw_errors, draw_time_series
-from ode_runner.tasks.base import Batch, Difficulty, Findings, Outputs, Split, Task, TaskSpec
+from ode_runner.tasks.base import Difficulty, Findings, Task
 from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
 

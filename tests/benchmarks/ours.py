@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torchvision.datasets import MNIST
 
+from ode_runner.batch import Batch, Split
 from ode_runner.build import build_cell, build_trainer
 from ode_runner.help import conf_dir
-from ode_runner.tasks.base import Batch, Split
 from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.idx import FILES
 from ode_runner.trainer import Trainer

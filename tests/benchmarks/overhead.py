@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from ode_runner.batch import Batch
 from ode_runner.checkpoint import Checkpoints
 from ode_runner.display import Display
 from ode_runner.logger import MetricsFile, TensorBoardLogger
 from ode_runner.session import Session
 from ode_runner.signals import StopRequest
-from ode_runner.tasks.base import Batch
 from ode_runner.trainer import Trainer
 from tests.benchmarks.measure import Spread, now
 from tests.benchmarks.ours import endless, freeze_ours, make_trainer
