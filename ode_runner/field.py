@@ -22,10 +22,21 @@ class VectorField(nn.Module, abc.ABC):
     call_weights: ClassVar[Mapping[str, float]] = {
         "forward": 1
     }  # by method, what a call of it counts for in the ledger
+    batched_time: bool = False  # True: `t` may be (batch,), a time for each sample, in every call; see `broadcast_time`
+    batched_time_checked: bool = False  # the declaration has been compared with calls at one time each
 
     @abc.abstractmethod
     def forward(self, t: Time, y: State) -> State:
         """Derivative at time `t`, in the shape of `y`."""
+
+
+def broadcast_time(t: Tensor, y: State) -> Tensor:
+    """`t` of shape () or (batch,), shaped so that it broadcasts against `y` (batch, *state).
+
+    One number stays (); a time for each sample becomes (batch, 1, ...), for (batch,) by itself would be laid along the
+    last axis of the state.
+    """
+    return t if t.dim() == 0 else t.view(-1, *[1] * (y.dim() - 1))
 
 
 class StackedField(VectorField):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField
+from ode_runner.field import VectorField, broadcast_time
 from ode_runner.networks.base import Block, Network
 from ode_runner.sizes import demand_sizes
 from ode_runner.types import State, Time
@@ -69,6 +69,8 @@ class Conv(Network):
 class ConvField(VectorField):
     """f(t, y): (norm, ReLU, convolution over [t, y]) `depth` times, then norm."""
 
+    batched_time = True
+
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(_norm(width) for _ in range(depth + 1))
@@ -84,8 +86,9 @@ class ConvField(VectorField):
 class TimeConv2d(nn.Module):
     """A 3x3 convolution over the channels [t, y], without building them.
 
-    A convolution is linear in its input, so the constant channel t adds t times one map that is the same for
-    the whole batch: same function, same parameters, one copy of the state less per evaluation.
+    A convolution is linear in its input, so the constant channel t adds a map that is the same for the whole batch, or
+    for each sample one where each has a time of its own: same function, same parameters, one copy of the state less
+    per evaluation.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -96,7 +99,7 @@ class TimeConv2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
 
     def forward(self, t: Time, y: Tensor) -> Tensor:
-        time = t.to(y.dtype).expand(1, 1, *y.shape[2:])
+        time = broadcast_time(t, y).to(y.dtype).expand(len(t) if t.dim() else 1, 1, *y.shape[2:])
         return F.conv2d(y, self.weight, padding=1) + F.conv2d(time, self.time_weight, self.bias, padding=1)
 
 

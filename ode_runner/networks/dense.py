@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import nn
 
-from ode_runner.field import VectorField
+from ode_runner.field import VectorField, broadcast_time
 from ode_runner.networks.base import Block
 from ode_runner.types import State, Time
 
@@ -15,13 +15,15 @@ from ode_runner.types import State, Time
 class MLPField(VectorField):
     """f(t, y) by a tanh MLP over (y, t), or over y alone."""
 
+    batched_time = True
+
     def __init__(self, sizes: list[int], *, time: bool) -> None:
         super().__init__()
         self.time = time
         self.layers = tanh_layers([sizes[0] + time, *sizes[1:]])
 
     def forward(self, t: Time, y: State) -> State:
-        return self.layers(torch.cat([y, t.expand(y.shape[0], 1)], dim=1) if self.time else y)
+        return self.layers(with_time(t, y) if self.time else y)
 
 
 @final
@@ -34,6 +36,11 @@ class ResidualMLP(Block):
 
     def forward(self, y: State, dt: float) -> State:
         return torch.add(y, self.layers(y), alpha=dt)
+
+
+def with_time(t: Time, y: State) -> State:
+    """`y` (batch, state) and the time behind it, (batch, state + 1)."""
+    return torch.cat([y, broadcast_time(t, y).expand(len(y), 1)], dim=1)
 
 
 def tanh_layers(sizes: list[int]) -> nn.Sequential:

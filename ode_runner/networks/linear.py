@@ -41,6 +41,8 @@ class Linear(Network):
 class LinearField(VectorField):
     """f(t, y) = theta y."""
 
+    batched_time = True
+
     def __init__(self, state: int) -> None:
         super().__init__()
         self.theta = _matrix(state)

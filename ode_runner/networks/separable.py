@@ -3,14 +3,13 @@
 import math
 from typing import final
 
-import torch
 from torch import nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
-from ode_runner.networks.dense import ResidualMLP, tanh_layers
+from ode_runner.networks.dense import ResidualMLP, tanh_layers, with_time
 from ode_runner.sizes import demand_sizes
 from ode_runner.types import State, Time
 
@@ -58,16 +57,15 @@ class Separable(Network):
 class SeparableMLP(SeparableField):
     """Each half a tanh MLP over the other half of the state, and over t."""
 
+    batched_time = True
+
     def __init__(self, sizes: list[int], *, time: bool) -> None:
         super().__init__()
         self.time = time
         self.of_p, self.of_q = (tanh_layers([sizes[0] + time, *sizes[1:]]) for _ in range(2))
 
     def drift(self, t: Time, p: State) -> State:
-        return self.of_p(self._told(t, p))
+        return self.of_p(with_time(t, p) if self.time else p)
 
     def kick(self, t: Time, q: State) -> State:
-        return self.of_q(self._told(t, q))
-
-    def _told(self, t: Time, half: State) -> State:
-        return torch.cat([half, t.expand(half.shape[0], 1)], dim=1) if self.time else half
+        return self.of_q(with_time(t, q) if self.time else q)

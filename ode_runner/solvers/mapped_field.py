@@ -5,19 +5,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ode_runner.buffers import Buffers
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
+from ode_runner.random_state import RandomState
 from ode_runner.types import State, Time
 
 LEAST = 16  # rows of a call, made up by copies: for fewer, matrix products take other kernels and round otherwise
 
 
 class MappedField:
-    """f(t_i, y_i, *given_i) for every sample i, in one call: torch.vmap makes a batch of one of each.
+    """f(t_i, y_i, *given_i) for every sample i, in one call, which is one evaluation in the ledger.
 
-    One evaluation in the ledger, as for a batch at a common time. The field must be one that torch.func can map over,
-    and treat samples independently. `given` are the rows of what the field takes besides; by default all of them.
+    A field that declares `batched_time` is called with t of shape (batch,). Any other is mapped by torch.vmap, which
+    makes a batch of one of each sample: that costs half the speed of a small field, and the field must be one that
+    torch.func can map over. Either must treat samples independently. `given` are the rows of what the field takes
+    besides; by default all of them.
     """
 
     def __init__(self, field: VectorField, given: Sequence[Tensor] | None = None) -> None:
@@ -39,11 +43,34 @@ class MappedField:
         """
         rows, missing = len(y), LEAST - len(y)
         ts, y, *given = (_filled(part, missing) for part in (ts, y, *self.given))
+        if self.field.batched_time:
+            return self.field(ts, y, *given)[:rows]
         try:
             return self._all(ts, y, given)[:rows]
         except (RuntimeError, TypeError, ValueError):
             self._demand_mappable(ts[:1], y[:1], [z[:1] for z in given])
             raise  # out of memory, say
+
+    def demand_declared(self, ts: Tensor, y: State) -> None:
+        """Compares a declared field's derivatives at two times `ts` (2,) with those that it gives at one each.
+
+        Once for every field, and not in the ledger. The two rows are those of `y` in which most can differ.
+
+        Raises:
+            IncompatibleChoice: the field declares `batched_time`, and takes t of shape (batch,) for something else.
+        """
+        field = self.field.field if isinstance(self.field, CountedField) else self.field
+        if not field.batched_time or field.batched_time_checked or len(y) < 2:
+            return
+        rows = y.flatten(1).abs().nan_to_num().amax(dim=1).topk(2).indices
+        two = [part[rows.to(part.device)] for part in (y, *self.given)]
+        if not _agrees(field, ts, two):
+            raise IncompatibleChoice(
+                f"{name_of(field)} declares batched_time, and with a time for each sample, t of shape (batch,), gives "
+                "other derivatives than with one time after the other. Shape t by "
+                "ode_runner.field.broadcast_time(t, y), or declare batched_time = False."
+            )
+        field.batched_time_checked = True
 
     def _demand_mappable(self, t: Tensor, y: State, given: Sequence[Tensor]) -> None:
         """Raises IncompatibleChoice if one sample can be evaluated but not mapped; a field that fails says why."""
@@ -66,6 +93,32 @@ class MappedField:
 
     def _alone(self, t: Time, y: Tensor, *given: Tensor) -> Tensor:
         return self.field(t, y[None], *(z[None] for z in given))[0]
+
+
+@torch.no_grad()
+def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool:
+    """Whether a call at two times gives what two calls give; neither buffers nor random numbers move on.
+
+    A field that draws random numbers is believed: two calls of it never agree.
+    """
+    buffers, device = Buffers.now(field), arguments[0].device
+    drawn = RandomState.now(device)
+    try:
+        with drawn.again():
+            apart = torch.cat([field(ts[i], *(part[i : i + 1] for part in arguments)) for i in range(2)])
+            if not drawn.same_as(RandomState.now(device)):
+                return True
+            try:
+                together = field(*(_filled(part, LEAST - 2) for part in (ts, *arguments)))
+            except (RuntimeError, IndexError, TypeError, ValueError):  # of shapes that do not go together
+                return False
+    finally:
+        buffers.restore()
+    rounding = torch.finfo(apart.dtype).eps ** 0.5
+    scale = float(apart.abs().nan_to_num(posinf=0).max())
+    return together.shape[1:] == apart.shape[1:] and torch.allclose(
+        together[:2], apart, rtol=rounding, atol=rounding * scale, equal_nan=True
+    )
 
 
 def _filled(rows: Tensor, missing: int) -> Tensor:

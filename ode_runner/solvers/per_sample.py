@@ -106,6 +106,7 @@ class _Rounds:
         rows = self.clocks.alive
         self.field = self.of_all.of(rows)
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
+        self.field.demand_declared(torch.stack([self.clocks.t[rows[0]], self.clocks.end[rows[0]]]).to(self.y), self.y)
         self.f = self.newest = self.field(self.clocks.t[rows].to(self.y), self.y)
         first = self.solver.first_step
         sizes = [first] * len(rows) if first else self._first_steps()

@@ -46,6 +46,8 @@ class Linear(Trajectories):
 class PowerField(VectorField):
     """y to A y^power."""
 
+    batched_time = True
+
     def __init__(self, matrix: list[list[float]], power: int) -> None:
         super().__init__()
         self.matrix, self.power = matrix, power

@@ -45,6 +45,8 @@ class LotkaVolterra(Trajectories):
 class LotkaVolterraField(VectorField):
     """Lotka. Elements of Physical Biology. 1925. Volterra. Nature 118, 1926."""
 
+    batched_time = True
+
     def __init__(self, alpha: float, beta: float, gamma: float, delta: float) -> None:
         super().__init__()
         self.alpha, self.beta, self.gamma, self.delta = alpha, beta, gamma, delta

@@ -38,6 +38,8 @@ class Pendulum(Trajectories):
 class PendulumField(SeparableField):
     """(theta, p) to (-p, gravity sin theta)."""
 
+    batched_time = True
+
     def __init__(self, gravity: float) -> None:
         super().__init__()
         self.gravity = gravity
