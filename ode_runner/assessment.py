@@ -38,7 +38,7 @@ def evidence_of_no_bounds(cell: Cell) -> Evidence | None:
             batch = stored.to(cell.dtype)
             watched = evidence_of(cell.model, batch, cell.device, learning=False, where=where)
             with watched, torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
-                demand_finite(float(cell.task.loss(cell.outputs(batch), batch)), "loss", where)
+                demand_finite(float(cell.loss(batch).total), "loss", where)
     except NumericalFailure as failure:
         return typing.cast(Evidence, failure.evidence)
     return None

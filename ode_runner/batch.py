@@ -1,7 +1,9 @@
 """A batch of data, what a model answers to it, and what a network must know of a task before it can be built."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -39,7 +41,7 @@ class Batch(NamedTuple):
     targets: Tensor  # (batch, ...), or (time, batch, ...) where outputs are wanted at every time
     observed: Tensor | None = None  # (time, batch), bool: where targets are known; None: everywhere
     part: str = ""  # which of several questions the test split asks
-    kl_weight: float = 1.0  # of the divergence of a random beginning in the loss
+    weights: Mapping[str, float] = MappingProxyType({})  # of terms that the model adds to the loss, where not 1
 
     def to(self, dtype: torch.dtype) -> "Batch":
         """The same with inputs, times and targets in a floating point type; class numbers stay whole."""
@@ -51,4 +53,4 @@ class Outputs(NamedTuple):
     """What a model answers."""
 
     values: Tensor  # (batch, *output_shape), or (time, batch, *output_shape) where wanted at every time
-    kl: Tensor | None = None  # (batch,): divergence from its prior of a random beginning
+    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: what the model adds to the loss, by name

@@ -14,6 +14,7 @@ from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Means
 from ode_runner.models.base import Model, Numerics
+from ode_runner.objectives.base import Loss
 from ode_runner.options import TrainerOptions
 from ode_runner.signals import StopRequest
 from ode_runner.tasks.base import Findings, Task
@@ -39,6 +40,17 @@ class Cell:
         """What there is to train."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of a batch of this cell's type: in training, evaluation, replay and audits alike."""
+        with self._autocast():
+            return self.model.objective.loss(self.model, self.task, batch, self.integrator)
+
+    @torch.no_grad()
+    def measured(self, loss: Loss, batch: Batch) -> dict[str, float]:
+        """The task's metrics of a batch, where the model has answered it, and its loss with the terms."""
+        found = {} if loss.outputs is None else self.task.metrics(loss.outputs, batch)
+        return {name: float(value) for name, value in found.items()} | loss.scalars()
+
     def outputs(self, batch: Batch) -> Outputs:
         """The model's answer to a batch of this cell's type."""
         with self._autocast():
@@ -59,11 +71,12 @@ class Cell:
             ledger = self.integrator.ledger
             watched = evidence_of(self.model, batch, self.device, learning=False, where=f"on the {split} split")
             with watched, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
-                outputs = self.outputs(batch)
+                loss = self.loss(batch)
+                if loss.outputs is None:
+                    loss = loss._replace(outputs=self.outputs(batch))
             if witness is not None:
                 witness(batch, each)
-            values = {**self.task.metrics(outputs, batch), "loss": self.task.loss(outputs, batch)}
-            means.add({name: float(value) for name, value in values.items()}, weight=len(batch.inputs))
+            means.add(self.measured(loss, batch), weight=len(batch.inputs))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         return self.task.reported(means.read()) | evaluations.read()
 

@@ -36,7 +36,7 @@ class Evidence:
         """Plain tensors, numbers and text, so that it loads with `weights_only=True`."""
         content = {
             **{name: getattr(self, name) for name in ("message", "learning", "where", "weights")},
-            "batch": self.batch._asdict(),
+            "batch": {**self.batch._asdict(), "weights": dict(self.batch.weights)},
             "random": vars(self.random),
         }
         write_whole(path, partial(torch.save, content))

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
-from ode_runner.batch import Batch, Outputs
+from ode_runner.batch import Batch
 from ode_runner.buffers import Buffers
 from ode_runner.cell import Cell
 from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, Phase, Tally
 from ode_runner.meters import SavedBytes
+from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
 
 UNMEASURED = (
@@ -22,8 +21,7 @@ UNMEASURED = (
 class Passed:
     """What came of one batch."""
 
-    outputs: Outputs
-    loss: Tensor
+    loss: Loss
     tally: Tally
     each: list[EachSample]
     saved_bytes: int | None = None  # kept for the backward pass; None: not measured
@@ -75,6 +73,5 @@ class ForwardPass:
     def _made(self, batch: Batch) -> Passed:
         ledger = self.cell.integrator.ledger
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
-            outputs = self.cell.outputs(batch)
-            loss = self.cell.task.loss(outputs, batch)
-        return Passed(outputs=outputs, loss=loss, tally=tally, each=each)
+            loss = self.cell.loss(batch)
+        return Passed(loss=loss, tally=tally, each=each)

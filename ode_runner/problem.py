@@ -1,13 +1,21 @@
-"""What an initial value problem must be before a solver sees it."""
+"""What an initial value problem is, and must be before a solver sees it."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Protocol
 
 from torch import Tensor, promote_types
 
 from ode_runner.errors import RefusedInput
-from ode_runner.types import State, Times
+from ode_runner.field import VectorField
+from ode_runner.types import State, Times, Trajectory
+
+
+class Integrate(Protocol):
+    """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; returns the states at `ts`."""
+
+    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory: ...
 
 
 def demand_solvable(y0: State, ts: Times) -> None:

@@ -66,7 +66,7 @@ def again(cell: Cell, evidence: Evidence) -> Attempt:
     try:
         with evidence.random.again(), torch.set_grad_enabled(evidence.learning):
             with ledger.phase(Phase.DIAGNOSTICS) as attempt.forward:
-                loss = cell.task.loss(cell.outputs(batch), batch)
+                loss = cell.loss(batch).total
             attempt.loss = float(loss.detach())
             demand_finite(attempt.loss, "loss", evidence.where)
             if evidence.learning:

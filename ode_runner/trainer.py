@@ -20,6 +20,7 @@ from ode_runner.evidence import demand_finite, evidence_of
 from ode_runner.field import Phase
 from ode_runner.forward_pass import ForwardPass
 from ode_runner.meters import Clock, Means, peak_bytes
+from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
 from ode_runner.schedules import Schedule
 from ode_runner.session import Session
@@ -92,11 +93,11 @@ class Trainer:
         random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
         passed = self.forward(batch, measure_memory=measure_memory)
-        outputs, loss, forward = passed.outputs, passed.loss, passed.tally
+        loss, forward = passed.loss, passed.tally
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
-        demand_finite(float(loss.detach()), "loss", self._where())
+        demand_finite(float(loss.total.detach()), "loss", self._where())
         with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
-            loss.backward()
+            loss.total.backward()
         paused = time.perf_counter()
         audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
         begun += time.perf_counter() - paused  # not what training costs
@@ -108,15 +109,10 @@ class Trainer:
         lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
-        with torch.no_grad():
-            metrics = {name: float(value) for name, value in self.task.metrics(outputs, batch).items()}
-        metrics = self.team.mean(metrics | {"": float(loss.detach())})
-        scalars["train/loss"] = metrics.pop("")
-        quality = {f"train/{name}": value for name, value in self.task.reported(metrics).items()}
         products = forward.products + backward.products
         found = audited | spread(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
         found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
-        return scalars | quality | found | {
+        return scalars | self._quality(loss, batch) | found | {
             "optim/grad_norm": float(grad_norm),
             "optim/lr": lr,
             "nfe/forward": forward.evaluations,
@@ -125,6 +121,13 @@ class Trainer:
             "solver/rejected": forward.rejected,
             "time/step_seconds": time.perf_counter() - begun,
         }  # fmt: skip
+
+    def _quality(self, loss: Loss, batch: Batch) -> dict[str, float]:
+        """Loss, terms and metrics of the whole batch."""
+        means = self.team.mean(self.cell.measured(loss, batch))
+        own = {name: means.pop(name) for name in loss.scalars()}
+        reported = self.task.reported(means).items()
+        return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in reported}
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
         """All that the next step depends on, and all that has been accounted for."""
@@ -239,8 +242,7 @@ class Trainer:
         nfe = totals[Phase.FORWARD].evaluations + totals[Phase.BACKWARD].evaluations
         spent = {"max_steps": self.step, "max_seconds": self.clock.seconds, "max_nfe": nfe}
         for name, used in spent.items():
-            limit = getattr(self.options, name)
-            if limit is not None and used >= limit:
+            if (limit := getattr(self.options, name)) is not None and used >= limit:
                 return f"ended by trainer.{name}={limit} at step {self.step}"
         return ""
 

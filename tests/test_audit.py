@@ -143,7 +143,7 @@ def test_a_wrong_jacobian_of_an_implicit_solver_is_seen(
     assert sound.solution_error < 1e-12
     made = cell(f"solver={solver}", *overrides)
     batch = next(made.task.batches(Split.TRAIN, batch_size=4, epoch=0))
-    parts = torch.autograd.grad(made.task.loss(made.outputs(batch), batch), made.parameters())
+    parts = torch.autograd.grad(made.loss(batch).total, made.parameters())
     for parameter, part in zip(made.parameters(), parts, strict=True):
         parameter.grad = part
     seen = Watch(made, every=1).compare(batch, RandomState.now(made.device), step=0)

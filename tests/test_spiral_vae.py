@@ -13,8 +13,9 @@ from ode_runner.construct import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
+from ode_runner.objectives.supervised import Supervised
 from ode_runner.tasks.spiral_vae import SpiralVAE, spirals
-from tests.helpers import options, record_of, run_folder, typed
+from tests.helpers import options, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, build, compose_once, named_class
 
 SMALL = ("task.train=8", "task.validation=4", "task.test=4", "task.observed=10", "trainer.batch_size=4")
@@ -91,10 +92,13 @@ def test_the_loss_is_minus_the_bound_computed_independently(make: Any, split: Sp
     for sample in range(len(batch.inputs)):
         expected += float(likelihood[batch.observed[:, sample], :, sample].sum()) / 2 / len(batch.inputs)
     weight = 0.25 if split is Split.TRAIN else 1.0
-    assert float(task.loss(Outputs(values, kl), batch)) == pytest.approx(weight * float(kl.mean()) - expected, rel=1e-5)
-    assert float(task.metrics(Outputs(values, kl), batch)["elbo"]) == pytest.approx(
-        expected - float(kl.mean()), rel=1e-5
+    outputs = Outputs(values, {"kl": kl})
+    loss = Supervised().loss(lambda *asked: outputs, task, batch, None)
+    assert float(loss.total) == pytest.approx(weight * float(kl.mean()) - expected, rel=1e-5)
+    assert {name: float(term) for name, term in loss.terms.items()} == pytest.approx(
+        {"task": -expected, "kl": float(kl.mean())}, rel=1e-5
     )
+    assert float(task.metrics(outputs, batch)["elbo"]) == pytest.approx(expected - float(kl.mean()), rel=1e-5)
 
 
 def test_the_divergence_is_that_of_torchs_distributions(make: Any, model: Any) -> None:
@@ -103,7 +107,7 @@ def test_the_divergence_is_that_of_torchs_distributions(make: Any, model: Any) -
     encoding = model.encode(batch.inputs)
     mean, log_variance = seen["out"].chunk(2, dim=-1)
     expected = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(dim=-1)
-    torch.testing.assert_close(encoding.kl, expected)
+    torch.testing.assert_close(encoding.terms["kl"], expected)
 
 
 def test_initial_states_are_drawn_from_the_posterior(make: Any, model: Any) -> None:
@@ -131,7 +135,7 @@ def test_evaluation_is_the_same_every_time_and_for_every_company(make: Any, mode
     values = together.values.unflatten(1, (3, 4))
     assert torch.equal(together.values, again.values)
     torch.testing.assert_close(shuffled.values.unflatten(1, (3, 4)), values[:, :, order])
-    torch.testing.assert_close(shuffled.kl, together.kl[order])
+    torch.testing.assert_close(shuffled.terms["kl"], together.terms["kl"][order])
     torch.testing.assert_close(alone.values.unflatten(1, (3, 1)), values[:, :, 1:2])
 
 
@@ -141,7 +145,7 @@ def test_neither_padding_nor_the_order_of_rows_changes_anything(make: Any, model
     padding = torch.cat([torch.full((4, 3, 3), 50.0), torch.zeros(4, 3, 1)], dim=-1)
     for changed in (torch.cat([inputs, padding], 1), torch.cat([padding, inputs], 1), inputs.flip(1)):
         torch.testing.assert_close(model.encode(changed).y0, model.encode(inputs).y0)
-        torch.testing.assert_close(model.encode(changed).kl, model.encode(inputs).kl)
+        torch.testing.assert_close(model.encode(changed).terms["kl"], model.encode(inputs).terms["kl"])
 
 
 def test_recognition_reads_values_times_and_order(make: Any, model: Any) -> None:
@@ -208,7 +212,14 @@ def test_every_model_trains_two_steps(model_name: str, network: str, tmp_path: P
     metrics = record_of(tmp_path)["metrics"]
     assert math.isfinite(metrics["test/rmse_beyond_clean"])
     assert math.isfinite(metrics["test/elbo"])
-    assert ("test/kl" in metrics) == (network == "recurrent_vae")
+    variational = network == "recurrent_vae"
+    assert ("test/kl" in metrics) == variational
+    assert ("test/loss/kl" in metrics) == variational
+    assert metrics.get("test/loss/kl") == metrics.get("test/kl")
+    steps = [row for row in rows_of(run_folder(tmp_path)) if "train/loss" in row]
+    for row in steps if variational else []:  # of the first epoch of 30, in which the divergence weighs 1/30
+        assert row["train/loss"] == pytest.approx(row["loss/task"] + row["loss/kl"] / 30)
+    assert [("loss/task" in row) for row in steps] == [variational] * 2
 
 
 @pytest.mark.parametrize(

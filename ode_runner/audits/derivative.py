@@ -40,11 +40,11 @@ def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memo
     with random.again(), torch.enable_grad():
         passed = ForwardPass(cell, phase=Phase.DIAGNOSTICS)(batch, measure_memory=measure_memory)
         with ledger.phase(Phase.DIAGNOSTICS) as backward:
-            parts = torch.autograd.grad(passed.loss, parameters, allow_unused=True, materialize_grads=True)
+            parts = torch.autograd.grad(passed.loss.total, parameters, allow_unused=True, materialize_grads=True)
     vector = torch.cat([part.detach().to(torch.float64).flatten() for part in parts])
     return Derivative(
         vector=vector,
-        loss=float(passed.loss.detach()),
+        loss=float(passed.loss.total.detach()),
         forward=passed.tally,
         backward=backward,
         saved_bytes=passed.saved_bytes,
@@ -56,7 +56,7 @@ def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative
     noted, model = Noted(), copied(cell.model)  # a copy, for a model may keep running means
     model.train()
     with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
-        replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).outputs(batch.to(cell.dtype))
+        replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).loss(batch.to(cell.dtype))
     retaken = IndependentJacobians(mode=Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds)))
     return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
 

@@ -65,7 +65,7 @@ class FlowDiagnostics(Diagnostics):
         cell.model.eval()
         with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(cell.device).again():
             try:
-                loss = cell.task.loss(cell.model(batch.inputs, batch.ts, followed), batch)
+                loss = cell.model.objective.loss(cell.model, cell.task, batch, followed).total
             except (RuntimeError, MemoryError):  # where the run's own solves get through, it goes on
                 return {}
             if followed.passage is None:

@@ -5,8 +5,9 @@ from typing import ClassVar, final
 import torch
 
 from ode_runner.errors import RefusedInput
-from ode_runner.models.base import Integrate, Model, Numerics
+from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 
 

@@ -1,9 +1,8 @@
 """What a model is, and all it may know of numerics."""
 
 import abc
-from collections.abc import Sequence
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +10,10 @@ from torch import Tensor, nn
 from ode_runner.batch import Outputs
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Encoding, Network
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.supervised import Supervised
+from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
-
-
-class Integrate(Protocol):
-    """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; returns the states at `ts`."""
-
-    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory: ...
 
 
 class Numerics(Enum):
@@ -33,6 +29,7 @@ class Model(nn.Module, abc.ABC):
     """Maps inputs to outputs through a state that evolves: stem, evolution, head."""
 
     numerics: ClassVar[Numerics]
+    objective: ClassVar[Objective[Any]] = Supervised()  # what training minimises
 
     stem: nn.Module
     head: nn.Module
@@ -49,7 +46,7 @@ class Model(nn.Module, abc.ABC):
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
         """Outputs read from the last state, or from the state at each time."""
         begun = self.encode(inputs)
-        return Outputs(values=self.decode(begun.y0, ts, integrate), kl=begun.kl)
+        return Outputs(values=self.decode(begun.y0, ts, integrate), terms=begun.terms)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The state at the first time."""

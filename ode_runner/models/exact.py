@@ -6,8 +6,9 @@ from torch import nn
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
-from ode_runner.models.base import Integrate, Model, Numerics
+from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 
 

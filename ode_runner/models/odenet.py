@@ -3,8 +3,9 @@
 from typing import ClassVar, final
 
 from ode_runner.field import VectorField
-from ode_runner.models.base import Integrate, Model, Numerics
+from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 
 

@@ -2,8 +2,9 @@
 
 from typing import ClassVar, final
 
-from ode_runner.models.base import Integrate, Model, Numerics
+from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 
 

@@ -1,6 +1,8 @@
 """What a network is."""
 
 import abc
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, final
 
 from torch import Tensor, nn
@@ -11,10 +13,10 @@ from ode_runner.types import State
 
 
 class Encoding(NamedTuple):
-    """Where a state begins. A stem whose beginning is random returns this; others just the state."""
+    """Where a solve begins. A stem returns this, or the state alone where there is nothing else to tell."""
 
     y0: State
-    kl: Tensor | None = None  # (batch,): divergence from its prior of the distribution that `y0` is drawn from
+    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: joins the loss, by name, such as {"kl": ...}
 
 
 class Block(nn.Module, abc.ABC):

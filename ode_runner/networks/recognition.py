@@ -32,7 +32,7 @@ class Recognition(nn.Module):
     Inputs are (batch, rows, coordinates + 2): the observation, its time, and 1, or 0 for a row that is only padding.
     In training one z0 is drawn for each sequence. In evaluation `samples` are, from the same `samples` points of a
     standard normal for every sequence, so that its result does not depend on its company; they follow each other
-    along the batch axis.
+    along the batch axis. The divergence of q from the standard normal is the term `kl` of the loss.
 
     Kingma, Welling. Auto-Encoding Variational Bayes. ICLR 2014. Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary
     Differential Equations. NeurIPS 2018, section 5.
@@ -48,7 +48,7 @@ class Recognition(nn.Module):
         mean, log_variance = self.posterior(self._read(inputs)).chunk(2, dim=-1)
         kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=-1)
         z0 = mean + (0.5 * log_variance).exp() * self._noise(mean)
-        return Encoding(z0.flatten(0, 1), kl)
+        return Encoding(z0.flatten(0, 1), terms={"kl": kl})
 
     def _read(self, inputs: Tensor) -> Tensor:
         """The GRU's last state, having read known rows from the latest to the earliest."""

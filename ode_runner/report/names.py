@@ -10,11 +10,13 @@ def resolve(typed: str, names: Sequence[str], kind: str) -> str:
     """The name meant by `typed`: `nfe_forward` for cost/nfe_forward, `rtol` for solver.rtol.
 
     Raises:
-        RefusedInput: there is no such name, or several end like it.
+        RefusedInput: there is no such name, or several end alike.
     """
     if typed in names:
         return typed
     ending = [name for name in names if name.endswith((f"/{typed}", f".{typed}"))]
+    shortest = min((name.count("/") for name in ending), default=0)
+    ending = [name for name in ending if name.count("/") == shortest]  # test/kl, not the term test/loss/kl
     if len(ending) == 1:
         return ending[0]
     if ending:

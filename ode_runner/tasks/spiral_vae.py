@@ -66,7 +66,7 @@ class SpiralVAE(Task):
         order = torch.randperm(self.size(split), generator=generator) if training else torch.arange(self.size(split))
         for chosen in order.to(self.device).split(batch_size):
             batch = self.batch(self.splits[split], chosen, whole=split is Split.TEST)
-            yield batch._replace(kl_weight=min(1.0, (epoch + 1) / self.kl_epochs) if training else 1.0)
+            yield batch._replace(weights={"kl": min(1.0, (epoch + 1) / self.kl_epochs)}) if training else batch
 
     def batch(self, spirals: "Spirals", chosen: Tensor, *, whole: bool) -> Batch:
         """The chosen spirals, asked for at the times observed by any of them, or at all there are."""
@@ -85,12 +85,15 @@ class SpiralVAE(Task):
         return Batch(inputs, ts, targets, observed=mask)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        """Minus the evidence lower bound: minus the log likelihood, plus the divergence."""
-        return -self._elbo(outputs, batch, batch.kl_weight)
+        """Minus the log likelihood: with the divergence, the model's term `kl`, minus the evidence lower bound."""
+        return -self._likelihood(outputs, batch)
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         values = _samples(outputs, batch).mean(dim=1)
-        elbo = {"elbo": self._elbo(outputs, batch, 1.0)} | ({} if outputs.kl is None else {"kl": outputs.kl.mean()})
+        elbo = {"elbo": self._likelihood(outputs, batch)}
+        if "kl" in outputs.terms:
+            kl = outputs.terms["kl"].mean()
+            elbo = {"elbo": elbo["elbo"] - kl, "kl": kl}
         noisy, clean = ((values - batch.targets[..., version]).square().sum(dim=-1) / 2 for version in (0, 1))
         if batch.part != "whole":
             return elbo | {"mse": noisy[batch.observed].mean()}
@@ -143,12 +146,11 @@ class SpiralVAE(Task):
         places = lots.argsort(dim=1)[:, : self.observed].sort(dim=1).values
         return Spirals(*(x.to(self.device) for x in (clean, noisy, places)))
 
-    def _elbo(self, outputs: Outputs, batch: Batch, kl_weight: float) -> Scalar:
+    def _likelihood(self, outputs: Outputs, batch: Batch) -> Scalar:
         error = _samples(outputs, batch) - batch.targets[:, None, ..., 0]
         log_density = -0.5 * (error / self.noise).square() - math.log(self.noise) - 0.5 * math.log(math.tau)
         seen = log_density.sum(dim=-1) * _known(batch)[:, None]
-        likelihood = seen.sum(dim=0).mean()
-        return likelihood if outputs.kl is None else likelihood - kl_weight * outputs.kl.mean()
+        return seen.sum(dim=0).mean()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What training minimises: one module per objective, chosen by the model's class."""

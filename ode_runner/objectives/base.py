@@ -1,0 +1,41 @@
+"""What an objective is."""
+
+import abc
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Generic, NamedTuple, TypeVar
+
+from torch import nn
+
+from ode_runner.batch import Batch, Outputs
+from ode_runner.problem import Integrate
+from ode_runner.tasks.base import Task
+from ode_runner.types import Scalar
+
+ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
+
+
+class Loss(NamedTuple):
+    """What training minimises on a batch, and what it is made of."""
+
+    total: Scalar
+    terms: Mapping[str, Scalar] = MappingProxyType({})  # means over the batch by name, before they are weighted
+    outputs: Outputs | None = None  # what the model answered, where the objective has asked for an answer
+
+    def scalars(self) -> dict[str, float]:
+        """`loss`, and `loss/<term>` of each term where there are several."""
+        several = self.terms if len(self.terms) > 1 else {}
+        terms = {f"loss/{name}": float(value.detach()) for name, value in several.items()}
+        return {"loss": float(self.total.detach())} | terms
+
+
+class Objective(abc.ABC, Generic[ModelT]):
+    """Takes a batch to its loss; the same in training, validation, test, replay, audits and diagnostics.
+
+    A model's class names its objective. `integrate` solves for the model, and an objective that needs no solve leaves
+    it alone. Where the precision is bf16 it is called under autocast.
+    """
+
+    @abc.abstractmethod
+    def loss(self, model: ModelT, task: Task, batch: Batch, integrate: Integrate) -> Loss:
+        """The loss of a batch: a mean over its samples."""

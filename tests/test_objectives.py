@@ -1,0 +1,119 @@
+"""What training minimises is one objective, named by the model's class, wherever a loss is asked for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ode_runner.audits.derivative import differentiate
+from ode_runner.batch import Batch, Outputs, Split
+from ode_runner.build import build_cell
+from ode_runner.errors import RefusedInput
+from ode_runner.field import Phase
+from ode_runner.forward_pass import ForwardPass
+from ode_runner.objectives.supervised import Supervised
+from ode_runner.random_state import RandomState
+from tests.conftest import Compose
+from tests.helpers import TINY, own_models, record_of, rows_of, run_folder, typed
+
+QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
+
+OWN = """
+from ode_runner.models.odenet import ODENet
+from ode_runner.objectives.base import Loss, Objective
+
+
+class Decayed(Objective):
+    \"\"\"The task's loss and a price on the weights of the head.\"\"\"
+
+    def loss(self, model, task, batch, integrate):
+        outputs = model(batch.inputs, batch.ts, integrate)
+        terms = {"task": task.loss(outputs, batch), "decay": model.head.weight.square().sum()}
+        return Loss(terms["task"] + 2 * terms["decay"], terms, outputs)
+
+
+class Matching(Objective):
+    \"\"\"No solve and no answer: the field at a random time, against the state.\"\"\"
+
+    def loss(self, model, task, batch, integrate):
+        y = model.encode(batch.inputs).y0
+        return Loss((model.field(batch.ts[0], y) - y).square().mean(), {})
+
+
+class Priced(ODENet.__base__):
+    numerics, objective = ODENet.numerics, Decayed()
+
+    def __init__(self, network):
+        super().__init__(network)
+        self.field, self.head = network.field(), network.head()
+
+    def evolve(self, y0, ts, integrate):
+        return integrate(self.field, y0, ts)
+
+
+class Matched(Priced):
+    objective = Matching()
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    own_models(tmp_path, "own_objectives", OWN, "Priced", "Matched")
+    return tmp_path
+
+
+def test_the_terms_of_an_own_objective_are_in_training_validation_and_test(own: Path) -> None:
+    ended = typed("-cd", "conf", "model=priced", *QUICK, cwd=own)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows, metrics = rows_of(run_folder(own)), record_of(own)["metrics"]
+    trained, [validated] = [row for row in rows if "train/loss" in row], [row for row in rows if "eval/loss" in row]
+    assert len(trained) == 3
+    for row, loss, terms in (
+        *((row, "train/loss", "loss") for row in trained),
+        (validated, "eval/loss", "eval/loss"),
+        (metrics, "test/loss", "test/loss"),
+    ):
+        assert row[loss] == pytest.approx(row[f"{terms}/task"] + 2 * row[f"{terms}/decay"])
+        assert row[f"{terms}/decay"] > 0
+    assert trained[0]["loss/decay"] != trained[2]["loss/decay"], "it is trained by"
+
+
+def test_an_objective_without_an_answer_has_metrics_in_evaluation_only(own: Path) -> None:
+    ended = typed("-cd", "conf", "model=matched", *QUICK, cwd=own)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows, metrics = rows_of(run_folder(own)), record_of(own)["metrics"]
+    trained, [validated] = [row for row in rows if "train/loss" in row], [row for row in rows if "eval/loss" in row]
+    assert "train/accuracy" not in trained[0]
+    assert not any(name.startswith("loss/") for name in trained[0]), "a loss of one piece has no terms"
+    assert 0 <= validated["eval/accuracy"] <= 1
+    assert 0 <= metrics["test/accuracy"] <= 1
+    assert trained[2]["train/loss"] < trained[0]["train/loss"]
+
+
+def test_passes_audits_and_evaluation_have_one_loss(composed: Compose) -> None:
+    cfg = composed("trainer.precision=fp64", *TINY)
+    cell = build_cell(cfg, cfg.hydra.runtime.choices)
+    batch = next(cell.task.batches(Split.TRAIN, batch_size=8, epoch=0)).to(torch.float64)
+    loss = cell.loss(batch)
+    random = RandomState.now(cell.device)
+    passed = ForwardPass(cell, phase=Phase.FORWARD)(batch, measure_memory=False)
+    assert float(passed.loss.total.detach()) == float(loss.total.detach())
+    found = differentiate(cell, batch, random)
+    assert found.loss == float(loss.total.detach())
+    own = torch.autograd.grad(loss.total, cell.parameters())
+    torch.testing.assert_close(found.vector, torch.cat([part.flatten() for part in own]), rtol=0, atol=0)
+
+
+def test_a_loss_is_not_lowered_with_the_model(composed: Compose) -> None:
+    cfg = composed("trainer.precision=bf16", *TINY)
+    cell = build_cell(cfg, cfg.hydra.runtime.choices)
+    loss = cell.loss(next(cell.task.batches(Split.TRAIN, batch_size=8, epoch=0)))
+    assert loss.outputs is not None
+    assert (loss.total.dtype, loss.outputs.values.dtype) == (torch.float32, torch.float32)
+
+
+def test_a_term_of_the_tasks_own_name_is_refused() -> None:
+    outputs = Outputs(torch.ones(3, 2), {"task": torch.ones(3)})
+    batch = Batch(torch.ones(3, 2), torch.tensor([0.0, 1.0]), torch.zeros(3))
+    with pytest.raises(RefusedInput, match="any name but 'task'"):
+        Supervised().loss(lambda *asked: outputs, None, batch, None)  # type: ignore[arg-type]
