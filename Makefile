@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test test-full lint format bench recipes clean
+.PHONY: help install run test test-full lint format generated docs bench recipes clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+
+install: .venv/installed  ## Install into .venv, which `. .venv/bin/activate` switches on
 
 run: .venv/installed  ## Train an ODE-Net on scikit-learn's handwritten digits: under two minutes
 	$(BIN)/ode-run task=digits model=odenet solver=dopri5
@@ -25,6 +27,12 @@ format: .venv/installed-dev  ## Rewrite to style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+generated: .venv/installed-dev  ## Write the parts of docs/ that are made from the program
+	$(BIN)/python -m tests.documentation
+
+docs: .venv/installed-docs  ## Build docs/ as a site in site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: .venv/installed-dev  ## Our engine against torchdiffeq's, then whole training steps (needs MNIST)
 	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.training
@@ -33,7 +41,7 @@ recipes: .venv/installed  ## Experiments from the literature: run what is missin
 	$(BIN)/python -m ode_runner.recipes $(ONLY)
 
 clean:  ## Remove the virtual environment and caches; outputs stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -42,4 +50,8 @@ clean:  ## Remove the virtual environment and caches; outputs stay
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@

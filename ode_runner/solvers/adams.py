@@ -28,6 +28,7 @@ class Adams(FixedStepSolver):
 
     kind: ClassVar[str] = "multistep"
     method: str
+    order: int  # that of the solution: the yaml of each `method` says it
     max_order: int
     rtol: float
     atol: float

@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar, Self
 
@@ -37,7 +37,7 @@ class Solver(abc.ABC):
     fields: ClassVar[type] = VectorField  # the least that a field must offer
     fields_in_words: ClassVar[str] = "any field"  # the same
     differentiable: ClassVar[bool] = True  # False: `solve` leaves no graph, and a mode must bring the derivative itself
-    order: int  # global order of convergence: the error at a fixed time is O(dt ** order)
+    order: int = field(init=False)  # global order of convergence: the error at a fixed time is O(dt ** order)
 
     @abc.abstractmethod
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:

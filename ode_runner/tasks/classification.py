@@ -1,16 +1,17 @@
 """What the classification tasks share: tensors in memory, cross-entropy, accuracy."""
 
-import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
 from ode_runner.batch import Batch, Outputs, Split
-from ode_runner.tasks.base import Task
+from ode_runner.plots.curves import draw_curves
+from ode_runner.tasks.base import Findings, Task
 from ode_runner.types import Scalar
 
 
@@ -36,9 +37,13 @@ class Classification(Task):
         self.seed = seed
         self.ts = torch.tensor([0.0, 1.0], device=device)
 
-    @abc.abstractmethod
     def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Stored inputs as the model takes them; with a generator, augmented at random."""
+        """Stored inputs as the model takes them, unless overridden as they are; with a generator, augmented at random.
+
+        Takes (batch, *stored shape) and returns (batch, *input_shape).
+        """
+        del generator
+        return inputs
 
     def size(self, split: Split) -> int:
         return len(self.splits[split].targets)
@@ -55,6 +60,9 @@ class Classification(Task):
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"accuracy": (outputs.values.argmax(dim=1) == batch.targets).float().mean()}
+
+    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+        yield "curves", draw_curves(findings.history)
 
 
 def shuffled_splits(samples: Samples, sizes: dict[Split, int], seed: int) -> dict[Split, Samples]:

@@ -6,11 +6,9 @@ from typing import final
 import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import make_moons
-from torch import Tensor
 
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.plane import draw_decision_regions, draw_flow
 from ode_runner.tasks.base import Difficulty, Findings
@@ -35,9 +33,6 @@ class HalfMoons(Classification):
         super().__init__(shuffled_splits(samples, sizes, seed), seed=seed, device=device)
         self.spec = TaskSpec(input_shape=(2,), output_shape=(2,))
 
-    def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
-        return inputs
-
     def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
         yield from super().figures_of_difficulty(found)
         points, title = self.splits[Split.TEST].inputs, "Evaluations of each test point"
@@ -47,7 +42,7 @@ class HalfMoons(Classification):
         )
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
-        yield "curves", draw_curves(findings.history)  # first, for it asks nothing of the model
+        yield from super().figures(findings)  # first, for they ask nothing of the model
         test = self.splits[Split.TEST]
         yield (
             "decision_regions",

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.plots.images import draw_confusion, draw_mistakes
 from ode_runner.tasks.base import Difficulty, Findings
@@ -54,7 +53,7 @@ class ImageClassification(Classification):
         yield "difficulty_images", draw_hardest_and_easiest(test.inputs, test.targets, found.evaluations)
 
     def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
-        yield "curves", draw_curves(findings.history)  # first, for it asks nothing of the model
+        yield from super().figures(findings)  # first, for they ask nothing of the model
         test = self.splits[Split.TEST]
         outputs = torch.cat([findings.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])
         yield "confusion", draw_confusion(outputs, test.targets)
