@@ -21,6 +21,15 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class Answer(StrEnum):
+    """What a task may need of a model, and a model may give, in words."""
+
+    VALUES = "values"
+    LOG_DENSITY = "a log density"
+    SAMPLES = "samples"
+    STATES = "states at any time"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
     """What a network must know of a task before it can be built."""

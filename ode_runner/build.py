@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.cell import Cell
-from ode_runner.compatibility import demand_compatible, demand_fields
+from ode_runner.compatibility import demand_answers, demand_compatible, demand_fields
 from ode_runner.construct import blueprint, construct, locate
 from ode_runner.distributed import First
 from ode_runner.errors import RefusedInput
@@ -87,6 +87,7 @@ def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     _demand_numbers(cfg)
     blueprint(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     blueprint(cfg, "diagnostics")
+    demand_answers(choices, locate(cfg, "task"), locate(cfg, "model"))
     demand_compatible(dict(choices), locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
     return assemble(cfg, choices)
 

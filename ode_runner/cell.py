@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Batch, Outputs, Split
+from ode_runner.batch import Answer, Batch, Outputs, Split
 from ode_runner.difficulty import Witness
 from ode_runner.evidence import evidence_of
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.meters import Means
-from ode_runner.models.base import Model, Numerics
+from ode_runner.models.base import Model
 from ode_runner.objectives.base import Loss
 from ode_runner.options import TrainerOptions
 from ode_runner.signals import StopRequest
@@ -104,7 +104,7 @@ class Cell:
             path=path,
             encode=encode,
             decode=decode,
-            continuous=self.model.numerics is not Numerics.NONE,
+            continuous=Answer.STATES in self.model.answers(),
         )
 
     def _autocast(self) -> AbstractContextManager[None]:

@@ -1,16 +1,19 @@
-"""Which model, solver and gradient mode go together: decided by type, before anything is made."""
+"""Which task, model, solver and gradient mode go together: decided by type, before anything is made."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
 
+from ode_runner.batch import Answer
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
+from ode_runner.members import members, naming
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.tasks.base import Task
 
 
 def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
@@ -22,7 +25,7 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
             raise IncompatibleChoice(
                 f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
                 f"solver={choices['solver']} is {solver.kind}. "
-                "Use solver=euler, midpoint, heun, ralston, rk4 or rk38, or model=odenet."
+                f"Use {naming('solver', members('solver'), _discrete)}, or model=odenet."
             )
         if not gradient.exact:
             raise IncompatibleChoice(
@@ -48,6 +51,18 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
     gradient.demand(solver)
 
 
+def demand_answers(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
+    """Raises IncompatibleChoice unless the model gives what the task needs of an answer; names the models that do."""
+    if not task.needs - model.answers():
+        return
+    able = naming("model", members("model"), lambda other: task.needs <= other.answers())
+    raise IncompatibleChoice(
+        f"task={choices['task']} asks for {_listed(task.needs)}, and model={choices['model']} gives "
+        f"{_listed(model.answers() - {Answer.STATES} or model.answers())} only. "
+        + (f"Use {able}." if able else "No model here gives that.")
+    )
+
+
 def demand_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
     if model.numerics is Numerics.NONE or all(isinstance(field, solver.fields) for field in _fields(model)):
@@ -58,6 +73,15 @@ def demand_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> N
     raise IncompatibleChoice(
         f"{needed}; that of network={choices['network']} is none. Use network=separable, or solver=rk4."
     )
+
+
+def _discrete(solver: type[Solver]) -> bool:
+    return issubclass(solver, ExplicitRungeKutta)
+
+
+def _listed(answers: Collection[Answer]) -> str:
+    """`values and samples`, in the order in which they are declared."""
+    return " and ".join(answer for answer in Answer if answer in answers)
 
 
 def _fields(module: nn.Module) -> Iterator[VectorField]:

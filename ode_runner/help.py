@@ -78,6 +78,14 @@ def print_help(arguments: list[str]) -> None:
     )
 
 
+def target_in(path: Path) -> str | None:
+    """The class that a choice's yaml names first, read without a yaml parser; None where there is none."""
+    found = (
+        re.search(r"^ *_target_: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
+    )
+    return found and found[1]
+
+
 def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> str:
     """ " Did you mean 'x'?" where something close is on offer; 1 is the same word."""
     close = difflib.get_close_matches(name, offered, n=1, cutoff=closeness)

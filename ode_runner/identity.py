@@ -6,7 +6,6 @@ built-in yaml of the choice's name holds, so that moving our modules changes nob
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.errors import RefusedInput
-from ode_runner.help import conf_dir
+from ode_runner.help import conf_dir, target_in
 from ode_runner.record import RunRecord, computed, flat
 from ode_runner.strict_json import to_json
 
@@ -102,11 +101,7 @@ def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[s
 
 @cache
 def _built_in_class(group: str, choice: str) -> str | None:
-    path = conf_dir() / group / f"{choice}.yaml"
-    found = (
-        re.search(r"^ *_target_: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
-    )
-    return found and found[1]
+    return target_in(conf_dir() / group / f"{choice}.yaml")
 
 
 def _canonical(value: Any) -> Any:

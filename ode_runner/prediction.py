@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Split
+from ode_runner.batch import Answer, Split
 from ode_runner.cell import Cell
 from ode_runner.display import Display, counted
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.models.base import Numerics
 from ode_runner.record import RunStatus
 from ode_runner.trained import Trained
 from ode_runner.types import Times, Trajectory
@@ -31,7 +30,7 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
         IncompatibleChoice: the model has no states between its blocks.
     """
     cell = trained.cell()
-    if cell.model.numerics is Numerics.NONE:
+    if Answer.STATES not in cell.model.answers():
         raise IncompatibleChoice(
             f"model={trained.record.choices['model']} has blocks and no time between them. Use predict= on another."
         )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ode_runner.batch import Outputs
+from ode_runner.batch import Answer, Outputs
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Encoding, Network
 from ode_runner.objectives.base import Objective
@@ -29,6 +29,7 @@ class Model(nn.Module, abc.ABC):
     """Maps inputs to outputs through a state that evolves: stem, evolution, head."""
 
     numerics: ClassVar[Numerics]
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
     objective: ClassVar[Objective[Any]] = Supervised()  # what training minimises
 
     stem: nn.Module
@@ -38,6 +39,11 @@ class Model(nn.Module, abc.ABC):
         super().__init__()
         self.every_time = network.spec.every_time
         self.stem = network.stem()
+
+    @classmethod
+    def answers(cls) -> frozenset[Answer]:
+        """What it gives; there are no states at any time where there is no time between two blocks."""
+        return cls.gives - {Answer.STATES} if cls.numerics is Numerics.NONE else cls.gives
 
     @abc.abstractmethod
     def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:

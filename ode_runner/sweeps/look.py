@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from ode_runner.attempts import TOO_OFTEN, endings
 from ode_runner.build import identify
-from ode_runner.compatibility import demand_compatible
+from ode_runner.compatibility import demand_answers, demand_compatible
 from ode_runner.construct import construct, locate
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.identity import read_same
@@ -98,5 +98,6 @@ def record_ending(point: Point, status: RunStatus, reason: str) -> None:
 
 def _demand_possible(point: Point) -> None:
     """What can be said without any data."""
+    demand_answers(point.choices, locate(point.cfg, "task"), locate(point.cfg, "model"))
     solver, gradient = construct(point.cfg, "solver"), construct(point.cfg, "gradient")
     demand_compatible(point.choices, locate(point.cfg, "model"), solver, gradient)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ode_runner.batch import Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.plots.difficulty import draw_evaluations
 from ode_runner.types import Scalar, State, Times, Trajectory
@@ -51,6 +51,7 @@ class Task(abc.ABC):
     Knows neither models nor solvers.
     """
 
+    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES})  # of a model's answers
     spec: TaskSpec
     objective: ClassVar[str]  # the metric by which `best.pt` is chosen
     higher_is_better: ClassVar[bool]  # of the objective

@@ -1,0 +1,110 @@
+"""What a task needs of an answer and a model gives: checked by class, before any data are made."""
+
+from pathlib import Path
+
+import pytest
+
+from ode_runner.batch import Answer
+from ode_runner.members import members, naming
+from ode_runner.models.base import Model, Numerics
+from tests.helpers import options, run_folders, typed
+
+OWN = """
+from ode_runner.batch import Answer
+from ode_runner.models.base import Model, Numerics
+from ode_runner.tasks.base import Task
+
+
+class Density(Task):
+    needs = frozenset({Answer.LOG_DENSITY, Answer.SAMPLES})
+
+    def __init__(self, *, seed, device):
+        raise AssertionError("no data are made")
+
+    size = batches = loss = metrics = figures = None
+
+
+class Curves(Density):
+    needs = frozenset({Answer.VALUES, Answer.STATES})
+
+
+class Flow(Model):
+    numerics, gives = Numerics.ANY, frozenset({Answer.LOG_DENSITY, Answer.SAMPLES, Answer.STATES})
+    evolve = None
+
+
+class Sampler(Flow):
+    gives = frozenset({Answer.SAMPLES})
+"""
+TASK = "# @package _global_\n# Mine.\ntask:\n  _target_: own_answers.{}\ntrainer:\n  epochs: 1\n  batch_size: 2\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "own_answers.py").write_text(OWN)
+    for group, name, content in (
+        ("model", "flow", "_target_: own_answers.Flow\n"),
+        ("model", "sampler", "_target_: own_answers.Sampler\n"),
+        ("model", "broken", "_target_: own_answers.Missing\n"),
+        ("task", "density", TASK.format("Density")),
+        ("task", "curves", TASK.format("Curves")),
+    ):
+        path = tmp_path / "conf" / group / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return tmp_path
+
+
+CONTINUOUS = "augmented, exact, odenet or rknet"  # of those built in
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("task=density", "model=odenet"),
+            "task=density asks for a log density and samples, and model=odenet gives values only. Use model=flow.",
+        ),
+        (
+            ("task=density", "model=sampler"),
+            "task=density asks for a log density and samples, and model=sampler gives samples only. Use model=flow.",
+        ),
+        (
+            ("task=half_moons", "model=flow"),
+            "task=half_moons asks for values, and model=flow gives a log density and samples only. "
+            "Use model=augmented, exact, odenet, resnet or rknet.",
+        ),
+        (
+            ("task=curves", "model=resnet"),
+            "task=curves asks for values and states at any time, and model=resnet gives values only. "
+            f"Use model={CONTINUOUS}.",
+        ),
+    ],
+    ids=" ".join,
+)
+def test_a_pair_that_cannot_mean_anything_is_refused_with_those_that_can(
+    words: tuple[str, ...], sentence: str, own: Path
+) -> None:
+    ended = typed("-cd", "conf", *words, cwd=own)
+    assert (ended.returncode, ended.stderr) == (2, f"ode-run: {sentence}\n")
+    assert run_folders(own) == []
+
+
+def test_such_a_cell_of_a_sweep_is_incompatible(own: Path) -> None:
+    quick = ("trainer=quick", "trainer.max_steps=1", "task.train=20", "task.validation=20", "task.test=20")
+    ended = typed("-m", "-cd", "conf", "model=resnet,flow", *quick, "logger=none", cwd=own)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "gives a log density and samples only" in ended.stderr
+    assert [folder.name.partition("-")[0] for folder in run_folders(own)] == ["flow", "resnet"]
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_every_model_gives_values_and_those_with_a_solve_states_between(name: str) -> None:
+    model = members("model")[name]
+    assert issubclass(model, Model)
+    assert model.answers() == {Answer.VALUES} | (set() if model.numerics is Numerics.NONE else {Answer.STATES})
+
+
+def test_nothing_is_named_where_nothing_is_able() -> None:
+    assert naming("model", members("model"), lambda model: False) == ""
+    assert naming("model", members("model"), lambda model: model.numerics is Numerics.NONE) == "model=resnet"
