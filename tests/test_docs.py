@@ -1,5 +1,6 @@
 """README, docs/ and what goes with them say what is so."""
 
+import importlib
 import re
 import shlex
 import tomllib
@@ -53,6 +54,21 @@ def test_links_and_pictures_lead_to_files(page: str) -> None:
     folder = ROOT if page == "README.md" else ROOT / "docs"
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGES[page]):
         assert re.match(r"https?://", target) or (folder / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_classes_and_functions_that_are_named_exist(page: str) -> None:
+    for module, name in re.findall(r"`(ode_runner(?:\.[a-z_]+)*)\.(\w+)", PAGES[page]):
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_options_that_are_named_exist(page: str) -> None:
+    keys = {
+        key for path in conf_dir().rglob("*.yaml") for key in re.findall(r"(\w+):", path.read_text(encoding="utf-8"))
+    }
+    groups = "task|model|network|solver|gradient|optimizer|schedule|trainer|logger|diagnostics"
+    assert set(re.findall(rf"(?<![\w/.@])(?:{groups})\.([a-z_]+)\b(?![(/])", PAGES[page])) <= keys
 
 
 @pytest.mark.parametrize("command", sorted(commands()))
