@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split
 from ode_runner.difficulty import Witness
+from ode_runner.encoding import Encoding
 from ode_runner.evidence import evidence_of
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
@@ -96,7 +97,7 @@ class Cell:
             return self.model.encode(inputs.to(self.dtype)).y0
 
         def decode(y0: State, ts: Times) -> Tensor:
-            return self.model.decode(y0.to(self.dtype), ts.to(self.dtype), self.integrator)
+            return self.model.decode(Encoding(y0.to(self.dtype)), ts.to(self.dtype), self.integrator)
 
         return Findings(
             history=history,

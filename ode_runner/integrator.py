@@ -1,22 +1,23 @@
 """A solver and a gradient mode, bound: all that a model knows of numerics."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
+from ode_runner.encoding import Encoding, begun
 from ode_runner.field import Ledger, VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
 from ode_runner.observation import Observations
-from ode_runner.problem import demand_given, demand_solvable, in_joint_precision
+from ode_runner.problem import Problem, Solution, demand_given, demand_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,33 +47,41 @@ class Integrator:
             self._compiled[kind] = self.gradient.compiled(self.solver, field, y0)
         return self._compiled[kind]
 
-    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory:
-        """States at `ts`, beginning with `y0` itself; differentiable by `ts` too, where that asks for it.
+    def __call__(
+        self, field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()
+    ) -> Solution:
+        """The solution, whose states at `ts` begin with `y0` itself; differentiable by `ts` too, if that asks for it.
 
         `given` are tensors (batch, ...) that the field takes after time and state, such as a condition: every mode
-        differentiates by them as by the initial state. Those of whole numbers are handed on as they are.
+        differentiates by them as by the initial state. Those of whole numbers are handed on as they are. An encoding in
+        place of `y0` brings what it gives.
 
         Raises:
             RefusedInput: times, state or what is given are none that can be solved for.
             SolverFailed: the end of the times was not reached.
         """
+        y0, given = begun(y0, given)
         demand_solvable(y0, ts)
         demand_given(given, y0)
         self.solver.demand_state(y0)
         with torch.autocast(y0.device.type, enabled=False):
             y0 = in_joint_precision(y0, ts)
             counted = self._counted(field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given])
-            if not y0.numel():
-                return _of_nothing(counted, y0, ts)
-            moving = ts.requires_grad and torch.is_grad_enabled()
-            compiled = None if moving or given else self._compiled_for(field, y0)
-            solve = partial(compiled or partial(self.gradient.solve, self.solver), counted)
-            with nullcontext() if compiled else self._observed(field, counted):
-                solution = solve_between(solve, counted, y0, ts) if moving else solve(y0, ts)
+            problem = Problem(field=counted, y0=y0, ts=ts)
+            solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
             self.ledger.enter(solution.each)
-        return solution.ys
+        return replace(solution, ts=ts)
+
+    def _solve(self, field: VectorField, problem: Problem) -> Solution:
+        moving = problem.ts.requires_grad and torch.is_grad_enabled()
+        compiled = None if moving or problem.field.held else self._compiled_for(field, problem.y0)
+        if compiled is not None:
+            return compiled(problem.field, problem.y0, problem.ts)
+        solve = partial(self.gradient.solve, self.solver)
+        with self._observed(field, problem.field):
+            return solve_between(solve, problem) if moving else solve(problem)
 
     def _counted(self, field: VectorField, given: Sequence[Tensor]) -> CountedField:
         attached = self.gradient.through_autograd
@@ -97,10 +106,11 @@ class Integrator:
         return self._compiled.get((field, y0.shape, y0.dtype)) if torch.is_grad_enabled() else None
 
 
-def _of_nothing(field: CountedField, y0: State, ts: Times) -> Trajectory:
+def _of_nothing(problem: Problem) -> Solution:
     """States without elements, as an empty batch has them; one evaluation, so that parameters have a gradient of zero.
 
     No solver is asked: the mean over no elements, which step control would go by, is not a number.
     """
-    moved = y0 + field(ts[0].to(y0.dtype), y0)
-    return torch.stack([y0, *[moved] * (len(ts) - 1)])
+    y0, ts = problem.y0, problem.ts
+    moved = y0 + problem.field(ts[0].to(y0.dtype), y0)
+    return Solution(ys=torch.stack([y0, *[moved] * (len(ts) - 1)]))

@@ -13,6 +13,7 @@ from torch import Tensor
 from ode_runner.batch import Answer, Split
 from ode_runner.cell import Cell
 from ode_runner.display import Display, counted
+from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.record import RunStatus
 from ode_runner.trained import Trained
@@ -39,8 +40,8 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
     given = batch.inputs if inputs is None else _inputs(inputs, cell)
     ts = wanted.to(cell.device, cell.dtype)
     with torch.no_grad():
-        y0 = cell.model.encode(given.to(cell.device, cell.dtype)).y0
-        states = states_at(cell, y0, ts, begin=batch.ts[:1].to(ts))
+        begun = cell.model.encode(given.to(cell.device, cell.dtype))
+        states = states_at(cell, begun, ts, begin=batch.ts[:1].to(ts))
         outputs = cell.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
     write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
     Display().say(
@@ -50,11 +51,11 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
     return RunStatus.COMPLETED
 
 
-def states_at(cell: Cell, y0: Tensor, ts: Times, *, begin: Times) -> Trajectory:
-    """States at increasing times before and after `begin` (1,), where the state is `y0`."""
-    before = cell.model.evolve(y0, torch.cat([begin, ts[ts < begin].flip(0)]), cell.integrator)[1:].flip(0)
-    after = cell.model.evolve(y0, torch.cat([begin, ts[ts > begin]]), cell.integrator)
-    return torch.cat([before, after if bool((ts == begin).any()) else after[1:]])
+def states_at(cell: Cell, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
+    """States at increasing times before and after `begin` (1,), where the model begins."""
+    before, after = (torch.cat([begin, times]) for times in (ts[ts < begin].flip(0), ts[ts > begin]))
+    earlier, later = (cell.model.states(begun, times, cell.integrator) for times in (before, after))
+    return torch.cat([earlier[1:].flip(0), later if bool((ts == begin).any()) else later[1:]])
 
 
 def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, outputs: Trajectory) -> None:

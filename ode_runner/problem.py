@@ -1,21 +1,54 @@
-"""What an initial value problem is, and must be before a solver sees it."""
+"""An initial value problem, its solution, and what it must be before a solver sees it."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
 from torch import Tensor, promote_types
 
+from ode_runner.counted_field import CountedField
+from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
-from ode_runner.field import VectorField
+from ode_runner.field import EachSample, VectorField
 from ode_runner.types import State, Times, Trajectory
 
 
-class Integrate(Protocol):
-    """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; returns the states at `ts`."""
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """dy/dt = f(t, y), y(ts[0]) = y0: what a gradient mode solves.
 
-    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory: ...
+    The field is bound to the tensors given to it.
+    """
+
+    field: CountedField
+    y0: State
+    ts: Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """Values at the requested times, and what the solve took. A model without a solve gives its states alone."""
+
+    ys: Trajectory
+    ts: Times | None = None  # None: the solver's own, which whoever asked it knows
+    accepted: int = 0  # where every sample has steps of its own, those of the sample with the most attempts
+    rejected: int = 0
+    next_step: float | None = None  # the size that step control would try next; None: a fixed grid
+    smallest_step: float | None = None  # of those accepted that step control chose; None: a fixed grid
+    each: EachSample | None = None  # None: all samples have the same steps
+
+
+class Integrate(Protocol):
+    """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; the solution's `ys` are the states at `ts`.
+
+    An encoding in place of `y0` brings what it gives.
+    """
+
+    def __call__(
+        self, field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()
+    ) -> Solution: ...
 
 
 def demand_solvable(y0: State, ts: Times) -> None:

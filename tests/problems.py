@@ -11,10 +11,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from ode_runner import problem
 from ode_runner.construct import construct, locate
+from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
+from ode_runner.gradients.base import GradientMode
 from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics
+from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.types import State, Time, Times
@@ -80,6 +84,11 @@ def named_class(group: str, name: str) -> Any:
 def learners() -> list[str]:
     """Every model that has something to learn."""
     return [name for name in options("model") if named_class("model", name).numerics is not Numerics.SOLVER]
+
+
+def solve_by(mode: GradientMode, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    """The solution of an initial value problem in a gradient mode."""
+    return mode.solve(solver, problem.Problem(field=field, y0=y0, ts=ts))
 
 
 class Formula(VectorField):

@@ -3,6 +3,7 @@
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
-from tests.problems import Compose, SmallNet, build, named_class, offering
+from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # PyTorch 2.11's own
 
@@ -95,7 +96,7 @@ def test_an_exact_derivative_is_that_of_the_steps_and_costs_what_checkpoint_does
     composed: Compose, name: str, ts: tuple[float, ...]
 ) -> None:
     solver, field = build(composed, "solver", name), SmallNet()
-    theirs, spent = found(lambda *where: Checkpoint().solve(solver, *where), field, ts)
+    theirs, spent = found(partial(solve_by, Checkpoint(), solver), field, ts)
     for mode in (Backprop(), Checkpoint()):
         ours, tally = found(mode.compiled(solver, field, state()), field, ts)
         assert_same(ours, theirs, within=1e-12)
@@ -112,7 +113,7 @@ def test_a_continuous_derivative_is_the_one_that_the_mode_finds(
     if not MODES[mode].takes(named_class("solver", name)):
         pytest.skip("the two do not go together")
     solver, field = build(composed, "solver", name), SmallNet()
-    theirs, spent = found(lambda *where: MODES[mode].solve(solver, *where), field, ts)
+    theirs, spent = found(partial(solve_by, MODES[mode], solver), field, ts)
     ours, tally = found(MODES[mode].compiled(solver, field, state()), field, ts)
     assert_same(ours, theirs, within=1e-9)  # the same steps but for rounding, of which each chooses its length
     assert replace(tally, smallest_step=None) == replace(spent, smallest_step=None)
@@ -146,7 +147,7 @@ def test_machine_code_finds_what_the_mode_does(mode: str, dtype: torch.dtype) ->
     torch.set_default_dtype(dtype)
     try:
         field, ts = Wide(), SPANS["outputs within steps and at their ends"]
-        theirs, _ = found(lambda *where: MODES[mode].solve(DOPRI5, *where), field, ts)
+        theirs, _ = found(partial(solve_by, MODES[mode], DOPRI5), field, ts)
         ours, _ = found(MODES[mode].compiled(DOPRI5, field, state()), field, ts)
     finally:
         torch.set_default_dtype(torch.float32)
@@ -186,7 +187,7 @@ def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: 
 
     monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", demanding)
     field, like = Turned(), state().t().contiguous().t()
-    theirs = turned(lambda *where: MODES[mode].solve(DOPRI5, *where), field)
+    theirs = turned(partial(solve_by, MODES[mode], DOPRI5), field)
     assert_same(turned(MODES[mode].compiled(DOPRI5, field, like), field), theirs, within=1e-9)  # chosen by rounding
 
 
@@ -195,7 +196,7 @@ def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: 
 @pytest.mark.usefixtures("double")
 def test_machine_code_of_a_field_whose_result_is_not_contiguous() -> None:
     field = Turned()
-    theirs = turned(lambda *where: Backprop().solve(DOPRI5, *where), field)
+    theirs = turned(partial(solve_by, Backprop(), DOPRI5), field)
     assert_same(turned(Backprop().compiled(DOPRI5, field, state().t().contiguous().t()), field), theirs, within=1e-12)
 
 
@@ -206,7 +207,7 @@ def test_a_single_time_is_no_solve(mode: str, solver: Solver) -> None:
     if not MODES[mode].takes(type(solver)):
         pytest.skip("the two do not go together")
     field = SmallNet()
-    theirs, spent = found(lambda *where: MODES[mode].solve(solver, *where), field, (0.5,))
+    theirs, spent = found(partial(solve_by, MODES[mode], solver), field, (0.5,))
     ours, tally = found(MODES[mode].compiled(solver, field, state()), field, (0.5,))
     assert_same(ours, theirs, within=0.0)
     assert tally == spent
@@ -444,7 +445,7 @@ def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose,
 
 def test_a_field_made_for_one_solve_is_left_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     made = cell(composed, "trainer.compile=auto")
-    monkeypatch.setattr(made.model, "forward", lambda y0, ts, integrate: integrate(Dropping(), y0, ts))
+    monkeypatch.setattr(made.model, "forward", lambda y0, ts, integrate: integrate(Dropping(), y0, ts).ys)
     said: list[str] = []
     assert compile_solves(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
     assert "anew for every solve" in said[-1]
@@ -538,7 +539,7 @@ def test_a_field_that_grows_large_is_no_stiff_one_for_compiled_steps() -> None:
     integrate.compile(field, y0)
     with torch.no_grad():
         field.size.fill_(1e20)
-    ys = integrate(field, y0, ts)
+    ys = integrate(field, y0, ts).ys
     torch.testing.assert_close(ys[-1], torch.full((2, 3), 1e20), rtol=1e-5, atol=0)
     (slope,) = torch.autograd.grad(ys[-1].sum(), field.size, create_graph=True)
     assert float(slope.detach()) == pytest.approx(6, rel=1e-5)

@@ -17,7 +17,8 @@ from ode_runner.diagnostics.meaning import remarks
 from ode_runner.diagnostics.passage import Followed, Passage
 from ode_runner.errors import SolverFailed
 from ode_runner.field import Ledger, Phase
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import Solver
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Formula, build
@@ -160,9 +161,9 @@ def test_without_a_graph_nothing_is_said_of_derivatives(composed: Compose) -> No
 def test_output_times_on_the_way_are_served_in_order(composed: Compose, float64: None) -> None:
     ts = torch.tensor([0.0, 0.1, 0.25, 0.3, 0.9, 1.0])
     followed = Followed(build(composed, "solver", "dopri5", rtol=1e-9, atol=1e-9), Ledger(), places=5)
-    ys = followed(Formula(lambda t, y: -y), torch.ones(1, 1), ts)
+    ys = followed(Formula(lambda t, y: -y), torch.ones(1, 1), ts).ys
     torch.testing.assert_close(ys[:, 0, 0], (-ts).exp(), rtol=0, atol=1e-7)  # the solver's tolerance
-    backwards = Followed(followed.solver, Ledger(), places=3)(Formula(lambda t, y: -y), torch.ones(1, 1), ts.flip(0))
+    backwards = Followed(followed.solver, Ledger(), places=3)(Formula(lambda t, y: -y), torch.ones(1, 1), ts.flip(0)).ys
     torch.testing.assert_close(backwards[:, 0, 0], (1 - ts.flip(0)).exp(), rtol=0, atol=1e-7)  # the same
 
 

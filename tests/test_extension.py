@@ -32,7 +32,7 @@ class Twice(Model):
         self.first, self.second = network.field(), network.field()
 
     def evolve(self, y0, ts, integrate):
-        middle = integrate(self.first, y0, ts)[-1]
+        middle = integrate(self.first, y0, ts).ys[-1]
         return integrate(self.second, middle * (1 + self.gap), ts)
 
 

@@ -92,7 +92,7 @@ def test_in_low_precision_every_parameter_still_learns(mode: GradientMode) -> No
     net, ts = SmallNet(), torch.tensor([0.0, 1.0])
     integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=mode, field_dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):  # as the trainer has it around the whole model
-        ys = integrate(net, torch.rand(2, 3), ts)
+        ys = integrate(net, torch.rand(2, 3), ts).ys
     ys.sum().backward()
     assert ys.dtype is torch.float32
     assert all(bool(p.grad.any()) for name, p in net.named_parameters() if name != "unused" and p.grad is not None)
@@ -104,7 +104,7 @@ def test_an_integrator_solves_outside_of_autocast(mode: GradientMode) -> None:
     field, ts = Formula(lambda t, y: -y @ torch.eye(2)), torch.tensor([0.0, 1.0])
     integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=mode)
     with torch.autocast("cpu", torch.bfloat16):
-        ys = integrate(field, torch.ones(1, 2, dtype=torch.bfloat16), ts)
+        ys = integrate(field, torch.ones(1, 2, dtype=torch.bfloat16), ts).ys
     assert field.dtypes == {torch.float32}
     assert ys.dtype is torch.float32
 

@@ -63,7 +63,7 @@ def gradients(solver: Solver, mode: GradientMode, *, shared: bool = False) -> li
     y0 = torch.randn(4, 3 if isinstance(field, Conditioned) else 4, requires_grad=True)
     z = torch.tanh(encoder(x) + (field.layer.bias[:2] if shared else 0))
     w, k = torch.rand(4, 3) + 0.5, torch.tensor([1, 0, -1, 2])
-    ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.tensor(TS), given=(z, w, k))
+    ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.tensor(TS), given=(z, w, k)).ys
     loss = (ys * torch.linspace(0.5, 1.5, ys.numel()).view_as(ys)).sum()
     wanted = [y0, *field.parameters(), *encoder.parameters()]
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
@@ -121,7 +121,7 @@ def test_scipys_solvers_take_what_is_given(composed: Compose) -> None:
     for name, mode in (("lsoda", "adjoint"), ("dopri8", "backprop")):
         solver = build(composed, "solver", name, rtol=1e-9, atol=1e-9)
         integrate = Integrator(solver=solver, gradient=build(composed, "gradient", mode))
-        ys = integrate(field, y0, torch.tensor(TS), given=(encoder(x), w, k))
+        ys = integrate(field, y0, torch.tensor(TS), given=(encoder(x), w, k)).ys
         found.append(list(torch.autograd.grad(ys.sum(), encoder.parameters())))
     assert difference(*found) < 1e-5
 

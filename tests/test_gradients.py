@@ -111,7 +111,7 @@ def loss_of(ys: Tensor) -> Tensor:
 
 def gradients(integrate: Integrator, span: tuple[float, ...]) -> Gradients:
     net, y0 = net_and_state()
-    loss = loss_of(integrate(net, y0, torch.tensor(span)))
+    loss = loss_of(integrate(net, y0, torch.tensor(span)).ys)
     return list(torch.autograd.grad(loss, [y0, *net.parameters()], allow_unused=True, materialize_grads=True))
 
 
@@ -180,7 +180,7 @@ def test_exact_modes_equal_finite_differences_of_the_same_solve(make_solver: Mak
         pytest.skip("a chosen step moves with what is differentiated")
     net, y0 = net_and_state()
     integrate, ts = Integrator(solver=solver, gradient=mode), torch.tensor(MANY)
-    loss = loss_of(integrate(net, y0, ts))
+    loss = loss_of(integrate(net, y0, ts).ys)
     wanted = [y0, *net.parameters()]
     exact = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
     for tensor, derivative in zip(wanted, exact, strict=True):
@@ -189,7 +189,7 @@ def test_exact_modes_equal_finite_differences_of_the_same_solve(make_solver: Mak
         for step in (1e-6, -1e-6):
             with torch.no_grad():
                 tensor += step * direction
-                ends.append(float(loss_of(integrate(net, y0, ts))))
+                ends.append(float(loss_of(integrate(net, y0, ts).ys)))
                 tensor -= step * direction
         slope = (ends[0] - ends[1]) / 2e-6
         assert slope == pytest.approx(float((derivative * direction).sum()), rel=1e-6, abs=1e-8)  # cancellation at 1e-6
@@ -208,7 +208,7 @@ def test_every_used_parameter_gets_a_gradient_and_an_unused_one_zero(
 @each_family
 def test_modes_do_not_change_the_solution(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
-    ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.tensor(MANY))
+    ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.tensor(MANY)).ys
     assert torch.equal(ys, make_solver().solve(net, y0, torch.tensor(MANY)).ys)
 
 
@@ -216,7 +216,7 @@ def test_modes_do_not_change_the_solution(make_solver: MakeSolver, mode: Gradien
 def test_frozen_parameters_and_inputs_are_left_alone(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     net.inner.weight.requires_grad_(False)
-    loss_of(Integrator(solver=make_solver(), gradient=mode)(net, y0.detach(), torch.tensor(FINAL))).backward()
+    loss_of(Integrator(solver=make_solver(), gradient=mode)(net, y0.detach(), torch.tensor(FINAL)).ys).backward()
     assert net.inner.weight.grad is None
     assert net.outer.weight.grad is not None
     assert net.outer.weight.grad.any()
@@ -226,7 +226,7 @@ def test_frozen_parameters_and_inputs_are_left_alone(make_solver: MakeSolver, mo
 def test_gradients_reach_what_comes_before_the_solve(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
     stem = torch.nn.Linear(3, 3)
-    loss_of(Integrator(solver=make_solver(), gradient=mode)(net, stem(y0), torch.tensor(FINAL))).backward()
+    loss_of(Integrator(solver=make_solver(), gradient=mode)(net, stem(y0), torch.tensor(FINAL)).ys).backward()
     assert stem.weight.grad is not None
     assert stem.weight.grad.any()
 
@@ -238,7 +238,7 @@ def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: G
     field.net = net
     integrate = Integrator(solver=make_solver(), gradient=mode)
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = loss_of(integrate(field, y0, torch.tensor(MANY)))
+        loss = loss_of(integrate(field, y0, torch.tensor(MANY)).ys)
     called = field.calls
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
@@ -257,7 +257,7 @@ def test_replaying_costs_the_stages_of_every_accepted_step(
     solver: ExplicitOneStepSolver = build(composed, "solver", name)
     net, y0 = net_and_state()
     integrate = Integrator(solver=solver, gradient=mode)
-    loss = loss_of(integrate(net, y0, torch.tensor(span)))
+    loss = loss_of(integrate(net, y0, torch.tensor(span)).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     places = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
@@ -284,7 +284,7 @@ def test_replaying_is_exact_whatever_was_rejected_and_however_many_outputs_lie_w
     for each in (mode, Backprop()):
         field, integrate = kinked(), Integrator(solver=solver, gradient=each)
         with integrate.ledger.phase(Phase.FORWARD) as forward:
-            loss = loss_of(integrate(field, y0, ts))
+            loss = loss_of(integrate(field, y0, ts).ys)
         found.append(list(torch.autograd.grad(loss, [y0, field.weight])))
     assert forward.rejected > 0 or isinstance(solver, FixedStepSolver)
     assert distance(*found) < 1e-11  # only the order of sums differs
@@ -294,7 +294,7 @@ def test_replaying_keeps_nothing_where_nobody_differentiates() -> None:
     net, y0 = net_and_state()
     solver = RK4(num_steps=4, step_size=None)
     with torch.no_grad():
-        ys = Integrator(solver=solver, gradient=Checkpoint())(net, y0, torch.tensor(MANY))
+        ys = Integrator(solver=solver, gradient=Checkpoint())(net, y0, torch.tensor(MANY)).ys
     assert ys.grad_fn is None
 
 
@@ -305,7 +305,7 @@ def test_undoing_and_retaking_steps_costs_twice_the_way_there(composed: Compose,
     solver.begin(field, 0.0, torch.ones(1, 1))
     integrate = Integrator(solver=solver, gradient=Reversible())
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = loss_of(integrate(net, y0, torch.tensor(MANY)))
+        loss = loss_of(integrate(net, y0, torch.tensor(MANY)).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     steps = forward.evaluations - field.calls
@@ -322,7 +322,7 @@ def test_one_time_point_has_the_gradient_of_the_beginning(make_solver: MakeSolve
 @each_family
 def test_no_time_has_the_gradient_of_the_beginning(make_solver: MakeSolver, mode: GradientMode) -> None:
     net, y0 = net_and_state()
-    ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.full((3,), 0.3))
+    ys = Integrator(solver=make_solver(), gradient=mode)(net, y0, torch.full((3,), 0.3)).ys
     torch.testing.assert_close(torch.autograd.grad(ys.sum(), y0)[0], torch.full_like(y0, 3))
 
 
@@ -331,7 +331,7 @@ def test_a_field_that_ignores_the_state_is_differentiated(make_solver: MakeSolve
     y0 = torch.ones(1, 1, requires_grad=True)
     ys = Integrator(solver=make_solver(), gradient=mode)(
         Formula(lambda t, y: t.exp().expand_as(y)), y0, torch.tensor(FINAL)
-    )
+    ).ys
     torch.testing.assert_close(torch.autograd.grad(ys[-1].sum(), y0)[0], torch.ones(1, 1))
 
 
@@ -345,7 +345,7 @@ def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_
     field.rate = torch.nn.Parameter(torch.ones(1))
     integrate = Integrator(solver=solver, gradient=Forward(max_directions=64))
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = loss_of(integrate(field, y0, ts))
+        loss = loss_of(integrate(field, y0, ts).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     places = [step.interval for step in solver.steps(alone, y0, ts)]
@@ -384,7 +384,7 @@ def test_a_fixed_grid_costs_the_continuous_adjoint_the_same_way_back() -> None:
     net, y0 = net_and_state()
     integrate = Integrator(solver=RK4(num_steps=10, step_size=None), gradient=Adjoint(rtol=None, atol=None))
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = loss_of(integrate(net, y0, torch.tensor(MANY)))
+        loss = loss_of(integrate(net, y0, torch.tensor(MANY)).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     assert backward == forward
@@ -392,7 +392,7 @@ def test_a_fixed_grid_costs_the_continuous_adjoint_the_same_way_back() -> None:
 
 def backward_evaluations(mode: GradientMode, net: VectorField, tolerance: float) -> int:
     integrate = Integrator(solver=Dopri5(rtol=tolerance, atol=tolerance, max_steps=10_000), gradient=mode)
-    loss = loss_of(integrate(net, torch.linspace(-1, 1, 12).view(4, 3), torch.tensor(FINAL)))
+    loss = loss_of(integrate(net, torch.linspace(-1, 1, 12).view(4, 3), torch.tensor(FINAL)).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     return backward.evaluations
@@ -404,7 +404,7 @@ def test_output_times_do_not_restart_step_control_on_the_way_back(mode: Continuo
     net, y0 = net_and_state()
     solver = Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000)
     integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
-    loss = loss_of(integrate(net, y0, torch.linspace(0, 1, outputs)))
+    loss = loss_of(integrate(net, y0, torch.linspace(0, 1, outputs)).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     intervals, attempts = outputs - 1, backward.accepted + backward.rejected
@@ -419,7 +419,7 @@ def test_steps_of_the_way_back_are_entered_where_they_are_taken(mode: Continuous
     field, y0 = kinked(), torch.tensor([[1.0], [-0.3]], requires_grad=True)
     solver = Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000)
     integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
-    loss = loss_of(integrate(field, y0, torch.tensor(FINAL)))
+    loss = loss_of(integrate(field, y0, torch.tensor(FINAL)).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     assert backward.rejected > 0
@@ -433,7 +433,7 @@ def test_the_interpolated_adjoint_does_not_drift_where_the_field_contracts() -> 
     for mode in (Adjoint(rtol=None, atol=None), Interpolated(rtol=None, atol=None)):
         y0 = torch.full((1, 1), 0.1, requires_grad=True)
         integrate = Integrator(solver=Dopri5(rtol=1e-4, atol=1e-4, max_steps=5000), gradient=mode)
-        ys = integrate(Formula(lambda t, y: 20 * y * (1 - y)), y0, torch.tensor(FINAL))
+        ys = integrate(Formula(lambda t, y: 20 * y * (1 - y)), y0, torch.tensor(FINAL)).ys
         errors[type(mode)] = abs(float(torch.autograd.grad(ys[-1].sum(), y0)[0]) - truth)
     assert errors[Interpolated] < 1e-4  # as asked for
     assert errors[Adjoint] > 1
@@ -479,7 +479,7 @@ def test_a_derivative_that_is_not_finite_fails_the_way_back_in_words(mode: Conti
     field = Formula(lambda t, y: -y + torch.sqrt(y - y))  # 0, with an infinite slope
     y0 = torch.ones(1, 1, requires_grad=True)
     solver = Dopri5(rtol=1e-3, atol=1e-3, max_steps=1000)
-    ys = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))(field, y0, torch.tensor(FINAL))
+    ys = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))(field, y0, torch.tensor(FINAL)).ys
     with pytest.raises(SolverFailed, match="NaN or infinity"):
         ys[-1].sum().backward()
 
@@ -489,7 +489,7 @@ def test_a_field_without_parameters_has_an_adjoint_too(mode: Continuous) -> None
     y0 = torch.ones(2, 1, requires_grad=True)
     solver = Dopri5(rtol=1e-9, atol=1e-9, max_steps=1000)
     integrate = Integrator(solver=solver, gradient=mode(rtol=None, atol=None))
-    integrate(Formula(lambda t, y: -y), y0, torch.tensor(FINAL))[-1].sum().backward()
+    integrate(Formula(lambda t, y: -y), y0, torch.tensor(FINAL)).ys[-1].sum().backward()
     torch.testing.assert_close(y0.grad, torch.full_like(y0, math.exp(-1)))
 
 

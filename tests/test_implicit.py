@@ -83,7 +83,7 @@ def test_error_falls_with_the_step_at_the_order_claimed(composed: Compose, name:
 def test_backpropagation_and_checkpoints_agree(solver: ImplicitSolver) -> None:
     net, y0, found = SmallNet(), torch.randn(4, 3, requires_grad=True), []
     for mode in (Backprop(), Checkpoint()):
-        ys = Integrator(solver=solver, gradient=mode)(net, y0, torch.tensor([0.0, 0.4, 1.0]))
+        ys = Integrator(solver=solver, gradient=mode)(net, y0, torch.tensor([0.0, 0.4, 1.0])).ys
         wanted = [y0, *net.parameters()]
         found.append(torch.autograd.grad(ys.sin().sum(), wanted, allow_unused=True, materialize_grads=True))
     torch.testing.assert_close(*found, rtol=1e-11, atol=1e-13)
@@ -207,7 +207,7 @@ def test_rate_constants_of_a_stiff_reaction_are_differentiated() -> None:
         field = Formula(reaction)
         field.rate = torch.nn.Parameter(rate)
         solver = ImplicitEuler(num_steps=2, step_size=None)
-        ys = Integrator(solver=solver, gradient=Checkpoint())(field, torch.tensor([[1.0, 0.0, 0.0]]), 10 * FINAL)
+        ys = Integrator(solver=solver, gradient=Checkpoint())(field, torch.tensor([[1.0, 0.0, 0.0]]), 10 * FINAL).ys
         return torch.stack([ys[-1, 0, 2], *torch.autograd.grad(ys[-1, 0, 2], field.rate)]).detach()
 
     (above, _), (below, _), (_, slope) = (end(torch.tensor(0.04 + shift)) for shift in (1e-6, -1e-6, 0.0))

@@ -76,7 +76,7 @@ class Field(Formula):
 def gradient(solver: Any, mode: GradientMode, law: Law) -> Tensor:
     """dL/d(y0, k)."""
     field, y0 = Field(law), torch.tensor([[1.0, 2.0, -1.0], [0.3, 0.0, 1.0]], requires_grad=True)
-    ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.tensor([0.0, 0.4]))
+    ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.tensor([0.0, 0.4])).ys
     loss = (ys[-1] * torch.tensor([[1.0, 3.0, -2.0], [0.5, 1.0, 4.0]])).sum()
     found = torch.autograd.grad(loss, [y0, field.k], allow_unused=True, materialize_grads=True)
     return torch.cat([part.flatten() for part in found])

@@ -84,7 +84,7 @@ def test_products_give_what_factors_give(solver: ImplicitSolver, monkeypatch: py
         torch.manual_seed(0)
         net, y0 = SmallNet(), torch.randn(4, 3, requires_grad=True)
         integrate = Integrator(solver=solver, gradient=Backprop())
-        ys = integrate(net, y0, torch.tensor([0.0, 0.4, 1.0]))
+        ys = integrate(net, y0, torch.tensor([0.0, 0.4, 1.0])).ys
         wanted = [y0, *net.parameters()]
         gradients = torch.autograd.grad(ys.sin().sum(), wanted, allow_unused=True, materialize_grads=True)
         found.append([ys, *gradients])
@@ -117,7 +117,7 @@ def test_thousands_of_equations_are_differentiated_as_solved(gradient: Backprop 
         with torch.no_grad():
             for name, parameter in field.named_parameters():
                 parameter += shift if name == along else 0.0
-        ys = Integrator(solver=solver, gradient=gradient)(field, start, ts)
+        ys = Integrator(solver=solver, gradient=gradient)(field, start, ts).ys
         return ys[-1].square().sum(), [start, field.diffusion, field.rate]
 
     loss, wanted = end(0.0, "")
@@ -132,7 +132,7 @@ def test_products_are_entered_in_the_ledger_where_they_are_made() -> None:
     integrate = Integrator(solver=ImplicitMidpoint(num_steps=4, step_size=None), gradient=Backprop())
     y0 = spots(24).requires_grad_()
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = integrate(Reaction(), y0, torch.tensor([0.0, 0.25]))[-1].sum()
+        loss = integrate(Reaction(), y0, torch.tensor([0.0, 0.25])).ys[-1].sum()
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     assert forward.products > 0

@@ -115,7 +115,7 @@ def bytes_kept(mode: GradientMode, num_steps: int, method: type[FixedStepSolver]
     net, y0 = SmallNet(), torch.rand(16, 3)
     integrate = Integrator(solver=method(num_steps=num_steps, step_size=None), gradient=mode)
     with SavedBytes(net.parameters()) as meter:
-        ys = integrate(net, y0, torch.tensor([0.0, 1.0]))
+        ys = integrate(net, y0, torch.tensor([0.0, 1.0])).ys
         kept = meter.bytes()
     ys.sum().backward()
     return kept
@@ -176,7 +176,7 @@ def most_kept_on_the_way_back(mode: GradientMode, tolerance: float, times: tuple
     net.double()
     integrate = Integrator(solver=Dopri5(rtol=tolerance, atol=tolerance, max_steps=1000), gradient=mode)
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        ys = integrate(net, y0, torch.tensor(times, dtype=torch.float64))
+        ys = integrate(net, y0, torch.tensor(times, dtype=torch.float64)).ys
     seen: list[int] = []
     with SavedBytes(net.parameters()) as meter:
         net.register_forward_hook(lambda *_: seen.append(meter.bytes()))

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.compatibility import demand_compatible
+from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.models.augmented import Augmented
-from ode_runner.models.base import Model, Numerics
+from ode_runner.models.base import Integrate, Model, Numerics
+from ode_runner.models.odenet import ODENet
 from ode_runner.models.resnet import ResNet
 from ode_runner.networks.base import Network
 from tests.helpers import options
@@ -132,7 +134,7 @@ def test_states_begin_with_the_stem_and_end_under_the_head(
     model, inputs = make("model", name, network), inputs_for(setting)
     integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
     y0 = model.stem(inputs)
-    states = model.evolve(y0, TS, integrate)
+    states = model.evolve(Encoding(y0), TS, integrate).ys
     torch.testing.assert_close(states[0][:, : y0.shape[1]], y0)
     torch.testing.assert_close(model.head(states[-1]), model(inputs, TS, integrate).values)
 
@@ -158,10 +160,20 @@ def test_a_model_that_uses_solvers_changes_with_them(make: Make, name: str, netw
     assert torch.equal(few, many) == (model.numerics is Numerics.NONE)
 
 
+def test_a_model_that_returns_states_in_place_of_a_solution_is_told(make: Make, network: Network, setting: str) -> None:
+    class Bare(ODENet):  # type: ignore[misc]
+        def evolve(self, y0: Encoding, ts: Tensor, integrate: Integrate) -> Any:
+            return integrate(self.field, y0, ts).ys
+
+    integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
+    with pytest.raises(RefusedInput, match=r"Bare.evolve returned a Tensor.*Return Solution\(ys=states\)"):
+        Bare(network)(inputs_for(setting), TS, integrate)
+
+
 def test_augmented_states_begin_with_zeros(make: Make, network: Network, setting: str) -> None:
     model, inputs = Augmented(network, extra=4), inputs_for(setting)
     integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
-    first, last = model.evolve(model.stem(inputs), TS, integrate)
+    first, last = model.evolve(Encoding(model.stem(inputs)), TS, integrate).ys
     width = model.stem(inputs).shape[1]
     assert first.shape[1] == width + 4
     assert not first[:, width:].any()

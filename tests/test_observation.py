@@ -209,7 +209,7 @@ def test_what_a_field_does_inside_is_its_own_affair(name: str, solver: Solver, m
         y0 = beginning().requires_grad_()
         memory = SavedBytes(field.parameters())
         with integrate.ledger.phase(Phase.FORWARD) as tally, nullcontext() if name in UNMEASURED else memory:
-            ys = integrate(field, y0, TS)
+            ys = integrate(field, y0, TS).ys
         kept = memory.bytes()
         field.zero_grad()
         if ys.requires_grad:
@@ -226,7 +226,7 @@ def test_what_a_field_does_inside_is_its_own_affair(name: str, solver: Solver, m
 @each_mode
 def test_every_mode_lets_a_plain_field_be(solver: Solver, mode: GradientMode) -> None:
     field, integrate = GOOD["plain"](), Integrator(solver=solver, gradient=mode)
-    ys = [integrate(field, beginning().requires_grad_(), TS).detach() for _ in range(2)]
+    ys = [integrate(field, beginning().requires_grad_(), TS).ys.detach() for _ in range(2)]
     assert torch.equal(*ys)
 
 
@@ -250,7 +250,7 @@ def test_every_mode_refuses_an_encoders_output(solver: Solver, mode: GradientMod
 def test_backprop_gives_it_its_gradient(name: str) -> None:
     torch.manual_seed(0)
     field = BAD[name][0]()
-    ys = Integrator(solver=DOPRI5, gradient=Backprop())(field, beginning(), TS)
+    ys = Integrator(solver=DOPRI5, gradient=Backprop())(field, beginning(), TS).ys
     ys.sum().backward()
 
 
@@ -320,7 +320,7 @@ def test_random_numbers_are_drawn_once_more(solver: Solver, mode: GradientMode, 
         for _ in range(2):  # observed, and known to be random
             torch.manual_seed(3)
             y0 = torch.linspace(-1, 1, 20).view(5, 4).requires_grad_()
-            ys = integrate(field, y0, ts.double())
+            ys = integrate(field, y0, ts.double()).ys
             drawn = torch.get_rng_state()
             grads = torch.autograd.grad(ys.square().sum(), [y0, *field.parameters()])
             assert torch.equal(drawn, torch.get_rng_state())

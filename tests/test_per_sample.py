@@ -25,7 +25,7 @@ from ode_runner.solvers.mapped_field import LEAST
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Time
 from tests.helpers import options
-from tests.problems import PROBLEMS, Compose, Formula, SmallNet, build, named_class, offering, slope
+from tests.problems import PROBLEMS, Compose, Formula, SmallNet, build, named_class, offering, slope, solve_by
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -246,7 +246,7 @@ def test_the_gradient_is_the_sum_of_what_samples_give_alone(
     field = Elementwise(lambda t, y: torch.tanh(y * weight * torch.where(t > 0.7, 9.0, 0.5)) - y)
     field.weight = weight
     y0, ts, solver = of_unequal_sizes().requires_grad_(), torch.tensor(times), replace(solver, rtol=1e-4, atol=1e-4)
-    found = mode.solve(solver, CountedField(field, Ledger()), y0, ts)
+    found = solve_by(mode, solver, CountedField(field, Ledger()), y0, ts)
     assert found.each.rejected.any()
     apart = [replace(solver, per_sample=False).solve(field, y0[i : i + 1], ts).ys for i in range(len(y0))]
     for one, other in zip(
@@ -274,7 +274,7 @@ def test_an_attempt_that_met_nan_leaves_none_in_the_gradient(solver: PerSampleSt
     y0 = torch.tensor([[1.0], [3.0], [0.6], [calm]], requires_grad=True)
     field = Elementwise(function)
     field.weight = weight
-    found = mode.solve(far, CountedField(field, Ledger()), y0, ts)
+    found = solve_by(mode, far, CountedField(field, Ledger()), y0, ts)
     common = replace(far, per_sample=False)
     apart = torch.cat([common.solve(Elementwise(noticing), y0[i : i + 1], ts).ys for i in range(4)], dim=1)
     assert any(met)
@@ -408,7 +408,7 @@ def test_no_time_has_the_gradient_of_the_beginning(
     solver: PerSampleStepping, mode: GradientMode, times: tuple[float, ...]
 ) -> None:
     y0 = torch.randn(2, 3, requires_grad=True)
-    ys = mode.solve(solver, CountedField(SmallNet(3), Ledger()), y0, torch.tensor(times)).ys
+    ys = solve_by(mode, solver, CountedField(SmallNet(3), Ledger()), y0, torch.tensor(times)).ys
     assert torch.equal(torch.autograd.grad(ys.sum(), y0)[0], torch.full_like(y0, len(times)))
 
 
@@ -417,7 +417,7 @@ def test_replaying_costs_the_stages_of_every_round_that_was_accepted_in(solver: 
     integrate, ts = Integrator(solver=solver, gradient=Checkpoint()), torch.tensor([0.0, 1.0])
     net, y0 = SmallNet(2), of_unequal_sizes().requires_grad_()
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        ys = integrate(net, y0, ts)
+        ys = integrate(net, y0, ts).ys
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         weighed(ys).backward()
     rounds, rest = divmod(backward.evaluations, solver.tableau.stages)

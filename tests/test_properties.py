@@ -196,9 +196,9 @@ class TestFunctorch:
     def test_an_integrator_is_mapped_and_has_a_jacobian(self, solver: Solver, times: tuple[float, ...]) -> None:
         net, y0, ts = SmallNet(), torch.randn(2, 3), torch.tensor(times)
         integrate = Integrator(solver=solver, gradient=Backprop())
-        mapped = vmap(lambda y: integrate(net, y[None], ts)[:, 0], out_dims=1)(y0)
-        torch.testing.assert_close(mapped, integrate(net, y0, ts))
-        jacobian = jacrev(lambda y: integrate(net, y, ts)[-1])(y0)
+        mapped = vmap(lambda y: integrate(net, y[None], ts).ys[:, 0], out_dims=1)(y0)
+        torch.testing.assert_close(mapped, integrate(net, y0, ts).ys)
+        jacobian = jacrev(lambda y: integrate(net, y, ts).ys[-1])(y0)
         assert not jacobian[0, :, 1].any()  # samples do not interact
 
 

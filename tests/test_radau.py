@@ -132,7 +132,7 @@ def test_checkpoints_follow_it_through_a_stiff_reaction() -> None:
     """Mass is conserved, so the derivative of the three species together is that of the beginning alone."""
     y0 = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
     ts = torch.tensor([0.0, 1.0, 40.0])
-    ys = Integrator(solver=replace(RADAU, rtol=1e-4, atol=1e-8), gradient=Checkpoint())(Formula(robertson), y0, ts)
+    ys = Integrator(solver=replace(RADAU, rtol=1e-4, atol=1e-8), gradient=Checkpoint())(Formula(robertson), y0, ts).ys
     (dy0,) = torch.autograd.grad(ys[-1].sum(), y0)
     torch.testing.assert_close(dy0, torch.ones_like(y0), rtol=1e-9, atol=0)  # sums of cancelling terms of size 1e4
 
@@ -189,7 +189,7 @@ def test_one_jacobian_serves_a_linear_field_in_all_its_steps() -> None:
 def test_a_solve_that_is_differentiated_later_differs_by_a_part_of_the_tolerance() -> None:
     """Its stages are solved to rounding, whichever mode asks for them; others to a part of the tolerance."""
     net, y0, ts = SmallNet(), torch.randn(4, 3), torch.tensor([0.0, 0.4, 1.0])
-    found = [Integrator(solver=RADAU, gradient=mode)(net, y0, ts).detach() for mode in (Backprop(), Checkpoint())]
+    found = [Integrator(solver=RADAU, gradient=mode)(net, y0, ts).ys.detach() for mode in (Backprop(), Checkpoint())]
     with torch.no_grad():
         loose = RADAU.solve(net, y0, ts).ys
     torch.testing.assert_close(*found, rtol=1e-13, atol=1e-14)
@@ -205,7 +205,7 @@ def test_gradients_of_a_stiff_solve_are_those_of_its_very_steps(composed: Compos
     weights = torch.tensor([1.0, 1e4, -2.0])
     for mode in (Backprop(), Checkpoint()):
         begin = y0.clone().requires_grad_()
-        loss = (Integrator(solver=solver, gradient=mode)(field, begin, ts)[1:] * weights).sum()
+        loss = (Integrator(solver=solver, gradient=mode)(field, begin, ts).ys[1:] * weights).sum()
         found.append(float((torch.autograd.grad(loss, begin)[0] * direction).sum()))
     exactly = solver.to_be_retaken()
     course = [step.interval for step in exactly.steps(field, y0, ts)]

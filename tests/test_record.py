@@ -126,6 +126,7 @@ def test_a_torn_record_is_no_record(tmp_path: Path) -> None:
 
 MODELS = """
 from ode_runner.models.base import Model, Numerics
+from ode_runner.problem import Solution
 
 class Mine(Model):
     numerics = Numerics.ANY
@@ -137,11 +138,11 @@ class Mine(Model):
 
     def evolve(self, y0, ts, integrate):
         self.calls += 1
-        return integrate(self.field, y0, ts) * (float("nan") if self.calls == 3 else 1)
+        return Solution(ys=integrate(self.field, y0, ts).ys * (float("nan") if self.calls == 3 else 1))
 
 class Overflowing(Mine):
     def evolve(self, y0, ts, integrate):
-        return integrate(self.field, y0, ts) * (1 if self.training else float("inf"))
+        return Solution(ys=integrate(self.field, y0, ts).ys * (1 if self.training else float("inf")))
 
 class Mistaken(Mine):
     def evolve(self, y0, ts, integrate):
@@ -153,7 +154,7 @@ class Exploding(Mine):
 
 class Hungry(Mine):
     def evolve(self, y0, ts, integrate):
-        return y0.new_zeros(2**60)
+        return y0.y0.new_zeros(2**60)
 """
 
 

@@ -95,7 +95,7 @@ class Reaction(Formula):
 
 def sensitivities(solver: Any, mode: GradientMode) -> list[Tensor]:
     field, y0 = Reaction(), torch.tensor([[1.0, 0.0, 0.0], [0.8, 1e-5, 0.2]], requires_grad=True)
-    ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.linspace(0, 0.03, 11))
+    ys = Integrator(solver=solver, gradient=mode)(field, y0, torch.linspace(0, 0.03, 11)).ys
     return [ys, *torch.autograd.grad((ys[1:, :, 2] * torch.tensor([1.0, -2.0])).sum(), [y0, field.rates])]
 
 
@@ -118,7 +118,7 @@ def test_the_adjoint_approaches_the_true_gradient(solver: SciPy, span: tuple[flo
     def gradients(made: Any, mode: GradientMode) -> list[Tensor]:
         torch.manual_seed(1)
         net, y0 = SmallNet(), torch.randn(4, 3, requires_grad=True)
-        loss = Integrator(solver=made, gradient=mode)(net, y0, torch.tensor(span)).sin().sum()
+        loss = Integrator(solver=made, gradient=mode)(net, y0, torch.tensor(span)).ys.sin().sum()
         return list(torch.autograd.grad(loss, [y0, *net.parameters()], allow_unused=True, materialize_grads=True))
 
     found = gradients(tight(solver, 1e-7), ADJOINT)
@@ -131,7 +131,7 @@ def test_a_field_in_single_precision_is_solved_and_differentiated_in_double(solv
     net, y0 = SmallNet(), torch.randn(4, 3, requires_grad=True)
     field = Formula(net.forward)
     field.net = net
-    ys = Integrator(solver=solver, gradient=ADJOINT)(field, y0, torch.tensor([0.0, 0.5, 1.0]))
+    ys = Integrator(solver=solver, gradient=ADJOINT)(field, y0, torch.tensor([0.0, 0.5, 1.0])).ys
     ys[-1].sum().backward()
     assert field.dtypes == {torch.float64}
     assert ys.dtype is torch.float32
@@ -147,7 +147,7 @@ def test_every_call_is_an_evaluation_and_the_integral_of_the_parameters_costs_fo
     field.net = net
     integrate = Integrator(solver=solver, gradient=ADJOINT)
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = integrate(field, y0, torch.tensor([0.0, 1.0])).sum()
+        loss = integrate(field, y0, torch.tensor([0.0, 1.0])).ys.sum()
     called = field.calls
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()

@@ -141,11 +141,11 @@ def learned(solver: SplittingSolver, mode: GradientMode, span: tuple[float, ...]
     field, y0, ts = SeparableMLP([1, 8, 1], time=True), SWING.clone().requires_grad_(), torch.tensor(span)
     integrate = Integrator(solver=solver, gradient=mode)
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = integrate(field, y0, ts).sin().sum()
+        loss = integrate(field, y0, ts).ys.sin().sum()
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         gradients = torch.autograd.grad(loss, [y0, *field.parameters()])
     ts.requires_grad_()
-    of_times = torch.autograd.grad(integrate(field, y0, ts).sin().sum(), ts)
+    of_times = torch.autograd.grad(integrate(field, y0, ts).ys.sin().sum(), ts)
     return [*gradients, *of_times], forward, backward
 
 
@@ -184,7 +184,7 @@ def test_retaking_steps_gives_the_derivative_of_differences(composed: Compose, n
     field, y0 = SeparableMLP([1, 4, 1], time=True), SWING.clone().requires_grad_()
 
     def solution(y0: Tensor, *_: Tensor) -> Tensor:
-        return integrate(field, y0, torch.tensor([0.0, 0.3, 1.2]))
+        return integrate(field, y0, torch.tensor([0.0, 0.3, 1.2])).ys
 
     assert torch.autograd.gradcheck(solution, (y0, *field.parameters()))
 
@@ -196,7 +196,7 @@ def test_checkpoint_changes_nothing_and_keeps_a_state_a_step(composed: Compose, 
         torch.manual_seed(0)
         field, solver = SeparableMLP([1, 8, 1], time=True), build(composed, "solver", name, num_steps=count)
         with SavedBytes(field.parameters()) as memory:
-            ys.append(Integrator(solver=solver, gradient=mode)(field, SWING, torch.tensor([0.0, 0.5, 1.0])))
+            ys.append(Integrator(solver=solver, gradient=mode)(field, SWING, torch.tensor([0.0, 0.5, 1.0])).ys)
         kept.append(memory.bytes())
     assert torch.equal(ys[0], ys[1])
     assert kept[2] - kept[1] == 8 * SWING.nbytes
@@ -206,7 +206,7 @@ def test_checkpoint_changes_nothing_and_keeps_a_state_a_step(composed: Compose, 
 @pytest.mark.parametrize("times", [(0.3,), (0.3, 0.3, 0.3)], ids=["one time", "no time"])
 def test_no_time_has_the_gradient_of_the_beginning(solver: SplittingSolver, times: tuple[float, ...]) -> None:
     y0 = SWING.clone().requires_grad_()
-    ys = Integrator(solver=solver, gradient=Checkpoint())(PendulumField(1.0), y0, torch.tensor(times))
+    ys = Integrator(solver=solver, gradient=Checkpoint())(PendulumField(1.0), y0, torch.tensor(times)).ys
     torch.testing.assert_close(torch.autograd.grad(ys.sum(), y0)[0], torch.full_like(y0, len(times)))
 
 

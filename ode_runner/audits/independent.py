@@ -1,6 +1,6 @@
 """Jacobians that an audit's references make by themselves, so that they do not share an implicit solver's mistakes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -10,9 +10,10 @@ from torch.autograd.functional import jacobian
 from ode_runner.counted_field import CountedField
 from ode_runner.field import KnownJacobian
 from ode_runner.gradients.base import GradientMode
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State, Time
 
 LARGEST = 20_000_000  # numbers of all samples' Jacobians together, 160 MB; beyond, the solver's own products are used
 
@@ -30,10 +31,11 @@ class IndependentJacobians(GradientMode):
     through_autograd: ClassVar[bool] = True
     mode: GradientMode
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
+        y0 = problem.y0
         if isinstance(solver, ImplicitSolver) and len(y0) * y0[:1].numel() ** 2 <= LARGEST:
-            field = _ByPyTorch(field)
-        return self.mode.solve(solver, field, y0, ts)
+            problem = replace(problem, field=_ByPyTorch(problem.field))
+        return self.mode.solve(solver, problem)
 
 
 @final

@@ -9,8 +9,9 @@ import torch
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
+from ode_runner.problem import Problem, Solution
 from ode_runner.random_state import RandomState
-from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
+from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import Interval, OneStepSolver, solution_along
 from ode_runner.solvers.per_sample import PerSampleStepping
@@ -42,7 +43,8 @@ class Noted(GradientMode):
     courses: list[list[Interval]] = field(default_factory=list)
     rounds: list[Rounds] = field(default_factory=list)
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
+        field, y0, ts = problem.field, problem.y0, problem.ts
         before = RandomState.now(y0.device)
         solution = self._noted(solver, field, y0, ts)
         if isinstance(solver, AdaptiveSolver) and not before.same_as(RandomState.now(y0.device)):
@@ -84,7 +86,8 @@ class Retaken(GradientMode):
     courses: Iterator[list[Interval]]
     rounds: Iterator[Rounds]
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
+        field, y0, ts = problem.field, problem.y0, problem.ts
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             return _each_retaken(solver, field, y0, ts, next(self.rounds))
         if not isinstance(solver, OneStepSolver):

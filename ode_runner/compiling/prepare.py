@@ -13,12 +13,13 @@ from ode_runner.batch import Split
 from ode_runner.buffers import Buffers
 from ode_runner.cell import Cell
 from ode_runner.counted_field import CountedField
+from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.field import Ledger, VectorField
 from ode_runner.models.base import Numerics
-from ode_runner.problem import in_joint_precision
+from ode_runner.problem import Solution, in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import State, Times
 
 FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
 LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
@@ -57,11 +58,12 @@ def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
     """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
     asked: list[tuple[VectorField, State, Times]] = []
 
-    def note(field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory:
+    def note(field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()) -> Solution:
+        y0, given = begun(y0, given)
         if given:
             raise CannotCompile("the field takes tensors besides time and state")
         asked.append((field, in_joint_precision(y0, ts), ts))
-        return torch.stack([y0] * len(ts))
+        return Solution(ys=torch.stack([y0] * len(ts)))
 
     with torch.no_grad():
         batch = next(cell.task.batches(Split.TRAIN, batch_size=cell.options.batch_size, epoch=0)).to(cell.dtype)

@@ -1,17 +1,18 @@
 """A model's solve, followed from place to place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
+from ode_runner.encoding import Encoding, begun
 from ode_runner.field import Ledger, VectorField
-from ode_runner.problem import demand_solvable, in_joint_precision
-from ode_runner.solvers.base import Solution, Solver
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.problem import Solution, demand_solvable, in_joint_precision
+from ode_runner.solvers.base import Solver
+from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +49,15 @@ class Followed:
         self.solver, self.ledger, self.places = solver, ledger, places
         self.passage: Passage | None = None
 
-    def __call__(self, field: VectorField, y0: State, ts: Times, *, given: Sequence[Tensor] = ()) -> Trajectory:
+    def __call__(
+        self, field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()
+    ) -> Solution:
+        y0, given = begun(y0, given)
         demand_solvable(y0, ts)
         y0 = in_joint_precision(y0, ts)
         counted = CountedField.around(field, self.ledger, given=given, attached=True)
         if self.passage is not None or ts[-1] == ts[0]:
-            return self.solver.solve(counted, y0, ts).ys
+            return self.solver.solve(counted, y0, ts)
         with torch.no_grad():
             solution = self.solver.solve(counted, y0, ts)
         times = torch.linspace(float(ts[0]), float(ts[-1]), self.places, dtype=torch.float64).tolist()
@@ -66,7 +70,7 @@ class Followed:
             outputs += list(on_the_way[1:-1])
         outputs.append(states[-1])
         self.passage = Passage(solver=self.solver, field=counted, ts=ts, solution=solution, times=times, states=states)
-        return torch.stack(outputs)
+        return replace(solution, ys=torch.stack(outputs))
 
 
 def _between(ts: Times, begin: float, end: float) -> list[float]:

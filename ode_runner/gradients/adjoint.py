@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import block_sizes, demand_a_use, solve_with_adjoint, way_back
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.symplectic import SplittingSolver
-from ode_runner.types import State, Times
+from ode_runner.types import State
 
 
 @final
@@ -43,6 +43,6 @@ class Adjoint(GradientMode):
         backward = way_back(solver, block_sizes(field, y0), rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, field, y0)
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        backward = way_back(solver, block_sizes(field, y0), rtol=self.rtol, atol=self.atol)
-        return solve_with_adjoint(solver, backward, field, y0, ts)
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
+        backward = way_back(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
+        return solve_with_adjoint(solver, backward, problem)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ode_runner.compiling.exact import compile_exact
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
-from ode_runner.solvers.base import Solution, Solver
-from ode_runner.types import State, Times
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
+from ode_runner.types import State
 
 
 @final
@@ -27,5 +27,5 @@ class Backprop(GradientMode):
     def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
         return compile_exact(solver, field, y0)
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
-        return solver.solve(field, y0, ts)
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
+        return solver.solve(problem.field, problem.y0, problem.ts)

@@ -8,7 +8,8 @@ from typing import ClassVar
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times
 
 CompiledSolve = Callable[[CountedField, State, Times], Solution]
@@ -51,5 +52,5 @@ class GradientMode(abc.ABC):
         raise CannotCompile("of the gradient modes only backprop, checkpoint, adjoint and seminorm take compiled steps")
 
     @abc.abstractmethod
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
         """Values at `ts`, differentiable with respect to `y0` and the field's parameters."""

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.exact import compile_exact
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.replay import Retaken, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import StepwiseSolver
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.types import State, Times
+from ode_runner.types import State
 
 
 @final
@@ -42,12 +42,12 @@ class Checkpoint(GradientMode):
     def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
         return compile_exact(solver, field, y0)
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, StepwiseSolver):
             raise IncompatibleChoice(f"gradient=checkpoint needs {self.requirement}.")
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
-            return solve_and_replay_each(solver, field, y0, ts)
-        return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
+            return solve_and_replay_each(solver, problem)
+        return solve_and_replay(solver, problem, pull_back=_pull_back)
 
 
 def _pull_back(step: Retaken[StepwiseSolver]) -> Sequence[Tensor]:

@@ -16,7 +16,8 @@ from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve
 from ode_runner.gradients.continuous import AdjointEquation, solve_with_adjoint, split_adjoint
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
 
 
@@ -45,7 +46,8 @@ def _solve(
     ts: Times,
 ) -> Solution:
     way = CompiledField(field, there, there.packing.pack([p.detach() for p in field.parameters()]))
-    return solve_with_adjoint(forward, backward, way, y0.contiguous(), ts, adjoint=partial(_CompiledAdjoint, back))
+    problem = Problem(field=way, y0=y0.contiguous(), ts=ts)
+    return solve_with_adjoint(forward, backward, problem, adjoint=partial(_CompiledAdjoint, back))
 
 
 @final

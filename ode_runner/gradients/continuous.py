@@ -12,7 +12,8 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StackedField, VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.initial_step import rms
 from ode_runner.types import State, Time, Times
 
@@ -42,10 +43,11 @@ Adjoint = Callable[[CountedField, Sequence[Tensor], torch.Size], AdjointEquation
 
 
 def solve_with_adjoint(
-    forward: Solver, backward: Solver, field: CountedField, y0: State, ts: Times, *, adjoint: Adjoint | None = None
+    forward: Solver, backward: Solver, problem: Problem, *, adjoint: Adjoint | None = None
 ) -> Solution:
     """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
     taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
+    field, y0, ts = problem.field, problem.y0, problem.ts
     ys = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *field.inputs())
     return replace(taken[0], ys=ys)
 

@@ -15,7 +15,8 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -43,9 +44,10 @@ class Forward(GradientMode):
         if self.max_directions < 1:
             raise RefusedInput(f"gradient.max_directions must be at least 1, not {self.max_directions}.")
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, ExplicitOneStepSolver):
             raise IncompatibleChoice(f"gradient=forward needs {self.requirement}.")
+        field, y0, ts = problem.field, problem.y0, problem.ts
         named = {name: p for name, p in field.named_parameters() if p.requires_grad}
         beginning = y0.numel() if y0.requires_grad else 0
         if not torch.is_grad_enabled() or not (named or beginning):

@@ -14,7 +14,8 @@ from ode_runner.field import VectorField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.birkhoff import Birkhoff, Curve
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, Polynomial, solution_along
 from ode_runner.solvers.tableau import at
@@ -46,9 +47,10 @@ class Interpolated(GradientMode):
     def demand(self, solver: Solver) -> None:
         demand_a_use(solver, rtol=self.rtol, atol=self.atol)
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, ExplicitOneStepSolver):
             raise IncompatibleChoice(f"gradient=interpolated needs {self.requirement}.")
+        field, y0, ts = problem.field, problem.y0, problem.ts
         backward = way_back(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
         if not torch.is_grad_enabled() or bool((ts == ts[0]).all()):
             return solver.solve(field, y0, ts)  # nobody will ask for the trajectory, or it is a point

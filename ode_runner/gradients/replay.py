@@ -10,8 +10,9 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.observation import Redrawn
+from ode_runner.problem import Problem, Solution
 from ode_runner.random_state import RandomState
-from ode_runner.solvers.base import FixedStepSolver, Solution, Solver
+from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import Interval, Step, StepwiseSolver, solution_along
 from ode_runner.solvers.tableau import at
@@ -35,10 +36,9 @@ class Retaken(NamedTuple, Generic[Method]):
 PullBack = Callable[[Retaken[Method]], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
 
 
-def solve_and_replay(
-    solver: Method, field: CountedField, y0: State, ts: Times, *, pull_back: PullBack[Method]
-) -> Solution:
+def solve_and_replay(solver: Method, problem: Problem, *, pull_back: PullBack[Method]) -> Solution:
     """Values at `ts`, whose derivative is pulled back through one accepted step after another, last to first."""
+    field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
     course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way

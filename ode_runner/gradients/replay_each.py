@@ -8,18 +8,19 @@ from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.base import Solution
+from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal
 from ode_runner.types import State, Times, Trajectory
 
 
-def solve_and_replay_each(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times) -> Solution:
+def solve_and_replay_each(solver: PerSampleStepping, problem: Problem) -> Solution:
     """Values at `ts`, whose derivative is pulled back through one round after another, last to first.
 
     Rejected attempts and samples that have arrived take no part in it, so what they met is of no consequence.
     """
+    field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
     taken: list[Solution] = []  # autograd carries tensors only; the rest comes out this way

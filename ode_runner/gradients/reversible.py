@@ -10,7 +10,8 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.types import State, Times, Trajectory
 
@@ -32,9 +33,10 @@ class Reversible(GradientMode):
     example: ClassVar[str] = "reversible_heun"
     exact: ClassVar[bool] = True
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, ReversibleSolver):
             raise IncompatibleChoice(f"gradient=reversible needs {self.requirement}.")
+        field, y0, ts = problem.field, problem.y0, problem.ts
         if len(ts) == 1:
             return solver.solve(field, y0, ts)  # no step to undo
         taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import block_sizes, solve_with_adjoint, way_back
-from ode_runner.solvers.base import AdaptiveSolver, Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.types import State, Times
+from ode_runner.types import State
 
 
 @final
@@ -36,8 +36,8 @@ class Seminorm(GradientMode):
         backward = way_back(solver, block_sizes(field, y0)[:2], rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, field, y0)
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, AdaptiveSolver):
             raise IncompatibleChoice(f"gradient=seminorm needs {self.requirement}.")
-        backward = way_back(solver, block_sizes(field, y0)[:2], rtol=self.rtol, atol=self.atol)
-        return solve_with_adjoint(solver, backward, field, y0, ts)
+        backward = way_back(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
+        return solve_with_adjoint(solver, backward, problem)

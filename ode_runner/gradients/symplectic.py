@@ -11,10 +11,11 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.replay import Retaken, solve_and_replay
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.tableau import advance, at, stage_time
-from ode_runner.types import State, Times
+from ode_runner.types import State
 
 
 @final
@@ -38,10 +39,10 @@ class Symplectic(GradientMode):
     exact: ClassVar[bool] = True
     redraws: ClassVar[bool] = True
 
-    def solve(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, ExplicitOneStepSolver):
             raise IncompatibleChoice(f"gradient=symplectic needs {self.requirement}.")
-        return solve_and_replay(solver, field, y0, ts, pull_back=_pull_back)
+        return solve_and_replay(solver, problem, pull_back=_pull_back)
 
 
 def _pull_back(step: Retaken[ExplicitOneStepSolver]) -> Sequence[Tensor]:

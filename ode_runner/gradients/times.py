@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from ode_runner.field import VectorField
 from ode_runner.first_order import differentiable_once
-from ode_runner.solvers.base import Solution
-from ode_runner.types import State, Times
+from ode_runner.problem import Problem, Solution
 
 OF_TIMES = (
     "a second derivative of a solve whose times have a gradient was asked for (create_graph=True), and there is none. "
@@ -16,8 +14,8 @@ OF_TIMES = (
 )
 
 
-def solve_between(solve: Callable[[State, Times], Solution], field: VectorField, y0: State, ts: Times) -> Solution:
-    """`solve(y0, ts)`, whose solution is differentiable with respect to `ts` as well.
+def solve_between(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
+    """`solve(problem)`, whose solution is differentiable with respect to `ts` as well.
 
     A later end moves a state along its slope, dy(t)/dt = f(t, y); a later beginning is one from the state that the flow
     has not yet left, so dL/dt0 = -a(t0) f(t0, y0). These are derivatives of the flow: those of the numerical solution
@@ -25,11 +23,12 @@ def solve_between(solve: Callable[[State, Times], Solution], field: VectorField,
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 2.
     """
+    field, y0, ts = problem.field, problem.y0, problem.ts
     fixed = ts.detach()
     shifts = ts - fixed  # zero, with a gradient
     with torch.no_grad():
         f0 = field(fixed[0].to(y0.dtype), y0)
-    solution = solve(y0 - shifts[0] * f0, fixed)
+    solution = solve(replace(problem, y0=y0 - shifts[0] * f0, ts=fixed))
     with torch.no_grad():
         slopes = [field(t.to(y.dtype), y) for t, y in zip(fixed[1:], solution.ys[1:], strict=True)]
     moved = [y + shift * slope for y, shift, slope in zip(solution.ys[1:], shifts[1:], slopes, strict=True)]

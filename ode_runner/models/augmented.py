@@ -4,11 +4,12 @@ from typing import ClassVar, final
 
 import torch
 
+from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.problem import Integrate
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import Times
 
 
 @final
@@ -30,6 +31,7 @@ class Augmented(Model):
         self.field = network.field(extra=extra)
         self.head = network.head(extra=extra)
 
-    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
-        zeros = y0.new_zeros(y0.shape[0], self.extra, *y0.shape[2:])
-        return integrate(self.field, torch.cat([y0, zeros], dim=1), ts)
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        state = y0.y0
+        zeros = state.new_zeros(state.shape[0], self.extra, *state.shape[2:])
+        return integrate(self.field, y0._replace(y0=torch.cat([state, zeros], dim=1)), ts)

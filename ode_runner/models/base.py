@@ -2,18 +2,20 @@
 
 import abc
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Answer, Outputs
+from ode_runner.encoding import Encoding
+from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.networks.base import Encoding, Network
+from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.supervised import Supervised
-from ode_runner.problem import Integrate
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import Times, Trajectory
 
 
 class Numerics(Enum):
@@ -46,22 +48,25 @@ class Model(nn.Module, abc.ABC):
         return cls.gives - {Answer.STATES} if cls.numerics is Numerics.NONE else cls.gives
 
     @abc.abstractmethod
-    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
-        """The states at `ts`, from `y0` at ts[0]; augmented states are larger than `y0`."""
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        """The states at `ts` as `integrate` gives them; a model without a solve gives Solution(ys=states).
+
+        `y0` is what `encode` says of the beginning, at ts[0]; augmented states are larger than `y0.y0`.
+        """
 
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
         """Outputs read from the last state, or from the state at each time."""
         begun = self.encode(inputs)
-        return Outputs(values=self.decode(begun.y0, ts, integrate), terms=begun.terms)
+        return Outputs(values=self.decode(begun, ts, integrate), terms=begun.terms)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The state at the first time."""
         begun = self.stem(inputs)
         return begun if isinstance(begun, Encoding) else Encoding(begun)
 
-    def decode(self, y0: State, ts: Times, integrate: Integrate) -> Tensor:
+    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """Output values from the state at the first time."""
-        states = self.evolve(y0, ts, integrate)
+        states = self.states(begun, ts, integrate)
         if not self.every_time:
             return self.head(states[-1])
         outputs = self.head(states.flatten(0, 1))
@@ -70,7 +75,23 @@ class Model(nn.Module, abc.ABC):
     def path(self, inputs: Tensor, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
         """About `times` states on the way through depth, from the first of `ts` to the last, for pictures."""
         span = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
-        return self.evolve(self.encode(inputs).y0, span, integrate)
+        return self.states(self.encode(inputs), span, integrate)
+
+    @final
+    def states(self, begun: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
+        """Those that the model evolves through.
+
+        Raises:
+            RefusedInput: it says something else than a solution.
+        """
+        solution = self.evolve(begun, ts, integrate)
+        if not isinstance(solution, Solution):
+            raise RefusedInput(
+                f"{type(self).__name__}.evolve returned a {type(solution).__name__}, and a model returns the Solution "
+                "that integrate(field, y0, ts) gives, whose states are its `ys`. Return Solution(ys=states), from "
+                "ode_runner.problem."
+            )
+        return solution.ys
 
     def learned_field(self) -> VectorField | None:
         """The field on the task's own state space, if that is what the model learns."""

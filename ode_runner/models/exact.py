@@ -4,12 +4,13 @@ from typing import ClassVar, final
 
 from torch import nn
 
+from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.problem import Integrate
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import Times
 
 
 @final
@@ -28,7 +29,7 @@ class Exact(Model):
         self.stem = self.head = nn.Identity()
         self.field = network.spec.field
 
-    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)
 
     def learned_field(self) -> VectorField:

@@ -2,11 +2,12 @@
 
 from typing import ClassVar, final
 
+from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.problem import Integrate
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import Times
 
 
 @final
@@ -24,7 +25,7 @@ class ODENet(Model):
         self.head = network.head()
         self.state_is_data = network.state_is_data
 
-    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)
 
     def learned_field(self) -> VectorField | None:

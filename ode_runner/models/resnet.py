@@ -5,9 +5,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from ode_runner.encoding import Encoding
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.problem import Integrate
+from ode_runner.problem import Integrate, Solution
 from ode_runner.sizes import demand_sizes
 from ode_runner.types import State, Times, Trajectory
 
@@ -30,12 +31,12 @@ class ResNet(Model):
         self.blocks = nn.ModuleList(network.block() for _ in range(blocks))
         self.head = network.head()
 
-    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
-        y, states = y0, [y0]
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        y, states = y0.y0, [y0.y0]
         for dt in ts.diff().tolist():
             y = self._through_the_blocks(y, dt)[-1]
             states.append(y)
-        return torch.stack(states)
+        return Solution(ys=torch.stack(states))
 
     def path(self, inputs: Tensor, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
         """The state after each block, however many `times` are asked for."""

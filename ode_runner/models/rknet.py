@@ -2,10 +2,11 @@
 
 from typing import ClassVar, final
 
+from ode_runner.encoding import Encoding
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.problem import Integrate
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import Times
 
 
 @final
@@ -24,5 +25,5 @@ class RKNet(Model):
         self.field = network.field()
         self.head = network.head()
 
-    def evolve(self, y0: State, ts: Times, integrate: Integrate) -> Trajectory:
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)

@@ -1,22 +1,13 @@
 """What a network is."""
 
 import abc
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import NamedTuple, final
+from typing import final
 
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.types import State
-
-
-class Encoding(NamedTuple):
-    """Where a solve begins. A stem returns this, or the state alone where there is nothing else to tell."""
-
-    y0: State
-    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: joins the loss, by name, such as {"kl": ...}
 
 
 class Block(nn.Module, abc.ABC):

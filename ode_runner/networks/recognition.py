@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from ode_runner.batch import TaskSpec
+from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.networks.base import Encoding
 
 
 def observed_coordinates(spec: TaskSpec, network: str) -> int:

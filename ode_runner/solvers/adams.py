@@ -10,7 +10,8 @@ import torchdiffeq
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import FixedStepSolver, Solution
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.types import State, Times
 
 SAME = 1e-6  # relative difference of steps that the coefficients do not mind: times born in a lower precision have it

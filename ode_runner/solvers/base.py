@@ -11,22 +11,11 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.field import EachSample, VectorField
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.field import VectorField
+from ode_runner.problem import Solution
+from ode_runner.types import State, Times
 
 MOST_STEPS = 1_000_000  # of a fixed grid, per unit of time: single precision hardly tells shorter ones apart
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solution:
-    """Values at the requested times, and what the solve took."""
-
-    ys: Trajectory
-    accepted: int  # where every sample has steps of its own, those of the sample with the most attempts
-    rejected: int = 0
-    next_step: float | None = None  # the size that step control would try next; None: a fixed grid
-    smallest_step: float | None = None  # of those accepted that step control chose; None: a fixed grid
-    each: EachSample | None = None  # None: all samples have the same steps
 
 
 @dataclass(frozen=True, kw_only=True)

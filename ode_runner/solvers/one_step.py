@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import Solution, Solver
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import Solver
 from ode_runner.solvers.tableau import Tableau, advance, at, stage_time
 from ode_runner.types import State, Times, Trajectory
 

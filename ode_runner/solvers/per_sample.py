@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import EachSample, VectorField
-from ode_runner.solvers.base import AdaptiveSolver, Solution, demand_batch
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import AdaptiveSolver, demand_batch
 from ode_runner.solvers.course import Course
 from ode_runner.solvers.initial_step import chosen_step, noticeable, trial_step
 from ode_runner.solvers.mapped_field import MappedField

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import FixedStepSolver, Solution
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.types import State, Times
 
 Carried = tuple[Tensor, ...]  # the state, and the companions without which a step could not be undone

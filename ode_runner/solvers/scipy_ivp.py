@@ -14,7 +14,8 @@ from torch.func import functional_call
 
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import StackedField, VectorField
-from ode_runner.solvers.base import AdaptiveSolver, Solution, demand_batch
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import AdaptiveSolver, demand_batch
 from ode_runner.types import State, Times
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

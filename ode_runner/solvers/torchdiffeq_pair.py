@@ -8,7 +8,8 @@ import torchdiffeq
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import AdaptiveSolver, Solution
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.initial_step import rms
 from ode_runner.types import State, Time, Times
 

@@ -173,7 +173,7 @@ def _compile(posed: Posed, integrate: Integrator) -> float:
     """Seconds that it takes; much less where the machine code is in PyTorch's cache from an earlier time."""
     begun = time.perf_counter()
     integrate.compile(posed.field, posed.y0)
-    posed.loss(integrate(posed.field, posed.y0, posed.ts)).backward()
+    posed.loss(integrate(posed.field, posed.y0, posed.ts).ys).backward()
     return time.perf_counter() - begun
 
 
@@ -191,7 +191,7 @@ def _stepper(posed: Posed, solve: Solve) -> Callable[[], None]:
 
 def _counts(posed: Posed, integrate: Integrator) -> dict[str, float]:
     with integrate.ledger.phase(Phase.FORWARD) as forward:
-        loss = posed.loss(integrate(posed.field, posed.y0, posed.ts))
+        loss = posed.loss(integrate(posed.field, posed.y0, posed.ts).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
     return {"nfe_forward": forward.evaluations, "nfe_backward": backward.evaluations}
@@ -216,7 +216,9 @@ def _gradient_error(case: Case, integrate: Integrator) -> float:
         y, outputs = case.solver.retake(double, place, y)
         ys += outputs
     expected = torch.autograd.grad((torch.stack(ys) - posed.targets).abs().mean(), list(double.parameters()))
-    found = torch.autograd.grad(posed.loss(integrate(posed.field, posed.y0, posed.ts)), list(posed.field.parameters()))
+    found = torch.autograd.grad(
+        posed.loss(integrate(posed.field, posed.y0, posed.ts).ys), list(posed.field.parameters())
+    )
     ours, theirs = (torch.cat([part.double().flatten() for part in parts]) for parts in (found, expected))
     return float((ours - theirs).norm() / theirs.norm())
 

@@ -1,0 +1,22 @@
+"""Where a solve begins."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ode_runner.types import State
+
+
+class Encoding(NamedTuple):
+    """What a model knows of its inputs before it solves. A stem returns this, or the state alone."""
+
+    y0: State
+    given: Sequence[Tensor] = ()  # (batch, ...) each: the field takes them after time and state, such as a condition
+    terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: joins the loss, by name, such as {"kl": ...}
+
+
+def begun(y0: State | Encoding, given: Sequence[Tensor]) -> tuple[State, tuple[Tensor, ...]]:
+    """The initial state, and all that is given: an encoding's own first."""
+    return (y0.y0, (*y0.given, *given)) if isinstance(y0, Encoding) else (y0, tuple(given))
