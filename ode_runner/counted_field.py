@@ -52,7 +52,7 @@ class CountedField(VectorField):
     ) -> None:
         super().__init__()
         self.field, self.ledger, self.dtype = field, ledger, dtype
-        self.batched_time = field.batched_time
+        self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for one
         self.given, self.attached = tuple(given), attached
         self.observer: Observer | None = None
         self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
