@@ -19,7 +19,9 @@ from ode_runner.hiring import helpers_for
 from ode_runner.identity import fingerprint
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics
+from ode_runner.optimizer_options import demand_optimizer
 from ode_runner.options import TrainerOptions
+from ode_runner.quoting import as_typed
 from ode_runner.record import RunRecord, RunStatus
 from ode_runner.rerun import Rerun
 from ode_runner.run import Plan
@@ -147,14 +149,12 @@ def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]
 
 
 def _demand_numbers(cfg: DictConfig) -> None:
-    """Of the options that no class checks: true is a number to Python, and torch takes any momentum from 0 on."""
+    """Of the options that no class of ours checks."""
     if type(cfg.seed) is not int or not 0 <= cfg.seed < 2**31:
-        raise RefusedInput(f"seed={cfg.seed} is no whole number from 0 to {2**31 - 1}.")
+        raise RefusedInput(f"seed={as_typed(cfg.seed)} is no whole number from 0 to {2**31 - 1}.")
     if type(cfg.tolerance) not in (int, float) or not 0 < cfg.tolerance < math.inf:
-        raise RefusedInput(f"tolerance={cfg.tolerance} is no number above 0.")
-    momentum = cfg.optimizer.get("momentum", 0)
-    if isinstance(momentum, int | float) and not 0 <= momentum < 1:
-        raise RefusedInput(f"optimizer.momentum must be at least 0 and below 1, not {momentum}.")
+        raise RefusedInput(f"tolerance={as_typed(cfg.tolerance)} is no number above 0.")
+    demand_optimizer(typing.cast(dict[str, Any], OmegaConf.to_container(cfg.optimizer, resolve=True)))
 
 
 def _device(name: str) -> torch.device:

@@ -1,12 +1,11 @@
 """`ode-run`: the command line, from argv to exit code. Imports no torch until a run starts."""
 
-import os
 import sys
 
 from ode_runner.arguments import parse
 from ode_runner.help import print_help, print_version
 from ode_runner.ranks import Rank
-from ode_runner.streams import outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
 from ode_runner.trust import set_import_path
 
 
@@ -29,9 +28,10 @@ def answer() -> None:
     """Do what sys.argv asks for, and exit."""
     arguments = parse(sys.argv[1:]).flags_first()
     replace_what_cannot_be_printed()
-    if {"-h", "--help", "--version"} & set(arguments):
-        sys.exit(_inform(arguments))
     outlast_the_screen()
+    if {"-h", "--help", "--version"} & set(arguments):
+        print_help(arguments) if {"-h", "--help"} & set(arguments) else print_version()
+        sys.exit(exit_code("ode-run", 0))
     sys.argv[1:] = arguments
     set_import_path(arguments)
     try:
@@ -40,16 +40,8 @@ def answer() -> None:
         code = int(launch())
     except KeyboardInterrupt:  # while modules are still being imported
         code = 130
-    sys.exit(code)
-
-
-def _inform(arguments: list[str]) -> int:
-    try:
-        print_version() if not {"-h", "--help"} & set(arguments) else print_help(arguments)
-        sys.stdout.flush()
-        return 0
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would be tried again at the end
-        if not isinstance(error, BrokenPipeError):  # `ode-run --help | head` has seen enough
-            print(f"ode-run: {error.strerror}.", file=sys.stderr)
-        return 1
+    except SystemExit as ending:  # of Hydra, which has shown its own help
+        if not isinstance(ending.code, int):
+            raise
+        code = ending.code
+    sys.exit(exit_code("ode-run", code))

@@ -1,7 +1,6 @@
 """The objects that a configuration describes, each option checked before one is made."""
 
 import inspect
-import json
 import math
 import types
 import typing
@@ -18,9 +17,11 @@ from ode_runner.classes import HOLDS, demand_classes, load_class, type_hints
 from ode_runner.errors import RefusedInput
 from ode_runner.habits import habit
 from ode_runner.help import did_you_mean
+from ode_runner.quoting import as_typed
 
 IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
 IN_WORDS |= {"list": "list", "tuple": "list", "Sequence": "list", "dict": "mapping"}
+REFUSALS = {"optimizer": (ValueError, RuntimeError)}  # by which torch's classes refuse values, or pairs of them
 NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
 
 
@@ -35,7 +36,7 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
         return made(*positional, **runtime)
     except RefusedInput:
         raise
-    except ValueError as error:  # how torch refuses a negative learning rate
+    except REFUSALS.get(group, ValueError) as error:
         raise RefusedInput(f"{group}: {str(error).rstrip('.')}.") from error
 
 
@@ -69,11 +70,11 @@ def _demand_values(group: str, options: Mapping[str, Any], hints: Mapping[str, A
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
             raise RefusedInput(
-                f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
+                f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
             )
         if name in hints and _is_truth(value, hints[name]):
             of = " of numbers" if isinstance(value, list | tuple) else ""
-            raise RefusedInput(f"{group}.{name}={_as_typed(value)} is no {_describe(hints[name])}{of}.")
+            raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}{of}.")
         _demand_finite(f"{group}.{name}", value, target)
 
 
@@ -100,7 +101,7 @@ def _demand_finite(option: str, value: Any, target: Any) -> None:
         for inner in value:
             _demand_finite(option, inner, target)
     if type(value) is int and not -(2**63) <= value < 2**63:
-        raise RefusedInput(f"{option}={_as_typed(value)} is beyond the whole numbers of 64 bits.")
+        raise RefusedInput(f"{option}={as_typed(value)} is beyond the whole numbers of 64 bits.")
     own = str(getattr(target, "__module__", "")).partition(".")[0] in ("ode_runner", "torch")
     if own and isinstance(value, float) and not math.isfinite(value):
         raise RefusedInput(f"{option}={value} is no finite number.")
@@ -112,13 +113,6 @@ def locate(cfg: DictConfig, group: str) -> Any:
     if target is None:
         raise RefusedInput(f"the {group} chosen has no _target_: a yaml in conf/{group} must name its class.")
     return load_class(target, (HOLDS[group],), group)
-
-
-def _as_typed(value: Any) -> str:
-    if isinstance(value, int | float | str | list | dict | None):
-        text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-        return text if len(text) <= 100 else f"{text[:100]}..."
-    return type(value).__name__
 
 
 def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ode_runner.display import Display
-from ode_runner.errors import NumericalFailure
+from ode_runner.errors import in_short
 from ode_runner.logger import MetricLogger
 from ode_runner.regular_file import demand_regular
 from ode_runner.whole_file import write_whole
@@ -44,16 +44,6 @@ def save_pictures(
     if failures:
         _tell(failures, folder, display)
     return drawn
-
-
-def in_short(error: BaseException) -> str:
-    """Why a picture could not be drawn, on one line."""
-    reason = " ".join(str(error).split())
-    if isinstance(error, NumericalFailure):
-        return reason
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
-    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -39,3 +39,13 @@ class CheckpointRefused(RuntimeError):
 
 class InUse(RefusedInput):
     """Another process works in the run folder."""
+
+
+def in_short(error: BaseException) -> str:
+    """What went wrong, on one line, where it is told of and passed over: of a picture that cannot be drawn, say."""
+    reason = " ".join(str(error).split())
+    if isinstance(error, NumericalFailure):
+        return reason
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -5,6 +5,7 @@ import torch
 from ode_runner.distributed import Helpers
 from ode_runner.errors import RefusedInput
 from ode_runner.meeting import BACKEND, cores
+from ode_runner.quoting import as_typed
 from ode_runner.ranks import Rank
 from ode_runner.spawned import Spawned
 from ode_runner.torchrun import Gathered
@@ -17,9 +18,9 @@ def helpers_for(processes: object, device: torch.device, *, oversubscribe: objec
         RefusedInput: there cannot be as many.
     """
     if type(processes) is not int or processes < 1:  # true is an int to isinstance
-        raise RefusedInput(f"processes={processes} is no whole number from 1 on.")
+        raise RefusedInput(f"processes={as_typed(processes)} is no whole number from 1 on.")
     if not isinstance(oversubscribe, bool):
-        raise RefusedInput(f"oversubscribe={oversubscribe} is neither true nor false.")
+        raise RefusedInput(f"oversubscribe={as_typed(oversubscribe)} is neither true nor false.")
     if (rank := Rank.of_this_process()) is not None:
         return Gathered(rank, asked=processes, device=device)
     if processes == 1:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ode_runner.errors import RefusedInput
 from ode_runner.help import conf_dir, target_in
+from ode_runner.quoting import as_typed
 from ode_runner.record import RunRecord, computed, flat
 from ode_runner.strict_json import to_json
 
@@ -59,15 +60,15 @@ def demand_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> 
     for name, there, here in _differing(found, expected):
         if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
             raise RefusedInput(
-                f"{folder} holds parts of two runs: record.json has {name}={there}, and the command that is "
-                f"kept beside it {name}={here}."
+                f"{folder} holds parts of two runs: record.json has {name}={as_typed(there)}, and the command that is "
+                f"kept beside it {name}={as_typed(here)}."
             )
 
 
 def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:
     """What tells two runs apart, in words; the classes behind our own names apart, which may have moved since."""
     differing = list(_differing(found, expected))
-    yield from (f"{name}={there} there, {here} here" for name, there, here in differing)
+    yield from (f"{name}={as_typed(there)} there, {as_typed(here)} here" for name, there, here in differing)
     if not differing and found.fingerprint != expected.fingerprint:
         yield f"fingerprint {found.fingerprint} there, {expected.fingerprint} here"
 

@@ -37,6 +37,12 @@ def demand_sound(arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{override.input_line} is neither true nor false.")
 
 
+def values_swept(word: str) -> list[str]:
+    """The values that one override gives its option, where it gives it several, one for each cell of a sweep."""
+    swept = [override for override in _overrides([word]) if override.is_discrete_sweep()]
+    return [value for override in swept for value in override.sweep_string_iterator()]
+
+
 def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
     """Those that can be read; Hydra says what is wrong with others."""
     parser = OverridesParser.create()

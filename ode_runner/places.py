@@ -12,6 +12,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
 from ode_runner.rerun import Rerun
 from ode_runner.trust import demand_trust
 from ode_runner.unread import demand_plain_names
@@ -77,13 +78,13 @@ def _demand_bookkeeping(cfg: DictConfig) -> None:
     Rerun.of(cfg.rerun)
     demand_plain_names(cfg.hydra.runtime.choices)
     if not isinstance(cfg.plan, bool):
-        raise RefusedInput(f"plan={cfg.plan} is neither true nor false.")
+        raise RefusedInput(f"plan={as_typed(cfg.plan)} is neither true nor false.")
     if cfg.plan and _visits(cfg)[0]:
         raise RefusedInput(
             f"plan=true is for runs that train; leave it out with {', '.join(f'{way}=' for way in WAYS)}."
         )
     if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
-        raise RefusedInput(f"output_dir={cfg.output_dir} is no folder. Leave it out for ./outputs.")
+        raise RefusedInput(f"output_dir={as_typed(cfg.output_dir)} is no folder. Leave it out for ./outputs.")
 
 
 def _sweep_name(cfg: DictConfig) -> str:

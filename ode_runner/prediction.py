@@ -3,6 +3,7 @@
 import csv
 import itertools
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ode_runner.cell import Cell
 from ode_runner.display import Display, counted
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.quoting import as_typed
 from ode_runner.record import RunStatus
 from ode_runner.trained import Trained
 from ode_runner.types import Times, Trajectory
@@ -72,15 +74,16 @@ def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, output
 
 def _times(times: Any, cell: Cell) -> Times:
     """`[0, 0.5, 2]` or `begin:end:count`, in the type of the solve."""
+    _demand_no_file("times", times, example="[0,0.5,2]")
     found = _spaced(times) if isinstance(times, str) else _numbers(times if isinstance(times, list) else [times])
     if found is None or found.ndim != 1 or len(found) == 0:
-        raise RefusedInput(f"times={_brief(times)} is neither a list, such as [0,0.5,2], nor begin:end:count.")
+        raise RefusedInput(f"times={as_typed(times)} is neither a list, such as [0,0.5,2], nor begin:end:count.")
     if bool((found[1:] <= found[:-1]).any()):
-        raise RefusedInput(f"times={_brief(times)} must increase from each to the next.")
+        raise RefusedInput(f"times={as_typed(times)} must increase from each to the next.")
     ts = torch.from_numpy(found).to(cell.dtype)
     if not bool(ts.isfinite().all()) or bool((ts[1:] <= ts[:-1]).any()):
         raise RefusedInput(
-            f"times={_brief(times)} cannot be told apart in trainer.precision={cell.options.precision}: they are too "
+            f"times={as_typed(times)} cannot be told apart in trainer.precision={cell.options.precision}: they are too "
             "large, or too close together."
         )
     return ts
@@ -94,7 +97,7 @@ def _spaced(times: str) -> np.ndarray | None:
     except ValueError:
         return None
     if many > MOST_TIMES:  # before memory is asked for
-        raise RefusedInput(f"times={_brief(times)} asks for more than {MOST_TIMES:,} times.")
+        raise RefusedInput(f"times={as_typed(times)} asks for more than {MOST_TIMES:,} times.")
     return np.linspace(first, last, many) if many > 0 and math.isfinite(last - first) else None
 
 
@@ -113,19 +116,24 @@ def _holds_a_truth_value(values: Any) -> bool:
     return any(map(_holds_a_truth_value, values)) if isinstance(values, list) else isinstance(values, bool)
 
 
+def _demand_no_file(option: str, value: Any, *, example: str) -> None:
+    """Raises RefusedInput where a file is named, or what could be none but that: it is not read."""
+    if isinstance(value, str) and (Path(value).is_file() or re.search(r"[^:]\.\D|/", value)):
+        raise RefusedInput(
+            f"{option}={as_typed(value)}: no file is read. Type the numbers, such as {option}={example}, or "
+            f'{option}="$(cat FILE)" for a file that holds them so.'
+        )
+
+
 def _inputs(inputs: Any, cell: Cell) -> Tensor:
     shape = cell.task.spec.input_shape
+    _demand_no_file("inputs", inputs, example="[[1.0,2.0]]")
     found = _numbers(inputs) if isinstance(inputs, list) else None
     if found is None or len(found) == 0 or found.shape[1:] != shape:
         raise RefusedInput(
-            f"inputs={_brief(inputs)} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]]."
+            f"inputs={as_typed(inputs)} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]]."
         )
     given = torch.from_numpy(found)
     if not bool(given.to(cell.dtype).isfinite().all()):
-        raise RefusedInput(f"inputs={_brief(inputs)} are too large for trainer.precision={cell.options.precision}.")
+        raise RefusedInput(f"inputs={as_typed(inputs)} are too large for trainer.precision={cell.options.precision}.")
     return given
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."

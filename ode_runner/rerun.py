@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
 
 
 class Rerun(StrEnum):
@@ -25,5 +26,6 @@ class Rerun(StrEnum):
             return cls(str(value))
         except ValueError:
             raise RefusedInput(
-                f"rerun={value} is neither true nor false, and none of {', '.join(cls)}. Use rerun=all to begin anew."
+                f"rerun={as_typed(value)} is neither true nor false, and none of {', '.join(cls)}. "
+                "Use rerun=all to begin anew."
             ) from None

@@ -5,6 +5,7 @@ from pathlib import Path
 from ode_runner.arguments import parse, root_of
 from ode_runner.errors import RefusedInput
 from ode_runner.help import GROUPS, conf_dir, did_you_mean, user_folders
+from ode_runner.overrides import values_swept
 from ode_runner.record import RunRecord
 from ode_runner.stored import OVERRIDES, stored_overrides
 from ode_runner.ways import WAYS, names_a_run
@@ -33,6 +34,8 @@ def with_its_command(words: list[str]) -> list[str]:
     way, _, folder = ways[0].partition("=")
     if not folder:
         raise RefusedInput(f"{way}= names no run folder. A run prints its own at the end.")
+    if runs := values_swept(ways[0]):
+        raise RefusedInput(f"{ways[0]} names {len(runs)} runs, and one is taken at a time. Type {way}={runs[0]} first.")
     for word in typed:
         if root_of(word) in TRAINED and not word.startswith("task."):
             raise RefusedInput(f"{word}: {way}= takes the run as it is. Change its solver or tolerance, say.")

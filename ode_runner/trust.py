@@ -10,6 +10,7 @@ from typing import Any
 from ode_runner.arguments import parse
 from ode_runner.errors import RefusedInput
 from ode_runner.help import conf_dir, user_folders
+from ode_runner.quoting import as_typed
 from ode_runner.ways import names_a_run
 
 ASKED = "trust=true"
@@ -35,7 +36,7 @@ def demand_trust(config: Mapping[str, Any], words: Sequence[str], *, opened: Pat
     Files are the built-in choices and those in the folders that -cd names among the `words` of the command line.
     """
     if not isinstance(trust, bool):
-        raise RefusedInput(f"trust={trust} is neither true nor false.")
+        raise RefusedInput(f"trust={as_typed(trust)} is neither true nor false.")
     places = [conf_dir(), *user_folders(list(words))]
     known = {name for place in places for path in place.rglob("*.yaml") for name in _classes_in(path)}
     foreign = sorted({name for name in code_named(config) if name not in known})

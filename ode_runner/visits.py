@@ -22,6 +22,7 @@ from ode_runner.fresh_folder import is_fresh, remove
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
 from ode_runner.prediction import predict
+from ode_runner.quoting import as_typed
 from ode_runner.record import RunRecord, RunStatus, computed, flat
 from ode_runner.replay import replay
 from ode_runner.solvers.base import Solver
@@ -114,7 +115,7 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> V
     now = identify(cfg, choices)
     before, after = (flat(computed(one.config, one.choices)) for one in (record, now))
     changed = [f"{axis}={choice}" for axis, choice in now.choices.items() if record.choices[axis] != choice]
-    changed += [f"{name}={value}" for name, value in after.items() if before.get(name) != value]
+    changed += [f"{name}={as_typed(value)}" for name, value in after.items() if before.get(name) != value]
     about = " · ".join(choice for choice in now.choices.values() if choice != "-")
     return partial(replay, cell, evidence, about=about, changed=changed, folder=folder)
 

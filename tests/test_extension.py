@@ -130,7 +130,7 @@ def test_own_and_built_in_pieces_are_swept_together(workshop: Path) -> None:
 
 def test_options_of_ones_own_classes_are_checked_alike(workshop: Path) -> None:
     ended = typed("-cd", "conf", "model=twice", "model.gap=wide", cwd=workshop)
-    assert (ended.returncode, ended.stderr) == (2, "ode-run: model.gap='wide' is no number.\n")
+    assert (ended.returncode, ended.stderr) == (2, "ode-run: model.gap=wide is no number.\n")
 
 
 def test_a_file_with_a_built_in_name_is_not_used_and_that_is_said(workshop: Path) -> None:

@@ -75,15 +75,15 @@ def test_long_curves_are_thinned_to_their_means() -> None:
 
 
 def test_every_picture_that_has_something_to_show_is_drawn(sweep: Path) -> None:
-    names = {picture.name for picture in draw_all(make_table(find_runs([sweep / "outputs"]).runs))}
+    names = {picture.name for picture in draw_all(make_table(find_runs([sweep / "outputs"]).runs), {})}
     assert names == {"learning_curves", "nfe", "trade_offs", "memory"}
     resnets = [run for run in find_runs([sweep / "outputs"]).runs if run.record.choices["solver"] == "-"]
-    assert {picture.name for picture in draw_all(make_table(resnets))} == {"learning_curves"}
-    assert draw_all(make_table([run for run in find_runs([sweep / "outputs"]).runs if not run.completed])) == []
+    assert {picture.name for picture in draw_all(make_table(resnets), {})} == {"learning_curves"}
+    assert draw_all(make_table([run for run in find_runs([sweep / "outputs"]).runs if not run.completed]), {}) == []
 
 
 def test_memory_is_drawn_against_steps_with_all_else_equal(sweep: Path) -> None:
-    [memory] = [p for p in draw_all(make_table(find_runs([sweep / "outputs"]).runs)) if p.name == "memory"]
+    [memory] = [p for p in draw_all(make_table(find_runs([sweep / "outputs"]).runs), {}) if p.name == "memory"]
     [line] = memory.figure.axes[0].get_lines()
     assert list(line.get_xdata()) == [2, 8, 32]
     assert list(line.get_ydata()) == pytest.approx([2e-3, 8e-3, 32e-3]), "megabytes"
@@ -106,7 +106,7 @@ def test_more_configurations_than_can_be_told_apart_are_reduced_to_the_best(tmp_
     for i in range(20):
         metrics = {"test/accuracy": i / 20, "eval/accuracy": 0.5}
         write_run(tmp_path, f"{i}", options={"optimizer": {"lr": i + 1}}, metrics=metrics, rows=2)
-    [curves, *_] = draw_all(make_table(find_runs([tmp_path]).runs))
+    [curves, *_] = draw_all(make_table(find_runs([tmp_path]).runs), {})
     assert "The best 12 of 20 configurations." in curves.caption
     labels = {line.get_label() for line in curves.figure.axes[0].get_lines()}
     assert labels == {f"lr={i}" for i in range(9, 21)}
@@ -122,7 +122,7 @@ def test_the_legend_of_many_configurations_says_what_varies(count: int, tmp_path
         cost = {"nfe_forward": i + 1.0, "nfe_backward": 0.0, "saved_bytes": 1e5 * (i + 1), "train_seconds": i + 1.0}
         metrics = {"test/accuracy": i / count, "eval/accuracy": 0.5}
         write_run(tmp_path, f"{i}", solver=solver, options=options, metrics=metrics, cost=cost)
-    [picture] = [p for p in draw_all(make_table(find_runs([tmp_path]).runs)) if p.name == "trade_offs"]
+    [picture] = [p for p in draw_all(make_table(find_runs([tmp_path]).runs), {}) if p.name == "trade_offs"]
     assert picture.caption.endswith(" Colour: solver; marker: network.width; not told apart: optimizer.lr.")
     [legend] = picture.figure.legends
     words = [text.get_text() for text in legend.get_texts()]
@@ -170,3 +170,33 @@ def test_the_page_needs_nothing_but_itself_and_its_links_open(sweep: Path) -> No
     assert all((page.parent / link).exists() for link in links)
     assert {Path(link).name for link in links} >= {"curves.png", "error.txt", "record.json", "failed", "resnet"}
     assert "<b>failed</b>" in text
+
+
+def _cannot(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("of the picture")
+
+
+@pytest.mark.parametrize("where", ["draw_memory", "_memory", "draw_curves", "encode"])
+def test_a_picture_that_cannot_be_drawn_costs_itself(where: str, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"ode_runner.report.pictures.{where}", _cannot)
+    monkeypatch.setattr("ode_runner.report.pictures.MOST_CURVES", 1)  # so that encode is asked
+    ended = reported("outputs", "--plots", "drawn", "--html", "all.html", cwd=sweep)
+    assert ended.returncode == 0
+    lost = {"draw_curves": ["learning_curves", "nfe"], "encode": ["trade_offs"]}.get(where, ["memory"])
+    drawn = {path.stem for path in (sweep / "drawn").iterdir()}
+    assert drawn == {"learning_curves", "nfe", "trade_offs", "memory"} - set(lost)
+    reason = "could not be drawn: ZeroDivisionError: of the picture"
+    written = "; the rest of the report is written."
+    assert ended.stderr.splitlines() == [f"ode-report: the picture '{name}' {reason}{written}" for name in lost]
+    page = (sweep / "all.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 4 - len(lost)
+    assert page.count("ZeroDivisionError: of the picture") == len(lost)
+    assert "euler" in ended.stdout, "the table"
+
+
+def test_a_picture_that_cannot_be_rendered_costs_itself(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", _cannot)
+    ended = reported("outputs", "--plots", "drawn", "--html", "all.html", cwd=sweep)
+    assert (ended.returncode, ended.stderr.count("\n")) == (0, 4)
+    assert not list((sweep / "drawn").iterdir())
+    assert "<h2>Runs</h2>" in (sweep / "all.html").read_text(encoding="utf-8")

@@ -175,7 +175,7 @@ def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
 @pytest.mark.parametrize(
     ("run", "arguments", "words"),
     [
-        ("moons", ("predict", "times=[1,0]"), "times=[1, 0] must increase"),
+        ("moons", ("predict", "times=[1,0]"), "times=[1,0] must increase"),
         ("moons", ("predict", "times=[0,0]"), "must increase"),
         ("moons", ("predict", "times=now"), "times=now is neither a list"),
         ("moons", ("predict", "times=[]"), "times=[] is neither a list"),
@@ -193,7 +193,9 @@ def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
         ("moons", ("predict", "times=0:1:9223372036854775808"), "more than 1,000,000 times"),
         ("moons", ("predict", "times=0:1e-300:3"), "cannot be told apart in trainer.precision=fp32"),
         ("moons", ("predict", "times=[0,1e300]"), "too large"),
-        ("moons", ("predict", "inputs=[[true,1]]"), "each of shape (2,)"),
+        ("moons", ("predict", "inputs=[[true,1]]"), "inputs=[[true,1]] must be a list of inputs, each of shape (2,)"),
+        ("moons", ("predict", "inputs=nope.csv"), "no file is read. Type the numbers, such as inputs=[[1.0,2.0]], or"),
+        ("moons", ("predict", "times=some/where"), "no file is read. Type the numbers, such as times=[0,0.5,2], or"),
         ("moons", ("predict", "inputs=[[1,2],[3]]"), "each of shape (2,)"),
         ("moons", ("predict", "inputs=[[nan,1]]"), "each of shape (2,)"),
         ("moons", ("predict", f"inputs=[[{'9' * 400},1]]"), "each of shape (2,)"),

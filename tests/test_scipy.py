@@ -239,7 +239,7 @@ def test_only_the_adjoint_takes_it(solver: SciPy) -> None:
 
 
 def test_an_unknown_method_is_refused(composed: Compose) -> None:
-    with pytest.raises(RefusedInput, match=r"solver\.method='RK45' is no LSODA or BDF or Radau"):
+    with pytest.raises(RefusedInput, match=r"solver\.method=RK45 is no LSODA or BDF or Radau"):
         build(composed, "solver", "lsoda", method="RK45")
 
 

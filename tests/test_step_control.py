@@ -168,7 +168,7 @@ def test_a_first_step_keeps_to_the_limits() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"control": "pd"}, "solver.control='pd' is no i or pi or pid"),
+        ({"control": "pd"}, "solver.control=pd is no i or pi or pid"),
         ({"safety": 0.0}, "solver.safety must be above 0 and below 1, not 0.0"),
         ({"safety": 1.0}, "solver.safety must be above 0 and below 1"),
         ({"shrink": 1.0}, "solver.shrink must be above 0 and below 1"),

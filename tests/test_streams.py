@@ -44,6 +44,37 @@ def test_a_report_that_cannot_be_written_says_so_in_a_line(words: str, runs: Pat
     assert "Exception ignored" not in ended.stderr
 
 
+@needs_full
+@pytest.mark.parametrize("words", ["outputs --html outputs", "outputs --plots outputs/a/record.json"])
+def test_a_refusal_after_output_that_is_lost_ends_in_our_words(words: str, runs: Path) -> None:
+    with FULL.open("w") as full:
+        ended = report(*words.split(), cwd=runs, stdout=full)
+    assert ended.returncode == 2
+    assert ended.stderr.count("ode-report: No space left on device") == 1
+    assert all(line.startswith("ode-report: ") for line in ended.stderr.splitlines()), ended.stderr
+
+
+@needs_full
+@pytest.mark.parametrize(
+    "words", ["plan=true", "-m seed=1,2 plan=true", "--help", "--version", "--cfg job", "--hydra-help", "--info config"]
+)
+def test_an_answer_that_cannot_be_written_is_a_failure(words: str, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("ode-run")
+    with FULL.open("w") as full:
+        ended = subprocess.run([program, *words.split()], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr == "ode-run: No space left on device: what was to be shown could not be written.\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("ode-run")
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run([program, "--help"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("env", [ASCII, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii:strict"}])
 def test_a_terminal_that_is_not_utf8_gets_what_it_can_show(env: dict[str, str], runs: Path) -> None:
     ended = report("outputs", cwd=runs, stdout=subprocess.PIPE, env={**os.environ, **env}, encoding="latin-1")
@@ -62,7 +93,7 @@ def test_a_run_goes_on_without_a_screen(tmp_path: Path) -> None:
             program = Path(sys.executable).with_name("ode-run")
             environment = {**os.environ, "OMP_NUM_THREADS": "1", **env}
             ended = subprocess.run([program, *QUICK], cwd=root, stdout=file, stderr=file, env=environment, timeout=200)
-        assert ended.returncode == 0
+        assert ended.returncode == (1 if stdout is FULL else 0), "for what it says is lost"
         assert record_of(root)["status"] == "completed"
     ended = ode_run(*QUICK, "seed=1", cwd=tmp_path / "1", env=ASCII)
     assert ended.returncode == 0

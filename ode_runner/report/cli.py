@@ -1,7 +1,6 @@
 """`ode-report`: the command line, from argv to exit code. Imports matplotlib only to draw, torch and Hydra never."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,10 @@ from ode_runner.printable import printable
 from ode_runner.report.formats import FORMATS, Report
 from ode_runner.report.remarks import absences, mixture, warnings
 from ode_runner.report.rows import without_repeats
-from ode_runner.report.runs import find_runs, read_run
+from ode_runner.report.runs import Run, find_runs, read_run
 from ode_runner.report.table import make_table
 from ode_runner.report.where import choose
-from ode_runner.streams import replace_what_cannot_be_printed
+from ode_runner.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
 
 HELP = """
 usage: ode-report [FOLDER ...] [options]      table of all runs below the folders (default: outputs)
@@ -45,23 +44,19 @@ COMMANDS = ("diff", "verify")
 def main() -> None:
     """Entry point of the console script."""
     replace_what_cannot_be_printed()
+    outlast_the_screen()
     try:
         code = run(sys.argv[1:])
-        sys.stdout.flush()
     except RefusedInput as refusal:
         print(printable(f"ode-report: {refusal}"), file=sys.stderr)
         code = 2
-    except BrokenPipeError:  # `ode-report | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1  # as rich has it
-    except OSError as error:  # `ode-report > file` on a full disk
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it would be tried again at the end
-        named = f": {error.filename}" if error.filename else " while the report was written"
+    except OSError as error:  # of a run that is removed meanwhile, say
+        named = f": {error.filename}" if error.filename else ""
         print(printable(f"ode-report: {error.strerror or error}{named}."), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         code = 130
-    sys.exit(code)
+    sys.exit(exit_code("ode-report", code))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -115,16 +110,27 @@ def _tabulate(typed: argparse.Namespace) -> int:
     report = Report(table=table, absences=absences(runs, unreadable), warnings=mixed + warnings(shown, repeats))
     _print(report, typed.format)
     if typed.plots is not None or typed.html is not None:
-        from ode_runner.report.pictures import draw_all, write_pictures
-
-        pictures = draw_all(table)
-        if typed.plots is not None:
-            write_pictures(pictures, typed.plots)
-        if typed.html is not None:
-            from ode_runner.report.page import write_page
-
-            write_page(typed.html, report, pictures, runs=runs, folders=folders)
+        _draw(report, plots=typed.plots, page=typed.html, runs=runs, folders=folders)
     return 0
+
+
+def _draw(
+    report: Report, *, plots: Path | None, page: Path | None, runs: Sequence[Run], folders: Sequence[Path]
+) -> None:
+    """The pictures, as files and in the page; one line for each that cannot be drawn."""
+    from ode_runner.report.drawn import Undrawn, told, write_pictures
+    from ode_runner.report.pictures import draw_all
+
+    undrawn: Undrawn = {}
+    pictures = draw_all(report.table, undrawn)
+    if plots is not None:
+        write_pictures(pictures, plots, undrawn)
+    if page is not None:
+        from ode_runner.report.page import write_page
+
+        write_page(page, report, pictures, undrawn=undrawn, runs=runs, folders=folders)
+    for sentence in told(undrawn):
+        print(printable(f"ode-report: {sentence}; the rest of the report is written."), file=sys.stderr)
 
 
 def _print(report: Report, format_name: str | None) -> None:

@@ -3,15 +3,14 @@
 import base64
 import datetime
 import html
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from ode_runner.errors import RefusedInput
+from ode_runner.report.drawn import Picture, Undrawn, rendered, told
 from ode_runner.report.formats import Report, hypertext
-from ode_runner.report.pictures import Picture
 from ode_runner.report.rows import differing_options, plain, value_of
 from ode_runner.report.runs import Run
 
@@ -29,9 +28,15 @@ a { color: #0072B2; }
 
 
 def write_page(
-    path: Path, report: Report, pictures: Sequence[Picture], *, runs: Sequence[Run], folders: Sequence[Path]
+    path: Path,
+    report: Report,
+    pictures: Sequence[Picture],
+    *,
+    undrawn: Undrawn,
+    runs: Sequence[Run],
+    folders: Sequence[Path],
 ) -> None:
-    """Write the page.
+    """Write the page; what cannot be drawn is named in its place, and in `undrawn`.
 
     Raises:
         RefusedInput: it cannot be written there.
@@ -46,7 +51,8 @@ def write_page(
         f"<h2>Configurations</h2>{hypertext(report)}",
         f'<p class="small">{_LEGEND}</p>' if report.table.rows else "",
         "<h2>Pictures</h2>" if pictures else "",
-        *(_figure(picture) for picture in pictures),
+        *(_figure(picture, undrawn) for picture in pictures),
+        *(f'<p class="warning">{html.escape(line)}</p>' for line in told(undrawn)),
         f"<h2>Runs</h2>{_run_table(runs, path.parent)}</body></html>\n",
     ]
     try:
@@ -59,10 +65,11 @@ def write_page(
 _LEGEND = "Mean ± standard deviation over seeds; the best of each task in bold. Results are of the test split."
 
 
-def _figure(picture: Picture) -> str:
-    drawn = io.BytesIO()
-    picture.figure.savefig(drawn, format="svg")
-    data = base64.b64encode(drawn.getvalue()).decode("ascii")
+def _figure(picture: Picture, undrawn: Undrawn) -> str:
+    drawn = rendered(picture, "svg", undrawn)
+    if drawn is None:
+        return ""
+    data = base64.b64encode(drawn).decode("ascii")
     caption = html.escape(picture.caption)
     image = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"

@@ -1,15 +1,14 @@
 """Which pictures a table calls for, drawn from the runs behind it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 from matplotlib.figure import Figure
 
-from ode_runner.errors import RefusedInput
 from ode_runner.plots.comparison import LINES, Axis, Curve, Look, Point, draw_curves, draw_memory, draw_trade_offs
 from ode_runner.plots.style import CLASSES
 from ode_runner.report.curves import curves_of
+from ode_runner.report.drawn import Picture, Undrawn, noted
 from ode_runner.report.encoding import encode
 from ode_runner.report.quantities import direction, objective
 from ode_runner.report.rows import Row, Statistic, label
@@ -20,75 +19,97 @@ NUM_STEPS = "solver.num_steps"
 WIDE = 20  # cost axes that span more than this factor are logarithmic
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A figure, its file name without ending, and what it shows."""
-
-    name: str
-    caption: str
-    figure: Figure
-
-
-def draw_all(table: Table) -> list[Picture]:
-    """Every picture that the runs of the table have something to show in, task by task."""
+def draw_all(table: Table, undrawn: Undrawn) -> list[Picture]:
+    """Every picture that the runs of the table have something to show in, task by task; failures go into `undrawn`."""
     tasks = list(dict.fromkeys(row.task for row in table.rows))
     pictures = []
     for task in tasks:
-        rows = [row for row in table.rows if row.task == task]
-        of_task = f" ({task})" if len(tasks) > 1 else ""
-        ending = f"-{task}" if len(tasks) > 1 else ""
-        for name, caption, figure in _of_one_task(rows):
-            pictures.append(Picture(name=name + ending, caption=caption + of_task, figure=figure))
+        shown = _OneTask([row for row in table.rows if row.task == task])
+        of_task, ending = (f" ({task})", f"-{task}") if len(tasks) > 1 else ("", "")
+        for name, draw in shown.pictures().items():
+            with noted(name + ending, undrawn):
+                if drawn := draw():
+                    caption, figure = drawn
+                    pictures.append(Picture(name=name + ending, caption=caption + of_task, figure=figure))
     return pictures
 
 
-def write_pictures(pictures: Iterable[Picture], folder: Path) -> None:
-    """As PNG files.
+class _OneTask:
+    """The rows of one task, and what is drawn of them."""
 
-    Raises:
-        RefusedInput: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for picture in pictures:
-            picture.figure.savefig(folder / f"{picture.name}.png")
-    except OSError as error:
-        raise RefusedInput(f"cannot write pictures to {folder} ({error.strerror}).") from error
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+
+    def pictures(self) -> dict[str, Callable[[], tuple[str, Figure] | None]]:
+        """By name, what gives caption and figure, or None where there is nothing to show."""
+        return {
+            "learning_curves": self._learning_curves,
+            "nfe": self._evaluations,
+            "trade_offs": self._trade_offs,
+            "memory": self._memory,
+        }
+
+    @cached_property
+    def quality(self) -> str | None:
+        return _quality(self.rows)
+
+    @cached_property
+    def validation(self) -> str:
+        return f"eval/{self.quality.removeprefix('test/')}" if self.quality else ""
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        return _looks(self.rows)
+
+    @cached_property
+    def shown(self) -> list[Row]:
+        return _best_rows(self.rows, self.quality)
+
+    @cached_property
+    def curves(self) -> dict[str, list[Curve]]:
+        return curves_of(self.shown, self.looks, ["train/loss", self.validation, "nfe/forward", "nfe/backward"])
+
+    @property
+    def some(self) -> str:
+        few = len(self.shown) < len(self.rows)
+        return f" The best {len(self.shown)} of {len(self.rows)} configurations." if few else ""
+
+    def _learning_curves(self) -> tuple[str, Figure] | None:
+        of_validation = f"Validation {self.validation.removeprefix('eval/')}"
+        panels = {
+            "Training loss": (Axis(label="", log=True), self.curves["train/loss"]),
+            of_validation: (_axis(self.validation, ""), self.curves[self.validation]),
+        }
+        caption = f"Learning curves: mean over seeds, and the band from the least to the most of them.{self.some}"
+        return _drawn_curves(caption, panels)
+
+    def _evaluations(self) -> tuple[str, Figure] | None:
+        panels = {
+            "NFE per step, forward": (Axis(label="", from_zero=True), self.curves["nfe/forward"]),
+            "NFE per step, backward": (Axis(label="", from_zero=True), _not_all_zero(self.curves["nfe/backward"])),
+        }
+        return _drawn_curves(f"Evaluations of the field in a training step, against the epoch.{self.some}", panels)
+
+    def _trade_offs(self) -> tuple[str, Figure] | None:
+        many = encode(self.rows) if len(self.rows) > MOST_CURVES else None
+        looks, legend, note = (many.looks, many.legend, many.caption) if many else (self.looks, (), "")
+        if not self.quality or not (panels := _trade_offs(self.rows, looks, self.quality)):
+            return None
+        caption = f"What quality costs. Bars: standard deviation over seeds. {note}".rstrip()
+        higher = direction(self.quality) > 0
+        quality = _axis(self.quality, self.quality)
+        return caption, draw_trade_offs(panels, quality, higher_is_better=higher, legend=legend)
+
+    def _memory(self) -> tuple[str, Figure] | None:
+        if not (memory := _memory(self.rows, self.looks)):
+            return None
+        return "Memory for the backward pass against the number of solver steps.", draw_memory(memory)
 
 
-def _of_one_task(rows: Sequence[Row]) -> Iterable[tuple[str, str, Figure]]:
-    looks = _looks(rows)
-    quality = _quality(rows)
-    shown = _best_rows(rows, quality)
-    some = f" The best {len(shown)} of {len(rows)} configurations." if len(shown) < len(rows) else ""
-    validation = f"eval/{quality.removeprefix('test/')}" if quality else ""
-    curves = curves_of(shown, looks, ["train/loss", validation, "nfe/forward", "nfe/backward"])
-    learning = {
-        "Training loss": (Axis(label="", log=True), curves["train/loss"]),
-        f"Validation {validation.removeprefix('eval/')}": (_axis(validation, ""), curves[validation]),
-    }
-    learning = {title: panel for title, panel in learning.items() if panel[1]}
-    if learning:
-        caption = f"Learning curves: mean over seeds, and the band from the least to the most of them.{some}"
-        yield "learning_curves", caption, draw_curves(learning)
-    evaluations = {
-        "NFE per step, forward": (Axis(label="", from_zero=True), curves["nfe/forward"]),
-        "NFE per step, backward": (Axis(label="", from_zero=True), _not_all_zero(curves["nfe/backward"])),
-    }
-    evaluations = {title: panel for title, panel in evaluations.items() if panel[1]}
-    if evaluations:
-        yield "nfe", f"Evaluations of the field in a training step, against the epoch.{some}", draw_curves(evaluations)
-    many = encode(rows) if len(rows) > MOST_CURVES else None
-    if quality and (panels := _trade_offs(rows, many.looks if many else looks, quality)):
-        higher, legend = direction(quality) > 0, many.legend if many else ()
-        caption = f"What quality costs. Bars: standard deviation over seeds. {many.caption if many else ''}".rstrip()
-        yield (
-            "trade_offs",
-            caption,
-            draw_trade_offs(panels, _axis(quality, quality), higher_is_better=higher, legend=legend),
-        )
-    if memory := _memory(rows, looks):
-        yield "memory", "Memory for the backward pass against the number of solver steps.", draw_memory(memory)
+def _drawn_curves(caption: str, panels: Mapping[str, tuple[Axis, list[Curve]]]) -> tuple[str, Figure] | None:
+    """Of the panels, those that have curves."""
+    drawn = {title: panel for title, panel in panels.items() if panel[1]}
+    return (caption, draw_curves(drawn)) if drawn else None
 
 
 def _looks(rows: Sequence[Row]) -> dict[str, Look]:

@@ -24,6 +24,7 @@ from ode_runner.report.diff import (
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
 from ode_runner.stored import stored_overrides, stored_yaml
+from ode_runner.streams import lost_output
 from ode_runner.trust import code_named
 
 BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir", "trust", "hydra")  # where a run is kept, not what it computes
@@ -58,6 +59,8 @@ def verify(run: Run, *, trust: bool) -> int:
     aside = Path(tempfile.mkdtemp(prefix="ode-verify-"))
     whose = f"this program's and {', '.join(command.own_code)}" if command.own_code else "this program's alone"
     print(f"in {command.directory}, with code that is {whose}, again:\node-run {shlex.join(command.words)}", flush=True)
+    if lost_output():
+        return 1  # what comes of it could not be told either
     ended = subprocess.run(
         [program(), *command.words, f"output_dir='{aside}'"],
         cwd=command.directory,

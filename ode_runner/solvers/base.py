@@ -13,6 +13,7 @@ from torch import Tensor
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
+from ode_runner.quoting import as_typed
 from ode_runner.types import State, Times
 
 MOST_STEPS = 1_000_000  # of a fixed grid, per unit of time: single precision hardly tells shorter ones apart
@@ -56,8 +57,9 @@ class FixedStepSolver(Solver):
     def __post_init__(self) -> None:
         if (self.num_steps is None) == (self.step_size is None):
             raise RefusedInput(
-                f"solver.num_steps={_yaml(self.num_steps)} solver.step_size={_yaml(self.step_size)}: a fixed-step "
-                "solver needs exactly one. Type solver.num_steps=20, or solver.step_size=0.05 solver.num_steps=null."
+                f"solver.num_steps={as_typed(self.num_steps)} solver.step_size={as_typed(self.step_size)}: a "
+                "fixed-step solver needs exactly one. Type solver.num_steps=20, or solver.step_size=0.05 "
+                "solver.num_steps=null."
             )
         if self.num_steps is not None and self.num_steps < 1:
             raise RefusedInput(f"solver.num_steps must be at least 1 per unit of time, not {self.num_steps}.")
@@ -123,7 +125,3 @@ class AdaptiveSolver(Solver):
     def refined(self) -> Self:
         """A hundredth of the tolerances."""
         return replace(self, rtol=self.rtol / 100, atol=self.atol / 100, max_steps=10 * self.max_steps)
-
-
-def _yaml(value: float | None) -> str:
-    return "null" if value is None else str(value)

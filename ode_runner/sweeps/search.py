@@ -16,6 +16,7 @@ from ode_runner.ending import ExitCode, codes
 from ode_runner.errors import RefusedInput
 from ode_runner.lock import lock
 from ode_runner.places import BOOKKEEPING
+from ode_runner.quoting import as_typed
 from ode_runner.record import RunStatus
 from ode_runner.refusals import in_our_words
 from ode_runner.report.rows import plain
@@ -46,8 +47,8 @@ class Search(Cells):
         sampler: Callable[..., Any],
     ) -> None:
         super().__init__(max_batch_size=max_batch_size, params=params)
-        if trials < 1:
-            raise RefusedInput(f"hydra.sweeper.trials must be at least 1, not {trials}.")
+        if type(trials) is not int or trials < 1:
+            raise RefusedInput(f"hydra.sweeper.trials={as_typed(trials)} is no whole number from 1 on.")
         self.trials, self.names, self.sampler = trials, list(objectives), sampler
 
     def sweep(self, arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.quoting import as_typed
 from ode_runner.tasks.trajectories import Trajectories
 from ode_runner.types import State, Time
 
@@ -37,7 +38,7 @@ class Linear(Trajectories):
         super()._check()
         size = len(self.names)
         if len(self.matrix) != size or any(len(row) != size for row in self.matrix):
-            raise RefusedInput(f"task.matrix={[list(row) for row in self.matrix]} must be {size} rows of {size}.")
+            raise RefusedInput(f"task.matrix={as_typed(self.matrix)} must be {size} rows of {size}.")
         if self.power not in (1, 3):
             raise RefusedInput(f"task.power must be 1 or 3, not {self.power}.")
 

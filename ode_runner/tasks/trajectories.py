@@ -17,6 +17,7 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.trajectories import draw_errors, draw_time_series
+from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import Difficulty, Findings, Task
 from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
@@ -160,10 +161,10 @@ class Trajectories(Task):
         if not 0 <= self.noise < math.inf:
             raise RefusedInput(f"task.noise must be 0 or more, not {self.noise}.")
         if len(self.y0) != len(self.names):
-            raise RefusedInput(f"task.y0={list(self.y0)} must be {len(self.names)} numbers, such as [1.0,2.0].")
+            raise RefusedInput(f"task.y0={as_typed(self.y0)} must be {len(self.names)} numbers, such as [1.0,2.0].")
         if len(self.box) != len(self.names) or any(len(side) != 2 or not side[0] < side[1] for side in self.box):
             sides = ",".join(["[low,high]"] * len(self.names))
-            raise RefusedInput(f"task.box={[list(side) for side in self.box]} must be [{sides}] with low < high.")
+            raise RefusedInput(f"task.box={as_typed(self.box)} must be [{sides}] with low < high.")
 
     def _draw_starts(self, count: int, generator: torch.Generator) -> Tensor:
         low, high = torch.tensor([list(side) for side in self.box], dtype=torch.float64).T
