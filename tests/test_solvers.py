@@ -1,6 +1,7 @@
 """Every solver against exact solutions, torchdiffeq, and its own promises about cost."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -8,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 import torchdiffeq
+from torch import Tensor
 
 from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
-from ode_runner.solvers.birkhoff import Curve
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Polynomial, Step
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
 from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
@@ -336,17 +337,16 @@ def test_outputs_within_a_step_are_its_dense_output(solver: OneStepSolver) -> No
     bare = Step(t0=0.5, t1=0.6, y0=y0, y1=y1, ks=ks, due=[*within, 0.6], f1=f1)
     step = solver.detailed(problem.field(), bare)
     curve = curve_of(solver, step)
-    torch.testing.assert_close(torch.stack(solver.outputs(step)), torch.stack([*map(curve, within), y1]))
+    torch.testing.assert_close(
+        torch.stack(solver.outputs(step)), torch.stack([*(curve(step.fraction(t)) for t in within), y1])
+    )
 
 
-def curve_of(solver: OneStepSolver, step: Step) -> Polynomial | Curve:
+def curve_of(solver: OneStepSolver, step: Step) -> Callable[[float], Tensor]:
     """As `interpolated` follows it: through the states and slopes at both ends, and what else there is."""
     assert step.f1 is not None
     ends, slopes, middle = (step.y0, step.y1), (step.ks[0], step.f1), solver.middle(step)
-    if middle is None or not step.inner:
-        return Polynomial.through(step.t0, step.t1, ends=ends, slopes=slopes, middle=middle)
-    inner = solver.tableau.birkhoff
-    return Curve.through(inner, step.t0, step.t1, ends=ends, slopes=[*slopes, *step.inner], middle=middle)
+    return solver.tableau.dense.curve(step.t1 - step.t0, ends=ends, slopes=slopes, middle=middle, inner=step.inner)
 
 
 def test_dense_output_without_the_slope_at_the_end_is_refused(composed: Compose) -> None:

@@ -13,7 +13,7 @@ from ode_runner.help import conf_dir
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
-from ode_runner.solvers.step_control import FILTERS, Controller, StepControl
+from ode_runner.solvers.step_control import FILTERS, Controller, RowControllers, StepControl
 from tests.detest import DETEST, END
 from tests.problems import Compose, Formula, build, offering, oscillating_growth, relaxation
 
@@ -184,3 +184,32 @@ def test_senseless_control_is_refused(composed: Compose, name: str, options: dic
     with pytest.raises(RefusedInput) as refusal:
         build(composed, "solver", name, **options)
     assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize("limits", [{}, {"min_step": 1e-3, "max_step": 0.5}], ids=["free", "limited"])
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("control", FILTERS)
+def test_control_of_rows_is_control_of_each_to_the_bit(control: str, hold: bool, limits: dict[str, float]) -> None:
+    """Also where some rows are left out of a round, and where some have left."""
+    options = StepControl(control=control, hold=hold, **limits)
+    rows, order, draw = 37, 5, torch.Generator().manual_seed(1)
+    dts = torch.rand(rows, generator=draw, dtype=torch.float64)
+    each = [Controller(options, order=order) for _ in range(rows)]
+    together = RowControllers(options, order=order, rows=rows)
+    dts = together.first(dts)
+    sizes = [one.first(float(dt)) for one, dt in zip(each, dts, strict=True)]
+    for turn in range(8):
+        errors = torch.exp(6 * torch.randn(len(each), generator=draw, dtype=torch.float64))
+        errors[::7], errors[1::9] = 0.0, torch.inf
+        judged = torch.arange(len(each)) % 3 != turn % 3 if turn % 2 else torch.ones(len(each), dtype=torch.bool)
+        places = judged.nonzero().flatten()
+        some = together.of(places)
+        dts = dts.index_put((places,), some.next(dts[places], errors[places]))
+        together.put(places, some)
+        for i in places.tolist():
+            sizes[i] = each[i].next(sizes[i], float(errors[i]))
+        assert dts.tolist() == sizes
+        stuck = [False] * len(each) if together.stuck is None else together.stuck.tolist()
+        assert [stuck[i] for i in places.tolist()] == [each[i].stuck for i in places.tolist()]
+        left = torch.arange(turn % 2, len(each))
+        together, dts, each, sizes = together.of(left), dts[left], each[turn % 2 :], sizes[turn % 2 :]

@@ -1,6 +1,6 @@
 """The steps of one method along one equation, compiled."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -12,6 +12,7 @@ from ode_runner.compiling.packing import Packing
 from ode_runner.field import VectorField
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
 Equation = Callable[[Time, State, Sequence[Tensor]], State]  # dy/dt of t, y and the parameters
@@ -115,7 +116,7 @@ class CompiledSteps:
         y1, ks = self._step(clock, y0, f0, parameters, rows=len(tableau.b))
         judged = []
         if isinstance(self.solver, AdaptiveRungeKutta):
-            difference = _advance(torch.zeros_like(y0), clock[2], self.solver.tableau.b_error, ks)
+            difference = advance(torch.zeros_like(y0), clock[2], self.solver.tableau.b_error, ks)
             judged = [self.solver.in_tolerances(difference, y0, y1)]
         if tableau.first_same_as_last:
             return [y1, *judged, ks[-1], self._curve(clock, y0, ks)]
@@ -146,21 +147,13 @@ class CompiledSteps:
     def _step(
         self, clock: Tensor, y0: State, f0: State, parameters: Sequence[Tensor], *, rows: int
     ) -> tuple[State, list[Tensor]]:
-        (t0, t1, dt), ks = clock.unbind(), [f0]
-        for c, row in zip(self.tableau.c[1:rows], self.tableau.a[1:rows], strict=True):
-            t = t1 if c > 1 - 1e-9 else t0 + c * dt  # never beyond the step by rounding
-            ks.append(self.equation(t, _advance(y0, dt, row, ks), parameters))
-        return _advance(y0, dt, self.tableau.b[:rows], ks), ks
+        t0, t1, dt = clock.unbind()
+
+        def slope(c: float, y: State) -> State:
+            return self.equation(stage_time(t0, t1, c, dt=dt), y, parameters)
+
+        return explicit_step(self.tableau, slope, dt, y0, f0, rows=rows)
 
     def _curve(self, clock: Tensor, y0: State, ks: Sequence[Tensor]) -> Tensor:
-        powers = zip(*self.tableau.quartic, strict=True)
-        return torch.stack([y0, *(_advance(torch.zeros_like(y0), clock[2], weights, ks) for weights in powers)])
-
-
-def _advance(y0: State, dt: Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
-    """y0 + dt * weights @ ks for a `dt` that is an input."""
-    y = y0
-    for weight, k in zip(weights, ks, strict=True):
-        if weight:
-            y = y + (dt * weight) * k
-    return y
+        powers = zip(*self.tableau.dense.quartic, strict=True)
+        return torch.stack([y0, *(advance(torch.zeros_like(y0), clock[2], weights, ks) for weights in powers)])

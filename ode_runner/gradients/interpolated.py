@@ -16,8 +16,8 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.birkhoff import Birkhoff, Curve
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, Polynomial, solution_along
+from ode_runner.solvers.dense_output import DenseOutput, HermiteBirkhoffCurve, Quartic
+from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
 from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -85,7 +85,7 @@ class _InterpolatedSolve(torch.autograd.Function):
             slope = step.f1
         if course:  # a fixed grid has not asked for the slope at its end
             slopes.append(field(at(course[-1].t1, y0), states[-1]) if slope is None else slope)
-        ctx.solver, ctx.field, ctx.course, ctx.birkhoff = backward, field, course, solver.tableau.birkhoff
+        ctx.solver, ctx.field, ctx.course, ctx.dense = backward, field, course, solver.tableau.dense
         ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(leaves))
         ctx.inputs = (begun, *inputs)
         ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *leaves)
@@ -97,7 +97,7 @@ class _InterpolatedSolve(torch.autograd.Function):
         ts, *saved = ctx.saved_tensors
         parts = iter(saved)
         states, slopes, middles, inner, parameters = ([next(parts) for _ in range(count)] for count in ctx.counts)
-        path = _Path(ctx.birkhoff, ctx.course, states, slopes, middles, inner)
+        path = _Path(ctx.dense, ctx.course, states, slopes, middles, inner)
         adjoint_field = _AdjointAlong(path, ctx.field, parameters)
         solver, a = ctx.solver, dys[-1]
         g = a.new_zeros(sum(p.numel() for p in parameters))
@@ -115,36 +115,34 @@ class _Path:
 
     def __init__(
         self,
-        birkhoff: Birkhoff,
+        dense: DenseOutput,
         course: Sequence[Interval],
         states: list[State],
         slopes: list[State],
         middles: list[State],
         inner: list[State],
     ) -> None:
-        self.birkhoff, self.course = birkhoff, course
+        self.dense, self.course = dense, course
         self.states, self.slopes, self.middles, self.inner = states, slopes, middles, inner
         self.sign = 1 if course and course[-1].t1 > course[0].t0 else -1
         self.ends = [self.sign * place.t1 for place in course]
-        self.latest: tuple[int, Polynomial | Curve] | None = (
-            None  # asked for many times in a row, and only ever one kept
-        )
+        self.latest: tuple[int, Quartic | HermiteBirkhoffCurve] | None = None  # asked for many times in a row
 
     def __call__(self, t: float) -> State:
         i = min(bisect_left(self.ends, self.sign * t), len(self.ends) - 1)
         if self.latest is None or self.latest[0] != i:
             self.latest = (i, self._piece(i))
-        return self.latest[1](t)
+        return self.latest[1](self.course[i].fraction(t))
 
-    def _piece(self, i: int) -> Polynomial | Curve:
-        t0, t1 = self.course[i].t0, self.course[i].t1
-        ends, slopes = (self.states[i], self.states[i + 1]), (self.slopes[i], self.slopes[i + 1])
-        middle = self.middles[i] if self.middles else None
-        if middle is None or not self.inner:
-            return Polynomial.through(t0, t1, ends=ends, slopes=slopes, middle=middle)
-        places = len(self.inner) // len(self.course)
-        inner = self.inner[i * places : (i + 1) * places]
-        return Curve.through(self.birkhoff, t0, t1, ends=ends, slopes=[*slopes, *inner], middle=middle)
+    def _piece(self, i: int) -> Quartic | HermiteBirkhoffCurve:
+        place, many = self.course[i], len(self.inner) // len(self.course)
+        return self.dense.curve(
+            place.t1 - place.t0,
+            ends=(self.states[i], self.states[i + 1]),
+            slopes=(self.slopes[i], self.slopes[i + 1]),
+            middle=self.middles[i] if self.middles else None,
+            inner=self.inner[i * many : (i + 1) * many],
+        )
 
 
 @final

@@ -27,6 +27,7 @@ class MappedField:
     def __init__(self, field: VectorField, given: Sequence[Tensor] | None = None) -> None:
         counted = field if isinstance(field, CountedField) else None
         self.field = field
+        self.declared = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for a field
         self.given = [*given] if given is not None else counted.arguments() if counted else []
         self.mapped = torch.vmap(self._alone)
         self.observer = counted.observer if counted else None
@@ -43,7 +44,7 @@ class MappedField:
         """
         rows, missing = len(y), LEAST - len(y)
         ts, y, *given = (_filled(part, missing) for part in (ts, y, *self.given))
-        if self.field.batched_time:
+        if self.declared:
             return self.field(ts, y, *given)[:rows]
         try:
             return self._all(ts, y, given)[:rows]
@@ -60,7 +61,7 @@ class MappedField:
             IncompatibleChoice: the field declares `batched_time`, and takes t of shape (batch,) for something else.
         """
         field = self.field.field if isinstance(self.field, CountedField) else self.field
-        if not field.batched_time or field.batched_time_checked or len(y) < 2:
+        if not self.declared or field.batched_time_checked or len(y) < 2:
             return
         rows = y.flatten(1).abs().nan_to_num().amax(dim=1).topk(2).indices
         two = [part[rows.to(part.device)] for part in (y, *self.given)]

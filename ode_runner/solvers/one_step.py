@@ -12,7 +12,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.tableau import Tableau, advance, at, stage_time
+from ode_runner.solvers.tableau import Tableau, advance, at, explicit_step, stage_time
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -183,44 +183,7 @@ class ExplicitOneStepSolver(OneStepSolver):
     """Each stage is one evaluation at a place made of the stages before it."""
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
-        dt, ks = t1 - t0, [f0]
-        tableau, stages = self.tableau, self.tableau.stages
-        for c, row in zip(tableau.c[1:stages], tableau.a[1:stages], strict=True):
-            ks.append(field(at(stage_time(t0, t1, c), y0), advance(y0, dt, row, ks)))
-        return advance(y0, dt, tableau.b[:stages], ks), ks
+        def slope(c: float, y: State) -> State:
+            return field(at(stage_time(t0, t1, c), y), y)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Polynomial:
-    """A polynomial in (t - t0) / (t1 - t0), lowest coefficient first."""
-
-    t0: float
-    t1: float | Tensor  # a tensor where each row of the states has a step of its own
-    coefficients: tuple[Tensor, ...]
-
-    @staticmethod
-    def through(
-        t0: float, t1: float | Tensor, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
-    ) -> "Polynomial":
-        """The quartic with these states and slopes at both ends and this middle; without a middle, the cubic."""
-        dt, (y0, y1), (f0, f1) = t1 - t0, ends, slopes
-        if middle is None:
-            middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)
-        a = 2 * dt * (f1 - f0) - 8 * (y1 + y0) + 16 * middle
-        b = dt * (5 * f0 - 3 * f1) + 18 * y0 + 14 * y1 - 32 * middle
-        c = dt * (f1 - 4 * f0) - 11 * y0 - 5 * y1 + 16 * middle
-        return Polynomial(t0=t0, t1=t1, coefficients=(y0, dt * f0, c, b, a))
-
-    def __call__(self, t: float) -> State:
-        return _horner(self.coefficients, (t - self.t0) / (self.t1 - self.t0))
-
-    def of_rows(self, rows: Tensor, x: Tensor) -> State:
-        """The states of `rows`, each at a fraction `x` of its step."""
-        return _horner([coefficient[rows] for coefficient in self.coefficients], x)
-
-
-def _horner(coefficients: Sequence[Tensor], x: float | Tensor) -> State:
-    *lower, y = coefficients
-    for coefficient in reversed(lower):
-        y = coefficient + x * y
-    return y
+        return explicit_step(self.tableau, slope, t1 - t0, y0, f0, rows=self.tableau.stages)

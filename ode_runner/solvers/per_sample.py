@@ -17,9 +17,9 @@ from ode_runner.solvers.initial_step import chosen_step, noticeable, trial_step
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.sample_clocks import SampleClocks
-from ode_runner.solvers.sample_step import Attempt, Journal, Round, advance_rows, along_rows, outputs, stages
+from ode_runner.solvers.sample_step import Attempt, Due, Journal, Round, Stepped, along_rows, outputs, take
 from ode_runner.solvers.step_control import StepControl
-from ode_runner.solvers.tableau import EmbeddedTableau
+from ode_runner.solvers.tableau import EmbeddedTableau, advance
 from ode_runner.types import State, Times
 
 
@@ -82,8 +82,8 @@ class _Rounds:
         self.solver, self.tableau, self.of_all = solver, solver.tableau, MappedField(field)
         self.clocks = SampleClocks(ts, solver, order=solver.order)
         self.y0, self.shape = y0, (*ts.shape, *y0.shape[1:])
-        resting = (self.clocks.sign == 0).nonzero().flatten()
         self.values, self.places = [y0], [torch.arange(len(y0))]  # places in the flat (time, batch)
+        resting = self.clocks.resting
         for time in range(1, len(ts)):
             self._put(y0[resting], torch.tensor(time), resting)
         self.failures: dict[int, str] = {}
@@ -96,7 +96,7 @@ class _Rounds:
         while len(clocks.alive):
             attempt = clocks.attempt()
             hopeless = clocks.hopeless(attempt, max_steps=self.solver.max_steps)
-            if bool(hopeless.any()):
+            if hopeless is not None:
                 self._give_up(hopeless)
             else:
                 self._round(attempt)
@@ -104,27 +104,27 @@ class _Rounds:
 
     def _begin(self) -> None:
         """Slopes and first step sizes at the beginning."""
-        rows = self.clocks.alive
+        clocks, rows = self.clocks, self.clocks.alive
         self.field = self.of_all.of(rows)
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
-        self.field.demand_declared(torch.stack([self.clocks.t[rows[0]], self.clocks.end[rows[0]]]).to(self.y), self.y)
-        self.f = self.newest = self.field(self.clocks.t[rows].to(self.y), self.y)
+        self.field.demand_declared(torch.stack([clocks.t[0], clocks.end[0]]).to(self.y), self.y)
+        self.f = self.newest = self.field(clocks.t.to(self.y), self.y)
         first = self.solver.first_step
         sizes = [first] * len(rows) if first else self._first_steps()
-        self.clocks.begin([noticeable(dt, t) for dt, t in zip(sizes, self.clocks.t[rows].tolist(), strict=True)])
+        sizes = [noticeable(dt, t) for dt, t in zip(sizes, clocks.t.tolist(), strict=True)]
+        clocks.begin(torch.tensor(sizes, dtype=torch.float64))
 
     @torch.no_grad()
     def _first_steps(self) -> list[float]:
         """`initial_step` for every row."""
-        clocks, rows = self.clocks, self.clocks.alive
+        clocks = self.clocks
         scale = self.solver.atol + self.solver.rtol * self.y.abs()
         d0, d1 = (_norms(x, scale).tolist() for x in (self.y, self.f))
-        spans = (clocks.end - clocks.t)[rows]
         sound = [a + b < torch.inf for a, b in zip(d0, d1, strict=True)]  # so written that NaN is not
-        norms = zip(sound, d0, d1, spans.tolist(), strict=True)
+        norms = zip(sound, d0, d1, (clocks.end - clocks.t).tolist(), strict=True)
         trials = [trial_step(state, slope, span) if good else 0.0 for good, state, slope, span in norms]
-        dt = clocks.sign[rows] * torch.tensor(trials, dtype=torch.float64)
-        f1 = self.field((clocks.t[rows] + dt).to(self.y), torch.addcmul(self.y, along_rows(dt, self.y), self.f))
+        dt = clocks.sign * torch.tensor(trials, dtype=torch.float64)
+        f1 = self.field((clocks.t + dt).to(self.y), torch.addcmul(self.y, along_rows(dt, self.y), self.f))
         change = _norms(f1 - self.f, scale).tolist()
         return [
             chosen_step(h, slope, d / h, self.solver.order) if h else 0.0
@@ -134,41 +134,44 @@ class _Rounds:
     def _round(self, attempt: Attempt) -> None:
         """One attempt of every row."""
         clocks, tableau = self.clocks, self.tableau
-        y1, ks = stages(self.field, tableau, attempt, self.y, self.f)
-        if tableau.first_same_as_last:
-            ks.append(self.field(attempt.t1.to(y1), y1))
-        errors = self._errors(attempt, y1, ks)
-        judged = torch.ones_like(errors, dtype=torch.bool)
-        if torch.is_grad_enabled() and not self._finite(ks, errors > 1):
-            judged = errors > 1
-        accepted = clocks.judge(attempt, errors, judged)
-        self.newest = ks[-1].detach()
+        step = take(self.field, tableau, attempt, self.y, self.f, last=tableau.first_same_as_last)
+        accepted = self._judge(attempt, step)
+        self.newest = (step.ks[-1] if step.f1 is None else step.f1).detach()
         if not bool(accepted.any()):
             return
-        due, y0, f0 = clocks.due(attempt), self.y, self.f
+        due = clocks.due(attempt, accepted)
         if self.journal is not None:
-            taken = y0 if bool(accepted.all()) else y0[accepted.to(y0.device)]
-            self.journal.append((Round.of_accepted(attempt, due, clocks.alive, accepted), taken))
-        self.y = _moved(y1, y0, accepted)
-        if tableau.first_same_as_last:
-            self.f = _moved(ks[-1], f0, accepted)
+            taken = step.y0 if bool(accepted.all()) else step.y0[accepted.to(step.y0.device)]
+            self.journal.append((Round.of_accepted(attempt, due or Due.none(), clocks.alive, accepted), taken))
+        self.y = _moved(step.y1, step.y0, accepted)
+        if step.f1 is None:
+            self.f = self.field(clocks.t.to(self.y), self.y)
+            step = step._replace(f1=self.f)
         else:
-            self.f = self.field(clocks.t[clocks.alive].to(self.y), self.y)
-        states = outputs(self.field, tableau, attempt, due, ends=(y0, self.y), slopes=(f0, self.f), ks=ks)
-        self.dense[due.samples[due.ends :].unique()] += 1
-        self._put(states, due.places, due.samples)
-        self._keep(clocks.arrived())
+            self.f = _moved(step.f1, self.f, accepted)
+        if due is not None:
+            self.dense[due.samples[due.ends :].unique()] += 1
+            self._put(outputs(self.field, tableau, attempt, due, step), due.places, due.samples)
+            self._keep(clocks.arrived())
+
+    def _judge(self, attempt: Attempt, step: Stepped) -> Tensor:
+        """Which rows are accepted; none, and the rejected alone are judged, if one of these has met NaN or infinity."""
+        errors = self._errors(step)
+        if torch.is_grad_enabled() and not self._finite(step, errors > 1):
+            return self.clocks.judge(attempt, errors, errors > 1)
+        return self.clocks.judge(attempt, errors)
 
     @torch.no_grad()
-    def _errors(self, attempt: Attempt, y1: State, ks: list[Tensor]) -> Tensor:
+    def _errors(self, step: Stepped) -> Tensor:
         """Estimated local errors in units of the tolerance, float64 (rows,) on the CPU; NaN counts as infinite."""
-        difference = advance_rows(torch.zeros_like(y1), attempt.length(y1), self.tableau.b_error, ks)
-        tolerance = self.solver.atol + self.solver.rtol * torch.maximum(self.y.abs(), y1.abs())
+        difference = advance(torch.zeros_like(step.y1), 1.0, self.tableau.b_error, step.slopes())
+        tolerance = self.solver.atol + self.solver.rtol * torch.maximum(step.y0.abs(), step.y1.abs())
         return _norms(difference, tolerance).nan_to_num(nan=torch.inf)
 
-    def _finite(self, ks: list[Tensor], rows: Tensor) -> bool:
+    def _finite(self, step: Stepped, rows: Tensor) -> bool:
         """Whether all derivatives of the `rows` are."""
         there = rows.nonzero().flatten().to(self.y.device)
+        ks = step.ks if step.f1 is None else [*step.ks, step.f1]
         return not len(there) or all(bool(k.detach()[there].isfinite().all()) for k in ks)
 
     def _put(self, states: State, places: Tensor, samples: Tensor) -> None:
@@ -188,27 +191,28 @@ class _Rounds:
         clocks = self.clocks
         for row in hopeless.nonzero().flatten().tolist():
             sample, course = int(clocks.alive[row]), Course()
-            course.accepted, course.rejected = int(clocks.accepted[sample]), int(clocks.rejected[sample])
+            course.accepted, course.rejected = int(clocks.right[row]), int(clocks.wrong[row])
             course.sizes.extend(clocks.last_sizes(sample))
             course.newest = self.newest[row]
-            self.failures[sample] = self.solver.diagnosis(course, float(clocks.t[sample]), self.y[row], self.f[row])
-            late = torch.arange(int(clocks.served[sample]), self.shape[0])
+            self.failures[sample] = self.solver.diagnosis(course, float(clocks.t[row]), self.y[row], self.f[row])
+            late = torch.arange(int(clocks.next[row]), self.shape[0])
             self._put(self.y0.new_full((len(late), *self.shape[2:]), torch.nan), late, torch.tensor(sample))
         self._keep(hopeless)
 
     def _solution(self) -> Solution:
         clocks, tableau = self.clocks, self.tableau
-        beginning = (clocks.sign != 0) * (1 if self.solver.first_step else 2)
-        afresh = 0 if tableau.first_same_as_last else clocks.accepted
-        evaluations = beginning + (len(tableau.b) - 1) * clocks.attempts + afresh + len(tableau.places) * self.dense
+        accepted, attempts = clocks.accepted, clocks.accepted + clocks.rejected
+        beginning = (attempts > 0) * (1 if self.solver.first_step else 2)
+        afresh = 0 if tableau.first_same_as_last else accepted
+        evaluations = beginning + (len(tableau.b) - 1) * attempts + afresh + len(tableau.places) * self.dense
         order = torch.cat(self.places).argsort().to(self.y0.device)
-        hardest = int(clocks.attempts.argmax()) if len(self.y0) else None
+        hardest = int(attempts.argmax()) if len(self.y0) else None
         return Solution(
             ys=torch.cat(self.values)[order].view(self.shape),
-            accepted=int(clocks.accepted[hardest]) if hardest is not None else 0,
+            accepted=int(accepted[hardest]) if hardest is not None else 0,
             rejected=int(clocks.rejected[hardest]) if hardest is not None else 0,
             each=EachSample(
-                evaluations=evaluations, accepted=clocks.accepted, rejected=clocks.rejected, failures=self.failures
+                evaluations=evaluations, accepted=accepted, rejected=clocks.rejected, failures=self.failures
             ),
         )
 

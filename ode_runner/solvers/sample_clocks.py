@@ -6,81 +6,94 @@ import torch
 from torch import Tensor
 
 from ode_runner.solvers.sample_step import Attempt, Due
-from ode_runner.solvers.step_control import Controller, StepControl
+from ode_runner.solvers.step_control import RowControllers, StepControl
 
 
 class SampleClocks:
-    """Times, step sizes and counts of all samples; a row is one of the `alive`, those that are still on their way.
+    """Times, step sizes and counts; a row is a sample that is still on its way, and `alive` says which.
 
-    Kept in float64 on the CPU, whatever the states are: it is what the loop decides by.
+    Kept in float64 on the CPU, whatever the states are: it is what the loop decides by. What has come to an end is in
+    `accepted`, `rejected` and `served`, of all samples.
     """
 
     def __init__(self, times: Tensor, options: StepControl, *, order: int) -> None:
         along = times.detach().cpu().double().T.contiguous()  # (batch, time)
-        self.sign = (along[:, -1] - along[:, 0]).sign()
-        self.along = along * self.sign[:, None]  # increasing
-        self.t, self.end = along[:, 0].clone(), along[:, -1]
-        self.dt = torch.zeros_like(self.t)
-        self.size = torch.zeros_like(self.t)  # of the attempt under way
+        sign = (along[:, -1] - along[:, 0]).sign()
         self.accepted, self.rejected = (torch.zeros(len(along), dtype=torch.int64) for _ in range(2))
         self.served = torch.ones(len(along), dtype=torch.int64)
-        self.recent: deque[Tensor] = deque(maxlen=5)  # sizes attempted, NaN where there was no attempt
-        self.controls = [Controller(options, order=order) for _ in along]
-        self.alive = self.sign.nonzero().flatten()
+        self.resting = (sign == 0).nonzero().flatten()
+        self.alive = sign.nonzero().flatten()
+        self.sign = sign[self.alive]
+        self.along = along[self.alive] * self.sign[:, None]  # increasing
+        self.t, self.end = along[self.alive, 0], along[self.alive, -1]
+        self.dt = torch.zeros_like(self.t)
+        self.next = torch.ones_like(self.alive)  # output time that is due next
+        self.right, self.wrong = torch.zeros_like(self.alive), torch.zeros_like(self.alive)  # attempts of the rows
+        self.attempts = 0  # rounds, and so no fewer than those of any row
+        self.recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=5)  # samples and the sizes they attempted
+        self.controls = RowControllers(options, order=order, rows=len(self.alive))
 
-    @property
-    def attempts(self) -> Tensor:
-        return self.accepted + self.rejected
-
-    def begin(self, sizes: list[float]) -> None:
-        """Take up the first step sizes of the samples alive."""
-        first = [self.controls[i].first(dt) for i, dt in zip(self.alive.tolist(), sizes, strict=True)]
-        self.dt[self.alive] = torch.tensor(first, dtype=torch.float64)
+    def begin(self, sizes: Tensor) -> None:
+        """Take up the first step sizes (rows,)."""
+        self.dt = self.controls.first(sizes)
 
     def attempt(self) -> Attempt:
-        """The next step of every sample alive; no sliver is left for a last one."""
-        t, dt, end = self.t[self.alive], self.dt[self.alive], self.end[self.alive]
-        left = (end - t).abs()
-        last = dt > 0.99 * left
-        self.size[self.alive] = torch.where(last, left, dt)
-        return Attempt(t0=t, t1=torch.where(last, end, t + self.sign[self.alive] * dt))
+        """The next step of every row; no sliver is left for a last one."""
+        left = (self.end - self.t).abs()
+        last = self.dt > 0.99 * left
+        self.dt = torch.where(last, left, self.dt)
+        return Attempt(t0=self.t, t1=torch.where(last, self.end, self.t + self.sign * self.dt))
 
-    def hopeless(self, attempt: Attempt, *, max_steps: int) -> Tensor:
-        """Rows that will not reach the end of their span."""
-        stuck = torch.tensor([self.controls[i].stuck for i in self.alive.tolist()], dtype=torch.bool)
-        return (attempt.t1 == attempt.t0) | stuck | (self.attempts[self.alive] == max_steps)
+    def hopeless(self, attempt: Attempt, *, max_steps: int) -> Tensor | None:
+        """Rows that will not reach the end of their span; None: there are none."""
+        rows = attempt.t1 == attempt.t0
+        if self.controls.stuck is not None:
+            rows = rows | self.controls.stuck
+        if self.attempts >= max_steps:
+            rows = rows | (self.right + self.wrong == max_steps)
+        return rows if bool(rows.any()) else None
 
-    def judge(self, attempt: Attempt, errors: Tensor, judged: Tensor) -> Tensor:
-        """Which of the `judged` rows are accepted, by `errors` in units of the tolerance; they move on."""
-        accepted = (errors <= 1) & judged
-        samples = self.alive[judged]
-        tried = zip(self.size[samples].tolist(), errors[judged].tolist(), strict=True)
-        sizes = [self.controls[i].next(dt, error) for i, (dt, error) in zip(samples.tolist(), tried, strict=True)]
-        self.dt[samples] = torch.tensor(sizes, dtype=torch.float64)
-        self.accepted[self.alive] += accepted
-        self.rejected[self.alive] += judged & ~accepted
-        self.t[self.alive] = torch.where(accepted, attempt.t1, attempt.t0)
-        recent = torch.full_like(self.t, torch.nan)
-        recent[samples] = self.size[samples]
-        self.recent.append(recent)
+    def judge(self, attempt: Attempt, errors: Tensor, judged: Tensor | None = None) -> Tensor:
+        """Which rows are accepted, by `errors` in units of the tolerance; they move on.
+
+        Where not all are `judged`, the others neither move nor remember.
+        """
+        self.attempts += 1
+        accepted = errors <= 1
+        if judged is None:
+            self.recent.append((self.alive, self.dt))
+            self.dt = self.controls.next(self.dt, errors)
+            self.wrong = self.wrong + ~accepted
+        else:
+            accepted = accepted & judged
+            rows = judged.nonzero().flatten()
+            self.recent.append((self.alive[rows], self.dt[rows]))
+            some = self.controls.of(rows)
+            self.dt = self.dt.index_put((rows,), some.next(self.dt[rows], errors[rows]))
+            self.controls.put(rows, some)
+            self.wrong = self.wrong + (judged & ~accepted)
+        self.right = self.right + accepted
+        self.t = torch.where(accepted, attempt.t1, attempt.t0)
         return accepted
 
-    def due(self, attempt: Attempt) -> Due:
-        """Output times between where each sample stood before the attempt and where it stands now."""
-        alive, before = self.alive, self.served[self.alive]
-        reached = (self.sign * self.t)[alive, None]
-        after = torch.searchsorted(self.along[alive], reached, right=True).flatten().clamp_min(1)
-        counts = torch.where(self.t[alive] == attempt.t1, after - before, 0)
-        self.served[alive] += counts
-        rows = torch.arange(len(alive)).repeat_interleave(counts)
-        places = torch.arange(len(rows)) + (before - counts.cumsum(0) + counts)[rows]
-        t = (self.sign[:, None] * self.along)[alive[rows], places]
+    def due(self, attempt: Attempt, accepted: Tensor) -> Due | None:
+        """Output times that the accepted steps of an attempt serve; None: there are none."""
+        reached = (self.sign * self.t)[:, None]
+        ready = accepted & (reached >= self.along.gather(1, self.next[:, None])).flatten()
+        if not bool(ready.any()):
+            return None
+        after = torch.searchsorted(self.along, reached, right=True).flatten()
+        counts = torch.where(ready, after - self.next, 0)
+        rows = torch.arange(len(counts)).repeat_interleave(counts)
+        places = torch.arange(len(rows)) + (self.next - counts.cumsum(0) + counts)[rows]
+        self.next = self.next + counts
+        t = (self.sign[:, None] * self.along)[rows, places]
         fraction = (t - attempt.t0[rows]) / (attempt.t1 - attempt.t0)[rows]
         within = t != attempt.t1[rows]
         order = within.to(torch.int8).argsort(stable=True)
         return Due(
             rows=rows[order],
-            samples=alive[rows[order]],
+            samples=self.alive[rows[order]],
             places=places[order],
             fraction=fraction[order],
             ends=len(rows) - int(within.sum()),
@@ -88,14 +101,19 @@ class SampleClocks:
 
     def leave(self, gone: Tensor) -> Tensor:
         """Take rows off the list; returns which of the old rows are left."""
+        samples = self.alive[gone]
+        self.accepted[samples], self.rejected[samples] = self.right[gone], self.wrong[gone]
+        self.served[samples] = self.next[gone]
         left = (~gone).nonzero().flatten()
-        self.alive = self.alive[left]
+        for name in ("alive", "sign", "along", "t", "end", "dt", "next", "right", "wrong"):
+            setattr(self, name, getattr(self, name)[left])
+        self.controls = self.controls.of(left)
         return left
 
     def arrived(self) -> Tensor:
         """Rows that stand at the end of their span."""
-        return self.t[self.alive] == self.end[self.alive]
+        return self.t == self.end
 
     def last_sizes(self, sample: int) -> list[float]:
         """Its last attempts, oldest first."""
-        return [size for sizes in self.recent if (size := float(sizes[sample])) == size]
+        return [float(size) for samples, sizes in self.recent for size in sizes[samples == sample]]

@@ -1,15 +1,14 @@
 """A step whose length differs from sample to sample, as a pure function of where each begins."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ode_runner.solvers.birkhoff import Curve
+from ode_runner.solvers.dense_output import HermiteBirkhoffCurve, Quartic
 from ode_runner.solvers.mapped_field import MappedField
-from ode_runner.solvers.one_step import Polynomial
-from ode_runner.solvers.tableau import EmbeddedTableau
+from ode_runner.solvers.tableau import EmbeddedTableau, advance, explicit_step, stage_time
 from ode_runner.types import State
 
 
@@ -20,14 +19,46 @@ class Attempt:
     t0: Tensor
     t1: Tensor
 
-    def times(self, nodes: tuple[float, ...], like: State) -> list[Tensor]:
-        """The stages' times (rows,) as the field takes them; those of node 1 are `t1` itself, whatever its rounding."""
-        t0, t1, c = self.t0[:, None], self.t1[:, None], torch.tensor(nodes, dtype=torch.float64)
-        return list(torch.where(c > 1 - 1e-9, t1, t0 + c * (t1 - t0)).to(like).unbind(1))
+    def of(self, rows: Tensor) -> "Attempt":
+        """The steps of some rows."""
+        return Attempt(t0=self.t0[rows], t1=self.t1[rows])
 
-    def length(self, like: State) -> Tensor:
-        """t1 - t0, to multiply states with."""
-        return along_rows(self.t1 - self.t0, like)
+
+class Rescaled:
+    """A field along the steps of one attempt: every row's step has length 1, and slopes are times its true length.
+
+    So the steps of an attempt are those that a common step is made of, by the same sums.
+    """
+
+    def __init__(self, field: MappedField, attempt: Attempt, like: State, *, nodes: tuple[float, ...]) -> None:
+        times = [stage_time(attempt.t0, attempt.t1, c) for c in nodes]
+        self.field = field
+        self.times = dict(zip(nodes, torch.stack(times).to(like).unbind(), strict=True))  # in one transfer
+        self.length = along_rows(attempt.t1 - attempt.t0, like)
+
+    def __call__(self, c: float, y: State) -> State:
+        """The slope of y at a node."""
+        return self.length * self.field(self.times[c], y)
+
+
+class Stepped(NamedTuple):
+    """An attempt as it came out."""
+
+    y0: State
+    y1: State
+    ks: list[Tensor]  # the derivatives that y1 is made of, times the length of each row's step
+    length: Tensor  # of the steps, to be multiplied with states
+    f1: State | None  # f(t1, y1), where it has been evaluated
+
+    def of(self, rows: Tensor) -> "Stepped":
+        """Some rows of it."""
+        ks = [k[rows] for k in self.ks]
+        f1 = None if self.f1 is None else self.f1[rows]
+        return Stepped(self.y0[rows], self.y1[rows], ks, self.length[rows], f1)
+
+    def slopes(self) -> list[Tensor]:
+        """The derivatives, that at (t1, y1) the last of them."""
+        return self.ks if self.f1 is None else [*self.ks, self.length * self.f1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +70,17 @@ class Due:
     places: Tensor  # among the output times
     fraction: Tensor  # of the step, float64
     ends: int  # how many are at the end
+
+    @property
+    def dense(self) -> bool:
+        """An output time lies within a step rather than at its end."""
+        return self.ends < len(self.rows)
+
+    @staticmethod
+    def none() -> "Due":
+        """No output time."""
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Due(rows=nothing, samples=nothing, places=nothing, fraction=nothing.double(), ends=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,95 +94,54 @@ class Round:
     @staticmethod
     def of_accepted(attempt: Attempt, due: Due, samples: Tensor, accepted: Tensor) -> "Round":
         """The `accepted` rows of an attempt, whose rows are `samples`."""
+        if bool(accepted.all()):
+            return Round(attempt=attempt, due=due, samples=samples)
         rows, position = accepted.nonzero().flatten(), accepted.cumsum(0) - 1
-        return Round(
-            attempt=Attempt(t0=attempt.t0[rows], t1=attempt.t1[rows]),
-            due=Due(
-                rows=position[due.rows],
-                samples=due.samples,
-                places=due.places,
-                fraction=due.fraction,
-                ends=due.ends,
-            ),
-            samples=samples[rows],
-        )
+        due = Due(rows=position[due.rows], samples=due.samples, places=due.places, fraction=due.fraction, ends=due.ends)
+        return Round(attempt=attempt.of(rows), due=due, samples=samples[rows])
 
     def retake(self, field: MappedField, tableau: EmbeddedTableau, y0: State) -> tuple[State, State]:
         """The states at the end of the steps, and those at the output times due, from `y0`."""
-        f0 = field(self.attempt.t0.to(y0), y0)
-        y1, ks = stages(field, tableau, self.attempt, y0, f0)
-        dense = self.due.ends < len(self.due.rows)
-        f1 = field(self.attempt.t1.to(y1), y1) if dense else f0
-        ks = [*ks, f1] if tableau.first_same_as_last else ks
-        return y1, outputs(field, tableau, self.attempt, self.due, ends=(y0, y1), slopes=(f0, f1), ks=ks)
+        step = take(field, tableau, self.attempt, y0, field(self.attempt.t0.to(y0), y0), last=self.due.dense)
+        return step.y1, outputs(field, tableau, self.attempt, self.due, step)
 
 
 Journal = list[tuple[Round, State]]  # with the states from which the steps were taken
 
 
-def stages(
-    field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, y0: State, f0: State
-) -> tuple[State, list[Tensor]]:
-    """The states at the end of the attempt, and the derivatives they are made of."""
-    dt, times, ks = attempt.length(y0), attempt.times(tableau.c, y0), [f0]
-    for t, row in zip(times[1 : tableau.stages], tableau.a[1 : tableau.stages], strict=True):
-        ks.append(field(t, advance_rows(y0, dt, row, ks)))
-    return advance_rows(y0, dt, tableau.b[: tableau.stages], ks), ks
+def take(
+    field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, y0: State, f0: State, *, last: bool
+) -> Stepped:
+    """An attempt from `y0`, where f0 = f(t0, y0); f(t1, y1) is evaluated if it is asked for, as the `last`."""
+    unit = Rescaled(field, attempt, y0, nodes=(*tableau.c, 1.0))
+    y1, ks = explicit_step(tableau, unit, 1.0, y0, unit.length * f0, rows=tableau.stages)
+    return Stepped(y0, y1, ks, unit.length, field(unit.times[1.0], y1) if last else None)
 
 
-def outputs(
-    field: MappedField,
-    tableau: EmbeddedTableau,
-    attempt: Attempt,
-    due: Due,
-    *,
-    ends: tuple[State, State],
-    slopes: tuple[State, State],
-    ks: list[Tensor],
-) -> State:
-    """States at the output times due; those within a step by its dense output. `ks` are those of `tableau.middle`."""
-    y0, y1 = ends
-    rows = due.rows.to(y1.device)
-    at_end = y1[rows[: due.ends]]
-    if due.ends == len(rows):
+def outputs(field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, due: Due, step: Stepped) -> State:
+    """States at the output times due, those within a step by its dense output."""
+    at_end = step.y1[due.rows[: due.ends].to(step.y1.device)]
+    if not due.dense:
         return at_end
+    rows, position = due.rows[due.ends :].unique(return_inverse=True)  # a step may serve several
+    curve = _curve(field.of(rows), tableau, attempt.of(rows), step.of(rows.to(step.y1.device)))
+    return torch.cat([at_end, curve.of_rows(position.to(at_end.device), due.fraction[due.ends :])])
+
+
+def _curve(
+    field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, step: Stepped
+) -> Quartic | HermiteBirkhoffCurve:
+    """The dense output of every row; the tableau's places are evaluated for it."""
+    ks, inner, middle, y0 = step.slopes(), list[Tensor](), None, step.y0
     if tableau.places:
-        return torch.cat([at_end, _in_detail(field, tableau, attempt, due, ends=ends, ks=ks)])
-    dt = attempt.length(y0)
-    middle = None if tableau.middle is None else advance_rows(y0, dt, tableau.middle, ks)
-    curve = Polynomial.through(0.0, dt, ends=ends, slopes=slopes, middle=middle)
-    return torch.cat([at_end, curve.of_rows(rows[due.ends :], along_rows(due.fraction[due.ends :], y0))])
-
-
-def _in_detail(
-    field: MappedField,
-    tableau: EmbeddedTableau,
-    attempt: Attempt,
-    due: Due,
-    *,
-    ends: tuple[State, State],
-    ks: list[Tensor],
-) -> State:
-    """States within their steps, by a dense output with places of its own, evaluated for the rows that ask for it."""
-    rows, position = due.rows[due.ends :].unique(return_inverse=True)
-    attempt = Attempt(t0=attempt.t0[rows], t1=attempt.t1[rows])
-    field, rows = field.of(rows), rows.to(ks[0].device)
-    y0, y1, *ks = (x[rows] for x in (*ends, *ks))
-    dt, middle = attempt.length(y0), y0
-    for t, row in zip(attempt.times(tableau.birkhoff.nodes, y0), tableau.places, strict=True):
-        middle = advance_rows(y0, dt, row, ks)
-        ks = [*ks, field(t, middle)]
-    slopes = (ks[0], *ks[tableau.stages :])
-    curve = Curve.through(tableau.birkhoff, 0.0, dt, ends=(y0, y1), slopes=slopes, middle=middle)
-    return curve.of_rows(position.to(y0.device), due.fraction[due.ends :])
-
-
-def advance_rows(y: State, dt: Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
-    """`tableau.advance` by a step for each row; autograd keeps nothing but the steps."""
-    for weight, k in zip(weights, ks, strict=True):
-        if weight:
-            y = torch.addcmul(y, dt, k, value=weight)
-    return y
+        nodes = tuple(map(sum, tableau.places))
+        unit = Rescaled(field, attempt, y0, nodes=nodes)
+        for c, row in zip(nodes, tableau.places, strict=True):
+            middle = advance(y0, 1.0, row, [*ks, *inner])
+            inner.append(unit(c, middle))
+    elif tableau.middle is not None:
+        middle = advance(y0, 1.0, tableau.middle, ks[: len(tableau.b)])
+    return tableau.dense.curve(1.0, ends=(y0, step.y1), slopes=(ks[0], ks[-1]), middle=middle, inner=inner)
 
 
 def along_rows(values: Tensor, like: State) -> Tensor:

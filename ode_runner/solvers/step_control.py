@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from ode_runner.errors import RefusedInput
 
 # Exponents, in units of 1 / order, of the last error and of those of the accepted steps before it.
@@ -90,3 +93,66 @@ class Controller:
 
     def _limited(self, dt: float) -> float:
         return max(self.options.min_step or 0.0, min(dt, self.options.max_step or math.inf))
+
+
+class RowControllers:
+    """A Controller for each row of a batch, to the bit: its memory and what it says are float64 (rows,) on the CPU."""
+
+    def __init__(self, options: StepControl, *, order: int, rows: int) -> None:
+        self.options, self.order = options, order
+        self.filter = FILTERS[options.control]
+        self.trend = len(self.filter) > 1
+        self.hold = self.trend or options.hold
+        self.past = [torch.ones(rows, dtype=torch.float64) for _ in self.filter[1:]]
+        self.after_rejection = torch.zeros(rows, dtype=torch.bool)
+        self.stuck: Tensor | None = None  # rows whose step of `min_step` was too long; None: there is no such limit
+
+    def first(self, dt: Tensor) -> Tensor:
+        """The first steps, which were chosen elsewhere, within the limits."""
+        return self._limited(dt)
+
+    def next(self, dt: Tensor, error: Tensor) -> Tensor:
+        """The steps to try after those of `dt` with these errors in units of the tolerance."""
+        rejected, factor = error > 1, self._after_accepted(error)
+        if self.options.min_step is not None:
+            self.stuck = rejected & (dt <= self.options.min_step)
+        if bool(rejected.any()):
+            shorter = (self.options.safety * _power(error, -1 / self.order)).clamp_min(self.options.shrink)
+            factor = torch.where(rejected, shorter, factor)
+        errors = [error.clamp_min(SMALLEST), *self.past]
+        self.past = [torch.where(rejected, old, new) for old, new in zip(self.past, errors, strict=False)]
+        self.after_rejection = rejected
+        return self._limited(dt * factor)
+
+    def of(self, rows: Tensor) -> "RowControllers":
+        """Those of some rows, in their order, with a memory of their own."""
+        some = RowControllers(self.options, order=self.order, rows=0)
+        some.past, some.after_rejection = [past[rows] for past in self.past], self.after_rejection[rows]
+        some.stuck = None if self.stuck is None else self.stuck[rows]
+        return some
+
+    def put(self, rows: Tensor, some: "RowControllers") -> None:
+        """Take up what those of some rows remember."""
+        for mine, theirs in zip(self.past, some.past, strict=True):
+            mine[rows] = theirs
+        self.after_rejection[rows] = some.after_rejection
+        if some.stuck is not None:
+            self.stuck = torch.zeros_like(self.after_rejection).index_put((rows,), some.stuck)
+
+    def _after_accepted(self, error: Tensor) -> Tensor:
+        suggested = _power(error, -self.filter[0] / self.order)
+        for past, power in zip(self.past, self.filter[1:], strict=True):
+            suggested = suggested * _power(past, -power / self.order)
+        factor = (self.options.safety * suggested).clamp_min(self.options.shrink if self.trend else 1.0)
+        longest = factor.clamp_max(self.options.grow)
+        return torch.where(self.after_rejection, factor.clamp_max(1.0), longest) if self.hold else longest
+
+    def _limited(self, dt: Tensor) -> Tensor:
+        if self.options.max_step is not None:
+            dt = dt.clamp_max(self.options.max_step)
+        return dt if self.options.min_step is None else dt.clamp_min(self.options.min_step)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """x ** exponent, infinite where x is 0, number by number: torch rounds the last few of a vector otherwise."""
+    return torch.tensor([one**exponent if one else math.inf for one in x.tolist()], dtype=torch.float64)

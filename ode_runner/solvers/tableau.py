@@ -1,14 +1,14 @@
-"""Butcher tableaus, and sums of stages that keep nothing for the backward pass."""
+"""Butcher tableaus, and the explicit steps that they make."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from operator import mul
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ode_runner.solvers.birkhoff import Birkhoff
+from ode_runner.solvers.dense_output import DenseOutput
 from ode_runner.types import State, Time
 
 
@@ -41,41 +41,13 @@ class Tableau:
         return (*self.inner, self.middle) if self.inner and self.middle else ()
 
     @cached_property
-    def birkhoff(self) -> Birkhoff:
-        """The dense output of a tableau with inner places."""
-        return Birkhoff(nodes=tuple(map(sum, self.places)))
+    def dense(self) -> DenseOutput:
+        """The dense output of its steps."""
+        return DenseOutput(b=self.b, stages=self.stages, middle=self.middle, places=self.places)
 
     def within(self, x: float) -> list[float]:
-        """Weights of the dense output y(t0 + x dt) = y0 + dt * weights @ (k, f1, slopes at the places).
-
-        The polynomial with the step's states and slopes at both ends and its middle, and the slopes at inner places;
-        without these the quartic that leaves out the slope in the middle, and without a middle the cubic.
-        """
-        if self.places:
-            weights = self.birkhoff.weights(x)
-            return [sum(map(mul, weights, data)) for data in self._data]
-        return [x * (c1 + x * (c2 + x * (c3 + x * c4))) for c1, c2, c3, c4 in self.quartic]
-
-    @cached_property
-    def _data(self) -> list[tuple[float, ...]]:
-        """For each stage, f1 and each place, its weights in the data that the polynomial goes through."""
-        count = self.stages + 1 + len(self.places)
-        states = [[*row, *[0.0] * (count - len(row))] for row in (self.b, self.places[-1])]
-        slopes = [[float(i == j) for j in range(count)] for i in (0, *range(self.stages, count))]
-        return list(zip(*states, *slopes, strict=True))
-
-    @cached_property
-    def quartic(self) -> list[tuple[float, float, float, float]]:
-        """The weights of the dense output: for each stage and f1, the coefficients of x to x**4."""
-        known = [0.0] * (self.stages + 1 - len(self.b))
-        slopes = list(zip([1, *[0] * self.stages], [*[0] * self.stages, 1], strict=True))  # of f0 and f1 themselves
-        ends = [*self.b, *known]
-        cubic = [b / 2 + (f0 - f1) / 8 for b, (f0, f1) in zip(ends, slopes, strict=True)]
-        middle = cubic if self.middle is None else [*self.middle, *known]
-        return [
-            (f0, f1 - 4 * f0 - 5 * b + 16 * m, 5 * f0 - 3 * f1 + 14 * b - 32 * m, 2 * (f1 - f0) - 8 * b + 16 * m)
-            for b, m, (f0, f1) in zip(ends, middle, slopes, strict=True)
-        ]
+        """Weights of the dense output y(t0 + x dt) = y0 + dt * weights @ (k, f1, slopes at the places)."""
+        return self.dense.weights(x)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +57,15 @@ class EmbeddedTableau(Tableau):
     b_error: tuple[float, ...]  # weights of the difference of the two solutions
 
 
-def stage_time(t0: float, t1: float, c: float) -> float:
-    """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage never lies beyond its step."""
-    return t1 if c > 1 - 1e-9 else t0 + c * (t1 - t0)
+Point = TypeVar("Point", float, Tensor)  # in time: a number, one for each row of a state, or an input of compiled code
+
+
+def stage_time(t0: Point, t1: Point, c: float, *, dt: Point | None = None) -> Point:
+    """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage never lies beyond its step.
+
+    `dt` is t1 - t0 where that has been taken before both were rounded.
+    """
+    return t1 if c > 1 - 1e-9 else t0 + c * (t1 - t0 if dt is None else dt)
 
 
 def at(t: float, y: State) -> Time:
@@ -95,10 +73,27 @@ def at(t: float, y: State) -> Time:
     return torch.full((), t, dtype=y.dtype, device=y.device)
 
 
-def advance(y0: State, dt: float, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
-    """y0 + dt * weights @ ks; zero weights cost nothing, and autograd has no tensor to keep."""
+def advance(y0: State, dt: float | Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
+    """y0 + dt * weights @ ks; zero weights cost nothing, and autograd has no tensor to keep where dt is a number."""
     y = y0
     for weight, k in zip(weights, ks, strict=True):
         if weight:
-            y = torch.add(y, k, alpha=dt * weight)
+            y = y + (dt * weight) * k if isinstance(dt, Tensor) else torch.add(y, k, alpha=dt * weight)
     return y
+
+
+def explicit_step(
+    tableau: Tableau, slope: Callable[[float, State], State], dt: float | Tensor, y0: State, f0: State, *, rows: int
+) -> tuple[State, list[Tensor]]:
+    """y(t0 + dt) and the first `rows` derivatives of an explicit step, the first of which, f0 = f(t0, y0), is known.
+
+    The one place where explicit stages are taken: eagerly by a number `dt`, compiled by a tensor () that is an input,
+    and, where every sample has a step of its own, by `dt` = 1 along slopes that are multiplied with it.
+
+    Args:
+        slope: the derivative of y, by the fraction of the step at which it is and y itself.
+    """
+    ks = [f0]
+    for c, row in zip(tableau.c[1:rows], tableau.a[1:rows], strict=True):
+        ks.append(slope(c, advance(y0, dt, row, ks)))
+    return advance(y0, dt, tableau.b[:rows], ks), ks
