@@ -145,7 +145,7 @@ def test_declared_and_mapped_fields_have_one_solution_gradient_and_count(mode: G
     for kind in (Declared, Undeclared):
         integrate, field = Integrator(solver=EACH, gradient=mode), kind(right)
         y0 = torch.linspace(-3, 3, 40).view(20, 2).requires_grad_()
-        ys = integrate(field, y0, TIMES)
+        ys = integrate(field, y0, TIMES).ys
         gradients = torch.autograd.grad(ys.square().sum(), [y0, field.weight])
         found.append([ys, *gradients, torch.tensor(integrate.ledger.tally.evaluations)])
     for declared, mapped in zip(*found, strict=True):

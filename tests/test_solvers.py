@@ -337,16 +337,16 @@ def test_outputs_within_a_step_are_its_dense_output(solver: OneStepSolver) -> No
     bare = Step(t0=0.5, t1=0.6, y0=y0, y1=y1, ks=ks, due=[*within, 0.6], f1=f1)
     step = solver.detailed(problem.field(), bare)
     curve = curve_of(solver, step)
-    torch.testing.assert_close(
-        torch.stack(solver.outputs(step)), torch.stack([*(curve(step.fraction(t)) for t in within), y1])
-    )
+    torch.testing.assert_close(torch.stack(solver.outputs(step)), torch.stack([*map(curve, within), y1]))
 
 
 def curve_of(solver: OneStepSolver, step: Step) -> Callable[[float], Tensor]:
     """As `interpolated` follows it: through the states and slopes at both ends, and what else there is."""
     assert step.f1 is not None
     ends, slopes, middle = (step.y0, step.y1), (step.ks[0], step.f1), solver.middle(step)
-    return solver.tableau.dense.curve(step.t1 - step.t0, ends=ends, slopes=slopes, middle=middle, inner=step.inner)
+    dense = solver.tableau.dense
+    curve = dense.curve(step.t1 - step.t0, ends=ends, slopes=slopes, middle=middle, inner=step.inner)
+    return lambda t: curve(step.fraction(t))
 
 
 def test_dense_output_without_the_slope_at_the_end_is_refused(composed: Compose) -> None:
