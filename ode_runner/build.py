@@ -11,14 +11,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.cell import Cell
-from ode_runner.compatibility import demand_answers, demand_compatible, demand_fields
+from ode_runner.choices import built_in
+from ode_runner.compatibility import demand_answers, demand_compatible, demand_fields, unused_axes
 from ode_runner.construct import blueprint, construct, locate
 from ode_runner.distributed import First
 from ode_runner.errors import RefusedInput
 from ode_runner.hiring import helpers_for
 from ode_runner.identity import fingerprint
 from ode_runner.integrator import Integrator
-from ode_runner.models.base import Numerics
 from ode_runner.optimizer_options import demand_optimizer
 from ode_runner.options import TrainerOptions
 from ode_runner.quoting import as_typed
@@ -29,7 +29,7 @@ from ode_runner.team import Alone, Team
 from ode_runner.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
-UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
+STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 
 
@@ -96,6 +96,8 @@ def build_cell(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
 
 def assemble(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     """Task, model and numerics, with fresh weights."""
+    for axis in STAND_INS.keys() & unused_axes(locate(cfg, "model")):
+        cfg = built_in(cfg, axis, STAND_INS[axis])
     solver, gradient = construct(cfg, "solver"), construct(cfg, "gradient")
     options: TrainerOptions = construct(cfg, "trainer")
     device = _device(options.device)
@@ -142,10 +144,10 @@ def _recruit(cfg: DictConfig, choices: Mapping[str, str], team: Team) -> Trainer
 def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
     used = {axis: str(choices[axis]) for axis in AXES}
     try:
-        numerics = locate(cfg, "model").numerics
+        model = locate(cfg, "model")
     except RefusedInput:
         return used  # said properly when the run is built; its folder needs a name before that
-    return used | dict.fromkeys(UNUSED.get(numerics, ()), "-")
+    return used | dict.fromkeys(unused_axes(model), "-")
 
 
 def _demand_numbers(cfg: DictConfig) -> None:

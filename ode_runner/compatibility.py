@@ -15,10 +15,17 @@ from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
 from ode_runner.tasks.base import Task
 
+UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
+
+
+def unused_axes(model: type[Model]) -> tuple[str, ...]:
+    """The axes that a model has no use for, whatever was typed for them."""
+    return UNUSED.get(model.numerics, () if model.objective.solves else ("gradient",))
+
 
 def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
     """Raises IncompatibleChoice, in the user's own words and with a way out, unless the three go together."""
-    if model.numerics in (Numerics.NONE, Numerics.SOLVER):
+    if "gradient" in unused_axes(model):
         return
     if model.numerics is Numerics.DISCRETE:
         if not isinstance(solver, ExplicitRungeKutta):

@@ -59,12 +59,13 @@ class RunRecord:
         write_whole(folder / FILE, lambda file: file.write(content))
 
     def hyperparameters(self) -> dict[str, bool | int | float | str]:
-        """What runs are compared by: the choices, the seed, then every option under `with` that is not null.
+        """What runs are compared by: the choices, the seed, then every option in use, under `with`, that is not null.
 
         A null beside the numbers of other runs would make a column of texts, which cannot be filtered by range.
         """
         options: dict[str, bool | int | float | str] = {}
-        for group in (*self.choices, "optimizer", "schedule", "trainer"):
+        used = [group for group, choice in self.choices.items() if choice != "-"]
+        for group in (*used, "optimizer", "schedule", "trainer"):
             set_ = {key: value for key, value in flat(self.config[group]).items() if value is not None}
             for key, value in set_.items():
                 options[f"with.{group}.{key}"] = value if isinstance(value, bool | int | float | str) else str(value)

@@ -199,7 +199,8 @@ def _introduce(cell: Cell, record: RunRecord, folder: Path, display: Display) ->
     display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
     unused = [axis for axis, choice in record.choices.items() if choice == "-"]
     if unused:
-        display.say(f"model={record.choices['model']} uses neither {' nor '.join(unused)}")
+        uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"
+        display.say(f"model={record.choices['model']} {uses}")
     if precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
 

@@ -12,7 +12,7 @@ from ode_runner.audits.derivative import demand_reference
 from ode_runner.audits.visit import audit
 from ode_runner.build import assemble, build_cell, identify
 from ode_runner.choices import built_in, every_choice
-from ode_runner.compatibility import demand_compatible
+from ode_runner.compatibility import demand_compatible, unused_axes
 from ode_runner.construct import construct, locate
 from ode_runner.display import Display
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
@@ -20,7 +20,6 @@ from ode_runner.evaluation import evaluate
 from ode_runner.evidence import Evidence
 from ode_runner.fresh_folder import is_fresh, remove
 from ode_runner.gradients.base import GradientMode
-from ode_runner.models.base import Numerics
 from ode_runner.prediction import predict
 from ode_runner.quoting import as_typed
 from ode_runner.record import RunRecord, RunStatus, computed, flat
@@ -90,7 +89,7 @@ def _own_solver(trained: Trained, *, trust: object) -> Solver:
 
 def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
     model = choices["model"]
-    if locate(cfg, "model").numerics in (Numerics.NONE, Numerics.SOLVER):
+    if "gradient" in unused_axes(locate(cfg, "model")):
         raise IncompatibleChoice(
             f"model={model} has no solve to differentiate: audit= compares gradient modes. Use model=odenet."
         )

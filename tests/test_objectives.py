@@ -13,6 +13,7 @@ from ode_runner.field import Phase
 from ode_runner.forward_pass import ForwardPass
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.random_state import RandomState
+from ode_runner.record import RunRecord
 from tests.conftest import Compose
 from tests.helpers import TINY, own_models, record_of, rows_of, run_folder, typed
 
@@ -33,7 +34,9 @@ class Decayed(Objective):
 
 
 class Matching(Objective):
-    \"\"\"No solve and no answer: the field at a random time, against the state.\"\"\"
+    \"\"\"No solve and no answer: the field at the first time, against the state.\"\"\"
+
+    solves = False
 
     def loss(self, model, task, batch, integrate):
         y = model.encode(batch.inputs).y0
@@ -88,6 +91,36 @@ def test_an_objective_without_an_answer_has_metrics_in_evaluation_only(own: Path
     assert 0 <= validated["eval/accuracy"] <= 1
     assert 0 <= metrics["test/accuracy"] <= 1
     assert trained[2]["train/loss"] < trained[0]["train/loss"]
+    assert metrics["nfe/eval"] > 0, "it is solved in the test"
+
+
+def test_a_gradient_mode_that_training_does_not_ask_for_is_not_used(own: Path) -> None:
+    ended = typed("-m", "-cd", "conf", "model=matched", "gradient=backprop,reversible,adjoint", *QUICK, cwd=own)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "model=matched does not use gradient" in ended.stdout
+    record = record_of(own)  # one for all
+    assert record["choices"]["gradient"] == "-"
+    assert run_folder(own).name == f"matched-dopri5-none-s0-{record['fingerprint']}"
+    refused = typed("-cd", "conf", "model=matched", "audit=true", *TINY, cwd=own)
+    assert refused.returncode == 2
+    assert "has no solve to differentiate" in refused.stderr
+    refused = typed("-cd", "conf", "model=matched", "trainer.compile=on", *QUICK, cwd=own)
+    assert refused.returncode == 2
+    assert "the model is trained without a solve" in refused.stderr
+
+
+def test_what_is_typed_for_an_unused_axis_makes_no_other_run(tmp_path: Path) -> None:
+    small = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5", "logger=none")
+    plain = ("task=linear", "model=exact", *small)
+    for words in ((), ("network=conv", "gradient=reversible"), ("network=separable", "gradient=symplectic")):
+        ended = typed(*plain, *words, "rerun=all", cwd=tmp_path)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "model=exact uses neither network nor gradient" in ended.stdout
+        record = RunRecord.read(run_folder(tmp_path))  # the only one
+        assert record is not None
+        assert (record.choices["network"], record.choices["gradient"]) == ("-", "-")
+        assert not any(name.startswith(("with.network", "with.gradient")) for name in record.hyperparameters())
+        assert "with.solver.rtol" in record.hyperparameters()
 
 
 def test_passes_audits_and_evaluation_have_one_loss(composed: Compose) -> None:

@@ -89,6 +89,8 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
 def _demand_possible(cell: Cell, processes: int) -> None:
     if cell.model.numerics is Numerics.NONE:
         raise CannotCompile("the model solves nothing")
+    if not cell.model.objective.solves:
+        raise CannotCompile("the model is trained without a solve")
     if cell.device.type != "cpu":
         raise CannotCompile(f"steps are compiled for trainer.device=cpu only, and this is {cell.device.type}")
     if cell.integrator.field_dtype is not None:

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -35,6 +35,8 @@ class Objective(abc.ABC, Generic[ModelT]):
     A model's class names its objective. `integrate` solves for the model, and an objective that needs no solve leaves
     it alone. Where the precision is bf16 it is called under autocast.
     """
+
+    solves: ClassVar[bool] = True  # False: training asks for no solve, and so for no gradient mode
 
     @abc.abstractmethod
     def loss(self, model: ModelT, task: Task, batch: Batch, integrate: Integrate) -> Loss:

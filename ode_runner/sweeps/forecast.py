@@ -91,7 +91,7 @@ class Forecast:
         integrator = Integrator(solver=solver, gradient=gradient, field_dtype=cell.integrator.field_dtype)
         batch = next(iter(cell.task.batches(Split.TRAIN, batch_size=FEW, epoch=0))).to(cell.dtype)
         with suppress(NumericalFailure, RefusedInput), integrator.ledger.phase(Phase.FORWARD) as tally:
-            replace(cell, integrator=integrator).outputs(batch)
+            replace(cell, integrator=integrator).loss(batch)
             return tally.evaluations
         return 0
 
