@@ -19,7 +19,7 @@ from ode_runner.objectives.base import Loss
 from ode_runner.options import TrainerOptions
 from ode_runner.signals import StopRequest
 from ode_runner.tasks.base import Findings, Task
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +89,15 @@ class Cell:
             wanted = own if ts is None else ts
             return self.outputs(Batch(inputs, wanted, inputs).to(self.dtype)).values
 
-        def path(inputs: Tensor, times: int) -> Trajectory:
+        def encode(inputs: Tensor) -> Encoding:
+            return self.model.encode(inputs.to(self.dtype))
+
+        def path(begun: Encoding, times: int) -> Trajectory:
             with self._autocast():
-                return self.model.path(inputs.to(self.dtype), own.to(self.dtype), self.integrator, times=times)
+                return self.model.path(begun.to(self.dtype), own.to(self.dtype), self.integrator, times=times)
 
-        def encode(inputs: Tensor) -> State:
-            return self.model.encode(inputs.to(self.dtype)).y0
-
-        def decode(y0: State, ts: Times) -> Tensor:
-            return self.model.decode(Encoding(y0.to(self.dtype)), ts.to(self.dtype), self.integrator)
+        def decode(begun: Encoding, ts: Times) -> Tensor:
+            return self.model.decode(begun.to(self.dtype), ts.to(self.dtype), self.integrator)
 
         return Findings(
             history=history,

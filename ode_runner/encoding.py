@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ode_runner.types import State
@@ -15,6 +16,11 @@ class Encoding(NamedTuple):
     y0: State
     given: Sequence[Tensor] = ()  # (batch, ...) each: the field takes them after time and state, such as a condition
     terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: joins the loss, by name, such as {"kl": ...}
+
+    def to(self, dtype: torch.dtype) -> "Encoding":
+        """The same with state and floating-point givens in a type; whole numbers stay whole."""
+        given = [z.to(dtype) if z.is_floating_point() else z for z in self.given]
+        return self._replace(y0=self.y0.to(dtype), given=given)
 
 
 def begun(y0: State | Encoding, given: Sequence[Tensor]) -> tuple[State, tuple[Tensor, ...]]:

@@ -147,7 +147,7 @@ def test_a_continuous_model_gives_its_states_at_the_times_asked_for(
     if model.numerics is Numerics.NONE:
         pytest.skip("has blocks, not times")
     integrate = Integrator(solver=make("solver", "rk4"), gradient=make("gradient", "backprop"))
-    assert len(model.path(inputs_for(setting), TS, integrate, times=7)) == 7
+    assert len(model.path(model.encode(inputs_for(setting)), TS, integrate, times=7)) == 7
 
 
 @pytest.mark.parametrize("name", learners())
@@ -183,7 +183,7 @@ def test_augmented_states_begin_with_zeros(make: Make, network: Network, setting
 @pytest.mark.parametrize("blocks", [0, 1, 4])
 def test_a_resnet_has_as_many_blocks_as_asked_for(network: Network, setting: str, blocks: int) -> None:
     model = ResNet(network, blocks=blocks)
-    assert len(model.path(inputs_for(setting), TS, never, times=3)) == blocks + 1
+    assert len(model.path(model.encode(inputs_for(setting)), TS, never, times=3)) == blocks + 1
 
 
 def test_senseless_options_of_models_are_refused(make: Make) -> None:

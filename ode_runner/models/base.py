@@ -72,10 +72,10 @@ class Model(nn.Module, abc.ABC):
         outputs = self.head(states.flatten(0, 1))
         return outputs.unflatten(0, states.shape[:2])
 
-    def path(self, inputs: Tensor, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
+    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
         """About `times` states on the way through depth, from the first of `ts` to the last, for pictures."""
         span = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
-        return self.states(self.encode(inputs), span, integrate)
+        return self.states(begun, span, integrate)
 
     @final
     def states(self, begun: Encoding, ts: Times, integrate: Integrate) -> Trajectory:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
@@ -32,18 +33,33 @@ class ResNet(Model):
         self.head = network.head()
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        y, states = y0.y0, [y0.y0]
+        y = _alone(y0)
+        states = [y]
         for dt in ts.diff().tolist():
             y = self._through_the_blocks(y, dt)[-1]
             states.append(y)
         return Solution(ys=torch.stack(states))
 
-    def path(self, inputs: Tensor, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
+    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
         """The state after each block, however many `times` are asked for."""
-        return torch.stack(self._through_the_blocks(self.encode(inputs).y0, float(ts[-1] - ts[0])))
+        return torch.stack(self._through_the_blocks(_alone(begun), float(ts[-1] - ts[0])))
 
     def _through_the_blocks(self, y: State, dt: float) -> list[Tensor]:
         states = [y]
         for block in self.blocks:
             states.append(block(states[-1], dt))
         return states
+
+
+def _alone(begun: Encoding) -> State:
+    """The state, where nothing is given besides.
+
+    Raises:
+        IncompatibleChoice: the blocks would be told nothing of the rest.
+    """
+    if begun.given:
+        raise IncompatibleChoice(
+            "model=resnet has blocks of the state alone, and the stem of this network gives more than a state. "
+            "Use model=odenet."
+        )
+    return begun.y0

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.plots.difficulty import draw_evaluations
-from ode_runner.types import Scalar, State, Times, Trajectory
+from ode_runner.types import Scalar, Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +22,9 @@ class Findings:
 
     history: Sequence[Mapping[str, float]]  # the rows of metrics.jsonl
     predict: Callable[[Tensor, Times | None], Tensor]  # inputs to output values at the times, None: the task's own
-    encode: Callable[[Tensor], State]  # inputs to the state at the first time
-    decode: Callable[[State, Times], Tensor]  # that state to output values at the times
-    path: Callable[[Tensor, int], Trajectory]  # inputs and a number to about as many states along the way
+    encode: Callable[[Tensor], Encoding]  # inputs to where a solve begins
+    decode: Callable[[Encoding, Times], Tensor]  # from there to output values at the times
+    path: Callable[[Encoding, int], Trajectory]  # from there to about as many states along the way as the number
     continuous: bool  # whether any times may be asked for, before the first one too
 
 

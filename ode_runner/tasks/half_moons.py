@@ -48,6 +48,6 @@ class HalfMoons(Classification):
             "decision_regions",
             draw_decision_regions(test.inputs, test.targets, lambda points: findings.predict(points, None)),
         )
-        states = findings.path(test.inputs[:200], 25)
+        states = findings.path(findings.encode(test.inputs[:200]), 25)
         if states.shape[2] > 1:  # network.width=1 leaves a line, on which there is nothing to see
             yield "flow", draw_flow(states, test.targets[:200])

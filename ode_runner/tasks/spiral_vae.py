@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
+from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
@@ -119,11 +120,15 @@ class SpiralVAE(Task):
         if findings.continuous:
             backward = _samples_of(findings.predict(batch.inputs, -self.ts[: self.points]), len(shown)).mean(dim=1)
         yield "reconstructions", draw_reconstructions(batch, forward, backward, window=self.points)
-        z0 = _samples_of(findings.encode(batch.inputs)[None], len(shown)).mean(dim=1)[0]
+        begun = findings.encode(batch.inputs)
+        if begun.given:
+            return  # with what a field is told of an observed spiral, a latent state does not make one of its own
+        z0 = _samples_of(begun.y0[None], len(shown)).mean(dim=1)[0]
         prior = torch.randn(12, z0.shape[1], generator=torch.Generator().manual_seed(self.seed)).to(z0)
-        yield "prior_samples", draw_prior_samples(findings.decode(prior, self.ts))
+        yield "prior_samples", draw_prior_samples(findings.decode(Encoding(prior), self.ts))
         steps = torch.linspace(0, 1, 8, device=z0.device)[:, None].to(z0)
-        yield "walk", draw_walk(findings.decode(z0[0] + steps * (z0[1] - z0[0]), self.ts))
+        walk = Encoding(z0[0] + steps * (z0[1] - z0[0]))
+        yield "walk", draw_walk(findings.decode(walk, self.ts))
 
     def _check(self) -> None:
         for name, least in (("train", 2), ("validation", 2), ("test", 2), ("points", 2), ("kl_epochs", 1)):
