@@ -114,6 +114,17 @@ def assemble(cfg: DictConfig, choices: Mapping[str, str]) -> Cell:
     return Cell(options=options, task=task, model=model, integrator=integrator, device=device)
 
 
+def demand_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    """Refuses what a run would before it begins. Its objects are made, but on the CPU: another process may run it."""
+    options: TrainerOptions = construct(cfg, "trainer")
+    helpers_for(cfg.processes, _device(options.device), oversubscribe=cfg.oversubscribe)
+    on_cpu = OmegaConf.merge(cfg, {"trainer": {"device": "cpu"}})
+    assert isinstance(on_cpu, DictConfig)
+    cell = build_cell(on_cpu, choices)
+    if cell.parameters():
+        _trainer(on_cpu, cell, Alone())
+
+
 def build_trainer(cfg: DictConfig, choices: Mapping[str, str], cell: Cell) -> Trainer | None:
     """What changes the model of a cell; None where there is nothing to learn."""
     if not cell.parameters():

@@ -30,7 +30,7 @@ from ode_runner.overrides import demand_sound
 from ode_runner.places import place
 from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
 from ode_runner.revisit import with_its_command
-from ode_runner.streams import outlast_the_screen
+from ode_runner.streams import outlast_the_screen, replace_what_cannot_be_printed
 from ode_runner.sweeps.dispatch import AT_ONCE
 from ode_runner.sweeps.search import Search
 from ode_runner.sweeps.sweeper import Cells, register
@@ -72,7 +72,8 @@ def launch() -> ExitCode:
 
 def run_job(cfg: DictConfig) -> Ending:
     """One run, alone or in a sweep, which it must not bring down."""
-    outlast_the_screen()  # of a worker, which is a process of its own
+    replace_what_cannot_be_printed()  # of a worker, which is a process of its own
+    outlast_the_screen()
     ending = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
     codes.append(ending.code)
     return ending

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,12 +11,15 @@ from pathlib import Path
 import pytest
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 
 from ode_runner.attempts import FILE, attempt, endings
-from ode_runner.lock import lock
+from ode_runner.ending import Ending
+from ode_runner.lock import in_use, lock
 from ode_runner.sweeps.dispatch import Dispatch
 from ode_runner.sweeps.point import Point
-from tests.helpers import TINY, ode_run, own_models, run_folders, typed
+from ode_runner.sweeps.returned import ending_of
+from tests.helpers import TINY, ode_run, own_models, run_folders, started, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 SWEEP = ("-m", "seed=0,1,2", "model=resnet", "sweep=mine", *QUICK)
@@ -33,6 +38,11 @@ class Dies(ODENet):
     def evolve(self, y0, ts, integrate):
         if self.how == "late":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "as if all were well":
+            os._exit(0)
+        if self.how == "once" and not os.path.exists("died"):
+            open("died", "w").close()
+            os._exit(3)
         return super().evolve(y0, ts, integrate)
 """
 
@@ -66,6 +76,7 @@ class Noting:
 
     def __init__(self) -> None:
         self.seeds: list[str] = []  # of the cells that it is given
+        self.apart: list[str] = []  # of these, those in a process of their own
         self.first: Callable[[], object] = lambda: None  # happens while it has the first
 
     def launch(self, cells: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -74,12 +85,18 @@ class Noting:
         self.seeds += [word for cell in cells for word in cell if word.startswith("seed=")]
         return [JobReturn(_return_value=(0, "completed"), status=JobStatus.COMPLETED) for _ in cells]
 
+    def run_apart(self, launcher: Launcher, overrides: list[str], number: int) -> Ending | int:
+        self.apart += [word for word in overrides if word.startswith("seed=")]
+        [job] = self.launch([overrides], initial_job_idx=number)
+        return ending_of(job)
+
 
 @pytest.fixture
 def launcher(monkeypatch: pytest.MonkeyPatch) -> Noting:
     """In place of Hydra's."""
     noting = Noting()
     monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, **about: noting)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", noting.run_apart)
     return noting
 
 
@@ -123,6 +140,7 @@ def test_cells_never_begun_come_first(three: list[Path], launcher: Noting, tmp_p
     (three[1] / "record.json").unlink()  # it died before there was one
     typed(*SWEEP, cwd=tmp_path)
     assert launcher.seeds == ["seed=2", "seed=0", "seed=1"]
+    assert launcher.apart == ["seed=0", "seed=1"]
     launcher.seeds.clear()
     typed(*SWEEP, "rerun=failed", cwd=tmp_path)
     assert launcher.seeds == ["seed=0", "seed=1"]
@@ -147,7 +165,71 @@ def test_a_cell_that_ended_twice_is_passed_over(three: list[Path], launcher: Not
     assert launcher.seeds == ["seed=0"]
 
 
-def test_a_rerun_counts_anew(three: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-9, "SIGKILL: for want of memory, perhaps"),
+        (-11, "SIGSEGV"),
+        (-1000, "signal 1000"),
+        (0, "exit code 0"),
+        (3, "exit code 3"),
+    ],
+)
+def test_the_second_end_of_a_process_is_recorded_with_its_cause_and_the_sweep_goes_on(
+    code: int, words: str, three: list[Path], launcher: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in three[:2]:
+        kill(folder)
+
+    def end(launcher: Launcher, overrides: list[str], number: int) -> int:
+        kill(three[int(next(word for word in overrides if word.startswith("seed="))[-1])], times=2)
+        return code
+
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", end)
+    ended = typed(*SWEEP, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr == f"ode-run: a process ended in the midst of its cell ({words})\n" * 2
+    assert statuses(tmp_path) == ["failed", "failed", "completed"]
+    reason = f"its process ended 2 times in the midst of it ({words}); rerun=failed tries it again"
+    assert json.loads((three[0] / "record.json").read_text())["reason"] == reason
+    assert f"  failed: seed=1: {reason}" in ended.stdout
+
+
+def test_a_cell_that_has_saved_something_since_is_tried_again(
+    three: list[Path], launcher: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(three[0])
+
+    def save_and_end(launcher: Launcher, overrides: list[str], number: int) -> int:
+        kill(three[0], times=1)
+        return -9
+
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", save_and_end)
+    ended = typed(*SWEEP, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "  failed: seed=0: its process ended in the midst of it (SIGKILL: for want of memory" in ended.stdout
+    assert statuses(tmp_path) == ["running", "completed", "completed"]
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", launcher.run_apart)
+    typed(*SWEEP, cwd=tmp_path)
+    assert launcher.apart == ["seed=0"]
+
+
+def test_what_cannot_be_sent_to_another_process_costs_the_other_cells_nothing(
+    three: list[Path], launcher: Noting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(three[0])
+    (three[1] / "record.json").unlink()
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", lambda *about: 1 / 0)
+    ended = typed(*SWEEP, cwd=tmp_path)
+    assert (ended.returncode, launcher.seeds) == (1, ["seed=1"])
+    assert "  failed: seed=0: ZeroDivisionError: division by zero" in ended.stdout
+
+
+def test_a_rerun_counts_anew(three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_this_process(launcher: Launcher, overrides: list[str], number: int) -> Ending:
+        return ending_of(launcher.launch([overrides], initial_job_idx=number)[0])
+
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", in_this_process)
     kill(three[0], times=5)
     assert typed("-m", "seed=0", *SWEEP[2:], "rerun=all", cwd=tmp_path).returncode == 0
     assert not (three[0] / FILE).exists()
@@ -199,12 +281,59 @@ def test_a_search_goes_on_past_a_trial_that_ends_its_process(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["early", "late"])
+def test_a_run_in_a_process_of_its_own_is_the_same_run(tmp_path: Path) -> None:
+    own_models(tmp_path, "dying", DYING, "Dies")
+    command = ("-cd", "conf", "-m", "model=dies", "+model.how=once", *QUICK)
+    assert ode_run(*command, cwd=tmp_path).returncode == 3
+    ended = ode_run(*command, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "outputs/sweeps/" in ended.stdout.partition("\ncompleted in ")[0], "where it belongs"
+    [apart] = [json.loads((folder / "record.json").read_text()) for folder in run_folders(tmp_path)]
+    assert ode_run(*command, "output_dir=elsewhere", cwd=tmp_path).returncode == 0
+    [here] = [json.loads((folder / "record.json").read_text()) for folder in run_folders(tmp_path / "elsewhere")]
+    assert apart["metrics"] == here["metrics"]
+    assert apart["config_dirs"] == here["config_dirs"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "status"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 130, "interrupted"), (signal.SIGKILL, -9, "running")],
+)
+def test_a_run_in_a_process_of_its_own_ends_with_the_driver(
+    number: signal.Signals, code: int, status: str, tmp_path: Path
+) -> None:
+    command = ("-m", "model=resnet", "sweep=mine", "trainer.epochs=100000", "logger=none", *TINY)
+    driver = started(*command, cwd=tmp_path)
+    wait(lambda: run_folders(tmp_path) and (run_folders(tmp_path)[0] / "metrics.jsonl").is_file())
+    [folder] = run_folders(tmp_path)
+    driver.kill()
+    driver.communicate()
+    assert endings(folder) == 1
+    driver = started(*command, cwd=tmp_path)
+    wait(lambda: in_use(folder) and (folder / "checkpoints" / "last.pt").is_file())
+    driver.send_signal(number)
+    said, _ = driver.communicate(timeout=30)
+    assert driver.returncode == code, said
+    assert "Traceback" not in said
+    wait(lambda: not in_use(folder), seconds=10)
+    assert statuses(tmp_path) == [status]
+
+
+def wait(happened: Callable[[], object], *, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["early", "late", "as if all were well"])
 def test_the_same_command_thrice_completes_all_that_can_complete(how: str, tmp_path: Path) -> None:
     own_models(tmp_path, "dying", DYING, "Dies")
-    command = ("-cd", "conf", "-m", "model=dies", f"+model.how={how},not", "seed=0,1", "sweep=mine", *QUICK)
+    command = ("-cd", "conf", "-m", "model=dies", f"+model.how='{how}',not", "seed=0,1", "sweep=mine", *QUICK)
     codes = [ode_run(*command, cwd=tmp_path).returncode for _ in range(5)]
-    assert (codes[0], codes[-1]) == (3 if how == "early" else -9, 1)
+    assert (codes[0], codes[-1]) == ({"early": 3, "late": -9}.get(how, 0), 1)
     assert sorted(statuses(tmp_path)) == ["completed"] * 2 + ["failed"] * 2
 
 
@@ -216,5 +345,5 @@ def test_of_cells_at_the_same_time_only_the_one_at_fault_is_passed_over(tmp_path
     finished = ode_run(*command, "hydra/launcher=local", cwd=tmp_path)
     assert finished.returncode == 1
     assert "2 failed · 2 completed" in finished.stdout
-    assert finished.stdout.count("2 times in the midst of it (SIGKILL)") == 2
+    assert finished.stdout.count("2 times in the midst of it (SIGKILL: for want of memory, perhaps)") == 2
     assert "Traceback" not in finished.stdout + finished.stderr

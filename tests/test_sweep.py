@@ -99,6 +99,58 @@ def test_a_cell_with_a_bad_value_is_refused_and_the_others_run(tmp_path: Path) -
     assert len(list(tmp_path.glob("outputs/sweeps/*/half_moons/*"))) == 1
 
 
+INCOMPATIBLE = "model=rknet takes a fixed-step explicit Runge-Kutta solver; solver=dopri5 is adaptive."
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("processes=999", "seed=0,1"), "processes=999, but there "),
+        (("processes=999", "solver=dopri5,rk4", "model=rknet"), "processes=999, but there "),
+        (("trainer.epochs=0", "seed=0,1"), "trainer.epochs must be at least 1, not 0."),
+        (("trainer.device=gpu", "seed=0,1"), "trainer.device="),
+        (("optimizer.lr=-1", "seed=0,1"), "Invalid learning rate: -1"),
+        (("network.width=0,-1",), "network.width must be at least 1, not 0. No other cell can be run either."),
+        (("model=rknet", "solver=dopri5", "seed=0,1"), INCOMPATIBLE),
+        (("model=exact", "seed=0,1"), "model=exact needs a task whose true field is known."),  # known once it is made
+        (("solver=rk4", "solver.num_steps=0", "seed=0,1"), "solver.num_steps must be at least 1"),
+        (("logger=none", "+schedule.nope=1", "seed=0"), "no option 'schedule.nope'."),
+    ],
+)
+def test_what_is_wrong_in_every_cell_is_said_once_and_nothing_is_made(
+    words: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    ended = typed("-m", "sweep=mine", "task.train=60", "task.validation=20", "task.test=20", *words, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"ode-run: {said}")
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_cells_that_are_incompatible_each_in_its_own_way_are_recorded(tmp_path: Path) -> None:
+    ended = typed("-m", "model=rknet", "solver=dopri5,tsit5", *QUICK, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.count("\n")) == (0, 2)
+    assert list(statuses(tmp_path).values()) == ["incompatible"] * 2
+
+
+def test_a_sweep_that_has_results_is_left_as_it_is_by_what_is_wrong_in_every_cell(tmp_path: Path) -> None:
+    command = ("-m", "model=resnet", "sweep=mine", *QUICK)
+    typed(*command, "seed=0", cwd=tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    ended = typed(*command, "seed=0,1", "processes=999", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_cell_that_cannot_be_made_before_the_sweep_fails_in_it(tmp_path: Path) -> None:
+    """Its own code raises, which is no refusal: there is a record, and the traceback."""
+    own_models(tmp_path, "raising_early", RAISES.replace("super().__init__(network)", "1 / 0"), "Raises")
+    ended = typed("-m", "model=raises", "-cd", "conf", *QUICK, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "  failed: model=raises" in ended.stdout or "1 failed" in ended.stdout
+    assert list(statuses(tmp_path).values()) == ["failed"]
+
+
 def test_the_folder_is_named_after_what_is_swept_or_as_one_likes(tmp_path: Path) -> None:
     typed("-m", "seed=0,1", "model=resnet", *QUICK, cwd=tmp_path)
     assert sweep(tmp_path).startswith("seed-")

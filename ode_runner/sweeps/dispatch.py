@@ -5,14 +5,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
 from ode_runner.attempts import endings
 from ode_runner.ending import IN_USE, Ending, ExitCode
 from ode_runner.record import RunStatus
+from ode_runner.sweeps.apart import exit_in_words, run_apart
 from ode_runner.sweeps.point import Point, in_order
 from ode_runner.sweeps.progress import Progress
+from ode_runner.sweeps.returned import broken, ending_of
 
 # By name, for Hydra loads the modules of its plugins anew: a class imported here is not the one it makes launchers of.
 # Nor need all of them be installed.
@@ -44,23 +45,42 @@ class Dispatch:
         for point in ended:
             self._launch([point], 0)
         while waiting := [point for point in due if point.ending is not None and point.ending.status == IN_USE]:
-            self._launch(self.progress.wait(waiting, seconds=PATIENCE), 0)
+            free = self.progress.wait(waiting, seconds=PATIENCE)
+            self._launch(free[:1] if self.target == IN_TURN else free, 0)
 
     def _launch(self, points: Sequence[Point], start: int) -> None:
         points = [point for point in self.progress.still_due(points) if not self._gives_up(point)]
         if not points:
             return
         self.progress.begin(points)
-        place = self.sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
-        said = f"hydra.sweep.dir='{place}'"  # a worker, whose argv is another, would give the sweep another name
         try:
-            jobs = self.launcher.launch([[*point.overrides, said] for point in points], initial_job_idx=start)
-            results = [_ending(job) for job in jobs]
+            if self.target == IN_TURN and endings(points[0].folder):
+                self._apart(points[0], start)
+                return
+            jobs = self.launcher.launch([self._words(point) for point in points], initial_job_idx=start)
+            results = [ending_of(job) for job in jobs]
         except Exception as error:  # of the launcher: a worker that was killed, say; the others' records are there
             self._go_on(points, error)
             return
         for point, result in zip(points, results, strict=True):
             point.ending = result
+
+    def _words(self, point: Point) -> list[str]:
+        place = self.sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
+        said = f"hydra.sweep.dir='{place}'"  # a worker, whose argv is another, would give the sweep another name
+        return [*point.overrides, said]
+
+    def _apart(self, point: Point, number: int) -> None:
+        """A cell in the midst of which a process has ended: this one outlives the next such end, and sees how."""
+        ending = run_apart(self.launcher, self._words(point), number)
+        if isinstance(ending, Ending):
+            point.ending = ending
+            return
+        how = exit_in_words(ending)
+        print(f"ode-run: a process ended in the midst of its cell ({how})", file=sys.stderr)
+        if not self._gives_up(point, how=how):  # it has saved something since the last time, or rerun= asked for it
+            reason = f"its process ended in the midst of it ({how}); the same command tries it again"
+            point.ending = Ending(ExitCode.FAILED, RunStatus.FAILED, reason)
 
     def _go_on(self, points: Sequence[Point], error: Exception) -> None:
         """What a launcher that gave up had not brought to an end is broken off, except of joblib.
@@ -73,12 +93,12 @@ class Dispatch:
         left = [point for point in points if point.ending is None]
         begun = [point for point in left if endings(point.folder) > point.endings] if self.target == AT_ONCE else []
         if not begun:
-            print(f"ode-run: {_broken(error).reason}", file=sys.stderr)
+            print(f"ode-run: {broken(error).reason}", file=sys.stderr)
             for point in left:
-                point.ending = _broken(error)
+                point.ending = broken(error)
             return
         how = _signal(error)
-        print(f"ode-run: a process ended in the midst of its cell ({how or _broken(error).reason})", file=sys.stderr)
+        print(f"ode-run: a process ended in the midst of its cell ({how or broken(error).reason})", file=sys.stderr)
         self._launch([point for point in left if point not in begun], 0)
         for point in begun:
             point.endings = endings(point.folder)
@@ -97,18 +117,7 @@ class Dispatch:
         return bool(reason)
 
 
-def _ending(job: JobReturn) -> Ending:
-    try:
-        return Ending(*job.return_value)
-    except Exception as error:  # none of those that a run expects
-        return _broken(error)
-
-
-def _broken(error: Exception) -> Ending:
-    return Ending(ExitCode.FAILED, RunStatus.FAILED, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-
-
 def _signal(error: Exception) -> str:
     """What joblib says of the end of a worker, as in SIGKILL(-9) or EXIT(3)."""
-    said = re.search(r"\b(SIG[A-Z]+|EXIT)\((-?\d+)\)", str(error))
-    return "" if said is None else f"exit code {said[2]}" if said[1] == "EXIT" else said[1]
+    said = re.search(r"\b(?:SIG[A-Z]+|EXIT)\((-?\d+)\)", str(error))
+    return "" if said is None else exit_in_words(int(said[1]))

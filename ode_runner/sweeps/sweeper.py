@@ -21,7 +21,7 @@ from ode_runner.ending import codes
 from ode_runner.errors import RefusedInput
 from ode_runner.ranks import Rank
 from ode_runner.signals import sigterm_interrupts
-from ode_runner.sweeps.dispatch import Dispatch
+from ode_runner.sweeps.dispatch import AT_ONCE, IN_TURN, Dispatch
 from ode_runner.sweeps.point import Outlook, Point, same_runs
 from ode_runner.sweeps.progress import Progress
 from ode_runner.unread import demand_sweepable
@@ -66,6 +66,7 @@ class Cells(Sweeper):
         """Looks at every cell, launches what is due, and leaves the exit code in `codes`."""
         from ode_runner.sweeps.forecast import Forecast
         from ode_runner.sweeps.look import record_unrun
+        from ode_runner.sweeps.possible import demand_one_possible
 
         folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
         points = [self.look(name, overrides) for name, overrides in self._combinations(arguments)]
@@ -73,6 +74,9 @@ class Cells(Sweeper):
         if self.config.plan:
             Forecast(points=points, folder=folder).show()
             return
+        if self.config.hydra.launcher._target_ in (IN_TURN, AT_ONCE):  # other launchers' runs are on other machines
+            with sigterm_interrupts():
+                demand_one_possible(points)
         with self.under_way(Progress(points=points, folder=folder)) as progress:
             for point in points:
                 record_unrun(point)
