@@ -109,7 +109,7 @@ INCOMPATIBLE = "model=rknet takes a fixed-step explicit Runge-Kutta solver; solv
         (("processes=999", "solver=dopri5,rk4", "model=rknet"), "processes=999, but there "),
         (("trainer.epochs=0", "seed=0,1"), "trainer.epochs must be at least 1, not 0."),
         (("trainer.device=gpu", "seed=0,1"), "trainer.device="),
-        (("optimizer.lr=-1", "seed=0,1"), "Invalid learning rate: -1"),
+        (("optimizer.lr=-1", "seed=0,1"), "optimizer.lr must be 0 or more, not -1."),
         (("network.width=0,-1",), "network.width must be at least 1, not 0. No other cell can be run either."),
         (("model=rknet", "solver=dopri5", "seed=0,1"), INCOMPATIBLE),
         (("model=exact", "seed=0,1"), "model=exact needs a task whose true field is known."),  # known once it is made
