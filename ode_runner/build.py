@@ -10,23 +10,23 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.cell import Cell
-from ode_runner.choices import built_in
+from ode_runner.building.instantiate import blueprint, construct, locate
+from ode_runner.building.optimizer_options import demand_optimizer
 from ode_runner.compatibility import demand_answers, demand_compatible, demand_fields, unused_axes
-from ode_runner.construct import blueprint, construct, locate
-from ode_runner.distributed import First
+from ode_runner.config.choices import built_in
+from ode_runner.config.identity import fingerprint
+from ode_runner.config.rerun import Rerun
+from ode_runner.distributed.data_parallel import First
+from ode_runner.distributed.process_group import Alone, Team
+from ode_runner.distributed.workers import helpers_for
 from ode_runner.errors import RefusedInput
-from ode_runner.hiring import helpers_for
-from ode_runner.identity import fingerprint
+from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.options import TrainerOptions
 from ode_runner.integrator import Integrator
-from ode_runner.optimizer_options import demand_optimizer
-from ode_runner.options import TrainerOptions
 from ode_runner.quoting import as_typed
-from ode_runner.record import RunRecord, RunStatus
-from ode_runner.rerun import Rerun
-from ode_runner.run import Plan
-from ode_runner.team import Alone, Team
-from ode_runner.trainer import Trainer
+from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.training.run import Plan
+from ode_runner.training.trainer import Trainer
 
 AXES = ("task", "model", "network", "solver", "gradient")
 STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same

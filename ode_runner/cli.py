@@ -2,11 +2,11 @@
 
 import sys
 
-from ode_runner.arguments import parse
-from ode_runner.help import print_help, print_version
-from ode_runner.ranks import Rank
-from ode_runner.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
-from ode_runner.trust import set_import_path
+from ode_runner.config.arguments import parse
+from ode_runner.config.help import print_help, print_version
+from ode_runner.config.trust import set_import_path
+from ode_runner.distributed.ranks import Rank
+from ode_runner.recording.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
         return
     set_import_path(sys.argv[1:])  # for a helper, too
     try:
-        from ode_runner.torchrun import take_part
+        from ode_runner.distributed.torchrun import take_part
 
         take_part(rank, answer)
     except KeyboardInterrupt:  # before they have met

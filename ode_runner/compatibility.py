@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterator, Mapping
 from torch import nn
 
 from ode_runner.batch import Answer
+from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.members import members, naming
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping

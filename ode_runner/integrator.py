@@ -12,9 +12,9 @@ from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.field import Ledger, VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.gradients.observation import Observations
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
-from ode_runner.observation import Observations
 from ode_runner.problem import Problem, Solution, demand_given, demand_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times

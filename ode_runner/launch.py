@@ -19,25 +19,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.alternatives import one_of_each
-from ode_runner.command_files import command_files, own_config_dirs
-from ode_runner.ending import IN_USE, REFUSED, Ending, ExitCode, codes
+from ode_runner.commands.original_command import with_its_command
+from ode_runner.commands.run_folders import place
+from ode_runner.config.command_files import command_files, own_config_dirs
+from ode_runner.config.exclusive_options import one_of_each
+from ode_runner.config.exit_codes import IN_USE, REFUSED, Ending, ExitCode, codes
+from ode_runner.config.help import conf_dir
+from ode_runner.config.hints import habit
+from ode_runner.config.messages import demand_known_keys, hidden_files, in_our_words
+from ode_runner.config.overrides import demand_sound
+from ode_runner.config.unused_words import demand_read
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
-from ode_runner.fresh_folder import is_fresh, remove
-from ode_runner.habits import habit
-from ode_runner.help import conf_dir
-from ode_runner.overrides import demand_sound
-from ode_runner.places import place
-from ode_runner.refusals import demand_known_keys, hidden_files, in_our_words
-from ode_runner.revisit import with_its_command
-from ode_runner.streams import outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.recording.fresh_folder import is_fresh, remove
+from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
 from ode_runner.sweeps.dispatch import AT_ONCE
 from ode_runner.sweeps.search import Search
 from ode_runner.sweeps.sweeper import Cells, register
-from ode_runner.unread import demand_read
 
 if TYPE_CHECKING:
-    from ode_runner.record import RunStatus
+    from ode_runner.recording.record import RunStatus
 
 OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
 
@@ -82,8 +82,8 @@ def run_job(cfg: DictConfig) -> Ending:
 def _plan(cfg: DictConfig) -> Ending:
     """What would be done about a single run; a sweep is planned by its sweeper."""
     from ode_runner.sweeps.forecast import Forecast
-    from ode_runner.sweeps.look import look
-    from ode_runner.sweeps.point import Outlook
+    from ode_runner.sweeps.inspection import look
+    from ode_runner.sweeps.sweep_cell import Outlook
 
     made = Path(HydraConfig.get().runtime.output_dir)
     if is_fresh(made):  # and not the one that hydra.run.dir names
@@ -99,8 +99,8 @@ def _plan(cfg: DictConfig) -> Ending:
 
 
 def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
-    from ode_runner.gpus import take_gpus  # here, so that neither --cfg nor TAB waits for torch
-    from ode_runner.process_state import unchanged
+    from ode_runner.distributed.gpus import take_gpus  # here, so that neither --cfg nor TAB waits for torch
+    from ode_runner.experiment.process_state import unchanged
 
     job = HydraConfig.get()
     if in_sweep and job.launcher._target_ == AT_ONCE:
@@ -110,7 +110,7 @@ def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
 
 
 def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
-    from ode_runner.record import RunStatus
+    from ode_runner.recording.record import RunStatus
 
     folder = Path(os.path.relpath(job.runtime.output_dir))
     try:
@@ -136,8 +136,8 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
 def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
     """Answer what is asked about a run, or run; how it ended, and a sentence unless all went well."""
     from ode_runner.build import plan_run
-    from ode_runner.run import execute
-    from ode_runner.visits import visit
+    from ode_runner.commands.dispatch import visit
+    from ode_runner.training.run import execute
 
     choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
     visited = visit(cfg, choices, folder, command_files=files)

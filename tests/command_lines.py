@@ -6,7 +6,7 @@ from functools import cache
 
 from omegaconf import OmegaConf
 
-from ode_runner.help import conf_dir
+from ode_runner.config.help import conf_dir
 from tests.helpers import TINY, options
 
 GROUPS = ("task", "model", "network", "solver", "gradient", "optimizer", "schedule", "trainer", "logger", "diagnostics")

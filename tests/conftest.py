@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from ode_runner.help import conf_dir
+from ode_runner.config.help import conf_dir
 
 Compose = Callable[..., DictConfig]
 

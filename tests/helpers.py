@@ -16,8 +16,8 @@ import torch
 
 from ode_runner import launch
 from ode_runner.cli import main
-from ode_runner.help import conf_dir
-from ode_runner.trainer import Trainer
+from ode_runner.config.help import conf_dir
+from ode_runner.training.trainer import Trainer
 
 TINY = ("network.width=4", "task.train=60", "task.validation=20", "task.test=20", "trainer.batch_size=20")
 
@@ -86,7 +86,7 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
         with (
             patch.object(sys, "argv", ["ode-run", *arguments]),
             patch.object(sys, "path", list(sys.path)),
-            contextlib.nullcontext() if pictures else patch("ode_runner.run.draw", _no_pictures),
+            contextlib.nullcontext() if pictures else patch("ode_runner.training.run.draw", _no_pictures),
             contextlib.chdir(cwd),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ode_runner import problem
-from ode_runner.construct import construct, locate
+from ode_runner.building.instantiate import construct, locate
+from ode_runner.config.help import conf_dir
 from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.alternatives import one_of_each
+from ode_runner.config.exclusive_options import one_of_each
 from tests.helpers import TINY, record_of, run_folders, typed
 
 SMALL = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.batch import Answer
-from ode_runner.members import members, naming
+from ode_runner.building.members import members, naming
 from ode_runner.models.base import Model, Numerics
 from tests.helpers import options, run_folders, typed
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ode_runner
-from ode_runner.help import conf_dir
+from ode_runner.config.help import conf_dir
 
 PACKAGE = Path(ode_runner.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
@@ -110,14 +110,14 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
         (
             "hydra",
             {
-                "choices.py",
-                "classes.py",
-                "command_files.py",
-                "construct.py",
+                "config/choices.py",
+                "building/group_types.py",
+                "config/command_files.py",
+                "building/instantiate.py",
                 "launch.py",
-                "overrides.py",
-                "refusals.py",
-                "unread.py",
+                "config/overrides.py",
+                "config/messages.py",
+                "config/unused_words.py",
                 *within("sweeps"),
             },
         ),
@@ -126,23 +126,23 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
             "omegaconf",
             {
                 "build.py",
-                "choices.py",
-                "classes.py",
-                "command_files.py",
-                "construct.py",
+                "config/choices.py",
+                "building/group_types.py",
+                "config/command_files.py",
+                "building/instantiate.py",
                 "launch.py",
-                "places.py",
-                "refusals.py",
-                "visits.py",
-                "unread.py",
+                "commands/run_folders.py",
+                "config/messages.py",
+                "commands/dispatch.py",
+                "config/unused_words.py",
             }
             | set(within("sweeps")),
         ),
-        ("tensorboard", {"logger.py"}),
+        ("tensorboard", {"recording/logger.py"}),
         ("torchdiffeq", {*within("solvers"), *within("gradients")}),
         ("sklearn", set(within("tasks"))),
-        ("rich", {"display.py", "report/diff.py", "report/screen.py", "report/verify.py"}),
-        ("yaml", {"recipes/recipe.py", "stored.py"}),
+        ("rich", {"recording/display.py", "report/diff.py", "report/screen.py", "report/verify.py"}),
+        ("yaml", {"recipes/recipe.py", "recording/stored_command.py"}),
     ],
 )
 def test_a_library_is_known_in_few_places(library: str, allowed: set[str]) -> None:
@@ -151,10 +151,10 @@ def test_a_library_is_known_in_few_places(library: str, allowed: set[str]) -> No
 
 def test_torchs_tensorboard_is_known_to_the_logger_only() -> None:
     knowing = {module for module in MODULES for name in imported(module) if "tensorboard" in name}
-    assert knowing == {"logger.py"}
+    assert knowing == {"recording/logger.py"}
 
 
-@pytest.mark.parametrize("module", ["cli.py", "help.py", "child.py"])
+@pytest.mark.parametrize("module", ["cli.py", "config/help.py", "distributed/child_process.py"])
 def test_the_command_line_answers_before_torch_and_hydra_are_loaded(module: str) -> None:
     waiting, seen = [module], {module}
     while waiting:

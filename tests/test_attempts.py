@@ -13,12 +13,12 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from ode_runner.attempts import FILE, attempt, endings
-from ode_runner.ending import Ending
-from ode_runner.lock import in_use, lock
+from ode_runner.config.exit_codes import Ending
+from ode_runner.recording.attempts import FILE, attempt, endings
+from ode_runner.recording.lock import in_use, lock
 from ode_runner.sweeps.dispatch import Dispatch
-from ode_runner.sweeps.point import Point
 from ode_runner.sweeps.returned import ending_of
+from ode_runner.sweeps.sweep_cell import Point
 from tests.helpers import TINY, ode_run, own_models, run_folders, started, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)

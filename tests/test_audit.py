@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from ode_runner.audits.audit import Audit, Finding
-from ode_runner.audits.derivative import cosine, differentiate, relative_error
-from ode_runner.audits.visit import _introduce
-from ode_runner.audits.watch import Watch
+from ode_runner.analysis.audit import Audit, Finding
+from ode_runner.analysis.derivative import cosine, differentiate, relative_error
+from ode_runner.analysis.gradient_monitor import Watch
 from ode_runner.batch import Split
 from ode_runner.build import build_cell
-from ode_runner.cell import Cell
-from ode_runner.display import Display
+from ode_runner.commands.audit import _introduce
 from ode_runner.errors import RefusedInput
+from ode_runner.experiment.experiment import Cell
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
+from ode_runner.recording.display import Display
 from ode_runner.report.runs import find_runs
 from ode_runner.solvers import linearised
 from ode_runner.solvers.base import AdaptiveSolver
@@ -63,7 +63,7 @@ def audit(composed: Compose, cell: Make) -> Callable[..., Audit]:
 @pytest.fixture
 def audited(composed: Compose, audit: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
     """What is found of the modes, by default all that go with the solver."""
-    monkeypatch.setattr("ode_runner.audits.audit.REPEATS", 1)
+    monkeypatch.setattr("ode_runner.analysis.audit.REPEATS", 1)
 
     def make(solver: str, *overrides: str, modes: tuple[str, ...] = ()) -> dict[str, Finding]:
         names = modes or [mode for name, mode in accepted_pairs() if name == solver]

@@ -8,10 +8,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ode_runner import habits
-from ode_runner.construct import construct
+from ode_runner.building.instantiate import construct
+from ode_runner.config import hints as habits
+from ode_runner.config.help import GROUPS
 from ode_runner.errors import RefusedInput
-from ode_runner.help import GROUPS
 from tests.conftest import Compose
 from tests.helpers import TINY, ode_run, options, record_of, run_folder, typed
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.construct import construct
+from ode_runner.building.instantiate import construct
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Ledger, VectorField, broadcast_time

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from ode_runner.checkpoint import Checkpoints
 from ode_runner.errors import CheckpointRefused
+from ode_runner.recording.checkpoint import Checkpoints
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 
 COMMAND = (*TINY, "trainer.epochs=4", "trainer.log_every=1", "trainer.save_every_seconds=0", "logger=none")
@@ -112,7 +112,7 @@ def test_a_file_of_somebody_elses_is_refused(tmp_path: Path) -> None:
         Checkpoints(tmp_path, fingerprint="abc123", seed=0).load(tmp_path / "last.pt")
 
 
-@pytest.mark.parametrize("part", ["ode_runner.checkpoint.torch.save", "os.fsync"])
+@pytest.mark.parametrize("part", ["ode_runner.recording.checkpoint.torch.save", "os.fsync"])
 def test_a_save_that_fails_leaves_the_earlier_ones_and_nothing_else(
     part: str, checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_the_same_command_goes_on(
         def full(*positional: object, **named: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        before_step(patched, 7, lambda: patched.setattr("ode_runner.checkpoint.torch.save", full))
+        before_step(patched, 7, lambda: patched.setattr("ode_runner.recording.checkpoint.torch.save", full))
         ended = typed(*COMMAND, cwd=tmp_path)
     assert ended.returncode == 1
     assert re.search(r"failed: No space left on device: \S*outputs/\S+/checkpoints/", ended.stdout)

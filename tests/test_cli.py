@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.arguments import parse
-from ode_runner.help import GROUPS
-from ode_runner.trainer import Trainer
+from ode_runner.config.arguments import parse
+from ode_runner.config.help import GROUPS
+from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, ode_run, options, run_folder, typed
 from tests.test_report import reported
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.record import RunStatus
+from ode_runner.recording.record import RunStatus
 from tests.command_lines import SMALL, command_line
 from tests.helpers import TINY, Ended, run_folder, typed
 
@@ -76,8 +76,8 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
         plan.record.metrics = {"test/loss": 1.0}  # type: ignore[attr-defined]
         plan.record.cost = {"parameters": 1, "wall_seconds": 1.0, "peak_memory_bytes": 1}  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("ode_runner.run._carry_out", at_once)
-    monkeypatch.setattr("ode_runner.visits.audit", lambda *_, **__: RunStatus.COMPLETED)  # takes seconds
+    monkeypatch.setattr("ode_runner.training.run._carry_out", at_once)
+    monkeypatch.setattr("ode_runner.commands.dispatch.audit", lambda *_, **__: RunStatus.COMPLETED)  # takes seconds
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Split
 from ode_runner.compiling.graph import compile_graph
-from ode_runner.compiling.prepare import FEWEST_STEPS, asked_for, compile_solves
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice
 from ode_runner.field import Ledger, Phase, Tally, VectorField
@@ -29,6 +28,7 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.training.prepare_compiled import FEWEST_STEPS, asked_for, compile_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by

@@ -11,10 +11,10 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.batch import TaskSpec
+from ode_runner.building.instantiate import construct, locate
 from ode_runner.compatibility import demand_compatible
-from ode_runner.construct import construct, locate
+from ode_runner.config.help import GROUPS, conf_dir
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.help import GROUPS, conf_dir
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.step_control import StepControl

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from ode_runner.analysis.flow import FlowDiagnostics
+from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
+from ode_runner.analysis.trajectory_probe import Followed, Passage
 from ode_runner.build import build_cell
-from ode_runner.construct import construct
-from ode_runner.diagnostics.flow import FlowDiagnostics
-from ode_runner.diagnostics.linearised import Linearised, largest_singular_value, ritz_values
-from ode_runner.diagnostics.meaning import remarks
-from ode_runner.diagnostics.passage import Followed, Passage
+from ode_runner.building.instantiate import construct
 from ode_runner.errors import SolverFailed
 from ode_runner.field import Ledger, Phase
 from ode_runner.problem import Solution
+from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.solvers.base import Solver
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed

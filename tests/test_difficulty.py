@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ode_runner.batch import Batch, Split
-from ode_runner.construct import construct
-from ode_runner.difficulty import Witness, counts_of
+from ode_runner.building.instantiate import construct
+from ode_runner.experiment.per_sample_cost import Witness, counts_of
 from ode_runner.field import EachSample
 from tests.helpers import TINY, record_of, rows_of, run_folder, run_folders, typed
 from tests.problems import Compose, compose_once

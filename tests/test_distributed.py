@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from ode_runner.batch import Batch
-from ode_runner.distributed import Crew
+from ode_runner.distributed.data_parallel import Crew
+from ode_runner.distributed.workers import demand_room
 from ode_runner.errors import RefusedInput
-from ode_runner.hiring import demand_room
 from tests.helpers import TINY, options, own_models, record_of, rows_of, run_folder, started, typed
 
 EXACT = ("trainer.precision=fp64", "trainer.log_every=1", "logger=none", *TINY)
@@ -122,7 +122,7 @@ def test_a_number_of_processes_that_is_none_is_refused(processes: str, tmp_path:
 def test_more_processes_than_cores_are_refused_before_one_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ode_runner.hiring.cores", lambda: 2)
+    monkeypatch.setattr("ode_runner.distributed.workers.cores", lambda: 2)
     monkeypatch.setattr(BaseProcess, "start", lambda self: pytest.fail("a process was started"))
     for processes in (3, 100_000, 10**30):
         ended = typed(f"processes={processes}", *TINY, cwd=tmp_path)

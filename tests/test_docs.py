@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ode_runner.help import conf_dir
+from ode_runner.config.help import conf_dir
 from tests.documentation.pages import PART, generated
 from tests.helpers import typed
 

@@ -12,12 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ode_runner.display import Display
-from ode_runner.drawing import TRACEBACKS, save_pictures
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
-from ode_runner.logger import NullLogger
 from ode_runner.plots.phase_space import draw_phase_portrait
+from ode_runner.recording.display import Display
+from ode_runner.recording.logger import NullLogger
+from ode_runner.recording.pictures import TRACEBACKS, save_pictures
 from ode_runner.tasks.base import Findings, Task
 from ode_runner.tasks.half_moons import HalfMoons
 from ode_runner.tasks.trajectories import Trajectories
@@ -189,7 +189,7 @@ def test_an_audit_without_its_picture_has_its_table(tmp_path: Path, monkeypatch:
     def broken(*_: object, **__: object) -> None:
         raise ValueError("no room")
 
-    monkeypatch.setattr("ode_runner.audits.visit.draw_audit", broken)
+    monkeypatch.setattr("ode_runner.commands.audit.draw_audit", broken)
     ended = typed("audit=true", "solver=euler", "solver.num_steps=2", *TINY, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "not all pictures could be drawn: the first: ValueError: no room; the result stands" in ended.stdout

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from ode_runner.forward_pass import UNMEASURED, ForwardPass
-from ode_runner.meters import SavedBytes
+from ode_runner.experiment.forward_pass import UNMEASURED, ForwardPass
+from ode_runner.experiment.meters import SavedBytes
 from tests.helpers import TINY, before_step, own_models, rows_of, run_folders, typed
 from tests.test_resume import assert_equal
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.evidence import FILE as EVIDENCE
+from ode_runner.experiment.crash_dump import FILE as EVIDENCE
 from tests.helpers import TINY, Ended, before_step, record_of, run_folder, typed
 from tests.test_report import reported
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from ode_runner import identity
 from ode_runner.build import identify
-from ode_runner.record import RunRecord
+from ode_runner.config import identity
+from ode_runner.recording.record import RunRecord
 from tests.helpers import TINY, own_models, record_of, run_folders, typed
 
 Compose = Callable[..., DictConfig]

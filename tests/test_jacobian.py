@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.diagnostics.linearised import Linearised, ritz_values
+from ode_runner.analysis.jacobian import Linearised, ritz_values
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint

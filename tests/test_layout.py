@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ode_runner.difficulty import report
-from ode_runner.display import Display
-from ode_runner.layout import aligned, with_folder
+from ode_runner.experiment.per_sample_cost import report
+from ode_runner.recording.display import Display
+from ode_runner.recording.text_layout import aligned, with_folder
 from ode_runner.tasks.base import Difficulty
 from tests.helpers import TINY, run_folder, run_folders, typed
 from tests.test_report import reported

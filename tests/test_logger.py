@@ -13,8 +13,8 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, plugin_data_pb2
 
-from ode_runner.logger import MetricsFile, TensorBoardLogger
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.recording.logger import MetricsFile, TensorBoardLogger
+from ode_runner.recording.record import RunRecord, RunStatus
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, run_folders, typed
 
 COMMAND = (*TINY, "trainer.epochs=2", "trainer.log_every=1", "trainer.save_every_seconds=0")
@@ -143,7 +143,7 @@ def test_a_resumed_run_shows_every_step_once(tmp_path: Path, monkeypatch: pytest
         """Nothing is saved any more."""
 
     def die() -> None:
-        monkeypatch.setattr("ode_runner.checkpoint.Checkpoints.save_last", lambda *arguments: None)
+        monkeypatch.setattr("ode_runner.recording.checkpoint.Checkpoints.save_last", lambda *arguments: None)
 
     def die_really() -> None:
         raise KeyboardInterrupt

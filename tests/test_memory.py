@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ode_runner.experiment.meters import SavedBytes
 from ode_runner.integrator import Integrator
-from ode_runner.meters import SavedBytes
 from ode_runner.solvers.reversible import ReversibleSolver
 from tests.problems import Compose, Formula, SmallNet, accepted_pairs, build, named_class, offering
 

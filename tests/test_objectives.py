@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ode_runner.audits.derivative import differentiate
+from ode_runner.analysis.derivative import differentiate
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.build import build_cell
 from ode_runner.errors import RefusedInput
+from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Phase
-from ode_runner.forward_pass import ForwardPass
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.random_state import RandomState
-from ode_runner.record import RunRecord
+from ode_runner.recording.record import RunRecord
 from tests.conftest import Compose
 from tests.helpers import TINY, own_models, record_of, rows_of, run_folder, typed
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.display import clock
-from ode_runner.record import RunRecord, RunStatus
-from ode_runner.sweeps.expected import Amount, Spent
-from ode_runner.trainer import Trainer
+from ode_runner.recording.display import clock
+from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.sweeps.cost_estimate import Amount, Spent
+from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)

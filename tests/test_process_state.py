@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ode_runner.process_state import unchanged
+from ode_runner.experiment.process_state import unchanged
 from tests.helpers import TINY, own_models, record_of, run_folders, typed
 
 CHANGES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {  # how it is read, and how changed

@@ -13,19 +13,19 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ode_runner import environment as environment_module
 from ode_runner.build import identify
+from ode_runner.building.instantiate import construct, locate
 from ode_runner.compatibility import demand_compatible
-from ode_runner.construct import construct, locate
+from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
-from ode_runner.help import conf_dir
 from ode_runner.recipes import __main__ as command
 from ode_runner.recipes import recipe as recipe_module
 from ode_runner.recipes.outcome import Verdict, outcomes
 from ode_runner.recipes.page import Page
 from ode_runner.recipes.recipe import Expectation, Recipe, choose, read_recipes
 from ode_runner.recipes.results import markdown
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.recording import environment as environment_module
+from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.report import where
 from ode_runner.report.runs import Run, find_runs
 from tests.conftest import Compose

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.display import Display
-from ode_runner.drawing import TRACEBACKS, save_pictures
-from ode_runner.record import RunRecord, RunStatus
-from ode_runner.regular_file import NoRegularFile, read_regular
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.display import Display
+from ode_runner.recording.pictures import TRACEBACKS, save_pictures
+from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.regular_file import NoRegularFile, read_regular
 from ode_runner.report.runs import Run
-from ode_runner.sweeps.expected import _ends
-from ode_runner.whole_file import write_whole
+from ode_runner.sweeps.cost_estimate import _ends
 
 
 def test_files_and_links_to_them_are_read(tmp_path: Path) -> None:

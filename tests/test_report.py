@@ -15,8 +15,8 @@ from unittest.mock import patch
 
 import pytest
 
-from ode_runner.lock import lock
-from ode_runner.record import RunRecord, RunStatus
+from ode_runner.recording.lock import lock
+from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.report.cli import main
 from ode_runner.report.rows import Statistic, without_repeats
 from ode_runner.report.runs import find_runs
@@ -284,7 +284,7 @@ def test_a_run_whose_process_was_killed_reads_as_interrupted(sweep: Path) -> Non
 HOLDS = """
 import sys
 from pathlib import Path
-from ode_runner.lock import lock
+from ode_runner.recording.lock import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.record import RunStatus
+from ode_runner.recording.record import RunStatus
 from tests.helpers import TINY, ode_run, own_models, run_folder, run_folders, typed
 from tests.test_report import cells, reported, write_run
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from ode_runner.plots.comparison import MARKERS, Look, Point, pareto_front
-from ode_runner.record import RunStatus
+from ode_runner.recording.record import RunStatus
 from ode_runner.report.curves import curves_of, thinned
 from ode_runner.report.encoding import encode
 from ode_runner.report.pictures import draw_all

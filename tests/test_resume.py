@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ode_runner.cell import Cell
+from ode_runner.experiment.experiment import Cell
 from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, started, typed
 
 HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")

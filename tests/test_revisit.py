@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from ode_runner.commands.evaluate import is_it_an_ode
+from ode_runner.commands.original_command import with_its_command
 from ode_runner.errors import RefusedInput
-from ode_runner.evaluation import is_it_an_ode
-from ode_runner.revisit import with_its_command
 from tests.helpers import TINY, Ended, record_of, run_folder, run_folders, typed
 
 SYSTEM = (
@@ -233,7 +233,7 @@ def test_what_nobody_foresaw_is_one_sentence_with_its_traceback_in_a_file(
     def broken(*_: object, **__: object) -> None:
         raise KeyError("nowhere")
 
-    monkeypatch.setattr("ode_runner.visits.predict", broken)
+    monkeypatch.setattr("ode_runner.commands.dispatch.predict", broken)
     ended = revisit(trained["system"], "predict", "tolerance=1e-6")
     assert (ended.returncode, ended.stderr) == (1, "")
     [line] = [line for line in ended.stdout.splitlines() if line.startswith("failed: KeyError")]

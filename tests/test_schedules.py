@@ -3,7 +3,7 @@
 import pytest
 
 from ode_runner.errors import RefusedInput
-from ode_runner.schedules import Constant, Cosine, Steps
+from ode_runner.training.schedules import Constant, Cosine, Steps
 
 
 def test_constant_is_constant() -> None:

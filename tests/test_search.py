@@ -10,7 +10,7 @@ import pytest
 
 from ode_runner.errors import RefusedInput
 from ode_runner.sweeps.search import Search
-from ode_runner.trainer import Trainer
+from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, options, run_folders, typed
 
 TPESampler = pytest.importorskip("optuna.samplers", reason="needs optuna: pip install 'ode-run[search]'").TPESampler

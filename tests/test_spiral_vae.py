@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from ode_runner.batch import Outputs, Split, TaskSpec
-from ode_runner.construct import construct
+from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Numerics

@@ -8,8 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput, SolverFailed
-from ode_runner.help import conf_dir
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta

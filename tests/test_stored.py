@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.errors import RefusedInput
-from ode_runner.stored import OVERRIDES, stored_overrides, stored_yaml, write_command
+from ode_runner.recording.stored_command import OVERRIDES, stored_overrides, stored_yaml, write_command
 
 BAD = {
     "torn": "- 'a=b\n- c",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.logger import TensorBoardLogger
-from ode_runner.printable import printable
-from ode_runner.record import RunStatus
-from ode_runner.streams import outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.recording.logger import TensorBoardLogger
+from ode_runner.recording.printable import printable
+from ode_runner.recording.record import RunStatus
+from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
 from tests.helpers import TINY, ode_run, record_of
 from tests.test_report import write_run
 

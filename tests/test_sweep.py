@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.trainer import Trainer
+from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, ode_run, own_models, run_folder, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)

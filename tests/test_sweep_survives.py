@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ode_runner.lock import lock
+from ode_runner.recording.lock import lock
 from tests.helpers import TINY, before_step, own_models, run_folders, started, typed
 
 CELLS = ("-m", "seed=0,1,2", "model=odenet,resnet", "sweep=mine")

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split
-from ode_runner.construct import construct
+from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits

@@ -9,10 +9,10 @@ import torch
 
 from ode_runner.batch import Split
 from ode_runner.build import build_cell, build_trainer
+from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
-from ode_runner.signals import StopRequest
 from ode_runner.tasks.classification import Classification
-from ode_runner.trainer import Trainer
+from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Outputs, Split
-from ode_runner.construct import construct
+from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Numerics
 from ode_runner.tasks.observations import draw_times, observe, on_the_union, reference_solution

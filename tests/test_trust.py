@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.classes import HOLDS
-from ode_runner.construct import blueprint, locate
+from ode_runner.building.group_types import HOLDS
+from ode_runner.building.instantiate import blueprint, locate
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, Ended, ode_run, own_models, run_folder, typed
 from tests.test_report import reported

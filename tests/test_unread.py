@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from ode_runner.config.unused_words import demand_plain_names, demand_read, demand_sweepable
 from ode_runner.errors import RefusedInput
-from ode_runner.unread import demand_plain_names, demand_read, demand_sweepable
 from tests.helpers import TINY, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=1", "model=resnet", "logger=none", *TINY)

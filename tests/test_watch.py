@@ -11,7 +11,7 @@ from ode_runner.batch import Split
 from ode_runner.build import build_cell, build_trainer
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.solvers.base import Solver
-from ode_runner.trainer import Trainer
+from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.test_resume import assert_equal, outcome
@@ -112,7 +112,7 @@ def test_without_a_reference_training_goes_on(composed: Compose, monkeypatch: py
     def fail(*positional: object, **named: object) -> None:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr("ode_runner.audits.watch.of_the_solution", fail)
+    monkeypatch.setattr("ode_runner.analysis.gradient_monitor.of_the_solution", fail)
     assert "audit/cosine" not in trainer.train_step(batch, measure_memory=False)
     assert trainer.watch.worry().startswith("trainer.audit_every: no reference at step 1. no room")
 
@@ -121,7 +121,7 @@ def test_the_solver_is_only_asked_when_due(composed: Compose, monkeypatch: pytes
     trainer, batch = made(composed, "solver=euler", "trainer.audit_every=2")
     solves: list[type[Solver]] = []
     solve = type(trainer.integrator.gradient).solve
-    monkeypatch.setattr("ode_runner.audits.watch.of_the_solution", lambda *_: pytest.fail("not due"))
+    monkeypatch.setattr("ode_runner.analysis.gradient_monitor.of_the_solution", lambda *_: pytest.fail("not due"))
     monkeypatch.setattr(
         type(trainer.integrator.gradient),
         "solve",

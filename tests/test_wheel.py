@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.help import GROUPS
+from ode_runner.config.help import GROUPS
 from tests.helpers import TINY, options, record_of
 
 pytestmark = pytest.mark.slow

@@ -11,9 +11,9 @@ from ode_runner.compiling.field import CompiledField, steps_of
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
-from ode_runner.first_order import first_order
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import Interval, solution_along
 from ode_runner.types import State, Times, Trajectory
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StackedField, VectorField
-from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.initial_step import rms
 from ode_runner.types import State, Time, Times
 

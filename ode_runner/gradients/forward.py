@@ -13,10 +13,10 @@ from torch.func import functional_call, jvp, vmap
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
 from ode_runner.types import State, Time, Times, Trajectory
 

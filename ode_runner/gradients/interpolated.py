@@ -11,12 +11,12 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
-from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dense_output import DenseOutput, HermiteBirkhoffCurve, Quartic
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
 from ode_runner.solvers.tableau import at
 from ode_runner.types import State, Time, Times, Trajectory

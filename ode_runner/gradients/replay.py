@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
-from ode_runner.first_order import OF_A_SOLVE, first_order
-from ode_runner.observation import Redrawn
+from ode_runner.gradients.observation import Redrawn
 from ode_runner.problem import Problem, Solution
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import FixedStepSolver, Solver
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.one_step import Interval, Step, StepwiseSolver, solution_along
 from ode_runner.solvers.tableau import at

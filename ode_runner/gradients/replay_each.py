@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
-from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.first_order import OF_A_SOLVE, first_order
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.types import State, Times, Trajectory
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from ode_runner.first_order import differentiable_once
 from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.first_order import differentiable_once
 
 OF_TIMES = (
     "a second derivative of a solve whose times have a gradient was asked for (create_graph=True), and there is none. "

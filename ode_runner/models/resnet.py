@@ -9,8 +9,8 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.networks.sizes import demand_sizes
 from ode_runner.problem import Integrate, Solution
-from ode_runner.sizes import demand_sizes
 from ode_runner.types import State, Times, Trajectory
 
 

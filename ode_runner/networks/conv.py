@@ -11,7 +11,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.networks.base import Block, Network
-from ode_runner.sizes import demand_sizes
+from ode_runner.networks.sizes import demand_sizes
 from ode_runner.types import State, Time
 
 

@@ -9,7 +9,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
 from ode_runner.networks.dense import MLPField, ResidualMLP
-from ode_runner.sizes import demand_sizes
+from ode_runner.networks.sizes import demand_sizes
 
 
 @final

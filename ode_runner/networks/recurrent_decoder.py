@@ -9,7 +9,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.networks.recognition import Decoder, Recognition, observed_coordinates
-from ode_runner.sizes import demand_sizes
+from ode_runner.networks.sizes import demand_sizes
 from ode_runner.types import State
 
 

@@ -10,7 +10,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
 from ode_runner.networks.dense import ResidualMLP, tanh_layers, with_time
-from ode_runner.sizes import demand_sizes
+from ode_runner.networks.sizes import demand_sizes
 from ode_runner.types import State, Time
 
 

@@ -6,16 +6,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
-from ode_runner.generated import RESULTS
-from ode_runner.help import conf_dir
 from ode_runner.recipes.outcome import Verdict, outcomes
 from ode_runner.recipes.page import Page
 from ode_runner.recipes.recipe import Recipe, choose, read_recipes
 from ode_runner.recipes.results import markdown
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.generated_files import RESULTS
 from ode_runner.report.runs import find_runs
 from ode_runner.report.verify import program
-from ode_runner.whole_file import write_whole
 
 INTERRUPTED = 130
 

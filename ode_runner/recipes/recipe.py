@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from ode_runner.config.help import conf_dir, did_you_mean
 from ode_runner.errors import RefusedInput
-from ode_runner.help import conf_dir, did_you_mean
 
 FACTORS = {"": 1.0, "%": 100.0, "MB": 1e-6}  # from a record's numbers to those of a recipe
 SIZES = ("cpu", "full")  # minutes on two cores; hours on a GPU

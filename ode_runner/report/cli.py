@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from ode_runner.errors import RefusedInput
-from ode_runner.printable import printable
+from ode_runner.recording.printable import printable
+from ode_runner.recording.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
 from ode_runner.report.formats import FORMATS, Report
 from ode_runner.report.remarks import absences, mixture, warnings
 from ode_runner.report.rows import without_repeats
 from ode_runner.report.runs import Run, find_runs, read_run
 from ode_runner.report.table import make_table
 from ode_runner.report.where import choose
-from ode_runner.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
 
 HELP = """
 usage: ode-report [FOLDER ...] [options]      table of all runs below the folders (default: outputs)

@@ -6,9 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ode_runner.layout import aligned
-from ode_runner.printable import printable
-from ode_runner.record import computed, flat
+from ode_runner.recording.printable import printable
+from ode_runner.recording.record import computed, flat
+from ode_runner.recording.text_layout import aligned
 from ode_runner.report.rows import plain
 from ode_runner.report.runs import Run
 from ode_runner.report.screen import WIDE

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ode_runner.record import RunStatus
+from ode_runner.recording.record import RunStatus
 from ode_runner.report.rows import differing_options, label, value_of
 from ode_runner.report.runs import Run
 

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ode_runner.config.command_names import is_visit
 from ode_runner.errors import RefusedInput
-from ode_runner.lock import in_use
-from ode_runner.record import FILE, RunRecord, RunStatus, computed, flat
-from ode_runner.regular_file import read_regular
-from ode_runner.stored import stored_overrides
-from ode_runner.ways import is_visit
+from ode_runner.recording.lock import in_use
+from ode_runner.recording.record import FILE, RunRecord, RunStatus, computed, flat
+from ode_runner.recording.regular_file import read_regular
+from ode_runner.recording.stored_command import stored_overrides
 
 AXES = ("task", "model", "network", "solver", "gradient")
 ABSENT = "-"  # what a record says where a choice is not used

@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-from ode_runner.printable import printable
+from ode_runner.recording.printable import printable
 from ode_runner.report.formats import Report
 from ode_runner.report.table import Cell, Column
 

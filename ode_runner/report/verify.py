@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from ode_runner.arguments import root_of
+from ode_runner.config.arguments import root_of
+from ode_runner.config.trust import code_named
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.stored_command import stored_overrides, stored_yaml
+from ode_runner.recording.streams import lost_output
 from ode_runner.report.diff import (
     Difference,
     code_differences,
@@ -23,9 +26,6 @@ from ode_runner.report.diff import (
 )
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
-from ode_runner.stored import stored_overrides, stored_yaml
-from ode_runner.streams import lost_output
-from ode_runner.trust import code_named
 
 BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir", "trust", "hydra")  # where a run is kept, not what it computes
 TYPED = "command-line"  # where Hydra has a folder of choices from that -cd names

@@ -11,10 +11,10 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver
-from ode_runner.solvers.course import Course
 from ode_runner.solvers.initial_step import initial_step, noticeable, rms, size_of
 from ode_runner.solvers.one_step import OneStepSolver, Step, StepTaker, Taken
 from ode_runner.solvers.per_sample import PerSampleStepping
+from ode_runner.solvers.solve_statistics import Course
 from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
 from ode_runner.types import State, Times

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
-from ode_runner.first_order import OF_A_SOLVE, differentiable_once
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import demand_batch
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
+from ode_runner.solvers.first_order import OF_A_SOLVE, differentiable_once
 from ode_runner.solvers.newton import Aim, Equations, Newton, differentiable
 from ode_runner.solvers.one_step import Interval, OneStepSolver, Step
 from ode_runner.solvers.tableau import at

@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import SolverFailed
 from ode_runner.field import KnownJacobian, VectorField
-from ode_runner.first_order import OF_A_SOLVE, first_order
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.frozen import matrix
 from ode_runner.solvers.jacobian import jacobian
 from ode_runner.solvers.krylov import gmres

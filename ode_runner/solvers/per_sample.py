@@ -12,12 +12,12 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import EachSample, VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, demand_batch
-from ode_runner.solvers.course import Course
 from ode_runner.solvers.initial_step import chosen_step, noticeable, trial_step
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitOneStepSolver
 from ode_runner.solvers.sample_clocks import SampleClocks
 from ode_runner.solvers.sample_step import Attempt, Due, Journal, Round, Stepped, along_rows, outputs, take
+from ode_runner.solvers.solve_statistics import Course
 from ode_runner.solvers.step_control import StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance
 from ode_runner.types import State, Times

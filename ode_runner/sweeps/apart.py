@@ -12,8 +12,8 @@ from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 from omegaconf.basecontainer import BaseContainer
 
-from ode_runner.child import begin_apart
-from ode_runner.ending import Ending
+from ode_runner.config.exit_codes import Ending
+from ode_runner.distributed.child_process import begin_apart
 from ode_runner.sweeps.returned import ending_of
 
 SECONDS = 5.0  # for a run that is told a second time to stop

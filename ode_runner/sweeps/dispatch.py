@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from hydra.plugins.launcher import Launcher
 
-from ode_runner.attempts import endings
-from ode_runner.ending import IN_USE, Ending, ExitCode
-from ode_runner.record import RunStatus
+from ode_runner.config.exit_codes import IN_USE, Ending, ExitCode
+from ode_runner.recording.attempts import endings
+from ode_runner.recording.record import RunStatus
 from ode_runner.sweeps.apart import exit_in_words, run_apart
-from ode_runner.sweeps.point import Point, in_order
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.returned import broken, ending_of
+from ode_runner.sweeps.sweep_cell import Point, in_order
 
 # By name, for Hydra loads the modules of its plugins anew: a class imported here is not the one it makes launchers of.
 # Nor need all of them be installed.
@@ -106,7 +106,7 @@ class Dispatch:
                 self._launch([point], 0)
 
     def _gives_up(self, point: Point, *, how: str = "") -> bool:
-        from ode_runner.sweeps.look import (
+        from ode_runner.sweeps.inspection import (
             given_up,
             record_ending,
         )  # here, so that --cfg and TAB need not wait for torch

@@ -12,14 +12,14 @@ from typing import Any
 
 from ode_runner.batch import Split
 from ode_runner.build import build_cell
-from ode_runner.cell import Cell
-from ode_runner.construct import construct
-from ode_runner.display import clock
+from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, NumericalFailure, RefusedInput
+from ode_runner.experiment.experiment import Cell
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
-from ode_runner.sweeps.expected import Amount, Spent, completed, seconds
-from ode_runner.sweeps.point import Outlook, Point
+from ode_runner.recording.display import clock
+from ode_runner.sweeps.cost_estimate import Amount, Spent, completed, seconds
+from ode_runner.sweeps.sweep_cell import Outlook, Point
 
 SIZED_BY = ("task", "model", "network")
 FEW = 8  # samples by which evaluations are counted

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ode_runner.errors import RefusedInput
-from ode_runner.record import RunRecord
+from ode_runner.recording.record import RunRecord
 from ode_runner.report.quantities import direction
 from ode_runner.report.runs import Run
 from ode_runner.tasks.base import Task

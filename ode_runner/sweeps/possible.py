@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ode_runner.attempts import attempt
 from ode_runner.build import demand_buildable
+from ode_runner.config.command_names import WAYS
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
-from ode_runner.lock import FILE as LOCK
-from ode_runner.lock import lock
-from ode_runner.process_state import unchanged
-from ode_runner.sweeps.point import Outlook, Point
-from ode_runner.ways import WAYS
+from ode_runner.experiment.process_state import unchanged
+from ode_runner.recording.attempts import attempt
+from ode_runner.recording.lock import FILE as LOCK
+from ode_runner.recording.lock import lock
+from ode_runner.sweeps.sweep_cell import Outlook, Point
 
 
 def demand_one_possible(points: Sequence[Point]) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ode_runner.display import clock
-from ode_runner.ending import IN_USE, Ending, ExitCode
-from ode_runner.layout import with_folder
-from ode_runner.lock import in_use
-from ode_runner.record import RunStatus
-from ode_runner.sweeps.point import Outlook, Point, in_order
-from ode_runner.ways import is_visit
+from ode_runner.config.command_names import is_visit
+from ode_runner.config.exit_codes import IN_USE, Ending, ExitCode
+from ode_runner.recording.display import clock
+from ode_runner.recording.lock import in_use
+from ode_runner.recording.record import RunStatus
+from ode_runner.recording.text_layout import with_folder
+from ode_runner.sweeps.sweep_cell import Outlook, Point, in_order
 
 ENDED = {Outlook.DONE: "completed before", Outlook.SAME: "the same run as another", Outlook.LEFT: "left out"}
 

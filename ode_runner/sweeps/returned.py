@@ -2,8 +2,8 @@
 
 from hydra.core.utils import JobReturn
 
-from ode_runner.ending import Ending, ExitCode
-from ode_runner.record import RunStatus
+from ode_runner.config.exit_codes import Ending, ExitCode
+from ode_runner.recording.record import RunStatus
 
 
 def ending_of(job: JobReturn) -> Ending:

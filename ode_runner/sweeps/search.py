@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from ode_runner.alternatives import one_of_each
-from ode_runner.ending import ExitCode, codes
+from ode_runner.commands.run_folders import BOOKKEEPING
+from ode_runner.config.exclusive_options import one_of_each
+from ode_runner.config.exit_codes import ExitCode, codes
+from ode_runner.config.messages import in_our_words
+from ode_runner.config.rerun import Rerun
 from ode_runner.errors import RefusedInput
-from ode_runner.lock import lock
-from ode_runner.places import BOOKKEEPING
 from ode_runner.quoting import as_typed
-from ode_runner.record import RunStatus
-from ode_runner.refusals import in_our_words
+from ode_runner.recording.lock import lock
+from ode_runner.recording.record import RunStatus
 from ode_runner.report.rows import plain
-from ode_runner.rerun import Rerun
-from ode_runner.sweeps.point import Point
 from ode_runner.sweeps.progress import Progress
+from ode_runner.sweeps.sweep_cell import Point
 from ode_runner.sweeps.sweeper import Cells
 
 if TYPE_CHECKING:  # half a second, which --cfg and TAB need not wait for
@@ -71,7 +71,7 @@ class Search(Cells):
         codes[:] = [ExitCode.COMPLETED if found else ExitCode.FAILED]
 
     def _objectives(self, by_key: Mapping[str, Override]) -> "list[Objective]":
-        from ode_runner.construct import locate
+        from ode_runner.building.instantiate import locate
         from ode_runner.sweeps.objectives import objectives
 
         swept = [key for key, override in by_key.items() if override.is_sweep_override()]
@@ -108,7 +108,7 @@ class Search(Cells):
         progress: Progress,
     ) -> None:
         """Run what has not run yet, and tell what came of it; a trial that came to nothing costs the search nothing."""
-        from ode_runner.sweeps.look import record_unrun
+        from ode_runner.sweeps.inspection import record_unrun
         from ode_runner.sweeps.objectives import reached
 
         points: dict[int, Point] = {}
@@ -147,7 +147,7 @@ class Search(Cells):
         self, study: "Study", by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path
     ) -> bool:
         """Print and write the best there are; whether there are any."""
-        from ode_runner.sweeps.front import Front
+        from ode_runner.sweeps.pareto_front import Front
 
         front = Front(objectives=wanted, folder=folder)
         for trial in study.front():

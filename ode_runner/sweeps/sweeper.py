@@ -16,15 +16,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ode_runner.alternatives import one_of_each
-from ode_runner.ending import codes
+from ode_runner.config.exclusive_options import one_of_each
+from ode_runner.config.exit_codes import codes
+from ode_runner.config.unused_words import demand_sweepable
+from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
-from ode_runner.ranks import Rank
-from ode_runner.signals import sigterm_interrupts
+from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.sweeps.dispatch import AT_ONCE, IN_TURN, Dispatch
-from ode_runner.sweeps.point import Outlook, Point, same_runs
 from ode_runner.sweeps.progress import Progress
-from ode_runner.unread import demand_sweepable
+from ode_runner.sweeps.sweep_cell import Outlook, Point, same_runs
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
@@ -65,7 +65,7 @@ class Cells(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Looks at every cell, launches what is due, and leaves the exit code in `codes`."""
         from ode_runner.sweeps.forecast import Forecast
-        from ode_runner.sweeps.look import record_unrun
+        from ode_runner.sweeps.inspection import record_unrun
         from ode_runner.sweeps.possible import demand_one_possible
 
         folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
@@ -112,7 +112,7 @@ class Cells(Sweeper):
             yield " ".join(named), one_of_each(words)
 
     def look(self, name: str, overrides: list[str]) -> Point:
-        from ode_runner.sweeps.look import given_up, look  # here, so that --cfg and TAB need not wait for torch
+        from ode_runner.sweeps.inspection import given_up, look  # here, so that --cfg and TAB need not wait for torch
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ode_runner.batch import Split
-from ode_runner.signals import StopRequest
+from ode_runner.experiment.signals import StopRequest
 from tests.benchmarks.measure import Contender, our_contender, plain_contender
 from tests.benchmarks.ours import as_dataset, make_trainer, samples, under_plain_names
 from tests.benchmarks.plain import PlainLoop, PlainODENet, plain_loader

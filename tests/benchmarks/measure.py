@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ode_runner.trainer import Trainer
+from ode_runner.training.trainer import Trainer
 from tests.benchmarks.ours import endless
 from tests.benchmarks.plain import PlainLoop, PlainODENet
 

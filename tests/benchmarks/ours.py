@@ -12,10 +12,10 @@ from torchvision.datasets import MNIST
 
 from ode_runner.batch import Batch, Split
 from ode_runner.build import build_cell, build_trainer
-from ode_runner.help import conf_dir
+from ode_runner.config.help import conf_dir
 from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.idx import FILES
-from ode_runner.trainer import Trainer
+from ode_runner.training.trainer import Trainer
 
 BATCH_SIZE = 128
 

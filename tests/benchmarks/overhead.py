@@ -13,12 +13,12 @@ from rich.console import Console
 from torch import Tensor
 
 from ode_runner.batch import Batch
-from ode_runner.checkpoint import Checkpoints
-from ode_runner.display import Display
-from ode_runner.logger import MetricsFile, TensorBoardLogger
-from ode_runner.session import Session
-from ode_runner.signals import StopRequest
-from ode_runner.trainer import Trainer
+from ode_runner.experiment.signals import StopRequest
+from ode_runner.recording.checkpoint import Checkpoints
+from ode_runner.recording.display import Display
+from ode_runner.recording.logger import MetricsFile, TensorBoardLogger
+from ode_runner.training.session import Session
+from ode_runner.training.trainer import Trainer
 from tests.benchmarks.measure import Spread, now
 from tests.benchmarks.ours import endless, freeze_ours, make_trainer
 

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ode_runner.environment import describe_environment
+from ode_runner.recording.environment import describe_environment
 from tests.benchmarks.accuracy import GOAL, Course
 from tests.benchmarks.agreement import Agreement
 from tests.benchmarks.measure import Sample, Spread, cpu_ratio, data_share, evaluations, ratio, seconds

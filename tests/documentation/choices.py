@@ -5,10 +5,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
+from ode_runner.building.instantiate import construct, locate
 from ode_runner.compatibility import demand_compatible
-from ode_runner.construct import construct, locate
+from ode_runner.config.help import conf_dir
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.help import conf_dir
 from ode_runner.models.base import Numerics
 from tests.helpers import options
 

@@ -1,0 +1,1 @@
+"""How good a gradient is and what a learned flow is like: audits and diagnostics."""

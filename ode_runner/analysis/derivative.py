@@ -1,0 +1,95 @@
+"""A gradient as one vector, what it took, and how two of them differ."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ode_runner.analysis.copies import copied
+from ode_runner.analysis.independent import IndependentJacobians
+from ode_runner.analysis.same_steps import Noted, Retaken
+from ode_runner.batch import Batch
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.field import Phase, Tally
+from ode_runner.gradients.base import GradientMode
+from ode_runner.models.base import Numerics
+from ode_runner.random_state import RandomState
+from ode_runner.solvers.base import Solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derivative:
+    """dL/dtheta of one batch over all parameters of a model, in double precision whatever it was computed in."""
+
+    vector: Tensor  # (parameters,)
+    loss: float
+    forward: Tally
+    backward: Tally
+    saved_bytes: int | None = None  # kept for the backward pass; None: not measured
+
+
+def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memory: bool = False) -> Derivative:
+    """The gradient that a training step would see, its evaluations entered under diagnostics.
+
+    Neither weights nor their `.grad` nor random numbers to come are touched.
+    """
+    cell.model.train()
+    batch, parameters, ledger = batch.to(cell.dtype), cell.parameters(), cell.integrator.ledger
+    with random.again(), torch.enable_grad():
+        passed = ForwardPass(cell, phase=Phase.DIAGNOSTICS)(batch, measure_memory=measure_memory)
+        with ledger.phase(Phase.DIAGNOSTICS) as backward:
+            parts = torch.autograd.grad(passed.loss.total, parameters, allow_unused=True, materialize_grads=True)
+    vector = torch.cat([part.detach().to(torch.float64).flatten() for part in parts])
+    return Derivative(
+        vector=vector,
+        loss=float(passed.loss.total.detach()),
+        forward=passed.tally,
+        backward=backward,
+        saved_bytes=passed.saved_bytes,
+    )
+
+
+def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative:
+    """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes."""
+    noted, model = Noted(), copied(cell.model)  # a copy, for a model may keep running means
+    model.train()
+    with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).loss(batch.to(cell.dtype))
+    retaken = IndependentJacobians(mode=Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds)))
+    return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
+
+
+def demand_reference(cell: Cell, *, asked: str) -> None:
+    """Raises IncompatibleChoice unless there is something to compare with, naming the option that `asked` for it."""
+    if cell.device.type == "mps":
+        raise IncompatibleChoice(
+            f"{asked} compares in double precision, which mps lacks. Use trainer.device=cpu, or leave it out."
+        )
+    solver = cell.integrator.solver
+    if cell.model.numerics is not Numerics.NONE and not solver.differentiable:
+        raise IncompatibleChoice(
+            f"{asked} compares with backpropagation through the solver, and this one is {solver.kind}. "
+            "Use solver=radau_iia5, say, or leave it out."
+        )
+
+
+def in_double(cell: Cell, *, solver: Solver, gradient: GradientMode) -> Cell:
+    """A copy of the cell that computes in double precision throughout, by other numerics; the ledger is the same."""
+    return replace(
+        cell,
+        model=copied(cell.model).to(torch.float64),
+        integrator=replace(cell.integrator, solver=solver, gradient=gradient, field_dtype=None),
+        options=replace(cell.options, precision="fp64"),
+    )
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """Distance of two vectors in units of the second one's length; NaN where that is zero."""
+    return float((ours - theirs).norm() / theirs.norm()) if theirs.any() else torch.nan
+
+
+def cosine(ours: Tensor, theirs: Tensor) -> float:
+    """Of the angle between two vectors; NaN where one of them is zero."""
+    return float(ours @ theirs / (ours.norm() * theirs.norm())) if ours.any() and theirs.any() else torch.nan

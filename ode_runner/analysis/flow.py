@@ -1,0 +1,124 @@
+"""How a model's flow stretches, forgets and can be retraced."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.analysis.diagnostics import Diagnostics
+from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
+from ode_runner.analysis.trajectory_probe import Followed, Passage
+from ode_runner.batch import Split
+from ode_runner.errors import RefusedInput
+from ode_runner.experiment.experiment import Cell
+from ode_runner.field import Phase
+from ode_runner.random_state import RandomState
+from ode_runner.solvers.tableau import at
+
+ROUNDS = 5  # of the power method for the flow map's largest stretch
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FlowDiagnostics(Diagnostics):
+    """Along the first solve of a model, on the first `samples` samples of the validation split, at `places` times.
+
+    After the first epoch, `every` so many, and the last.
+
+    From the field's Jacobian at the places, by Arnoldi's method with `products` products (see `ritz_values` for its
+    limits), the largest over places and samples: `spectral_radius` and `largest_real_part`, per unit of time;
+    `stiffness`, the fastest decay times the time span.
+
+    From the derivative of the last state with respect to the first, by the power method on its square, the mean over
+    samples of the logarithm: `growth`, the factor by which neighbouring states part at most, and `lyapunov_exponent`,
+    its logarithm per unit of time: the finite-time exponent of the fastest direction, a lower bound of it.
+
+    `drift`: by how much a solve backwards misses the initial state, relative to it; NaN where it fails.
+    `gradient_norm_<percent>`: |dL/dy(t)| over the batch at the places, and `gradient_ratio`, that at the first over
+    that at the last. Where outputs are wanted at every time it grows with what each of them adds.
+    These and `growth` are NaN where the solver leaves no graph.
+    `rejected_share`: of attempted steps.
+
+    Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.2. Benettin and others. Lyapunov
+    characteristic exponents. Meccanica 15, 1980.
+    """
+
+    every: int
+    samples: int
+    places: int
+    products: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("samples", 1), ("places", 2), ("products", 1)):
+            if getattr(self, name) < least:
+                raise RefusedInput(f"diagnostics.{name} must be at least {least}, not {getattr(self, name)}.")
+
+    def look(self, cell: Cell, *, epoch: int) -> dict[str, float]:
+        if epoch % self.every and epoch not in (1, cell.options.epochs):
+            return {}
+        ledger = cell.integrator.ledger
+        batch = next(cell.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(cell.dtype)
+        followed = Followed(cell.integrator.solver, ledger, places=self.places)
+        cell.model.eval()
+        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(cell.device).again():
+            try:
+                loss = cell.model.objective.loss(cell.model, cell.task, batch, followed).total
+            except (RuntimeError, MemoryError):  # where the run's own solves get through, it goes on
+                return {}
+            if followed.passage is None:
+                return {}
+            found = self.about(followed.passage, loss)
+        return {f"diagnostics/{name}": value for name, value in found.items()}
+
+    def about(self, passage: Passage, loss: Tensor) -> dict[str, float]:
+        """All numbers of one solve, by their short names."""
+        graph = passage.solver.differentiable  # else all derivatives of later states would seem to be zero
+        norms = _or_nan(lambda: _gradient_norms(passage, loss), count=self.places, known=graph)
+        radius, rightmost, decay = _or_nan(lambda: self._spectrum(passage), count=3)
+        [exponent] = _or_nan(lambda: [_lyapunov_exponent(passage)], count=1, known=graph)
+        [drift] = _or_nan(lambda: [passage.way_back()], count=1)
+        attempts = passage.solution.accepted + passage.solution.rejected
+        percents = [round(100 * place / (self.places - 1)) for place in range(self.places)]
+        return {
+            "spectral_radius": radius,
+            "largest_real_part": rightmost,
+            "stiffness": max(0.0, decay) * passage.span,
+            "lyapunov_exponent": exponent,
+            "growth": math.exp(min(exponent * passage.span, 700.0)),
+            "drift": drift,
+            **{f"gradient_norm_{percent:03}": norm for percent, norm in zip(percents, norms, strict=True)},
+            "gradient_ratio": norms[0] / norms[-1] if norms[-1] else math.nan,
+            "rejected_share": passage.solution.rejected / attempts,
+        }
+
+    def _spectrum(self, passage: Passage) -> list[float]:
+        """Largest absolute value, largest real part and fastest decay over places and samples."""
+        found = []
+        for t, state in zip(passage.times, passage.states, strict=True):
+            place = state.detach().requires_grad_()
+            jacobian = Linearised(passage.field(at(t, place), place), place)
+            found.append(ritz_values(jacobian.push, place, products=self.products))
+        values = torch.stack(found)
+        return [float(values.abs().max()), float(values.real.max()), float(-values.real.min())]
+
+
+def _lyapunov_exponent(passage: Passage) -> float:
+    begin, end = passage.states[0], passage.states[-1]
+    stretch = largest_singular_value(Linearised(end, begin), begin, rounds=ROUNDS)
+    return float(stretch.log().mean()) / passage.span
+
+
+def _gradient_norms(passage: Passage, loss: Tensor) -> list[float]:
+    parts = torch.autograd.grad(loss, passage.states, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return [float(part.norm()) for part in parts]
+
+
+def _or_nan(compute: Callable[[], list[float]], *, count: int, known: bool = True) -> list[float]:
+    """What cannot be computed, as the way back of a field that explodes, is no reason to stop training."""
+    try:
+        return compute() if known else [math.nan] * count
+    except (RuntimeError, MemoryError, RefusedInput):
+        return [math.nan] * count

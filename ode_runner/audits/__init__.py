@@ -1,1 +1,0 @@
-"""How good a gradient is, and what it costs: gradient modes against references in double precision."""

@@ -1,0 +1,1 @@
+"""From configuration to objects, each option checked before one is made."""

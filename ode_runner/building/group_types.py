@@ -1,0 +1,85 @@
+"""The classes that a configuration names. Only what a group may hold is built, so that a name cannot call anything."""
+
+import inspect
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig
+from torch import nn
+from torch.optim import Optimizer
+
+from ode_runner.analysis.diagnostics import Diagnostics
+from ode_runner.errors import RefusedInput
+from ode_runner.experiment.options import TrainerOptions
+from ode_runner.gradients.base import GradientMode
+from ode_runner.models.base import Model
+from ode_runner.networks.base import Network
+from ode_runner.recording.logger import MetricLogger
+from ode_runner.solvers.base import Solver
+from ode_runner.tasks.base import Task
+from ode_runner.training.schedules import Schedule
+
+HOLDS: dict[str, type] = {
+    "task": Task,
+    "model": Model,
+    "network": Network,
+    "solver": Solver,
+    "gradient": GradientMode,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "trainer": TrainerOptions,
+    "logger": MetricLogger,
+    "diagnostics": Diagnostics,
+}
+ANYWHERE = (*HOLDS.values(), nn.Module)  # where an option's type is not declared
+
+
+def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
+    """The class of a dotted name; its module is imported.
+
+    Raises:
+        RefusedInput: it cannot be loaded, or is no subclass of what is held `where`, such as "solver.base".
+    """
+    try:
+        loaded = get_object(str(target))
+    except Exception as error:  # whatever the user's module raises while it is imported
+        causes = [error.__cause__ or error.__context__, error]
+        cause = next(cause for cause in causes if cause is not None)
+        raise RefusedInput(f"{where}: cannot load {target} ({type(cause).__name__}: {cause}).") from error
+    if not (inspect.isclass(loaded) and issubclass(loaded, holds)):
+        needed = f"{holds[0].__module__}.{holds[0].__qualname__}" if len(holds) == 1 else "what a group holds"
+        raise RefusedInput(f"{where}: {target} is not built, for it is no subclass of {needed}.")
+    return loaded
+
+
+def demand_classes(options: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> None:
+    """Raises RefusedInput unless each object inside the options is of the type declared for it."""
+    for name, value in options.items():
+        _demand_class(value, hints.get(name, Any), f"{where}.{name}")
+
+
+def _demand_class(value: Any, hint: Any, where: str) -> None:
+    if isinstance(value, ListConfig):
+        for inner in value:
+            _demand_class(inner, (*typing.get_args(hint), Any)[0], where)
+    elif isinstance(value, DictConfig):
+        inner_hints: Mapping[str, Any] = {}
+        if "_target_" in value:
+            inner_hints = type_hints(load_class(value["_target_"], _held(hint), where))
+        demand_classes({str(key): inner for key, inner in value.items()}, inner_hints, where)
+
+
+def _held(hint: Any) -> tuple[type, ...]:
+    """The classes that an annotation admits."""
+    members = [typing.get_origin(member) or member for member in (typing.get_args(hint) or (hint,))]
+    return tuple(member for member in members if inspect.isclass(member)) or ANYWHERE
+
+
+def type_hints(target: Any) -> dict[str, Any]:
+    """The annotations of what a class is made from; none where they cannot be resolved."""
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (NameError, TypeError):  # somebody else's class
+        return {}

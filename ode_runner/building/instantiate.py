@@ -1,0 +1,131 @@
+"""The objects that a configuration describes, each option checked before one is made."""
+
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.building.group_types import HOLDS, demand_classes, load_class, type_hints
+from ode_runner.config.help import did_you_mean
+from ode_runner.config.hints import habit
+from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
+
+IN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text", "NoneType": "null"}
+IN_WORDS |= {"list": "list", "tuple": "list", "Sequence": "list", "dict": "mapping"}
+REFUSALS = {"optimizer": (ValueError, RuntimeError)}  # by which torch's classes refuse values, or pairs of them
+NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int will do where a float is asked for
+
+
+def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> Any:
+    """The object that `cfg.<group>` describes: taste from the configuration, run-time facts from the caller.
+
+    Raises:
+        RefusedInput: an option is misspelt, missing or of the wrong type.
+    """
+    made = blueprint(cfg, group, positional=len(positional), named=runtime)
+    try:
+        return made(*positional, **runtime)
+    except RefusedInput:
+        raise
+    except REFUSALS.get(group, ValueError) as error:
+        raise RefusedInput(f"{group}: {str(error).rstrip('.')}.") from error
+
+
+def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()) -> Callable[..., Any]:
+    """What `construct` calls, its options checked; `positional` and `named` arguments are to come at run time."""
+    target = locate(cfg, group)
+    missing = [str(key) for key in cfg[group] if OmegaConf.is_missing(cfg[group], key)]  # `???` stands for no value
+    given = [str(key) for key in cfg[group] if key not in missing and not str(key).startswith("_")]
+    options = {name: cfg[group][name] for name in given}
+    parameters = inspect.signature(target).parameters
+    offered = [name for name in list(parameters)[positional:] if name not in named]
+    for name in [*options, *missing]:
+        if name not in offered:
+            available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
+            hint = did_you_mean(name, offered, closeness=0.8) or habit(f"{group}.{name}") or did_you_mean(name, offered)
+            raise RefusedInput(f"no option '{group}.{name}'.{hint} {available}")
+    missing += [name for name in offered if name not in options and parameters[name].default is inspect.Parameter.empty]
+    for name in missing:
+        raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
+    hints = type_hints(target)
+    demand_classes(options, hints, group)
+    try:
+        made = instantiate(cfg[group], _partial_=True, _convert_="all")
+    except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
+        raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
+    _demand_values(group, made.keywords, hints, target)
+    return made
+
+
+def _demand_values(group: str, options: Mapping[str, Any], hints: Mapping[str, Any], target: Any) -> None:
+    for name, value in options.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise RefusedInput(
+                f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
+            )
+        if name in hints and _is_truth(value, hints[name]):
+            of = " of numbers" if isinstance(value, list | tuple) else ""
+            raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}{of}.")
+        _demand_finite(f"{group}.{name}", value, target)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; yaml has no tuples, so a list may stand for one."""
+    forms = (value, tuple(value)) if isinstance(value, list) else (value,)
+    return any(is_bearable(form, hint, conf=NUMBERS) for form in forms)
+
+
+def _is_truth(value: Any, hint: Any) -> bool:
+    """Whether true or false stands where a number is asked for; Python makes 1 and 0 of them."""
+    if isinstance(value, list | tuple) and typing.get_args(hint):
+        return any(_is_truth(inner, hint) for inner in value)
+    return isinstance(value, bool) and not _takes_truth(hint)
+
+
+def _takes_truth(hint: Any) -> bool:
+    return hint in (bool, Any, object) or any(map(_takes_truth, typing.get_args(hint)))
+
+
+def _demand_finite(option: str, value: Any, target: Any) -> None:
+    """No numbers beyond what a tensor holds; those without end may mean something to somebody else's class only."""
+    if isinstance(value, list | tuple):
+        for inner in value:
+            _demand_finite(option, inner, target)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise RefusedInput(f"{option}={as_typed(value)} is beyond the whole numbers of 64 bits.")
+    own = str(getattr(target, "__module__", "")).partition(".")[0] in ("ode_runner", "torch")
+    if own and isinstance(value, float) and not math.isfinite(value):
+        raise RefusedInput(f"{option}={value} is no finite number.")
+
+
+def locate(cfg: DictConfig, group: str) -> Any:
+    """The class that `cfg.<group>._target_` names, of those that the group may hold."""
+    target = cfg[group].get("_target_")
+    if target is None:
+        raise RefusedInput(f"the {group} chosen has no _target_: a yaml in conf/{group} must name its class.")
+    return load_class(target, (HOLDS[group],), group)
+
+
+def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:
+    """How an option that is an object of its own is chosen, such as the base of a coupled solver."""
+    hint = hints[name]
+    plain = not inspect.isclass(hint) or hint.__name__ in IN_WORDS
+    return "" if plain else f" Choose one by its name: {group}@{group}.{name}=NAME."
+
+
+def _describe(hint: Any) -> str:
+    """A type in words, as far as its values can be typed on a command line: `float | Tensor` is a number."""
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(str(choice) for choice in typing.get_args(hint))
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    names = [getattr(typing.get_origin(member) or member, "__name__", "") for member in members]
+    return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or " or ".join(names)

@@ -1,0 +1,142 @@
+"""What is asked about a run that exists already, or about a model that is not to be trained."""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.analysis.derivative import demand_reference
+from ode_runner.build import assemble, build_cell, identify
+from ode_runner.building.instantiate import construct, locate
+from ode_runner.commands.audit import audit
+from ode_runner.commands.evaluate import evaluate
+from ode_runner.commands.predict import predict
+from ode_runner.commands.replay import replay
+from ode_runner.commands.trained_run import Trained
+from ode_runner.compatibility import demand_compatible, unused_axes
+from ode_runner.config.choices import built_in, every_choice
+from ode_runner.config.trust import demand_trust
+from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
+from ode_runner.experiment.crash_dump import Evidence
+from ode_runner.gradients.base import GradientMode
+from ode_runner.quoting import as_typed
+from ode_runner.recording.display import Display
+from ode_runner.recording.fresh_folder import is_fresh, remove
+from ode_runner.recording.record import RunRecord, RunStatus, computed, flat
+from ode_runner.recording.status import told
+from ode_runner.recording.stored_command import write_command
+from ode_runner.solvers.base import Solver
+
+Visit = Callable[[], RunStatus]
+
+
+def visit(
+    cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, command_files: Mapping[str, str]
+) -> tuple[RunStatus, str] | None:
+    """Do what is asked for instead of training, if something is: how it ended, and a sentence unless all went well.
+
+    Raises:
+        RefusedInput: it cannot be done as typed, or with what the run has left; then there is no folder.
+    """
+    try:
+        asked = _plan(cfg, choices, folder)
+        if asked is None:
+            return None
+        write_command(folder, command_files)
+        return asked(), ""
+    except RefusedInput:
+        _leave_nothing(folder)
+        raise
+    except CheckpointRefused as damage:
+        _leave_nothing(folder)
+        raise RefusedInput(f"{damage} Type the run's own command with rerun=true to make it anew.") from damage
+    except Exception as error:
+        status, reason = told(error, folder)
+        Display().say(f"{status}: {reason}", style="bold red")  # into the log, too, if the folder stays
+        _leave_nothing(folder)
+        return status, reason
+
+
+def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
+    if cfg.evaluate is not None:
+        trained = _trained(cfg, choices, Path(str(cfg.evaluate)))
+        own = _own_solver(trained, trust=cfg.trust)
+        return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
+    if cfg.predict is not None:
+        trained = _trained(cfg, choices, Path(str(cfg.predict)))
+        return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
+    if cfg.replay is not None:
+        return _plan_replay(cfg, choices, folder)
+    if cfg.audit:
+        return _plan_audit(cfg, choices, folder)
+    return None
+
+
+def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Trained:
+    return Trained.find(folder, partial(assemble, cfg, choices), expected=identify(cfg, choices))
+
+
+def _own_solver(trained: Trained, *, trust: object) -> Solver:
+    """That of the training, as the record tells it."""
+    told = {"solver": trained.record.config["solver"]}
+    demand_trust(told, sys.argv[1:], opened=trained.folder, trust=trust)
+    solver: Solver = construct(OmegaConf.create(told), "solver")
+    return solver
+
+
+def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
+    model = choices["model"]
+    if "gradient" in unused_axes(locate(cfg, "model")):
+        raise IncompatibleChoice(
+            f"model={model} has no solve to differentiate: audit= compares gradient modes. Use model=odenet."
+        )
+    if cfg.audit is True:
+        cell, weights = build_cell(cfg, choices), "untrained"
+    else:
+        cell, weights = _trained(cfg, choices, Path(str(cfg.audit))).cell(), "trained"
+    demand_reference(cell, asked="audit=")
+    about = f"{choices['task']} · {model} · {choices['solver']} · seed {cfg.seed} · {weights}"
+    reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")
+    modes, own = _modes(cfg, choices), choices["gradient"]
+    return partial(audit, cell, modes=modes, own=own, reference=reference, about=about, folder=folder)
+
+
+def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
+    failed = Path(str(cfg.replay))
+    record = RunRecord.read(failed)
+    if record is None:
+        raise RefusedInput(f"{failed} holds no record.json that can be read: it is no run folder.")
+    cell = build_cell(cfg, choices)
+    evidence = Evidence.load(failed, cell.device)
+    now = identify(cfg, choices)
+    before, after = (flat(computed(one.config, one.choices)) for one in (record, now))
+    changed = [f"{axis}={choice}" for axis, choice in now.choices.items() if record.choices[axis] != choice]
+    changed += [f"{name}={as_typed(value)}" for name, value in after.items() if before.get(name) != value]
+    about = " · ".join(choice for choice in now.choices.values() if choice != "-")
+    return partial(replay, cell, evidence, about=about, changed=changed, folder=folder)
+
+
+def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:
+    """Every gradient mode that could be typed, with its own defaults, the command's as typed; or why it cannot be."""
+    modes: dict[str, GradientMode | str] = {}
+    for name, chosen in every_choice(cfg, "gradient").items():
+        try:
+            mode = construct(cfg if name == choices["gradient"] else chosen, "gradient")
+            demand_compatible({**choices, "gradient": name}, locate(cfg, "model"), construct(cfg, "solver"), mode)
+            modes[name] = mode
+        except RefusedInput as refusal:
+            modes[name] = str(refusal)
+    return modes
+
+
+def _leave_nothing(folder: Path) -> None:
+    """A visit that found nothing leaves no folder; one that holds what an earlier visit found is left as it is."""
+    if is_fresh(folder):
+        remove(folder)
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

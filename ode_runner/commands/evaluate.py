@@ -1,0 +1,85 @@
+"""A trained model put to the test under another solver, and the question whether it is an ODE at all."""
+
+import dataclasses
+import datetime
+from pathlib import Path
+
+import torch
+
+from ode_runner.commands.trained_run import Trained
+from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.per_sample_cost import Witness, report
+from ode_runner.experiment.signals import stop_on_signals
+from ode_runner.experiment.test_split import judge
+from ode_runner.models.base import Numerics
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.display import Display, shown
+from ode_runner.recording.environment import describe_environment
+from ode_runner.recording.record import RunStatus
+from ode_runner.recording.strict_json import to_json
+from ode_runner.solvers.base import Solver
+
+SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # relative worsening forgiven: of an accuracy, of an error
+
+
+def evaluate(trained: Trained, *, solver: str, own_solver: Solver, folder: Path) -> RunStatus:
+    """Test metrics under the solver asked for and under the training solver made much more accurate.
+
+    A model that has learned an ODE keeps its test metrics when its own solver takes smaller steps; one that has
+    learned to use the solver's error loses them. Writes `evaluation.json` into `folder` and prints a table.
+
+    Ott, Katiyar, Hennig, Tiemann. ResNet After All: Neural ODEs and Their Numerical Solution. ICLR 2021.
+    """
+    cell, witness = trained.cell(), Witness()
+    with stop_on_signals() as stop:
+        columns = {"training": trained.record.metrics, f"solver={solver}": judge(cell, stop, witness)}
+        finding = f"model={trained.record.choices['model']} solves no ODE."
+        if cell.model.numerics is not Numerics.NONE:
+            columns["much finer"] = judge(_finer(cell, own_solver), stop, Witness())
+            finding = is_it_an_ode(cell, columns["training"], columns["much finer"])
+    content = {
+        "run": str(trained.folder),
+        "solver": {"name": solver, **_plain(cell.integrator.solver)},
+        "metrics": columns[f"solver={solver}"],
+        "training": {"solver": _plain(own_solver), "metrics": columns["training"]},
+        "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get("much finer", {})},
+        "verdict": finding,
+        "environment": describe_environment(cell.device),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    write_whole(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
+    display = Display()
+    display.comparison(columns)
+    display.say(finding, style="bold")
+    report(witness.found(), cell.task, folder=folder, display=display, logger=None)
+    display.say(f"recorded in {folder / 'evaluation.json'}")
+    return RunStatus.COMPLETED
+
+
+def is_it_an_ode(cell: Cell, trained: dict[str, float], finer: dict[str, float]) -> str:
+    """A plain sentence from the objective under the training solver and under a much finer one."""
+    if not cell.parameters():
+        return "The true field is an ODE; the columns show what the solver makes of it."
+    task, key = cell.task, f"test/{cell.task.objective}"
+    before, after = trained[key], finer[key]
+    worse = before - after if task.higher_is_better else after - before
+    slack = SLACK_HIGHER if task.higher_is_better else SLACK_LOWER
+    change = f"{task.objective} on the test split goes from {shown(key, before)} to {shown(key, after)}"
+    if not worse <= slack * abs(before):  # so written that NaN is worse
+        return f"Not an ODE: {change} under much finer steps, so the model lives off its training solver's error."
+    return f"A valid ODE: {change} under much finer steps."
+
+
+def _finer(cell: Cell, own_solver: Solver) -> Cell:
+    """The same weights under the training solver with much smaller steps, in double precision so that those count."""
+    precision = cell.options.precision if cell.device.type == "mps" else "fp64"  # which mps has not
+    if precision == "fp64":
+        cell.model.to(torch.float64)
+    integrator = dataclasses.replace(cell.integrator, solver=own_solver.refined(), field_dtype=None)
+    return dataclasses.replace(
+        cell, integrator=integrator, options=dataclasses.replace(cell.options, precision=precision)
+    )
+
+
+def _plain(solver: Solver) -> dict[str, object]:
+    return {"class": type(solver).__name__, **{key: value for key, value in vars(solver).items() if value is not None}}

@@ -1,0 +1,139 @@
+"""States of a trained continuous model at whatever times one likes."""
+
+import csv
+import itertools
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Answer, Split
+from ode_runner.commands.trained_run import Trained
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.experiment.experiment import Cell
+from ode_runner.quoting import as_typed
+from ode_runner.recording.display import Display, counted
+from ode_runner.recording.record import RunStatus
+from ode_runner.types import Times, Trajectory
+
+SHOWN = 10  # samples of the test split, where no inputs are given
+MOST_TIMES = 1_000_000
+
+
+def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunStatus:
+    """Write `states.csv`, one row per sample and time, and `states.npz` with inputs, times, states and outputs.
+
+    Raises:
+        RefusedInput: times that do not increase, or inputs of another shape than the task's.
+        IncompatibleChoice: the model has no states between its blocks.
+    """
+    cell = trained.cell()
+    if Answer.STATES not in cell.model.answers():
+        raise IncompatibleChoice(
+            f"model={trained.record.choices['model']} has blocks and no time between them. Use predict= on another."
+        )
+    batch = next(cell.task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
+    wanted = batch.ts if times is None else _times(times, cell)
+    given = batch.inputs if inputs is None else _inputs(inputs, cell)
+    ts = wanted.to(cell.device, cell.dtype)
+    with torch.no_grad():
+        begun = cell.model.encode(given.to(cell.device, cell.dtype))
+        states = states_at(cell, begun, ts, begin=batch.ts[:1].to(ts))
+        outputs = cell.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+    write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
+    Display().say(
+        f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, "
+        f"states of shape {tuple(states.shape[2:])}: {folder / 'states.csv'}, {folder / 'states.npz'}"
+    )
+    return RunStatus.COMPLETED
+
+
+def states_at(cell: Cell, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
+    """States at increasing times before and after `begin` (1,), where the model begins."""
+    before, after = (torch.cat([begin, times]) for times in (ts[ts < begin].flip(0), ts[ts > begin]))
+    earlier, later = (cell.model.states(begun, times, cell.integrator) for times in (before, after))
+    return torch.cat([earlier[1:].flip(0), later if bool((ts == begin).any()) else later[1:]])
+
+
+def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, outputs: Trajectory) -> None:
+    times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
+    np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out)
+    flat, read = (x.flatten(2).cpu().tolist() for x in (states, outputs))
+    with (folder / "states.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        names = [f"{name}{i}" for name, part in (("y", flat), ("output", read)) for i in range(len(part[0][0]))]
+        rows.writerow(["sample", "t", *names])
+        for sample, (time, t) in itertools.product(range(len(flat[0])), enumerate(ts.tolist())):
+            rows.writerow([sample, t, *flat[time][sample], *read[time][sample]])
+
+
+def _times(times: Any, cell: Cell) -> Times:
+    """`[0, 0.5, 2]` or `begin:end:count`, in the type of the solve."""
+    _demand_no_file("times", times, example="[0,0.5,2]")
+    found = _spaced(times) if isinstance(times, str) else _numbers(times if isinstance(times, list) else [times])
+    if found is None or found.ndim != 1 or len(found) == 0:
+        raise RefusedInput(f"times={as_typed(times)} is neither a list, such as [0,0.5,2], nor begin:end:count.")
+    if bool((found[1:] <= found[:-1]).any()):
+        raise RefusedInput(f"times={as_typed(times)} must increase from each to the next.")
+    ts = torch.from_numpy(found).to(cell.dtype)
+    if not bool(ts.isfinite().all()) or bool((ts[1:] <= ts[:-1]).any()):
+        raise RefusedInput(
+            f"times={as_typed(times)} cannot be told apart in trainer.precision={cell.options.precision}: they are too "
+            "large, or too close together."
+        )
+    return ts
+
+
+def _spaced(times: str) -> np.ndarray | None:
+    """`begin:end:count` as equally spaced times."""
+    try:
+        begin, end, count = times.split(":")
+        first, last, many = float(begin), float(end), int(count)
+    except ValueError:
+        return None
+    if many > MOST_TIMES:  # before memory is asked for
+        raise RefusedInput(f"times={as_typed(times)} asks for more than {MOST_TIMES:,} times.")
+    return np.linspace(first, last, many) if many > 0 and math.isfinite(last - first) else None
+
+
+def _numbers(values: list[Any]) -> np.ndarray | None:
+    """Finite numbers, all at one depth of nested lists; None: something else is among them."""
+    try:
+        found = np.array(values)
+    except (OverflowError, ValueError):  # lists of several lengths
+        return None
+    plain = found.dtype.kind in "iuf" and not _holds_a_truth_value(values)
+    return found.astype(np.float64) if plain and bool(np.isfinite(found).all()) else None
+
+
+def _holds_a_truth_value(values: Any) -> bool:
+    """numpy makes a number of true where there are others."""
+    return any(map(_holds_a_truth_value, values)) if isinstance(values, list) else isinstance(values, bool)
+
+
+def _demand_no_file(option: str, value: Any, *, example: str) -> None:
+    """Raises RefusedInput where a file is named, or what could be none but that: it is not read."""
+    if isinstance(value, str) and (Path(value).is_file() or re.search(r"[^:]\.\D|/", value)):
+        raise RefusedInput(
+            f"{option}={as_typed(value)}: no file is read. Type the numbers, such as {option}={example}, or "
+            f'{option}="$(cat FILE)" for a file that holds them so.'
+        )
+
+
+def _inputs(inputs: Any, cell: Cell) -> Tensor:
+    shape = cell.task.spec.input_shape
+    _demand_no_file("inputs", inputs, example="[[1.0,2.0]]")
+    found = _numbers(inputs) if isinstance(inputs, list) else None
+    if found is None or len(found) == 0 or found.shape[1:] != shape:
+        raise RefusedInput(
+            f"inputs={as_typed(inputs)} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]]."
+        )
+    given = torch.from_numpy(found)
+    if not bool(given.to(cell.dtype).isfinite().all()):
+        raise RefusedInput(f"inputs={as_typed(inputs)} are too large for trainer.precision={cell.options.precision}.")
+    return given

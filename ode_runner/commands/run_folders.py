@@ -1,0 +1,108 @@
+"""In which folder a command works: its run's own, its sweep's, or beside the run that it revisits."""
+
+import hashlib
+import os
+import re
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.config.command_names import WAYS
+from ode_runner.config.rerun import Rerun
+from ode_runner.config.trust import demand_trust
+from ode_runner.config.unused_words import demand_plain_names
+from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
+
+# The sweep is the same whatever these say.
+BOOKKEEPING = (
+    "-",
+    "processes=",
+    "oversubscribe=",
+    "rerun=",
+    "trust=",
+    "sweep=",
+    "plan=",
+    "hydra/launcher=",
+    "hydra.launcher.",
+    "hydra.sweeper.trials=",
+)
+
+
+def place(what: str, *, _root_: DictConfig) -> str:
+    """The resolver `${place:run}`, `${place:sweep}` or `${place:job}` of conf/config.yaml; a job is one of a sweep.
+
+    `${place:own}` is where a run outside sweeps belongs, also when it is planned only.
+    """
+    _demand_bookkeeping(_root_)
+    visits, fresh = _visits(_root_)
+    if not fresh:
+        own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+        plain = cast(dict[str, Any], OmegaConf.to_container(own))
+        demand_trust(plain, sys.argv[1:], opened=Path(visits).parent, trust=_root_.trust)
+    if what == "sweep":
+        return visits or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
+    from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
+
+    choices = _root_.hydra.runtime.choices
+    if fresh:
+        leaf = f"{choices.task}/{run_name(_root_)}"
+        if what == "job" or visits:
+            return leaf if what == "job" else f"{visits}/{leaf}"
+        return _aside() if _root_.plan and what == "run" else f"{_root_.output_dir}/{leaf}"
+    visit = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
+    return visit if what == "job" else f"{visits}/{visit}"
+
+
+def _aside() -> str:
+    """Hydra makes a folder before it asks whether there is anything to do."""
+    return os.path.join(tempfile.gettempdir(), f"ode-run-plan-{os.getpid()}")
+
+
+def _visits(cfg: DictConfig) -> tuple[str, bool]:
+    """Where visits of the kind asked for write, if one is; and whether no run of before is revisited."""
+    for way, place in WAYS.items():
+        if cfg[way] is True:
+            return f"{cfg.output_dir}/{place}", True
+        if cfg[way] is not None and cfg[way] is not False:
+            return f"{cfg[way]}/{place}", False
+    return "", True
+
+
+def _demand_bookkeeping(cfg: DictConfig) -> None:
+    """Refused before any folder is made, or emptied."""
+    Rerun.of(cfg.rerun)
+    demand_plain_names(cfg.hydra.runtime.choices)
+    if not isinstance(cfg.plan, bool):
+        raise RefusedInput(f"plan={as_typed(cfg.plan)} is neither true nor false.")
+    if cfg.plan and _visits(cfg)[0]:
+        raise RefusedInput(
+            f"plan=true is for runs that train; leave it out with {', '.join(f'{way}=' for way in WAYS)}."
+        )
+    if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
+        raise RefusedInput(f"output_dir={as_typed(cfg.output_dir)} is no folder. Leave it out for ./outputs.")
+
+
+def _sweep_name(cfg: DictConfig) -> str:
+    if cfg.sweep is None:
+        return _name_from_command()
+    name = str(cfg.sweep)
+    if OmegaConf.is_config(cfg.sweep) or name in ("", "..") or Path(name).name != name or not name.isprintable():
+        raise RefusedInput(f"sweep={shlex.quote(name)} is no name of a folder. Use letters, digits and -: sweep=mine.")
+    return name
+
+
+def _name_from_command() -> str:
+    """What is swept and a hash of the whole command, so that the same command finds its sweep.
+
+    The configuration of a single job would know its own point of the sweep only.
+    """
+    typed = sorted(word for word in sys.argv[1:] if not word.startswith(BOOKKEEPING))
+    presets = [word.partition("=")[2] for word in typed if word.startswith(("grid=", "search="))]
+    swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
+    digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]
+    return "-".join([*presets, *swept, digest])

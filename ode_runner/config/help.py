@@ -1,0 +1,120 @@
+"""`ode-run --help`: what there is to choose from, read from the yaml files themselves."""
+
+import difflib
+import re
+import textwrap
+from pathlib import Path
+
+from ode_runner.config.arguments import parse
+
+COLUMNS = 100
+GROUPS = {
+    "task": "the data and the question",
+    "model": "how depth is made",
+    "network": "the layers; each task names its own default",
+    "solver": "the numerical method",
+    "gradient": "how the derivative is obtained",
+    "optimizer": "",
+    "schedule": "learning rate over the run",
+    "trainer": "how long and how to train",
+    "logger": "where the curves go, besides metrics.jsonl",
+    "diagnostics": "what is looked at between epochs",
+    "experiment": "whole settings from the literature",
+    "grid": "presets of sweeps",
+    "search": "presets of searches for the best options, by Optuna",
+}
+
+
+def conf_dir() -> Path:
+    """The folder of choices: inside the package when installed from a wheel, at the top of a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    packaged = here / "conf"
+    return packaged if packaged.is_dir() else here.parent / "conf"
+
+
+def print_version() -> None:
+    from ode_runner import __version__
+
+    print(f"ode-run {__version__}")
+
+
+def print_help(arguments: list[str]) -> None:
+    """Usage, every group with its options, and the flags. Imports neither Hydra nor torch."""
+    folders = [conf_dir(), *user_folders(arguments)]
+    defaults = _defaults(folders[0] / "config.yaml")
+    print(
+        "ode-run runs an experiment with neural differential equations.\n\n"
+        "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint  one run\n"
+        "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5            any option, by its dotted name\n"
+        "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2      a sweep\n"
+        "  ode-run search=digits                                            a search for the best options\n"
+        "  ode-run task=mnist processes=2                                   one run shared by two processes\n"
+        "  ode-run solver.per_sample=true                                   a step size for every sample\n"
+        "  ode-run evaluate=RUN_FOLDER solver=euler                         a trained run, another solver\n"
+        "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
+        "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
+        "  ode-run audit=true task=digits                                   how far off each gradient mode is\n\n"
+        "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
+    )
+    for group, meaning in GROUPS.items():
+        options = _options(folders, group)
+        if not options:
+            continue
+        print(f"{group}" + (f": {meaning}" if meaning else ""))
+        width = max(len(name) for name in options)
+        for name, header in options.items():
+            first = f"  {'*' if defaults.get(group) == name else ' '} {name:<{width}}  "
+            rest = " " * len(first)
+            print(textwrap.fill(f"{first}{header}", COLUMNS, subsequent_indent=rest, break_on_hyphens=False))
+        print()
+    print(
+        "* default; a task or model may choose another. --cfg job shows it, with every option and its value.\n\n"
+        "flags, anywhere on the line:\n"
+        "  -m, --multirun            run every combination of comma-separated values\n"
+        "  --cfg job                 print the configuration, run nothing\n"
+        "  -cd FOLDER                add a folder of your own choices (FOLDER/model/mine.yaml: model=mine)\n"
+        "  -sc install=bash          print how to get tab completion (bash, zsh or fish)\n"
+        "  --version, --hydra-help   this program's version; every flag of Hydra"
+    )
+
+
+def target_in(path: Path) -> str | None:
+    """The class that a choice's yaml names first, read without a yaml parser; None where there is none."""
+    found = (
+        re.search(r"^ *_target_: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
+    )
+    return found and found[1]
+
+
+def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> str:
+    """ " Did you mean 'x'?" where something close is on offer; 1 is the same word."""
+    close = difflib.get_close_matches(name, offered, n=1, cutoff=closeness)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _options(folders: list[Path], group: str) -> dict[str, str]:
+    """Option names with the first comment line of their yaml."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        for path in sorted((folder / group).glob("*.yaml")):
+            comments = (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#")
+            found.setdefault(path.stem, next((line for line in comments if not line.startswith("@")), ""))
+    return found
+
+
+def user_folders(words: list[str]) -> list[Path]:
+    """Folders of choices named on the command line, by -cd or hydra.searchpath."""
+    arguments = parse(words)
+    searched = [word for word in arguments.overrides if word.startswith("hydra.searchpath=")]
+    places = [place for word in searched for place in re.findall(r"file://([^,\]\s'\"]+)", word)]
+    return [Path(place) for place in [*arguments.config_dirs(), *places]]
+
+
+def _defaults(config: Path) -> dict[str, str]:
+    """The defaults list, read without a yaml parser: one `- group: option` a line."""
+    pairs = (
+        line.strip()[2:].split(":", 1)
+        for line in config.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith("- ")
+    )
+    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}

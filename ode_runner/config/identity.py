@@ -1,0 +1,117 @@
+"""Which run a configuration is: its fingerprint, and whether a record on disk is of the same run.
+
+Everything is made from names of choices and their options. A class enters only where it is not the one that the
+built-in yaml of the choice's name holds, so that moving our modules changes nobody's fingerprint.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ode_runner.config.help import conf_dir, target_in
+from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
+from ode_runner.recording.record import RunRecord, computed, flat
+from ode_runner.recording.strict_json import to_json
+
+DIGITS = 12  # 48 bits: among a million configurations, one chance in 500 that any two share it
+SHOWN = 3  # differences in a message
+
+
+def fingerprint(config: Mapping[str, Any], used: Mapping[str, str], choices: Mapping[str, str]) -> str:
+    """Of what decides a result, the seed apart: repetitions share it.
+
+    Args:
+        config: the resolved configuration.
+        used: by axis, the choice; "-" where the model has no use for it.
+        choices: by config group, Hydra's too (`solver@solver.base` is the group solver at the place solver.base).
+    """
+    content = _canonical(computed(_with_names(config, choices), used))
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:DIGITS]
+
+
+def read_same(folder: Path, expected: RunRecord) -> RunRecord | None:
+    """The record in `folder`, or None where there is none that can be read.
+
+    Raises:
+        RefusedInput: it is of another run than the one expected.
+    """
+    found = RunRecord.read(folder)
+    differences = [] if found is None else list(_differences(found, expected))
+    if not differences:
+        return found
+    raise RefusedInput(
+        f"{folder} holds another run ({', '.join(differences[:SHOWN])}), which is left as it is. "
+        "Leave hydra.run.dir and hydra.sweep.subdir out, or name a folder of its own."
+    )
+
+
+def is_same(found: RunRecord, expected: RunRecord) -> bool:
+    """Whether both are of one run, however it went."""
+    return next(_differences(found, expected), None) is None
+
+
+def demand_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> None:
+    """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed."""
+    for name, there, here in _differing(found, expected):
+        if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
+            raise RefusedInput(
+                f"{folder} holds parts of two runs: record.json has {name}={as_typed(there)}, and the command that is "
+                f"kept beside it {name}={as_typed(here)}."
+            )
+
+
+def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:
+    """What tells two runs apart, in words; the classes behind our own names apart, which may have moved since."""
+    differing = list(_differing(found, expected))
+    yield from (f"{name}={as_typed(there)} there, {as_typed(here)} here" for name, there, here in differing)
+    if not differing and found.fingerprint != expected.fingerprint:
+        yield f"fingerprint {found.fingerprint} there, {expected.fingerprint} here"
+
+
+def _differing(found: RunRecord, expected: RunRecord) -> Iterator[tuple[str, Any, Any]]:
+    """Name and both values of each choice and option in which two records differ, and of the seed."""
+    there, here = (_compared(record) for record in (found, expected))
+    for name in dict.fromkeys([*there, *here]):
+        if there.get(name) != here.get(name):
+            yield name, there.get(name), here.get(name)
+
+
+def _compared(record: RunRecord) -> dict[str, Any]:
+    stored = json.loads(to_json(computed(record.config, record.choices)))  # where infinity is null
+    options: dict[str, Any] = flat(_canonical(stored))
+    return {**record.choices, "seed": record.seed, **options}
+
+
+def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """A copy in which each class that a built-in yaml holds is replaced by the name of the choice."""
+    named = deepcopy(dict(config))
+    for key, choice in choices.items():
+        group, _, package = str(key).partition("@")
+        node: Any = named
+        for part in (package or group).split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict) and node.get("_target_") == _built_in_class(group, str(choice)) is not None:
+            node["_target_"] = str(choice)
+    return named
+
+
+@cache
+def _built_in_class(group: str, choice: str) -> str | None:
+    return target_in(conf_dir() / group / f"{choice}.yaml")
+
+
+def _canonical(value: Any) -> Any:
+    """Equal for what computes the same: 1 and 1.0, and an option that is null and one that is not there.
+
+    So an option that is added later, and is null by default, changes nobody's fingerprint.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [_canonical(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,171 @@
+"""Hydra's errors in one readable line: what was typed, why not, what to type instead."""
+
+import re
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
+from ode_runner.config.hints import habit
+from ode_runner.errors import RefusedInput
+
+EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
+    "Could not load 'hydra/launcher/joblib'": ("hydra/launcher=local", "hydra-joblib-launcher", "local"),
+    "Could not load 'hydra/launcher/submitit_": ("hydra/launcher=slurm", "hydra-submitit-launcher", "slurm"),
+    "Unknown plugin class : 'hydra_plugins.hydra_ray_launcher": ("hydra/launcher=ray", "hydra-ray-launcher", "ray"),
+    "No module named 'optuna'": ("a search", "optuna", "search"),
+}
+# How OmegaConf's parser and its resolvers say that what stands in ${...} cannot be read.
+UNREADABLE = r"recursion depth|(mismatched|extraneous|missing .*) input|token recognition|no viable alternative"
+
+
+def in_our_words(error: BaseException, arguments: list[str]) -> str:
+    """One line for an error met before any run began."""
+    root = _root_cause(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        return _no_such_option(error.missing_cfg_file, list(error.options))
+    if isinstance(error, OverrideParseException):
+        word = f"'{error.override}'.{habit(error.override) if '=' not in error.override else ''}"
+        return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
+    twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
+    if twice:
+        return f"{twice[1]} is chosen already. Type {twice[1]}=NAME, without the +."
+    several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
+    if several:
+        return f"{several[1]} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b]."
+    absent = re.match(r"provider=(\S+) in \S+, path=(.*) is not available", str(error))
+    if absent:
+        return f"{absent[1]} names the folder '{absent[2]}', which does not exist."
+    unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
+    if unknown:
+        return _no_such_key(unknown[1] or unknown[2], arguments)
+    if lacking := next((extra for mark, extra in EXTRAS.items() if mark in str(root)), None):
+        return f"{lacking[0]} needs {lacking[1]}: pip install 'ode-run[{lacking[2]}]', or leave it out."
+    if re.search(UNREADABLE, str(root)):
+        words = [word for word in arguments if "$" in word]
+        return f"cannot read {' or '.join(words) or 'an option'}: a value in ${{...}} is misspelt, or leads to itself."
+    resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: ", str(root), re.DOTALL)
+    if resolved:
+        return resolved[1]
+    if isinstance(root, OmegaConfBaseException) and (node := re.search(r"full_key: (\S+)", str(root))):
+        reason = str(root).splitlines()[0].rpartition(" while resolving interpolation: ")[2]
+        return f"{node[1]}: {reason.rstrip('.')}."
+    if isinstance(root, OSError) and root.strerror:
+        place = f" to {root.filename}" if root.filename else ""
+        return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."
+    return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
+
+
+def demand_known_keys(arguments: list[str]) -> None:
+    """Refuses `+foo=1`, which Hydra takes, nobody reads, and which would give the run another fingerprint."""
+    groups = {*GROUPS, "hydra", *(path.name for folder in user_folders(arguments) for path in folder.glob("*/"))}
+    for word in arguments:
+        key = word.lstrip("+").partition("=")[0]
+        root = re.split(r"[./@]", key)[0]
+        if word.startswith("+") and root not in groups and root not in _roots(_known_keys(arguments)):
+            raise RefusedInput(_no_such_key(key, arguments))
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _no_such_option(missing: str, options: list[str]) -> str:
+    group, _, name = missing.rpartition("/")
+    return f"no {group} named '{name}'.{_hint_for(group, name, options)} Available: {', '.join(sorted(options))}"
+
+
+def _hint_for(group: str, name: str, options: list[str]) -> str:
+    """The same in another letter case, what other programs call it, a choice of another group, or what is close."""
+    alike = next((option for option in options if option.lower() == name.lower()), None)
+    elsewhere = next((other for other in GROUPS if name in _choices(other)), None)
+    if alike or not (habit(f"{group}={name}") or habit(name) or elsewhere):
+        return did_you_mean(alike or name.lower(), options)
+    return habit(f"{group}={name}") or habit(name) or f" That is {elsewhere}={name}."
+
+
+def _no_such_key(key: str, arguments: list[str]) -> str:
+    """An option that does not exist, with the nearest one that does."""
+    known = _known_keys(arguments)
+    if key in known and any(word.startswith(f"~{key}") for word in arguments):
+        return f"'{key}' is needed and cannot be removed."
+    if key in known:  # by the first choice of a sweep, or by the default
+        return f"not every choice that is swept has an option '{key}'. Sweep those that have it apart."
+    leaf = key.rpartition(".")[2]
+    elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]  # a right name in the wrong group
+    group = key.partition(".")[0]
+    siblings = [name for name in known if name.startswith(f"{group}.")]
+    hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else _nearest(key, siblings, known)
+    if not elsewhere and habit(key) and not (siblings and hint):
+        return f"no option '{key}'.{habit(key)}"
+    if owners := [choice for choice in _choices(group) if leaf in _keys(group, choice)]:
+        hint = f" It belongs to {', '.join(f'{group}={owner}' for owner in owners)}."
+    if group in GROUPS and not siblings:
+        return f"no option '{key}'.{hint} The {group} chosen takes no options."
+    return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
+
+
+def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
+    """Only what is close: among the options of its group by its own name alone, which the group would outweigh."""
+    if "." not in key or not siblings:
+        return did_you_mean(key, known, closeness=0.75)
+    leaves = {name.rpartition(".")[2]: name for name in siblings}
+    close = did_you_mean(key.rpartition(".")[2], list(leaves), closeness=0.8)
+    return re.sub("'(.*)'", lambda leaf: f"'{leaves[leaf[1]]}'", close)
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _keys(group: str, choice: str) -> set[str]:
+    """Options that a built-in choice has by its yaml, or by one that it takes in whole (`- folder@_here_: name`)."""
+    path = conf_dir() / group / f"{choice}.yaml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    included = (f"{folder}/{name}" for folder, name in re.findall(r"^ +- (\w+)@_here_: (\w+)", text, re.MULTILINE))
+    return {*re.findall(r"^(\w+):", text, re.MULTILINE)}.union(*(_keys(group, name) for name in included))
+
+
+def _roots(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[0] for name in names))
+
+
+def _known_keys(arguments: list[str]) -> list[str]:
+    """Every option of the configuration that the valid group choices among the arguments make."""
+    places = ",".join(f"file://{folder.resolve()}" for folder in user_folders(arguments))
+    chosen = [word for word in arguments if word.partition("=")[0] in GROUPS and "," not in word]
+    chosen.append(f"hydra.searchpath=[{places}]")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            cfg = compose("config", overrides=chosen)
+        except Exception:  # the choices themselves may be at fault: then the defaults must do
+            cfg = compose("config")
+    return [*GROUPS, *_leaves(cfg)]
+
+
+def _leaves(cfg: DictConfig, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key in map(str, cfg):
+        name = f"{prefix}{key}"
+        if not key.startswith("_"):
+            node = cfg._get_node(key)
+            names += _leaves(node, f"{name}.") if OmegaConf.is_dict(node) else [name]  # type: ignore[arg-type]
+    return names
+
+
+def hidden_files(arguments: list[str]) -> list[tuple[Path, str]]:
+    """Files in folders of the user's whose name a built-in choice has already, and that choice."""
+    return [
+        (path, f"{group}={path.stem}")
+        for folder in user_folders(arguments)
+        for group in GROUPS
+        for path in sorted((folder / group).glob("*.yaml"))
+        if (conf_dir() / group / path.name).is_file()
+    ]

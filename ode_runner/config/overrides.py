@@ -1,0 +1,88 @@
+"""Overrides that Hydra would take or refuse in its own words: choices that are no names, removals, endless ranges."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException
+
+from ode_runner.config.command_names import WAYS
+from ode_runner.config.help import GROUPS, conf_dir, user_folders
+from ode_runner.errors import RefusedInput
+
+OPTIONAL = ("experiment", "grid", "search")  # of the groups: none of them need be chosen
+MOST_VALUES = 100_000  # of one option of a sweep
+
+
+def demand_sound(arguments: Sequence[str]) -> None:
+    """Refuses, before anything is composed, what is wrong with an override by itself.
+
+    Raises:
+        RefusedInput: names the word, and what to type instead.
+    """
+    for override in _overrides(arguments):
+        group = override.key_or_group
+        if group in GROUPS and group not in OPTIONAL and override.is_delete():
+            raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
+        if override.is_delete() and "." not in group and group not in GROUPS and not group.startswith("hydra"):
+            raise RefusedInput(f"{override.input_line}: '{group}' is needed and cannot be removed.")
+        if isinstance(sweep := override.value(), RangeSweep):
+            _demand_range(str(override.input_line), sweep)
+        if (group in GROUPS or "/" in group) and override.package is None and not override.is_delete():
+            _demand_names(override, arguments)
+        if group in WAYS and (override.is_add() or override.is_force_add()):
+            raise RefusedInput(f"{override.input_line}: type it without the +.")
+        if group == "hydra.verbose" and not isinstance(override.value(), bool | str | list):
+            raise RefusedInput(f"{override.input_line} is neither true nor false.")
+
+
+def values_swept(word: str) -> list[str]:
+    """The values that one override gives its option, where it gives it several, one for each cell of a sweep."""
+    swept = [override for override in _overrides([word]) if override.is_discrete_sweep()]
+    return [value for override in swept for value in override.sweep_string_iterator()]
+
+
+def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
+    """Those that can be read; Hydra says what is wrong with others."""
+    parser = OverridesParser.create()
+    for word in arguments:
+        try:
+            yield parser.parse_override(word)
+        except (HydraException, ValueError, RecursionError):
+            continue
+
+
+def _demand_names(override: Override, arguments: Sequence[str]) -> None:
+    group, value = override.key_or_group, override.value()
+    for name in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if name is None and group in OPTIONAL:
+            raise RefusedInput(f"{override.input_line}: no {group} is chosen unless one is typed. Leave it out.")
+        if name is None:
+            raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
+        for one in name if isinstance(name, list) and group in OPTIONAL else [name]:  # of them any number is chosen
+            if one is None or isinstance(one, int | float | list | dict | RangeSweep):
+                available = ", ".join(_names(group, arguments))
+                raise RefusedInput(f"{override.input_line} names no {group}. Available: {available}")
+
+
+def _needed(group: str, arguments: Sequence[str]) -> str:
+    names = _names(group, arguments)
+    instead = f"Type {group}=none for no {group}." if "none" in names else f"Available: {', '.join(names)}"
+    return f"'{group}' is needed and cannot be removed. {instead}"
+
+
+def _names(group: str, arguments: Sequence[str]) -> list[str]:
+    folders = [conf_dir(), *user_folders(list(arguments))]
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def _demand_range(line: str, sweep: RangeSweep) -> None:
+    if sweep.step == 0:
+        raise RefusedInput(f"{line}: the step of a range, its third number, must not be 0.")
+    try:
+        count = ((sweep.stop or 0) - (sweep.start or 0)) / sweep.step
+    except OverflowError:  # of whole numbers that no float holds
+        count = math.inf
+    if not count <= MOST_VALUES:  # so written that NaN is refused
+        raise RefusedInput(f"{line} names more than {MOST_VALUES:,} values.")

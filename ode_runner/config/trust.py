@@ -1,0 +1,65 @@
+"""Whose code a command runs. A run that is opened brings none, by what its files name or by what lies beside them."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ode_runner.config.arguments import parse
+from ode_runner.config.command_names import names_a_run
+from ode_runner.config.help import conf_dir, user_folders
+from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
+
+ASKED = "trust=true"
+
+
+def set_import_path(words: list[str]) -> None:
+    """Modules of the working directory can be imported, unless a run is opened without a word on code of one's own.
+
+    One's own classes lie where the command is typed. But who types evaluate=FOLDER where somebody else's files lie
+    wants none of those imported: neither a model that the run names, nor a hydra_plugins folder, which Hydra would.
+    """
+    here = os.getcwd()
+    opened = any(names_a_run(word) for word in parse(words).overrides)
+    if opened and not user_folders(words) and ASKED not in words:
+        sys.path[:1] = [place for place in sys.path[:1] if place not in ("", here)]  # where `python -m` puts it
+    elif not sys.flags.safe_path:  # python -P, PYTHONSAFEPATH
+        sys.path.insert(0, here)
+
+
+def demand_trust(config: Mapping[str, Any], words: Sequence[str], *, opened: Path, trust: object) -> None:
+    """Raises RefusedInput where the unresolved configuration of an opened run names code that none of our files does.
+
+    Files are the built-in choices and those in the folders that -cd names among the `words` of the command line.
+    """
+    if not isinstance(trust, bool):
+        raise RefusedInput(f"trust={as_typed(trust)} is neither true nor false.")
+    places = [conf_dir(), *user_folders(list(words))]
+    known = {name for place in places for path in place.rglob("*.yaml") for name in _classes_in(path)}
+    foreign = sorted({name for name in code_named(config) if name not in known})
+    if foreign and not trust:
+        raise RefusedInput(
+            f"the run in {opened} asks for code that is not this program's: {', '.join(foreign)}. Add -cd FOLDER where "
+            f"your own choices name it, or {ASKED} if you know whose it is and want it run."
+        )
+
+
+def code_named(value: Any) -> Iterator[str]:
+    """Every class, and every function of an interpolation (`${oc.env:HOME}`), in an unresolved configuration."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == "_target_":
+                yield str(inner)
+            yield from code_named(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from code_named(inner)
+    elif isinstance(value, str):
+        yield from (match[0] for match in re.finditer(r"\$\{[^{}]*:.*\}", value, re.DOTALL))
+
+
+def _classes_in(path: Path) -> list[str]:
+    return re.findall(r"^\s*_target_: *(\S+)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)

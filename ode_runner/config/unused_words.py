@@ -1,0 +1,104 @@
+"""Words that Hydra takes and nobody reads: refused by name, for whoever typed them expects something of them."""
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+
+from hydra.conf import HydraConf
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.config.command_names import WAYS, is_visit
+from ode_runner.config.help import did_you_mean
+from ode_runner.errors import RefusedInput
+
+SEVERAL = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "hydra.mode"}  # may make a sweep
+OF_SWEEPS = r"hydra/(launcher|sweeper)=|hydra\.(launcher|sweeper|sweep)\.|sweep="
+OF_PREDICTIONS = ("times", "inputs")
+# One for all cells: they say which there are, where they lie and what is done about them, or change nothing in a run.
+COMMON = (
+    *("sweep", "rerun", "plan", "output_dir", "processes", "oversubscribe", "trust", "logger", "diagnostics", "recipe"),
+    *("grid", "search", "hydra", *OF_PREDICTIONS),
+)
+
+
+def demand_read(arguments: Sequence[str]) -> None:
+    """Refuses what has no effect together with the rest that is typed.
+
+    Raises:
+        RefusedInput: names the word, and what to type instead.
+    """
+    keys = {word.lstrip("+").partition("=")[0]: word for word in arguments}
+    idle = next((word for word in arguments if re.match(OF_SWEEPS, word.lstrip("+"))), None)
+    if idle and not SEVERAL & keys.keys():
+        raise RefusedInput(f"{idle} is for several runs. Add -m to run every combination of the values typed.")
+    if "hydra.run.dir" in keys and {"-m", "--multirun"} & keys.keys():
+        raise RefusedInput(f"{keys['hydra.run.dir']} is for a single run. Name the folder of a sweep by sweep=NAME.")
+    for key, word in keys.items():
+        if key.startswith("hydra."):
+            _demand_hydra_has(key)
+        if re.match(r"(experiment|grid|search)\.", key):
+            raise RefusedInput(f"{word}: {key.partition('.')[0]} is chosen by its name, and has no options of its own.")
+    _demand_asked(keys, arguments)
+
+
+def _demand_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
+    """What belongs to one question is not typed for another, or for a run."""
+    predicts = is_visit(word for word in arguments if word.startswith("predict="))
+    for key in OF_PREDICTIONS:
+        if key in keys and not predicts and keys[key] != f"{key}=null":
+            raise RefusedInput(f"{keys[key]} is for predict=RUN_FOLDER. Leave it out.")
+    if "recipe" in keys:
+        raise RefusedInput(f"{keys['recipe']}: a recipe is read from the file of its experiment. Leave it out.")
+    for key in ("rerun", "sweep"):
+        if key in keys and is_visit(arguments):
+            raise RefusedInput(f"{keys[key]} is for runs that train. Leave it out with {', '.join(WAYS)}.")
+
+
+def _demand_hydra_has(key: str) -> None:
+    """Hydra adds to its own settings whatever follows a `+`."""
+    node, names = OmegaConf.structured(HydraConf), key.split(".")
+    for i, name in enumerate(names[1:], start=1):
+        if (
+            not isinstance(node, DictConfig)
+            or OmegaConf.get_type(node) is dict
+            or node._is_none()
+            or node._is_missing()
+        ):
+            return  # what belongs here is for others to say, such as the launcher
+        offered = [".".join([*names[:i], str(other)]) for other in node]
+        if (tried := ".".join(names[: i + 1])) not in offered:
+            hint = did_you_mean(tried, offered)
+            raise RefusedInput(f"no option '{key}'.{hint} Available: {', '.join(offered)}")
+        node = node._get_node(name)
+
+
+def demand_sweepable(overrides: Mapping[str, Override]) -> None:
+    """Of what is typed for a sweep, several values may be given only for what parts the cells.
+
+    Raises:
+        RefusedInput: names the option, one that is the same for all cells or has no values at all.
+    """
+    for key, override in overrides.items():
+        if not override.is_sweep_override():
+            continue
+        if re.split(r"[./@]", key.lstrip("+"))[0] in COMMON:
+            raise RefusedInput(f"{override.input_line}: {key} is the same for all cells of a sweep. Type one value.")
+        if override.is_discrete_sweep() and not list(override.sweep_string_iterator()):
+            raise RefusedInput(f"{override.input_line} names no value, so there would be nothing to run.")
+
+
+def demand_plain_names(choices: Mapping[str, str | None]) -> None:
+    """Of each choice, that it goes by its own name: Hydra finds tsit5 as tsit5.yaml and ./tsit5 as well.
+
+    A run has one name, and one identity, only if its choices have.
+
+    Raises:
+        RefusedInput: says which name to type.
+    """
+    for group, name in choices.items():
+        folder = group.partition("@")[0]
+        path = posixpath.normpath(posixpath.join(folder, re.sub(r"\.ya?ml$", "", str(name)).strip("/")))
+        plain = posixpath.relpath(path, folder)
+        if name is not None and name != plain:
+            raise RefusedInput(f"{group}={name} is another name of {group}={plain}. Type that.")

@@ -1,1 +1,0 @@
-"""What is looked at between epochs besides the loss, chosen by `conf/diagnostics/*.yaml`."""

@@ -1,0 +1,48 @@
+"""Where the helpers of a run come from, if it is to have any."""
+
+import torch
+
+from ode_runner.distributed.data_parallel import Helpers
+from ode_runner.distributed.ranks import Rank
+from ode_runner.distributed.rendezvous import BACKEND, cores
+from ode_runner.distributed.spawned import Spawned
+from ode_runner.distributed.torchrun import Gathered
+from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
+
+
+def helpers_for(processes: object, device: torch.device, *, oversubscribe: object) -> Helpers | None:
+    """The other processes of a run over `processes`, or over as many as torchrun has started; None for one alone.
+
+    Raises:
+        RefusedInput: there cannot be as many.
+    """
+    if type(processes) is not int or processes < 1:  # true is an int to isinstance
+        raise RefusedInput(f"processes={as_typed(processes)} is no whole number from 1 on.")
+    if not isinstance(oversubscribe, bool):
+        raise RefusedInput(f"oversubscribe={as_typed(oversubscribe)} is neither true nor false.")
+    if (rank := Rank.of_this_process()) is not None:
+        return Gathered(rank, asked=processes, device=device)
+    if processes == 1:
+        return None
+    demand_room(processes, device, oversubscribe=oversubscribe)
+    return Spawned(size=processes)
+
+
+def demand_room(processes: int, device: torch.device, *, oversubscribe: bool) -> None:
+    """Raises RefusedInput where there is no room for so many processes: each takes a core, or a GPU, and 200 MB."""
+    if device.type == "cuda":
+        if processes > (gpus := torch.cuda.device_count()):
+            there = _are(gpus, "GPU")
+            raise RefusedInput(f"processes={processes}, but there {there}. Use fewer, or trainer.device=cpu.")
+        return
+    if device.type not in BACKEND:
+        raise RefusedInput(f"processes={processes}, but {device.type} is one device. Use trainer.device=cpu.")
+    if processes > cores() and not oversubscribe:
+        raise RefusedInput(
+            f"processes={processes}, but there {_are(cores(), 'core')}. Use fewer, or insist with oversubscribe=true."
+        )
+
+
+def _are(count: int, thing: str) -> str:
+    return f"is 1 {thing}" if count == 1 else f"are {count} {thing}s"

@@ -1,0 +1,94 @@
+"""What is needed to make a numerical failure happen again: `crash.pt`."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Batch
+from ode_runner.errors import CheckpointRefused, Diverged, NumericalFailure, RefusedInput
+from ode_runner.random_state import RandomState
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.checkpoint import load_tensors
+
+FILE = "crash.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """A batch, the weights and the random numbers with which something failed, and in which words."""
+
+    message: str
+    learning: bool  # with a gradient, as in a training step; otherwise an evaluation
+    where: str  # "at step 12 (epoch 3)", "on the test split"
+    batch: Batch
+    weights: dict[str, Tensor]
+    random: RandomState
+    path: Path = Path(FILE)  # where it was found
+
+    def save(self, path: Path) -> None:
+        """Plain tensors, numbers and text, so that it loads with `weights_only=True`."""
+        content = {
+            **{name: getattr(self, name) for name in ("message", "learning", "where", "weights")},
+            "batch": {**self.batch._asdict(), "weights": dict(self.batch.weights)},
+            "random": vars(self.random),
+        }
+        write_whole(path, partial(torch.save, content))
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> "Evidence":
+        """What the run in `folder` has left, its tensors on `device`.
+
+        Raises:
+            RefusedInput: there is nothing, or nothing that can be read.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            raise RefusedInput(f"{folder} holds no {FILE}: replay= is for runs that failed in a solve.")
+        try:
+            content = load_tensors(path)
+            batch, random = Batch(**content.pop("batch")), RandomState(**content.pop("random"))
+            if device.type != "cuda":  # failed on a GPU, and looked into where there is none
+                random = replace(random, cuda=[])
+            return cls(**content, batch=_on(batch, device), random=random, path=path)
+        except CheckpointRefused as error:
+            raise RefusedInput(f"{error} Type the run's command again.") from error
+        except Exception as error:  # whole, and something else
+            raise RefusedInput(f"{path} is no {FILE} of a run. Type the run's command again.") from error
+
+
+@contextmanager
+def evidence_of(model: nn.Module, batch: Batch, device: torch.device, *, learning: bool, where: str) -> Iterator[None]:
+    """A numerical failure inside leaves with the evidence of it, unless it has some already.
+
+    The weights are those at the time of the failure: what happens inside must not change them before it can fail.
+    """
+    random = RandomState.now(device)
+    try:
+        yield
+    except NumericalFailure as failure:
+        if failure.evidence is None:
+            weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            failure.evidence = Evidence(
+                message=str(failure), learning=learning, where=where, batch=batch, weights=weights, random=random
+            )
+        raise
+
+
+def demand_finite(value: float, name: str, where: str) -> None:
+    """Raises Diverged where training could not go on from `value`."""
+    if not math.isfinite(value):
+        raise Diverged(f"the {name} is {value} {where}.")
+
+
+def _on(batch: Batch, device: torch.device) -> Batch:
+    moved: dict[str, Any] = {
+        name: value.to(device) for name, value in batch._asdict().items() if isinstance(value, Tensor)
+    }
+    return batch._replace(**moved)

@@ -1,0 +1,113 @@
+"""One cell of task x model x solver x gradient mode, ready to be asked."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Answer, Batch, Outputs, Split
+from ode_runner.encoding import Encoding
+from ode_runner.experiment.crash_dump import evidence_of
+from ode_runner.experiment.meters import Means
+from ode_runner.experiment.options import TrainerOptions
+from ode_runner.experiment.per_sample_cost import Witness
+from ode_runner.experiment.signals import StopRequest
+from ode_runner.field import Phase
+from ode_runner.integrator import Integrator
+from ode_runner.models.base import Model
+from ode_runner.objectives.base import Loss
+from ode_runner.tasks.base import Findings, Task
+from ode_runner.types import Times, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The objects of a run: what is asked, what answers, and by which numerics."""
+
+    options: TrainerOptions
+    task: Task
+    model: Model
+    integrator: Integrator
+    device: torch.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of inputs, states and times."""
+        return torch.float64 if self.options.precision == "fp64" else torch.float32
+
+    def parameters(self) -> list[Tensor]:
+        """What there is to train."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def loss(self, batch: Batch) -> Loss:
+        """The loss of a batch of this cell's type: in training, evaluation, replay and audits alike."""
+        with self._autocast():
+            return self.model.objective.loss(self.model, self.task, batch, self.integrator)
+
+    @torch.no_grad()
+    def measured(self, loss: Loss, batch: Batch) -> dict[str, float]:
+        """The task's metrics of a batch, where the model has answered it, and its loss with the terms."""
+        found = {} if loss.outputs is None else self.task.metrics(loss.outputs, batch)
+        return {name: float(value) for name, value in found.items()} | loss.scalars()
+
+    def outputs(self, batch: Batch) -> Outputs:
+        """The model's answer to a batch of this cell's type."""
+        with self._autocast():
+            outputs = self.model(batch.inputs, batch.ts, self.integrator)
+        return outputs._replace(values=outputs.values.to(self.dtype))
+
+    @torch.no_grad()
+    def evaluate(self, split: Split, stop: StopRequest, witness: Witness | None = None) -> dict[str, float]:
+        """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
+
+        The `witness` sees what each sample took, where the solver steps them one by one.
+        """
+        self.model.eval()
+        means, evaluations = Means(), Means()
+        for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
+            stop.check()
+            batch = stored.to(self.dtype)
+            ledger = self.integrator.ledger
+            watched = evidence_of(self.model, batch, self.device, learning=False, where=f"on the {split} split")
+            with watched, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
+                loss = self.loss(batch)
+                if loss.outputs is None:
+                    loss = loss._replace(outputs=self.outputs(batch))
+            if witness is not None:
+                witness(batch, each)
+            means.add(self.measured(loss, batch), weight=len(batch.inputs))
+            evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
+        return self.task.reported(means.read()) | evaluations.read()
+
+    def findings(self, history: Sequence[Mapping[str, float]]) -> Findings:
+        """What the task's pictures may ask of the model."""
+        own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
+
+        def predict(inputs: Tensor, ts: Times | None) -> Tensor:
+            wanted = own if ts is None else ts
+            return self.outputs(Batch(inputs, wanted, inputs).to(self.dtype)).values
+
+        def encode(inputs: Tensor) -> Encoding:
+            return self.model.encode(inputs.to(self.dtype))
+
+        def path(begun: Encoding, times: int) -> Trajectory:
+            with self._autocast():
+                return self.model.path(begun.to(self.dtype), own.to(self.dtype), self.integrator, times=times)
+
+        def decode(begun: Encoding, ts: Times) -> Tensor:
+            return self.model.decode(begun.to(self.dtype), ts.to(self.dtype), self.integrator)
+
+        return Findings(
+            history=history,
+            predict=predict,
+            path=path,
+            encode=encode,
+            decode=decode,
+            continuous=Answer.STATES in self.model.answers(),
+        )
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        """Around stem and head; the integrator sees to the field, and keeps the solve itself out."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16")

@@ -1,0 +1,77 @@
+"""A batch's way through the model to its loss, and what autograd keeps of it for the way back."""
+
+from dataclasses import dataclass, replace
+
+from ode_runner.batch import Batch
+from ode_runner.buffers import Buffers
+from ode_runner.errors import RefusedInput
+from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.meters import SavedBytes
+from ode_runner.field import EachSample, Phase, Tally
+from ode_runner.objectives.base import Loss
+from ode_runner.random_state import RandomState
+
+UNMEASURED = (
+    "bytes saved for the backward pass are not measured: torch does not allow that where a model calls "
+    "torch.func.grad, vjp, jacrev or hessian. All else is."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """What came of one batch."""
+
+    loss: Loss
+    tally: Tally
+    each: list[EachSample]
+    saved_bytes: int | None = None  # kept for the backward pass; None: not measured
+
+
+class ForwardPass:
+    """Takes batches of a cell to their losses, its evaluations entered under `phase`.
+
+    torch.func.grad and its like cannot be called under hooks that see what autograd saves. The first pass to fail for
+    that reason is undone and made again without them, as are all that follow: nothing but the measurement is missing.
+    """
+
+    def __init__(self, cell: Cell, *, phase: Phase) -> None:
+        self.cell, self.phase = cell, phase
+        self._measurable, self._said = True, False  # as far as is known
+
+    def __call__(self, batch: Batch, *, measure_memory: bool) -> Passed:
+        if measure_memory and self._measurable:
+            passed = self._measured(batch)
+            self._measurable = passed is not None
+            if passed is not None:
+                return passed
+        return self._made(batch)
+
+    def remark(self) -> str:
+        """A sentence for the person if nothing can be measured, the first time only."""
+        if self._measurable or self._said:
+            return ""
+        self._said = True
+        return UNMEASURED
+
+    def _measured(self, batch: Batch) -> Passed | None:
+        """None if it cannot be; then ledger, random numbers and buffers are as they were."""
+        ledger, memory = self.cell.integrator.ledger, SavedBytes(self.cell.model.parameters())
+        entered, random = replace(ledger.totals[self.phase]), RandomState.now(self.cell.device)
+        buffers = Buffers.now(self.cell.model)
+        try:
+            with memory:
+                passed = self._made(batch)
+            return replace(passed, saved_bytes=memory.bytes())
+        except (RuntimeError, RefusedInput) as error:
+            if not memory.is_in_the_way(error):
+                raise
+        ledger.put_back(self.phase, entered)
+        random.restore()
+        buffers.restore()
+        return None
+
+    def _made(self, batch: Batch) -> Passed:
+        ledger = self.cell.integrator.ledger
+        with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
+            loss = self.cell.loss(batch)
+        return Passed(loss=loss, tally=tally, each=each)

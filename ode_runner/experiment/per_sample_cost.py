@@ -1,0 +1,133 @@
+"""Which samples of the test split are hard: for a solver that steps each of them in its own time."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Batch
+from ode_runner.field import EachSample
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.display import Display
+from ode_runner.recording.logger import MetricLogger
+from ode_runner.recording.pictures import save_pictures
+from ode_runner.tasks.base import Difficulty, Task
+
+FILE = "difficulty.csv"
+SHOWN = 5  # of the hardest, on the screen
+
+
+class Witness:
+    """Watches an evaluation and remembers what every sample took."""
+
+    def __init__(self) -> None:
+        self._counts: list[Tensor] = []  # (samples, 3): evaluations, accepted, rejected
+        self._labels: list[Tensor] = []
+        self._parts: list[str] = []
+
+    def __call__(self, batch: Batch, each: Sequence[EachSample]) -> None:
+        if not each:
+            return
+        self._counts.append(counts_of(each, len(batch.inputs)))
+        self._parts += [batch.part] * len(batch.inputs)
+        if batch.targets.dim() == 1:
+            self._labels.append(batch.targets.cpu())
+
+    def found(self) -> Difficulty | None:
+        """What was seen; None where no sample had steps of its own."""
+        if not self._counts:
+            return None
+        evaluations, accepted, rejected = torch.cat(self._counts).unbind(dim=1)
+        return Difficulty(
+            evaluations=evaluations,
+            accepted=accepted,
+            rejected=rejected,
+            labels=torch.cat(self._labels) if self._labels else None,
+            parts=self._parts,
+        )
+
+
+def counts_of(each: Sequence[EachSample], samples: int) -> Tensor:
+    """Evaluations, accepted and rejected steps (samples, 3) over the solves of one batch.
+
+    A sample that has several states in a solve, one behind the other along the batch axis, counts by their mean; a
+    solve whose states are not the samples' counts nothing.
+    """
+    total = torch.zeros(samples, 3, dtype=torch.float64)
+    for one in each:
+        counts = torch.stack([one.evaluations, one.accepted, one.rejected], dim=1).double()
+        if len(counts) % samples == 0:
+            total += counts.view(-1, samples, 3).mean(dim=0)
+    return total
+
+
+def spread(each: Sequence[EachSample], samples: int) -> dict[str, float]:
+    """Mean and most evaluations that a sample of a batch took; nothing where all have the same steps."""
+    return _scalars(counts_of(each, samples)[:, 0], "solver") if each else {}
+
+
+def scalars(found: Difficulty | None) -> dict[str, float]:
+    """The same of the test split."""
+    return _scalars(found.evaluations, "test") if found is not None else {}
+
+
+def report(
+    found: Difficulty | None, task: Task, *, folder: Path, display: Display, logger: MetricLogger | None, step: int = 0
+) -> None:
+    """The counts as a table in `folder`, the hardest samples on the screen, the task's pictures of them."""
+    if found is None:
+        return
+    _write(found, folder / FILE)
+    _say(found, folder / FILE, display)
+    pictures = partial(task.figures_of_difficulty, found)
+    save_pictures(pictures, folder=folder / "plots", display=display, logger=logger, step=step)
+
+
+def _scalars(evaluations: Tensor, prefix: str) -> dict[str, float]:
+    mean, most = float(evaluations.mean()), float(evaluations.max())
+    return {f"{prefix}/evaluations_per_sample_mean": mean, f"{prefix}/evaluations_per_sample_max": most}
+
+
+def _rows(found: Difficulty) -> list[Mapping[str, object]]:
+    """One for each sample; numbers begin anew with every part of the split."""
+    seen: dict[str, int] = {}
+    labels = found.labels.tolist() if found.labels is not None else [""] * len(found.parts)
+    counts = torch.stack([found.evaluations, found.accepted, found.rejected], dim=1).tolist()
+    rows: list[Mapping[str, object]] = []
+    for part, label, (evaluations, accepted, rejected) in zip(found.parts, labels, counts, strict=True):
+        sample = seen[part] = seen.get(part, -1) + 1
+        taken = {"evaluations": f"{evaluations:g}", "accepted": f"{accepted:g}", "rejected": f"{rejected:g}"}
+        rows.append({"part": part, "sample": sample, "label": label, **taken})
+    return rows
+
+
+def _write(found: Difficulty, path: Path) -> None:
+    rows, text = _rows(found), io.StringIO(newline="")
+    table = csv.DictWriter(text, list(rows[0]))
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _say(found: Difficulty, path: Path, display: Display) -> None:
+    evaluations = found.evaluations
+    mean, least, most = float(evaluations.mean()), float(evaluations.min()), float(evaluations.max())
+    if least == most:
+        display.say(f"evaluations per test sample: {most:g}, of each of them")
+        return
+    hardest = int((evaluations == most).sum())
+    display.say(
+        f"evaluations per test sample: mean {mean:.1f}, least {least:g}, most {most:g} "
+        f"({hardest:,} of {len(evaluations):,}; all: {path})." + (" The hardest:" if hardest <= SHOWN else "")
+    )
+    if hardest > SHOWN:
+        return  # none of them is harder than the others
+    rows = _rows(found)
+    shown = [rows[i] for i in evaluations.argsort(descending=True, stable=True)[:SHOWN].tolist()]
+    columns = [name for name in rows[0] if any(row[name] != "" for row in rows)]
+    for row in [{name: name for name in columns}, *shown]:
+        display.say("  " + "  ".join(f"{row[name]!s:>11}" for name in columns))

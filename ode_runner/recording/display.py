@@ -1,0 +1,188 @@
+"""What a person sees: header, progress, summary. The same words without colour when it is not a terminal."""
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from ode_runner.recording.diagnostic_names import remarks
+from ode_runner.recording.logger import has_events
+from ode_runner.recording.printable import printable
+from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.text_layout import GAP, aligned, with_folder
+
+log = logging.getLogger(__name__)
+
+
+class Display:
+    """One run on the screen and in its log file."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+        self._begun = time.monotonic()
+        self._begun_at = 0
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """A line of text, however long, on one line of the log."""
+        self._print(text, style)
+        self._note(printable(text))
+
+    def _note(self, text: str) -> None:
+        with suppress(OSError):  # the folder was removed meanwhile, or the disk is full: the run will say so itself
+            log.info(text)
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(printable(text), style=style, soft_wrap=True, markup=False)
+
+    def headline(self, text: str, folder: Path) -> None:
+        """What follows is about this, and lies there."""
+        for line in with_folder(text, folder):
+            self.say(line, style="bold")
+
+    def header(self, record: RunRecord, folder: Path, *, parameters: int, precision: str, sizes: str) -> None:
+        choices = record.choices
+        axes = [choices[axis] for axis in ("task", "model", "solver", "gradient") if choices[axis] != "-"]
+        self.headline(" · ".join([*axes, f"seed {record.seed}"]), folder)
+        device, threads = record.environment["device"], record.environment["threads"]
+        where = f"{device}, {counted(threads, 'thread')}" if device == "cpu" else device
+        if (processes := record.environment["processes"]) > 1:
+            where += f", {processes} processes"
+        self.say(f"{parameters:,} parameters · {where} · {precision} · {sizes}")
+
+    def start(self, total_steps: int, step: int) -> None:
+        """Open the progress bar at `step`."""
+        self._begun, self._begun_at = time.monotonic(), step
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[numbers]}  {task.fields[left]}"),
+            )
+            self._progress = Progress(*columns, console=self.console, transient=True)
+            self._progress.start()
+            self._bar = self._progress.add_task("", total=total_steps, epoch="", numbers="", left="")
+
+    def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
+        """Show where training stands."""
+        if self._progress is None or self._bar is None:
+            return
+        done = step - self._begun_at
+        seconds = (time.monotonic() - self._begun) / done * (total_steps - step) if done else 0
+        left = f"{clock(seconds)} left"
+        self._progress.update(self._bar, completed=step, epoch=epoch, numbers=numbers, left=left)
+
+    def epoch(self, text: str) -> None:
+        """A plain line per epoch where there is no bar to look at; in the log in any case."""
+        if self._progress is None:
+            self.say(text)
+        else:
+            self._note(text)
+
+    def comparison(self, columns: Mapping[str, Mapping[str, float]]) -> None:
+        """The same metrics of several cells, a column each."""
+        rows = [["", *columns]]
+        for name in list(columns.values())[-1]:
+            words = name.replace("nfe/eval", "NFE per test batch").replace("nfe/", "NFE, ").replace("/", " ")
+            rows.append([words, *(shown(name, column[name]) if name in column else "" for column in columns.values())])
+        for i, line in enumerate(aligned(rows, gap="    ")):
+            self._print(f"  {line}", style=None if i else "bold")
+
+    def columns(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of numbers under heads of as many lines each; whole, however narrow the terminal."""
+        above = list(zip(*(head.split("\n") for head in heads), strict=True))
+        widths = [max(map(len, column)) for column in zip(*above, *rows, strict=True)]
+        for row, style in [*((line, "bold") for line in above), *((line, None) for line in rows)]:
+            first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            self.say(f"  {GAP.join([first.strip().ljust(widths[0]), *others]).rstrip()}", style=style)
+
+    def stop(self) -> None:
+        """Close the progress bar, if it is open."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def outcome(self, record: RunRecord, folder: Path) -> None:
+        """How the run ended, and its short table."""
+        self.stop()
+        if record.status is not RunStatus.COMPLETED:
+            self.say(f"{record.status}: {record.reason}", style="bold red")
+            return
+        seconds = record.cost.get("wall_seconds", 0.0)
+        note = f" ({record.reason})" if record.reason else ""
+        self.say(f"completed in {clock(seconds) if seconds >= 100 else f'{seconds:.0f} s'}{note}", style="bold green")
+        for line in aligned(summary_rows(record), gap="    "):
+            self._print(f"  {line}")
+        for row in summary_rows(record):
+            self._note("  ".join(row))
+        for remark in remarks(record.metrics):
+            self.say(f"  {remark}", style="yellow")
+        self.say(f"  run folder: {folder}")
+        self.say(f"  pictures:   {folder / 'plots'}")
+        if has_events(folder):
+            self.say(f"  curves:     tensorboard --logdir {folder.parent}")
+        self.say(f"  compare:    ode-report {folder.parent}")
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
+    """The numbers of a finished run, in words and units."""
+    metrics = record.metrics
+    cost: defaultdict[str, Any] = defaultdict(lambda: math.nan)  # for a record that somebody else has written
+    cost |= {name: value for name, value in record.cost.items() if isinstance(value, int | float)}
+    rows = []
+    for name, value in metrics.items():
+        if name.startswith("test/"):
+            rows.append((name.replace("/", " "), shown(name, value)))
+    if "best_epoch" in cost:
+        rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
+    solves, learns = record.choices.get("solver") != "-", "steps" in cost
+    if solves and learns:
+        rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
+    elif solves:
+        along = {name: value for name, value in metrics.items() if name.startswith("nfe/") and name != "nfe/eval"}
+        rows.append(("NFE", ", ".join(f"{value:.0f} {name[4:]}" for name, value in along.items())))
+    peak = byte_count(cost["peak_memory_bytes"])
+    if not learns:
+        return [*rows, ("peak memory", peak)]
+    if "saved_bytes" in cost:
+        rows.append(("saved for backward", f"{byte_count(cost['saved_bytes'])} per step; peak memory {peak}"))
+    else:
+        rows.append(("peak memory", peak))
+    if "gradient_error" in cost:
+        rows.append(("gradient", f"off by {cost['gradient_error']:.1e} on average, against double precision"))
+    rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))
+    return rows
+
+
+def shown(name: str, value: float) -> str:
+    """A metric as a person reads it."""
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def byte_count(count: float) -> str:
+    """1234567 as 1.2 MB (powers of ten)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"
+
+
+def clock(seconds: float) -> str:
+    """3723 as 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

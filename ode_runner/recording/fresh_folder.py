@@ -1,0 +1,38 @@
+"""A folder in which nothing has been done yet, and its removal where nothing will be."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from ode_runner.errors import RefusedInput
+from ode_runner.recording.attempts import FILE as ATTEMPT
+from ode_runner.recording.lock import FILE as LOCK
+from ode_runner.recording.record import FILE as RECORD
+from ode_runner.recording.stored_command import FOLDER as COMMAND
+
+STARTED = {COMMAND, LOCK, ATTEMPT, "ode-run.log"}  # what starting a command writes, before it is known to be possible
+
+
+def is_fresh(folder: Path) -> bool:
+    """Whether the folder holds no more than starting a command has put there; somebody's own may have been named."""
+    return {path.name for path in folder.glob("*")} <= STARTED
+
+
+def demand_room(folder: Path) -> None:
+    """Raises RefusedInput where a folder holds files and no run: a run would write over those of its own names."""
+    if not is_fresh(folder) and not any((folder / name).exists() for name in (COMMAND, RECORD)):
+        raise RefusedInput(
+            f"{folder} holds files and no run, and is left as it is. Name a folder that is empty or not there yet, or "
+            "leave hydra.run.dir out."
+        )
+
+
+def remove(folder: Path, *, alone: bool = False) -> None:
+    """The folder, and unless `alone` those above it that were made for it: of the task, of all audits, of all outputs.
+
+    In a sweep another process may be about to make its own beside it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        for parent in [] if alone else folder.parents[:3]:
+            parent.rmdir()  # unless it holds something else

@@ -1,0 +1,17 @@
+"""ode-run.log: what the screen says, without its colours."""
+
+import io
+import logging
+from contextlib import suppress
+from pathlib import Path
+
+from ode_runner.recording.regular_file import demand_regular
+
+
+class LogFile(logging.FileHandler):
+    """Raises OSError where something else than a file stands in its place, which opening a pipe would wait for."""
+
+    def _open(self) -> io.TextIOWrapper:
+        with suppress(FileNotFoundError):
+            demand_regular(Path(self.baseFilename))
+        return super()._open()

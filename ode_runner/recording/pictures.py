@@ -1,0 +1,67 @@
+"""Pictures on their way into files and the logger. One that cannot be drawn costs itself and nothing else."""
+
+import io
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ode_runner.errors import in_short
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.display import Display
+from ode_runner.recording.logger import MetricLogger
+from ode_runner.recording.regular_file import demand_regular
+
+TRACEBACKS = "error.txt"  # beside the pictures
+
+Pictures = Callable[[], Iterable[tuple[str, Figure]]]  # file names without ending, and what is drawn
+
+
+def save_pictures(
+    pictures: Pictures, *, folder: Path, display: Display, logger: MetricLogger | None = None, step: int = 0
+) -> list[str]:
+    """Draw into files in `folder` and into the logger; the names of those that could be drawn.
+
+    No exception leaves this function, for the result that is drawn is there already; nor does the sys.exit() of a
+    plotting script. An interrupt does. One line says which picture is missing and why; the tracebacks lie beside the
+    others.
+    """
+    latest, drawn, failures = "", list[str](), dict[str, BaseException]()
+    try:
+        folder.mkdir(exist_ok=True)
+        for latest, figure in pictures():
+            try:
+                _save(figure, folder / f"{latest}.png")
+                if logger is not None:
+                    logger.picture(latest, figure, step=step)
+                drawn.append(latest)
+            except (Exception, SystemExit) as error:
+                failures[f"'{latest}'"] = error
+    except (Exception, SystemExit) as error:  # of the generator, which yields no more
+        failures[f"the one after '{latest}'" if latest else "the first"] = error
+    if failures:
+        _tell(failures, folder, display)
+    return drawn
+
+
+def _save(figure: Figure, path: Path) -> None:
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    write_whole(path, lambda file: file.write(image.getvalue()))
+
+
+def _tell(failures: Mapping[str, BaseException], folder: Path, display: Display) -> None:
+    reasons = "; ".join(f"{which}: {in_short(error)}" for which, error in failures.items())
+    kept = "the result stands."
+    try:
+        text = "\n".join("".join(traceback.format_exception(error)) for error in failures.values())
+        with suppress(FileNotFoundError):
+            demand_regular(folder / TRACEBACKS)
+        with (folder / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        kept = f"the result stands (traceback in {folder / TRACEBACKS})."
+    except OSError:  # the disk is full, say, or it is no file
+        pass
+    display.say(f"not all pictures could be drawn: {reasons}; {kept}", style="yellow")

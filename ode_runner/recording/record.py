@@ -1,0 +1,120 @@
+"""record.json: everything a table needs about one run."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.regular_file import read_regular
+from ode_runner.recording.strict_json import numbers, to_json
+
+FILE = "record.json"
+MOST_BYTES = 10_000_000  # of a file; a record is of some thousand
+LARGEST = sys.float_info.max  # whole numbers in JSON may be larger, and can be compared with nothing
+BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an option of its solver
+    *("seed", "sweep", "rerun", "plan", "output_dir", "logger", "diagnostics", "tolerance", "processes"),
+    "oversubscribe",
+    *("evaluate", "predict", "audit", "replay", "times", "inputs", "trust", "recipe"),
+)
+WATCHING = {"trainer": ("audit_every",)}  # options that do not either, by group
+
+
+class RunStatus(StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+    INCOMPATIBLE = "incompatible"
+    DIVERGED = "diverged"
+    SOLVER_FAILED = "solver_failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+
+
+@dataclass(kw_only=True)
+class RunRecord:
+    """One run: what was chosen, how it ended, what it reached and what it cost."""
+
+    choices: dict[str, str]  # {"task": "mnist", "model": …}; "-" where a model has no use for the choice
+    seed: int
+    fingerprint: str
+    status: RunStatus
+    reason: str = ""  # one sentence unless all went as asked
+    metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
+    cost: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    config_dirs: list[str] = field(default_factory=list)  # folders of choices of one's own, by their whole paths
+    started: str = ""
+    finished: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Whole or not at all."""
+        content = to_json(asdict(self), indent=2).encode()
+        write_whole(folder / FILE, lambda file: file.write(content))
+
+    def hyperparameters(self) -> dict[str, bool | int | float | str]:
+        """What runs are compared by: the choices, the seed, then every option in use, under `with`, that is not null.
+
+        A null beside the numbers of other runs would make a column of texts, which cannot be filtered by range.
+        """
+        options: dict[str, bool | int | float | str] = {}
+        used = [group for group, choice in self.choices.items() if choice != "-"]
+        for group in (*used, "optimizer", "schedule", "trainer"):
+            set_ = {key: value for key, value in flat(self.config[group]).items() if value is not None}
+            for key, value in set_.items():
+                options[f"with.{group}.{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+        return {**self.choices, "seed": self.seed, **options}
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunRecord | None":
+        """The folder's record, or None where there is none that can be read, or one that no run has written."""
+        try:
+            content = json.loads(read_regular(folder / FILE, most_bytes=MOST_BYTES).decode("utf-8"))
+            read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
+            record = cls(**{**content, **read})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+        return record if record._is_well_formed() else None
+
+    def _is_well_formed(self) -> bool:
+        """Whether its parts are of their types: a record of the right keys may still hold the wrong things."""
+        mappings = (self.choices, self.metrics, self.cost, self.config, self.environment)
+        if not all(isinstance(mapping, dict) for mapping in mappings):
+            return False
+        texts = (self.fingerprint, self.reason, self.started, self.finished, *self.choices.values())
+        measured = [*self.metrics.values(), *(value for value in self.cost.values() if isinstance(value, int | float))]
+        return (
+            all(isinstance(text, str) for text in texts)
+            and isinstance(self.config_dirs, list)
+            and type(self.seed) is int
+            and all(
+                isinstance(number, int | float) and abs(number) <= LARGEST for number in measured if number == number
+            )
+            and all(isinstance(self.config.get(group, {}), dict) for group in (*self.choices, *WATCHING))
+        )
+
+
+def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """The part of a configuration that decides what is computed, the seed apart: runs that share it are repetitions."""
+    return {
+        key: {name: option for name, option in value.items() if name not in WATCHING[key]} if key in WATCHING else value
+        for key, value in config.items()
+        if key not in BOOKKEEPING and choices.get(key) != "-"
+    }
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options by dotted name, without the classes behind them."""
+    by_name: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, dict):
+            by_name |= flat(value, f"{prefix}{key}.")
+        elif key != "_target_":
+            by_name[f"{prefix}{key}"] = value
+    return by_name

@@ -1,0 +1,65 @@
+"""What an exception means for a run: its status, and a sentence for the person."""
+
+import re
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from ode_runner.errors import (
+    CheckpointRefused,
+    Diverged,
+    IncompatibleChoice,
+    Interrupted,
+    RefusedInput,
+    SolverFailed,
+)
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.record import RunStatus
+
+TRACEBACK = "error.txt"
+
+
+def verdict(error: BaseException) -> tuple[RunStatus, str]:
+    """The status that an exception means, and its sentence."""
+    reason = str(error).strip() or ("no memory is left." if isinstance(error, MemoryError) else type(error).__name__)
+    match error:
+        case IncompatibleChoice():
+            return RunStatus.INCOMPATIBLE, reason
+        case RefusedInput():
+            return RunStatus.FAILED, reason
+        case CheckpointRefused():
+            return RunStatus.FAILED, f"{reason} To begin anew, add rerun=true."
+        case Interrupted() | KeyboardInterrupt():
+            return RunStatus.INTERRUPTED, f"{reason}; the same command resumes it"
+        case Diverged():
+            return RunStatus.DIVERGED, f"{reason} Try a smaller optimizer.lr, or trainer.max_grad_norm=1."
+        case SolverFailed():
+            return RunStatus.SOLVER_FAILED, reason
+        case torch.OutOfMemoryError() | MemoryError():
+            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
+        case RuntimeError() if re.search(
+            "allocate memory|calculation overflowed", reason
+        ):  # how torch says it on a CPU
+            return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
+        case OSError():
+            what = f"{error.strerror or reason}{f': {error.filename}' if error.filename else ''}"
+            return RunStatus.FAILED, f"{what}. What was saved before is intact; the same command goes on from it."
+        case _:
+            return RunStatus.FAILED, f"{type(error).__name__}: {_first_line(reason)}"
+
+
+def told(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
+    """The same, to be called while the error is handled; where nobody foresaw it, its traceback is in `folder`."""
+    status, reason = verdict(error)
+    if status is RunStatus.FAILED and not isinstance(error, OSError | CheckpointRefused):
+        with suppress(OSError):
+            text = traceback.format_exc().encode(errors="backslashreplace")
+            write_whole(folder / TRACEBACK, lambda file: file.write(text))
+            reason += f" (traceback in {folder / TRACEBACK})"
+    return status, reason
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0]

@@ -1,0 +1,91 @@
+"""The command that made a run, as its folder tells it: written by us, and read as data, for somebody else may have."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ode_runner.errors import RefusedInput
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.regular_file import read_regular
+
+FOLDER = ".hydra"
+OVERRIDES = Path(FOLDER, "overrides.yaml")
+MOST_BYTES = 200_000  # nobody types a longer command, and a longer file would be parsed for seconds
+DEEPEST = 20  # lists and mappings inside each other
+
+
+def stored_overrides(folder: Path) -> list[str]:
+    """The overrides of the command that made the run in `folder`, each as it was typed.
+
+    Raises:
+        RefusedInput: the file is absent or cannot be read, or is anything but a list of texts.
+    """
+    import yaml  # here, for a report that only asks whether a folder is a run need not wait for it
+
+    path = folder / OVERRIDES
+    words = _loaded(path, yaml.BaseLoader)  # which leaves 1e-3 and true the texts that they are
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise _refusal(path, "it is no list of options")
+    if flag := next((word for word in words if word.startswith("-")), None):
+        raise _refusal(path, f"{flag[:40]} among its options is a flag")
+    return words
+
+
+def write_command(folder: Path, files: Mapping[str, str]) -> None:
+    """Write `.hydra/` into a run folder, from the content of each file by its name.
+
+    Hydra itself would do so before anything is known of the folder, over the command of whichever run is there.
+    """
+    place = folder / FOLDER
+    if place.is_symlink():  # which might lead out of the folder; files that are links are replaced, too
+        place.unlink()
+    place.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        _write(place / name, content)
+
+
+def _write(path: Path, content: str) -> None:
+    write_whole(path, lambda file: file.write(content.encode()))
+
+
+def stored_yaml(path: Path) -> Any:
+    """The content of a yaml file that has neither tags nor aliases.
+
+    Raises:
+        RefusedInput: it is absent or cannot be read, or could do more than be read.
+    """
+    import yaml
+
+    return _loaded(path, yaml.SafeLoader)
+
+
+def _loaded(path: Path, loader: Any) -> Any:
+    import yaml
+
+    try:
+        text = read_regular(path, most_bytes=MOST_BYTES).decode("utf-8")
+        _demand_plain(text)
+        content = yaml.load(text, loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
+        problem = getattr(error, "strerror", None) or getattr(error, "problem", None)
+    else:
+        return content
+    raise _refusal(path, problem or reason)  # by itself: what it comes from would be told in its place
+
+
+def _demand_plain(text: str) -> None:
+    """Before anything is made of it: aliases multiply what they stand for, tags ask for objects."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one, for it is what is deep that takes long
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST or getattr(event, "tag", None) is not None:
+            raise ValueError("it holds more than plain lists and texts")
+
+
+def _refusal(path: Path, reason: str) -> RefusedInput:
+    return RefusedInput(
+        f"{path} does not tell how the run was started ({reason}). The run's own command, typed again, writes it anew."
+    )

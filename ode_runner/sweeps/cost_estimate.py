@@ -1,0 +1,124 @@
+"""How long a run may take, from what earlier runs took: once, in every epoch, and in every step."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from ode_runner.recording.record import FILE, RunRecord, RunStatus
+from ode_runner.recording.regular_file import demand_regular
+
+AXES = ("task", "model", "network", "solver", "gradient")
+# What an earlier run has in common with the one to come, the best resemblance first: choices, then options of groups.
+ALIKE = ((AXES, ("network", "solver", "gradient")), (AXES, ("network",)), (AXES, ()), (("task", "model"), ()))
+METRICS = "metrics.jsonl"
+BLOCK = 1 << 16  # bytes, more than any line of it has
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """What is to be done in a run."""
+
+    steps: int  # 0: nothing is trained
+    epochs: int
+    samples: int  # in a batch
+    most_seconds: float  # of training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """The seconds of an earlier run."""
+
+    record: RunRecord
+    samples: float  # in a batch, on average; 0: not known
+    start: float  # up to the end of the first step, which pays for compiling, allocation and caches
+    per_step: float  # of the others
+    per_epoch: float  # besides its steps: validation, checkpoints
+    end: float  # test and pictures
+
+    @classmethod
+    def of(cls, record: RunRecord, folder: Path) -> "Spent | None":
+        """From the record, and from the first and the last line of metrics.jsonl; None where it does not say."""
+        cost = record.cost
+        whole, steps, trained = (cost.get(name) for name in ("wall_seconds", "steps", "train_seconds"))
+        if not isinstance(whole, int | float):
+            return None
+        if not isinstance(steps, int) or not isinstance(trained, int | float) or steps < 1:
+            return cls(record=record, samples=0.0, start=0.0, per_step=0.0, per_epoch=0.0, end=whole)
+        first, last = _ends(folder / METRICS)
+        start, fitted = first.get("wall_seconds", 0.0), last.get("wall_seconds", whole)
+        return cls(
+            record=record,
+            samples=cost.get("samples_per_second", 0.0) * trained / (steps - 1) if steps > 1 else 0.0,
+            start=start,
+            per_step=trained / (steps - 1) if steps > 1 else first.get("time/step_seconds", 0.0),
+            per_epoch=max(0.0, fitted - start - trained) / max(1, math.ceil(last.get("epoch", 1))),
+            end=max(0.0, whole - fitted),
+        )
+
+    def again(self, amount: Amount, evaluations: float) -> float:
+        """Seconds of a run of another amount, whose steps take `evaluations` times as many."""
+        per_step = self.per_step * evaluations * (amount.samples / self.samples if self.samples else 1.0)
+        training = self.start + amount.steps * per_step + amount.epochs * self.per_epoch * evaluations
+        return min(training, amount.most_seconds) + self.end
+
+
+def completed(output_dir: str) -> list[Spent]:
+    """Of all runs under a folder that have come to their end."""
+    found = []
+    for path in sorted(Path(output_dir).rglob(FILE)):
+        record = RunRecord.read(path.parent)
+        if record is not None and record.status is RunStatus.COMPLETED:
+            found.append(Spent.of(record, path.parent))
+    return [spent for spent in found if spent is not None]
+
+
+def seconds(
+    record: RunRecord, amount: Amount, earlier: Sequence[Spent], evaluations: Callable[[], float]
+) -> float | None:
+    """From beginning to end, by the runs that resemble this one most; None where no run does.
+
+    `evaluations` counts those of a forward pass, and is asked only where the solver has other options than before.
+    """
+    for axes, groups in ALIKE:
+        alike = [spent for spent in earlier if _same(spent.record, record, axes, groups) and _tells(spent, amount)]
+        if alike:
+            return median(spent.again(amount, _ratio(spent, record, evaluations)) for spent in alike)
+    return None
+
+
+def _same(a: RunRecord, b: RunRecord, axes: Sequence[str], groups: Sequence[str]) -> bool:
+    choices = all(a.choices.get(axis) == b.choices.get(axis) for axis in axes)
+    return choices and all(a.config.get(group) == b.config.get(group) for group in groups)
+
+
+def _tells(spent: Spent, amount: Amount) -> bool:
+    """Of a run that trains, one that has trained."""
+    return not amount.steps or bool(spent.record.cost.get("steps"))
+
+
+def _ratio(spent: Spent, record: RunRecord, evaluations: Callable[[], float]) -> float:
+    before = spent.record.cost.get("nfe_forward")
+    if not before or spent.record.config.get("solver") == record.config.get("solver"):
+        return 1.0
+    return evaluations() / before or 1.0
+
+
+def _ends(path: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """The first and the last row; empty where there are none that can be read."""
+    try:
+        demand_regular(path)
+        with path.open("rb") as file:
+            first = file.readline(BLOCK)
+            file.seek(max(0, path.stat().st_size - BLOCK))
+            last = file.read(BLOCK).splitlines()[-1:]
+        rows = [json.loads(line) for line in (first, *last)]
+    except (OSError, ValueError):
+        return {}, {}
+    numbers = [
+        {name: value for name, value in row.items() if isinstance(value, int | float)} if isinstance(row, dict) else {}
+        for row in rows
+    ]
+    return numbers[0], numbers[-1]

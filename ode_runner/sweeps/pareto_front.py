@@ -1,0 +1,71 @@
+"""The trials that no other beats in every objective: printed, and written as front.csv."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.display import shown
+from ode_runner.report.rows import plain
+from ode_runner.sweeps.objectives import Objective
+
+if TYPE_CHECKING:  # Optuna need not be installed to plan
+    from ode_runner.sweeps.study import Trial
+
+FILE = "front.csv"
+
+
+@dataclass(kw_only=True)
+class Front:
+    """Trials, best in the first objective first, each with its run folder; the same run found twice is one."""
+
+    objectives: Sequence[Objective]
+    folder: Path
+    rows: "list[tuple[Trial, Path]]" = field(default_factory=list)
+
+    def add(self, trial: "Trial", folder: Path) -> None:
+        if folder not in [known for _, known in self.rows]:
+            self.rows.append((trial, folder))
+
+    def show(self, *, ended: int) -> None:
+        """Print the table, and leave it in the sweep's folder."""
+        if not self.rows:
+            print(f"\nnone of {ended} trials has come to a result")
+            return
+        names = " and ".join(objective.name for objective in self.objectives)
+        what = "the best" if len(self.objectives) == 1 else "Pareto front"
+        print(f"\n{what} of {ended} trials, by {names}:")
+        for line in self._lines():
+            print(f"  {line}")
+        write_whole(self.folder / FILE, lambda file: file.write(self._csv().encode()))
+        print(f"written to {self.folder / FILE}")
+
+    def _lines(self) -> list[str]:
+        head = [*(objective.name for objective in self.objectives), "trial", *self._options(), "run folder"]
+        table = [head]
+        for trial, folder in self.rows:
+            values = [
+                shown(objective.name, value) for objective, value in zip(self.objectives, trial.values, strict=True)
+            ]
+            params = [plain(trial.params.get(name)) for name in self._options()]
+            table.append([*values, str(trial.number), *params, str(folder.relative_to(self.folder))])
+        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+        return [
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
+        ]
+
+    def _csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*(objective.name for objective in self.objectives), "trial", *self._options(), "folder"])
+        for trial, folder in self.rows:
+            params = [trial.params.get(name) for name in self._options()]
+            writer.writerow([*trial.values, trial.number, *params, folder.relative_to(self.folder)])
+        return text.getvalue()
+
+    def _options(self) -> list[str]:
+        """The common ones, should the space have been changed between sessions."""
+        return list(dict.fromkeys(name for trial, _ in self.rows for name in trial.params))

@@ -1,0 +1,250 @@
+"""The training loop, readable top to bottom; the only `.backward()` of the program."""
+
+import itertools
+import math
+import time
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from ode_runner.analysis.diagnostics import Diagnostics
+from ode_runner.analysis.gradient_monitor import Watch
+from ode_runner.batch import Batch, Split
+from ode_runner.distributed.process_group import Team
+from ode_runner.experiment.crash_dump import demand_finite, evidence_of
+from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.experiment.meters import Clock, Means, peak_bytes
+from ode_runner.experiment.per_sample_cost import spread
+from ode_runner.field import Phase
+from ode_runner.objectives.base import Loss
+from ode_runner.random_state import RandomState
+from ode_runner.recording.display import clock, shown
+from ode_runner.training.prepare_compiled import compile_solves
+from ode_runner.training.schedules import Schedule
+from ode_runner.training.session import Session
+
+MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # of the cost, where it was
+
+
+class Trainer:
+    """One run's training: its objects, its position, and what it has cost so far."""
+
+    def __init__(
+        self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule, diagnostics: Diagnostics, team: Team
+    ) -> None:
+        self.cell, self.optimizer, self.diagnostics, self.team = cell, optimizer, diagnostics, team
+        self.options, self.task, self.model = cell.options, cell.task, cell.model
+        self.integrator, self.device = cell.integrator, cell.device
+        self.forward = ForwardPass(cell, phase=Phase.FORWARD)
+        self.watch = Watch(cell, every=cell.options.audit_every)
+        self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
+        self.best = {"objective": math.nan, "epoch": 0}
+        self.judged = ""  # how the last epoch did on validation, as shown
+        self.window = Means()  # since the last logged step
+        self.latest: dict[str, float] = {}  # the window last logged
+        self.diagnosed: dict[str, float] = {}  # when last looked at
+        self.whole = Means()  # since the beginning
+        self.clock = Clock()
+        self.train_seconds, self.timed_samples = 0.0, 0
+        self.compile_seconds: float | None = None  # of this session; None: the steps are not compiled
+        self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
+        self.schedule = LambdaLR(optimizer, lambda step: schedule.factor(step / per_epoch, self.options.epochs))
+        steps = self.options.epochs * self.steps_per_epoch
+        self.total_steps = min(steps, self.options.max_steps or steps)
+
+    def fit(self, session: Session) -> str:
+        """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
+        self.clock.start()
+        self.compile_seconds = compile_solves(
+            self.cell, steps=self.total_steps, processes=self.team.size, say=session.display.say
+        )
+        spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
+        while self.epoch < self.options.epochs and not spent:
+            batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
+            for batch in itertools.islice(batches, self.batch, None):
+                logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
+                with evidence_of(self.model, batch, self.device, learning=True, where=self._where()):
+                    scalars = self.train_step(batch, measure_memory=logged)
+                self._account(scalars, samples=len(batch.inputs), warm=warm)
+                warm = True
+                if remark := self.forward.remark():
+                    session.display.say(remark)
+                if worry := self.watch.worry():
+                    session.display.say(worry, style="yellow")
+                if logged:
+                    self._log(session)
+                session.display.advance(step=self.step, total_steps=self.total_steps, **self._standing())
+                session.save_if_due(self)
+                if spent := self._spent_budget():
+                    break
+            self._finish_epoch(session)
+        if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
+            self._finish_epoch(session)
+        return spent
+
+    def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, float]:
+        """One update of the weights, and what it reached and cost."""
+        begun = time.perf_counter()
+        self.model.train()
+        batch = self.team.share(batch, epoch=self.epoch, place=self.batch).to(self.cell.dtype)
+        random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
+        self.optimizer.zero_grad(set_to_none=True)
+        passed = self.forward(batch, measure_memory=measure_memory)
+        loss, forward = passed.loss, passed.tally
+        scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
+        demand_finite(float(loss.total.detach()), "loss", self._where())
+        with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
+            loss.total.backward()
+        paused = time.perf_counter()
+        audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
+        begun += time.perf_counter() - paused  # not what training costs
+        self.team.average_gradients(self.model.parameters())
+        grad_norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
+        )
+        demand_finite(float(grad_norm), "gradient", self._where())
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.schedule.step()
+        products = forward.products + backward.products
+        found = audited | spread(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
+        found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
+        return scalars | self._quality(loss, batch) | found | {
+            "optim/grad_norm": float(grad_norm),
+            "optim/lr": lr,
+            "nfe/forward": forward.evaluations,
+            "nfe/backward": backward.evaluations,
+            "solver/accepted": forward.accepted,
+            "solver/rejected": forward.rejected,
+            "time/step_seconds": time.perf_counter() - begun,
+        }  # fmt: skip
+
+    def _quality(self, loss: Loss, batch: Batch) -> dict[str, float]:
+        """Loss, terms and metrics of the whole batch."""
+        means = self.team.mean(self.cell.measured(loss, batch))
+        own = {name: means.pop(name) for name in loss.scalars()}
+        reported = self.task.reported(means).items()
+        return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in reported}
+
+    def state_dict(self, metrics_position: int) -> dict[str, Any]:
+        """All that the next step depends on, and all that has been accounted for."""
+        return {
+            "position": [self.step, self.epoch, self.batch],
+            "best": dict(self.best),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "window": self.window.state_dict(),
+            "latest": dict(self.latest),
+            "diagnosed": dict(self.diagnosed),
+            "whole": self.whole.state_dict(),
+            "seconds": [self.clock.seconds, self.train_seconds],
+            "timed_samples": self.timed_samples,
+            "ledger": self.integrator.ledger.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "metrics_position": metrics_position,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where `state_dict` was taken."""
+        self.step, self.epoch, self.batch = state["position"]
+        self.best, self.latest, self.diagnosed = state["best"], state["latest"], state.get("diagnosed", {})
+        for name in ("model", "optimizer", "schedule", "window", "whole"):
+            getattr(self, name).load_state_dict(state[name])
+        self.clock.seconds, self.train_seconds = state["seconds"]
+        self.timed_samples = state["timed_samples"]
+        self.integrator.ledger.load_state_dict(state["ledger"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+
+    def cost(self) -> dict[str, Any]:
+        """What the run has cost so far: the record's `cost`, memory aside."""
+        means = self.whole.read()
+        return {
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "train_seconds": self.train_seconds,
+            "wall_seconds": self.clock.seconds,
+            "steps": self.step,
+            "best_epoch": self.best["epoch"],
+            "nfe_forward": means.get("nfe/forward", 0.0),
+            "nfe_backward": means.get("nfe/backward", 0.0),
+            "samples_per_second": self.timed_samples / self.train_seconds if self.train_seconds else 0.0,
+            "ledger": self.integrator.ledger.state_dict(),
+            "compile_seconds": self.compile_seconds,
+            **{name: means[source] for name, source in MEASURED.items() if source in means},
+        }
+
+    def _account(self, scalars: dict[str, float], *, samples: int, warm: bool) -> None:
+        self.step, self.batch = self.step + 1, self.batch + 1
+        self.window.add(scalars)
+        self.whole.add(scalars)
+        if warm:  # the first step of a process pays for allocation and caches
+            self.train_seconds += scalars["time/step_seconds"]
+            self.timed_samples += samples
+
+    def _log(self, session: Session) -> None:
+        scalars = self.latest = self.window.take()
+        samples = min(self.options.batch_size, self.task.size(Split.TRAIN))
+        scalars["time/samples_per_second"] = samples / scalars["time/step_seconds"]
+        scalars["memory/peak_bytes"] = peak_bytes(self.device)
+        self._write(session, scalars)
+
+    def _write(self, session: Session, scalars: dict[str, float]) -> None:
+        place = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "wall_seconds": self.clock.seconds}
+        session.metrics.write(place | scalars)
+        session.logger.log(scalars, step=self.step)
+
+    def _finish_epoch(self, session: Session) -> None:
+        session.save(self)  # a signal during the evaluation must not cost the steps before it
+        results = self.cell.evaluate(Split.VALIDATION, session.stop)
+        nfe = results.pop("nfe")
+        diagnosed = self.diagnostics.look(self.cell, epoch=self.epoch + 1)
+        self.diagnosed = diagnosed or self.diagnosed
+        reached = results[self.task.objective]
+        if self._is_better(reached):
+            self.best = {"objective": reached, "epoch": self.epoch + 1}
+            session.checkpoints.save_best({"model": self.model.state_dict(), "step": self.step})
+        self.judged = shown(self.task.objective, reached)
+        standing = self._standing()
+        if not self.window.empty():
+            self._log(session)
+        evaluated = {f"eval/{name}": value for name, value in results.items()}
+        self._write(session, evaluated | {"nfe/eval": nfe} | diagnosed)
+        session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
+        self.epoch, self.batch = self.epoch + 1, 0
+        session.save(self)
+
+    def _is_better(self, reached: float) -> bool:
+        best = self.best["objective"]
+        return math.isnan(best) or (reached > best if self.task.higher_is_better else reached < best)
+
+    def _standing(self) -> dict[str, str]:
+        """The epoch and the running means, as shown to a person."""
+        means = self.window.read() or self.latest
+        numbers = f"loss {means['train/loss']:.3g}"
+        if "train/accuracy" in means:
+            numbers += f"  accuracy {means['train/accuracy']:.1%}"
+        if means["nfe/forward"]:
+            numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}"
+        if self.judged:
+            numbers += f"  val {self.judged}"
+        rate = min(self.options.batch_size, self.task.size(Split.TRAIN)) / means["time/step_seconds"]
+        return {"epoch": f"{self.epoch + 1}/{self.options.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
+
+    def _spent_budget(self) -> str:
+        """A sentence if a budget is used up, otherwise nothing."""
+        totals = self.integrator.ledger.totals
+        nfe = totals[Phase.FORWARD].evaluations + totals[Phase.BACKWARD].evaluations
+        spent = {"max_steps": self.step, "max_seconds": self.clock.seconds, "max_nfe": nfe}
+        for name, used in spent.items():
+            if (limit := getattr(self.options, name)) is not None and used >= limit:
+                return f"ended by trainer.{name}={limit} at step {self.step}"
+        return ""
+
+    def _where(self) -> str:
+        return f"at step {self.step + 1} (epoch {self.epoch + 1})"
