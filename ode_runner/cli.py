@@ -17,9 +17,9 @@ def main() -> None:
         return
     set_import_path(sys.argv[1:])  # for a helper, too
     try:
-        from ode_runner.distributed.torchrun import take_part
+        from ode_runner.distributed.torchrun import join_group
 
-        take_part(rank, answer)
+        join_group(rank, answer)
     except KeyboardInterrupt:  # before they have met
         sys.exit(130)
 

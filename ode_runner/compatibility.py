@@ -12,7 +12,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.tasks.base import Task
 
 UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
@@ -23,12 +23,12 @@ def unused_axes(model: type[Model]) -> tuple[str, ...]:
     return UNUSED.get(model.numerics, () if model.objective.solves else ("gradient",))
 
 
-def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
+def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
     """Raises IncompatibleChoice, in the user's own words and with a way out, unless the three go together."""
     if "gradient" in unused_axes(model):
         return
     if model.numerics is Numerics.DISCRETE:
-        if not isinstance(solver, ExplicitRungeKutta):
+        if not isinstance(solver, FixedStepRungeKutta):
             raise IncompatibleChoice(
                 f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
                 f"solver={choices['solver']} is {solver.kind}. "
@@ -55,10 +55,10 @@ def demand_compatible(choices: Mapping[str, str], model: type[Model], solver: So
             "solver.per_sample=true every sample has its own. Use gradient=backprop or checkpoint, or "
             "solver.per_sample=false."
         )
-    gradient.demand(solver)
+    gradient.check(solver)
 
 
-def demand_answers(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
+def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
     """Raises IncompatibleChoice unless the model gives what the task needs of an answer; names the models that do."""
     if not task.needs - model.answers():
         return
@@ -70,7 +70,7 @@ def demand_answers(choices: Mapping[str, str], task: type[Task], model: type[Mod
     )
 
 
-def demand_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
+def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
     if model.numerics is Numerics.NONE or all(isinstance(field, solver.fields) for field in _fields(model)):
         return
@@ -83,7 +83,7 @@ def demand_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> N
 
 
 def _discrete(solver: type[Solver]) -> bool:
-    return issubclass(solver, ExplicitRungeKutta)
+    return issubclass(solver, FixedStepRungeKutta)
 
 
 def _listed(answers: Collection[Answer]) -> str:

@@ -15,7 +15,7 @@ from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.observation import Observations
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
-from ode_runner.problem import Problem, Solution, demand_given, demand_solvable, in_joint_precision
+from ode_runner.problem import Problem, Solution, check_given, check_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times
 
@@ -61,9 +61,9 @@ class Integrator:
             SolverFailed: the end of the times was not reached.
         """
         y0, given = begun(y0, given)
-        demand_solvable(y0, ts)
-        demand_given(given, y0)
-        self.solver.demand_state(y0)
+        check_solvable(y0, ts)
+        check_given(given, y0)
+        self.solver.check_state(y0)
         with torch.autocast(y0.device.type, enabled=False):
             y0 = in_joint_precision(y0, ts)
             counted = self._counted(field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given])

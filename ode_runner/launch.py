@@ -20,15 +20,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.commands.original_command import with_its_command
-from ode_runner.commands.run_folders import place
+from ode_runner.commands.run_folders import folder_of
 from ode_runner.config.command_files import command_files, own_config_dirs
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import IN_USE, REFUSED, Ending, ExitCode, codes
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import habit
-from ode_runner.config.messages import demand_known_keys, hidden_files, in_our_words
-from ode_runner.config.overrides import demand_sound
-from ode_runner.config.unused_words import demand_read
+from ode_runner.config.messages import check_known_keys, hidden_files, in_our_words
+from ode_runner.config.overrides import check_sound
+from ode_runner.config.unused_words import check_read
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import is_fresh, remove
 from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
@@ -39,7 +39,9 @@ from ode_runner.sweeps.sweeper import Cells, register
 if TYPE_CHECKING:
     from ode_runner.recording.record import RunStatus
 
-OmegaConf.register_new_resolver("place", place, replace=True)  # here, for a launcher's worker imports `run_job` only
+OmegaConf.register_new_resolver(
+    "folder", folder_of, replace=True
+)  # here, for a launcher's worker imports `run_job` only
 
 
 def launch() -> ExitCode:
@@ -54,10 +56,10 @@ def launch() -> ExitCode:
         _say(f"warning: {hidden} is not used: {chosen} is built in. Give the file a name of its own.")
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
-        demand_read(sys.argv[1:])
+        check_read(sys.argv[1:])
         sys.argv[1:] = with_its_command(one_of_each(sys.argv[1:]))
-        demand_sound(sys.argv[1:])
-        demand_known_keys(sys.argv[1:])
+        check_sound(sys.argv[1:])
+        check_known_keys(sys.argv[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
@@ -82,8 +84,8 @@ def run_job(cfg: DictConfig) -> Ending:
 def _plan(cfg: DictConfig) -> Ending:
     """What would be done about a single run; a sweep is planned by its sweeper."""
     from ode_runner.sweeps.forecast import Forecast
-    from ode_runner.sweeps.inspection import look
-    from ode_runner.sweeps.sweep_cell import Outlook
+    from ode_runner.sweeps.inspection import inspect_cell
+    from ode_runner.sweeps.sweep_cell import CellState
 
     made = Path(HydraConfig.get().runtime.output_dir)
     if is_fresh(made):  # and not the one that hydra.run.dir names
@@ -91,10 +93,10 @@ def _plan(cfg: DictConfig) -> Ending:
     whole = OmegaConf.masked_copy(cfg, [str(key) for key in cfg])
     with open_dict(whole):
         whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
-    folder = Path(os.path.relpath(place("own", _root_=whole)))
-    point = look(name="", overrides=[], cfg=whole, folder=folder)
+    folder = Path(os.path.relpath(folder_of("own", _root_=whole)))
+    point = inspect_cell(name="", overrides=[], cfg=whole, folder=folder)
     Forecast(points=[point], folder=folder).show()
-    possible = point.outlook not in (Outlook.REFUSED, Outlook.INCOMPATIBLE)
+    possible = point.outlook not in (CellState.REFUSED, CellState.INCOMPATIBLE)
     return Ending(ExitCode.COMPLETED if possible else ExitCode.REFUSED, point.outlook)
 
 
@@ -136,11 +138,11 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
 def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
     """Answer what is asked about a run, or run; how it ended, and a sentence unless all went well."""
     from ode_runner.build import plan_run
-    from ode_runner.commands.dispatch import visit
+    from ode_runner.commands.dispatch import run_command
     from ode_runner.training.run import execute
 
     choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
-    visited = visit(cfg, choices, folder, command_files=files)
+    visited = run_command(cfg, choices, folder, command_files=files)
     if visited is not None:
         return visited
     plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)

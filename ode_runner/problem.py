@@ -51,7 +51,7 @@ class Integrate(Protocol):
     ) -> Solution: ...
 
 
-def demand_solvable(y0: State, ts: Times) -> None:
+def check_solvable(y0: State, ts: Times) -> None:
     """Raises RefusedInput unless the state is real and the times are finite, floating-point numbers that run one way.
 
     Times may be repeated. Reads the times, which on a GPU waits for it, as every solver does.
@@ -79,7 +79,7 @@ def demand_solvable(y0: State, ts: Times) -> None:
             )
 
 
-def demand_given(given: Sequence[Tensor], y0: State) -> None:
+def check_given(given: Sequence[Tensor], y0: State) -> None:
     """Raises RefusedInput unless each of the tensors given to a field has a row for every sample of the state."""
     for place, z in enumerate(given):
         if not isinstance(z, Tensor) or z.dim() == 0 or y0.dim() == 0 or len(z) != len(y0):

@@ -74,7 +74,7 @@ QUOTES = (
 )
 INTERPOLATIONS = (
     *("${seed}", "${nope}", "${seed", "$seed", "${", "${}", "${oc.env:HOME}", "${oc.env:NOPE_NOPE}", "${oc.env:A,1}"),
-    *("${place:run}", "${place:nope}", "${tolerance}", "${.}", "${..seed}", "${hydra:runtime.cwd}", "${trainer}"),
+    *("${folder:run}", "${folder:nope}", "${tolerance}", "${.}", "${..seed}", "${hydra:runtime.cwd}", "${trainer}"),
     *("${solver.rtol}", "${nope:1}", "${oc.decode:'['}", "${oc.select:a}", "${${seed}}", "\\${seed}", "a${seed}b"),
 )
 SWEEPS = (

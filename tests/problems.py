@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ode_runner import problem
-from ode_runner.building.instantiate import construct, locate
+from ode_runner.building.instantiate import construct, target_of
 from ode_runner.config.help import conf_dir
 from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
@@ -78,7 +78,7 @@ def is_first_of_its_family(pair: tuple[str, str]) -> bool:
 @cache
 def named_class(group: str, name: str) -> Any:
     yaml = OmegaConf.load(conf_dir() / group / f"{name}.yaml")
-    return locate(OmegaConf.create({group: yaml.get(group, yaml)}), group)
+    return target_of(OmegaConf.create({group: yaml.get(group, yaml)}), group)
 
 
 def learners() -> list[str]:

@@ -187,7 +187,7 @@ def test_the_table_is_made_before_matplotlib_is_loaded() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_is_long(module: str) -> None:
-    assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= 250
+    assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= 300
 
 
 @pytest.mark.parametrize("module", MODULES)

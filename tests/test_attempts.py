@@ -18,7 +18,7 @@ from ode_runner.recording.attempts import FILE, attempt, endings
 from ode_runner.recording.lock import in_use, lock
 from ode_runner.sweeps.dispatch import Dispatch
 from ode_runner.sweeps.returned import ending_of
-from ode_runner.sweeps.sweep_cell import Point
+from ode_runner.sweeps.sweep_cell import SweepCell
 from tests.helpers import TINY, ode_run, own_models, run_folders, started, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
@@ -258,7 +258,7 @@ def test_a_search_goes_on_past_a_trial_that_ends_its_process(
     pytest.importorskip("optuna", reason="needs optuna: pip install 'ode-run[search]'")
     tried: list[str] = []
 
-    def launch(self: Dispatch, points: list[Point], start: int) -> None:
+    def launch(self: Dispatch, points: list[SweepCell], start: int) -> None:
         tried.extend(point.name.partition(":")[0] for point in points)
         if len(tried) == 1:
             points[0].folder.mkdir(parents=True)

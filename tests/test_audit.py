@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from ode_runner.analysis.audit import Audit, Finding
+from ode_runner.analysis.audit import Audit, ModeResult
 from ode_runner.analysis.derivative import cosine, differentiate, relative_error
-from ode_runner.analysis.gradient_monitor import Watch
+from ode_runner.analysis.gradient_monitor import GradientMonitor
 from ode_runner.batch import Split
-from ode_runner.build import build_cell
+from ode_runner.build import build_experiment
 from ode_runner.commands.audit import _introduce
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
@@ -36,36 +36,36 @@ LINEAR = ("task=linear", *SMALL)
 MOONS = (*TINY, "trainer.device=cpu")
 SLOW = partial(pytest.param, marks=pytest.mark.slow)
 
-Make = Callable[..., Cell]
+Make = Callable[..., Experiment]
 
 
 @pytest.fixture
-def cell(composed: Compose) -> Make:
+def experiment(composed: Compose) -> Make:
     """Makes a cell from overrides."""
 
-    def make(*overrides: str) -> Cell:
+    def make(*overrides: str) -> Experiment:
         cfg = composed("trainer.device=cpu", *overrides)
-        return build_cell(cfg, cfg.hydra.runtime.choices)
+        return build_experiment(cfg, cfg.hydra.runtime.choices)
 
     return make
 
 
 @pytest.fixture
-def audit(composed: Compose, cell: Make) -> Callable[..., Audit]:
+def audit(composed: Compose, experiment: Make) -> Callable[..., Audit]:
     """Makes the audit of a cell from overrides."""
 
     def make(*overrides: str) -> Audit:
-        return Audit(cell(*overrides), reference=build(composed, "gradient", "backprop"))
+        return Audit(experiment(*overrides), reference=build(composed, "gradient", "backprop"))
 
     return make
 
 
 @pytest.fixture
-def audited(composed: Compose, audit: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Finding]]:
+def audited(composed: Compose, audit: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, ModeResult]]:
     """What is found of the modes, by default all that go with the solver."""
     monkeypatch.setattr("ode_runner.analysis.audit.REPEATS", 1)
 
-    def make(solver: str, *overrides: str, modes: tuple[str, ...] = ()) -> dict[str, Finding]:
+    def make(solver: str, *overrides: str, modes: tuple[str, ...] = ()) -> dict[str, ModeResult]:
         names = modes or [mode for name, mode in accepted_pairs() if name == solver]
         built: Mapping[str, GradientMode | str] = {name: build(composed, "gradient", name) for name in names}
         return {finding.mode: finding for finding in audit(f"solver={solver}", *overrides).findings(built)}
@@ -82,20 +82,20 @@ def test_two_vectors_are_compared_by_angle_and_distance() -> None:
     assert math.isnan(relative_error(ours, torch.zeros(2)))
 
 
-def flow_gradient(cell: Cell, audit: Audit) -> torch.Tensor:
+def flow_gradient(experiment: Experiment, audit: Audit) -> torch.Tensor:
     """dL/dtheta of the flow of y' = theta y, by the matrix exponential."""
-    theta = cell.parameters()[0].detach().requires_grad_()
+    theta = experiment.parameters()[0].detach().requires_grad_()
     batch = audit.batch.to(torch.float64)
     flows = torch.linalg.matrix_exp((batch.ts - batch.ts[0])[:, None, None] * theta)
     ys = torch.einsum("tij,bj->tbi", flows, batch.inputs)
-    outputs = cell.outputs(batch)._replace(values=ys)
-    return torch.autograd.grad(cell.task.loss(outputs, batch), theta)[0].flatten()
+    outputs = experiment.outputs(batch)._replace(values=ys)
+    return torch.autograd.grad(experiment.task.loss(outputs, batch), theta)[0].flatten()
 
 
 @pytest.mark.parametrize("solver", ["dopri5", "rk4", "reversible_heun", SLOW("implicit_midpoint")])
 def test_the_flows_gradient_is_known_as_well_as_is_said(solver: str, audit: Any) -> None:
     made = audit(f"solver={solver}", *LINEAR, "trainer.precision=fp64")
-    truth, references = flow_gradient(made.cell, made), made.references
+    truth, references = flow_gradient(made.experiment, made), made.references
     error = relative_error(references.flow.vector, truth)
     # Each refinement divides the error by 4 at least, so what is left is at most a third of the last change.
     assert 0 < error < references.flow_uncertainty / 3 * 1.1
@@ -130,7 +130,7 @@ def last_row(slope: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("solver", ["implicit_midpoint", SLOW("kvaerno3"), SLOW("radau_iia5")])
 def test_a_wrong_jacobian_of_an_implicit_solver_is_seen(
-    solver: str, audited: Any, cell: Make, monkeypatch: pytest.MonkeyPatch
+    solver: str, audited: Any, experiment: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = (*LINEAR, "trainer.precision=fp64")
     sound = audited(solver, *overrides, modes=("backprop",))["backprop"]
@@ -141,12 +141,12 @@ def test_a_wrong_jacobian_of_an_implicit_solver_is_seen(
         assert finding.solution_error > 0.01
         assert finding.flow_error > 0.01
     assert sound.solution_error < 1e-12
-    made = cell(f"solver={solver}", *overrides)
+    made = experiment(f"solver={solver}", *overrides)
     batch = next(made.task.batches(Split.TRAIN, batch_size=4, epoch=0))
     parts = torch.autograd.grad(made.loss(batch).total, made.parameters())
     for parameter, part in zip(made.parameters(), parts, strict=True):
         parameter.grad = part
-    seen = Watch(made, every=1).compare(batch, RandomState.now(made.device), step=0)
+    seen = GradientMonitor(made, every=1).compare(batch, RandomState.now(made.device), step=0)
     assert seen["audit/relative_error"] > 0.01
 
 
@@ -175,8 +175,8 @@ def test_random_beginnings_are_drawn_alike_in_both_precisions(audited: Any) -> N
     assert findings["backprop"].solution_error < 1e-4  # rounding of fp32, through a recurrent network
 
 
-def test_weights_random_numbers_and_training_counts_are_left_alone(audited: Any, cell: Make) -> None:
-    made = cell(*MOONS)
+def test_weights_random_numbers_and_training_counts_are_left_alone(audited: Any, experiment: Make) -> None:
+    made = experiment(*MOONS)
     weights = {name: value.clone() for name, value in made.model.state_dict().items()}
     random, ledger = torch.get_rng_state(), made.integrator.ledger
     batch = next(made.task.batches(Split.TRAIN, batch_size=20, epoch=0))

@@ -134,7 +134,7 @@ REFUSED = {  # what was typed: what the one line must say
     "+predict=1": ["+predict=1: type it without the +."],
     "hydra.verbose=nan": ["hydra.verbose=nan is neither true nor false"],
     "seed=${hydra:runtime.cwd}": ["is no whole number from 0"],
-    "output_dir=${place:run}": ["cannot read output_dir=${place:run}: a value in ${...}"],
+    "output_dir=${folder:run}": ["cannot read output_dir=${folder:run}: a value in ${...}"],
     "optimizer.lr=${.}": ["cannot read optimizer.lr=${.}: a value in ${...} is misspelt"],
     "trainer.epochs=${oc.decode:\\'[\\'}": ["cannot read trainer.epochs="],
     "optimizer.lr=true": ["optimizer.lr=true is no number"],

@@ -27,7 +27,7 @@ from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.rk4 import RK4
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.training.prepare_compiled import FEWEST_STEPS, asked_for, compile_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWar
 DOPRI5 = Dopri5(rtol=1e-5, atol=1e-7, max_steps=1000)
 EXPLICIT = [
     name
-    for name in (*offering(ExplicitRungeKutta), *offering(EmbeddedRungeKutta))
+    for name in (*offering(FixedStepRungeKutta), *offering(EmbeddedRungeKutta))
     if not named_class("solver", name).tableau.places
 ]
 SPANS = {
@@ -342,18 +342,18 @@ def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monk
     assert taken[1:] == [(4, 3), (2, 3)], "a field solved for states of two shapes"
 
 
-def cell(composed: Compose, *choices: str) -> Any:
+def experiment(composed: Compose, *choices: str) -> Any:
     return cell_of(composed(*RUN, *choices))
 
 
 def cell_of(cfg: Any) -> Any:
-    from ode_runner.build import build_cell
+    from ode_runner.build import build_experiment
 
-    return build_cell(cfg, dict.fromkeys(("task", "model", "network", "solver", "gradient"), "?"))
+    return build_experiment(cfg, dict.fromkeys(("task", "model", "network", "solver", "gradient"), "?"))
 
 
 def test_what_will_be_solved_is_found_without_evaluating_anything(composed: Compose) -> None:
-    made = cell(composed)
+    made = experiment(composed)
     [(field, y0, ts)] = asked_for(made)
     assert field is made.model.field
     assert y0.shape == (20, 2)
@@ -409,7 +409,7 @@ def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) 
 def test_auto_compiles_where_training_is_long_and_the_field_small(
     composed: Compose, wish: str, steps: int, choices: tuple[str, ...], sentence: str
 ) -> None:
-    made, said = cell(composed, f"trainer.compile={wish}", *choices), list[str]()
+    made, said = experiment(composed, f"trainer.compile={wish}", *choices), list[str]()
     seconds = compile_solves(made, steps=steps, processes=1, say=said.append)
     assert (seconds is not None) == (sentence == "compiling")
     assert bool(said) == bool(sentence)
@@ -434,7 +434,7 @@ class Blurring(Dropping):
 
 @pytest.mark.parametrize("field", [Dropping, Blurring])
 def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose, field: type[VectorField]) -> None:
-    made = cell(composed, "trainer.compile=auto")
+    made = experiment(composed, "trainer.compile=auto")
     made.model.field = field()
     random = torch.get_rng_state()
     said: list[str] = []
@@ -444,7 +444,7 @@ def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose,
 
 
 def test_a_field_made_for_one_solve_is_left_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = cell(composed, "trainer.compile=auto")
+    made = experiment(composed, "trainer.compile=auto")
     monkeypatch.setattr(made.model, "forward", lambda y0, ts, integrate: integrate(Dropping(), y0, ts).ys)
     said: list[str] = []
     assert compile_solves(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
@@ -465,7 +465,7 @@ def test_a_solve_that_fails_fails_in_training_which_keeps_it(tmp_path: Path) -> 
 
 def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -> None:
     with pytest.raises(IncompatibleChoice, match=r"trainer\.compile=on: .* Use trainer\.compile=off\."):
-        compile_solves(cell(composed, "trainer.compile=on"), steps=1, processes=2, say=print)
+        compile_solves(experiment(composed, "trainer.compile=on"), steps=1, processes=2, say=print)
 
 
 def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:

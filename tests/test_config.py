@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.batch import TaskSpec
-from ode_runner.building.instantiate import construct, locate
-from ode_runner.compatibility import demand_compatible
+from ode_runner.building.instantiate import construct, target_of
+from ode_runner.compatibility import check_compatible
 from ode_runner.config.help import GROUPS, conf_dir
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
@@ -37,7 +37,7 @@ def spec_of(cfg: DictConfig) -> TaskSpec:
     """What a task would have to be like for the network and the model chosen."""
     if "recurrent" in cfg.network._target_:
         return SEQUENCES
-    return SOLVED if locate(cfg, "model").numerics is Numerics.SOLVER else IMAGES
+    return SOLVED if target_of(cfg, "model").numerics is Numerics.SOLVER else IMAGES
 
 
 def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
@@ -87,7 +87,7 @@ def test_each_choice_composes_and_constructs(
             made(cfg, part, request)
         return
     made_here = made(cfg, group, request)
-    target = locate(cfg, group)
+    target = target_of(cfg, group)
     assert isinstance(made_here, target) if inspect.isclass(target) else made_here is not None
 
 
@@ -96,7 +96,7 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
     """Our own constructors have no defaults: every value is in a yaml, where it can be seen and changed."""
     if group in WHOLE:
         pytest.skip("describes no object of its own")
-    target = locate(compose_once(composed, f"{group}={name}"), group)
+    target = target_of(compose_once(composed, f"{group}={name}"), group)
     if not target.__module__.startswith("ode_runner."):
         pytest.skip("is torch's")
     hidden = {
@@ -124,7 +124,7 @@ def verdict(model: type[Model], choices: dict[str, str], composed: Compose) -> s
     """The refusal of a cell, or None where it is accepted."""
     solver, gradient = (numerics(composed, group, choices[group]) for group in ("solver", "gradient"))
     try:
-        demand_compatible(choices, model, solver, gradient)
+        check_compatible(choices, model, solver, gradient)
     except IncompatibleChoice as refusal:
         return str(refusal)
     return None
@@ -164,7 +164,7 @@ _models: dict[str, type[Model]] = {}
 
 def model_class(composed: Compose, name: str) -> type[Model]:
     if name not in _models:
-        _models[name] = locate(compose_once(composed, f"model={name}"), "model")
+        _models[name] = target_of(compose_once(composed, f"model={name}"), "model")
     return _models[name]
 
 
@@ -172,7 +172,7 @@ def model_class(composed: Compose, name: str) -> type[Model]:
 def test_the_solver_a_model_comes_with_is_one_it_takes(composed: Compose, name: str) -> None:
     cfg = compose_once(composed, f"model={name}")
     choices = dict(cfg.hydra.runtime.choices)
-    demand_compatible(choices, locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
+    check_compatible(choices, target_of(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
 
 
 @pytest.mark.parametrize("gradient", options("gradient"))

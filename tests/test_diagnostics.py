@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ode_runner.analysis.flow import FlowDiagnostics
 from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
-from ode_runner.analysis.trajectory_probe import Followed, Passage
-from ode_runner.build import build_cell
+from ode_runner.analysis.trajectory_probe import Followed, TrajectoryProbe
+from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import SolverFailed
 from ode_runner.field import Ledger, Phase
@@ -98,7 +98,7 @@ def test_the_largest_stretch_is_the_largest_singular_value(float64: None) -> Non
     assert (early <= expected + 1e-12).all(), "approached from below"
 
 
-def passage(composed: Compose, field: Formula, y0: Tensor, end: float, solver: str, **options: Any) -> Passage:
+def passage(composed: Compose, field: Formula, y0: Tensor, end: float, solver: str, **options: Any) -> TrajectoryProbe:
     followed = Followed(build(composed, "solver", solver, **options), Ledger(), places=5)
     followed(field, y0, torch.tensor([0.0, end]))
     assert followed.passage is not None
@@ -145,14 +145,14 @@ def test_the_way_back_of_a_contraction_drifts_as_euler_says(rate: float, compose
 
 def test_a_separable_field_is_followed_by_a_solver_for_such(composed: Compose) -> None:
     cfg = composed("task=pendulum", "network=separable", "solver=leapfrog", "trainer.device=cpu")
-    found = LOOK.look(build_cell(cfg, cfg.hydra.runtime.choices), epoch=1)
+    found = LOOK.look(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
     assert math.isfinite(found["diagnostics/growth"])
     assert found["diagnostics/drift"] < 1e-5, "its steps are undone by steps back, up to rounding of fp32"
 
 
 def test_without_a_graph_nothing_is_said_of_derivatives(composed: Compose) -> None:
     cfg = composed("task=pendulum", "solver=lsoda", "gradient=adjoint", "trainer.device=cpu")
-    found = LOOK.look(build_cell(cfg, cfg.hydra.runtime.choices), epoch=1)
+    found = LOOK.look(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
     lacking = {name.removeprefix("diagnostics/") for name, value in found.items() if math.isnan(value)}
     norms = {f"gradient_norm_{percent:03}" for percent in (0, 25, 50, 75, 100)}
     assert lacking == {"growth", "lyapunov_exponent", "gradient_ratio", *norms}
@@ -235,21 +235,21 @@ def test_a_value_beyond_its_threshold_is_explained_and_no_other(name: str, value
 )
 def test_every_number_can_be_had_whatever_the_solver_and_the_model(overrides: Any, composed: Compose) -> None:
     cfg = composed("trainer.device=cpu", *overrides)
-    cell = build_cell(cfg, cfg.hydra.runtime.choices)
-    weights = {name: value.clone() for name, value in cell.model.state_dict().items()}
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    weights = {name: value.clone() for name, value in experiment.model.state_dict().items()}
     random = torch.get_rng_state()
-    found = LOOK.look(cell, epoch=1)
+    found = LOOK.look(experiment, epoch=1)
     assert all(math.isfinite(value) for value in found.values()), found
     assert len(found) == 13
     assert torch.equal(torch.get_rng_state(), random)
-    assert all(torch.equal(value, weights[name]) for name, value in cell.model.state_dict().items())
-    assert all(p.grad is None for p in cell.parameters())
-    assert {p for p, tally in cell.integrator.ledger.totals.items() if tally.evaluations} == {Phase.DIAGNOSTICS}
+    assert all(torch.equal(value, weights[name]) for name, value in experiment.model.state_dict().items())
+    assert all(p.grad is None for p in experiment.parameters())
+    assert {p for p, tally in experiment.integrator.ledger.totals.items() if tally.evaluations} == {Phase.DIAGNOSTICS}
 
 
 def test_a_network_without_ode_has_no_flow(composed: Compose) -> None:
     cfg = composed("model=resnet", "trainer.device=cpu", *TINY)
-    assert LOOK.look(build_cell(cfg, cfg.hydra.runtime.choices), epoch=1) == {}
+    assert LOOK.look(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1) == {}
 
 
 RUN = (*TINY, "trainer.epochs=6", "trainer.save_every_seconds=0", "logger=none", "solver=euler", "solver.num_steps=2")

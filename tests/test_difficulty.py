@@ -8,7 +8,7 @@ import torch
 
 from ode_runner.batch import Batch, Split
 from ode_runner.building.instantiate import construct
-from ode_runner.experiment.per_sample_cost import Witness, counts_of
+from ode_runner.experiment.per_sample_cost import PerSampleCounts, counts_of
 from ode_runner.field import EachSample
 from tests.helpers import TINY, record_of, rows_of, run_folder, run_folders, typed
 from tests.problems import Compose, compose_once
@@ -99,12 +99,12 @@ def test_parts_of_a_test_split_are_told_apart(tmp_path: Path) -> None:
 
 def test_images_are_shown_from_the_hardest_to_the_easiest(composed: Compose) -> None:
     task = construct(compose_once(composed, "task=digits"), "task", seed=0, device=torch.device("cpu"))
-    witness = Witness()
+    witness = PerSampleCounts()
     for batch in task.batches(Split.TEST, batch_size=100, epoch=0):
         witness(batch, [taken(*torch.randint(20, 80, (len(batch.inputs),)).tolist())])
     found = witness.found()
     assert found is not None
-    assert {name for name, _ in task.figures_of_difficulty(found)} == {"difficulty", "difficulty_images"}
+    assert {name for name, _ in task.figures_of_per_sample_cost(found)} == {"difficulty", "difficulty_images"}
 
 
 def test_a_sample_with_several_solves_counts_their_sum_and_with_several_states_their_mean() -> None:
@@ -114,7 +114,7 @@ def test_a_sample_with_several_solves_counts_their_sum_and_with_several_states_t
 
 
 def test_nothing_is_found_where_all_samples_have_the_same_steps() -> None:
-    witness = Witness()
+    witness = PerSampleCounts()
     witness(Batch(torch.ones(3, 2), torch.tensor([0.0, 1.0]), torch.zeros(3)), [])
     assert witness.found() is None
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from ode_runner.batch import Batch
-from ode_runner.distributed.data_parallel import Crew
-from ode_runner.distributed.workers import demand_room
+from ode_runner.distributed.data_parallel import DataParallel
+from ode_runner.distributed.workers import check_room
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, options, own_models, record_of, rows_of, run_folder, started, typed
 
@@ -98,7 +98,7 @@ def test_adaptive_steps_differ_by_no_more_than_the_tolerance(tmp_path: Path) -> 
 
 def test_a_batch_is_shared_out_without_loss_or_repetition() -> None:
     batch = Batch(torch.arange(5.0)[:, None], torch.zeros(2), torch.arange(10.0).reshape(2, 5), torch.ones(2, 5) > 0)
-    crew = [Crew(size=3, rank=rank, every_time=True) for rank in range(3)]
+    crew = [DataParallel(size=3, rank=rank, every_time=True) for rank in range(3)]
     shares = [member.share(batch, epoch=0, place=0) for member in crew]
     assert sorted(torch.cat([share.inputs for share in shares]).flatten().tolist()) == [0, 1, 2, 3, 4]
     for share in shares:
@@ -107,7 +107,7 @@ def test_a_batch_is_shared_out_without_loss_or_repetition() -> None:
         assert share.observed.shape == share.targets.shape
     assert sum(member.weight for member in crew) == pytest.approx(1)
     few = Batch(torch.ones(1, 2), torch.zeros(2), torch.zeros(1))
-    crew = [Crew(size=3, rank=rank, every_time=False) for rank in range(3)]
+    crew = [DataParallel(size=3, rank=rank, every_time=False) for rank in range(3)]
     assert [len(member.share(few, epoch=0, place=0).inputs) for member in crew] == [1, 1, 1]
     assert [member.weight for member in crew] == [1, 0, 0], "whoever has no sample of its own does not count"
 
@@ -139,7 +139,7 @@ def test_each_process_needs_a_gpu_whoever_insists(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with contextlib.nullcontext() if fine else pytest.raises(RefusedInput, match="processes=3, but "):
-        demand_room(3, torch.device(device), oversubscribe=True)
+        check_room(3, torch.device(device), oversubscribe=True)
 
 
 def under_way(cwd: Path, *command: str) -> subprocess.Popen[str]:

@@ -18,7 +18,7 @@ from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import NullLogger
 from ode_runner.recording.pictures import TRACEBACKS, save_pictures
-from ode_runner.tasks.base import Findings, Task
+from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.half_moons import HalfMoons
 from ode_runner.tasks.trajectories import Trajectories
 from tests.helpers import TINY, record_of, run_folder, typed
@@ -47,11 +47,11 @@ def task_of(coordinates: int) -> Trajectories:
     )  # fmt: skip
 
 
-def findings_of(values: Any) -> Findings:
+def findings_of(values: Any) -> ModelView:
     """Of a model whose outputs are `values` of the inputs and times."""
     history = [{"step": 1.0, "epoch": 1.0, "train/loss": 1.0, "eval/rmse": 1.0, "train/rmse": 1.0}]
     unasked: Any = None
-    return Findings(history=history, predict=values, encode=unasked, decode=unasked, path=unasked, continuous=True)
+    return ModelView(history=history, predict=values, encode=unasked, decode=unasked, path=unasked, continuous=True)
 
 
 @pytest.mark.parametrize("coordinates", [1, 2, 3, 5, 30])
@@ -160,7 +160,7 @@ def test_a_full_disk_and_a_logger_cost_their_picture(
     assert "'a': No space left on device: a.png; the result stands" in said
 
 
-def slips(self: Task, findings: object) -> Iterator[tuple[str, Figure]]:
+def slips(self: Task, view: object) -> Iterator[tuple[str, Figure]]:
     yield "fine", Figure()
     raise KeyError("a slip in my own picture")
 

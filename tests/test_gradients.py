@@ -29,7 +29,7 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.reversible import ReversibleSolver
 from ode_runner.solvers.rk4 import RK4
 from tests.problems import (
@@ -248,13 +248,13 @@ def test_the_ledger_knows_forward_from_backward(make_solver: MakeSolver, mode: G
         assert (backward.evaluations, backward.accepted, backward.rejected) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
+@pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
 @pytest.mark.parametrize("span", [MANY, BACK], ids=["forwards", "backwards"])
 @pytest.mark.parametrize(("mode", "times"), [(Checkpoint(), 1), (Symplectic(), 2)], ids=["checkpoint", "symplectic"])
 def test_replaying_costs_the_stages_of_every_accepted_step(
     composed: Compose, name: str, span: tuple[float, ...], mode: GradientMode, times: int
 ) -> None:
-    solver: ExplicitOneStepSolver = build(composed, "solver", name)
+    solver: ExplicitRungeKutta = build(composed, "solver", name)
     net, y0 = net_and_state()
     integrate = Integrator(solver=solver, gradient=mode)
     loss = loss_of(integrate(net, y0, torch.tensor(span)).ys)
@@ -272,7 +272,7 @@ def kinked() -> Formula:
     return field
 
 
-@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
+@pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
 @pytest.mark.parametrize("mode", [Checkpoint(), Symplectic()], ids=["checkpoint", "symplectic"])
 def test_replaying_is_exact_whatever_was_rejected_and_however_many_outputs_lie_within_a_step(
     composed: Compose, name: str, mode: GradientMode
@@ -335,11 +335,11 @@ def test_a_field_that_ignores_the_state_is_differentiated(make_solver: MakeSolve
     torch.testing.assert_close(torch.autograd.grad(ys[-1].sum(), y0)[0], torch.ones(1, 1))
 
 
-@pytest.mark.parametrize("name", offering(ExplicitOneStepSolver))
+@pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
 def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_back(
     composed: Compose, name: str
 ) -> None:
-    solver: ExplicitOneStepSolver = build(composed, "solver", name)
+    solver: ExplicitRungeKutta = build(composed, "solver", name)
     alone, (_, y0), ts = Formula(lambda t, y: -y * torch.cos(t)), net_and_state(), torch.tensor(MANY)
     field = Formula(lambda t, y: -y * field.rate * torch.cos(t))
     field.rate = torch.nn.Parameter(torch.ones(1))

@@ -10,7 +10,7 @@ import torch
 from ode_runner.experiment.per_sample_cost import report
 from ode_runner.recording.display import Display
 from ode_runner.recording.text_layout import aligned, with_folder
-from ode_runner.tasks.base import Difficulty
+from ode_runner.tasks.base import PerSampleCost
 from tests.helpers import TINY, run_folder, run_folders, typed
 from tests.test_report import reported
 
@@ -67,7 +67,7 @@ def test_tensorboard_is_pointed_to_where_it_has_something_to_show(logger: str, t
 class Unseen:
     """A task without pictures."""
 
-    def figures_of_difficulty(self, found: Difficulty) -> dict:
+    def figures_of_per_sample_cost(self, found: PerSampleCost) -> dict:
         return {}
 
 
@@ -76,7 +76,7 @@ def test_the_hardest_are_listed_where_they_are_harder_than_the_others(
     tied: int, listed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluations = torch.tensor([14.0, 20.0]).repeat_interleave(torch.tensor([10, tied]))
-    found = Difficulty(
+    found = PerSampleCost(
         evaluations=evaluations, accepted=evaluations, rejected=evaluations, labels=None, parts=["test"] * (10 + tied)
     )
     report(found, Unseen(), folder=tmp_path, display=Display(), logger=None)  # type: ignore[arg-type]

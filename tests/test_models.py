@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
-from ode_runner.compatibility import demand_compatible
+from ode_runner.compatibility import check_compatible
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
@@ -61,7 +61,7 @@ def loss_of(outputs: Tensor) -> Tensor:
     return nn.functional.cross_entropy(outputs, torch.randint(outputs.shape[1], (len(outputs),)))
 
 
-def demand_gradients(model: Model, integrate: Any, setting: str) -> None:
+def check_gradients(model: Model, integrate: Any, setting: str) -> None:
     """Finite after each of two random batches, and not zero in their sum."""
     sums = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     for _ in range(2):
@@ -74,7 +74,7 @@ def demand_gradients(model: Model, integrate: Any, setting: str) -> None:
     assert [name for name, total in sums.items() if not total.any()] == []
 
 
-def demand_cell(make: Make, choices: dict[str, str], network: Network, setting: str) -> None:
+def check_cell(make: Make, choices: dict[str, str], network: Network, setting: str) -> None:
     """The cell gives outputs and gradients, or is skipped where it is refused."""
     model, solver, gradient = (
         make("model", choices["model"], network),
@@ -84,12 +84,12 @@ def demand_cell(make: Make, choices: dict[str, str], network: Network, setting: 
         pytest.skip("uses neither: tested below")
     integrate = Integrator(solver=solver, gradient=gradient)
     try:
-        demand_compatible(choices, type(model), solver, gradient)
+        check_compatible(choices, type(model), solver, gradient)
         outputs = model(inputs_for(setting, 5), TS, integrate)
     except IncompatibleChoice as refusal:  # at once, or where the number of parameters decides, at the first solve
         pytest.skip(str(refusal))
     assert outputs.values.shape == (5, *SETTINGS[setting][0].output_shape)
-    demand_gradients(model, integrate, setting)
+    check_gradients(model, integrate, setting)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def demand_cell(make: Make, choices: dict[str, str], network: Network, setting: 
 def test_every_parameter_learns_in_every_cell_that_is_accepted(
     make: Make, name: str, network: Network, setting: str, solver: str, gradient: str
 ) -> None:
-    demand_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
+    check_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
 
 
 @pytest.mark.parametrize("gradient", options("gradient"))
@@ -115,7 +115,7 @@ def test_every_parameter_learns_in_every_cell_that_is_accepted(
 def test_every_parameter_learns_from_images_with_the_usual_solvers(
     make: Make, name: str, network: Network, setting: str, solver: str, gradient: str
 ) -> None:
-    demand_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
+    check_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
 
 
 @pytest.mark.parametrize("name", learners())
@@ -124,7 +124,7 @@ def test_models_without_numerics_never_integrate(make: Make, name: str, network:
     if model.numerics is not Numerics.NONE:
         pytest.skip("integrates")
     assert model(inputs_for(setting, 5), TS, never).values.shape == (5, *SETTINGS[setting][0].output_shape)
-    demand_gradients(model, never, setting)
+    check_gradients(model, never, setting)
 
 
 @pytest.mark.parametrize("name", learners())

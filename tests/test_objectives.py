@@ -7,7 +7,7 @@ import torch
 
 from ode_runner.analysis.derivative import differentiate
 from ode_runner.batch import Batch, Outputs, Split
-from ode_runner.build import build_cell
+from ode_runner.build import build_experiment
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Phase
@@ -125,22 +125,22 @@ def test_what_is_typed_for_an_unused_axis_makes_no_other_run(tmp_path: Path) -> 
 
 def test_passes_audits_and_evaluation_have_one_loss(composed: Compose) -> None:
     cfg = composed("trainer.precision=fp64", *TINY)
-    cell = build_cell(cfg, cfg.hydra.runtime.choices)
-    batch = next(cell.task.batches(Split.TRAIN, batch_size=8, epoch=0)).to(torch.float64)
-    loss = cell.loss(batch)
-    random = RandomState.now(cell.device)
-    passed = ForwardPass(cell, phase=Phase.FORWARD)(batch, measure_memory=False)
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    batch = next(experiment.task.batches(Split.TRAIN, batch_size=8, epoch=0)).to(torch.float64)
+    loss = experiment.loss(batch)
+    random = RandomState.now(experiment.device)
+    passed = ForwardPass(experiment, phase=Phase.FORWARD)(batch, measure_memory=False)
     assert float(passed.loss.total.detach()) == float(loss.total.detach())
-    found = differentiate(cell, batch, random)
+    found = differentiate(experiment, batch, random)
     assert found.loss == float(loss.total.detach())
-    own = torch.autograd.grad(loss.total, cell.parameters())
+    own = torch.autograd.grad(loss.total, experiment.parameters())
     torch.testing.assert_close(found.vector, torch.cat([part.flatten() for part in own]), rtol=0, atol=0)
 
 
 def test_a_loss_is_not_lowered_with_the_model(composed: Compose) -> None:
     cfg = composed("trainer.precision=bf16", *TINY)
-    cell = build_cell(cfg, cfg.hydra.runtime.choices)
-    loss = cell.loss(next(cell.task.batches(Split.TRAIN, batch_size=8, epoch=0)))
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    loss = experiment.loss(next(experiment.task.batches(Split.TRAIN, batch_size=8, epoch=0)))
     assert loss.outputs is not None
     assert (loss.total.dtype, loss.outputs.values.dtype) == (torch.float32, torch.float32)
 

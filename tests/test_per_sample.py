@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.compatibility import demand_compatible
+from ode_runner.compatibility import check_compatible
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import Ledger, Phase, VectorField
@@ -383,10 +383,10 @@ def test_a_gradient_mode_follows_every_samples_steps_or_is_refused(composed: Com
     if not named_class("gradient", gradient).takes(Dopri5):
         pytest.skip("does not take the solver as it is")
     if named_class("gradient", gradient).each_sample:
-        demand_compatible(choices, ODENet, solver, build(composed, "gradient", gradient))
+        check_compatible(choices, ODENet, solver, build(composed, "gradient", gradient))
         return
     with pytest.raises(IncompatibleChoice, match=rf"gradient={gradient} .*Use gradient=backprop or checkpoint"):
-        demand_compatible(choices, ODENet, solver, build(composed, "gradient", gradient))
+        check_compatible(choices, ODENet, solver, build(composed, "gradient", gradient))
 
 
 def test_the_ledger_shows_what_each_sample_took_to_whom_it_concerns() -> None:

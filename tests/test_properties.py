@@ -19,7 +19,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
 from tests.helpers import options
 from tests.problems import Compose, Formula, SmallNet, build, named_class, offering
@@ -35,7 +35,7 @@ each_patiently = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in IMPLICIT else name for name in options("solver")]
 )
 each_adaptive = pytest.mark.parametrize("name", offering(AdaptiveRungeKutta))
-each_fixed_explicit = pytest.mark.parametrize("name", offering(ExplicitRungeKutta))
+each_fixed_explicit = pytest.mark.parametrize("name", offering(FixedStepRungeKutta))
 QUARTER = (0.0, 0.5, 1.0)
 
 

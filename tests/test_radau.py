@@ -207,13 +207,13 @@ def test_gradients_of_a_stiff_solve_are_those_of_its_very_steps(composed: Compos
         begin = y0.clone().requires_grad_()
         loss = (Integrator(solver=solver, gradient=mode)(field, begin, ts).ys[1:] * weights).sum()
         found.append(float((torch.autograd.grad(loss, begin)[0] * direction).sum()))
-    exactly = solver.to_be_retaken()
+    exactly = solver.to_be_recomputed()
     course = [step.interval for step in exactly.steps(field, y0, ts)]
 
     def along(shift: float) -> float:
         y, outputs = y0 + shift * direction, []
         for place in course:
-            y, due = exactly.retake(field, place, y)
+            y, due = exactly.recompute(field, place, y)
             outputs += due
         return float((torch.stack(outputs) * weights).sum())
 

@@ -14,8 +14,8 @@ import torch
 from omegaconf import OmegaConf
 
 from ode_runner.build import identify
-from ode_runner.building.instantiate import construct, locate
-from ode_runner.compatibility import demand_compatible
+from ode_runner.building.instantiate import construct, target_of
+from ode_runner.compatibility import check_compatible
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
 from ode_runner.recipes import __main__ as command
@@ -78,7 +78,7 @@ def test_each_point_of_a_recipe_composes_into_what_goes_together(composed: Compo
     for run in cells(name, composed):
         cfg = OmegaConf.create(run.record.config)
         choices = {axis: str(choice) for axis, choice in run.record.choices.items()}
-        demand_compatible(choices, locate(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
+        check_compatible(choices, target_of(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
         construct(cfg, "trainer")
         seen.add(run.identity)
     assert len(seen) == len(cells(name, composed)), "a point is run twice"

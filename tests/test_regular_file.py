@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display
 from ode_runner.recording.pictures import TRACEBACKS, save_pictures
 from ode_runner.recording.record import RunRecord, RunStatus
@@ -46,7 +46,7 @@ def test_what_is_absent_is_said_to_be(tmp_path: Path) -> None:
 @pytest.mark.timeout(10)
 def test_pipes_are_not_written_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "a.unfinished")
-    write_whole(tmp_path / "a", lambda file: file.write(b"abc"))
+    atomic_write(tmp_path / "a", lambda file: file.write(b"abc"))
     assert (tmp_path / "a").read_bytes() == b"abc"
     os.mkfifo(tmp_path / TRACEBACKS)
     assert not save_pictures(lambda: iter([None]), folder=tmp_path, display=Display())  # type: ignore[list-item]

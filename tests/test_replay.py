@@ -105,8 +105,8 @@ def test_several_numerics_are_tried_in_a_sweep(failed: Any) -> None:
 def test_the_random_numbers_are_those_of_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A latent ODE draws its beginning: of another one the loss would be another."""
     sizes = ("task.train=20", "task.validation=5", "task.test=5", "trainer.batch_size=10", "logger=none")
-    monkeypatch.setattr("ode_runner.training.trainer.demand_finite", refuse)
-    monkeypatch.setattr("ode_runner.commands.replay.demand_finite", refuse)
+    monkeypatch.setattr("ode_runner.training.trainer.check_finite", refuse)
+    monkeypatch.setattr("ode_runner.commands.replay.check_finite", refuse)
     assert typed("task=spiral_vae", "solver=euler", "solver.num_steps=1", *sizes, cwd=tmp_path).returncode == 1
     assert "the loss is" in record_of(tmp_path)["reason"]
     assert "it fails in the same way" in replayed(tmp_path)[0].stdout
@@ -121,7 +121,7 @@ def refuse(value: float, name: str, where: str) -> None:
 def test_a_run_that_goes_well_after_all_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
     with monkeypatch.context() as patched:
-        patched.setattr("ode_runner.training.trainer.demand_finite", refuse)
+        patched.setattr("ode_runner.training.trainer.check_finite", refuse)
         assert typed(*command, cwd=tmp_path).returncode == 1
     assert (run_folder(tmp_path) / "crash.pt").is_file()
     assert typed(*command, cwd=tmp_path).returncode == 0

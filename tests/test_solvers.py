@@ -19,9 +19,9 @@ from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step
+from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
 from ode_runner.solvers.reversible import ReversibleSolver
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.torchdiffeq_pair import TorchdiffeqPair
 from tests.helpers import options
 from tests.problems import (
@@ -49,12 +49,12 @@ UNEVEN = (0.1234, 0.5, 0.5005, 0.77)  # fractions of the span that no grid hits
 
 each_solver = pytest.mark.parametrize("name", family(Solver))
 each_fixed = pytest.mark.parametrize("name", family(FixedStepSolver))
-each_runge_kutta = pytest.mark.parametrize("name", family(ExplicitRungeKutta))
+each_runge_kutta = pytest.mark.parametrize("name", family(FixedStepRungeKutta))
 each_adaptive = pytest.mark.parametrize("name", family(AdaptiveSolver))
 each_embedded = pytest.mark.parametrize("name", family(EmbeddedRungeKutta))
 each_reversible = pytest.mark.parametrize("name", family(ReversibleSolver))
-each_explicit_step = pytest.mark.parametrize("name", family(ExplicitOneStepSolver))
-each_one_step = pytest.mark.parametrize("name", family(OneStepSolver))
+each_explicit_step = pytest.mark.parametrize("name", family(ExplicitRungeKutta))
+each_one_step = pytest.mark.parametrize("name", family(RungeKutta))
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_grids_end_exactly_on_the_output_times(solver: FixedStepSolver) -> None:
 @each_runge_kutta
 @pytest.mark.parametrize("between", [(), (0.123, 0.5)], ids=["final time", "many times"])
 def test_a_fixed_step_costs_its_stages(
-    composed: Compose, solver: ExplicitRungeKutta, between: tuple[float, ...]
+    composed: Compose, solver: FixedStepRungeKutta, between: tuple[float, ...]
 ) -> None:
     problem = oscillating_growth()
     field, ts = problem.field(), problem.times(*between)
@@ -276,7 +276,7 @@ def test_an_embedded_pair_costs_what_its_formula_says(
 
 @each_one_step
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
-def test_the_steps_of_a_solve_are_its_solution(solver: OneStepSolver, backwards: bool) -> None:
+def test_the_steps_of_a_solve_are_its_solution(solver: RungeKutta, backwards: bool) -> None:
     problem = oscillating_growth()
     ts = problem.times(*UNEVEN, backwards=backwards)
     y0 = problem.solution(ts)[0]
@@ -288,26 +288,26 @@ def test_the_steps_of_a_solve_are_its_solution(solver: OneStepSolver, backwards:
 
 
 @each_one_step
-def test_a_step_taken_anew_is_the_same_to_the_bit(solver: OneStepSolver) -> None:
+def test_a_step_taken_anew_is_the_same_to_the_bit(solver: RungeKutta) -> None:
     problem = linear()
     for step in solver.steps(problem.field(), problem.exact(0.0), problem.times(*UNEVEN)):
-        y1, outputs = solver.retake(problem.field(), step, step.y0)
+        y1, outputs = solver.recompute(problem.field(), step, step.y0)
         assert torch.equal(y1, step.y1)
         assert all(torch.equal(one, other) for one, other in zip(outputs, solver.outputs(step), strict=True))
 
 
 @each_explicit_step
-def test_a_step_taken_anew_costs_its_stages(solver: ExplicitOneStepSolver) -> None:
+def test_a_step_taken_anew_costs_its_stages(solver: ExplicitRungeKutta) -> None:
     problem = linear()
     for step in solver.steps(problem.field(), problem.exact(0.0), problem.times(*UNEVEN)):
         field = problem.field()
-        solver.retake(field, step, step.y0)
+        solver.recompute(field, step, step.y0)
         assert field.calls == solver.tableau.stages + step.dense * (1 + len(solver.tableau.places))
 
 
-@pytest.mark.parametrize("name", [*offering(ExplicitOneStepSolver), *offering(AdaptiveImplicit)])
+@pytest.mark.parametrize("name", [*offering(ExplicitRungeKutta), *offering(AdaptiveImplicit)])
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
-def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backwards: bool) -> None:
+def test_dense_output_is_smooth_and_of_its_order(solver: RungeKutta, backwards: bool) -> None:
     """Exact at both ends and in their slopes; in between as close as so many data allow."""
     problem, errors, tableau = oscillating_growth(), [], solver.tableau
     for length in (0.4, 0.2) if tableau.places else (0.1, 0.05):
@@ -328,8 +328,8 @@ def test_dense_output_is_smooth_and_of_its_order(solver: OneStepSolver, backward
     assert math.log2(errors[0] / errors[1]) > data - 0.3
 
 
-@pytest.mark.parametrize("name", [*offering(ExplicitOneStepSolver), *offering(AdaptiveImplicit)])
-def test_outputs_within_a_step_are_its_dense_output(solver: OneStepSolver) -> None:
+@pytest.mark.parametrize("name", [*offering(ExplicitRungeKutta), *offering(AdaptiveImplicit)])
+def test_outputs_within_a_step_are_its_dense_output(solver: RungeKutta) -> None:
     problem, within = oscillating_growth(), [0.52, 0.55, 0.59]
     y0 = problem.exact(0.5)
     y1, ks = solver.step(problem.field(), 0.5, 0.6, y0, problem.function(torch.tensor(0.5), y0))
@@ -340,7 +340,7 @@ def test_outputs_within_a_step_are_its_dense_output(solver: OneStepSolver) -> No
     torch.testing.assert_close(torch.stack(solver.outputs(step)), torch.stack([*map(curve, within), y1]))
 
 
-def curve_of(solver: OneStepSolver, step: Step) -> Callable[[float], Tensor]:
+def curve_of(solver: RungeKutta, step: Step) -> Callable[[float], Tensor]:
     """As `interpolated` follows it: through the states and slopes at both ends, and what else there is."""
     assert step.f1 is not None
     ends, slopes, middle = (step.y0, step.y1), (step.ks[0], step.f1), solver.middle(step)
@@ -388,7 +388,7 @@ def test_a_reversible_step_costs_the_same_either_way(solver: ReversibleSolver) -
     field, y0 = Formula(lambda t, y: -y), torch.ones(1, 1)
     carried = solver.begin(field, 0.0, y0)
     beginning = field.calls
-    carried = solver.forth(field, 0.0, 0.1, carried)
+    carried = solver.reversible_step(field, 0.0, 0.1, carried)
     step = field.calls - beginning
     solver.back(field, 0.0, 0.1, carried)
     assert field.calls == beginning + 2 * step
@@ -397,7 +397,7 @@ def test_a_reversible_step_costs_the_same_either_way(solver: ReversibleSolver) -
     assert again.calls == beginning + step * accepted
 
 
-@pytest.mark.parametrize("base", offering(ExplicitRungeKutta))
+@pytest.mark.parametrize("base", offering(FixedStepRungeKutta))
 def test_a_coupling_has_the_order_of_its_base_at_twice_the_price(composed: Compose, base: str) -> None:
     posed, counts = PROBLEMS["sine"](), (20, 40, 80)
     made = [build(composed, "solver", "mccallum_foster", num_steps=n, base=own_options(composed, base)) for n in counts]
@@ -448,7 +448,7 @@ def test_output_times_move_no_step_and_cost_the_places_of_dense_output_at_most(s
     if isinstance(solver, ImplicitSolver):
         assert many.calls >= few.calls  # as many as Newton's method needs
         return
-    places = len(solver.tableau.places) if isinstance(solver, OneStepSolver) else 0
+    places = len(solver.tableau.places) if isinstance(solver, RungeKutta) else 0
     dense = sum(step.dense for step in solver.steps(problem.field(), y0, ts)) if places else 0
     assert many.calls == few.calls + places * dense
 
@@ -625,7 +625,7 @@ def test_senseless_grids_are_refused(
         build(composed, "solver", name, num_steps=num_steps, step_size=step_size)
 
 
-EXPLICIT = offering(ExplicitRungeKutta)
+EXPLICIT = offering(FixedStepRungeKutta)
 
 
 @pytest.mark.usefixtures("float64")
@@ -647,13 +647,13 @@ def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(composed: Compo
 
 @each_one_step
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
-def test_outputs_within_even_steps_are_of_the_methods_order(solver: OneStepSolver, backwards: bool) -> None:
+def test_outputs_within_even_steps_are_of_the_methods_order(solver: RungeKutta, backwards: bool) -> None:
     counts = (8, 16, 32) if solver.order > 5 else (32, 64, 128)
     errors = [error_within(solver, sine(), steps, backwards=backwards) for steps in counts]
     assert slope([1 / n for n in counts], errors) > solver.order - 0.3
 
 
-def error_within(solver: OneStepSolver, problem: Problem, steps: int, *, backwards: bool) -> float:
+def error_within(solver: RungeKutta, problem: Problem, steps: int, *, backwards: bool) -> float:
     """Largest error of the dense output of so many even steps, one after another."""
     field, ends, errors = problem.field(), torch.linspace(*problem.times(backwards=backwards).tolist(), steps + 1), []
     y0 = problem.exact(float(ends[0]))

@@ -96,7 +96,7 @@ def test_the_energy_of_a_pendulum_stays_bounded_over_ten_thousand_steps(solver: 
 def test_a_step_is_undone_by_the_same_formulas(solver: SplittingSolver) -> None:
     field, before = PendulumField(1.0), None
     before = solver.begin(field, 0.0, SWING)
-    after = solver.forth(field, 0.0, 0.3, before)
+    after = solver.reversible_step(field, 0.0, 0.3, before)
     torch.testing.assert_close(solver.back(field, 0.0, 0.3, after), before, rtol=1e-14, atol=1e-14)
 
 
@@ -105,7 +105,9 @@ def test_the_map_conserves_area(solver: SplittingSolver) -> None:
     """The determinant of a step's derivative is 1, for a learned field too."""
     torch.manual_seed(0)
     for field in (PendulumField(1.0), SeparableMLP([1, 8, 1], time=True)):
-        step = torch.func.jacrev(lambda y, f=field: solver.forth(f, 0.0, 0.5, solver.begin(f, 0.0, y[None]))[0][0])
+        step = torch.func.jacrev(
+            lambda y, f=field: solver.reversible_step(f, 0.0, 0.5, solver.begin(f, 0.0, y[None]))[0][0]
+        )
         assert float(torch.linalg.det(step(SWING[0]).detach())) == pytest.approx(1, abs=1e-13)
 
 

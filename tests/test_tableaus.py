@@ -11,7 +11,7 @@ from torch import Tensor
 from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver
+from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta
 from ode_runner.solvers.tableau import Tableau, advance, stage_time
 from tests.problems import Compose, build, offering
 
@@ -22,8 +22,8 @@ ROUNDING = 1e-13  # some sums of a dozen coefficients between 1e-3 and 1e2
 Tree = tuple["Tree", ...]  # a rooted tree is the collection of its root's subtrees
 
 
-@pytest.fixture(params=offering(OneStepSolver))
-def solver(request: pytest.FixtureRequest, composed: Compose) -> OneStepSolver:
+@pytest.fixture(params=offering(RungeKutta))
+def solver(request: pytest.FixtureRequest, composed: Compose) -> RungeKutta:
     return build(composed, "solver", request.param)
 
 
@@ -80,26 +80,26 @@ def test_there_are_as_many_trees_as_cayley_counted() -> None:
     assert [len(trees(size)) for size in range(1, 9)] == [1, 1, 2, 4, 9, 20, 48, 115]
 
 
-def test_each_stage_uses_earlier_stages_only_and_an_implicit_one_itself(solver: OneStepSolver) -> None:
+def test_each_stage_uses_earlier_stages_only_and_an_implicit_one_itself(solver: RungeKutta) -> None:
     if isinstance(solver, ImplicitSolver) and not isinstance(solver, DiagonallyImplicit):
         pytest.skip("solves all stages together")
-    itself = not isinstance(solver, ExplicitOneStepSolver)
+    itself = not isinstance(solver, ExplicitRungeKutta)
     assert [len(row) - itself for row in solver.tableau.a] == list(range(len(solver.tableau.b)))
 
 
-def test_stages_lie_within_the_step(solver: OneStepSolver) -> None:
+def test_stages_lie_within_the_step(solver: RungeKutta) -> None:
     times = [stage_time(0.3, 1.1, c) for c in solver.tableau.c]
     assert times[0] == 0.3 or any(solver.tableau.a[0])
     assert all(0.3 <= t <= 1.1 for t in times)
 
 
-def test_order_conditions_hold_up_to_the_order_and_no_further(solver: OneStepSolver) -> None:
+def test_order_conditions_hold_up_to_the_order_and_no_further(solver: RungeKutta) -> None:
     weights = torch.tensor(solver.tableau.b)
     assert max(defects(solver.tableau, weights, solver.order)) < ROUNDING
     assert max(defects(solver.tableau, weights, solver.order + 1)) > 1e-7  # the least defect of the next order, dopri8
 
 
-def test_quadrature_conditions_hold_up_to_the_order(solver: OneStepSolver) -> None:
+def test_quadrature_conditions_hold_up_to_the_order(solver: RungeKutta) -> None:
     b, c = torch.tensor([solver.tableau.b, solver.tableau.c])
     for power in range(solver.order):
         assert float(b @ c**power) == pytest.approx(1 / (power + 1), abs=ROUNDING)
@@ -130,7 +130,7 @@ def in_detail(tableau: Tableau) -> Tableau:
     return Tableau(a=tuple(rows), b=(0.0,) * len(rows))
 
 
-def test_dense_output_is_of_one_order_less_than_the_step(solver: OneStepSolver) -> None:
+def test_dense_output_is_of_one_order_less_than_the_step(solver: RungeKutta) -> None:
     """And its last place of the same, the others of one less still: slopes count times the length of the step."""
     tableau, order = solver.tableau, solver.order
     if not tableau.places:
@@ -144,7 +144,7 @@ def test_dense_output_is_of_one_order_less_than_the_step(solver: OneStepSolver) 
         assert max(defects(detailed, weights, order - 1 - (row != tableau.middle), place=sum(row))) < ROUNDING
 
 
-def test_dense_output_joins_states_and_slopes(solver: OneStepSolver) -> None:
+def test_dense_output_joins_states_and_slopes(solver: RungeKutta) -> None:
     tableau = solver.tableau
     if not tableau.places:
         pytest.skip("has no places but the middle")

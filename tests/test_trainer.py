@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ode_runner.batch import Split
-from ode_runner.build import build_cell, build_trainer
+from ode_runner.build import build_experiment, build_trainer
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
 from ode_runner.tasks.classification import Classification
@@ -52,7 +52,7 @@ def trainer(composed: Compose) -> Any:
 
     def make(*overrides: str) -> Trainer:
         cfg = composed("trainer.device=cpu", *TINY, *overrides)
-        return build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
+        return build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
 
     return make
 
@@ -83,7 +83,7 @@ def test_evaluation_does_not_leak_into_training_counts(trainer: Any) -> None:
     made.train_step(a_batch(made), measure_memory=False)
     ledger = made.integrator.ledger
     before = ledger.state_dict()
-    made.cell.evaluate(Split.VALIDATION, StopRequest())
+    made.experiment.evaluate(Split.VALIDATION, StopRequest())
     after = ledger.state_dict()
     assert after["evaluation"]["evaluations"] > before["evaluation"]["evaluations"] == 0
     assert {phase: after[phase] for phase in ("forward", "backward", "diagnostics")} == {
@@ -95,7 +95,7 @@ def test_evaluation_changes_neither_weights_nor_random_numbers(trainer: Any) -> 
     made = trainer()
     weights = {name: value.clone() for name, value in made.model.state_dict().items()}
     random = torch.get_rng_state()
-    made.cell.evaluate(Split.VALIDATION, StopRequest())
+    made.experiment.evaluate(Split.VALIDATION, StopRequest())
     assert all(torch.equal(value, weights[name]) for name, value in made.model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -154,7 +154,7 @@ def test_the_best_weights_are_chosen_on_validation_and_judged_on_test(
     made = trainer(*RUNS[name])
     best = torch.load(run_folder(run[name]) / "checkpoints" / "best.pt", weights_only=True)
     made.model.load_state_dict(best["state"]["model"])
-    judged = made.cell.evaluate(Split.TEST, StopRequest())
+    judged = made.experiment.evaluate(Split.TEST, StopRequest())
     assert judged["loss"] == pytest.approx(record["metrics"]["test/loss"], rel=1e-5)
     assert judged["accuracy"] == pytest.approx(record["metrics"]["test/accuracy"])
 

@@ -271,7 +271,7 @@ def test_the_field_is_judged_where_the_state_is_the_data(make: Any, composed: Co
     theta = torch.tensor(task.matrix) + torch.tensor([[0.3, 0.0], [0.0, -0.4]])
     with torch.no_grad():
         model.field.theta.copy_(theta)
-        assert task.judge_field(model.learned_field())["matrix_error"] == pytest.approx(0.5)
+        assert task.field_metrics(model.learned_field())["matrix_error"] == pytest.approx(0.5)
     assert build(composed, "model", "augmented", network).learned_field() is None
 
 

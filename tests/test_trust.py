@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.group_types import HOLDS
-from ode_runner.building.instantiate import blueprint, locate
+from ode_runner.building.instantiate import checked_partial, target_of
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, Ended, ode_run, own_models, run_folder, typed
 from tests.test_report import reported
@@ -52,7 +52,7 @@ def refused(ended: Ended, *words: str) -> None:
 def test_a_group_holds_its_own_kind_only(group: str, target: str) -> None:
     cfg = OmegaConf.create({group: {"_target_": target}})
     with pytest.raises(RefusedInput, match=f"{group}: {target} is not built, for it is no subclass of"):
-        locate(cfg, group)
+        target_of(cfg, group)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_no_other_object_hides_in_an_option(
     monkeypatch.chdir(tmp_path)
     group = word.partition(".")[0]
     with pytest.raises(RefusedInput, match="is not built, for it is no subclass of"):
-        blueprint(composed("solver=mccallum_foster", word), group, positional=1 if group == "network" else 0)
+        checked_partial(composed("solver=mccallum_foster", word), group, positional=1 if group == "network" else 0)
     assert not list(tmp_path.iterdir())
 
 

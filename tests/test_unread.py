@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ode_runner.config.unused_words import demand_plain_names, demand_read, demand_sweepable
+from ode_runner.config.unused_words import check_plain_names, check_read, check_sweepable
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, typed
 
@@ -37,7 +37,7 @@ QUICK = ("trainer=quick", "trainer.max_steps=1", "model=resnet", "logger=none", 
 )
 def test_a_word_without_effect_is_refused(command: str, says: str) -> None:
     with pytest.raises(RefusedInput) as refused:
-        demand_read(command.split())
+        check_read(command.split())
     assert str(refused.value).startswith(says)
 
 
@@ -54,7 +54,7 @@ def test_a_word_without_effect_is_refused(command: str, says: str) -> None:
     ],
 )
 def test_a_word_that_is_read_passes(command: str) -> None:
-    demand_read(command.split())
+    check_read(command.split())
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_word_that_is_read_passes(command: str) -> None:
 def test_only_what_parts_the_cells_is_swept(word: str, says: str) -> None:
     override = OverridesParser.create().parse_override(word)
     with pytest.raises(RefusedInput) as refused:
-        demand_sweepable({override.get_key_element(): override})
+        check_sweepable({override.get_key_element(): override})
     assert str(refused.value).startswith(says)
 
 
@@ -93,7 +93,7 @@ def test_what_parts_the_cells_may_be_swept() -> None:
     )
     words += ("optimizer.lr=interval(0,1)",)
     overrides = OverridesParser.create().parse_overrides(list(words))
-    demand_sweepable({str(i): override for i, override in enumerate(overrides)})
+    check_sweepable({str(i): override for i, override in enumerate(overrides)})
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_what_parts_the_cells_may_be_swept() -> None:
 )
 def test_another_name_of_a_choice_is_refused_with_its_own(group: str, name: str, plain: str) -> None:
     with pytest.raises(RefusedInput, match=f"is another name of {group}={plain}. Type that."):
-        demand_plain_names({group: name, "task": "digits"})
-    demand_plain_names({group: plain, "experiment": None, "model": "mine/large", "hydra/launcher": "basic"})
+        check_plain_names({group: name, "task": "digits"})
+    check_plain_names({group: plain, "experiment": None, "model": "mine/large", "hydra/launcher": "basic"})
 
 
 @pytest.mark.parametrize(

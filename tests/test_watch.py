@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ode_runner.batch import Split
-from ode_runner.build import build_cell, build_trainer
+from ode_runner.build import build_experiment, build_trainer
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.solvers.base import Solver
 from ode_runner.training.trainer import Trainer
@@ -66,18 +66,18 @@ def test_random_numbers_in_training_are_neither_used_up_nor_repeated(composed: C
     weights, seen = [], {}
     for every in ("null", "1"):
         cfg = composed("task=spiral_vae", "solver=euler", "solver.num_steps=1", *sizes, f"trainer.audit_every={every}")
-        trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
+        trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
         assert trainer is not None
         for batch in trainer.task.batches(Split.TRAIN, batch_size=10, epoch=0):
             seen = trainer.train_step(batch, measure_memory=False)
-        weights.append(torch.nn.utils.parameters_to_vector(trainer.cell.parameters()))
+        weights.append(torch.nn.utils.parameters_to_vector(trainer.experiment.parameters()))
     assert torch.equal(*weights)
     assert seen["audit/relative_error"] < 1e-4  # rounding of fp32, through a recurrent network
 
 
 def made(composed: Compose, *overrides: str) -> tuple[Trainer, Any]:
     cfg = composed("trainer.device=cpu", *TINY, "trainer.audit_every=1", *overrides)
-    trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
+    trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
     assert trainer is not None
     return trainer, next(trainer.task.batches(Split.TRAIN, batch_size=20, epoch=0))
 
@@ -85,19 +85,19 @@ def made(composed: Compose, *overrides: str) -> tuple[Trainer, Any]:
 def test_a_bad_gradient_is_said_once_with_a_way_out(composed: Compose) -> None:
     trainer, batch = made(composed, "gradient=adjoint", "solver=euler", "solver.num_steps=1")
     with torch.no_grad():
-        for p in trainer.cell.parameters():
+        for p in trainer.experiment.parameters():
             p *= 3  # so that one Euler step back is far from undoing one forth
     assert trainer.train_step(batch, measure_memory=False)["audit/relative_error"] > 0.1
-    assert "the gradient is off by" in (said := trainer.watch.worry())
+    assert "the gradient is off by" in (said := trainer.watch.warning())
     assert "at step 1. Try a tighter tolerance or finer steps, or gradient=backprop." in said
     trainer.train_step(batch, measure_memory=False)
-    assert trainer.watch.worry() == ""
+    assert trainer.watch.warning() == ""
 
 
 def test_an_exact_gradient_is_no_cause_for_words(composed: Compose) -> None:
     trainer, batch = made(composed, "gradient=checkpoint")
     assert trainer.train_step(batch, measure_memory=False)["audit/relative_error"] < 1e-5  # rounding of fp32
-    assert trainer.watch.worry() == ""
+    assert trainer.watch.warning() == ""
 
 
 def test_a_solver_that_leaves_no_graph_has_no_reference(composed: Compose) -> None:
@@ -114,7 +114,7 @@ def test_without_a_reference_training_goes_on(composed: Compose, monkeypatch: py
 
     monkeypatch.setattr("ode_runner.analysis.gradient_monitor.of_the_solution", fail)
     assert "audit/cosine" not in trainer.train_step(batch, measure_memory=False)
-    assert trainer.watch.worry().startswith("trainer.audit_every: no reference at step 1. no room")
+    assert trainer.watch.warning().startswith("trainer.audit_every: no reference at step 1. no room")
 
 
 def test_the_solver_is_only_asked_when_due(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,10 @@ from ode_runner.analysis.derivative import (
 from ode_runner.analysis.independent import IndependentJacobians
 from ode_runner.batch import Batch, Split
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.gradients.base import GradientMode
 from ode_runner.random_state import RandomState
-from ode_runner.recording.status import verdict
+from ode_runner.recording.status import status_of
 
 REPEATS = 5  # timed, after one that is not
 
@@ -42,7 +42,7 @@ class References:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class ModeResult:
     """What came of one gradient mode: NaN where it was refused, or failed, for `reason`."""
 
     mode: str
@@ -68,59 +68,59 @@ class Audit:
     choosing, not the state's, or the references are of another loss.
     """
 
-    def __init__(self, cell: Cell, *, reference: GradientMode) -> None:
-        self.cell, self.reference = cell, reference
-        options = cell.options
-        stored = next(cell.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
-        self.batch: Batch = stored.to(cell.dtype)  # rounded once, for the references as well
-        self.random = RandomState.now(cell.device)
+    def __init__(self, experiment: Experiment, *, reference: GradientMode) -> None:
+        self.experiment, self.reference = experiment, reference
+        options = experiment.options
+        stored = next(experiment.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
+        self.batch: Batch = stored.to(experiment.dtype)  # rounded once, for the references as well
+        self.random = RandomState.now(experiment.device)
         self.references = self._references()
 
-    def findings(self, modes: Mapping[str, GradientMode | str]) -> Iterator[Finding]:
+    def findings(self, modes: Mapping[str, GradientMode | str]) -> Iterator[ModeResult]:
         """One for each mode, by name; a text in the place of a mode is why it is not admissible."""
         for name, mode in modes.items():
             if isinstance(mode, str):
-                yield Finding(mode=name, reason=mode)
+                yield ModeResult(mode=name, reason=mode)
                 continue
             try:
                 yield self._measured(name, mode)
             except (RefusedInput, RuntimeError, MemoryError) as error:  # of one mode, which must not cost the others
-                yield Finding(mode=name, reason=verdict(error)[1])
+                yield ModeResult(mode=name, reason=status_of(error)[1])
 
-    def reference_finding(self) -> Finding:
+    def reference_finding(self) -> ModeResult:
         """The numerical solution's gradient in double precision: its distance from the flow's is the solver's doing."""
         finding = self._compared("double precision", self.references.solution)
         finding = replace(finding, solution_cosine=torch.nan, solution_error=torch.nan)
         return replace(finding, exact=True, nfe_forward=0)  # its steps were chosen by another solve
 
     def _references(self) -> References:
-        solution = of_the_solution(self.cell, self.batch, self.random)
+        solution = of_the_solution(self.experiment, self.batch, self.random)
         try:
             once, flow = self._in_double(refinements=1), self._in_double(refinements=2)
         except RuntimeError as error:  # finer steps reach where the solver stops, or the memory ends
-            reason = verdict(error)[1]
+            reason = status_of(error)[1]
             return References(solution=solution, flow=None, flow_uncertainty=torch.nan, flow_missing=reason)
         uncertainty = relative_error(once.vector, flow.vector)
         return References(solution=solution, flow=flow, flow_uncertainty=uncertainty)
 
     def _in_double(self, *, refinements: int) -> Derivative:
-        solver = self.cell.integrator.solver
+        solver = self.experiment.integrator.solver
         for _ in range(refinements):
             solver = solver.refined()
         independent = IndependentJacobians(mode=self.reference)
-        return differentiate(in_double(self.cell, solver=solver, gradient=independent), self.batch, self.random)
+        return differentiate(in_double(self.experiment, solver=solver, gradient=independent), self.batch, self.random)
 
-    def _measured(self, name: str, mode: GradientMode) -> Finding:
-        cell = replace(self.cell, integrator=replace(self.cell.integrator, gradient=mode))
-        found = differentiate(cell, self.batch, self.random, measure_memory=True)
-        milliseconds = 1000 * self._seconds(cell)
+    def _measured(self, name: str, mode: GradientMode) -> ModeResult:
+        experiment = replace(self.experiment, integrator=replace(self.experiment.integrator, gradient=mode))
+        found = differentiate(experiment, self.batch, self.random, measure_memory=True)
+        milliseconds = 1000 * self._seconds(experiment)
         return replace(
             self._compared(name, found), exact=mode.exact, saved_bytes=found.saved_bytes, milliseconds=milliseconds
         )
 
-    def _compared(self, name: str, found: Derivative) -> Finding:
+    def _compared(self, name: str, found: Derivative) -> ModeResult:
         solution, flow = self.references.solution.vector, self.references.flow
-        return Finding(
+        return ModeResult(
             mode=name,
             loss=found.loss,
             solution_cosine=cosine(found.vector, solution),
@@ -133,14 +133,14 @@ class Audit:
             rejected=found.forward.rejected,
         )
 
-    def _seconds(self, cell: Cell) -> float:
+    def _seconds(self, experiment: Experiment) -> float:
         """Median time of a whole gradient."""
         taken = []
         for _ in range(REPEATS):
-            _wait_for(cell.device)
+            _wait_for(experiment.device)
             begun = time.perf_counter()
-            differentiate(cell, self.batch, self.random)
-            _wait_for(cell.device)
+            differentiate(experiment, self.batch, self.random)
+            _wait_for(experiment.device)
             taken.append(time.perf_counter() - begun)
         return statistics.median(taken)
 

@@ -10,7 +10,7 @@ from ode_runner.analysis.independent import IndependentJacobians
 from ode_runner.analysis.same_steps import Noted, Retaken
 from ode_runner.batch import Batch
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Phase, Tally
 from ode_runner.gradients.base import GradientMode
@@ -30,15 +30,17 @@ class Derivative:
     saved_bytes: int | None = None  # kept for the backward pass; None: not measured
 
 
-def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memory: bool = False) -> Derivative:
+def differentiate(
+    experiment: Experiment, batch: Batch, random: RandomState, *, measure_memory: bool = False
+) -> Derivative:
     """The gradient that a training step would see, its evaluations entered under diagnostics.
 
     Neither weights nor their `.grad` nor random numbers to come are touched.
     """
-    cell.model.train()
-    batch, parameters, ledger = batch.to(cell.dtype), cell.parameters(), cell.integrator.ledger
+    experiment.model.train()
+    batch, parameters, ledger = batch.to(experiment.dtype), experiment.parameters(), experiment.integrator.ledger
     with random.again(), torch.enable_grad():
-        passed = ForwardPass(cell, phase=Phase.DIAGNOSTICS)(batch, measure_memory=measure_memory)
+        passed = ForwardPass(experiment, phase=Phase.DIAGNOSTICS)(batch, measure_memory=measure_memory)
         with ledger.phase(Phase.DIAGNOSTICS) as backward:
             parts = torch.autograd.grad(passed.loss.total, parameters, allow_unused=True, materialize_grads=True)
     vector = torch.cat([part.detach().to(torch.float64).flatten() for part in parts])
@@ -51,37 +53,39 @@ def differentiate(cell: Cell, batch: Batch, random: RandomState, *, measure_memo
     )
 
 
-def of_the_solution(cell: Cell, batch: Batch, random: RandomState) -> Derivative:
+def of_the_solution(experiment: Experiment, batch: Batch, random: RandomState) -> Derivative:
     """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes."""
-    noted, model = Noted(), copied(cell.model)  # a copy, for a model may keep running means
+    noted, model = Noted(), copied(experiment.model)  # a copy, for a model may keep running means
     model.train()
-    with random.again(), torch.no_grad(), cell.integrator.ledger.phase(Phase.DIAGNOSTICS):
-        replace(cell, model=model, integrator=replace(cell.integrator, gradient=noted)).loss(batch.to(cell.dtype))
+    with random.again(), torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        replace(experiment, model=model, integrator=replace(experiment.integrator, gradient=noted)).loss(
+            batch.to(experiment.dtype)
+        )
     retaken = IndependentJacobians(mode=Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds)))
-    return differentiate(in_double(cell, solver=cell.integrator.solver, gradient=retaken), batch, random)
+    return differentiate(in_double(experiment, solver=experiment.integrator.solver, gradient=retaken), batch, random)
 
 
-def demand_reference(cell: Cell, *, asked: str) -> None:
+def check_reference(experiment: Experiment, *, asked: str) -> None:
     """Raises IncompatibleChoice unless there is something to compare with, naming the option that `asked` for it."""
-    if cell.device.type == "mps":
+    if experiment.device.type == "mps":
         raise IncompatibleChoice(
             f"{asked} compares in double precision, which mps lacks. Use trainer.device=cpu, or leave it out."
         )
-    solver = cell.integrator.solver
-    if cell.model.numerics is not Numerics.NONE and not solver.differentiable:
+    solver = experiment.integrator.solver
+    if experiment.model.numerics is not Numerics.NONE and not solver.differentiable:
         raise IncompatibleChoice(
             f"{asked} compares with backpropagation through the solver, and this one is {solver.kind}. "
             "Use solver=radau_iia5, say, or leave it out."
         )
 
 
-def in_double(cell: Cell, *, solver: Solver, gradient: GradientMode) -> Cell:
+def in_double(experiment: Experiment, *, solver: Solver, gradient: GradientMode) -> Experiment:
     """A copy of the cell that computes in double precision throughout, by other numerics; the ledger is the same."""
     return replace(
-        cell,
-        model=copied(cell.model).to(torch.float64),
-        integrator=replace(cell.integrator, solver=solver, gradient=gradient, field_dtype=None),
-        options=replace(cell.options, precision="fp64"),
+        experiment,
+        model=copied(experiment.model).to(torch.float64),
+        integrator=replace(experiment.integrator, solver=solver, gradient=gradient, field_dtype=None),
+        options=replace(experiment.options, precision="fp64"),
     )
 
 

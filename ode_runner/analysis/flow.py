@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
-from ode_runner.analysis.trajectory_probe import Followed, Passage
+from ode_runner.analysis.trajectory_probe import Followed, TrajectoryProbe
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Phase
 from ode_runner.random_state import RandomState
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.tableau import time_tensor
 
 ROUNDS = 5  # of the power method for the flow map's largest stretch
 
@@ -56,16 +56,16 @@ class FlowDiagnostics(Diagnostics):
             if getattr(self, name) < least:
                 raise RefusedInput(f"diagnostics.{name} must be at least {least}, not {getattr(self, name)}.")
 
-    def look(self, cell: Cell, *, epoch: int) -> dict[str, float]:
-        if epoch % self.every and epoch not in (1, cell.options.epochs):
+    def look(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
+        if epoch % self.every and epoch not in (1, experiment.options.epochs):
             return {}
-        ledger = cell.integrator.ledger
-        batch = next(cell.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(cell.dtype)
-        followed = Followed(cell.integrator.solver, ledger, places=self.places)
-        cell.model.eval()
-        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(cell.device).again():
+        ledger = experiment.integrator.ledger
+        batch = next(experiment.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(experiment.dtype)
+        followed = Followed(experiment.integrator.solver, ledger, places=self.places)
+        experiment.model.eval()
+        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(experiment.device).again():
             try:
-                loss = cell.model.objective.loss(cell.model, cell.task, batch, followed).total
+                loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, followed).total
             except (RuntimeError, MemoryError):  # where the run's own solves get through, it goes on
                 return {}
             if followed.passage is None:
@@ -73,7 +73,7 @@ class FlowDiagnostics(Diagnostics):
             found = self.about(followed.passage, loss)
         return {f"diagnostics/{name}": value for name, value in found.items()}
 
-    def about(self, passage: Passage, loss: Tensor) -> dict[str, float]:
+    def about(self, passage: TrajectoryProbe, loss: Tensor) -> dict[str, float]:
         """All numbers of one solve, by their short names."""
         graph = passage.solver.differentiable  # else all derivatives of later states would seem to be zero
         norms = _or_nan(lambda: _gradient_norms(passage, loss), count=self.places, known=graph)
@@ -94,24 +94,24 @@ class FlowDiagnostics(Diagnostics):
             "rejected_share": passage.solution.rejected / attempts,
         }
 
-    def _spectrum(self, passage: Passage) -> list[float]:
+    def _spectrum(self, passage: TrajectoryProbe) -> list[float]:
         """Largest absolute value, largest real part and fastest decay over places and samples."""
         found = []
         for t, state in zip(passage.times, passage.states, strict=True):
             place = state.detach().requires_grad_()
-            jacobian = Linearised(passage.field(at(t, place), place), place)
+            jacobian = Linearised(passage.field(time_tensor(t, place), place), place)
             found.append(ritz_values(jacobian.push, place, products=self.products))
         values = torch.stack(found)
         return [float(values.abs().max()), float(values.real.max()), float(-values.real.min())]
 
 
-def _lyapunov_exponent(passage: Passage) -> float:
+def _lyapunov_exponent(passage: TrajectoryProbe) -> float:
     begin, end = passage.states[0], passage.states[-1]
     stretch = largest_singular_value(Linearised(end, begin), begin, rounds=ROUNDS)
     return float(stretch.log().mean()) / passage.span
 
 
-def _gradient_norms(passage: Passage, loss: Tensor) -> list[float]:
+def _gradient_norms(passage: TrajectoryProbe, loss: Tensor) -> list[float]:
     parts = torch.autograd.grad(loss, passage.states, retain_graph=True, allow_unused=True, materialize_grads=True)
     return [float(part.norm()) for part in parts]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ode_runner.analysis.diagnostics import Diagnostics
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 
 
 @final
@@ -12,6 +12,6 @@ from ode_runner.experiment.experiment import Cell
 class NoDiagnostics(Diagnostics):
     """Looks at nothing."""
 
-    def look(self, cell: Cell, *, epoch: int) -> dict[str, float]:
-        del cell, epoch
+    def look(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
+        del experiment, epoch
         return {}

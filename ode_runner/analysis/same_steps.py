@@ -13,7 +13,7 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.mapped_field import MappedField
-from ode_runner.solvers.one_step import Interval, OneStepSolver, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, RungeKutta, solution_along
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal, Round
 from ode_runner.types import State, Times
@@ -21,7 +21,7 @@ from ode_runner.types import State, Times
 
 def retakes(solver: Solver) -> bool:
     """Whether the reference takes the very steps of the solve: torchdiffeq's engine chooses its own again."""
-    return isinstance(solver, OneStepSolver) or not isinstance(solver, AdaptiveSolver)
+    return isinstance(solver, RungeKutta) or not isinstance(solver, AdaptiveSolver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Noted(GradientMode):
 
     exact: ClassVar[bool] = False
     through_autograd: ClassVar[bool] = True
-    courses: list[list[Interval]] = field(default_factory=list)
+    courses: list[list[AcceptedStep]] = field(default_factory=list)
     rounds: list[Rounds] = field(default_factory=list)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
@@ -62,14 +62,14 @@ class Noted(GradientMode):
             taken = [steps for steps, _ in journal]
             self.rounds.append(Rounds(taken=taken, accepted=solution.accepted, rejected=solution.rejected))
             return solution
-        if not isinstance(solver, OneStepSolver):
+        if not isinstance(solver, RungeKutta):
             return solver.solve(field, y0, ts)
-        ys, course = [y0], list[Interval]()
-        for step in solver.to_be_retaken().steps(field, y0, ts):
+        ys, accepted_steps = [y0], list[AcceptedStep]()
+        for step in solver.to_be_recomputed().steps(field, y0, ts):
             ys += solver.outputs(step)
-            course.append(step.interval)
-        self.courses.append(course)
-        return solution_along(course, torch.stack(ys))
+            accepted_steps.append(step.interval)
+        self.courses.append(accepted_steps)
+        return solution_along(accepted_steps, torch.stack(ys))
 
 
 @final
@@ -83,27 +83,27 @@ class Retaken(GradientMode):
 
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
-    courses: Iterator[list[Interval]]
+    courses: Iterator[list[AcceptedStep]]
     rounds: Iterator[Rounds]
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         field, y0, ts = problem.field, problem.y0, problem.ts
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             return _each_retaken(solver, field, y0, ts, next(self.rounds))
-        if not isinstance(solver, OneStepSolver):
+        if not isinstance(solver, RungeKutta):
             return solver.solve(field, y0, ts)
-        ys, course = [y0], next(self.courses)
-        for place in course:
-            y0, due = solver.retake(field, place, y0)
+        ys, accepted_steps = [y0], next(self.courses)
+        for place in accepted_steps:
+            y0, due = solver.recompute(field, place, y0)
             ys += due
-        return solution_along(course, torch.stack(ys))
+        return solution_along(accepted_steps, torch.stack(ys))
 
 
 def _each_retaken(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times, rounds: Rounds) -> Solution:
     mapped, ys = MappedField(field), torch.stack([y0] * len(ts))  # the beginning, where nothing else is due
     for taken in rounds.taken:
         samples, due = taken.samples.to(y0.device), taken.due
-        ends, outputs = taken.retake(mapped.of(samples), solver.tableau, y0[samples])
+        ends, outputs = taken.recompute(mapped.of(samples), solver.tableau, y0[samples])
         y0 = y0.index_put((samples,), ends)
         ys = ys.index_put((due.places.to(y0.device), due.samples.to(y0.device)), outputs)
     return Solution(ys=ys, accepted=rounds.accepted, rejected=rounds.rejected)

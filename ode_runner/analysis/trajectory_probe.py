@@ -10,13 +10,13 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.field import Ledger, VectorField
-from ode_runner.problem import Solution, demand_solvable, in_joint_precision
+from ode_runner.problem import Solution, check_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
+class TrajectoryProbe:
     """One solve: as it is made in training, and once more with states on the way that lie on the graph."""
 
     solver: Solver
@@ -47,13 +47,13 @@ class Followed:
 
     def __init__(self, solver: Solver, ledger: Ledger, *, places: int) -> None:
         self.solver, self.ledger, self.places = solver, ledger, places
-        self.passage: Passage | None = None
+        self.passage: TrajectoryProbe | None = None
 
     def __call__(
         self, field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()
     ) -> Solution:
         y0, given = begun(y0, given)
-        demand_solvable(y0, ts)
+        check_solvable(y0, ts)
         y0 = in_joint_precision(y0, ts)
         counted = CountedField.around(field, self.ledger, given=given, attached=True)
         if self.passage is not None or ts[-1] == ts[0]:
@@ -69,7 +69,9 @@ class Followed:
             states.append(on_the_way[-1])
             outputs += list(on_the_way[1:-1])
         outputs.append(states[-1])
-        self.passage = Passage(solver=self.solver, field=counted, ts=ts, solution=solution, times=times, states=states)
+        self.passage = TrajectoryProbe(
+            solver=self.solver, field=counted, ts=ts, solution=solution, times=times, states=states
+        )
         return replace(solution, ys=torch.stack(outputs))
 
 

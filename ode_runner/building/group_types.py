@@ -54,21 +54,21 @@ def load_class(target: object, holds: tuple[type, ...], where: str) -> type:
     return loaded
 
 
-def demand_classes(options: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> None:
+def check_classes(options: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> None:
     """Raises RefusedInput unless each object inside the options is of the type declared for it."""
     for name, value in options.items():
-        _demand_class(value, hints.get(name, Any), f"{where}.{name}")
+        _check_class(value, hints.get(name, Any), f"{where}.{name}")
 
 
-def _demand_class(value: Any, hint: Any, where: str) -> None:
+def _check_class(value: Any, hint: Any, where: str) -> None:
     if isinstance(value, ListConfig):
         for inner in value:
-            _demand_class(inner, (*typing.get_args(hint), Any)[0], where)
+            _check_class(inner, (*typing.get_args(hint), Any)[0], where)
     elif isinstance(value, DictConfig):
         inner_hints: Mapping[str, Any] = {}
         if "_target_" in value:
             inner_hints = type_hints(load_class(value["_target_"], _held(hint), where))
-        demand_classes({str(key): inner for key, inner in value.items()}, inner_hints, where)
+        check_classes({str(key): inner for key, inner in value.items()}, inner_hints, where)
 
 
 def _held(hint: Any) -> tuple[type, ...]:

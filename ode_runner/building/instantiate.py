@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.building.group_types import HOLDS, demand_classes, load_class, type_hints
+from ode_runner.building.group_types import HOLDS, check_classes, load_class, type_hints
 from ode_runner.config.help import did_you_mean
 from ode_runner.config.hints import habit
 from ode_runner.errors import RefusedInput
@@ -31,7 +31,7 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
     Raises:
         RefusedInput: an option is misspelt, missing or of the wrong type.
     """
-    made = blueprint(cfg, group, positional=len(positional), named=runtime)
+    made = checked_partial(cfg, group, positional=len(positional), named=runtime)
     try:
         return made(*positional, **runtime)
     except RefusedInput:
@@ -40,9 +40,11 @@ def construct(cfg: DictConfig, group: str, *positional: Any, **runtime: Any) -> 
         raise RefusedInput(f"{group}: {str(error).rstrip('.')}.") from error
 
 
-def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()) -> Callable[..., Any]:
+def checked_partial(
+    cfg: DictConfig, group: str, *, positional: int = 0, named: Collection[str] = ()
+) -> Callable[..., Any]:
     """What `construct` calls, its options checked; `positional` and `named` arguments are to come at run time."""
-    target = locate(cfg, group)
+    target = target_of(cfg, group)
     missing = [str(key) for key in cfg[group] if OmegaConf.is_missing(cfg[group], key)]  # `???` stands for no value
     given = [str(key) for key in cfg[group] if key not in missing and not str(key).startswith("_")]
     options = {name: cfg[group][name] for name in given}
@@ -57,16 +59,16 @@ def blueprint(cfg: DictConfig, group: str, *, positional: int = 0, named: Collec
     for name in missing:
         raise RefusedInput(f"{group}.{name} is missing. Add {group}.{name}=... or set it in the yaml.")
     hints = type_hints(target)
-    demand_classes(options, hints, group)
+    check_classes(options, hints, group)
     try:
         made = instantiate(cfg[group], _partial_=True, _convert_="all")
     except InstantiationException as error:  # of an object inside, such as the base of a coupled solver
         raise RefusedInput(f"{group}: {str(error.__cause__ or error).splitlines()[0]}") from error
-    _demand_values(group, made.keywords, hints, target)
+    _check_values(group, made.keywords, hints, target)
     return made
 
 
-def _demand_values(group: str, options: Mapping[str, Any], hints: Mapping[str, Any], target: Any) -> None:
+def _check_values(group: str, options: Mapping[str, Any], hints: Mapping[str, Any], target: Any) -> None:
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
             raise RefusedInput(
@@ -75,7 +77,7 @@ def _demand_values(group: str, options: Mapping[str, Any], hints: Mapping[str, A
         if name in hints and _is_truth(value, hints[name]):
             of = " of numbers" if isinstance(value, list | tuple) else ""
             raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}{of}.")
-        _demand_finite(f"{group}.{name}", value, target)
+        _check_finite(f"{group}.{name}", value, target)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -95,11 +97,11 @@ def _takes_truth(hint: Any) -> bool:
     return hint in (bool, Any, object) or any(map(_takes_truth, typing.get_args(hint)))
 
 
-def _demand_finite(option: str, value: Any, target: Any) -> None:
+def _check_finite(option: str, value: Any, target: Any) -> None:
     """No numbers beyond what a tensor holds; those without end may mean something to somebody else's class only."""
     if isinstance(value, list | tuple):
         for inner in value:
-            _demand_finite(option, inner, target)
+            _check_finite(option, inner, target)
     if type(value) is int and not -(2**63) <= value < 2**63:
         raise RefusedInput(f"{option}={as_typed(value)} is beyond the whole numbers of 64 bits.")
     own = str(getattr(target, "__module__", "")).partition(".")[0] in ("ode_runner", "torch")
@@ -107,7 +109,7 @@ def _demand_finite(option: str, value: Any, target: Any) -> None:
         raise RefusedInput(f"{option}={value} is no finite number.")
 
 
-def locate(cfg: DictConfig, group: str) -> Any:
+def target_of(cfg: DictConfig, group: str) -> Any:
     """The class that `cfg.<group>._target_` names, of those that the group may hold."""
     target = cfg[group].get("_target_")
     if target is None:

@@ -10,7 +10,7 @@ NOT_NEGATIVE = ("lr", "weight_decay", "eps", "lr_decay", "initial_accumulator_va
 FRACTIONS = ("momentum", "rho", "alpha")  # 1 would never forget
 
 
-def demand_optimizer(options: Mapping[str, Any]) -> None:
+def check_optimizer(options: Mapping[str, Any]) -> None:
     """Refuses values that no optimizer of torch takes, or none can learn with.
 
     Raises:
@@ -21,12 +21,12 @@ def demand_optimizer(options: Mapping[str, Any]) -> None:
             raise RefusedInput(f"optimizer.{name} must be 0 or more, not {as_typed(value)}.")
         if name in FRACTIONS and _is_number(value) and not 0 <= value < 1:
             raise RefusedInput(f"optimizer.{name} must be at least 0 and below 1, not {as_typed(value)}.")
-    _demand_betas(options.get("betas"))
+    _check_betas(options.get("betas"))
     if options.get("nesterov") is True and (options.get("momentum") == 0 or options.get("dampening", 0) != 0):
         raise RefusedInput("optimizer.nesterov=true needs optimizer.momentum above 0, and no optimizer.dampening.")
 
 
-def _demand_betas(betas: Any) -> None:
+def _check_betas(betas: Any) -> None:
     """Two fractions, where they are numbers at all."""
     if betas is None or isinstance(betas, str) or not isinstance(betas, list | tuple):
         return

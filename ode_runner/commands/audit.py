@@ -10,14 +10,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ode_runner.analysis.audit import REPEATS, Audit, Finding
+from ode_runner.analysis.audit import REPEATS, Audit, ModeResult
 from ode_runner.analysis.same_steps import retakes
 from ode_runner.errors import SolverFailed
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import UNMEASURED
 from ode_runner.gradients.base import GradientMode
 from ode_runner.plots.audit import Row, draw_audit
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, byte_count
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
@@ -30,7 +30,13 @@ OF_ANOTHER_LOSS = 0.02  # relative; below it rounding, bf16's too, explains how 
 
 
 def audit(
-    cell: Cell, *, modes: Mapping[str, GradientMode | str], own: str, reference: GradientMode, about: str, folder: Path
+    experiment: Experiment,
+    *,
+    modes: Mapping[str, GradientMode | str],
+    own: str,
+    reference: GradientMode,
+    about: str,
+    folder: Path,
 ) -> RunStatus:
     """Compare `modes` on one training batch of a cell; prints a table, writes `gradients.csv` and `gradients.png`.
 
@@ -39,7 +45,7 @@ def audit(
     display = Display()
     display.headline(about, folder)
     try:
-        audited = Audit(cell, reference=reference)
+        audited = Audit(experiment, reference=reference)
     except SolverFailed as failure:
         display.say(f"{RunStatus.SOLVER_FAILED}: {failure}", style="bold red")
         return RunStatus.SOLVER_FAILED
@@ -58,7 +64,7 @@ def audit(
     return RunStatus.COMPLETED
 
 
-def _pictures(audited: Audit, findings: Sequence[Finding], about: str) -> Iterator[tuple[str, Figure]]:
+def _pictures(audited: Audit, findings: Sequence[ModeResult], about: str) -> Iterator[tuple[str, Figure]]:
     if findings:
         rows, uncertainty = [_row(finding) for finding in findings], audited.references.flow_uncertainty
         yield "gradients", draw_audit(rows, title=about, flow_uncertainty=uncertainty)
@@ -66,12 +72,12 @@ def _pictures(audited: Audit, findings: Sequence[Finding], about: str) -> Iterat
 
 def _introduce(audited: Audit, display: Display) -> None:
     """Which gradients the columns compare with."""
-    cell, references = audited.cell, audited.references
-    solver = type(cell.integrator.solver).__name__
-    steps = "the same steps" if retakes(cell.integrator.solver) else "its steps chosen anew"
+    experiment, references = audited.experiment, audited.references
+    solver = type(experiment.integrator.solver).__name__
+    steps = "the same steps" if retakes(experiment.integrator.solver) else "its steps chosen anew"
     display.say(
         f"one training batch of {len(audited.batch.inputs):,}, {len(references.solution.vector):,} parameters, "
-        f"{cell.options.precision}. References, both by backpropagation in double precision:"
+        f"{experiment.options.precision}. References, both by backpropagation in double precision:"
     )
     display.say(f"  solution: {solver}, {steps}. What an exact mode computes, up to rounding.")
     if references.flow is None:
@@ -83,7 +89,7 @@ def _introduce(audited: Audit, display: Display) -> None:
     )
 
 
-def _cells(finding: Finding, own: str) -> list[str]:
+def _cells(finding: ModeResult, own: str) -> list[str]:
     return [
         finding.mode + " *" * (finding.mode == own),
         _cosine(finding.solution_cosine),
@@ -94,7 +100,7 @@ def _cells(finding: Finding, own: str) -> list[str]:
     ]
 
 
-def _costs(finding: Finding) -> list[str]:
+def _costs(finding: ModeResult) -> list[str]:
     if math.isnan(finding.milliseconds):  # a reference
         return ["", "", "", ""]
     ms, saved = finding.milliseconds, "" if finding.saved_bytes is None else byte_count(finding.saved_bytes)
@@ -110,7 +116,7 @@ def _cosine(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def _remarks(audited: Audit, findings: Sequence[Finding]) -> list[str]:
+def _remarks(audited: Audit, findings: Sequence[ModeResult]) -> list[str]:
     """What stands between the columns and their meaning, then the modes that are missing from them."""
     solution, remarks = audited.references.solution, []
     for finding in findings:
@@ -127,7 +133,7 @@ def _remarks(audited: Audit, findings: Sequence[Finding]) -> list[str]:
     return [*remarks, *(["not admissible:"] if missing else []), *missing]
 
 
-def _write(path: Path, findings: Sequence[Finding]) -> None:
+def _write(path: Path, findings: Sequence[ModeResult]) -> None:
     """A line for each mode, and one for the solution's own gradient in double precision; empty where not measured."""
     text = io.StringIO()
     rows = csv.DictWriter(text, fieldnames=list(asdict(findings[0])))
@@ -135,10 +141,10 @@ def _write(path: Path, findings: Sequence[Finding]) -> None:
     for finding in findings:
         values = asdict(finding).items()
         rows.writerow({name: "" if isinstance(value, float) and math.isnan(value) else value for name, value in values})
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def _row(finding: Finding) -> Row:
+def _row(finding: ModeResult) -> Row:
     return Row(
         name=finding.mode,
         solution_error=finding.solution_error,

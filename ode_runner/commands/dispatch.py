@@ -8,19 +8,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.analysis.derivative import demand_reference
-from ode_runner.build import assemble, build_cell, identify
-from ode_runner.building.instantiate import construct, locate
+from ode_runner.analysis.derivative import check_reference
+from ode_runner.build import assemble_experiment, build_experiment, identify
+from ode_runner.building.instantiate import construct, target_of
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.trained_run import Trained
-from ode_runner.compatibility import demand_compatible, unused_axes
+from ode_runner.compatibility import check_compatible, unused_axes
 from ode_runner.config.choices import built_in, every_choice
-from ode_runner.config.trust import demand_trust
+from ode_runner.config.trust import check_trust
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
-from ode_runner.experiment.crash_dump import Evidence
+from ode_runner.experiment.crash_dump import CrashDump
 from ode_runner.gradients.base import GradientMode
 from ode_runner.quoting import as_typed
 from ode_runner.recording.display import Display
@@ -33,7 +33,7 @@ from ode_runner.solvers.base import Solver
 Visit = Callable[[], RunStatus]
 
 
-def visit(
+def run_command(
     cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, command_files: Mapping[str, str]
 ) -> tuple[RunStatus, str] | None:
     """Do what is asked for instead of training, if something is: how it ended, and a sentence unless all went well.
@@ -76,32 +76,32 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | 
 
 
 def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Trained:
-    return Trained.find(folder, partial(assemble, cfg, choices), expected=identify(cfg, choices))
+    return Trained.find(folder, partial(assemble_experiment, cfg, choices), expected=identify(cfg, choices))
 
 
 def _own_solver(trained: Trained, *, trust: object) -> Solver:
     """That of the training, as the record tells it."""
     told = {"solver": trained.record.config["solver"]}
-    demand_trust(told, sys.argv[1:], opened=trained.folder, trust=trust)
+    check_trust(told, sys.argv[1:], opened=trained.folder, trust=trust)
     solver: Solver = construct(OmegaConf.create(told), "solver")
     return solver
 
 
 def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
     model = choices["model"]
-    if "gradient" in unused_axes(locate(cfg, "model")):
+    if "gradient" in unused_axes(target_of(cfg, "model")):
         raise IncompatibleChoice(
             f"model={model} has no solve to differentiate: audit= compares gradient modes. Use model=odenet."
         )
     if cfg.audit is True:
-        cell, weights = build_cell(cfg, choices), "untrained"
+        experiment, weights = build_experiment(cfg, choices), "untrained"
     else:
-        cell, weights = _trained(cfg, choices, Path(str(cfg.audit))).cell(), "trained"
-    demand_reference(cell, asked="audit=")
+        experiment, weights = _trained(cfg, choices, Path(str(cfg.audit))).experiment(), "trained"
+    check_reference(experiment, asked="audit=")
     about = f"{choices['task']} · {model} · {choices['solver']} · seed {cfg.seed} · {weights}"
     reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")
     modes, own = _modes(cfg, choices), choices["gradient"]
-    return partial(audit, cell, modes=modes, own=own, reference=reference, about=about, folder=folder)
+    return partial(audit, experiment, modes=modes, own=own, reference=reference, about=about, folder=folder)
 
 
 def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
@@ -109,14 +109,14 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> V
     record = RunRecord.read(failed)
     if record is None:
         raise RefusedInput(f"{failed} holds no record.json that can be read: it is no run folder.")
-    cell = build_cell(cfg, choices)
-    evidence = Evidence.load(failed, cell.device)
+    experiment = build_experiment(cfg, choices)
+    crash_dump = CrashDump.load(failed, experiment.device)
     now = identify(cfg, choices)
     before, after = (flat(computed(one.config, one.choices)) for one in (record, now))
     changed = [f"{axis}={choice}" for axis, choice in now.choices.items() if record.choices[axis] != choice]
     changed += [f"{name}={as_typed(value)}" for name, value in after.items() if before.get(name) != value]
     about = " · ".join(choice for choice in now.choices.values() if choice != "-")
-    return partial(replay, cell, evidence, about=about, changed=changed, folder=folder)
+    return partial(replay, experiment, crash_dump, about=about, changed=changed, folder=folder)
 
 
 def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:
@@ -125,7 +125,7 @@ def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMod
     for name, chosen in every_choice(cfg, "gradient").items():
         try:
             mode = construct(cfg if name == choices["gradient"] else chosen, "gradient")
-            demand_compatible({**choices, "gradient": name}, locate(cfg, "model"), construct(cfg, "solver"), mode)
+            check_compatible({**choices, "gradient": name}, target_of(cfg, "model"), construct(cfg, "solver"), mode)
             modes[name] = mode
         except RefusedInput as refusal:
             modes[name] = str(refusal)

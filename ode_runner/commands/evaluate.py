@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from ode_runner.commands.trained_run import Trained
-from ode_runner.experiment.experiment import Cell
-from ode_runner.experiment.per_sample_cost import Witness, report
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.signals import stop_on_signals
-from ode_runner.experiment.test_split import judge
+from ode_runner.experiment.test_split import evaluate_test
 from ode_runner.models.base import Numerics
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, shown
 from ode_runner.recording.environment import describe_environment
 from ode_runner.recording.record import RunStatus
@@ -30,37 +30,37 @@ def evaluate(trained: Trained, *, solver: str, own_solver: Solver, folder: Path)
 
     Ott, Katiyar, Hennig, Tiemann. ResNet After All: Neural ODEs and Their Numerical Solution. ICLR 2021.
     """
-    cell, witness = trained.cell(), Witness()
+    experiment, witness = trained.experiment(), PerSampleCounts()
     with stop_on_signals() as stop:
-        columns = {"training": trained.record.metrics, f"solver={solver}": judge(cell, stop, witness)}
+        columns = {"training": trained.record.metrics, f"solver={solver}": evaluate_test(experiment, stop, witness)}
         finding = f"model={trained.record.choices['model']} solves no ODE."
-        if cell.model.numerics is not Numerics.NONE:
-            columns["much finer"] = judge(_finer(cell, own_solver), stop, Witness())
-            finding = is_it_an_ode(cell, columns["training"], columns["much finer"])
+        if experiment.model.numerics is not Numerics.NONE:
+            columns["much finer"] = evaluate_test(_finer(experiment, own_solver), stop, PerSampleCounts())
+            finding = is_it_an_ode(experiment, columns["training"], columns["much finer"])
     content = {
         "run": str(trained.folder),
-        "solver": {"name": solver, **_plain(cell.integrator.solver)},
+        "solver": {"name": solver, **_plain(experiment.integrator.solver)},
         "metrics": columns[f"solver={solver}"],
         "training": {"solver": _plain(own_solver), "metrics": columns["training"]},
         "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get("much finer", {})},
         "verdict": finding,
-        "environment": describe_environment(cell.device),
+        "environment": describe_environment(experiment.device),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    write_whole(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
+    atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
     display = Display()
     display.comparison(columns)
     display.say(finding, style="bold")
-    report(witness.found(), cell.task, folder=folder, display=display, logger=None)
+    report(witness.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
 
 
-def is_it_an_ode(cell: Cell, trained: dict[str, float], finer: dict[str, float]) -> str:
+def is_it_an_ode(experiment: Experiment, trained: dict[str, float], finer: dict[str, float]) -> str:
     """A plain sentence from the objective under the training solver and under a much finer one."""
-    if not cell.parameters():
+    if not experiment.parameters():
         return "The true field is an ODE; the columns show what the solver makes of it."
-    task, key = cell.task, f"test/{cell.task.objective}"
+    task, key = experiment.task, f"test/{experiment.task.objective}"
     before, after = trained[key], finer[key]
     worse = before - after if task.higher_is_better else after - before
     slack = SLACK_HIGHER if task.higher_is_better else SLACK_LOWER
@@ -70,14 +70,14 @@ def is_it_an_ode(cell: Cell, trained: dict[str, float], finer: dict[str, float])
     return f"A valid ODE: {change} under much finer steps."
 
 
-def _finer(cell: Cell, own_solver: Solver) -> Cell:
+def _finer(experiment: Experiment, own_solver: Solver) -> Experiment:
     """The same weights under the training solver with much smaller steps, in double precision so that those count."""
-    precision = cell.options.precision if cell.device.type == "mps" else "fp64"  # which mps has not
+    precision = experiment.options.precision if experiment.device.type == "mps" else "fp64"  # which mps has not
     if precision == "fp64":
-        cell.model.to(torch.float64)
-    integrator = dataclasses.replace(cell.integrator, solver=own_solver.refined(), field_dtype=None)
+        experiment.model.to(torch.float64)
+    integrator = dataclasses.replace(experiment.integrator, solver=own_solver.refined(), field_dtype=None)
     return dataclasses.replace(
-        cell, integrator=integrator, options=dataclasses.replace(cell.options, precision=precision)
+        experiment, integrator=integrator, options=dataclasses.replace(experiment.options, precision=precision)
     )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ode_runner.config.arguments import parse, root_of
-from ode_runner.config.command_names import WAYS, names_a_run
+from ode_runner.config.command_names import COMMANDS, names_a_run
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.config.overrides import values_swept
 from ode_runner.errors import RefusedInput
@@ -11,7 +11,7 @@ from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
 FORGOTTEN = {
-    *(*WAYS, "times", "inputs"),
+    *(*COMMANDS, "times", "inputs"),
     *("rerun", "plan", "sweep", "grid", "search", "output_dir", "trust", "logger", "diagnostics", "hydra"),
 }
 TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
@@ -40,7 +40,7 @@ def with_its_command(words: list[str]) -> list[str]:
         if root_of(word) in TRAINED and not word.startswith("task."):
             raise RefusedInput(f"{word}: {way}= takes the run as it is. Change its solver or tolerance, say.")
     earlier = _kept(_overrides(way, Path(folder)), typed)
-    _demand_own_choices(earlier, Path(folder), words)
+    _check_own_choices(earlier, Path(folder), words)
     if way not in ("audit", "replay"):
         earlier = [word for word in earlier if root_of(word) != "gradient"]
         typed = [*typed, "gradient=backprop"]
@@ -58,7 +58,7 @@ def _overrides(way: str, folder: Path) -> list[str]:
     return stored_overrides(folder)
 
 
-def _demand_own_choices(overrides: list[str], folder: Path, words: list[str]) -> None:
+def _check_own_choices(overrides: list[str], folder: Path, words: list[str]) -> None:
     """Raises RefusedInput, with the -cd that the run was made with, where one of its choices is not to be found."""
     record, places = RunRecord.read(folder), [conf_dir(), *user_folders(words)]
     if record is None or not record.config_dirs or not all(place.is_dir() for place in places):

@@ -15,7 +15,7 @@ from ode_runner.batch import Answer, Split
 from ode_runner.commands.trained_run import Trained
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.quoting import as_typed
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.record import RunStatus
@@ -32,19 +32,19 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
         RefusedInput: times that do not increase, or inputs of another shape than the task's.
         IncompatibleChoice: the model has no states between its blocks.
     """
-    cell = trained.cell()
-    if Answer.STATES not in cell.model.answers():
+    experiment = trained.experiment()
+    if Answer.STATES not in experiment.model.answers():
         raise IncompatibleChoice(
             f"model={trained.record.choices['model']} has blocks and no time between them. Use predict= on another."
         )
-    batch = next(cell.task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
-    wanted = batch.ts if times is None else _times(times, cell)
-    given = batch.inputs if inputs is None else _inputs(inputs, cell)
-    ts = wanted.to(cell.device, cell.dtype)
+    batch = next(experiment.task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
+    wanted = batch.ts if times is None else _times(times, experiment)
+    given = batch.inputs if inputs is None else _inputs(inputs, experiment)
+    ts = wanted.to(experiment.device, experiment.dtype)
     with torch.no_grad():
-        begun = cell.model.encode(given.to(cell.device, cell.dtype))
-        states = states_at(cell, begun, ts, begin=batch.ts[:1].to(ts))
-        outputs = cell.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+        begun = experiment.model.encode(given.to(experiment.device, experiment.dtype))
+        states = states_at(experiment, begun, ts, begin=batch.ts[:1].to(ts))
+        outputs = experiment.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
     write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
     Display().say(
         f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, "
@@ -53,10 +53,10 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
     return RunStatus.COMPLETED
 
 
-def states_at(cell: Cell, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
+def states_at(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
     """States at increasing times before and after `begin` (1,), where the model begins."""
     before, after = (torch.cat([begin, times]) for times in (ts[ts < begin].flip(0), ts[ts > begin]))
-    earlier, later = (cell.model.states(begun, times, cell.integrator) for times in (before, after))
+    earlier, later = (experiment.model.states(begun, times, experiment.integrator) for times in (before, after))
     return torch.cat([earlier[1:].flip(0), later if bool((ts == begin).any()) else later[1:]])
 
 
@@ -72,19 +72,19 @@ def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, output
             rows.writerow([sample, t, *flat[time][sample], *read[time][sample]])
 
 
-def _times(times: Any, cell: Cell) -> Times:
+def _times(times: Any, experiment: Experiment) -> Times:
     """`[0, 0.5, 2]` or `begin:end:count`, in the type of the solve."""
-    _demand_no_file("times", times, example="[0,0.5,2]")
+    _check_no_file("times", times, example="[0,0.5,2]")
     found = _spaced(times) if isinstance(times, str) else _numbers(times if isinstance(times, list) else [times])
     if found is None or found.ndim != 1 or len(found) == 0:
         raise RefusedInput(f"times={as_typed(times)} is neither a list, such as [0,0.5,2], nor begin:end:count.")
     if bool((found[1:] <= found[:-1]).any()):
         raise RefusedInput(f"times={as_typed(times)} must increase from each to the next.")
-    ts = torch.from_numpy(found).to(cell.dtype)
+    ts = torch.from_numpy(found).to(experiment.dtype)
     if not bool(ts.isfinite().all()) or bool((ts[1:] <= ts[:-1]).any()):
         raise RefusedInput(
-            f"times={as_typed(times)} cannot be told apart in trainer.precision={cell.options.precision}: they are too "
-            "large, or too close together."
+            f"times={as_typed(times)} cannot be told apart in trainer.precision={experiment.options.precision}: "
+            "they are too large, or too close together."
         )
     return ts
 
@@ -116,7 +116,7 @@ def _holds_a_truth_value(values: Any) -> bool:
     return any(map(_holds_a_truth_value, values)) if isinstance(values, list) else isinstance(values, bool)
 
 
-def _demand_no_file(option: str, value: Any, *, example: str) -> None:
+def _check_no_file(option: str, value: Any, *, example: str) -> None:
     """Raises RefusedInput where a file is named, or what could be none but that: it is not read."""
     if isinstance(value, str) and (Path(value).is_file() or re.search(r"[^:]\.\D|/", value)):
         raise RefusedInput(
@@ -125,15 +125,17 @@ def _demand_no_file(option: str, value: Any, *, example: str) -> None:
         )
 
 
-def _inputs(inputs: Any, cell: Cell) -> Tensor:
-    shape = cell.task.spec.input_shape
-    _demand_no_file("inputs", inputs, example="[[1.0,2.0]]")
+def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
+    shape = experiment.task.spec.input_shape
+    _check_no_file("inputs", inputs, example="[[1.0,2.0]]")
     found = _numbers(inputs) if isinstance(inputs, list) else None
     if found is None or len(found) == 0 or found.shape[1:] != shape:
         raise RefusedInput(
             f"inputs={as_typed(inputs)} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]]."
         )
     given = torch.from_numpy(found)
-    if not bool(given.to(cell.dtype).isfinite().all()):
-        raise RefusedInput(f"inputs={as_typed(inputs)} are too large for trainer.precision={cell.options.precision}.")
+    if not bool(given.to(experiment.dtype).isfinite().all()):
+        raise RefusedInput(
+            f"inputs={as_typed(inputs)} are too large for trainer.precision={experiment.options.precision}."
+        )
     return given

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.config.command_names import WAYS
+from ode_runner.config.command_names import COMMANDS
 from ode_runner.config.rerun import Rerun
-from ode_runner.config.trust import demand_trust
-from ode_runner.config.unused_words import demand_plain_names
+from ode_runner.config.trust import check_trust
+from ode_runner.config.unused_words import check_plain_names
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 
@@ -33,17 +33,17 @@ BOOKKEEPING = (
 )
 
 
-def place(what: str, *, _root_: DictConfig) -> str:
-    """The resolver `${place:run}`, `${place:sweep}` or `${place:job}` of conf/config.yaml; a job is one of a sweep.
+def folder_of(what: str, *, _root_: DictConfig) -> str:
+    """The resolver `${folder:run}`, `${folder:sweep}` or `${folder:job}` of conf/config.yaml; a job is one of a sweep.
 
-    `${place:own}` is where a run outside sweeps belongs, also when it is planned only.
+    `${folder:own}` is where a run outside sweeps belongs, also when it is planned only.
     """
-    _demand_bookkeeping(_root_)
+    _check_bookkeeping(_root_)
     visits, fresh = _visits(_root_)
     if not fresh:
         own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
         plain = cast(dict[str, Any], OmegaConf.to_container(own))
-        demand_trust(plain, sys.argv[1:], opened=Path(visits).parent, trust=_root_.trust)
+        check_trust(plain, sys.argv[1:], opened=Path(visits).parent, trust=_root_.trust)
     if what == "sweep":
         return visits or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
     from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
@@ -65,23 +65,23 @@ def _aside() -> str:
 
 def _visits(cfg: DictConfig) -> tuple[str, bool]:
     """Where visits of the kind asked for write, if one is; and whether no run of before is revisited."""
-    for way, place in WAYS.items():
+    for way, folder_of in COMMANDS.items():
         if cfg[way] is True:
-            return f"{cfg.output_dir}/{place}", True
+            return f"{cfg.output_dir}/{folder_of}", True
         if cfg[way] is not None and cfg[way] is not False:
-            return f"{cfg[way]}/{place}", False
+            return f"{cfg[way]}/{folder_of}", False
     return "", True
 
 
-def _demand_bookkeeping(cfg: DictConfig) -> None:
+def _check_bookkeeping(cfg: DictConfig) -> None:
     """Refused before any folder is made, or emptied."""
     Rerun.of(cfg.rerun)
-    demand_plain_names(cfg.hydra.runtime.choices)
+    check_plain_names(cfg.hydra.runtime.choices)
     if not isinstance(cfg.plan, bool):
         raise RefusedInput(f"plan={as_typed(cfg.plan)} is neither true nor false.")
     if cfg.plan and _visits(cfg)[0]:
         raise RefusedInput(
-            f"plan=true is for runs that train; leave it out with {', '.join(f'{way}=' for way in WAYS)}."
+            f"plan=true is for runs that train; leave it out with {', '.join(f'{way}=' for way in COMMANDS)}."
         )
     if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
         raise RefusedInput(f"output_dir={as_typed(cfg.output_dir)} is no folder. Leave it out for ./outputs.")

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from ode_runner.config.identity import demand_same_weights
+from ode_runner.config.identity import check_same_weights
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.record import RunRecord, RunStatus
 
@@ -20,10 +20,10 @@ class Trained:
 
     folder: Path
     record: RunRecord
-    assemble: Callable[[], Cell]  # with fresh weights
+    assemble: Callable[[], Experiment]  # with fresh weights
 
     @classmethod
-    def find(cls, folder: Path, assemble: Callable[[], Cell], *, expected: RunRecord) -> "Trained":
+    def find(cls, folder: Path, assemble: Callable[[], Experiment], *, expected: RunRecord) -> "Trained":
         """The run in `folder`, which has the model, network and seed of the record expected.
 
         Raises:
@@ -34,23 +34,23 @@ class Trained:
             raise RefusedInput(f"{folder} holds no record.json that can be read: it is no run folder.")
         if record.status is not RunStatus.COMPLETED:
             raise RefusedInput(f"the run in {folder} is not completed but {record.status}. Type its command to go on.")
-        demand_same_weights(record, expected, folder)
+        check_same_weights(record, expected, folder)
         return cls(folder=folder, record=record, assemble=assemble)
 
-    def cell(self) -> Cell:
+    def experiment(self) -> Experiment:
         """With the weights that did best on validation.
 
         Raises:
             RefusedInput: the program has changed since, and the weights no longer fit.
             CheckpointRefused: the weights are damaged.
         """
-        cell = self.assemble()
-        if cell.parameters():
+        experiment = self.assemble()
+        if experiment.parameters():
             fingerprint, seed = self.record.fingerprint, self.record.seed
             checkpoints = Checkpoints(self.folder / "checkpoints", fingerprint=fingerprint, seed=seed)
-            take_up(cell.model, checkpoints.load(checkpoints.best).get("model"), path=checkpoints.best)
-        cell.model.eval()
-        return cell
+            take_up(experiment.model, checkpoints.load(checkpoints.best).get("model"), path=checkpoints.best)
+        experiment.model.eval()
+        return experiment
 
 
 def take_up(model: nn.Module, weights: Any, *, path: Path) -> None:

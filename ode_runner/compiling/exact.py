@@ -14,7 +14,7 @@ from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import first_order
-from ode_runner.solvers.one_step import Interval, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.types import State, Times, Trajectory
 
 OF_COMPILED_STEPS = (
@@ -37,9 +37,9 @@ def compile_exact(solver: Solver, field: VectorField, y0: State) -> Callable[[Co
 def _solve(steps: CompiledSteps, field: CountedField, y0: State, ts: Times) -> Solution:
     if len(ts) == 1:
         return steps.solver.solve(field, y0, ts)  # nothing to be solved
-    course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _ExactSolve.apply(field, steps, course, y0.contiguous(), ts, *field.parameters())
-    return solution_along(course, ys)
+    accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
+    ys = _ExactSolve.apply(field, steps, accepted_steps, y0.contiguous(), ts, *field.parameters())
+    return solution_along(accepted_steps, ys)
 
 
 class _ExactSolve(torch.autograd.Function):
@@ -48,7 +48,7 @@ class _ExactSolve(torch.autograd.Function):
         ctx: Any,
         field: CountedField,
         steps: CompiledSteps,
-        course: list[Interval],
+        accepted_steps: list[AcceptedStep],
         y0: State,
         ts: Times,
         *parameters: Tensor,
@@ -57,8 +57,8 @@ class _ExactSolve(torch.autograd.Function):
         for step in steps.solver.steps(CompiledField(field, steps, theta), y0, ts):
             ys += steps.solver.outputs(step)
             states.append(step.y0)
-            course.append(step.interval)
-        ctx.field, ctx.steps, ctx.course = field, steps, course
+            accepted_steps.append(step.interval)
+        ctx.field, ctx.steps, ctx.accepted_steps = field, steps, accepted_steps
         ctx.inputs = (y0, *parameters)
         ctx.save_for_backward(torch.stack(states), theta)
         return torch.stack(ys)
@@ -66,11 +66,11 @@ class _ExactSolve(torch.autograd.Function):
     @staticmethod
     @first_order(OF_COMPILED_STEPS)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
-        steps, course, (states, theta), dys = ctx.steps, ctx.course, ctx.saved_tensors, dys.contiguous()
-        clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in course])
+        steps, accepted_steps, (states, theta), dys = ctx.steps, ctx.accepted_steps, ctx.saved_tensors, dys.contiguous()
+        clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in accepted_steps])
         a, sums, served = torch.zeros_like(dys[0]), torch.zeros_like(theta), len(dys)
         for place, clock, y0 in zip(
-            reversed(course), reversed(clocks.unbind()), reversed(states.unbind()), strict=True
+            reversed(accepted_steps), reversed(clocks.unbind()), reversed(states.unbind()), strict=True
         ):
             due = dys[served - len(place.due) : served]
             served -= len(place.due)
@@ -79,8 +79,8 @@ class _ExactSolve(torch.autograd.Function):
                 dcurve = (powers.t() @ due.flatten(1)).view(5, *a.shape)
                 a, sums = steps.back_within(clock, y0, a, dcurve, sums, theta)
             else:
-                a, sums = steps.back(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
+                a, sums = steps.reverse_step(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
         tally = ctx.field.ledger.tally
-        tally.evaluations += sum(steps.tableau.stages + place.dense for place in course)
-        tally.accepted += len(course)
+        tally.evaluations += sum(steps.tableau.stages + place.dense for place in accepted_steps)
+        tally.accepted += len(accepted_steps)
         return None, None, None, a + dys[0], None, *steps.packing.unpack(sums)

@@ -13,13 +13,13 @@ from ode_runner.field import VectorField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, StepTaker, Taken
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.one_step import ExplicitRungeKutta, Stepper, StepResult
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Time
 
 
-class CompiledField(StepTaker):
+class CompiledField(Stepper):
     """A counted field whose slopes and steps are compiled; a step counts as the evaluations that it is made of."""
 
     def __init__(self, field: CountedField, steps: CompiledSteps, theta: Tensor) -> None:
@@ -34,7 +34,7 @@ class CompiledField(StepTaker):
 
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
         steps, tally = self.steps, self.ledger.tally
-        f0, norms = steps.begin(at(t0, y0), y0, self.theta)
+        f0, norms = steps.begin(time_tensor(t0, y0), y0, self.theta)
 
         def bend(dt: float) -> float:
             tally.evaluations += 1
@@ -47,26 +47,30 @@ class CompiledField(StepTaker):
             dt = steps.first_step(self, t0, y0, f0, span=span)
         return f0, dt
 
-    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> Taken:
+    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
         steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before it is rounded
-        found = steps.forth_afresh(clock, y0, self.theta) if f0 is None else steps.forth(clock, y0, f0, self.theta)
+        found = (
+            steps.forth_afresh(clock, y0, self.theta)
+            if f0 is None
+            else steps.reversible_step(clock, y0, f0, self.theta)
+        )
         self.ledger.tally.evaluations += len(steps.tableau.b) - (f0 is not None)
         if steps.tableau.first_same_as_last:
             y1, error, f1, curve = found
-            return Taken(y1, [], f1, float(error), curve)
+            return StepResult(y1, [], f1, float(error), curve)
         y1, *judged, ks = found
-        return Taken(y1, list(ks.unbind()), None, float(judged[0]) if judged else 0.0)
+        return StepResult(y1, list(ks.unbind()), None, float(judged[0]) if judged else 0.0)
 
 
-def compilable(solver: Solver) -> ExplicitOneStepSolver:
+def compilable(solver: Solver) -> ExplicitRungeKutta:
     """The solver, if its steps can be compiled.
 
     Raises:
         CannotCompile: no.
     """
-    if not isinstance(solver, ExplicitRungeKutta | EmbeddedRungeKutta):
+    if not isinstance(solver, FixedStepRungeKutta | EmbeddedRungeKutta):
         raise CannotCompile(f"only an explicit Runge-Kutta solver's steps can be compiled, and this is {solver.kind}")
-    if type(solver).step is not ExplicitOneStepSolver.step:
+    if type(solver).step is not ExplicitRungeKutta.step:
         raise CannotCompile("this solver takes its steps in a way of its own")
     if solver.tableau.places:
         raise CannotCompile("outputs within a step of this method take evaluations of their own")

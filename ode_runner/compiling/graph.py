@@ -36,9 +36,9 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
                 lambda *inputs: [found.contiguous() for found in function(*inputs)],
                 decomposition_table=_SMALL_PRODUCTS,
             )(*examples)
-            _demand_pure(graph)
+            _check_pure(graph)
             compiled: Function = standalone_compile(graph, list(examples), dynamic_shapes="from_example_inputs")
-            _demand_right(compiled, function, examples)
+            _check_right(compiled, function, examples)
     except CannotCompile:
         raise
     except Exception as error:  # what tracing, PyTorch and the C++ compiler raise has no common type
@@ -46,7 +46,7 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
     return compiled
 
 
-def _demand_pure(graph: GraphModule) -> None:
+def _check_pure(graph: GraphModule) -> None:
     """Another tensor would be frozen as it is now and have no gradient; numbers drawn would not be replayed."""
     for node in graph.graph.nodes:
         if node.op == "get_attr":
@@ -55,7 +55,7 @@ def _demand_pure(graph: GraphModule) -> None:
             raise CannotCompile("the field draws random numbers")
 
 
-def _demand_right(compiled: Function, function: Function, examples: Sequence[Tensor]) -> None:
+def _check_right(compiled: Function, function: Function, examples: Sequence[Tensor]) -> None:
     """On inputs unlike those that it was compiled with, so that nothing of them can have stayed in it."""
     with torch.random.fork_rng(devices=[]):
         inputs = [example * (1 + 0.1 * torch.rand_like(example)) for example in examples]

@@ -11,7 +11,7 @@ from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
 from ode_runner.field import VectorField
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
@@ -28,9 +28,7 @@ class CompiledSteps:
         CannotCompile: this equation cannot be compiled.
     """
 
-    def __init__(
-        self, solver: ExplicitOneStepSolver, equation: Equation, y0: State, parameters: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, solver: ExplicitRungeKutta, equation: Equation, y0: State, parameters: Sequence[Tensor]) -> None:
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
         self.packing = Packing(parameters)
         self.y0 = y0.detach().clone(memory_format=torch.contiguous_format)
@@ -68,17 +66,17 @@ class CompiledSteps:
         return compile_graph(self._bend, [self.clock, self.y0, self._noise(), self.theta])
 
     @cached_property
-    def forth(self) -> Function:
+    def reversible_step(self) -> Function:
         """(clock, y0, f0, theta) to y1, and what else `_forth` says."""
         return compile_graph(self._forth, [self.clock, self.y0, self._noise(), self.theta])
 
     @cached_property
     def forth_afresh(self) -> Function:
-        """`forth` where f0 is not known."""
+        """`reversible_step` where f0 is not known."""
         return compile_graph(self._forth_afresh, [self.clock, self.y0, self.theta])
 
     @cached_property
-    def back(self) -> Function:
+    def reverse_step(self) -> Function:
         """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with dL/dtheta added. Takes the step anew."""
         return compile_graph(self._back, [self.clock, self.y0, self._noise(), self._sums(), self.theta])
 

@@ -55,7 +55,7 @@ def is_same(found: RunRecord, expected: RunRecord) -> bool:
     return next(_differences(found, expected), None) is None
 
 
-def demand_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> None:
+def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> None:
     """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed."""
     for name, there, here in _differing(found, expected):
         if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):

@@ -60,7 +60,7 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
     return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
 
 
-def demand_known_keys(arguments: list[str]) -> None:
+def check_known_keys(arguments: list[str]) -> None:
     """Refuses `+foo=1`, which Hydra takes, nobody reads, and which would give the run another fingerprint."""
     groups = {*GROUPS, "hydra", *(path.name for folder in user_folders(arguments) for path in folder.glob("*/"))}
     for word in arguments:

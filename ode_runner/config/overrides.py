@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from ode_runner.config.command_names import WAYS
+from ode_runner.config.command_names import COMMANDS
 from ode_runner.config.help import GROUPS, conf_dir, user_folders
 from ode_runner.errors import RefusedInput
 
@@ -15,7 +15,7 @@ OPTIONAL = ("experiment", "grid", "search")  # of the groups: none of them need 
 MOST_VALUES = 100_000  # of one option of a sweep
 
 
-def demand_sound(arguments: Sequence[str]) -> None:
+def check_sound(arguments: Sequence[str]) -> None:
     """Refuses, before anything is composed, what is wrong with an override by itself.
 
     Raises:
@@ -28,10 +28,10 @@ def demand_sound(arguments: Sequence[str]) -> None:
         if override.is_delete() and "." not in group and group not in GROUPS and not group.startswith("hydra"):
             raise RefusedInput(f"{override.input_line}: '{group}' is needed and cannot be removed.")
         if isinstance(sweep := override.value(), RangeSweep):
-            _demand_range(str(override.input_line), sweep)
+            _check_range(str(override.input_line), sweep)
         if (group in GROUPS or "/" in group) and override.package is None and not override.is_delete():
-            _demand_names(override, arguments)
-        if group in WAYS and (override.is_add() or override.is_force_add()):
+            _check_names(override, arguments)
+        if group in COMMANDS and (override.is_add() or override.is_force_add()):
             raise RefusedInput(f"{override.input_line}: type it without the +.")
         if group == "hydra.verbose" and not isinstance(override.value(), bool | str | list):
             raise RefusedInput(f"{override.input_line} is neither true nor false.")
@@ -53,7 +53,7 @@ def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
             continue
 
 
-def _demand_names(override: Override, arguments: Sequence[str]) -> None:
+def _check_names(override: Override, arguments: Sequence[str]) -> None:
     group, value = override.key_or_group, override.value()
     for name in value.list if isinstance(value, ChoiceSweep) else [value]:
         if name is None and group in OPTIONAL:
@@ -77,7 +77,7 @@ def _names(group: str, arguments: Sequence[str]) -> list[str]:
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
-def _demand_range(line: str, sweep: RangeSweep) -> None:
+def _check_range(line: str, sweep: RangeSweep) -> None:
     if sweep.step == 0:
         raise RefusedInput(f"{line}: the step of a range, its third number, must not be 0.")
     try:

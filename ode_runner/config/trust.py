@@ -30,7 +30,7 @@ def set_import_path(words: list[str]) -> None:
         sys.path.insert(0, here)
 
 
-def demand_trust(config: Mapping[str, Any], words: Sequence[str], *, opened: Path, trust: object) -> None:
+def check_trust(config: Mapping[str, Any], words: Sequence[str], *, opened: Path, trust: object) -> None:
     """Raises RefusedInput where the unresolved configuration of an opened run names code that none of our files does.
 
     Files are the built-in choices and those in the folders that -cd names among the `words` of the command line.

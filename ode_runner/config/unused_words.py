@@ -8,7 +8,7 @@ from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.config.command_names import WAYS, is_visit
+from ode_runner.config.command_names import COMMANDS, is_command
 from ode_runner.config.help import did_you_mean
 from ode_runner.errors import RefusedInput
 
@@ -22,7 +22,7 @@ COMMON = (
 )
 
 
-def demand_read(arguments: Sequence[str]) -> None:
+def check_read(arguments: Sequence[str]) -> None:
     """Refuses what has no effect together with the rest that is typed.
 
     Raises:
@@ -36,26 +36,26 @@ def demand_read(arguments: Sequence[str]) -> None:
         raise RefusedInput(f"{keys['hydra.run.dir']} is for a single run. Name the folder of a sweep by sweep=NAME.")
     for key, word in keys.items():
         if key.startswith("hydra."):
-            _demand_hydra_has(key)
+            _check_hydra_has(key)
         if re.match(r"(experiment|grid|search)\.", key):
             raise RefusedInput(f"{word}: {key.partition('.')[0]} is chosen by its name, and has no options of its own.")
-    _demand_asked(keys, arguments)
+    _check_asked(keys, arguments)
 
 
-def _demand_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
+def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
     """What belongs to one question is not typed for another, or for a run."""
-    predicts = is_visit(word for word in arguments if word.startswith("predict="))
+    predicts = is_command(word for word in arguments if word.startswith("predict="))
     for key in OF_PREDICTIONS:
         if key in keys and not predicts and keys[key] != f"{key}=null":
             raise RefusedInput(f"{keys[key]} is for predict=RUN_FOLDER. Leave it out.")
     if "recipe" in keys:
         raise RefusedInput(f"{keys['recipe']}: a recipe is read from the file of its experiment. Leave it out.")
     for key in ("rerun", "sweep"):
-        if key in keys and is_visit(arguments):
-            raise RefusedInput(f"{keys[key]} is for runs that train. Leave it out with {', '.join(WAYS)}.")
+        if key in keys and is_command(arguments):
+            raise RefusedInput(f"{keys[key]} is for runs that train. Leave it out with {', '.join(COMMANDS)}.")
 
 
-def _demand_hydra_has(key: str) -> None:
+def _check_hydra_has(key: str) -> None:
     """Hydra adds to its own settings whatever follows a `+`."""
     node, names = OmegaConf.structured(HydraConf), key.split(".")
     for i, name in enumerate(names[1:], start=1):
@@ -73,7 +73,7 @@ def _demand_hydra_has(key: str) -> None:
         node = node._get_node(name)
 
 
-def demand_sweepable(overrides: Mapping[str, Override]) -> None:
+def check_sweepable(overrides: Mapping[str, Override]) -> None:
     """Of what is typed for a sweep, several values may be given only for what parts the cells.
 
     Raises:
@@ -88,7 +88,7 @@ def demand_sweepable(overrides: Mapping[str, Override]) -> None:
             raise RefusedInput(f"{override.input_line} names no value, so there would be nothing to run.")
 
 
-def demand_plain_names(choices: Mapping[str, str | None]) -> None:
+def check_plain_names(choices: Mapping[str, str | None]) -> None:
     """Of each choice, that it goes by its own name: Hydra finds tsit5 as tsit5.yaml and ./tsit5 as well.
 
     A run has one name, and one identity, only if its choices have.

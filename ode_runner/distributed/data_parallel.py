@@ -16,14 +16,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ode_runner.batch import Batch, Split
-from ode_runner.distributed.process_group import Team
-from ode_runner.distributed.rendezvous import Parted, broadcast, in_touch
+from ode_runner.distributed.process_group import ProcessGroup
+from ode_runner.distributed.rendezvous import PeerLost, broadcast, raising_peer_lost
 from ode_runner.errors import Interrupted, RefusedInput
 
 NO_MORE = (-1, -1)  # in place of an epoch and a place in it
 
 
-class Helped(Protocol):
+class WorkerTrainer(Protocol):
     """What a helper needs of a trainer."""
 
     options: Any
@@ -36,7 +36,9 @@ class Helped(Protocol):
     def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, float]: ...
 
 
-Recruit = Callable[[Team], Helped]  # builds a helper's trainer; travels to another process, so a function by its name
+BuildTrainer = Callable[
+    [ProcessGroup], WorkerTrainer
+]  # builds a helper's trainer; travels to another process, so a function by its name
 
 
 class Job(NamedTuple):
@@ -44,10 +46,10 @@ class Job(NamedTuple):
 
     device: str  # its type
     every_time: bool
-    recruit: Recruit
+    build_trainer: BuildTrainer
 
 
-class Helpers(abc.ABC):
+class WorkerPool(abc.ABC):
     """The other processes, as the first one sees them: where they come from, and what has become of them."""
 
     size: int  # of all, with the first
@@ -66,12 +68,12 @@ class Helpers(abc.ABC):
         """What a helper has met is what the run has met."""
         try:
             yield
-        except Parted as parted:
+        except PeerLost as parted:
             met = self.explanation(parted.error)
             raise met from (None if met is parted.error else parted.error)
 
 
-class Crew(Team):
+class DataParallel(ProcessGroup):
     """What the first process and its helpers share: sums over all of them, between the steps of the autograd engine.
 
     Gradients are summed by hand in one flat buffer once the backward pass has ended. DistributedDataParallel would sum
@@ -114,20 +116,22 @@ class Crew(Team):
 
     def sum(self, values: Tensor) -> None:
         """Over all processes, in place."""
-        with in_touch():
+        with raising_peer_lost():
             dist.all_reduce(values)
 
 
-class First(Crew):
+class MainProcess(DataParallel):
     """The process that is the run, and has helpers."""
 
-    def __init__(self, helpers: Helpers, *, device: torch.device, every_time: bool, recruit: Recruit) -> None:
-        super().__init__(size=helpers.size, rank=0, every_time=every_time)
-        self.helpers, self.job = helpers, Job(device.type, every_time, recruit)
+    def __init__(
+        self, workers: WorkerPool, *, device: torch.device, every_time: bool, build_trainer: BuildTrainer
+    ) -> None:
+        super().__init__(size=workers.size, rank=0, every_time=every_time)
+        self.workers, self.job = workers, Job(device.type, every_time, build_trainer)
 
     @contextmanager
     def at_work(self, state: Mapping[str, Any]) -> Iterator[None]:
-        with self.helpers.at_hand(self.job):
+        with self.workers.at_hand(self.job):
             self._tell(state)
             try:
                 yield
@@ -141,17 +145,17 @@ class First(Crew):
         return super().share(batch, epoch=epoch, place=place)
 
     def sum(self, values: Tensor) -> None:
-        with self.helpers.errors():
+        with self.workers.errors():
             super().sum(values)
 
     def _tell(self, state: Mapping[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
-        with self.helpers.errors():
+        with self.workers.errors():
             broadcast(buffer.getvalue())
 
     def _order(self, epoch: int, place: int) -> None:
-        with self.helpers.errors(), in_touch():
+        with self.workers.errors(), raising_peer_lost():
             dist.broadcast(torch.tensor([epoch, place]), src=0)
 
     def _dismiss(self) -> None:
@@ -160,10 +164,10 @@ class First(Crew):
         self.sum(torch.zeros(1))
 
 
-class Helper(Crew):
+class Worker(DataParallel):
     """Any other process."""
 
-    def follow(self, trainer: Helped) -> None:
+    def follow(self, trainer: WorkerTrainer) -> None:
         """Make the steps that the first process makes, until it needs no more.
 
         Raises:
@@ -188,13 +192,13 @@ class Helper(Crew):
 
     def _next_order(self) -> tuple[int, int]:
         order = torch.zeros(2, dtype=torch.int64)
-        with in_touch():
+        with raising_peer_lost():
             dist.broadcast(order, src=0)
         epoch, place = order.tolist()
         return epoch, place
 
 
-def hired(job: Job, *, rank: int, size: int, gpu: int) -> tuple[Helper, Helped]:
+def build_worker(job: Job, *, rank: int, size: int, gpu: int) -> tuple[Worker, WorkerTrainer]:
     """A helper that has what it needs: `gpu` is its own if the job is for GPUs.
 
     Raises:
@@ -207,8 +211,8 @@ def hired(job: Job, *, rank: int, size: int, gpu: int) -> tuple[Helper, Helped]:
                 "Use fewer processes, or trainer.device=cpu."
             )
         torch.cuda.set_device(gpu)
-    helper = Helper(size=size, rank=rank, every_time=job.every_time)
-    trainer = job.recruit(helper)
+    worker = Worker(size=size, rank=rank, every_time=job.every_time)
+    trainer = job.build_trainer(worker)
     if trainer.device.type != job.device:
         raise RefusedInput(f"process {rank} of the run would use {trainer.device}. Say trainer.device={job.device}.")
-    return helper, trainer
+    return worker, trainer

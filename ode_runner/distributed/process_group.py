@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.batch import Batch
 
 
-class Team(abc.ABC):
+class ProcessGroup(abc.ABC):
     """As one process of it sees the whole; every method is called by all of them, in the same order."""
 
     size: int
@@ -35,7 +35,7 @@ class Team(abc.ABC):
 
 
 @final
-class Alone(Team):
+class SingleProcess(ProcessGroup):
     """One process does it all."""
 
     size = 1

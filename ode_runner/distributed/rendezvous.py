@@ -12,10 +12,10 @@ import torch
 import torch.distributed as dist
 
 BACKEND = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl"}
-PATIENCE = timedelta(hours=24)  # helpers wait while the first process evaluates and draws; its end they notice
+TIMEOUT = timedelta(hours=24)  # helpers wait while the first process evaluates and draws; its end they notice
 
 
-class Parted(Exception):
+class PeerLost(Exception):
     """The others have gone. Whatever there is to say of it, the first process says."""
 
     def __init__(self, error: RuntimeError) -> None:
@@ -24,18 +24,18 @@ class Parted(Exception):
 
 
 @contextmanager
-def in_touch() -> Iterator[None]:
+def raising_peer_lost() -> Iterator[None]:
     """Around what all processes do together. Raises Parted if one of them is missing."""
     try:
         yield
     except RuntimeError as error:
-        raise Parted(error) from error
+        raise PeerLost(error) from error
 
 
 def broadcast(message: Any) -> Any:
     """From the first process, whatever it says, to all others, whatever they say."""
     received = [message]
-    with in_touch():
+    with raising_peer_lost():
         dist.broadcast_object_list(received, src=0)
     return received[0]
 
@@ -52,7 +52,7 @@ def share_cores(processes: int) -> None:
         torch.set_num_threads(max(1, cores() // processes))
 
 
-def as_told(error: BaseException, *, rank: int) -> BaseException:
+def transferable(error: BaseException, *, rank: int) -> BaseException:
     """What is being handled, in a form that can be raised in another process."""
     try:
         pickle.loads(pickle.dumps(error))

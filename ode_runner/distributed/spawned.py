@@ -15,11 +15,11 @@ import torch.distributed as dist
 from torch.multiprocessing import get_context
 
 from ode_runner.distributed.child_process import begin
-from ode_runner.distributed.data_parallel import Helpers, Job, hired
-from ode_runner.distributed.rendezvous import BACKEND, PATIENCE, Parted, as_told, share_cores
+from ode_runner.distributed.data_parallel import Job, WorkerPool, build_worker
+from ode_runner.distributed.rendezvous import BACKEND, TIMEOUT, PeerLost, share_cores, transferable
 
 
-class Spawned(Helpers):
+class SpawnedPool(WorkerPool):
     """Child processes, which end with their parent, however it ends."""
 
     def __init__(self, *, size: int) -> None:
@@ -59,7 +59,7 @@ class Spawned(Helpers):
         context = get_context("spawn")  # a fork would take CUDA and threads along
         for rank in range(1, self.size):
             here, there = context.Pipe()
-            work = pickle.dumps(partial(help_out, job, rank, self.size, meeting))
+            work = pickle.dumps(partial(run_worker, job, rank, self.size, meeting))
             process = context.Process(target=begin, args=(work, there))
             process.start()
             there.close()
@@ -74,24 +74,24 @@ class Spawned(Helpers):
                 raise error
 
 
-def help_out(job: Job, rank: int, size: int, meeting: Path, pipe: Connection) -> None:
+def run_worker(job: Job, rank: int, size: int, meeting: Path, pipe: Connection) -> None:
     """A helper's life."""
     code = 0
     try:
         share_cores(size)
-        helper, trainer = hired(job, rank=rank, size=size, gpu=rank)
+        worker, trainer = build_worker(job, rank=rank, size=size, gpu=rank)
         pipe.send(None)
         _join(rank, size, job.device, meeting)
-        helper.follow(trainer)
-    except Parted:
+        worker.follow(trainer)
+    except PeerLost:
         pass
     except BaseException as error:
         code = 1
-        pipe.send(as_told(error, rank=rank))
+        pipe.send(transferable(error, rank=rank))
     os._exit(code)  # leaving the group politely would wait for the others
 
 
 def _join(rank: int, size: int, device: str, meeting: Path) -> None:
     """Wait until all have come together."""
     place = f"file://{meeting}/processes"
-    dist.init_process_group(BACKEND[device], init_method=place, rank=rank, world_size=size, timeout=PATIENCE)
+    dist.init_process_group(BACKEND[device], init_method=place, rank=rank, world_size=size, timeout=TIMEOUT)

@@ -18,9 +18,9 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from ode_runner.distributed.data_parallel import Helpers, Job, hired
+from ode_runner.distributed.data_parallel import Job, WorkerPool, build_worker
 from ode_runner.distributed.ranks import Rank
-from ode_runner.distributed.rendezvous import BACKEND, PATIENCE, Parted, as_told, broadcast, share_cores
+from ode_runner.distributed.rendezvous import BACKEND, TIMEOUT, PeerLost, broadcast, share_cores, transferable
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import leave_signals_to_the_first
 
@@ -28,7 +28,7 @@ TO_BEGIN = timedelta(minutes=10)  # from the first process that is there to the 
 AT_ONCE = timedelta(seconds=10)
 
 
-class Gathered(Helpers):
+class TorchrunPool(WorkerPool):
     """The processes of rank 1 and up, for that of rank 0."""
 
     def __init__(self, rank: Rank, *, asked: int, device: torch.device) -> None:
@@ -58,13 +58,13 @@ class Gathered(Helpers):
         return RuntimeError("another process of the run has ended; torchrun says which one, and how")
 
 
-def take_part(rank: Rank, run: Callable[[], None]) -> None:
+def join_group(rank: Rank, run: Callable[[], None]) -> None:
     """Be the run, or help the process that is."""
     if rank.number > 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it can be left to the first process
-    _meet(rank)
+    _rendezvous(rank)
     if rank.number > 0:
-        help_out(rank)
+        run_worker(rank)
     try:
         run()
     finally:
@@ -72,30 +72,30 @@ def take_part(rank: Rank, run: Callable[[], None]) -> None:
             dist.destroy_process_group()
 
 
-def help_out(rank: Rank) -> None:
+def run_worker(rank: Rank) -> None:
     """A helper's life. Its exit code says that it has done what it could: how the run ended, the first process says."""
     leave_signals_to_the_first()
     share_cores(rank.size_here)
     try:
         while True:
             job: Job = pickle.loads(broadcast(None))
-            helper, trainer = hired(job, rank=rank.number, size=rank.size, gpu=rank.number_here)
-            helper.follow(trainer)
-    except Parted:
+            worker, trainer = build_worker(job, rank=rank.number, size=rank.size, gpu=rank.number_here)
+            worker.follow(trainer)
+    except PeerLost:
         pass
     except BaseException as error:
         with suppress(RuntimeError):  # the store went down with the first process
             store = _store(rank.number, rank.size, within=AT_ONCE)
-            store.set(_key(rank.number), pickle.dumps(as_told(error, rank=rank.number)))
+            store.set(_key(rank.number), pickle.dumps(transferable(error, rank=rank.number)))
             store.get(_key(rank.number))  # it has arrived
     os._exit(0)  # leaving the group politely would wait for the others
 
 
-def _meet(rank: Rank) -> None:
+def _rendezvous(rank: Rank) -> None:
     backend = BACKEND["cuda" if torch.cuda.is_available() else "cpu"]  # nccl does nothing until it is used
     try:
         store = _store(rank.number, rank.size, within=TO_BEGIN)
-        dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.size, timeout=PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank.number, world_size=rank.size, timeout=TIMEOUT)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         sys.exit(f"ode-run: process {rank.number} cannot reach the others that torchrun has started ({reason}).")

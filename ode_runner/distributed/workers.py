@@ -2,16 +2,16 @@
 
 import torch
 
-from ode_runner.distributed.data_parallel import Helpers
+from ode_runner.distributed.data_parallel import WorkerPool
 from ode_runner.distributed.ranks import Rank
 from ode_runner.distributed.rendezvous import BACKEND, cores
-from ode_runner.distributed.spawned import Spawned
-from ode_runner.distributed.torchrun import Gathered
+from ode_runner.distributed.spawned import SpawnedPool
+from ode_runner.distributed.torchrun import TorchrunPool
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 
 
-def helpers_for(processes: object, device: torch.device, *, oversubscribe: object) -> Helpers | None:
+def worker_pool(processes: object, device: torch.device, *, oversubscribe: object) -> WorkerPool | None:
     """The other processes of a run over `processes`, or over as many as torchrun has started; None for one alone.
 
     Raises:
@@ -22,14 +22,14 @@ def helpers_for(processes: object, device: torch.device, *, oversubscribe: objec
     if not isinstance(oversubscribe, bool):
         raise RefusedInput(f"oversubscribe={as_typed(oversubscribe)} is neither true nor false.")
     if (rank := Rank.of_this_process()) is not None:
-        return Gathered(rank, asked=processes, device=device)
+        return TorchrunPool(rank, asked=processes, device=device)
     if processes == 1:
         return None
-    demand_room(processes, device, oversubscribe=oversubscribe)
-    return Spawned(size=processes)
+    check_room(processes, device, oversubscribe=oversubscribe)
+    return SpawnedPool(size=processes)
 
 
-def demand_room(processes: int, device: torch.device, *, oversubscribe: bool) -> None:
+def check_room(processes: int, device: torch.device, *, oversubscribe: bool) -> None:
     """Raises RefusedInput where there is no room for so many processes: each takes a core, or a GPU, and 200 MB."""
     if device.type == "cuda":
         if processes > (gpus := torch.cuda.device_count()):

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.errors import CheckpointRefused, Diverged, NumericalFailure, RefusedInput
 from ode_runner.random_state import RandomState
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.checkpoint import load_tensors
 
 FILE = "crash.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class CrashDump:
     """A batch, the weights and the random numbers with which something failed, and in which words."""
 
     message: str
@@ -39,10 +39,10 @@ class Evidence:
             "batch": {**self.batch._asdict(), "weights": dict(self.batch.weights)},
             "random": vars(self.random),
         }
-        write_whole(path, partial(torch.save, content))
+        atomic_write(path, partial(torch.save, content))
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device) -> "Evidence":
+    def load(cls, folder: Path, device: torch.device) -> "CrashDump":
         """What the run in `folder` has left, its tensors on `device`.
 
         Raises:
@@ -64,7 +64,9 @@ class Evidence:
 
 
 @contextmanager
-def evidence_of(model: nn.Module, batch: Batch, device: torch.device, *, learning: bool, where: str) -> Iterator[None]:
+def dump_on_failure(
+    model: nn.Module, batch: Batch, device: torch.device, *, learning: bool, where: str
+) -> Iterator[None]:
     """A numerical failure inside leaves with the evidence of it, unless it has some already.
 
     The weights are those at the time of the failure: what happens inside must not change them before it can fail.
@@ -73,15 +75,15 @@ def evidence_of(model: nn.Module, batch: Batch, device: torch.device, *, learnin
     try:
         yield
     except NumericalFailure as failure:
-        if failure.evidence is None:
+        if failure.crash_dump is None:
             weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-            failure.evidence = Evidence(
+            failure.crash_dump = CrashDump(
                 message=str(failure), learning=learning, where=where, batch=batch, weights=weights, random=random
             )
         raise
 
 
-def demand_finite(value: float, name: str, where: str) -> None:
+def check_finite(value: float, name: str, where: str) -> None:
     """Raises Diverged where training could not go on from `value`."""
     if not math.isfinite(value):
         raise Diverged(f"the {name} is {value} {where}.")

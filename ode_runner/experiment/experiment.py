@@ -9,21 +9,21 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split
 from ode_runner.encoding import Encoding
-from ode_runner.experiment.crash_dump import evidence_of
+from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.options import TrainerOptions
-from ode_runner.experiment.per_sample_cost import Witness
+from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.objectives.base import Loss
-from ode_runner.tasks.base import Findings, Task
+from ode_runner.tasks.base import ModelView, Task
 from ode_runner.types import Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class Experiment:
     """The objects of a run: what is asked, what answers, and by which numerics."""
 
     options: TrainerOptions
@@ -59,7 +59,7 @@ class Cell:
         return outputs._replace(values=outputs.values.to(self.dtype))
 
     @torch.no_grad()
-    def evaluate(self, split: Split, stop: StopRequest, witness: Witness | None = None) -> dict[str, float]:
+    def evaluate(self, split: Split, stop: StopRequest, witness: PerSampleCounts | None = None) -> dict[str, float]:
         """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
 
         The `witness` sees what each sample took, where the solver steps them one by one.
@@ -70,7 +70,7 @@ class Cell:
             stop.check()
             batch = stored.to(self.dtype)
             ledger = self.integrator.ledger
-            watched = evidence_of(self.model, batch, self.device, learning=False, where=f"on the {split} split")
+            watched = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
             with watched, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 loss = self.loss(batch)
                 if loss.outputs is None:
@@ -81,7 +81,7 @@ class Cell:
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         return self.task.reported(means.read()) | evaluations.read()
 
-    def findings(self, history: Sequence[Mapping[str, float]]) -> Findings:
+    def view(self, history: Sequence[Mapping[str, float]]) -> ModelView:
         """What the task's pictures may ask of the model."""
         own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
 
@@ -99,7 +99,7 @@ class Cell:
         def decode(begun: Encoding, ts: Times) -> Tensor:
             return self.model.decode(begun.to(self.dtype), ts.to(self.dtype), self.integrator)
 
-        return Findings(
+        return ModelView(
             history=history,
             predict=predict,
             path=path,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from ode_runner.batch import Batch
 from ode_runner.buffers import Buffers
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.field import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
@@ -34,8 +34,8 @@ class ForwardPass:
     that reason is undone and made again without them, as are all that follow: nothing but the measurement is missing.
     """
 
-    def __init__(self, cell: Cell, *, phase: Phase) -> None:
-        self.cell, self.phase = cell, phase
+    def __init__(self, experiment: Experiment, *, phase: Phase) -> None:
+        self.experiment, self.phase = experiment, phase
         self._measurable, self._said = True, False  # as far as is known
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> Passed:
@@ -55,9 +55,9 @@ class ForwardPass:
 
     def _measured(self, batch: Batch) -> Passed | None:
         """None if it cannot be; then ledger, random numbers and buffers are as they were."""
-        ledger, memory = self.cell.integrator.ledger, SavedBytes(self.cell.model.parameters())
-        entered, random = replace(ledger.totals[self.phase]), RandomState.now(self.cell.device)
-        buffers = Buffers.now(self.cell.model)
+        ledger, memory = self.experiment.integrator.ledger, SavedBytes(self.experiment.model.parameters())
+        entered, random = replace(ledger.totals[self.phase]), RandomState.now(self.experiment.device)
+        buffers = Buffers.now(self.experiment.model)
         try:
             with memory:
                 passed = self._made(batch)
@@ -71,7 +71,7 @@ class ForwardPass:
         return None
 
     def _made(self, batch: Batch) -> Passed:
-        ledger = self.cell.integrator.ledger
+        ledger = self.experiment.integrator.ledger
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
-            loss = self.cell.loss(batch)
+            loss = self.experiment.loss(batch)
         return Passed(loss=loss, tally=tally, each=each)

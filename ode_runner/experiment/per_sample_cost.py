@@ -11,17 +11,17 @@ from torch import Tensor
 
 from ode_runner.batch import Batch
 from ode_runner.field import EachSample
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger
 from ode_runner.recording.pictures import save_pictures
-from ode_runner.tasks.base import Difficulty, Task
+from ode_runner.tasks.base import PerSampleCost, Task
 
 FILE = "difficulty.csv"
 SHOWN = 5  # of the hardest, on the screen
 
 
-class Witness:
+class PerSampleCounts:
     """Watches an evaluation and remembers what every sample took."""
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Witness:
         if batch.targets.dim() == 1:
             self._labels.append(batch.targets.cpu())
 
-    def found(self) -> Difficulty | None:
+    def found(self) -> PerSampleCost | None:
         """What was seen; None where no sample had steps of its own."""
         if not self._counts:
             return None
         evaluations, accepted, rejected = torch.cat(self._counts).unbind(dim=1)
-        return Difficulty(
+        return PerSampleCost(
             evaluations=evaluations,
             accepted=accepted,
             rejected=rejected,
@@ -70,20 +70,26 @@ def spread(each: Sequence[EachSample], samples: int) -> dict[str, float]:
     return _scalars(counts_of(each, samples)[:, 0], "solver") if each else {}
 
 
-def scalars(found: Difficulty | None) -> dict[str, float]:
+def scalars(found: PerSampleCost | None) -> dict[str, float]:
     """The same of the test split."""
     return _scalars(found.evaluations, "test") if found is not None else {}
 
 
 def report(
-    found: Difficulty | None, task: Task, *, folder: Path, display: Display, logger: MetricLogger | None, step: int = 0
+    found: PerSampleCost | None,
+    task: Task,
+    *,
+    folder: Path,
+    display: Display,
+    logger: MetricLogger | None,
+    step: int = 0,
 ) -> None:
     """The counts as a table in `folder`, the hardest samples on the screen, the task's pictures of them."""
     if found is None:
         return
     _write(found, folder / FILE)
     _say(found, folder / FILE, display)
-    pictures = partial(task.figures_of_difficulty, found)
+    pictures = partial(task.figures_of_per_sample_cost, found)
     save_pictures(pictures, folder=folder / "plots", display=display, logger=logger, step=step)
 
 
@@ -92,7 +98,7 @@ def _scalars(evaluations: Tensor, prefix: str) -> dict[str, float]:
     return {f"{prefix}/evaluations_per_sample_mean": mean, f"{prefix}/evaluations_per_sample_max": most}
 
 
-def _rows(found: Difficulty) -> list[Mapping[str, object]]:
+def _rows(found: PerSampleCost) -> list[Mapping[str, object]]:
     """One for each sample; numbers begin anew with every part of the split."""
     seen: dict[str, int] = {}
     labels = found.labels.tolist() if found.labels is not None else [""] * len(found.parts)
@@ -105,15 +111,15 @@ def _rows(found: Difficulty) -> list[Mapping[str, object]]:
     return rows
 
 
-def _write(found: Difficulty, path: Path) -> None:
+def _write(found: PerSampleCost, path: Path) -> None:
     rows, text = _rows(found), io.StringIO(newline="")
     table = csv.DictWriter(text, list(rows[0]))
     table.writeheader()
     table.writerows(rows)
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    atomic_write(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def _say(found: Difficulty, path: Path, display: Display) -> None:
+def _say(found: PerSampleCost, path: Path, display: Display) -> None:
     evaluations = found.evaluations
     mean, least, most = float(evaluations.mean()), float(evaluations.min()), float(evaluations.max())
     if least == most:

@@ -6,7 +6,7 @@ from typing import ClassVar, final
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
-from ode_runner.gradients.continuous import block_sizes, demand_a_use, solve_with_adjoint, way_back
+from ode_runner.gradients.continuous import backward_solver, block_sizes, check_a_use, solve_with_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
@@ -36,13 +36,13 @@ class Adjoint(GradientMode):
     own_derivative: ClassVar[bool] = True
     exact: ClassVar[bool] = False
 
-    def demand(self, solver: Solver) -> None:
-        demand_a_use(solver, rtol=self.rtol, atol=self.atol)
+    def check(self, solver: Solver) -> None:
+        check_a_use(solver, rtol=self.rtol, atol=self.atol)
 
     def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
-        backward = way_back(solver, block_sizes(field, y0), rtol=self.rtol, atol=self.atol)
+        backward = backward_solver(solver, block_sizes(field, y0), rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, field, y0)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
-        backward = way_back(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
+        backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
         return solve_with_adjoint(solver, backward, problem)

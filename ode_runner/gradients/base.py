@@ -39,7 +39,7 @@ class GradientMode(abc.ABC):
         able = solver.differentiable or cls.own_derivative
         return able and issubclass(solver, cls.requires) and not issubclass(solver, cls.excludes)
 
-    def demand(self, solver: Solver) -> None:
+    def check(self, solver: Solver) -> None:
         """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""
         del solver
 

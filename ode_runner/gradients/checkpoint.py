@@ -11,7 +11,7 @@ from ode_runner.compiling.exact import compile_exact
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
-from ode_runner.gradients.replay import Retaken, solve_and_replay
+from ode_runner.gradients.replay import StepVJP, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
@@ -50,11 +50,11 @@ class Checkpoint(GradientMode):
         return solve_and_replay(solver, problem, pull_back=_pull_back)
 
 
-def _pull_back(step: Retaken[StepwiseSolver]) -> Sequence[Tensor]:
+def _pull_back(step: StepVJP[StepwiseSolver]) -> Sequence[Tensor]:
     """By the graph of the whole step."""
     solver, field, place, y0, cotangents, parameters, _ = step
     with torch.enable_grad():
         y0 = y0.detach().requires_grad_()
-        y1, outputs = solver.retake(field, place, y0)
+        y1, outputs = solver.recompute(field, place, y0)
     wanted = [y0, *parameters]
     return torch.autograd.grad([y1, *outputs], wanted, cotangents, allow_unused=True, materialize_grads=True)

@@ -52,7 +52,7 @@ def solve_with_adjoint(
     return replace(taken[0], ys=ys)
 
 
-def demand_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
+def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
     """Raises IncompatibleChoice if tolerances of the backward pass are given where there is nothing to control."""
     if not isinstance(solver, AdaptiveSolver) and (rtol is not None or atol is not None):
         raise IncompatibleChoice(
@@ -61,15 +61,15 @@ def demand_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> N
         )
 
 
-def way_back(solver: Solver, blocks: tuple[int, ...], *, rtol: float | None, atol: float | None) -> Solver:
+def backward_solver(solver: Solver, blocks: tuple[int, ...], *, rtol: float | None, atol: float | None) -> Solver:
     """The solver of the backward pass: the same, whose step control weighs the blocks of the flat adjoint state."""
-    demand_a_use(solver, rtol=rtol, atol=atol)
+    check_a_use(solver, rtol=rtol, atol=atol)
     if not isinstance(solver, AdaptiveSolver):
         return solver
     return replace(solver, rtol=rtol or solver.rtol, atol=atol or solver.atol, norm=block_norm(blocks))
 
 
-def going_on(solver: Solver, solution: Solution) -> Solver:
+def warm_started(solver: Solver, solution: Solution) -> Solver:
     """The solver for the next interval of a backward pass: step control goes on where it ended."""
     if isinstance(solver, AdaptiveSolver) and solution.next_step is not None:
         return replace(solver, first_step=solution.next_step)
@@ -104,7 +104,7 @@ def adjoint_slopes(
     return dy.detach(), torch.cat([part.reshape(-1) for part in vjp])
 
 
-def parted(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+def split_like(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """A flat gradient in the parameters' shapes."""
     return [part.view_as(p) for part, p in zip(flat.split([p.numel() for p in parameters]), parameters, strict=True)]
 
@@ -148,7 +148,7 @@ class _AdjointSolve(torch.autograd.Function):
             # The state restarts from its stored value, so the error of reversing it never spans two intervals.
             flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
             solution = solver.solve(adjoint, flat, ts[[i, i - 1]])
-            solver = going_on(solver, solution)
+            solver = warm_started(solver, solution)
             enter(field, solution)
             _, a, g = adjoint.split(solution.ys[-1])
             a = a + dys[i - 1]
@@ -166,7 +166,7 @@ class AdjointField(AdjointEquation, StackedField):
         self.shape, self.copies = shape, 2
 
     def gradients(self, g: Tensor) -> list[Tensor]:
-        return parted(g, self.wanted)
+        return split_like(g, self.wanted)
 
     def forward(self, t: Time, y: State) -> State:
         y, a, _ = self.split(y)

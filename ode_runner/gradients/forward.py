@@ -17,7 +17,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, solution_along
 from ode_runner.types import State, Time, Times, Trajectory
 
 
@@ -36,7 +36,7 @@ class Forward(GradientMode):
 
     max_directions: int
 
-    requires: ClassVar[type] = ExplicitOneStepSolver
+    requires: ClassVar[type] = ExplicitRungeKutta
     requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
 
@@ -45,14 +45,14 @@ class Forward(GradientMode):
             raise RefusedInput(f"gradient.max_directions must be at least 1, not {self.max_directions}.")
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
-        if not isinstance(solver, ExplicitOneStepSolver):
+        if not isinstance(solver, ExplicitRungeKutta):
             raise IncompatibleChoice(f"gradient=forward needs {self.requirement}.")
         field, y0, ts = problem.field, problem.y0, problem.ts
         named = {name: p for name, p in field.named_parameters() if p.requires_grad}
         beginning = y0.numel() if y0.requires_grad else 0
         if not torch.is_grad_enabled() or not (named or beginning):
             return solver.solve(field, y0, ts)
-        self._demand_few(beginning, sum(p.numel() for p in named.values()))
+        self._check_few(beginning, sum(p.numel() for p in named.values()))
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own, at its first jvp
             try:
@@ -67,7 +67,7 @@ class Forward(GradientMode):
         ys = _Contracted.apply(solution.ys, derivative, *([y0] if beginning else []), *field.inputs())
         return replace(solution, ys=ys)
 
-    def _demand_few(self, beginning: int, parameters: int) -> None:
+    def _check_few(self, beginning: int, parameters: int) -> None:
         if beginning + parameters > self.max_directions:
             raise IncompatibleChoice(
                 f"gradient=forward needs a direction for each of the field's {parameters:,} parameters and "
@@ -79,9 +79,7 @@ class Forward(GradientMode):
 class _Tangents:
     """The derivative of the state in every direction, pushed from step to step."""
 
-    def __init__(
-        self, solver: ExplicitOneStepSolver, field: CountedField, named: Mapping[str, Tensor], y0: State
-    ) -> None:
+    def __init__(self, solver: ExplicitRungeKutta, field: CountedField, named: Mapping[str, Tensor], y0: State) -> None:
         self.solver, self.field = solver, field.unobserved()
         self.observed = field
         self.named = {name: p.detach() for name, p in named.items()}
@@ -93,20 +91,20 @@ class _Tangents:
     def solve(self, y0: State, ts: Times) -> tuple[Solution, Tensor]:
         """The solution, and its derivative in (direction, time, batch, *state)."""
         ys, derivatives, tangent = [y0], [self.of_state], self.of_state
-        course: list[Interval] = []
+        accepted_steps: list[AcceptedStep] = []
         for step in self.solver.steps(self.observed, y0, ts):
             ys += self.solver.outputs(step)
             tangent, due = self._push(step, step.y0, tangent)
             derivatives += due
-            course.append(step.interval)
-        return solution_along(course, torch.stack(ys)), torch.stack(derivatives, dim=1)
+            accepted_steps.append(step.interval)
+        return solution_along(accepted_steps, torch.stack(ys)), torch.stack(derivatives, dim=1)
 
-    def _push(self, place: Interval, y0: State, tangent: Tensor) -> tuple[Tensor, list[Tensor]]:
-        def retake(y: State, named: dict[str, Tensor]) -> tuple[State, list[State]]:
-            return self.solver.retake(_Bound(self.field, named), place, y)
+    def _push(self, place: AcceptedStep, y0: State, tangent: Tensor) -> tuple[Tensor, list[Tensor]]:
+        def recompute(y: State, named: dict[str, Tensor]) -> tuple[State, list[State]]:
+            return self.solver.recompute(_Bound(self.field, named), place, y)
 
         def along(dy: Tensor, dnamed: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-            return jvp(retake, (y0, self.named), (dy, dnamed))[1]
+            return jvp(recompute, (y0, self.named), (dy, dnamed))[1]
 
         return vmap(along)(tangent, self.of_parameters)
 

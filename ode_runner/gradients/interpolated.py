@@ -12,13 +12,21 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.continuous import adjoint_slopes, block_sizes, demand_a_use, enter, going_on, parted, way_back
+from ode_runner.gradients.continuous import (
+    adjoint_slopes,
+    backward_solver,
+    block_sizes,
+    check_a_use,
+    enter,
+    split_like,
+    warm_started,
+)
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dense_output import DenseOutput, HermiteBirkhoffCurve, Quartic
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, Interval, solution_along
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, solution_along
+from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Time, Times, Trajectory
 
 
@@ -40,33 +48,33 @@ class Interpolated(GradientMode):
     rtol: float | None
     atol: float | None
 
-    requires: ClassVar[type] = ExplicitOneStepSolver
+    requires: ClassVar[type] = ExplicitRungeKutta
     requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose dense output it follows back"
     exact: ClassVar[bool] = False
 
-    def demand(self, solver: Solver) -> None:
-        demand_a_use(solver, rtol=self.rtol, atol=self.atol)
+    def check(self, solver: Solver) -> None:
+        check_a_use(solver, rtol=self.rtol, atol=self.atol)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
-        if not isinstance(solver, ExplicitOneStepSolver):
+        if not isinstance(solver, ExplicitRungeKutta):
             raise IncompatibleChoice(f"gradient=interpolated needs {self.requirement}.")
         field, y0, ts = problem.field, problem.y0, problem.ts
-        backward = way_back(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
+        backward = backward_solver(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
         if not torch.is_grad_enabled() or bool((ts == ts[0]).all()):
             return solver.solve(field, y0, ts)  # nobody will ask for the trajectory, or it is a point
-        course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
-        ys = _InterpolatedSolve.apply(solver, backward, field, course, y0, ts, *field.inputs())
-        return solution_along(course, ys)
+        accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
+        ys = _InterpolatedSolve.apply(solver, backward, field, accepted_steps, y0, ts, *field.inputs())
+        return solution_along(accepted_steps, ys)
 
 
 class _InterpolatedSolve(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        solver: ExplicitOneStepSolver,
+        solver: ExplicitRungeKutta,
         backward: Solver,
         field: CountedField,
-        course: list[Interval],
+        accepted_steps: list[AcceptedStep],
         y0: State,
         ts: Times,
         *inputs: Tensor,
@@ -81,11 +89,11 @@ class _InterpolatedSolve(torch.autograd.Function):
             slopes.append(step.ks[0])
             middles += [middle for middle in (solver.middle(step),) if middle is not None]
             inner += step.inner
-            course.append(step.interval)
+            accepted_steps.append(step.interval)
             slope = step.f1
-        if course:  # a fixed grid has not asked for the slope at its end
-            slopes.append(field(at(course[-1].t1, y0), states[-1]) if slope is None else slope)
-        ctx.solver, ctx.field, ctx.course, ctx.dense = backward, field, course, solver.tableau.dense
+        if accepted_steps:  # a fixed grid has not asked for the slope at its end
+            slopes.append(field(time_tensor(accepted_steps[-1].t1, y0), states[-1]) if slope is None else slope)
+        ctx.solver, ctx.field, ctx.accepted_steps, ctx.dense = backward, field, accepted_steps, solver.tableau.dense
         ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(leaves))
         ctx.inputs = (begun, *inputs)
         ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *leaves)
@@ -97,17 +105,17 @@ class _InterpolatedSolve(torch.autograd.Function):
         ts, *saved = ctx.saved_tensors
         parts = iter(saved)
         states, slopes, middles, inner, parameters = ([next(parts) for _ in range(count)] for count in ctx.counts)
-        path = _Path(ctx.dense, ctx.course, states, slopes, middles, inner)
+        path = _Path(ctx.dense, ctx.accepted_steps, states, slopes, middles, inner)
         adjoint_field = _AdjointAlong(path, ctx.field, parameters)
         solver, a = ctx.solver, dys[-1]
         g = a.new_zeros(sum(p.numel() for p in parameters))
         for i in range(len(ts) - 1, 0, -1):
             solution = solver.solve(adjoint_field, torch.cat([a.reshape(-1), g]), ts[[i, i - 1]])
-            solver = going_on(solver, solution)
+            solver = warm_started(solver, solution)
             enter(ctx.field, solution)
             a, g = solution.ys[-1].split([dys[0].numel(), g.numel()])
             a = a.view_as(dys[0]) + dys[i - 1]
-        return None, None, None, None, a, None, *parted(g, parameters)
+        return None, None, None, None, a, None, *split_like(g, parameters)
 
 
 class _Path:
@@ -116,26 +124,26 @@ class _Path:
     def __init__(
         self,
         dense: DenseOutput,
-        course: Sequence[Interval],
+        accepted_steps: Sequence[AcceptedStep],
         states: list[State],
         slopes: list[State],
         middles: list[State],
         inner: list[State],
     ) -> None:
-        self.dense, self.course = dense, course
+        self.dense, self.accepted_steps = dense, accepted_steps
         self.states, self.slopes, self.middles, self.inner = states, slopes, middles, inner
-        self.sign = 1 if course and course[-1].t1 > course[0].t0 else -1
-        self.ends = [self.sign * place.t1 for place in course]
+        self.sign = 1 if accepted_steps and accepted_steps[-1].t1 > accepted_steps[0].t0 else -1
+        self.ends = [self.sign * place.t1 for place in accepted_steps]
         self.latest: tuple[int, Quartic | HermiteBirkhoffCurve] | None = None  # asked for many times in a row
 
     def __call__(self, t: float) -> State:
         i = min(bisect_left(self.ends, self.sign * t), len(self.ends) - 1)
         if self.latest is None or self.latest[0] != i:
             self.latest = (i, self._piece(i))
-        return self.latest[1](self.course[i].fraction(t))
+        return self.latest[1](self.accepted_steps[i].fraction(t))
 
     def _piece(self, i: int) -> Quartic | HermiteBirkhoffCurve:
-        place, many = self.course[i], len(self.inner) // len(self.course)
+        place, many = self.accepted_steps[i], len(self.inner) // len(self.accepted_steps)
         return self.dense.curve(
             place.t1 - place.t0,
             ends=(self.states[i], self.states[i + 1]),

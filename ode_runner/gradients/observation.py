@@ -71,14 +71,14 @@ class Observation(Observer):
             first = _made_by(self._leaf * 1)._sequence_nr()
         if torch.is_grad_enabled():
             dy = function(t, y)
-            self._demand_own(dy, y, first)
+            self._check_own(dy, y, first)
             return dy
         with torch.enable_grad():
             dy = function(t, y.detach())
-            self._demand_own(dy, y, first)
+            self._check_own(dy, y, first)
         return dy.detach()
 
-    def _demand_own(self, dy: Tensor, y: State, first: int) -> None:
+    def _check_own(self, dy: Tensor, y: State, first: int) -> None:
         """Raises IncompatibleChoice if the graph of `dy` leads to what is none of this call's, made by node `first`."""
         own = [y, *self.field.parameters()]  # at this moment: torch.func puts others in their place
         leaves, older = _origins(dy, [one.grad_fn for one in own if one.grad_fn is not None], first)

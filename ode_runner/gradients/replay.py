@@ -14,26 +14,26 @@ from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.one_step import Interval, Step, StepwiseSolver, solution_along
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver, solution_along
+from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times, Trajectory
 
 Method = TypeVar("Method", bound=StepwiseSolver)
 
 
-class Retaken(NamedTuple, Generic[Method]):
+class StepVJP(NamedTuple, Generic[Method]):
     """An accepted step, to be taken anew, and what reaches it from what came after."""
 
     solver: Method
     field: CountedField
-    place: Interval
+    place: AcceptedStep
     y0: State
     cotangents: Sequence[Tensor]  # dL/dy1, then those with respect to the outputs due in the step
     parameters: Sequence[Tensor]
     redrawn: Redrawn | None  # observes the field, where that draws random numbers
 
 
-PullBack = Callable[[Retaken[Method]], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
+PullBack = Callable[[StepVJP[Method]], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
 
 
 def solve_and_replay(solver: Method, problem: Problem, *, pull_back: PullBack[Method]) -> Solution:
@@ -41,9 +41,9 @@ def solve_and_replay(solver: Method, problem: Problem, *, pull_back: PullBack[Me
     field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
-    course: list[Interval] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _Replay.apply(solver.to_be_retaken(), field, pull_back, course, y0, ts, *field.inputs())
-    return solution_along(course, ys)
+    accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
+    ys = _Replay.apply(solver.to_be_recomputed(), field, pull_back, accepted_steps, y0, ts, *field.inputs())
+    return solution_along(accepted_steps, ys)
 
 
 def redrawable(solver: Solver) -> bool:
@@ -62,7 +62,7 @@ class _Replay(torch.autograd.Function):
         solver: Method,
         field: CountedField,
         pull_back: PullBack[Method],
-        course: list[Interval],
+        accepted_steps: list[AcceptedStep],
         y0: State,
         ts: Times,
         *inputs: Tensor,
@@ -72,10 +72,10 @@ class _Replay(torch.autograd.Function):
         for step in solver.steps(field, y0, ts):
             ys += solver.outputs(step)
             states.append(step.y0)
-            course.append(step.interval)
+            accepted_steps.append(step.interval)
             draws.end_of(step)
         ctx.draws = draws.of_steps if observer is not None and observer.random else None
-        ctx.solver, ctx.field, ctx.pull_back, ctx.course = solver, field, pull_back, course
+        ctx.solver, ctx.field, ctx.pull_back, ctx.accepted_steps = solver, field, pull_back, accepted_steps
         ctx.inputs = (begun, *inputs)
         ctx.save_for_backward(*states, *field.leaves())
         return torch.stack(ys)
@@ -83,18 +83,18 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
-        states, parameters = ctx.saved_tensors[: len(ctx.course)], ctx.saved_tensors[len(ctx.course) :]
+        states, parameters = ctx.saved_tensors[: len(ctx.accepted_steps)], ctx.saved_tensors[len(ctx.accepted_steps) :]
         a, sums, served = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters], len(dys)
         with nullcontext() if ctx.draws is None else RandomState.now(dys.device).again():
-            for i, (place, y0) in reversed(list(enumerate(zip(ctx.course, states, strict=True)))):
+            for i, (place, y0) in reversed(list(enumerate(zip(ctx.accepted_steps, states, strict=True)))):
                 cotangents = [a, *dys[served - len(place.due) : served]]
                 served -= len(place.due)
                 ctx.field.observer = redrawn = None if ctx.draws is None else Redrawn(ctx.draws[i])
-                step = Retaken(ctx.solver, ctx.field, place, y0, cotangents, parameters, redrawn)
+                step = StepVJP(ctx.solver, ctx.field, place, y0, cotangents, parameters, redrawn)
                 a, *parts = ctx.pull_back(step)
                 for total, part in zip(sums, parts, strict=True):
                     total += part
-        ctx.field.ledger.tally.accepted += len(ctx.course)
+        ctx.field.ledger.tally.accepted += len(ctx.accepted_steps)
         return None, None, None, None, a + dys[0], None, *sums
 
 
@@ -110,6 +110,6 @@ class _Draws:
         """The evaluations since the last one are those of this step, whose first may have been the last one's last."""
         made, self.served = slice(self.served, len(self.all)), len(self.all)
         found = self.all[made]
-        if not found or found[0][0] != float(at(step.t0, step.y0)):
+        if not found or found[0][0] != float(time_tensor(step.t0, step.y0)):
             found = self.all[max(made.start - 1, 0) : made.stop]
         self.of_steps.append([state for _, state in found])

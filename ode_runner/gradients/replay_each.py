@@ -58,7 +58,7 @@ class _ReplayEach(torch.autograd.Function):
             samples, due = taken.samples.to(a.device), taken.due
             with torch.enable_grad():
                 y0 = y0.detach().requires_grad_()
-                ends = taken.retake(MappedField(ctx.field).of(taken.samples), ctx.solver.tableau, y0)
+                ends = taken.recompute(MappedField(ctx.field).of(taken.samples), ctx.solver.tableau, y0)
             a[samples], *parts = torch.autograd.grad(
                 ends,
                 [y0, *parameters],

@@ -57,7 +57,7 @@ class _Undone(torch.autograd.Function):
         ts: Times,
         *inputs: Tensor,
     ) -> Trajectory:
-        solution, carried = solver.course(field, y0.detach(), ts)
+        solution, carried = solver.solve_noting_steps(field, y0.detach(), ts)
         taken.append(solution)
         ctx.solver, ctx.field, ctx.companions = solver, field, len(carried)
         ctx.inputs = (y0, *inputs)
@@ -75,10 +75,10 @@ class _Undone(torch.autograd.Function):
         for grid, dy in zip(reversed(solver.grids(ts)), reversed(dys), strict=False):  # dys[0] is of y0 itself
             cotangents[0] = cotangents[0] + dy
             for t0, t1 in reversed(solver.strides(grid)):
-                carried = solver.back(field, t0, t1, carried)
+                carried = solver.reverse_step(field, t0, t1, carried)
                 with torch.enable_grad():
                     before = tuple(part.detach().requires_grad_() for part in carried)
-                    after = solver.forth(field, t0, t1, before)
+                    after = solver.reversible_step(field, t0, t1, before)
                 cotangents = _pull_back(after, cotangents, before, parameters, sums)
                 field.ledger.tally.accepted += 1
         with torch.enable_grad():

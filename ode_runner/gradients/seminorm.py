@@ -7,7 +7,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
-from ode_runner.gradients.continuous import block_sizes, solve_with_adjoint, way_back
+from ode_runner.gradients.continuous import backward_solver, block_sizes, solve_with_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
@@ -33,11 +33,11 @@ class Seminorm(GradientMode):
     exact: ClassVar[bool] = False
 
     def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
-        backward = way_back(solver, block_sizes(field, y0)[:2], rtol=self.rtol, atol=self.atol)
+        backward = backward_solver(solver, block_sizes(field, y0)[:2], rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, field, y0)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, AdaptiveSolver):
             raise IncompatibleChoice(f"gradient=seminorm needs {self.requirement}.")
-        backward = way_back(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
+        backward = backward_solver(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
         return solve_with_adjoint(solver, backward, problem)

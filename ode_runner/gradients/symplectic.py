@@ -10,11 +10,11 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.replay import Retaken, solve_and_replay
+from ode_runner.gradients.replay import StepVJP, solve_and_replay
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver
-from ode_runner.solvers.tableau import advance, at, stage_time
+from ode_runner.solvers.one_step import ExplicitRungeKutta
+from ode_runner.solvers.tableau import advance, stage_time, time_tensor
 from ode_runner.types import State
 
 
@@ -34,27 +34,27 @@ class Symplectic(GradientMode):
     Control, and More. SIAM Review 58, 2016.
     """
 
-    requires: ClassVar[type] = ExplicitOneStepSolver
+    requires: ClassVar[type] = ExplicitRungeKutta
     requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose stages can be taken one at a time"
     exact: ClassVar[bool] = True
     redraws: ClassVar[bool] = True
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
-        if not isinstance(solver, ExplicitOneStepSolver):
+        if not isinstance(solver, ExplicitRungeKutta):
             raise IncompatibleChoice(f"gradient=symplectic needs {self.requirement}.")
         return solve_and_replay(solver, problem, pull_back=_pull_back)
 
 
-def _pull_back(step: Retaken[ExplicitOneStepSolver]) -> Sequence[Tensor]:
+def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
     """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
     solver, field, place, y0, cotangents, parameters, redrawn = step
     tableau, t0, t1 = solver.tableau, place.t0, place.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
-    _, ks = solver.step(field, t0, t1, y0, field(at(t0, y0), y0))
+    _, ks = solver.step(field, t0, t1, y0, field(time_tensor(t0, y0), y0))
     end = tableau.b[: tableau.stages]
     rows = [*tableau.a[: tableau.stages], *([end, *tableau.places] if place.dense else [])]
     for row in rows[tableau.stages : -1]:
-        ks.append(field(at(stage_time(t0, t1, sum(row)), y0), advance(y0, dt, row, ks)))
+        ks.append(field(time_tensor(stage_time(t0, t1, sum(row)), y0), advance(y0, dt, row, ks)))
     dy1, dy0, dks = cotangents[0], torch.zeros_like(y0), [torch.zeros_like(y0) for _ in rows]
     for t, dy in zip(place.due, cotangents[1:], strict=True):
         if t == t1:
@@ -87,7 +87,7 @@ def _vjp(
     """What reaches y from f(t, y); adds the parameters' parts to `sums`."""
     with torch.enable_grad():
         y = y.detach().requires_grad_()
-        dy = field(at(t, y), y)
+        dy = field(time_tensor(t, y), y)
     if not dy.requires_grad:  # a function of time alone
         return torch.zeros_like(y)
     found = torch.autograd.grad(dy, [y, *parameters], cotangent, allow_unused=True, materialize_grads=True)

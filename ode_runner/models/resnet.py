@@ -9,7 +9,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.networks.sizes import demand_sizes
+from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Times, Trajectory
 
@@ -28,7 +28,7 @@ class ResNet(Model):
 
     def __init__(self, network: Network, *, blocks: int) -> None:
         super().__init__(network)
-        demand_sizes("model", least=0, blocks=blocks)
+        check_sizes("model", least=0, blocks=blocks)
         self.blocks = nn.ModuleList(network.block() for _ in range(blocks))
         self.head = network.head()
 

@@ -11,7 +11,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.networks.base import Block, Network
-from ode_runner.networks.sizes import demand_sizes
+from ode_runner.networks.sizes import check_sizes
 from ode_runner.types import State, Time
 
 
@@ -34,7 +34,7 @@ class Conv(Network):
                 f"network=conv needs images (channels, height, width); this task's inputs have shape "
                 f"{spec.input_shape}. Use network=mlp."
             )
-        demand_sizes("network", width=width, depth=depth, smallest_side=smallest_side)
+        check_sizes("network", width=width, depth=depth, smallest_side=smallest_side)
         self.spec = spec
         channels, *sides = spec.input_shape
         if min(sides) < 3:

@@ -9,7 +9,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
 from ode_runner.networks.dense import MLPField, ResidualMLP
-from ode_runner.networks.sizes import demand_sizes
+from ode_runner.networks.sizes import check_sizes
 
 
 @final
@@ -22,7 +22,7 @@ class MLP(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
-        demand_sizes("network", width=width, depth=depth)
+        check_sizes("network", width=width, depth=depth)
         self.spec = spec
         self.inputs = math.prod(spec.input_shape)
         self.outputs = math.prod(spec.output_shape)

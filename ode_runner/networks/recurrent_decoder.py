@@ -9,7 +9,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.networks.recognition import Decoder, Recognition, observed_coordinates
-from ode_runner.networks.sizes import demand_sizes
+from ode_runner.networks.sizes import check_sizes
 from ode_runner.types import State
 
 
@@ -21,7 +21,7 @@ class RecurrentDecoder(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, samples: int) -> None:
-        demand_sizes("network", hidden=hidden, latent=latent, width=width, samples=samples)
+        check_sizes("network", hidden=hidden, latent=latent, width=width, samples=samples)
         self.spec = spec
         self.coordinates = observed_coordinates(spec, "recurrent_decoder")
         self.hidden, self.latent, self.width, self.samples = hidden, latent, width, samples

@@ -9,7 +9,7 @@ from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.networks.dense import MLPField, ResidualMLP
 from ode_runner.networks.recognition import Decoder, Recognition, observed_coordinates
-from ode_runner.networks.sizes import demand_sizes
+from ode_runner.networks.sizes import check_sizes
 
 
 @final
@@ -22,7 +22,7 @@ class RecurrentVAE(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, depth: int, samples: int) -> None:
-        demand_sizes("network", hidden=hidden, latent=latent, width=width, depth=depth, samples=samples)
+        check_sizes("network", hidden=hidden, latent=latent, width=width, depth=depth, samples=samples)
         self.spec = spec
         self.coordinates = observed_coordinates(spec, "recurrent_vae")
         self.hidden, self.latent, self.width, self.depth, self.samples = hidden, latent, width, depth, samples

@@ -10,7 +10,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
 from ode_runner.networks.dense import ResidualMLP, tanh_layers, with_time
-from ode_runner.networks.sizes import demand_sizes
+from ode_runner.networks.sizes import check_sizes
 from ode_runner.types import State, Time
 
 
@@ -25,7 +25,7 @@ class Separable(Network):
     """
 
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
-        demand_sizes("network", width=width, depth=depth)
+        check_sizes("network", width=width, depth=depth)
         self.spec = spec
         self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)
         self.width, self.depth = width, depth

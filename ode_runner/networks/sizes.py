@@ -5,7 +5,7 @@ from ode_runner.errors import RefusedInput
 MOST = 100_000  # layers, or units of one: more would be built for minutes before memory is used up
 
 
-def demand_sizes(group: str, *, least: int = 1, **sizes: int) -> None:
+def check_sizes(group: str, *, least: int = 1, **sizes: int) -> None:
     """Refuses a size of `group` below `least`, or beyond what anybody can build.
 
     Raises:

@@ -12,7 +12,7 @@ from ode_runner.recipes.outcome import Verdict, outcomes
 from ode_runner.recipes.page import Page
 from ode_runner.recipes.recipe import Recipe, choose, read_recipes
 from ode_runner.recipes.results import markdown
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.generated_files import RESULTS
 from ode_runner.report.runs import find_runs
 from ode_runner.report.verify import program
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = {name: find_runs([r.folder]).runs if _has_runs(r) else [] for name, r in recipes.items()}
     page = conf_dir() / RESULTS
     content = markdown(recipes, runs, Page.read(page)).encode()
-    write_whole(page, lambda file: file.write(content))
+    atomic_write(page, lambda file: file.write(content))
     print(f"results: {page}")
     judged = outcomes(recipes, runs)
     fine = all(outcome.verdict in (Verdict.PASS, Verdict.UNJUDGED) for outcome in judged if outcome.recipe in chosen)

@@ -68,7 +68,7 @@ class Recipe:
             raise RefusedInput(f"recipe {self.name} needs seeds and something to expect.")
         for expectation in self.expect:
             for conditions in expectation.own_conditions:
-                self._demand_one_configuration(conditions)
+                self._check_one_configuration(conditions)
 
     @property
     def command(self) -> list[str]:
@@ -104,7 +104,7 @@ class Recipe:
         except (TypeError, KeyError) as error:
             raise RefusedInput(f"{path}: the recipe is not complete ({error}).") from error
 
-    def _demand_one_configuration(self, conditions: Sequence[str]) -> None:
+    def _check_one_configuration(self, conditions: Sequence[str]) -> None:
         """A mean over anything but seeds would be no result.
 
         Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
     """`path` becomes what `write` puts into a file; should that fail, it stays what it was.
 
     Written beside it, and moved onto it once it is on the disk. What `path` held before is moved to `keep`.

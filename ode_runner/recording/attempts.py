@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.lock import in_use
 from ode_runner.recording.regular_file import read_regular
 
@@ -23,7 +23,7 @@ def attempt(folder: Path, *, anew: bool) -> Iterator[None]:
     before = 0 if anew else _endings(folder)
     with suppress(OSError):  # a full disk is met, and told of, by the run itself
         content = json.dumps({"endings": before, "saved": _saved(folder)}).encode()
-        write_whole(folder / FILE, lambda file: file.write(content))
+        atomic_write(folder / FILE, lambda file: file.write(content))
     try:
         yield
     finally:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ode_runner.errors import CheckpointRefused
-from ode_runner.recording.atomic_write import write_whole
-from ode_runner.recording.regular_file import NoRegularFile, demand_regular
+from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.regular_file import NoRegularFile, check_regular
 
 FORMAT = 2  # with the seed
 
@@ -21,7 +21,7 @@ def load_tensors(path: Path) -> Any:
         CheckpointRefused: the file is not there, is torn, or differs from what was written by as much as a bit.
     """
     try:
-        demand_regular(path)
+        check_regular(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not compare checksums
         if damaged is None:
@@ -82,4 +82,4 @@ class Checkpoints:
     def _write(self, path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:
         content = {**self.owner, "state": state}
         self.folder.mkdir(exist_ok=True)  # not its parent: a run whose folder was removed has lost its past
-        write_whole(path, partial(torch.save, content), keep=keep)
+        atomic_write(path, partial(torch.save, content), keep=keep)

@@ -18,7 +18,7 @@ def is_fresh(folder: Path) -> bool:
     return {path.name for path in folder.glob("*")} <= STARTED
 
 
-def demand_room(folder: Path) -> None:
+def check_room(folder: Path) -> None:
     """Raises RefusedInput where a folder holds files and no run: a run would write over those of its own names."""
     if not is_fresh(folder) and not any((folder / name).exists() for name in (COMMAND, RECORD)):
         raise RefusedInput(

@@ -5,7 +5,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from ode_runner.recording.regular_file import demand_regular
+from ode_runner.recording.regular_file import check_regular
 
 
 class LogFile(logging.FileHandler):
@@ -13,5 +13,5 @@ class LogFile(logging.FileHandler):
 
     def _open(self) -> io.TextIOWrapper:
         with suppress(FileNotFoundError):
-            demand_regular(Path(self.baseFilename))
+            check_regular(Path(self.baseFilename))
         return super()._open()

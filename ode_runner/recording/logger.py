@@ -12,7 +12,7 @@ from typing import Any, final
 from matplotlib.figure import Figure
 
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.regular_file import NoRegularFile, demand_regular
+from ode_runner.recording.regular_file import NoRegularFile, check_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
 EVENTS = "events.out.tfevents.*"  # files of TensorBoard's, in a run folder
@@ -113,7 +113,7 @@ class MetricsFile:
         if self.path.is_symlink():
             raise RefusedInput(f"{self.path} is a link, and a run writes into files of its own. Move it elsewhere.")
         try:
-            demand_regular(self.path)
+            check_regular(self.path)
         except FileNotFoundError:  # the run begins
             pass
         except NoRegularFile as error:

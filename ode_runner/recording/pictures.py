@@ -9,10 +9,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ode_runner.errors import in_short
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger
-from ode_runner.recording.regular_file import demand_regular
+from ode_runner.recording.regular_file import check_regular
 
 TRACEBACKS = "error.txt"  # beside the pictures
 
@@ -49,7 +49,7 @@ def save_pictures(
 def _save(figure: Figure, path: Path) -> None:
     image = io.BytesIO()
     figure.savefig(image, format="png")
-    write_whole(path, lambda file: file.write(image.getvalue()))
+    atomic_write(path, lambda file: file.write(image.getvalue()))
 
 
 def _tell(failures: Mapping[str, BaseException], folder: Path, display: Display) -> None:
@@ -58,7 +58,7 @@ def _tell(failures: Mapping[str, BaseException], folder: Path, display: Display)
     try:
         text = "\n".join("".join(traceback.format_exception(error)) for error in failures.values())
         with suppress(FileNotFoundError):
-            demand_regular(folder / TRACEBACKS)
+            check_regular(folder / TRACEBACKS)
         with (folder / TRACEBACKS).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         kept = f"the result stands (traceback in {folder / TRACEBACKS})."

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
@@ -56,7 +56,7 @@ class RunRecord:
     def write(self, folder: Path) -> None:
         """Whole or not at all."""
         content = to_json(asdict(self), indent=2).encode()
-        write_whole(folder / FILE, lambda file: file.write(content))
+        atomic_write(folder / FILE, lambda file: file.write(content))
 
     def hyperparameters(self) -> dict[str, bool | int | float | str]:
         """What runs are compared by: the choices, the seed, then every option in use, under `with`, that is not null.

@@ -11,7 +11,7 @@ class NoRegularFile(OSError):
     """Something stands at a path, or a link there leads to it, that is not a regular file."""
 
 
-def demand_regular(path: Path) -> None:
+def check_regular(path: Path) -> None:
     """Raises FileNotFoundError where there is nothing, NoRegularFile where there is a pipe, a device or a folder."""
     if path.is_file():
         return
@@ -24,10 +24,10 @@ def read_regular(path: Path, *, most_bytes: int | None = None) -> bytes:
     """The content of a regular file.
 
     Raises:
-        OSError: there is none, as by `demand_regular`, or it cannot be read.
+        OSError: there is none, as by `check_regular`, or it cannot be read.
         ValueError: it has more than `most_bytes`, of which no more than one was read.
     """
-    demand_regular(path)
+    check_regular(path)
     with path.open("rb") as file:
         content = file.read(-1 if most_bytes is None else most_bytes + 1)
     if most_bytes is not None and len(content) > most_bytes:

@@ -15,13 +15,13 @@ from ode_runner.errors import (
     RefusedInput,
     SolverFailed,
 )
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunStatus
 
 TRACEBACK = "error.txt"
 
 
-def verdict(error: BaseException) -> tuple[RunStatus, str]:
+def status_of(error: BaseException) -> tuple[RunStatus, str]:
     """The status that an exception means, and its sentence."""
     reason = str(error).strip() or ("no memory is left." if isinstance(error, MemoryError) else type(error).__name__)
     match error:
@@ -52,11 +52,11 @@ def verdict(error: BaseException) -> tuple[RunStatus, str]:
 
 def told(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
     """The same, to be called while the error is handled; where nobody foresaw it, its traceback is in `folder`."""
-    status, reason = verdict(error)
+    status, reason = status_of(error)
     if status is RunStatus.FAILED and not isinstance(error, OSError | CheckpointRefused):
         with suppress(OSError):
             text = traceback.format_exc().encode(errors="backslashreplace")
-            write_whole(folder / TRACEBACK, lambda file: file.write(text))
+            atomic_write(folder / TRACEBACK, lambda file: file.write(text))
             reason += f" (traceback in {folder / TRACEBACK})"
     return status, reason
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.regular_file import read_regular
 
 FOLDER = ".hydra"
@@ -45,7 +45,7 @@ def write_command(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _write(path: Path, content: str) -> None:
-    write_whole(path, lambda file: file.write(content.encode()))
+    atomic_write(path, lambda file: file.write(content.encode()))
 
 
 def stored_yaml(path: Path) -> Any:
@@ -64,7 +64,7 @@ def _loaded(path: Path, loader: Any) -> Any:
 
     try:
         text = read_regular(path, most_bytes=MOST_BYTES).decode("utf-8")
-        _demand_plain(text)
+        _check_plain(text)
         content = yaml.load(text, loader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
@@ -74,7 +74,7 @@ def _loaded(path: Path, loader: Any) -> Any:
     raise _refusal(path, problem or reason)  # by itself: what it comes from would be told in its place
 
 
-def _demand_plain(text: str) -> None:
+def _check_plain(text: str) -> None:
     """Before anything is made of it: aliases multiply what they stand for, tags ask for objects."""
     import yaml
 

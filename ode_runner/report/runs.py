@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ode_runner.config.command_names import is_visit
+from ode_runner.config.command_names import is_command
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.lock import in_use
 from ode_runner.recording.record import FILE, RunRecord, RunStatus, computed, flat
@@ -148,7 +148,7 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def _visited(folder: Path) -> bool:
     try:
-        return is_visit(stored_overrides(folder))
+        return is_command(stored_overrides(folder))
     except RefusedInput:
         return False
 

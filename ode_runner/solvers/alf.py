@@ -5,7 +5,7 @@ from typing import final
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State
 
 
@@ -22,16 +22,16 @@ class ALF(ReversibleSolver):
     order: int = field(default=2, init=False)
 
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
-        return y0, field(at(t0, y0), y0)
+        return y0, field(time_tensor(t0, y0), y0)
 
-    def forth(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+    def reversible_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         (y0, v0), dt = carried, t1 - t0
         middle = y0 + dt / 2 * v0
-        v1 = 2 * field(at(t0 + dt / 2, middle), middle) - v0
+        v1 = 2 * field(time_tensor(t0 + dt / 2, middle), middle) - v0
         return middle + dt / 2 * v1, v1
 
-    def back(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+    def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         (y1, v1), dt = carried, t1 - t0
         middle = y1 - dt / 2 * v1
-        v0 = 2 * field(at(t0 + dt / 2, middle), middle) - v1
+        v0 = 2 * field(time_tensor(t0 + dt / 2, middle), middle) - v1
         return middle - dt / 2 * v0, v0

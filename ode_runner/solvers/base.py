@@ -37,7 +37,7 @@ class Solver(abc.ABC):
             SolverFailed: the end of the time span was not reached.
         """
 
-    def demand_state(self, y0: State) -> None:
+    def check_state(self, y0: State) -> None:
         """Raises RefusedInput if the solver does not take states of this shape."""
         del y0
 
@@ -91,7 +91,7 @@ class FixedStepSolver(Solver):
         return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
 
 
-def demand_batch(y0: State) -> None:
+def check_batch(y0: State) -> None:
     """Raises RefusedInput unless there are samples to tell apart."""
     if y0.dim() == 0:
         raise RefusedInput(

@@ -12,8 +12,8 @@ from ode_runner.field import VectorField
 from ode_runner.solvers.implicit import AdaptiveImplicitSolver, Begin, ImplicitSolver
 from ode_runner.solvers.newton import Aim, Equations, Newton
 from ode_runner.solvers.one_step import Step
-from ode_runner.solvers.runge_kutta import FixedGridRungeKutta
-from ode_runner.solvers.tableau import advance, at, stage_time
+from ode_runner.solvers.runge_kutta import FixedGridSolver
+from ode_runner.solvers.tableau import advance, stage_time, time_tensor
 from ode_runner.types import State, Times
 
 
@@ -38,7 +38,7 @@ class DiagonallyImplicit(ImplicitSolver):
                 ks.append(f0)
                 continue
             known = advance(y0, dt, row, ks)
-            ts, weights = [at(stage_time(t0, t1, c), y0)], ((dt * diagonal,),)
+            ts, weights = [time_tensor(stage_time(t0, t1, c), y0)], ((dt * diagonal,),)
             equation = Equations(ts=ts, known=known[None], weights=weights)
             place = self.stages(newton, equation, place[None], begin=Begin(t0, y0, f0))[0]
             ks.append(
@@ -48,7 +48,7 @@ class DiagonallyImplicit(ImplicitSolver):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedImplicit(DiagonallyImplicit, FixedGridRungeKutta):
+class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
     """On a fixed grid, and to rounding."""
 
     kind: ClassVar[str] = "of fixed step and implicit"
@@ -64,7 +64,7 @@ class FixedImplicit(DiagonallyImplicit, FixedGridRungeKutta):
 
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
         del recorded
-        place = (at(begin.t0, begin.y0), begin.y0.detach())
+        place = (time_tensor(begin.t0, begin.y0), begin.y0.detach())
         return newton.solve(equations, guess, begin=place, aim=Aim.rounding(begin.y0))
 
     def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:

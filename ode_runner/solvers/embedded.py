@@ -12,16 +12,16 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.initial_step import initial_step, noticeable, rms, size_of
-from ode_runner.solvers.one_step import OneStepSolver, Step, StepTaker, Taken
+from ode_runner.solvers.one_step import RungeKutta, Step, Stepper, StepResult
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.solvers.solve_statistics import Course
+from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import Controller, StepControl
-from ode_runner.solvers.tableau import EmbeddedTableau, advance, at
+from ode_runner.solvers.tableau import EmbeddedTableau, advance, time_tensor
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
+class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
     """A pair of methods, one of which judges the other.
 
     The error is measured over the whole batch, so a sample's solution depends, within tolerance, on its company. The
@@ -36,7 +36,7 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.demand_sensible_control()
+        self.check_sensible_control()
 
     @property
     def error_order(self) -> int:
@@ -62,21 +62,21 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         sign = 1 if span > 0 else -1
         t, y = times[0], y0
         f, dt = self._begin(field, t, y, span)
-        course, failed = Course(), 0
+        statistics, failed = SolveStatistics(), 0
         control = Controller(self, order=self.error_order)
         dt = noticeable(control.first(dt), t)
         while served < len(times):
             left, wanted = abs(times[-1] - t), dt
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
-            if t1 == t or control.stuck or course.attempts == self.max_steps:
-                raise SolverFailed(self.diagnosis(course, t, y, f))
+            if t1 == t or control.stuck or statistics.attempts == self.max_steps:
+                raise SolverFailed(self.diagnosis(statistics, t, y, f))
             y1, ks, f1, error, curve = self._attempt(field, t, t1, y, f)
-            course.note(dt, ks[-1] if f1 is None else f1, accepted=error <= 1)
+            statistics.note(dt, ks[-1] if f1 is None else f1, accepted=error <= 1)
             dt = control.next(dt, error)
             if error > 1:
                 failed += 1
                 continue
-            f1 = field(at(t1, y1), y1) if f1 is None else f1
+            f1 = field(time_tensor(t1, y1), y1) if f1 is None else f1
             begin = served
             while served < len(times) and sign * (times[served] - t1) <= 0:
                 served += 1
@@ -88,26 +88,26 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
 
     def _begin(self, field: VectorField, t0: float, y0: State, span: float) -> tuple[State, float]:
         """The first slope, and the size of the first step."""
-        if isinstance(field, StepTaker) and self.first_step is None:
+        if isinstance(field, Stepper) and self.first_step is None:
             return field.begin(t0, y0, span=span)
-        f0 = field(at(t0, y0), y0)
+        f0 = field(time_tensor(t0, y0), y0)
         return f0, self.first_step or self.first_size(field, t0, y0, f0, span=span)
 
     def first_size(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
         """Of the first step, where none is given, for an evaluation."""
-        t, norm, order = at(t0, y0), self.norm or rms, self.error_order
+        t, norm, order = time_tensor(t0, y0), self.norm or rms, self.error_order
         return initial_step(field, t, y0, f0, order=order, rtol=self.rtol, atol=self.atol, norm=norm, span=span)
 
-    def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Taken:
+    def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> StepResult:
         """A step and its error; NaN counts as `hopeless`."""
-        if isinstance(field, StepTaker):
+        if isinstance(field, Stepper):
             taken = field.take(t0, t1, y0, f0)
         else:
             y1, ks = self.step(field, t0, t1, y0, f0)
-            f1 = field(at(t1, y1), y1) if self.tableau.first_same_as_last else None
+            f1 = field(time_tensor(t1, y1), y1) if self.tableau.first_same_as_last else None
             with torch.no_grad():
                 difference = self.estimate(field, t0, t1, y0, ks if f1 is None else [*ks, f1])
-                taken = Taken(y1, ks, f1, float(self.in_tolerances(difference, y0, y1)))
+                taken = StepResult(y1, ks, f1, float(self.in_tolerances(difference, y0, y1)))
         return taken if not math.isnan(taken.error) else taken._replace(error=self.hopeless)
 
     def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
@@ -124,18 +124,19 @@ class AdaptiveRungeKutta(OneStepSolver, AdaptiveSolver, StepControl):
         """Of the step's two solutions."""
         return advance(torch.zeros_like(y0), dt, self.tableau.b_error, ks)
 
-    def diagnosis(self, course: Course, t: float, y: State, f: State) -> str:
+    def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
         """One sentence: where it stopped, on what, and why."""
         where = (
-            f"{type(self).__name__} stopped at t={t:.6g} after {course.accepted} accepted and {course.rejected} "
-            f"rejected steps, |y|={size_of(y.detach(), 1.0, rms):.3g}, |f|={size_of(f.detach(), 1.0, rms):.3g}, "
-            f"last steps {', '.join(f'{dt:.2g}' for dt in course.sizes) or 'none'}"
+            f"{type(self).__name__} stopped at t={t:.6g} after {statistics.accepted} accepted and "
+            f"{statistics.rejected} rejected steps, "
+            f"|y|={size_of(y.detach(), 1.0, rms):.3g}, |f|={size_of(f.detach(), 1.0, rms):.3g}, "
+            f"last steps {', '.join(f'{dt:.2g}' for dt in statistics.sizes) or 'none'}"
         )
-        if not (torch.isfinite(f).all() and (course.newest is None or torch.isfinite(course.newest).all())):
+        if not (torch.isfinite(f).all() and (statistics.newest is None or torch.isfinite(statistics.newest).all())):
             return f"{where}: the field returned NaN or infinity."
-        if course.attempts == self.max_steps:
+        if statistics.attempts == self.max_steps:
             return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
-        if course.sizes and self.min_step is not None and course.sizes[-1] <= self.min_step:
+        if statistics.sizes and self.min_step is not None and statistics.sizes[-1] <= self.min_step:
             return f"{where}: the tolerance asks for steps shorter than solver.min_step={self.min_step:g}."
         return (
             f"{where}: steps shrank to nothing, so {self.suspicion} at "

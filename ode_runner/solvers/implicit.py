@@ -11,12 +11,12 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
-from ode_runner.solvers.base import demand_batch
+from ode_runner.solvers.base import check_batch
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.first_order import OF_A_SOLVE, differentiable_once
 from ode_runner.solvers.newton import Aim, Equations, Newton, differentiable
-from ode_runner.solvers.one_step import Interval, OneStepSolver, Step
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.one_step import AcceptedStep, RungeKutta, Step
+from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times
 
 
@@ -29,7 +29,7 @@ class Begin(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImplicitSolver(OneStepSolver):
+class ImplicitSolver(RungeKutta):
     """Some stages are equations of the size of the state, solved by Newton's method.
 
     How many evaluations that takes depends on the field and cannot be predicted. Up to 512 equations a sample are
@@ -43,11 +43,11 @@ class ImplicitSolver(OneStepSolver):
             solution, ys=differentiable_once(solution.ys, OF_A_SOLVE)
         )  # Newton's last Jacobian is held fixed
 
-    def demand_state(self, y0: State) -> None:
-        demand_batch(y0)
+    def check_state(self, y0: State) -> None:
+        check_batch(y0)
 
-    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
-        y1, outputs = super().retake(Newton.along(field), place, y0)
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> tuple[State, list[State]]:
+        y1, outputs = super().recompute(Newton.along(field), place, y0)
         if not torch.isfinite(y1).all():
             raise SolverFailed(
                 f"{type(self).__name__}: Newton's method does not find again the step from t={place.t0:.6g} to "
@@ -95,14 +95,14 @@ class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
         """Step control tries half the step after it: for Newton's method that is often enough."""
         return (2 * self.safety) ** self.error_order
 
-    def to_be_retaken(self) -> Self:
+    def to_be_recomputed(self) -> Self:
         return replace(self, exactly=True)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         yield from super().steps(Newton.along(field, patient=False), y0, ts)
 
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
-        place = (at(begin.t0, begin.y0), begin.y0.detach())
+        place = (time_tensor(begin.t0, begin.y0), begin.y0.detach())
         aim = Aim.tolerance(begin.y0, rtol=self.rtol, atol=self.atol)
         y = newton.solve(equations, guess, begin=place, aim=aim)
         if (recorded or self.exactly) and bool(torch.isfinite(y).all()):

@@ -49,10 +49,10 @@ class MappedField:
         try:
             return self._all(ts, y, given)[:rows]
         except (RuntimeError, TypeError, ValueError):
-            self._demand_mappable(ts[:1], y[:1], [z[:1] for z in given])
+            self._check_mappable(ts[:1], y[:1], [z[:1] for z in given])
             raise  # out of memory, say
 
-    def demand_declared(self, ts: Tensor, y: State) -> None:
+    def check_declared(self, ts: Tensor, y: State) -> None:
         """Compares a declared field's derivatives at two times `ts` (2,) with those that it gives at one each.
 
         Once for every field, and not in the ledger. The two rows are those of `y` in which most can differ.
@@ -73,7 +73,7 @@ class MappedField:
             )
         field.batched_time_checked = True
 
-    def _demand_mappable(self, t: Tensor, y: State, given: Sequence[Tensor]) -> None:
+    def _check_mappable(self, t: Tensor, y: State, given: Sequence[Tensor]) -> None:
         """Raises IncompatibleChoice if one sample can be evaluated but not mapped; a field that fails says why."""
         self.field(t[0], y, *given)
         try:

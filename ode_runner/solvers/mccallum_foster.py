@@ -6,8 +6,8 @@ from typing import final
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State
 
 
@@ -22,7 +22,7 @@ class McCallumFoster(ReversibleSolver):
     McCallum, Foster. Efficient, Accurate and Stable Gradients for Neural ODEs. arXiv 2410.11648, 2024.
     """
 
-    base: ExplicitRungeKutta
+    base: FixedStepRungeKutta
     coupling: float
     order: int = field(init=False)
 
@@ -35,15 +35,15 @@ class McCallumFoster(ReversibleSolver):
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
         return y0, y0
 
-    def forth(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+    def reversible_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         y0, z0 = carried
         y1 = self._base_step(field, t0, t1, z0) + self.coupling * (y0 - z0)
         return y1, z0 + (y1 - self._base_step(field, t1, t0, y1))
 
-    def back(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+    def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         y1, z1 = carried
         z0 = z1 - (y1 - self._base_step(field, t1, t0, y1))
         return z0 + (y1 - self._base_step(field, t0, t1, z0)) / self.coupling, z0
 
     def _base_step(self, field: VectorField, t0: float, t1: float, y0: State) -> State:
-        return self.base.step(field, t0, t1, y0, field(at(t0, y0), y0))[0]
+        return self.base.step(field, t0, t1, y0, field(time_tensor(t0, y0), y0))[0]

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Midpoint(ExplicitRungeKutta):
+class Midpoint(FixedStepRungeKutta):
     """Runge's midpoint rule: order 2, two evaluations a step."""
 
     order: int = field(default=2, init=False)

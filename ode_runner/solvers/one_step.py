@@ -12,12 +12,12 @@ from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.tableau import Tableau, advance, at, explicit_step, stage_time
+from ode_runner.solvers.tableau import Tableau, advance, explicit_step, stage_time, time_tensor
 from ode_runner.types import State, Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Interval:
+class AcceptedStep:
     """Where an accepted step went, and the output times after t0 that it serves."""
 
     t0: float
@@ -41,7 +41,7 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step(Interval):
+class Step(AcceptedStep):
     """An accepted step from (t0, y0) to (t1, y1)."""
 
     y0: State
@@ -52,25 +52,25 @@ class Step(Interval):
     curve: Tensor | None = None  # (5, batch, *state): the dense output's coefficients; then `ks` may be missing
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> AcceptedStep:
         """The step without its tensors."""
-        return Interval(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
+        return AcceptedStep(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
 
 
-def solution_along(course: Sequence[Interval], ys: Trajectory) -> Solution:
+def solution_along(accepted_steps: Sequence[AcceptedStep], ys: Trajectory) -> Solution:
     """The values that these steps have led to. The last of them, which the end of the span cuts short, is no choice."""
-    ahead = course[-1].ahead if course else None
-    lengths = [abs(place.t1 - place.t0) for place in course]
+    ahead = accepted_steps[-1].ahead if accepted_steps else None
+    lengths = [abs(place.t1 - place.t0) for place in accepted_steps]
     return Solution(
         ys=ys,
-        accepted=len(course),
-        rejected=sum(place.rejected for place in course),
+        accepted=len(accepted_steps),
+        rejected=sum(place.rejected for place in accepted_steps),
         next_step=ahead,
         smallest_step=None if ahead is None else min(lengths[:-1] or lengths),
     )
 
 
-class Taken(NamedTuple):
+class StepResult(NamedTuple):
     """A step as it came out, not yet accepted."""
 
     y1: State
@@ -80,7 +80,7 @@ class Taken(NamedTuple):
     curve: Tensor | None = None  # of a Step
 
 
-class StepTaker(CountedField, abc.ABC):
+class Stepper(CountedField, abc.ABC):
     """A field that takes the steps of one method by itself, without gradients."""
 
     @abc.abstractmethod
@@ -88,7 +88,7 @@ class StepTaker(CountedField, abc.ABC):
         """f(t0, y0), and the size of the first step to try."""
 
     @abc.abstractmethod
-    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> Taken:
+    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
         """The step from (t0, y0) to t1, where f0 = f(t0, y0) may be known."""
 
 
@@ -100,7 +100,7 @@ class StepwiseSolver(Solver):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
 
-    def to_be_retaken(self) -> Self:
+    def to_be_recomputed(self) -> Self:
         """The solver for a solve whose steps will be taken anew, for a derivative."""
         return self
 
@@ -109,12 +109,12 @@ class StepwiseSolver(Solver):
         """States at the output times due."""
 
     @abc.abstractmethod
-    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> tuple[State, list[State]]:
         """y(t1) and the outputs of a step taken anew from `y0`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneStepSolver(StepwiseSolver):
+class RungeKutta(StepwiseSolver):
     """A Runge-Kutta method: a step is made of derivatives, and has dense output.
 
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.1 and II.6.
@@ -128,20 +128,20 @@ class OneStepSolver(StepwiseSolver):
 
     def slope(self, field: VectorField, t0: float, y0: State) -> State:
         """f(t0, y0), with which a step begins."""
-        return field(at(t0, y0), y0)
+        return field(time_tensor(t0, y0), y0)
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        ys, course = [y0], list[Interval]()
+        ys, accepted_steps = [y0], list[AcceptedStep]()
         for step in self.steps(field, y0, ts):
             ys += self.outputs(step)
-            course.append(step.interval)
-        return solution_along(course, torch.stack(ys))
+            accepted_steps.append(step.interval)
+        return solution_along(accepted_steps, torch.stack(ys))
 
-    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> tuple[State, list[State]]:
         """y(t1) and the outputs of a step taken anew; evaluates f(t1, y1), and the places, only for those within."""
         t0, t1 = place.t0, place.t1
         y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
-        f1 = field(at(t1, y1), y1) if place.dense else None
+        f1 = field(time_tensor(t1, y1), y1) if place.dense else None
         step = Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1)
         return y1, self.outputs(self.detailed(field, step) if place.dense else step)
 
@@ -151,7 +151,7 @@ class OneStepSolver(StepwiseSolver):
             return step
         t0, t1, ks = step.t0, step.t1, [*step.ks, step.f1]
         for row in self.tableau.places:
-            ks.append(field(at(stage_time(t0, t1, sum(row)), step.y0), advance(step.y0, t1 - t0, row, ks)))
+            ks.append(field(time_tensor(stage_time(t0, t1, sum(row)), step.y0), advance(step.y0, t1 - t0, row, ks)))
         return replace(step, inner=ks[len(step.ks) + 1 :])
 
     def outputs(self, step: Step) -> list[State]:
@@ -179,11 +179,11 @@ class OneStepSolver(StepwiseSolver):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplicitOneStepSolver(OneStepSolver):
+class ExplicitRungeKutta(RungeKutta):
     """Each stage is one evaluation at a place made of the stages before it."""
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         def slope(c: float, y: State) -> State:
-            return field(at(stage_time(t0, t1, c), y), y)
+            return field(time_tensor(stage_time(t0, t1, c), y), y)
 
         return explicit_step(self.tableau, slope, t1 - t0, y0, f0, rows=self.tableau.stages)

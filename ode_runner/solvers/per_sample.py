@@ -11,20 +11,20 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.field import EachSample, VectorField
 from ode_runner.problem import Solution
-from ode_runner.solvers.base import AdaptiveSolver, demand_batch
+from ode_runner.solvers.base import AdaptiveSolver, check_batch
 from ode_runner.solvers.initial_step import chosen_step, noticeable, trial_step
 from ode_runner.solvers.mapped_field import MappedField
-from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.sample_clocks import SampleClocks
 from ode_runner.solvers.sample_step import Attempt, Due, Journal, Round, Stepped, along_rows, outputs, take
-from ode_runner.solvers.solve_statistics import Course
+from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerSampleStepping(ExplicitOneStepSolver, AdaptiveSolver, StepControl):
+class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
     """With `per_sample`, every sample has its own step sizes, error norm and failures, as if it were solved alone.
 
     All take their steps in the same calls of the field: a round is one attempt of every sample still on its way, so
@@ -40,12 +40,12 @@ class PerSampleStepping(ExplicitOneStepSolver, AdaptiveSolver, StepControl):
     per_sample: bool = False
 
     @abc.abstractmethod
-    def diagnosis(self, course: Course, t: float, y: State, f: State) -> str:
+    def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
         """One sentence: where it stopped, on what, and why."""
 
-    def demand_state(self, y0: State) -> None:
+    def check_state(self, y0: State) -> None:
         if self.per_sample:
-            demand_batch(y0)
+            check_batch(y0)
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         if not self.per_sample:
@@ -107,7 +107,7 @@ class _Rounds:
         clocks, rows = self.clocks, self.clocks.alive
         self.field = self.of_all.of(rows)
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
-        self.field.demand_declared(torch.stack([clocks.t[0], clocks.end[0]]).to(self.y), self.y)
+        self.field.check_declared(torch.stack([clocks.t[0], clocks.end[0]]).to(self.y), self.y)
         self.f = self.newest = self.field(clocks.t.to(self.y), self.y)
         first = self.solver.first_step
         sizes = [first] * len(rows) if first else self._first_steps()
@@ -190,11 +190,11 @@ class _Rounds:
     def _give_up(self, hopeless: Tensor) -> None:
         clocks = self.clocks
         for row in hopeless.nonzero().flatten().tolist():
-            sample, course = int(clocks.alive[row]), Course()
-            course.accepted, course.rejected = int(clocks.right[row]), int(clocks.wrong[row])
-            course.sizes.extend(clocks.last_sizes(sample))
-            course.newest = self.newest[row]
-            self.failures[sample] = self.solver.diagnosis(course, float(clocks.t[row]), self.y[row], self.f[row])
+            sample, statistics = int(clocks.alive[row]), SolveStatistics()
+            statistics.accepted, statistics.rejected = int(clocks.right[row]), int(clocks.wrong[row])
+            statistics.sizes.extend(clocks.last_sizes(sample))
+            statistics.newest = self.newest[row]
+            self.failures[sample] = self.solver.diagnosis(statistics, float(clocks.t[row]), self.y[row], self.f[row])
             late = torch.arange(int(clocks.next[row]), self.shape[0])
             self._put(self.y0.new_full((len(late), *self.shape[2:]), torch.nan), late, torch.tensor(sample))
         self._keep(hopeless)

@@ -10,7 +10,7 @@ from ode_runner.field import VectorField
 from ode_runner.solvers.implicit import AdaptiveImplicitSolver, Begin
 from ode_runner.solvers.newton import Equations, Newton
 from ode_runner.solvers.one_step import Step
-from ode_runner.solvers.tableau import EmbeddedTableau, advance, at, stage_time
+from ode_runner.solvers.tableau import EmbeddedTableau, advance, stage_time, time_tensor
 from ode_runner.types import State
 
 S = 6**0.5
@@ -56,7 +56,9 @@ class RadauIIA5(AdaptiveImplicitSolver):
         begin, times = Begin(t0, y0, f0), [stage_time(t0, t1, c) for c in C]
         alone = self.exactly or self.recorded(newton, begin, known)  # then the step is to be found again from y0 alone
         guess = known if alone else self._continued(newton, times, begin)
-        equations = Equations(ts=[at(t, y0) for t in times], known=known, weights=[[dt * a for a in row] for row in A])
+        equations = Equations(
+            ts=[time_tensor(t, y0) for t in times], known=known, weights=[[dt * a for a in row] for row in A]
+        )
         stages = self.stages(newton, equations, guess, begin=begin)
         ks = torch.tensordot(known.new_tensor(A).inverse() / dt, stages - known, dims=1)  # f, without its rounding
         y1, of_stages = stages[2].detach(), ks.detach().unbind()
@@ -75,7 +77,7 @@ class RadauIIA5(AdaptiveImplicitSolver):
 
     def estimate(self, field: VectorField, t0: float, t1: float, y0: State, ks: list[Tensor]) -> Tensor:
         difference = self.difference(y0, t1 - t0, ks)
-        return Newton.along(field).filtered(difference, (t1 - t0) * G, begin=(at(t0, y0), y0.detach()))
+        return Newton.along(field).filtered(difference, (t1 - t0) * G, begin=(time_tensor(t0, y0), y0.detach()))
 
     def detailed(self, field: VectorField, step: Step) -> Step:
         """The step with (z - y0) / dt, where z = y0 + dt (g f(t0, z) + the judge's weights @ ks) is the fourth stage.
@@ -86,7 +88,7 @@ class RadauIIA5(AdaptiveImplicitSolver):
             return step
         y0, dt = step.y0, step.t1 - step.t0
         known = advance(y0, dt, ERROR, step.ks[1:])
-        equation = Equations(ts=[at(step.t0, y0)], known=known[None], weights=[[dt * G]])
+        equation = Equations(ts=[time_tensor(step.t0, y0)], known=known[None], weights=[[dt * G]])
         z = self.stages(Newton.along(field), equation, y0[None], begin=Begin(step.t0, y0, step.ks[0]))[0]
         return replace(step, inner=[((z if torch.isfinite(z).all() else y0) - y0) / dt])
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Ralston(ExplicitRungeKutta):
+class Ralston(FixedStepRungeKutta):
     """Order 2, two evaluations a step, with the least bound on its error among such methods.
 
     Ralston. Runge-Kutta methods with minimum error bounds. Math. Comp. 16, 1962.

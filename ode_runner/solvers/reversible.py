@@ -18,7 +18,7 @@ Carried = tuple[Tensor, ...]  # the state, and the companions without which a st
 
 @dataclass(frozen=True, kw_only=True)
 class ReversibleSolver(FixedStepSolver):
-    """Algebraically reversible: `back` computes what `forth` was given, to rounding, whatever the step size.
+    """Algebraically reversible: `reverse_step` computes what `reversible_step` was given, whatever the step size.
 
     That is a property of the formulas and needs no Newton iteration. It is not time symmetry of the field: a field
     that forgets the past amplifies rounding on the way back as it would any error.
@@ -31,11 +31,11 @@ class ReversibleSolver(FixedStepSolver):
         """What is carried from step to step, before the first."""
 
     @abc.abstractmethod
-    def forth(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+    def reversible_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         """What is carried at t1, from that at t0."""
 
     @abc.abstractmethod
-    def back(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+    def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         """What was carried at t0, from that at t1."""
 
     @staticmethod
@@ -44,16 +44,16 @@ class ReversibleSolver(FixedStepSolver):
         return [(t0, t1) for t0, t1 in pairwise(grid) if t0 != t1]
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        return self.course(field, y0, ts)[0]
+        return self.solve_noting_steps(field, y0, ts)[0]
 
-    def course(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
+    def solve_noting_steps(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
         """The solution, and what is carried at its end."""
         ys, steps = [y0], 0
         grids = self.grids(ts)
         carried: Carried = self.begin(field, float(ts[0]), y0) if grids else (y0,)
         for grid in grids:
             for t0, t1 in self.strides(grid):
-                carried = self.forth(field, t0, t1, carried)
+                carried = self.reversible_step(field, t0, t1, carried)
                 steps += 1
             ys.append(carried[0])
         return Solution(ys=torch.stack(ys), accepted=steps), carried

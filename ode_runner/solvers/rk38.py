@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RK38(ExplicitRungeKutta):
+class RK38(FixedStepRungeKutta):
     """Kutta's 3/8 rule: order 4, four evaluations a step; smaller error constant than `rk4`."""
 
     order: int = field(default=4, init=False)

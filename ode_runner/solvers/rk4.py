@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RK4(ExplicitRungeKutta):
+class RK4(FixedStepRungeKutta):
     """Kutta's classical method of 1901: order 4, four evaluations a step."""
 
     order: int = field(default=4, init=False)

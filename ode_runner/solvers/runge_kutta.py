@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.one_step import ExplicitOneStepSolver, OneStepSolver, Step, StepTaker
+from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step, Stepper
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedGridRungeKutta(OneStepSolver, FixedStepSolver):
+class FixedGridSolver(RungeKutta, FixedStepSolver):
     """Nothing is carried from step to step."""
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
@@ -26,7 +26,7 @@ class FixedGridRungeKutta(OneStepSolver, FixedStepSolver):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
+class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
     """One step is `len(tableau.b)` evaluations.
 
     The steps are equal from the first time to the last, however many outputs are asked for. Those within a step are
@@ -50,7 +50,7 @@ class ExplicitRungeKutta(ExplicitOneStepSolver, FixedGridRungeKutta):
 
     def _go(self, field: VectorField, t0: float, t1: float, y0: State, f0: State | None) -> tuple[State, list[Tensor]]:
         """A step, the slope at whose beginning may be known."""
-        if isinstance(field, StepTaker):
+        if isinstance(field, Stepper):
             taken = field.take(t0, t1, y0, f0)
             return taken.y1, taken.ks
         return self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)

@@ -100,7 +100,7 @@ class Round:
         due = Due(rows=position[due.rows], samples=due.samples, places=due.places, fraction=due.fraction, ends=due.ends)
         return Round(attempt=attempt.of(rows), due=due, samples=samples[rows])
 
-    def retake(self, field: MappedField, tableau: EmbeddedTableau, y0: State) -> tuple[State, State]:
+    def recompute(self, field: MappedField, tableau: EmbeddedTableau, y0: State) -> tuple[State, State]:
         """The states at the end of the steps, and those at the output times due, from `y0`."""
         step = take(field, tableau, self.attempt, y0, field(self.attempt.t0.to(y0), y0), last=self.due.dense)
         return step.y1, outputs(field, tableau, self.attempt, self.due, step)

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import StackedField, VectorField
 from ode_runner.problem import Solution
-from ode_runner.solvers.base import AdaptiveSolver, demand_batch
+from ode_runner.solvers.base import AdaptiveSolver, check_batch
 from ode_runner.types import State, Times
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -52,15 +52,15 @@ class SciPy(AdaptiveSolver):
         super().__post_init__()
         object.__setattr__(self, "order", ORDERS[self.method])
 
-    def demand_state(self, y0: State) -> None:
-        demand_batch(y0)
+    def check_state(self, y0: State) -> None:
+        check_batch(y0)
 
     @torch.no_grad()
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         times, right = ts.tolist(), _RightSide(field, y0)
         if min(times) == max(times):
             return Solution(ys=torch.stack([y0] * len(times)), accepted=len(times) > 1)
-        self._demand_small(right)
+        self._check_small(right)
         served, accepted, sign = 1, 0, 1 if times[-1] > times[0] else -1
         sums = right.quadratures.copy()
         found = [np.concatenate([right.restored(right.begin), sums])]
@@ -107,7 +107,7 @@ class SciPy(AdaptiveSolver):
             return {"lband": right.width - 1, "uband": right.width - 1}
         return {"jac": partial(right.jacobian, least=self.atol / self.rtol)}
 
-    def _demand_small(self, right: "_RightSide") -> None:
+    def _check_small(self, right: "_RightSide") -> None:
         size = right.batch * right.width**2
         if size > LARGEST:
             raise IncompatibleChoice(

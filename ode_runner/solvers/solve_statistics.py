@@ -5,7 +5,7 @@ from collections import deque
 from torch import Tensor
 
 
-class Course:
+class SolveStatistics:
     """Its statistics, and what explains a failure."""
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class StepControl:
     min_step: float | None = None  # a step that would have to be shorter ends the solve; None: rounding does
     max_step: float | None = None  # None: the time span
 
-    def demand_sensible_control(self) -> None:
+    def check_sensible_control(self) -> None:
         """Raises RefusedInput, in the options' own names."""
         for name, low, high in (("safety", 0, 1), ("shrink", 0, 1), ("grow", 1, math.inf)):
             if not low < getattr(self, name) < high:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
-from ode_runner.solvers.one_step import Interval, Step, StepwiseSolver
+from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
-from ode_runner.solvers.tableau import at
+from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times
 
 
@@ -36,17 +36,17 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
 
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
         q, _ = y0.chunk(2, dim=1)
-        return y0, _separable(field).kick(at(t0, y0), q)
+        return y0, _separable(field).kick(time_tensor(t0, y0), q)
 
-    def forth(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+    def reversible_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         halves, (y, kick) = _separable(field), carried
         q, p = y.chunk(2, dim=1)
         for start, end in pairwise(self._places(t0, t1)):
             q, p, kick = _leap(halves, start, end, q, p, kick)
         return torch.cat([q, p], dim=1), kick
 
-    def back(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
-        return self.forth(field, t1, t0, carried)
+    def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
+        return self.reversible_step(field, t1, t0, carried)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         if len(ts) == 1:
@@ -54,14 +54,14 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
         carried = self.begin(field, float(ts[0]), y0)
         for grid in self.grids(ts):
             for t0, t1 in pairwise(grid):
-                (y0, _), carried = carried, self.forth(field, t0, t1, carried)
+                (y0, _), carried = carried, self.reversible_step(field, t0, t1, carried)
                 yield Step(t0=t0, t1=t1, y0=y0, y1=carried[0], ks=[], due=[t1] if t1 == grid[-1] else [])
 
     def outputs(self, step: Step) -> list[State]:
         return [step.y1 for _ in step.due]
 
-    def retake(self, field: VectorField, place: Interval, y0: State) -> tuple[State, list[State]]:
-        y1, _ = self.forth(field, place.t0, place.t1, self.begin(field, place.t0, y0))
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> tuple[State, list[State]]:
+        y1, _ = self.reversible_step(field, place.t0, place.t1, self.begin(field, place.t0, y0))
         return y1, [y1 for _ in place.due]
 
     def _places(self, t0: float, t1: float) -> list[float]:
@@ -73,8 +73,8 @@ def _leap(field: SeparableField, t0: float, t1: float, q: State, p: State, kick:
     """Velocity Verlet: q and p at t1, and the kick there."""
     dt = t1 - t0
     p = torch.add(p, kick, alpha=dt / 2)
-    q = torch.add(q, field.drift(at((t0 + t1) / 2, p), p), alpha=dt)
-    kick = field.kick(at(t1, q), q)
+    q = torch.add(q, field.drift(time_tensor((t0 + t1) / 2, p), p), alpha=dt)
+    kick = field.kick(time_tensor(t1, q), q)
     return q, torch.add(p, kick, alpha=dt / 2), kick
 
 

@@ -68,7 +68,7 @@ def stage_time(t0: Point, t1: Point, c: float, *, dt: Point | None = None) -> Po
     return t1 if c > 1 - 1e-9 else t0 + c * (t1 - t0 if dt is None else dt)
 
 
-def at(t: float, y: State) -> Time:
+def time_tensor(t: float, y: State) -> Time:
     """A time as the field takes it: in the type of the state, and where the state is."""
     return torch.full((), t, dtype=y.dtype, device=y.device)
 

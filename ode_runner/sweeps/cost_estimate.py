@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from ode_runner.recording.record import FILE, RunRecord, RunStatus
-from ode_runner.recording.regular_file import demand_regular
+from ode_runner.recording.regular_file import check_regular
 
 AXES = ("task", "model", "network", "solver", "gradient")
 # What an earlier run has in common with the one to come, the best resemblance first: choices, then options of groups.
@@ -109,7 +109,7 @@ def _ratio(spent: Spent, record: RunRecord, evaluations: Callable[[], float]) ->
 def _ends(path: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """The first and the last row; empty where there are none that can be read."""
     try:
-        demand_regular(path)
+        check_regular(path)
         with path.open("rb") as file:
             first = file.readline(BLOCK)
             file.seek(max(0, path.stat().st_size - BLOCK))

@@ -13,7 +13,7 @@ from ode_runner.recording.record import RunStatus
 from ode_runner.sweeps.apart import exit_in_words, run_apart
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.returned import broken, ending_of
-from ode_runner.sweeps.sweep_cell import Point, in_order
+from ode_runner.sweeps.sweep_cell import SweepCell, in_order
 
 # By name, for Hydra loads the modules of its plugins anew: a class imported here is not the one it makes launchers of.
 # Nor need all of them be installed.
@@ -32,11 +32,11 @@ class Dispatch:
     sweep_dir: str
     progress: Progress
 
-    def run(self, points: Sequence[Point]) -> None:
+    def run(self, points: Sequence[SweepCell]) -> None:
         """All that is due, then once more what another process had in hand, when it lets go of it."""
         due = in_order(points)
         size = 1 if self.target == IN_TURN else self.at_once or len(due)
-        ended: list[Point] = []
+        ended: list[SweepCell] = []
         for start in range(0, len(due), max(size, 1)):
             batch = due[start : start + size]
             died = [point for point in batch if endings(point.folder) > point.endings]  # with another driver meanwhile
@@ -48,7 +48,7 @@ class Dispatch:
             free = self.progress.wait(waiting, seconds=PATIENCE)
             self._launch(free[:1] if self.target == IN_TURN else free, 0)
 
-    def _launch(self, points: Sequence[Point], start: int) -> None:
+    def _launch(self, points: Sequence[SweepCell], start: int) -> None:
         points = [point for point in self.progress.still_due(points) if not self._gives_up(point)]
         if not points:
             return
@@ -65,12 +65,12 @@ class Dispatch:
         for point, result in zip(points, results, strict=True):
             point.ending = result
 
-    def _words(self, point: Point) -> list[str]:
+    def _words(self, point: SweepCell) -> list[str]:
         place = self.sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
         said = f"hydra.sweep.dir='{place}'"  # a worker, whose argv is another, would give the sweep another name
         return [*point.overrides, said]
 
-    def _apart(self, point: Point, number: int) -> None:
+    def _apart(self, point: SweepCell, number: int) -> None:
         """A cell in the midst of which a process has ended: this one outlives the next such end, and sees how."""
         ending = run_apart(self.launcher, self._words(point), number)
         if isinstance(ending, Ending):
@@ -82,7 +82,7 @@ class Dispatch:
             reason = f"its process ended in the midst of it ({how}); the same command tries it again"
             point.ending = Ending(ExitCode.FAILED, RunStatus.FAILED, reason)
 
-    def _go_on(self, points: Sequence[Point], error: Exception) -> None:
+    def _go_on(self, points: Sequence[SweepCell], error: Exception) -> None:
         """What a launcher that gave up had not brought to an end is broken off, except of joblib.
 
         It gives up all cells with the end of one worker. Those that were under way are run again one at a time: so
@@ -105,7 +105,7 @@ class Dispatch:
             if not self._gives_up(point, how=how if len(points) == 1 else ""):
                 self._launch([point], 0)
 
-    def _gives_up(self, point: Point, *, how: str = "") -> bool:
+    def _gives_up(self, point: SweepCell, *, how: str = "") -> bool:
         from ode_runner.sweeps.inspection import (
             given_up,
             record_ending,

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.batch import Split
-from ode_runner.build import build_cell
+from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, NumericalFailure, RefusedInput
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.recording.display import clock
 from ode_runner.sweeps.cost_estimate import Amount, Spent, completed, seconds
-from ode_runner.sweeps.sweep_cell import Outlook, Point
+from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 SIZED_BY = ("task", "model", "network")
 FEW = 8  # samples by which evaluations are counted
@@ -38,10 +38,10 @@ class Size:
 class Forecast:
     """The table of cells."""
 
-    points: list[Point]
+    points: list[SweepCell]
     folder: Path
     sizes: dict[str, Size] = field(default_factory=dict)
-    cells: dict[str, Cell] = field(default_factory=dict)
+    cells: dict[str, Experiment] = field(default_factory=dict)
 
     def show(self) -> None:
         """Print it."""
@@ -64,27 +64,27 @@ class Forecast:
             print(f"about {clock(sum(known))}, one run after another{unknown}")
         print("nothing was started; leave out plan=true to run")
 
-    def _size(self, point: Point) -> Size | None:
+    def _size(self, point: SweepCell) -> Size | None:
         """From the objects themselves, made once for all cells of a task, model and network."""
         key = _key(point)
         try:
             if key not in self.sizes:
-                self.cells[key] = cell = build_cell(point.cfg, point.choices)
+                self.cells[key] = cell = build_experiment(point.cfg, point.choices)
                 parameters = sum(tensor.numel() for tensor in cell.parameters())
                 samples = min(cell.options.batch_size, cell.task.size(Split.TRAIN))
                 batches = -(-cell.task.size(Split.TRAIN) // cell.options.batch_size) if parameters else 0
                 self.sizes[key] = Size(parameters=parameters, steps_per_epoch=batches, samples=samples)
         except RefusedInput as refusal:
             impossible = isinstance(refusal, IncompatibleChoice)
-            point.outlook, point.remark = Outlook.INCOMPATIBLE if impossible else Outlook.REFUSED, str(refusal)
+            point.outlook, point.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
             return None
         return self.sizes[key]
 
-    def _seconds(self, point: Point, size: Size, earlier: Sequence[Spent]) -> float | None:
+    def _seconds(self, point: SweepCell, size: Size, earlier: Sequence[Spent]) -> float | None:
         amount = _amount(size, point.record.config["trainer"])
         return seconds(point.record, amount, earlier, partial(self._evaluations, point))
 
-    def _evaluations(self, point: Point) -> float:
+    def _evaluations(self, point: SweepCell) -> float:
         """Of a forward pass, by making one of a few samples with fresh weights; 0 where it fails."""
         cell = self.cells[_key(point)]
         solver, gradient = construct(point.cfg, "solver"), construct(point.cfg, "gradient")
@@ -96,18 +96,18 @@ class Forecast:
         return 0
 
 
-def _key(point: Point) -> str:
+def _key(point: SweepCell) -> str:
     config = {group: point.record.config.get(group) for group in (*SIZED_BY, "trainer")}
     return json.dumps(config, sort_keys=True, default=str)
 
 
-def _told(point: Point, parameters: str, expected: float | None) -> str:
+def _told(point: SweepCell, parameters: str, expected: float | None) -> str:
     match point.outlook:
-        case Outlook.DONE:
+        case CellState.DONE:
             return str(point.folder)
-        case Outlook.SAME:
+        case CellState.SAME:
             return f"as {point.remark}"
-        case Outlook.RUN | Outlook.RESUME:
+        case CellState.RUN | CellState.RESUME:
             time = "time unknown" if expected is None else f"about {clock(expected)}"
             return "  ".join(part for part in (f"{parameters:>22}", f"{time:<15}", point.remark) if part)
     return point.remark

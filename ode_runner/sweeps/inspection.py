@@ -7,22 +7,22 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ode_runner.build import identify
-from ode_runner.building.instantiate import construct, locate
-from ode_runner.compatibility import demand_answers, demand_compatible
-from ode_runner.config.command_names import WAYS
+from ode_runner.building.instantiate import construct, target_of
+from ode_runner.compatibility import check_answers, check_compatible
+from ode_runner.config.command_names import COMMANDS
 from ode_runner.config.identity import read_same
 from ode_runner.config.rerun import Rerun
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.attempts import TOO_OFTEN, endings
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
-from ode_runner.sweeps.sweep_cell import Outlook, Point
+from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 # Of cells that are not run, those that are recorded all the same.
-UNRUN = {Outlook.INCOMPATIBLE: RunStatus.INCOMPATIBLE, Outlook.PASSED_OVER: RunStatus.FAILED}
+UNRUN = {CellState.INCOMPATIBLE: RunStatus.INCOMPATIBLE, CellState.PASSED_OVER: RunStatus.FAILED}
 
 
-def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> Point:
+def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> SweepCell:
     """How a cell stands, from its options and from what is on disk. Nothing is made or changed.
 
     Raises:
@@ -31,37 +31,37 @@ def look(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> P
     record = identify(cfg, cfg.hydra.runtime.choices)
     axes = [choice for axis, choice in record.choices.items() if choice != "-" and axis != "network"]
     name = name or " · ".join([*axes, f"seed {record.seed}"])
-    point = Point(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, outlook=Outlook.RUN)
+    point = SweepCell(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, outlook=CellState.RUN)
     rerun = Rerun.of(cfg.rerun)
-    if any(cfg[way] for way in WAYS):
+    if any(cfg[way] for way in COMMANDS):
         return point
     try:
         earlier = read_same(folder, record)
     except RefusedInput as refusal:
-        point.outlook, point.remark = Outlook.REFUSED, str(refusal)
+        point.outlook, point.remark = CellState.REFUSED, str(refusal)
         return point
     point.endings = endings(folder)
     point.begun = point.endings > 0 or (earlier is not None and rerun is not Rerun.ALL)
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
-        point.outlook = Outlook.DONE
+        point.outlook = CellState.DONE
         return point
     try:
-        _demand_possible(point)
+        _check_possible(point)
     except RefusedInput as refusal:
         impossible = isinstance(refusal, IncompatibleChoice)
-        point.outlook, point.remark = Outlook.INCOMPATIBLE if impossible else Outlook.REFUSED, str(refusal)
+        point.outlook, point.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
         return point
     if rerun is Rerun.FAILED and not point.begun:
-        point.outlook, point.remark = Outlook.LEFT, "never begun"
+        point.outlook, point.remark = CellState.LEFT, "never begun"
     elif rerun is not Rerun.ALL and (folder / "checkpoints" / "last.pt").is_file():
-        point.outlook = Outlook.RESUME
+        point.outlook = CellState.RESUME
     if earlier is not None and point.outlook.due:
         words = "broken off" if earlier.status is RunStatus.RUNNING else f"{earlier.status}: {earlier.reason}"
         point.remark = f"was {words}" if earlier.status is not RunStatus.COMPLETED else "completed before"
     return point
 
 
-def given_up(point: Point, *, how: str = "") -> str:
+def given_up(point: SweepCell, *, how: str = "") -> str:
     """Why a cell is passed over, if processes ended in the midst of it too often; `how` the last did, where known.
 
     One that is recorded so is tried again by rerun=failed, and any by rerun=all.
@@ -76,13 +76,13 @@ def given_up(point: Point, *, how: str = "") -> str:
     return f"its process ended {TOO_OFTEN} times in the midst of it ({cause}); rerun=failed tries it again"
 
 
-def record_unrun(point: Point) -> None:
+def record_unrun(point: SweepCell) -> None:
     """The record of a cell that is not run, if it is to have one."""
     if point.outlook in UNRUN:
         record_ending(point, UNRUN[point.outlook], point.remark)
 
 
-def record_ending(point: Point, status: RunStatus, reason: str) -> None:
+def record_ending(point: SweepCell, status: RunStatus, reason: str) -> None:
     """Unless its record says so already, or there is a completed one from other times."""
     point.folder.mkdir(parents=True, exist_ok=True)
     with suppress(InUse), lock(point.folder):  # another driver of the sweep is about to write the same
@@ -96,8 +96,8 @@ def record_ending(point: Point, status: RunStatus, reason: str) -> None:
         record.write(point.folder)
 
 
-def _demand_possible(point: Point) -> None:
+def _check_possible(point: SweepCell) -> None:
     """What can be said without any data."""
-    demand_answers(point.choices, locate(point.cfg, "task"), locate(point.cfg, "model"))
+    check_answers(point.choices, target_of(point.cfg, "task"), target_of(point.cfg, "model"))
     solver, gradient = construct(point.cfg, "solver"), construct(point.cfg, "gradient")
-    demand_compatible(point.choices, locate(point.cfg, "model"), solver, gradient)
+    check_compatible(point.choices, target_of(point.cfg, "model"), solver, gradient)

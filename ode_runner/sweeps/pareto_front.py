@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import shown
 from ode_runner.report.rows import plain
 from ode_runner.sweeps.objectives import Objective
@@ -40,7 +40,7 @@ class Front:
         print(f"\n{what} of {ended} trials, by {names}:")
         for line in self._lines():
             print(f"  {line}")
-        write_whole(self.folder / FILE, lambda file: file.write(self._csv().encode()))
+        atomic_write(self.folder / FILE, lambda file: file.write(self._csv().encode()))
         print(f"written to {self.folder / FILE}")
 
     def _lines(self) -> list[str]:

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ode_runner.build import demand_buildable
-from ode_runner.config.command_names import WAYS
+from ode_runner.build import check_buildable
+from ode_runner.config.command_names import COMMANDS
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.experiment.process_state import unchanged
 from ode_runner.recording.attempts import attempt
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import lock
-from ode_runner.sweeps.sweep_cell import Outlook, Point
+from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 
-def demand_one_possible(points: Sequence[Point]) -> None:
+def check_one_possible(points: Sequence[SweepCell]) -> None:
     """Refuses a sweep of which no cell can be run on this machine, and leaves no folder that it has made.
 
     The objects of cells are made, of one after another until they can be: usually of the first alone.
@@ -22,8 +22,8 @@ def demand_one_possible(points: Sequence[Point]) -> None:
     Raises:
         RefusedInput: in the words of a cell.
     """
-    wanted = [point for point in points if point.outlook is not Outlook.SAME]  # another stands for it
-    if not any(point.outlook.due for point in wanted) and any(point.outlook is Outlook.DONE for point in wanted):
+    wanted = [point for point in points if point.outlook is not CellState.SAME]  # another stands for it
+    if not any(point.outlook.due for point in wanted) and any(point.outlook is CellState.DONE for point in wanted):
         return
     refusals: list[RefusedInput] = []
     with _leaving_nothing_if_refused() as made:
@@ -43,16 +43,20 @@ def _refuse(refusals: Sequence[RefusedInput]) -> None:
             raise RefusedInput(f"{refusal} No other cell can be run either.")
 
 
-def _refusal(point: Point, made: list[Path]) -> RefusedInput | None:
+def _refusal(point: SweepCell, made: list[Path]) -> RefusedInput | None:
     """What a run of the cell would be refused for before it begins; whatever else there is, the run says."""
-    if point.outlook in (Outlook.REFUSED, Outlook.INCOMPATIBLE):
-        impossible = point.outlook is Outlook.INCOMPATIBLE
+    if point.outlook in (CellState.REFUSED, CellState.INCOMPATIBLE):
+        impossible = point.outlook is CellState.INCOMPATIBLE
         return IncompatibleChoice(point.remark) if impossible else RefusedInput(point.remark)
-    if point.outlook in (Outlook.PASSED_OVER, Outlook.LEFT) or point.endings or any(point.cfg[way] for way in WAYS):
+    if (
+        point.outlook in (CellState.PASSED_OVER, CellState.LEFT)
+        or point.endings
+        or any(point.cfg[way] for way in COMMANDS)
+    ):
         return None
     try:
         with _marked(point.folder, made), unchanged():
-            demand_buildable(point.cfg, point.choices)
+            check_buildable(point.cfg, point.choices)
     except InUse:
         return None
     except RefusedInput as refusal:

@@ -22,7 +22,7 @@ from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
 from ode_runner.report.rows import plain
 from ode_runner.sweeps.progress import Progress
-from ode_runner.sweeps.sweep_cell import Point
+from ode_runner.sweeps.sweep_cell import SweepCell
 from ode_runner.sweeps.sweeper import Cells
 
 if TYPE_CHECKING:  # half a second, which --cfg and TAB need not wait for
@@ -71,7 +71,7 @@ class Search(Cells):
         codes[:] = [ExitCode.COMPLETED if found else ExitCode.FAILED]
 
     def _objectives(self, by_key: Mapping[str, Override]) -> "list[Objective]":
-        from ode_runner.building.instantiate import locate
+        from ode_runner.building.instantiate import target_of
         from ode_runner.sweeps.objectives import objectives
 
         swept = [key for key, override in by_key.items() if override.is_sweep_override()]
@@ -81,7 +81,7 @@ class Search(Cells):
             )
         fixed = [str(override.input_line) for key, override in by_key.items() if key not in swept]
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, fixed)
-        return objectives(self.names, locate(cfg, "task"))
+        return objectives(self.names, target_of(cfg, "task"))
 
     def _study(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> "Study":
         from ode_runner.sweeps.study import FILE, Study, distribution
@@ -111,7 +111,7 @@ class Search(Cells):
         from ode_runner.sweeps.inspection import record_unrun
         from ode_runner.sweeps.objectives import reached
 
-        points: dict[int, Point] = {}
+        points: dict[int, SweepCell] = {}
         for trial in trials:
             try:
                 points[trial.number] = point = self._point(trial, by_key)
@@ -138,10 +138,10 @@ class Search(Cells):
         except (RefusedInput, HydraException):  # it was never begun
             return False
 
-    def _point(self, trial: "Trial", by_key: Mapping[str, Override]) -> Point:
+    def _point(self, trial: "Trial", by_key: Mapping[str, Override]) -> SweepCell:
         """The cell of a trial, as if it had been typed."""
         shown = [f"{key.lstrip('+')}={plain(value)}" for key, value in trial.params.items()]
-        return self.look(f"trial {trial.number}: {' '.join(shown)}", _words(trial, by_key))
+        return self.inspect_cell(f"trial {trial.number}: {' '.join(shown)}", _words(trial, by_key))
 
     def _front(
         self, study: "Study", by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path

@@ -12,7 +12,7 @@ from ode_runner.config.identity import is_same
 from ode_runner.recording.record import RunRecord
 
 
-class Outlook(StrEnum):
+class CellState(StrEnum):
     """What is to be done about a cell."""
 
     RUN = "will run"
@@ -26,11 +26,11 @@ class Outlook(StrEnum):
 
     @property
     def due(self) -> bool:
-        return self in (Outlook.RUN, Outlook.RESUME, Outlook.REFUSED)
+        return self in (CellState.RUN, CellState.RESUME, CellState.REFUSED)
 
 
 @dataclass(kw_only=True)
-class Point:
+class SweepCell:
     """A cell: what was typed for it, where its run belongs, how it stands, and in the end what came of it."""
 
     name: str  # what sets it apart from the others, as typed
@@ -38,7 +38,7 @@ class Point:
     cfg: DictConfig
     folder: Path
     record: RunRecord  # who it is, not what it came to
-    outlook: Outlook
+    outlook: CellState
     remark: str = ""
     begun: bool = False  # by an earlier command, which did not complete it
     endings: int = 0  # of processes in the midst of it, see attempts.py
@@ -55,22 +55,22 @@ class Point:
         return found if found is not None and is_same(found, self.record) else None
 
 
-def same_runs(points: list[Point]) -> None:
+def same_runs(points: list[SweepCell]) -> None:
     """Of cells with one run folder, the first stands for all: a model may have no use for what sets them apart.
 
     Where the command gives different runs one folder, those after the first are refused.
     """
-    first: dict[Path, Point] = {}
+    first: dict[Path, SweepCell] = {}
     for point in points:
         other = first.setdefault(point.folder, point)
         if other is point:
             continue
-        point.outlook, point.remark = Outlook.SAME, other.name
+        point.outlook, point.remark = CellState.SAME, other.name
         if not is_same(point.record, other.record):
-            point.outlook = Outlook.REFUSED
+            point.outlook = CellState.REFUSED
             point.remark = f"{point.folder} is the folder of {other.name}. Leave hydra.sweep.subdir out."
 
 
-def in_order(points: Sequence[Point]) -> list[Point]:
+def in_order(points: Sequence[SweepCell]) -> list[SweepCell]:
     """Those to be run, what was never begun first: a cell that ends its process must not keep the others waiting."""
     return sorted((point for point in points if point.outlook.due), key=lambda point: point.begun)

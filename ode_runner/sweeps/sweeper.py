@@ -18,13 +18,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import codes
-from ode_runner.config.unused_words import demand_sweepable
+from ode_runner.config.unused_words import check_sweepable
 from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.sweeps.dispatch import AT_ONCE, IN_TURN, Dispatch
 from ode_runner.sweeps.progress import Progress
-from ode_runner.sweeps.sweep_cell import Outlook, Point, same_runs
+from ode_runner.sweeps.sweep_cell import CellState, SweepCell, same_runs
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
@@ -66,17 +66,17 @@ class Cells(Sweeper):
         """Looks at every cell, launches what is due, and leaves the exit code in `codes`."""
         from ode_runner.sweeps.forecast import Forecast
         from ode_runner.sweeps.inspection import record_unrun
-        from ode_runner.sweeps.possible import demand_one_possible
+        from ode_runner.sweeps.possible import check_one_possible
 
         folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
-        points = [self.look(name, overrides) for name, overrides in self._combinations(arguments)]
+        points = [self.inspect_cell(name, overrides) for name, overrides in self._combinations(arguments)]
         same_runs(points)
         if self.config.plan:
             Forecast(points=points, folder=folder).show()
             return
         if self.config.hydra.launcher._target_ in (IN_TURN, AT_ONCE):  # other launchers' runs are on other machines
             with sigterm_interrupts():
-                demand_one_possible(points)
+                check_one_possible(points)
         with self.under_way(Progress(points=points, folder=folder)) as progress:
             for point in points:
                 record_unrun(point)
@@ -100,7 +100,7 @@ class Cells(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         by_key = {override.get_key_element(): override for override in typed}
-        demand_sweepable(by_key)
+        check_sweepable(by_key)
         return by_key
 
     def _combinations(self, arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
@@ -111,19 +111,22 @@ class Cells(Sweeper):
             named = [word.lstrip("+") for key, word in zip(by_key, words, strict=True) if key in swept]
             yield " ".join(named), one_of_each(words)
 
-    def look(self, name: str, overrides: list[str]) -> Point:
-        from ode_runner.sweeps.inspection import given_up, look  # here, so that --cfg and TAB need not wait for torch
+    def inspect_cell(self, name: str, overrides: list[str]) -> SweepCell:
+        from ode_runner.sweeps.inspection import (  # here, so that --cfg and TAB need not wait for torch
+            given_up,
+            inspect_cell,
+        )
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = 0
         folder = Path(os.path.relpath(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir))
-        point = look(name=name, overrides=overrides, cfg=cfg, folder=folder)
+        point = inspect_cell(name=name, overrides=overrides, cfg=cfg, folder=folder)
         if point.outlook.due and (reason := given_up(point)):
-            point.outlook, point.remark = Outlook.PASSED_OVER, reason
+            point.outlook, point.remark = CellState.PASSED_OVER, reason
         return point
 
-    def run(self, points: Sequence[Point], progress: Progress) -> None:
+    def run(self, points: Sequence[SweepCell], progress: Progress) -> None:
         """All that is due."""
         dispatch = Dispatch(
             launcher=self.launcher,

@@ -17,7 +17,7 @@ from ode_runner.types import Scalar, Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
-class Findings:
+class ModelView:
     """A trained model as a task's pictures need it."""
 
     history: Sequence[Mapping[str, float]]  # the rows of metrics.jsonl
@@ -29,7 +29,7 @@ class Findings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difficulty:
+class PerSampleCost:
     """What each sample of the test split took of a solver that steps them one by one, in the order of the split."""
 
     evaluations: Tensor  # (samples,); means over the states of a sample, where it has several
@@ -77,15 +77,15 @@ class Task(abc.ABC):
         """The numbers to report, from the means of `metrics` over a split: a root of a mean, say."""
         return dict(means)
 
-    def judge_field(self, field: VectorField) -> dict[str, float]:
+    def field_metrics(self, field: VectorField) -> dict[str, float]:
         """Numbers about a learned field on the task's own state space, where the true one is known."""
         del field
         return {}
 
-    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
+    def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
         """Pictures of which test samples take a solver many evaluations."""
         yield "difficulty", draw_evaluations(found.evaluations, found.groups())
 
     @abc.abstractmethod
-    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
         """Pictures of the result, by file name without ending."""

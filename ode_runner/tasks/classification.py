@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.plots.curves import draw_curves
-from ode_runner.tasks.base import Findings, Task
+from ode_runner.tasks.base import ModelView, Task
 from ode_runner.types import Scalar
 
 
@@ -61,8 +61,8 @@ class Classification(Task):
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"accuracy": (outputs.values.argmax(dim=1) == batch.targets).float().mean()}
 
-    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
-        yield "curves", draw_curves(findings.history)
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        yield "curves", draw_curves(view.history)
 
 
 def shuffled_splits(samples: Samples, sizes: dict[Split, int], seed: int) -> dict[Split, Samples]:

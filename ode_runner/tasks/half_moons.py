@@ -11,7 +11,7 @@ from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.plane import draw_decision_regions, draw_flow
-from ode_runner.tasks.base import Difficulty, Findings
+from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
 
 
@@ -33,21 +33,21 @@ class HalfMoons(Classification):
         super().__init__(shuffled_splits(samples, sizes, seed), seed=seed, device=device)
         self.spec = TaskSpec(input_shape=(2,), output_shape=(2,))
 
-    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
-        yield from super().figures_of_difficulty(found)
+    def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures_of_per_sample_cost(found)
         points, title = self.splits[Split.TEST].inputs, "Evaluations of each test point"
         yield (
             "difficulty_plane",
             draw_difficulty_in_the_plane(points, found.evaluations, title=title, names=("x_1", "x_2")),
         )
 
-    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
-        yield from super().figures(findings)  # first, for they ask nothing of the model
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures(view)  # first, for they ask nothing of the model
         test = self.splits[Split.TEST]
         yield (
             "decision_regions",
-            draw_decision_regions(test.inputs, test.targets, lambda points: findings.predict(points, None)),
+            draw_decision_regions(test.inputs, test.targets, lambda points: view.predict(points, None)),
         )
-        states = findings.path(findings.encode(test.inputs[:200]), 25)
+        states = view.path(view.encode(test.inputs[:200]), 25)
         if states.shape[2] > 1:  # network.width=1 leaves a line, on which there is nothing to see
             yield "flow", draw_flow(states, test.targets[:200])

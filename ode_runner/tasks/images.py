@@ -12,7 +12,7 @@ from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.plots.images import draw_confusion, draw_mistakes
-from ode_runner.tasks.base import Difficulty, Findings
+from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.classification import Classification, Samples
 
 
@@ -47,15 +47,15 @@ class ImageClassification(Classification):
             inputs = random_crop(inputs, self.crop_padding, generator)
         return inputs.float() / self.brightest
 
-    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
-        yield from super().figures_of_difficulty(found)
+    def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures_of_per_sample_cost(found)
         test = self.splits[Split.TEST]
         yield "difficulty_images", draw_hardest_and_easiest(test.inputs, test.targets, found.evaluations)
 
-    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
-        yield from super().figures(findings)  # first, for they ask nothing of the model
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures(view)  # first, for they ask nothing of the model
         test = self.splits[Split.TEST]
-        outputs = torch.cat([findings.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])
+        outputs = torch.cat([view.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])
         yield "confusion", draw_confusion(outputs, test.targets)
         yield "mistakes", draw_mistakes(test.inputs, outputs, test.targets)
 

@@ -26,13 +26,13 @@ class Linear(Trajectories):
     def true_field(self) -> VectorField:
         return PowerField([list(row) for row in self.matrix], self.power)
 
-    def judge_field(self, field: VectorField) -> dict[str, float]:
+    def field_metrics(self, field: VectorField) -> dict[str, float]:
         """Adds |theta - A|, the Frobenius norm, theta being what the learned field makes of the unit vectors."""
         dtype = next((p.dtype for p in field.parameters()), torch.float64)
         units = torch.eye(len(self.y0), dtype=dtype, device=self.device)
         t = units.new_zeros(())
         distance = (field(t, units) - self.true_field()(t, units)).norm()
-        return super().judge_field(field) | {"matrix_error": float(distance)}
+        return super().field_metrics(field) | {"matrix_error": float(distance)}
 
     def _check(self) -> None:
         super()._check()

@@ -14,7 +14,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
-from ode_runner.tasks.base import Findings, Task
+from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.observations import on_the_union, with_roots
 from ode_runner.types import Scalar
 
@@ -109,26 +109,26 @@ class SpiralVAE(Task):
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         return with_roots(means)
 
-    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
-        if findings.history:
-            yield "curves", draw_curves(findings.history, quality="rmse")
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        if view.history:
+            yield "curves", draw_curves(view.history, quality="rmse")
         test = self.splits[Split.TEST]
         shown = torch.arange(min(8, self.test), device=self.device)
         batch = self.batch(test, shown, whole=True)
-        forward = _samples_of(findings.predict(batch.inputs, self.ts), len(shown)).mean(dim=1)
+        forward = _samples_of(view.predict(batch.inputs, self.ts), len(shown)).mean(dim=1)
         backward = None
-        if findings.continuous:
-            backward = _samples_of(findings.predict(batch.inputs, -self.ts[: self.points]), len(shown)).mean(dim=1)
+        if view.continuous:
+            backward = _samples_of(view.predict(batch.inputs, -self.ts[: self.points]), len(shown)).mean(dim=1)
         yield "reconstructions", draw_reconstructions(batch, forward, backward, window=self.points)
-        begun = findings.encode(batch.inputs)
+        begun = view.encode(batch.inputs)
         if begun.given:
             return  # with what a field is told of an observed spiral, a latent state does not make one of its own
         z0 = _samples_of(begun.y0[None], len(shown)).mean(dim=1)[0]
         prior = torch.randn(12, z0.shape[1], generator=torch.Generator().manual_seed(self.seed)).to(z0)
-        yield "prior_samples", draw_prior_samples(findings.decode(Encoding(prior), self.ts))
+        yield "prior_samples", draw_prior_samples(view.decode(Encoding(prior), self.ts))
         steps = torch.linspace(0, 1, 8, device=z0.device)[:, None].to(z0)
         walk = Encoding(z0[0] + steps * (z0[1] - z0[0]))
-        yield "walk", draw_walk(findings.decode(walk, self.ts))
+        yield "walk", draw_walk(view.decode(walk, self.ts))
 
     def _check(self) -> None:
         for name, least in (("train", 2), ("validation", 2), ("test", 2), ("points", 2), ("kl_epochs", 1)):

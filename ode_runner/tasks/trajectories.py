@@ -18,7 +18,7 @@ from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.trajectories import draw_errors, draw_time_series
 from ode_runner.quoting import as_typed
-from ode_runner.tasks.base import Difficulty, Findings, Task
+from ode_runner.tasks.base import ModelView, PerSampleCost, Task
 from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
 
@@ -64,10 +64,10 @@ class Trajectories(Task):
         seen, unseen = self.observations[Split.TRAIN].start[: self.test], self._draw_starts(self.test, generator)
         portrait = torch.tensor([list(self.y0)], dtype=torch.float64)
         self.tests = {
-            "portrait": self._examination(true, "portrait", portrait, spacing=1.0, horizons=self.foresight),
-            "between": self._examination(true, "between", seen, spacing=0.5, horizons=1),
-            "after": self._examination(true, "after", seen, spacing=1.0, horizons=self.foresight),
-            "unseen": self._examination(true, "unseen", unseen, spacing=1.0, horizons=self.foresight),
+            "portrait": self._test_batch(true, "portrait", portrait, spacing=1.0, horizons=self.foresight),
+            "between": self._test_batch(true, "between", seen, spacing=0.5, horizons=1),
+            "after": self._test_batch(true, "after", seen, spacing=1.0, horizons=self.foresight),
+            "unseen": self._test_batch(true, "unseen", unseen, spacing=1.0, horizons=self.foresight),
         }
 
     @abc.abstractmethod
@@ -118,15 +118,15 @@ class Trajectories(Task):
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         return with_roots(means)
 
-    def judge_field(self, field: VectorField) -> dict[str, float]:
+    def field_metrics(self, field: VectorField) -> dict[str, float]:
         """Distance of the learned field from the true one over the observed states, relative to the latter."""
         dtype = next((p.dtype for p in field.parameters()), torch.float64)
         y = self.observations[Split.TRAIN].values.flatten(0, 1).to(dtype)
         true = self.true_field()(y.new_zeros(()), y)
         return {"field_error": float((field(y.new_zeros(()), y) - true).norm() / true.norm())}
 
-    def figures_of_difficulty(self, found: Difficulty) -> Iterator[tuple[str, Figure]]:
-        yield from super().figures_of_difficulty(found)
+    def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures_of_per_sample_cost(found)
         if len(self.names) == 2:
             unseen = torch.tensor([part == "unseen" for part in found.parts])
             title = "Evaluations by initial state, over all horizons"
@@ -136,13 +136,13 @@ class Trajectories(Task):
                 draw_difficulty_in_the_plane(points, found.evaluations[unseen], title=title, names=names),
             )
 
-    def figures(self, findings: Findings) -> Iterator[tuple[str, Figure]]:
-        if findings.history:
-            yield "curves", draw_curves(findings.history, quality=self.objective)
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        if view.history:
+            yield "curves", draw_curves(view.history, quality=self.objective)
         portrait, unseen = self.tests["portrait"], self.tests["unseen"]
-        values = findings.predict(portrait.inputs, portrait.ts)
+        values = view.predict(portrait.inputs, portrait.ts)
         yield "trajectory", draw_time_series(portrait, values, names=self.names, horizon=self.horizon)
-        others = findings.predict(unseen.inputs, unseen.ts)
+        others = view.predict(unseen.inputs, unseen.ts)
         both = torch.cat([values, others], 1), torch.cat([portrait.targets, unseen.targets], 1)
         field = self.true_field()
         yield "phase_portrait", draw_phase_portrait(*both, ts=portrait.ts, field=field, names=self.names)
@@ -175,7 +175,7 @@ class Trajectories(Task):
         times = draw_times(count, self.points, self.horizon, generator if self.irregular else None)
         return observe(true, start, times, noise=self.noise, generator=generator).to(self.device)
 
-    def _examination(self, true: VectorField, part: str, start: Tensor, *, spacing: float, horizons: int) -> Batch:
+    def _test_batch(self, true: VectorField, part: str, start: Tensor, *, spacing: float, horizons: int) -> Batch:
         """A part of the test split: clean, on an even grid as wide as that of training times `spacing`."""
         times = draw_times(len(start), round((self.points - 1) * horizons / spacing) + 1, self.horizon * horizons, None)
         seen = observe(true, start.cpu(), times, noise=0.0, generator=torch.Generator()).to(self.device)

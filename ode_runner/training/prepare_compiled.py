@@ -14,7 +14,7 @@ from ode_runner.buffers import Buffers
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Ledger, VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.problem import Solution, in_joint_precision
@@ -25,7 +25,7 @@ FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
 LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
 
 
-def compile_solves(cell: Cell, *, steps: int, processes: int, say: Callable[[str], None]) -> float | None:
+def compile_solves(experiment: Experiment, *, steps: int, processes: int, say: Callable[[str], None]) -> float | None:
     """Compile the solves of a training step, if the run asks for it; returns the seconds that it took, if it was done.
 
     Whether `auto` does depends on the configuration and the processes, so that a run that is resumed by as many goes
@@ -34,18 +34,18 @@ def compile_solves(cell: Cell, *, steps: int, processes: int, say: Callable[[str
     Raises:
         IncompatibleChoice: trainer.compile=on, and there is something that cannot be.
     """
-    wish, begun = cell.options.compile, time.perf_counter()
+    wish, begun = experiment.options.compile, time.perf_counter()
     if wish == "off" or (wish == "auto" and steps < FEWEST_STEPS):
         return None
     try:
-        _demand_possible(cell, processes)
-        with _as_in_training(cell.model):
-            solves = asked_for(cell)
+        _check_possible(experiment, processes)
+        with _as_in_training(experiment.model):
+            solves = asked_for(experiment)
             if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
                 return None
             say("compiling the solver's steps: half a minute the first time, then seconds")
             for field, y0, ts in solves:
-                _compile(cell, field, y0, ts)
+                _compile(experiment, field, y0, ts)
     except CannotCompile as reason:
         if wish == "on":
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
@@ -54,7 +54,7 @@ def compile_solves(cell: Cell, *, steps: int, processes: int, say: Callable[[str
     return time.perf_counter() - begun
 
 
-def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
+def asked_for(experiment: Experiment) -> list[tuple[VectorField, State, Times]]:
     """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
     asked: list[tuple[VectorField, State, Times]] = []
 
@@ -66,8 +66,10 @@ def asked_for(cell: Cell) -> list[tuple[VectorField, State, Times]]:
         return Solution(ys=torch.stack([y0] * len(ts)))
 
     with torch.no_grad():
-        batch = next(cell.task.batches(Split.TRAIN, batch_size=cell.options.batch_size, epoch=0)).to(cell.dtype)
-        cell.model(batch.inputs, batch.ts, note)
+        batch = next(experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)).to(
+            experiment.dtype
+        )
+        experiment.model(batch.inputs, batch.ts, note)
     return asked
 
 
@@ -86,14 +88,14 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
             buffers.restore()
 
 
-def _demand_possible(cell: Cell, processes: int) -> None:
-    if cell.model.numerics is Numerics.NONE:
+def _check_possible(experiment: Experiment, processes: int) -> None:
+    if experiment.model.numerics is Numerics.NONE:
         raise CannotCompile("the model solves nothing")
-    if not cell.model.objective.solves:
+    if not experiment.model.objective.solves:
         raise CannotCompile("the model is trained without a solve")
-    if cell.device.type != "cpu":
-        raise CannotCompile(f"steps are compiled for trainer.device=cpu only, and this is {cell.device.type}")
-    if cell.integrator.field_dtype is not None:
+    if experiment.device.type != "cpu":
+        raise CannotCompile(f"steps are compiled for trainer.device=cpu only, and this is {experiment.device.type}")
+    if experiment.integrator.field_dtype is not None:
         raise CannotCompile("compiled steps are of trainer.precision=fp32 or fp64")
     if processes > 1:
         raise CannotCompile("compiled steps are those of one process")
@@ -105,13 +107,13 @@ def _small(field: VectorField, y0: State, ts: Times) -> bool:
     return counter.get_total_flops() <= LARGEST
 
 
-def _compile(cell: Cell, field: VectorField, y0: State, ts: Times) -> None:
+def _compile(experiment: Experiment, field: VectorField, y0: State, ts: Times) -> None:
     """All of it, by solves in which it is wanted: there and back, with outputs at the ends of steps and within them."""
-    if not any(field is module for module in cell.model.modules()):
+    if not any(field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
-    solve, parameters = cell.integrator.compile(field, y0), [p for p in field.parameters() if p.requires_grad]
+    solve, parameters = experiment.integrator.compile(field, y0), [p for p in field.parameters() if p.requires_grad]
     spans = [ts]
-    if isinstance(cell.integrator.solver, AdaptiveSolver) and len(ts) > 2:
+    if isinstance(experiment.integrator.solver, AdaptiveSolver) and len(ts) > 2:
         spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]
     for times in spans:
         with torch.enable_grad(), suppress(SolverFailed):  # training will meet it as well, and keep the evidence

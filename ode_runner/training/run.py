@@ -13,24 +13,24 @@ from ode_runner.batch import Split
 from ode_runner.config.identity import read_same
 from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.experiment.crash_dump import FILE as EVIDENCE
-from ode_runner.experiment.experiment import Cell
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import FILE as DIFFICULTY
-from ode_runner.experiment.per_sample_cost import Witness, report
+from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
-from ode_runner.experiment.test_split import draw, evidence_of_no_bounds, judge
-from ode_runner.recording.atomic_write import write_whole
+from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch
+from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.attempts import attempt
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
 from ode_runner.recording.environment import describe_environment
-from ode_runner.recording.fresh_folder import demand_room, is_fresh, remove
+from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock
 from ode_runner.recording.logger import EVENTS, MetricLogger, MetricsFile
 from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import RunRecord, RunStatus
-from ode_runner.recording.status import TRACEBACK, told, verdict
+from ode_runner.recording.status import TRACEBACK, status_of, told
 from ode_runner.recording.stored_command import write_command
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
@@ -47,8 +47,8 @@ class Plan:
     command_files: Mapping[str, str]  # what the folder is to tell of the command, by file name
     in_sweep: bool
     rerun: bool  # from the beginning, whatever there is
-    build_cell: Callable[[], Cell]
-    build_trainer: Callable[[Cell], Trainer | None]
+    build_experiment: Callable[[], Experiment]
+    build_trainer: Callable[[Experiment], Trainer | None]
     build_logger: Callable[..., MetricLogger]
     build_diagnostics: Callable[[], Diagnostics]
 
@@ -67,7 +67,7 @@ def execute(plan: Plan) -> RunRecord:
             was about to end anyway.
     """
     display, folder = Display(), plan.folder
-    demand_room(folder)
+    check_room(folder)
     with lock(folder), stop_on_signals() as stop:
         done = read_same(folder, plan.record)
         if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
@@ -90,22 +90,22 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
     to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
     try:
         with same_folder():
-            cell = plan.build_cell()
-            trainer = plan.build_trainer(cell)
+            experiment = plan.build_experiment()
+            trainer = plan.build_trainer(experiment)
         _begin(plan)
         to_keep = False
-        _carry_out(cell, trainer, plan, display, stop)
+        _carry_out(experiment, trainer, plan, display, stop)
         record.status = RunStatus.COMPLETED
     except RefusedInput as refusal:
-        record.status, record.reason = verdict(refusal)
+        record.status, record.reason = status_of(refusal)
         if earlier is None and fresh and not (plan.in_sweep and isinstance(refusal, IncompatibleChoice)):
             remove(folder, alone=plan.in_sweep)  # a typing error makes no folder
         raise
     except BaseException as error:
         record.status, record.reason = told(error, folder)
-        if isinstance(error, NumericalFailure) and error.evidence is not None:
+        if isinstance(error, NumericalFailure) and error.crash_dump is not None:
             with suppress(OSError):
-                error.evidence.save(folder / EVIDENCE)
+                error.crash_dump.save(folder / EVIDENCE)
                 record.reason += f" To see it again: ode-run replay={folder}"
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -123,7 +123,7 @@ def _begin(plan: Plan) -> None:
     plan.record.write(plan.folder)
     for name in (TRACEBACK, EVIDENCE, f"plots/{TRACEBACKS}"):  # of a session that failed
         (plan.folder / name).unlink(missing_ok=True)
-    write_whole(plan.folder / "config.yaml", lambda file: file.write(plan.config_yaml.encode()))
+    atomic_write(plan.folder / "config.yaml", lambda file: file.write(plan.config_yaml.encode()))
     if plan.rerun:
         _clear(plan.folder)
 
@@ -133,15 +133,17 @@ def _close(record: RunRecord, folder: Path) -> None:
     try:
         record.write(folder)
     except OSError as error:  # the one on disk still says running, so the same command goes on
-        record.status, record.reason = verdict(error)
+        record.status, record.reason = status_of(error)
 
 
-def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display, stop: StopRequest) -> None:
+def _carry_out(
+    experiment: Experiment, trainer: Trainer | None, plan: Plan, display: Display, stop: StopRequest
+) -> None:
     """Train what has something to learn, then put it to the test and draw it."""
     record, folder = plan.record, plan.folder
-    reset_peak_bytes(cell.device)
-    record.environment = describe_environment(cell.device, processes=trainer.team.size if trainer else 1)
-    _introduce(cell, record, folder, display)
+    reset_peak_bytes(experiment.device)
+    record.environment = describe_environment(experiment.device, processes=trainer.group.size if trainer else 1)
+    _introduce(experiment, record, folder, display)
     place = folder.absolute()  # for what is written while code of one's own runs, which may change directory
     checkpoints = Checkpoints(place / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
     metrics = MetricsFile(place)
@@ -154,30 +156,32 @@ def _carry_out(cell: Cell, trainer: Trainer | None, plan: Plan, display: Display
         checkpoints=checkpoints,
         display=display,
         stop=stop,
-        save_every_seconds=cell.options.save_every_seconds,
+        save_every_seconds=experiment.options.save_every_seconds,
     )
     clock = Clock()
     with closing(metrics), closing(logger):
         try:
-            witness = Witness()
+            witness = PerSampleCounts()
             with same_folder():
-                reached = _fit(trainer, session, record) if trainer else plan.build_diagnostics().look(cell, epoch=1)
-                record.metrics = judge(cell, stop, witness) | reached
+                reached = (
+                    _fit(trainer, session, record) if trainer else plan.build_diagnostics().look(experiment, epoch=1)
+                )
+                record.metrics = evaluate_test(experiment, stop, witness) | reached
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
-            _demand_finite(cell, record)
+            _check_finite(experiment, record)
             with same_folder():
-                draw(cell, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
-            report(witness.found(), cell.task, folder=folder, display=display, logger=logger, step=step)
+                draw(experiment, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
+            report(witness.found(), experiment.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()
             record.cost = trainer.cost() if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
-            record.cost["peak_memory_bytes"] = peak_bytes(cell.device)
+            record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
         nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward") if trainer}
         logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)
 
 
-def _demand_finite(cell: Cell, record: RunRecord) -> None:
+def _check_finite(experiment: Experiment, record: RunRecord) -> None:
     """A result that is not a number is no result, though all that led to it is kept."""
     loss, choices = record.metrics["test/loss"], record.choices
     if math.isfinite(loss):
@@ -188,14 +192,14 @@ def _demand_finite(cell: Cell, record: RunRecord) -> None:
     )
     if choices["solver"] == "-":
         failure = Diverged(f"the loss on the test split is {loss}: the model's outputs are not finite.")
-    failure.evidence = evidence_of_no_bounds(cell)
+    failure.crash_dump = first_failing_batch(experiment)
     raise failure
 
 
-def _introduce(cell: Cell, record: RunRecord, folder: Path, display: Display) -> None:
+def _introduce(experiment: Experiment, record: RunRecord, folder: Path, display: Display) -> None:
     """What is about to happen, and what the person may not expect of it."""
-    parameters, precision = sum(p.numel() for p in cell.parameters()), cell.options.precision
-    sizes = " / ".join(f"{cell.task.size(split):,} {split}" for split in Split)
+    parameters, precision = sum(p.numel() for p in experiment.parameters()), experiment.options.precision
+    sizes = " / ".join(f"{experiment.task.size(split):,} {split}" for split in Split)
     display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
     unused = [axis for axis, choice in record.choices.items() if choice == "-"]
     if unused:
@@ -212,7 +216,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
             scalars = {name: value for name, value in row.items() if "/" in name}
             session.logger.log(scalars, step=trainer.step)
     session.display.start(trainer.total_steps, trainer.step)
-    with trainer.team.at_work(trainer.state_dict(0)):
+    with trainer.group.at_work(trainer.state_dict(0)):
         record.reason = "; ".join(filter(None, (record.reason, trainer.fit(session))))
     session.display.stop()
     best = session.checkpoints.load(session.checkpoints.best)

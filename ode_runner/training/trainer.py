@@ -10,11 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ode_runner.analysis.diagnostics import Diagnostics
-from ode_runner.analysis.gradient_monitor import Watch
+from ode_runner.analysis.gradient_monitor import GradientMonitor
 from ode_runner.batch import Batch, Split
-from ode_runner.distributed.process_group import Team
-from ode_runner.experiment.crash_dump import demand_finite, evidence_of
-from ode_runner.experiment.experiment import Cell
+from ode_runner.distributed.process_group import ProcessGroup
+from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.meters import Clock, Means, peak_bytes
 from ode_runner.experiment.per_sample_cost import spread
@@ -33,13 +33,19 @@ class Trainer:
     """One run's training: its objects, its position, and what it has cost so far."""
 
     def __init__(
-        self, cell: Cell, *, optimizer: Optimizer, schedule: Schedule, diagnostics: Diagnostics, team: Team
+        self,
+        experiment: Experiment,
+        *,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        diagnostics: Diagnostics,
+        group: ProcessGroup,
     ) -> None:
-        self.cell, self.optimizer, self.diagnostics, self.team = cell, optimizer, diagnostics, team
-        self.options, self.task, self.model = cell.options, cell.task, cell.model
-        self.integrator, self.device = cell.integrator, cell.device
-        self.forward = ForwardPass(cell, phase=Phase.FORWARD)
-        self.watch = Watch(cell, every=cell.options.audit_every)
+        self.experiment, self.optimizer, self.diagnostics, self.group = experiment, optimizer, diagnostics, group
+        self.options, self.task, self.model = experiment.options, experiment.task, experiment.model
+        self.integrator, self.device = experiment.integrator, experiment.device
+        self.forward = ForwardPass(experiment, phase=Phase.FORWARD)
+        self.watch = GradientMonitor(experiment, every=experiment.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": math.nan, "epoch": 0}
         self.judged = ""  # how the last epoch did on validation, as shown
@@ -59,21 +65,21 @@ class Trainer:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
         self.compile_seconds = compile_solves(
-            self.cell, steps=self.total_steps, processes=self.team.size, say=session.display.say
+            self.experiment, steps=self.total_steps, processes=self.group.size, say=session.display.say
         )
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         while self.epoch < self.options.epochs and not spent:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
             for batch in itertools.islice(batches, self.batch, None):
                 logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
-                with evidence_of(self.model, batch, self.device, learning=True, where=self._where()):
+                with dump_on_failure(self.model, batch, self.device, learning=True, where=self._where()):
                     scalars = self.train_step(batch, measure_memory=logged)
                 self._account(scalars, samples=len(batch.inputs), warm=warm)
                 warm = True
                 if remark := self.forward.remark():
                     session.display.say(remark)
-                if worry := self.watch.worry():
-                    session.display.say(worry, style="yellow")
+                if warning := self.watch.warning():
+                    session.display.say(warning, style="yellow")
                 if logged:
                     self._log(session)
                 session.display.advance(step=self.step, total_steps=self.total_steps, **self._standing())
@@ -89,23 +95,23 @@ class Trainer:
         """One update of the weights, and what it reached and cost."""
         begun = time.perf_counter()
         self.model.train()
-        batch = self.team.share(batch, epoch=self.epoch, place=self.batch).to(self.cell.dtype)
+        batch = self.group.share(batch, epoch=self.epoch, place=self.batch).to(self.experiment.dtype)
         random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
         passed = self.forward(batch, measure_memory=measure_memory)
         loss, forward = passed.loss, passed.tally
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
-        demand_finite(float(loss.total.detach()), "loss", self._where())
+        check_finite(float(loss.total.detach()), "loss", self._where())
         with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
             loss.total.backward()
         paused = time.perf_counter()
         audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
         begun += time.perf_counter() - paused  # not what training costs
-        self.team.average_gradients(self.model.parameters())
+        self.group.average_gradients(self.model.parameters())
         grad_norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
         )
-        demand_finite(float(grad_norm), "gradient", self._where())
+        check_finite(float(grad_norm), "gradient", self._where())
         lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
@@ -124,7 +130,7 @@ class Trainer:
 
     def _quality(self, loss: Loss, batch: Batch) -> dict[str, float]:
         """Loss, terms and metrics of the whole batch."""
-        means = self.team.mean(self.cell.measured(loss, batch))
+        means = self.group.mean(self.experiment.measured(loss, batch))
         own = {name: means.pop(name) for name in loss.scalars()}
         reported = self.task.reported(means).items()
         return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in reported}
@@ -201,9 +207,9 @@ class Trainer:
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
-        results = self.cell.evaluate(Split.VALIDATION, session.stop)
+        results = self.experiment.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")
-        diagnosed = self.diagnostics.look(self.cell, epoch=self.epoch + 1)
+        diagnosed = self.diagnostics.look(self.experiment, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
         reached = results[self.task.objective]
         if self._is_better(reached):

@@ -37,11 +37,11 @@ class Agreement:
     same_steps: float
     ending_on_time: float = 0.0
 
-    def demand_small(self) -> None:
-        _demand(self.as_timed < AS_TIMED, self)
-        _demand(self.same_steps < SAME_STEPS, self)
-        _demand(self.ending_on_time < ENDING_ON_TIME, self)
-        _demand(abs(self.our_evaluations - self.plain_evaluations) <= EVALUATIONS_PER_STEP, self)
+    def check_small(self) -> None:
+        _check(self.as_timed < AS_TIMED, self)
+        _check(self.same_steps < SAME_STEPS, self)
+        _check(self.ending_on_time < ENDING_ON_TIME, self)
+        _check(abs(self.our_evaluations - self.plain_evaluations) <= EVALUATIONS_PER_STEP, self)
 
 
 def check_odenet(trainer: Trainer, plain: PlainODENet) -> Agreement:
@@ -57,7 +57,7 @@ def check_odenet(trainer: Trainer, plain: PlainODENet) -> Agreement:
         same_steps=_on_the_same_steps(trainer, plain, batch),
         ending_on_time=_ending_on_time(trainer, plain, batch),
     )
-    found.demand_small()
+    found.check_small()
     return found
 
 
@@ -68,7 +68,7 @@ def check_resnet(trainer: Trainer, plain: PlainResNet) -> Agreement:
     model, other, batch = _in_double(trainer.model, plain, batch)
     same = _distance(_our_gradient(model, trainer.integrator, batch)[0], _plain_gradient(other, batch))
     found = Agreement(our_evaluations=0, plain_evaluations=0, as_timed=as_timed, same_steps=same)
-    found.demand_small()
+    found.check_small()
     return found
 
 
@@ -108,12 +108,12 @@ def _gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
-    _demand(ours.keys() == theirs.keys(), f"parameters {set(ours) ^ set(theirs)}")
+    _check(ours.keys() == theirs.keys(), f"parameters {set(ours) ^ set(theirs)}")
     apart = sum(float((ours[name] - theirs[name]).square().sum()) for name in theirs)
     return (apart / sum(float(gradient.square().sum()) for gradient in theirs.values())) ** 0.5
 
 
-def _demand(holds: bool, found: "Agreement | str") -> None:
+def _check(holds: bool, found: "Agreement | str") -> None:
     if not holds:
         shown = found if isinstance(found, str) else asdict(found)
         raise BenchmarkFailed(f"the two sides do not compute the same thing: {shown}")

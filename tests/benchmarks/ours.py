@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 
 from ode_runner.batch import Batch, Split
-from ode_runner.build import build_cell, build_trainer
+from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
 from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.idx import FILES
@@ -26,7 +26,7 @@ def make_trainer(data_dir: Path, device: torch.device, *overrides: str) -> Train
         wanted = ["task=mnist", f"trainer.batch_size={BATCH_SIZE}", f"trainer.device={device.type}", *overrides]
         cfg = compose("config", overrides=wanted, return_hydra_config=True)
     cfg.task.data_dir = str(data_dir)
-    return build_trainer(cfg, cfg.hydra.runtime.choices, build_cell(cfg, cfg.hydra.runtime.choices))
+    return build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
 
 
 def endless(trainer: Trainer) -> Iterator[Batch]:

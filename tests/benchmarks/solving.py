@@ -30,7 +30,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.one_step import ExplicitOneStepSolver
+from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.rk4 import RK4
 from tests.benchmarks.problems import Posed, middle, small
 from tests.benchmarks.report import describe
@@ -45,7 +45,7 @@ class Case:
 
     posed: Posed
     theirs: Solve
-    solver: ExplicitOneStepSolver
+    solver: ExplicitRungeKutta
     modes: Mapping[str, GradientMode]
     compiled: str  # the mode that is measured with compiled steps as well
 
@@ -213,7 +213,7 @@ def _gradient_error(case: Case, integrate: Integrator) -> float:
         places = [step.interval for step in case.solver.steps(posed.field, posed.y0, posed.ts)]
     y, ys = posed.y0.double(), [posed.y0.double()]
     for place in places:
-        y, outputs = case.solver.retake(double, place, y)
+        y, outputs = case.solver.recompute(double, place, y)
         ys += outputs
     expected = torch.autograd.grad((torch.stack(ys) - posed.targets).abs().mean(), list(double.parameters()))
     found = torch.autograd.grad(

@@ -88,7 +88,7 @@ def measure(options: argparse.Namespace, mnist: Path) -> Findings:
     samples["ODE-Net"], agreement["ODE-Net"] = compare(trainer, mnist, "odenet", counts)
     resnet = make_trainer(mnist, device, "model=resnet")
     samples["ResNet"], agreement["ResNet"] = compare(resnet, mnist, "resnet", counts)
-    demand_like_counts(samples["ODE-Net"])
+    check_like_counts(samples["ODE-Net"])
     say("what Trainer.fit costs beyond the bare step")
     blocks = max(1, options.pairs // 2)
     overhead = measure_overhead(mnist, device, trainer.model.state_dict(), blocks=blocks, scratch=OUTPUTS)
@@ -135,7 +135,7 @@ def with_plain(trainer: Trainer, weights: dict[str, Tensor]) -> tuple[PlainODENe
     return plain, agreement
 
 
-def demand_like_counts(samples: dict[str, list[Sample]]) -> None:
+def check_like_counts(samples: dict[str, list[Sample]]) -> None:
     """Times of unequal work are not compared."""
     ours, plain = evaluations(samples["ours"]), evaluations(samples["plain"])
     if abs(ours - plain) > EVALUATIONS_PER_STEP:

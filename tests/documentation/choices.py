@@ -5,8 +5,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 
-from ode_runner.building.instantiate import construct, locate
-from ode_runner.compatibility import demand_compatible
+from ode_runner.building.instantiate import construct, target_of
+from ode_runner.compatibility import check_compatible
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Numerics
@@ -43,7 +43,7 @@ def matrix() -> str:
 
 def _classes(pairs: list[tuple[str, str]]) -> dict[tuple[str, ...], frozenset[tuple[str, str]]]:
     """Models that learn through a solver, those with the same admissible pairs together, by name."""
-    located = {name: locate(_configuration("model", name), "model") for name in options("model")}
+    located = {name: target_of(_configuration("model", name), "model") for name in options("model")}
     admissible: dict[frozenset[tuple[str, str]], list[str]] = {}
     for name, model in located.items():
         if model.numerics not in (Numerics.NONE, Numerics.SOLVER):
@@ -55,7 +55,7 @@ def _classes(pairs: list[tuple[str, str]]) -> dict[tuple[str, ...], frozenset[tu
 def _compatible(name: str, model: Any, solver: str, gradient: str) -> bool:
     made = {"solver": _made("solver", solver), "gradient": _made("gradient", gradient)}
     try:
-        demand_compatible({"model": name, "solver": solver, "gradient": gradient}, model, **made)
+        check_compatible({"model": name, "solver": solver, "gradient": gradient}, model, **made)
     except IncompatibleChoice:
         return False
     return True
