@@ -16,6 +16,15 @@ PACKAGE = Path(ode_runner.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
+# What the root of the package holds: the architecture. Everything else has a folder.
+ROOT = {
+    *("__init__", "__main__", "cli", "launch", "build", "compatibility"),  # from a command line to objects
+    *("types", "batch", "encoding", "errors", "quoting"),  # what everybody speaks of
+    *("field", "counted_field", "problem", "noise", "integrator"),  # an equation and its solve
+    *("random_state", "buffers"),  # what a computation leaves behind
+}
+
+
 @cache
 def tree(module: str) -> ast.Module:
     return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
@@ -30,6 +39,12 @@ def imported(module: str, *, top_level_only: bool = False) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: imports are absolute"
             yield str(node.module)
+            yield from (full for alias in node.names if is_own_module(full := f"{node.module}.{alias.name}"))
+
+
+def is_own_module(name: str) -> bool:
+    inside = PACKAGE.joinpath(*name.split(".")[1:])
+    return name.startswith("ode_runner.") and inside.with_suffix(".py").is_file()
 
 
 def own(name: str) -> str | None:
@@ -68,6 +83,22 @@ def importers(library: str) -> set[str]:
 def test_imports_form_no_cycle() -> None:
     order = list(TopologicalSorter({module: own_imports(module) for module in MODULES}).static_order())
     assert sorted(order) == MODULES
+
+
+def test_folders_import_each_other_in_one_direction() -> None:
+    """Imports within functions and for type checkers count too; a module of the root stands for itself."""
+
+    def folder(module: str) -> str:
+        return module.rpartition("/")[0] or module
+
+    arrows: dict[str, set[str]] = {folder(module): set() for module in MODULES}
+    for module in MODULES:
+        arrows[folder(module)] |= {folder(other) for other in own_imports(module)} - {folder(module)}
+    assert set(TopologicalSorter(arrows).static_order()) == set(arrows)
+
+
+def test_the_root_holds_the_architecture_and_nothing_else() -> None:
+    assert {module.removesuffix(".py") for module in MODULES if "/" not in module} == ROOT
 
 
 def test_numerics_build_on_each_other_in_one_direction() -> None:
