@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from ode_runner.config.help import conf_dir
+from tests.documentation.imports import groups
 from tests.documentation.pages import PART, generated
 from tests.helpers import typed
 
@@ -38,6 +39,11 @@ def cells(command: str) -> set[str]:
 def test_what_is_generated_in_docs_is_up_to_date() -> None:
     for path, text in generated().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: make generated"
+
+
+def test_no_arrow_of_the_drawing_leads_up() -> None:
+    """Places that import each other would share a box."""
+    assert [box for box in groups() if len(box) > 1] == []
 
 
 def test_every_group_of_choices_has_its_table() -> None:
