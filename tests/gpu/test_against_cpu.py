@@ -1,0 +1,76 @@
+"""The same numbers on a GPU as on the CPU: every solver under every gradient mode, the noise, a training step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.field import SeparableField, VectorField
+from ode_runner.integrator import Integrator
+from ode_runner.noise import BrownianPath
+from tests.helpers import record_of, typed
+from tests.problems import Compose, accepted_pairs, build
+from tests.test_given import ConditionedHalves, solver_of
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.usefixtures("float64"),
+]
+
+
+class Conditioned(VectorField):
+    """dy/dt = w tanh(A (y, z)) cos t + k sin y, where z, w and k are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, t: Tensor, y: Tensor, z: Tensor, w: Tensor, k: Tensor) -> Tensor:
+        return torch.tanh(self.layer(torch.cat([y, z], dim=1))) * w * torch.cos(t) + k[:, None] * torch.sin(y)
+
+
+def solved(solver: str, gradient: str, composed: Compose, device: str) -> list[Tensor]:
+    """States, and the gradients of their squares by the initial state, what is given and the parameters, on the CPU."""
+    torch.manual_seed(0)
+    numerics = solver_of(solver, composed)
+    halves = issubclass(numerics.fields, SeparableField)
+    field = (ConditionedHalves() if halves else Conditioned()).to(device)
+    size = 4 if halves else 3
+    y0, z, w = torch.randn(4, size), torch.randn(4, 2), torch.rand(4, 4 if halves else 3)
+    y0, z = (x.to(device).requires_grad_() for x in (y0, z))
+    given = [z, w.to(device), torch.arange(4, device=device)]
+    ts = torch.tensor([0.0, 0.3, 0.6, 1.2], device=device)
+    integrate = Integrator(solver=numerics, gradient=build(composed, "gradient", gradient))
+    ys = integrate(field, y0, ts, given=given).ys
+    wanted = [y0, z, *field.parameters()]
+    gradients = torch.autograd.grad(ys.square().sum(), wanted, materialize_grads=True, allow_unused=True)
+    return [x.detach().cpu() for x in (ys, *gradients)]
+
+
+@pytest.mark.parametrize(("solver", "gradient"), accepted_pairs())
+def test_a_solve_and_its_gradient_are_those_of_the_cpu(solver: str, gradient: str, composed: Compose) -> None:
+    here, there = (solved(solver, gradient, composed, device) for device in ("cpu", "cuda"))
+    for a, b in zip(here, there, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_brownian_path_is_the_same_on_a_gpu(dtype: torch.dtype) -> None:
+    path = BrownianPath(seed=5, cells=4, depth=10)
+    found = []
+    for device in ("cpu", "cuda"):
+        keys = path.keys(torch.arange(10_000, device=device), (3,))
+        found.append([x.cpu() for x in path.increment(0.013, 0.7, keys, dtype=dtype)])
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there, here, rtol=0, atol=8 * torch.finfo(dtype).eps)
+
+
+def test_a_run_on_a_gpu_learns_what_it_learns_on_the_cpu(tmp_path: Path) -> None:
+    losses = []
+    for device in ("cpu", "cuda"):
+        (tmp_path / device).mkdir()
+        ended = typed("trainer=quick", "trainer.precision=fp64", f"trainer.device={device}", cwd=tmp_path / device)
+        assert ended.returncode == 0, ended.stderr
+        losses.append(record_of(tmp_path / device)["metrics"]["test/loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
