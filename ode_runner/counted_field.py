@@ -1,14 +1,18 @@
-"""The wrapper through which solvers evaluate a field: it counts, lowers precision, and hands over what was given."""
+"""The wrapper through which solvers evaluate a field: it counts, lowers precision, and hands over what was given.
+
+It also knows what is to be integrated along a solve of the field.
+"""
 
 import abc
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ode_runner.field import Ledger, VectorField
+from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.random_state import RandomState
 from ode_runner.types import State, Time
 
@@ -27,6 +31,11 @@ class Observer(abc.ABC):
     def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
         """function(t, y)."""
 
+    def look(self, function: Evaluated, t: Tensor, y: State, dy: State) -> Tensor:
+        """function(t, y), which reads dy = f(t, y) as well and is no evaluation."""
+        del dy
+        return function(t, y)
+
 
 class CountedField(VectorField):
     """Another field as a function of time and state alone, each call of which is entered in the ledger.
@@ -39,6 +48,7 @@ class CountedField(VectorField):
             it takes leaves of the same values, which are parameters of this wrapper: so every gradient mode
             differentiates by them as by any parameter, and a graph that what was given shares with the field's own
             parameters is gone through once.
+        integrals: what is integrated along a solve, by name.
     """
 
     def __init__(
@@ -49,11 +59,13 @@ class CountedField(VectorField):
         dtype: torch.dtype | None = None,
         given: Sequence[Tensor] = (),
         attached: bool = False,
+        integrals: Mapping[str, Integral] = NONE,
     ) -> None:
         super().__init__()
         self.field, self.ledger, self.dtype = field, ledger, dtype
         self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for one
         self.given, self.attached = tuple(given), attached
+        self.integrals, self.names = nn.ModuleList(integrals.values()), tuple(integrals)
         self.observer: Observer | None = None
         self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
         for name, z in zip(self.held, self.given, strict=True):
@@ -78,10 +90,41 @@ class CountedField(VectorField):
             function = _Call(function, self.dtype, given or self.arguments())
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
+    def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
+        """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
+        arguments = given or self.arguments()
+
+        def integrands(t: Any, y: State) -> Tensor:
+            pull = Pull(partial(_Call(self.field, self.dtype, arguments), t), y, self._enter_products)
+            return stacked([g(t, y, dy, pull, *arguments) for g in self.integrals], self.names, y)
+
+        return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
+
+    def _enter_products(self, count: int) -> None:
+        self.ledger.tally.products += count
+
+    @property
+    def judged(self) -> list[int]:
+        """Which of the integrals step control looks at."""
+        return [i for i, integral in enumerate(self.integrals) if integral.judged]
+
+    def named(self, qs: Tensor) -> dict[str, Tensor]:
+        """Integrals (time, batch, integral) by their names, (time, batch) each."""
+        return {name: qs[..., i] for i, name in enumerate(self.names)}
+
+    def stacked(self, integrals: Mapping[str, Tensor], ys: Tensor) -> Tensor:
+        """The reverse; without any, (time, 0)."""
+        parts = [integrals[name] for name in self.names]
+        return torch.stack(parts, dim=-1) if parts else ys.new_zeros(len(ys), 0)
+
     def unobserved(self) -> "CountedField":
         """The same, which nobody observes."""
-        options = {"dtype": self.dtype, "given": self.given, "attached": self.attached}
-        return CountedField.around(self.field, self.ledger, **options)
+        return CountedField.around(self.field, self.ledger, **self.options())
+
+    def options(self) -> dict[str, Any]:
+        """What another wrapper of the field is made with."""
+        integrals = dict(zip(self.names, self.integrals, strict=True))
+        return {"dtype": self.dtype, "given": self.given, "attached": self.attached, "integrals": integrals}
 
     def arguments(self) -> list[Tensor]:
         """What the field takes after time and state."""
@@ -130,4 +173,6 @@ def _call(name: str, count: float) -> Callable[..., State]:
 
 def name_of(field: VectorField) -> str:
     """The class of a field, whatever it is wrapped in."""
-    return type(field.field if isinstance(field, CountedField) else field).__name__
+    while isinstance(field, CountedField):
+        field = field.field
+    return type(field).__name__

@@ -39,6 +39,12 @@ def broadcast_time(t: Tensor, y: State) -> Tensor:
     return t if t.dim() == 0 else t.view(-1, *[1] * (y.dim() - 1))
 
 
+class FieldAround(VectorField):
+    """A field that a solver makes of another, `field`, for itself."""
+
+    field: VectorField
+
+
 class StackedField(VectorField):
     """A field on a flat state: `copies` of a batch of `shape`, and after them quadratures, on which nothing depends."""
 

@@ -1,6 +1,6 @@
 """A solver and a gradient mode, bound: all that a model knows of numerics."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,13 +10,15 @@ from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Ledger, VectorField
 from ode_runner.gradients.base import CompiledSolve, GradientMode
 from ode_runner.gradients.observation import Observations
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
+from ode_runner.integral import NONE, Integral
 from ode_runner.problem import Problem, Solution, check_given, check_solvable, in_joint_precision
-from ode_runner.solvers.base import Solver
+from ode_runner.solvers.base import Solver, check_batch
 from ode_runner.types import State, Times
 
 
@@ -48,7 +50,13 @@ class Integrator:
         return self._compiled[kind]
 
     def __call__(
-        self, field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()
+        self,
+        field: VectorField,
+        y0: State | Encoding,
+        ts: Times,
+        *,
+        given: Sequence[Tensor] = (),
+        integrals: Mapping[str, Integral] = NONE,
     ) -> Solution:
         """The solution, whose states at `ts` begin with `y0` itself; differentiable by `ts` too, if that asks for it.
 
@@ -56,36 +64,52 @@ class Integrator:
         differentiates by them as by the initial state. Those of whole numbers are handed on as they are. An encoding in
         place of `y0` brings what it gives.
 
+        `integrals` are taken along the solve, (time, batch) each in the solution by their names, from 0 at ts[0].
+
         Raises:
             RefusedInput: times, state or what is given are none that can be solved for.
             SolverFailed: the end of the times was not reached.
+            IncompatibleChoice: the solver has no rule for integrals.
         """
         y0, given = begun(y0, given)
         check_solvable(y0, ts)
         check_given(given, y0)
+        if integrals:
+            check_batch(y0)
+            self.solver.check_integrals()
         self.solver.check_state(y0)
         with torch.autocast(y0.device.type, enabled=False):
             y0 = in_joint_precision(y0, ts)
-            counted = self._counted(field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given])
+            counted = self._counted(field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given], integrals)
             problem = Problem(field=counted, y0=y0, ts=ts)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
             self.ledger.enter(solution.each)
+        self._check_all(integrals, solution)
         return replace(solution, ts=ts)
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         moving = problem.ts.requires_grad and torch.is_grad_enabled()
-        compiled = None if moving or problem.field.held else self._compiled_for(field, problem.y0)
+        plain = not (moving or problem.field.held or problem.field.names)
+        compiled = self._compiled_for(field, problem.y0) if plain else None
         if compiled is not None:
             return compiled(problem.field, problem.y0, problem.ts)
         solve = partial(self.gradient.solve, self.solver)
         with self._observed(field, problem.field):
             return solve_between(solve, problem) if moving else solve(problem)
 
-    def _counted(self, field: VectorField, given: Sequence[Tensor]) -> CountedField:
-        attached = self.gradient.through_autograd
-        return CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=attached)
+    def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
+        """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""
+        if integrals.keys() - solution.integrals.keys():
+            raise IncompatibleChoice(
+                f"{type(self.gradient).__name__} with {type(self.solver).__name__} does not take integrals along a "
+                f"solve: {', '.join(integrals)}. Use gradient=backprop."
+            )
+
+    def _counted(self, field: VectorField, given: Sequence[Tensor], integrals: Mapping[str, Integral]) -> CountedField:
+        options = {"dtype": self.field_dtype, "given": given, "integrals": integrals}
+        return CountedField.around(field, self.ledger, attached=self.gradient.through_autograd, **options)
 
     @contextmanager
     def _observed(self, field: VectorField, counted: CountedField) -> Iterator[None]:
@@ -100,7 +124,7 @@ class Integrator:
             yield
         finally:
             counted.observer = None
-        self._observations.note(field, observation)
+        self._observations.note(field, counted, observation)
 
     def _compiled_for(self, field: VectorField, y0: State) -> CompiledSolve | None:
         return self._compiled.get((field, y0.shape, y0.dtype)) if torch.is_grad_enabled() else None
@@ -113,4 +137,5 @@ def _of_nothing(problem: Problem) -> Solution:
     """
     y0, ts = problem.y0, problem.ts
     moved = y0 + problem.field(ts[0].to(y0.dtype), y0)
-    return Solution(ys=torch.stack([y0, *[moved] * (len(ts) - 1)]))
+    integrals = {name: y0.new_zeros(len(ts), len(y0)) for name in problem.field.names}
+    return Solution(ys=torch.stack([y0, *[moved] * (len(ts) - 1)]), integrals=integrals)

@@ -1,8 +1,8 @@
 """An initial value problem, its solution, and what it must be before a solver sees it."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, VectorField
+from ode_runner.integral import NONE, Integral
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -32,6 +33,7 @@ class Solution:
     """Values at the requested times, and what the solve took. A model without a solve gives its states alone."""
 
     ys: Trajectory
+    integrals: Mapping[str, Tensor] = field(default_factory=dict)  # (time, batch) each, from 0 at ts[0]
     ts: Times | None = None  # None: the solver's own, which whoever asked it knows
     accepted: int = 0  # where every sample has steps of its own, those of the sample with the most attempts
     rejected: int = 0
@@ -43,11 +45,17 @@ class Solution:
 class Integrate(Protocol):
     """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; the solution's `ys` are the states at `ts`.
 
-    An encoding in place of `y0` brings what it gives.
+    An encoding in place of `y0` brings what it gives. The solution's `integrals` are those asked for, by their names.
     """
 
     def __call__(
-        self, field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()
+        self,
+        field: VectorField,
+        y0: State | Encoding,
+        ts: Times,
+        *,
+        given: Sequence[Tensor] = (),
+        integrals: Mapping[str, Integral] = NONE,
     ) -> Solution: ...
 
 

@@ -41,7 +41,7 @@ class IndependentJacobians(GradientMode):
 @final
 class _ByPyTorch(CountedField, KnownJacobian):
     def __init__(self, counted: CountedField) -> None:
-        super().__init__(counted.field, counted.ledger, dtype=counted.dtype, given=counted.given, attached=True)
+        super().__init__(counted.field, counted.ledger, **counted.options() | {"attached": True})
 
     def jacobian(self, t: Time, y: State) -> Tensor:
         def total(place: State) -> Tensor:  # samples do not interact, so that each has its own part of the derivative

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, final
 
 import torch
@@ -13,7 +14,8 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.mapped_field import MappedField
-from ode_runner.solvers.one_step import AcceptedStep, RungeKutta, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, Gathered, RungeKutta, solution_along
+from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal, Round
 from ode_runner.types import State, Times
@@ -58,18 +60,17 @@ class Noted(GradientMode):
     def _noted(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             journal: Journal = []
-            solution = solver.solve_noting(field, y0, ts, journal)
+            solution = solve_packed(partial(solver.solve_noting, journal=journal), field, y0, ts)
             taken = [steps for steps, _ in journal]
             self.rounds.append(Rounds(taken=taken, accepted=solution.accepted, rejected=solution.rejected))
             return solution
         if not isinstance(solver, RungeKutta):
             return solver.solve(field, y0, ts)
-        ys, accepted_steps = [y0], list[AcceptedStep]()
+        gathered = Gathered(solver, field, y0)
         for step in solver.to_be_recomputed().steps(field, y0, ts):
-            ys += solver.outputs(step)
-            accepted_steps.append(step.interval)
-        self.courses.append(accepted_steps)
-        return solution_along(accepted_steps, torch.stack(ys))
+            gathered.add(step)
+        self.courses.append(gathered.accepted_steps)
+        return gathered.solution()
 
 
 @final
@@ -89,14 +90,17 @@ class Retaken(GradientMode):
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         field, y0, ts = problem.field, problem.y0, problem.ts
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
-            return _each_retaken(solver, field, y0, ts, next(self.rounds))
+            rounds = next(self.rounds)
+            return solve_packed(partial(_each_retaken, solver, rounds=rounds), field, y0, ts)
         if not isinstance(solver, RungeKutta):
             return solver.solve(field, y0, ts)
-        ys, accepted_steps = [y0], next(self.courses)
+        gathered, accepted_steps = Gathered(solver, field, y0), next(self.courses)
         for place in accepted_steps:
-            y0, due = solver.recompute(field, place, y0)
-            ys += due
-        return solution_along(accepted_steps, torch.stack(ys))
+            step = solver.recompute(field, place, y0)
+            gathered.add(step)
+            y0 = step.y1
+        ys, qs = gathered.tensors()
+        return solution_along(accepted_steps, ys, field.named(qs))
 
 
 def _each_retaken(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times, rounds: Rounds) -> Solution:

@@ -1,6 +1,6 @@
 """A model's solve, followed from place to place."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.field import Ledger, VectorField
+from ode_runner.integral import NONE, Integral
 from ode_runner.problem import Solution, check_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times
@@ -50,29 +51,40 @@ class Followed:
         self.passage: TrajectoryProbe | None = None
 
     def __call__(
-        self, field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()
+        self,
+        field: VectorField,
+        y0: State | Encoding,
+        ts: Times,
+        *,
+        given: Sequence[Tensor] = (),
+        integrals: Mapping[str, Integral] = NONE,
     ) -> Solution:
         y0, given = begun(y0, given)
         check_solvable(y0, ts)
         y0 = in_joint_precision(y0, ts)
-        counted = CountedField.around(field, self.ledger, given=given, attached=True)
+        counted = CountedField.around(field, self.ledger, given=given, attached=True, integrals=integrals)
         if self.passage is not None or ts[-1] == ts[0]:
             return self.solver.solve(counted, y0, ts)
         with torch.no_grad():
             solution = self.solver.solve(counted, y0, ts)
         times = torch.linspace(float(ts[0]), float(ts[-1]), self.places, dtype=torch.float64).tolist()
         y0 = y0 if y0.requires_grad else y0.detach().requires_grad_()
-        states, outputs = [y0], [y0]
+        states, outputs, qs = [y0], [y0], {name: [y0.new_zeros(len(y0))] for name in integrals}
+        q = {name: parts[0] for name, parts in qs.items()}
         for begin, end in pairwise(times):
             due = _between(ts, begin, end)
-            on_the_way = self.solver.solve(counted, states[-1], ts.new_tensor([begin, *due, end])).ys
-            states.append(on_the_way[-1])
-            outputs += list(on_the_way[1:-1])
+            on_the_way = self.solver.solve(counted, states[-1], ts.new_tensor([begin, *due, end]))
+            states.append(on_the_way.ys[-1])
+            outputs += list(on_the_way.ys[1:-1])
+            for name, parts in on_the_way.integrals.items():
+                qs[name] += list(q[name] + parts[1:-1])
+                q[name] = q[name] + parts[-1]
+        whole = {name: torch.stack([*parts, q[name]]) for name, parts in qs.items()}
         outputs.append(states[-1])
         self.passage = TrajectoryProbe(
             solver=self.solver, field=counted, ts=ts, solution=solution, times=times, states=states
         )
-        return replace(solution, ys=torch.stack(outputs))
+        return replace(solution, ys=torch.stack(outputs), integrals=whole)
 
 
 def _between(ts: Times, begin: float, end: float) -> list[float]:

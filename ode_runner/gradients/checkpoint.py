@@ -52,9 +52,11 @@ class Checkpoint(GradientMode):
 
 def _pull_back(step: StepVJP[StepwiseSolver]) -> Sequence[Tensor]:
     """By the graph of the whole step."""
-    solver, field, place, y0, cotangents, parameters, _ = step
+    solver, field, place, y0, cotangents, of_integrals, parameters, _ = step
     with torch.enable_grad():
         y0 = y0.detach().requires_grad_()
-        y1, outputs = solver.recompute(field, place, y0)
-    wanted = [y0, *parameters]
-    return torch.autograd.grad([y1, *outputs], wanted, cotangents, allow_unused=True, materialize_grads=True)
+        again = solver.recompute(field, place, y0)
+        outputs, gains = [again.y1, *solver.outputs(again)], solver.gains(field, again)
+    moving = [(gain, c) for gain, c in zip(gains, of_integrals, strict=True) if gain.requires_grad]
+    outputs, cotangents = [*outputs, *(gain for gain, _ in moving)], [*cotangents, *(c for _, c in moving)]
+    return torch.autograd.grad(outputs, [y0, *parameters], cotangents, allow_unused=True, materialize_grads=True)

@@ -11,17 +11,19 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StackedField, VectorField
+from ode_runner.gradients.pulled_back import pulled_back
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.initial_step import rms
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State, Time, Times, Trajectory
 
 
 class AdjointEquation(VectorField):
     """d/dt of the flat (y, a, g): f, -a df/dy and -a df/dtheta, where a = dL/dy and g accumulates dL/dtheta."""
 
     shape: torch.Size  # (batch, *state)
+    of_integrals: Tensor | None = None  # (batch, integral): dL/dq; constant between two output times
 
     @final
     def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
@@ -48,8 +50,8 @@ def solve_with_adjoint(
     """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
     taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
     field, y0, ts = problem.field, problem.y0, problem.ts
-    ys = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *field.inputs())
-    return replace(taken[0], ys=ys)
+    ys, qs = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *field.inputs())
+    return replace(taken[0], ys=ys, integrals=field.named(qs))
 
 
 def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
@@ -92,16 +94,19 @@ def block_sizes(field: VectorField, y0: State) -> tuple[int, int, int]:
 
 
 def adjoint_slopes(
-    field: CountedField, t: Time, y: State, a: State, parameters: Sequence[Tensor]
+    field: CountedField, t: Time, y: State, a: State, c: Tensor | None, parameters: Sequence[Tensor]
 ) -> tuple[State, Tensor]:
-    """f(t, y), and the flat (-a df/dy, -a df/dtheta)."""
+    """f(t, y), and the flat (-a df/dy - c dg/dy, -a df/dtheta - c dg/dtheta), where c weighs integrals of g.
+
+    The generalised adjoint: an integral need not be solved backwards, for nothing depends on it.
+
+    Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
+    """
     with torch.enable_grad():
-        y = y.detach().requires_grad_()
-        dy = field(t.detach(), y)
-        if not dy.requires_grad:  # a function of time alone
-            return dy, torch.cat([torch.zeros_like(part).reshape(-1) for part in (y, *parameters)])
-        vjp = torch.autograd.grad(dy, [y, *parameters], -a, allow_unused=True, materialize_grads=True)
-    return dy.detach(), torch.cat([part.reshape(-1) for part in vjp])
+        y, t = y.detach().requires_grad_(), t.detach()
+        dy = field(t, y)
+        parts = pulled_back(field, t, y, dy, [y, *parameters], -a, None if c is None else -c)
+    return dy.detach(), torch.cat([part.reshape(-1) for part in parts])
 
 
 def split_like(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
@@ -128,25 +133,27 @@ class _AdjointSolve(torch.autograd.Function):
         y0: State,
         ts: Times,
         *inputs: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Trajectory, Tensor]:
         solution = forward.solve(field, y0.detach(), ts)
         taken.append(solution)
         ctx.backward_solver, ctx.field, ctx.adjoint = backward, field, adjoint
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(solution.ys, ts, *field.leaves())
-        return solution.ys
+        return solution.ys, field.stacked(solution.integrals, solution.ys)
 
     @staticmethod
     @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         solver, field = ctx.backward_solver, ctx.field
         ys, ts, *parameters = ctx.saved_tensors
         adjoint = ctx.adjoint(field, parameters, ys.shape[1:])
-        a = dys[-1]
+        a, c = dys[-1], torch.zeros_like(dqs[0])
         g = ys.new_zeros(sum(p.numel() for p in parameters))
         for i in range(len(ts) - 1, 0, -1):
             # The state restarts from its stored value, so the error of reversing it never spans two intervals.
             flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
+            if field.names:
+                adjoint.of_integrals = c = c + dqs[i]
             solution = solver.solve(adjoint, flat, ts[[i, i - 1]])
             solver = warm_started(solver, solution)
             enter(field, solution)
@@ -170,5 +177,5 @@ class AdjointField(AdjointEquation, StackedField):
 
     def forward(self, t: Time, y: State) -> State:
         y, a, _ = self.split(y)
-        dy, slopes = adjoint_slopes(self.field, t, y, a, self.wanted)
+        dy, slopes = adjoint_slopes(self.field, t, y, a, self.of_integrals, self.wanted)
         return torch.cat([dy.reshape(-1), slopes])

@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, solution_along
-from ode_runner.types import State, Time, Times, Trajectory
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered
+from ode_runner.types import State, Times, Trajectory
+
+Pushed = tuple[Tensor, list[Tensor], list[Tensor]]  # at the end of a step, its outputs due, and what integrals gain
 
 
 @final
@@ -56,7 +57,7 @@ class Forward(GradientMode):
         with torch.no_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own, at its first jvp
             try:
-                solution, derivative = _Tangents(solver, field, named, y0).solve(y0, ts)
+                solution, *derivatives = _Tangents(solver, field, named, y0).solve(y0, ts)
             except RuntimeError as error:
                 if not re.search("functorch|vmap", str(error)):
                     raise
@@ -64,8 +65,9 @@ class Forward(GradientMode):
                     f"gradient=forward maps over the field by torch.func, which {name_of(field)} does not allow "
                     f"({str(error).splitlines()[0].partition('. ')[0]}). Use gradient=checkpoint."
                 ) from error
-        ys = _Contracted.apply(solution.ys, derivative, *([y0] if beginning else []), *field.inputs())
-        return replace(solution, ys=ys)
+        qs = field.stacked(solution.integrals, solution.ys)
+        ys, qs = _Contracted.apply(solution.ys, qs, *derivatives, *([y0] if beginning else []), *field.inputs())
+        return replace(solution, ys=ys, integrals=field.named(qs))
 
     def _check_few(self, beginning: int, parameters: int) -> None:
         if beginning + parameters > self.max_directions:
@@ -87,23 +89,28 @@ class _Tangents:
         units = _units([*parts, *self.named.values()])
         self.of_state = units.pop(0) if parts else y0.new_zeros(len(units[0]), *y0.shape)
         self.of_parameters = dict(zip(self.named, units, strict=True))
+        self.directions = len(self.of_state)
+        self.retaking = _Retaking(solver, self.field)
 
-    def solve(self, y0: State, ts: Times) -> tuple[Solution, Tensor]:
-        """The solution, and its derivative in (direction, time, batch, *state)."""
-        ys, derivatives, tangent = [y0], [self.of_state], self.of_state
-        accepted_steps: list[AcceptedStep] = []
+    def solve(self, y0: State, ts: Times) -> tuple[Solution, Tensor, Tensor]:
+        """The solution, and its derivative: (direction, time, batch, *state), and that of integrals likewise."""
+        gathered, of_states, tangent = Gathered(self.solver, self.observed, y0), [self.of_state], self.of_state
+        of_integral = gathered.q.expand(self.directions, *gathered.q.shape)
+        of_integrals = [of_integral]
         for step in self.solver.steps(self.observed, y0, ts):
-            ys += self.solver.outputs(step)
-            tangent, due = self._push(step, step.y0, tangent)
-            derivatives += due
-            accepted_steps.append(step.interval)
-        return solution_along(accepted_steps, torch.stack(ys)), torch.stack(derivatives, dim=1)
+            gathered.add(step)
+            tangent, due, gains = self._push(step, step.y0, tangent)
+            of_states += due
+            for whole, *parts in [gains] if gains else []:
+                of_integrals += [of_integral + part for part in parts]
+                of_integral = of_integral + whole
+        return gathered.solution(), torch.stack(of_states, dim=1), torch.stack(of_integrals, dim=1)
 
-    def _push(self, place: AcceptedStep, y0: State, tangent: Tensor) -> tuple[Tensor, list[Tensor]]:
-        def recompute(y: State, named: dict[str, Tensor]) -> tuple[State, list[State]]:
-            return self.solver.recompute(_Bound(self.field, named), place, y)
+    def _push(self, place: AcceptedStep, y0: State, tangent: Tensor) -> Pushed:
+        def recompute(y: State, named: dict[str, Tensor]) -> Pushed:
+            return functional_call(self.retaking, {f"field.{name}": p for name, p in named.items()}, (place, y))
 
-        def along(dy: Tensor, dnamed: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+        def along(dy: Tensor, dnamed: dict[str, Tensor]) -> Pushed:
             return jvp(recompute, (y0, self.named), (dy, dnamed))[1]
 
         return vmap(along)(tangent, self.of_parameters)
@@ -120,30 +127,33 @@ def _units(parts: Sequence[Tensor]) -> list[Tensor]:
 
 
 @final
-class _Bound(VectorField):
-    """Another field with other values in the place of its parameters."""
+class _Retaking(nn.Module):
+    """A step as a function of its beginning and of the field's parameters, for which functional_call puts others."""
 
-    def __init__(self, field: CountedField, named: dict[str, Tensor]) -> None:
+    def __init__(self, solver: ExplicitRungeKutta, field: CountedField) -> None:
         super().__init__()
-        self.field, self.named = field, named
+        self.solver, self.field = solver, field
 
-    def forward(self, t: Time, y: State) -> State:
-        return functional_call(self.field, self.named, (t, y))
+    def forward(self, place: AcceptedStep, y0: State) -> Pushed:
+        step = self.solver.recompute(self.field, place, y0)
+        return step.y1, self.solver.outputs(step), self.solver.gains(self.field, step)
 
 
 class _Contracted(torch.autograd.Function):
-    """The solution, whose gradient is a contraction with its derivative."""
+    """States and integrals of a solution, whose gradient is a contraction with their derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, ys: Trajectory, derivative: Tensor, *wanted: Tensor) -> Trajectory:
+    def forward(
+        ctx: Any, ys: Trajectory, qs: Tensor, of_ys: Tensor, of_qs: Tensor, *wanted: Tensor
+    ) -> tuple[Trajectory, Tensor]:
         ctx.inputs = wanted
-        ctx.save_for_backward(derivative, *wanted)
-        return ys.view_as(ys)
+        ctx.save_for_backward(of_ys, of_qs, *wanted)
+        return ys.view_as(ys), qs.view_as(qs)
 
     @staticmethod
     @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
-        derivative, *wanted = ctx.saved_tensors
-        flat = derivative.flatten(1) @ dys.flatten()
+    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
+        of_ys, of_qs, *wanted = ctx.saved_tensors
+        flat = of_ys.flatten(1) @ dys.flatten() + of_qs.flatten(1) @ dqs.flatten()
         parts = flat.split([part.numel() for part in wanted])
-        return None, None, *(part.view_as(one) for part, one in zip(parts, wanted, strict=True))
+        return None, None, None, None, *(part.view_as(one) for part, one in zip(parts, wanted, strict=True))

@@ -25,7 +25,7 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dense_output import DenseOutput, HermiteBirkhoffCurve, Quartic
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered, solution_along
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -63,8 +63,8 @@ class Interpolated(GradientMode):
         if not torch.is_grad_enabled() or bool((ts == ts[0]).all()):
             return solver.solve(field, y0, ts)  # nobody will ask for the trajectory, or it is a point
         accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
-        ys = _InterpolatedSolve.apply(solver, backward, field, accepted_steps, y0, ts, *field.inputs())
-        return solution_along(accepted_steps, ys)
+        ys, qs = _InterpolatedSolve.apply(solver, backward, field, accepted_steps, y0, ts, *field.inputs())
+        return solution_along(accepted_steps, ys, field.named(qs))
 
 
 class _InterpolatedSolve(torch.autograd.Function):
@@ -78,38 +78,40 @@ class _InterpolatedSolve(torch.autograd.Function):
         y0: State,
         ts: Times,
         *inputs: Tensor,
-    ) -> Trajectory:
+    ) -> tuple[Trajectory, Tensor]:
         begun, y0, leaves = y0, y0.detach(), field.leaves()
-        ys, states, slopes, middles, inner = [y0], [y0], [], [], list[Tensor]()
+        gathered, states, slopes, middles, inner = Gathered(solver, field, y0), [y0], [], [], list[Tensor]()
         slope: State | None = None
         for taken in solver.steps(field, y0, ts):
             step = solver.detailed(field, taken)
-            ys += solver.outputs(step)
+            gathered.add(step)
             states.append(step.y1)
             slopes.append(step.ks[0])
             middles += [middle for middle in (solver.middle(step),) if middle is not None]
             inner += step.inner
-            accepted_steps.append(step.interval)
             slope = step.f1
+        accepted_steps += gathered.accepted_steps
         if accepted_steps:  # a fixed grid has not asked for the slope at its end
             slopes.append(field(time_tensor(accepted_steps[-1].t1, y0), states[-1]) if slope is None else slope)
         ctx.solver, ctx.field, ctx.accepted_steps, ctx.dense = backward, field, accepted_steps, solver.tableau.dense
         ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(leaves))
         ctx.inputs = (begun, *inputs)
         ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *leaves)
-        return torch.stack(ys)
+        return gathered.tensors()
 
     @staticmethod
     @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         ts, *saved = ctx.saved_tensors
         parts = iter(saved)
         states, slopes, middles, inner, parameters = ([next(parts) for _ in range(count)] for count in ctx.counts)
         path = _Path(ctx.dense, ctx.accepted_steps, states, slopes, middles, inner)
         adjoint_field = _AdjointAlong(path, ctx.field, parameters)
-        solver, a = ctx.solver, dys[-1]
+        solver, a, c = ctx.solver, dys[-1], torch.zeros_like(dqs[0])
         g = a.new_zeros(sum(p.numel() for p in parameters))
         for i in range(len(ts) - 1, 0, -1):
+            if ctx.field.names:
+                adjoint_field.of_integrals = c = c + dqs[i]
             solution = solver.solve(adjoint_field, torch.cat([a.reshape(-1), g]), ts[[i, i - 1]])
             solver = warm_started(solver, solution)
             enter(ctx.field, solution)
@@ -160,8 +162,9 @@ class _AdjointAlong(VectorField):
     def __init__(self, path: _Path, field: CountedField, parameters: Sequence[Tensor]) -> None:
         super().__init__()
         self.path, self.field, self.wanted = path, field, parameters
+        self.of_integrals: Tensor | None = None  # (batch, integral): dL/dq; constant between two output times
 
     def forward(self, t: Time, y: State) -> State:
         place = self.path(float(t))
         a = y[: place.numel()].view_as(place)
-        return adjoint_slopes(self.field, t, place, a, self.wanted)[1]
+        return adjoint_slopes(self.field, t, place, a, self.of_integrals, self.wanted)[1]

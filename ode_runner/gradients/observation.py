@@ -61,26 +61,45 @@ class Observation(Observer):
             )
         return dy
 
-    def _looked_at(self, function: Evaluated, t: Tensor, y: State) -> State:
-        """f(t, y), with a graph only where the caller wants one."""
-        with _casts_of_its_own():
-            return self._seen(function, t, y)
+    def look(self, function: Evaluated, t: Tensor, y: State, dy: State) -> Tensor:
+        """Integrands are looked at as the field is. They are evaluated anew on the way back, and must not draw."""
+        drawn, within = RandomState.now(y.device), self._within
+        self._within = True
+        try:
+            rates = self._looked_at(function, t, y, dy) if self.looks and not within else function(t, y)
+        finally:
+            self._within = within
+        if not drawn.same_as(RandomState.now(y.device)):
+            raise IncompatibleChoice(
+                f"an integral along {name_of(self.field)} draws random numbers, by itself or by evaluating the field, "
+                f"and gradient={self.mode} evaluates it anew, where others would be drawn. Draw them before the solve "
+                "and hand them over: integrate(field, y0, ts, given=(noise,)); or use gradient=backprop."
+            )
+        return rates
 
-    def _seen(self, function: Evaluated, t: Tensor, y: State) -> State:
+    def _looked_at(self, function: Evaluated, t: Tensor, y: State, *read: Tensor) -> State:
+        """f(t, y), with a graph only where the caller wants one; `read` is what it may read besides."""
+        with _casts_of_its_own():
+            return self._seen(function, t, y, *read)
+
+    def _seen(self, function: Evaluated, t: Tensor, y: State, *read: Tensor) -> State:
         with torch.enable_grad():
             first = _made_by(self._leaf * 1)._sequence_nr()
         if torch.is_grad_enabled():
             dy = function(t, y)
-            self._check_own(dy, y, first)
+            self._check_own(dy, [y, *read], first)
             return dy
         with torch.enable_grad():
             dy = function(t, y.detach())
-            self._check_own(dy, y, first)
+            self._check_own(dy, [y, *read], first)
         return dy.detach()
 
-    def _check_own(self, dy: Tensor, y: State, first: int) -> None:
-        """Raises IncompatibleChoice if the graph of `dy` leads to what is none of this call's, made by node `first`."""
-        own = [y, *self.field.parameters()]  # at this moment: torch.func puts others in their place
+    def _check_own(self, dy: Tensor, read: list[Tensor], first: int) -> None:
+        """Raises IncompatibleChoice if the graph of `dy` leads to what is none of this call's, made by node `first`.
+
+        `read` is what the call was given: the state, and what was computed from it.
+        """
+        y, own = read[0], [*read, *self.field.parameters()]  # at this moment: torch.func puts others in their place
         leaves, older = _origins(dy, [one.grad_fn for one in own if one.grad_fn is not None], first)
         strange = [leaf for leaf in leaves if not any(leaf is one for one in own)]
         for leaf in strange:
@@ -144,26 +163,31 @@ class Observations:
     """What is known of each field, and when it is looked at."""
 
     def __init__(self) -> None:
-        self._known: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
+        self._alone: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
+        self._with_integrals: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
 
     def of(self, field: VectorField, counted: CountedField, *, mode: str, redraws: bool) -> Observation | None:
         """For a solve that is to be differentiated; None where there is nothing to look at or to note."""
-        known = self._known.get(field)
+        fields = self._like(counted)
+        known = fields.get(field)
         if known is None or known.training != field.training:
-            known = self._known[field] = _Known(training=field.training)
+            known = fields[field] = _Known(training=field.training)
         looks = known.solves + 1 == known.due
         if not looks and not known.random:
             return None
         return Observation(counted, mode=mode, redraws=redraws, looks=looks, random=known.random)
 
-    def note(self, field: VectorField, observation: Observation | None) -> None:
+    def note(self, field: VectorField, counted: CountedField, observation: Observation | None) -> None:
         """Take up what a solve has shown that went through; one that did not is as if it had never been."""
-        known = self._known[field]
+        known = self._like(counted)[field]
         known.solves += 1
         if known.solves == known.due:
             known.due *= AGAIN
         if observation is not None:
             known.random |= observation.random
+
+    def _like(self, counted: CountedField) -> WeakKeyDictionary[VectorField, _Known]:
+        return self._with_integrals if counted.names else self._alone
 
 
 @final

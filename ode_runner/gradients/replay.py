@@ -14,7 +14,7 @@ from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver, solution_along
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times, Trajectory
 
@@ -29,6 +29,7 @@ class StepVJP(NamedTuple, Generic[Method]):
     place: AcceptedStep
     y0: State
     cotangents: Sequence[Tensor]  # dL/dy1, then those with respect to the outputs due in the step
+    of_integrals: Sequence[Tensor]  # the same of integrals along the field; none where there are none
     parameters: Sequence[Tensor]
     redrawn: Redrawn | None  # observes the field, where that draws random numbers
 
@@ -42,8 +43,8 @@ def solve_and_replay(solver: Method, problem: Problem, *, pull_back: PullBack[Me
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
     accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _Replay.apply(solver.to_be_recomputed(), field, pull_back, accepted_steps, y0, ts, *field.inputs())
-    return solution_along(accepted_steps, ys)
+    ys, qs = _Replay.apply(solver.to_be_recomputed(), field, pull_back, accepted_steps, y0, ts, *field.inputs())
+    return solution_along(accepted_steps, ys, field.named(qs))
 
 
 def redrawable(solver: Solver) -> bool:
@@ -66,31 +67,33 @@ class _Replay(torch.autograd.Function):
         y0: State,
         ts: Times,
         *inputs: Tensor,
-    ) -> Trajectory:
+    ) -> tuple[Trajectory, Tensor]:
         begun, y0 = y0, y0.detach()
-        ys, states, draws, observer = [y0], [], _Draws(field), field.observer
+        gathered, states, draws, observer = Gathered(solver, field, y0), [], _Draws(field), field.observer
         for step in solver.steps(field, y0, ts):
-            ys += solver.outputs(step)
+            gathered.add(step)
             states.append(step.y0)
-            accepted_steps.append(step.interval)
             draws.end_of(step)
+        accepted_steps += gathered.accepted_steps
         ctx.draws = draws.of_steps if observer is not None and observer.random else None
         ctx.solver, ctx.field, ctx.pull_back, ctx.accepted_steps = solver, field, pull_back, accepted_steps
         ctx.inputs = (begun, *inputs)
         ctx.save_for_backward(*states, *field.leaves())
-        return torch.stack(ys)
+        return gathered.tensors()
 
     @staticmethod
     @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         states, parameters = ctx.saved_tensors[: len(ctx.accepted_steps)], ctx.saved_tensors[len(ctx.accepted_steps) :]
         a, sums, served = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters], len(dys)
+        integrated, c = bool(ctx.field.names), torch.zeros_like(dqs[0])
         with nullcontext() if ctx.draws is None else RandomState.now(dys.device).again():
             for i, (place, y0) in reversed(list(enumerate(zip(ctx.accepted_steps, states, strict=True)))):
-                cotangents = [a, *dys[served - len(place.due) : served]]
-                served -= len(place.due)
+                due = slice(served - len(place.due), served)
+                cotangents, of_integrals = [a, *dys[due]], [c, *dqs[due]] if integrated else []
+                served, c = due.start, c + dqs[due].sum(dim=0)
                 ctx.field.observer = redrawn = None if ctx.draws is None else Redrawn(ctx.draws[i])
-                step = StepVJP(ctx.solver, ctx.field, place, y0, cotangents, parameters, redrawn)
+                step = StepVJP(ctx.solver, ctx.field, place, y0, cotangents, of_integrals, parameters, redrawn)
                 a, *parts = ctx.pull_back(step)
                 for total, part in zip(sums, parts, strict=True):
                     total += part

@@ -1,6 +1,7 @@
 """`replay` where every sample has steps of its own: round by round, each of the steps that were accepted in it."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.mapped_field import MappedField
+from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal
 from ode_runner.types import State, Times, Trajectory
@@ -23,6 +25,10 @@ def solve_and_replay_each(solver: PerSampleStepping, problem: Problem) -> Soluti
     field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
+    return solve_packed(partial(_solve, solver), field, y0, ts)
+
+
+def _solve(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times) -> Solution:
     taken: list[Solution] = []  # autograd carries tensors only; the rest comes out this way
     ys = _ReplayEach.apply(solver, field, taken, y0, ts, *field.inputs())
     return replace(taken[0], ys=ys)

@@ -1,6 +1,7 @@
 """Backpropagation that undoes the steps of a reversible solver."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, final
 
 import torch
@@ -12,7 +13,9 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
+from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
+from ode_runner.solvers.symplectic import SplittingSolver
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -39,9 +42,15 @@ class Reversible(GradientMode):
         field, y0, ts = problem.field, problem.y0, problem.ts
         if len(ts) == 1:
             return solver.solve(field, y0, ts)  # no step to undo
-        taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
-        ys = _Undone.apply(solver, field, taken, y0, ts, *field.inputs())
-        return Solution(ys=ys, accepted=taken[0].accepted)
+        if isinstance(solver, SplittingSolver):
+            return _solve(solver, field, y0, ts)
+        return solve_packed(partial(_solve, solver), field, y0, ts)
+
+
+def _solve(solver: ReversibleSolver, field: CountedField, y0: State, ts: Times) -> Solution:
+    taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
+    ys, qs = _Undone.apply(solver, field, taken, y0, ts, *field.inputs())
+    return replace(taken[0], ys=ys, integrals=field.named(qs))
 
 
 class _Undone(torch.autograd.Function):
@@ -56,29 +65,31 @@ class _Undone(torch.autograd.Function):
         y0: State,
         ts: Times,
         *inputs: Tensor,
-    ) -> Trajectory:
+    ) -> tuple[Trajectory, Tensor]:
         solution, carried = solver.solve_noting_steps(field, y0.detach(), ts)
         taken.append(solution)
         ctx.solver, ctx.field, ctx.companions = solver, field, len(carried)
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(ts, *carried, *field.leaves())
-        return solution.ys
+        return solution.ys, field.stacked(solution.integrals, solution.ys)
 
     @staticmethod
     @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         ts, *saved = ctx.saved_tensors
         solver, field = ctx.solver, ctx.field
         carried, parameters = tuple(saved[: ctx.companions]), saved[ctx.companions :]
         sums = [torch.zeros_like(p) for p in parameters]
-        cotangents = [torch.zeros_like(part) for part in carried]
-        for grid, dy in zip(reversed(solver.grids(ts)), reversed(dys), strict=False):  # dys[0] is of y0 itself
-            cotangents[0] = cotangents[0] + dy
+        cotangents, c = [torch.zeros_like(part) for part in carried], torch.zeros_like(dqs[0])
+        grids = reversed(solver.grids(ts))
+        for grid, dy, dq in zip(grids, reversed(dys), reversed(dqs), strict=False):  # dys[0] is of y0 itself
+            cotangents[0], c = cotangents[0] + dy, c + dq
             for t0, t1 in reversed(solver.strides(grid)):
                 carried = solver.reverse_step(field, t0, t1, carried)
                 with torch.enable_grad():
                     before = tuple(part.detach().requires_grad_() for part in carried)
-                    after = solver.reversible_step(field, t0, t1, before)
+                    after, gain = solver.stride(field, t0, t1, before)
+                after, cotangents = (after, cotangents) if gain is None else ((*after, gain), [*cotangents, c])
                 cotangents = _pull_back(after, cotangents, before, parameters, sums)
                 field.ledger.tally.accepted += 1
         with torch.enable_grad():

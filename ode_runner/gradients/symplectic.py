@@ -10,6 +10,7 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.pulled_back import pulled_back
 from ode_runner.gradients.replay import StepVJP, solve_and_replay
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
@@ -47,7 +48,7 @@ class Symplectic(GradientMode):
 
 def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
     """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
-    solver, field, place, y0, cotangents, parameters, redrawn = step
+    solver, field, place, y0, cotangents, of_integrals, parameters, redrawn = step
     tableau, t0, t1 = solver.tableau, place.t0, place.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
     _, ks = solver.step(field, t0, t1, y0, field(time_tensor(t0, y0), y0))
@@ -64,11 +65,15 @@ def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
             _spread(dks, dt, tableau.within(place.fraction(t)), dy)
     dy0 = dy0 + dy1
     _spread(dks, dt, end, dy1)
+    drates: list[Tensor | None] = [None] * len(rows)
+    for t, c in zip((t1, *place.due) if of_integrals else (), of_integrals, strict=True):
+        for j, weight in enumerate(end if t == t1 else tableau.within(place.fraction(t))):
+            drates[j] = _added(drates[j], dt * weight, c)
     for i, row in reversed(list(enumerate(rows))):
         y = advance(y0, dt, row, ks[:i])
         if redrawn is not None:
             redrawn.place = i
-        dy = _vjp(field, stage_time(t0, t1, sum(row)), y, dks[i], parameters, sums)
+        dy = _vjp(field, stage_time(t0, t1, sum(row)), y, dks[i], drates[i], parameters, sums)
         dy0 = dy0 + dy
         _spread(dks, dt, row, dy)
     return [dy0, *sums]
@@ -81,16 +86,27 @@ def _spread(dks: list[Tensor], dt: float, weights: Sequence[float], dy: Tensor) 
             dks[j] = torch.add(dks[j], dy, alpha=dt * weight)
 
 
+def _added(total: Tensor | None, factor: float, part: Tensor) -> Tensor | None:
+    """total + factor * part, None standing for zero."""
+    if not factor:
+        return total
+    return factor * part if total is None else torch.add(total, part, alpha=factor)
+
+
 def _vjp(
-    field: CountedField, t: float, y: State, cotangent: Tensor, parameters: Sequence[Tensor], sums: list[Tensor]
+    field: CountedField,
+    t: float,
+    y: State,
+    cotangent: Tensor,
+    of_rates: Tensor | None,
+    parameters: Sequence[Tensor],
+    sums: list[Tensor],
 ) -> Tensor:
-    """What reaches y from f(t, y); adds the parameters' parts to `sums`."""
+    """What reaches y from f(t, y), and from the integrands there; adds the parameters' parts to `sums`."""
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         dy = field(time_tensor(t, y), y)
-    if not dy.requires_grad:  # a function of time alone
-        return torch.zeros_like(y)
-    found = torch.autograd.grad(dy, [y, *parameters], cotangent, allow_unused=True, materialize_grads=True)
+        found = pulled_back(field, time_tensor(t, y), y, dy, [y, *parameters], cotangent, of_rates)
     for total, part in zip(sums, found[1:], strict=True):
         total += part
     return found[0]

@@ -19,7 +19,8 @@ def solve_between(solve: Callable[[Problem], Solution], problem: Problem) -> Sol
 
     A later end moves a state along its slope, dy(t)/dt = f(t, y); a later beginning is one from the state that the flow
     has not yet left, so dL/dt0 = -a(t0) f(t0, y0). These are derivatives of the flow: those of the numerical solution
-    differ by its error. Takes an evaluation for every time.
+    differ by its error. Takes an evaluation for every time. An integral from t0 to t grows by its
+    integrand at t and loses that at t0.
 
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 2.
     """
@@ -31,5 +32,12 @@ def solve_between(solve: Callable[[Problem], Solution], problem: Problem) -> Sol
     solution = solve(replace(problem, y0=y0 - shifts[0] * f0, ts=fixed))
     with torch.no_grad():
         slopes = [field(t.to(y.dtype), y) for t, y in zip(fixed[1:], solution.ys[1:], strict=True)]
+        places = zip(fixed, solution.ys, [f0, *slopes], strict=True) if field.names else ()
+        rates = [field.rates(t.to(y.dtype), y, dy) for t, y, dy in places]
     moved = [y + shift * slope for y, shift, slope in zip(solution.ys[1:], shifts[1:], slopes, strict=True)]
-    return replace(solution, ys=differentiable_once(torch.stack([y0, *moved]), OF_TIMES))
+    integrals = {}
+    for i, name in enumerate(field.names):
+        rate = torch.stack(rates)[..., i]
+        moved_q = solution.integrals[name] + shifts[:, None] * rate - shifts[0] * rate[0]
+        integrals[name] = differentiable_once(moved_q, OF_TIMES)
+    return replace(solution, ys=differentiable_once(torch.stack([y0, *moved]), OF_TIMES), integrals=integrals)

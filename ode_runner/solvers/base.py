@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.quoting import as_typed
@@ -40,6 +40,13 @@ class Solver(abc.ABC):
     def check_state(self, y0: State) -> None:
         """Raises RefusedInput if the solver does not take states of this shape."""
         del y0
+
+    def check_integrals(self) -> None:
+        """Raises IncompatibleChoice where nothing can be integrated along a solve: nobody has said how."""
+        raise IncompatibleChoice(
+            f"{type(self).__name__} is {self.kind}, and has no rule for integrals along a solve. Use a Runge-Kutta, "
+            "reversible or splitting solver, such as solver=dopri5."
+        )
 
     @abc.abstractmethod
     def refined(self) -> Self:

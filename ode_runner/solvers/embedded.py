@@ -14,6 +14,7 @@ from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.initial_step import initial_step, noticeable, rms, size_of
 from ode_runner.solvers.one_step import RungeKutta, Step, Stepper, StepResult
 from ode_runner.solvers.per_sample import PerSampleStepping
+from ode_runner.solvers.quadrature import JudgedIntegrals
 from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, time_tensor
@@ -63,6 +64,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         t, y = times[0], y0
         f, dt = self._begin(field, t, y, span)
         statistics, failed = SolveStatistics(), 0
+        judged = JudgedIntegrals(field, y, rtol=self.rtol, atol=self.atol)
         control = Controller(self, order=self.error_order)
         dt = noticeable(control.first(dt), t)
         while served < len(times):
@@ -71,18 +73,34 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             if t1 == t or control.stuck or statistics.attempts == self.max_steps:
                 raise SolverFailed(self.diagnosis(statistics, t, y, f))
             y1, ks, f1, error, curve = self._attempt(field, t, t1, y, f)
+            rates: list[Tensor | None] = []
+            if judged.which:
+                rates, gain, of_integrals = self._judged(judged, Step(t0=t, t1=t1, due=[], y0=y, y1=y1, ks=ks, f1=f1))
+                error = max(error, of_integrals)
             statistics.note(dt, ks[-1] if f1 is None else f1, accepted=error <= 1)
             dt = control.next(dt, error)
             if error > 1:
                 failed += 1
                 continue
             f1 = field(time_tensor(t1, y1), y1) if f1 is None else f1
+            judged.q = judged.q + gain if judged.which else judged.q
             begin = served
             while served < len(times) and sign * (times[served] - t1) <= 0:
                 served += 1
             ahead = max(dt, wanted)  # a step cut short by the end of the span says little of the next
-            due = times[begin:served]
-            step = Step(t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead, curve=curve)
+            step = Step(
+                t0=t,
+                t1=t1,
+                y0=y,
+                y1=y1,
+                ks=ks,
+                due=times[begin:served],
+                f1=f1,
+                rejected=failed,
+                ahead=ahead,
+                curve=curve,
+                rates=rates,
+            )
             yield self.detailed(field, step) if step.dense else step
             t, y, f, failed = t1, y1, f1, 0
 
@@ -96,7 +114,16 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
     def first_size(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
         """Of the first step, where none is given, for an evaluation."""
         t, norm, order = time_tensor(t0, y0), self.norm or rms, self.error_order
-        return initial_step(field, t, y0, f0, order=order, rtol=self.rtol, atol=self.atol, norm=norm, span=span)
+        judged = JudgedIntegrals(field, y0, rtol=self.rtol, atol=self.atol)
+        return initial_step(
+            field, t, y0, f0, order=order, rtol=self.rtol, atol=self.atol, norm=norm, span=span, judged=judged
+        )
+
+    def _judged(self, judged: JudgedIntegrals, step: Step) -> tuple[list[Tensor | None], Tensor, float]:
+        """`JudgedIntegrals.errors` of an attempt; NaN counts as `hopeless`."""
+        b, b_error, nodes = self.tableau.b, self.tableau.b_error, self.nodes(step)
+        rates, gain, error = judged.errors(nodes, step.t1 - step.t0, b=b, b_error=b_error)
+        return rates, gain, self.hopeless if math.isnan(error) else error
 
     def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> StepResult:
         """A step and its error; NaN counts as `hopeless`."""

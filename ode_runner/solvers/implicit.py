@@ -39,21 +39,21 @@ class ImplicitSolver(RungeKutta):
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         solution = super().solve(field, y0, ts)
-        return replace(
-            solution, ys=differentiable_once(solution.ys, OF_A_SOLVE)
-        )  # Newton's last Jacobian is held fixed
+        # Newton's last Jacobian is held fixed.
+        ys, *qs = (differentiable_once(x, OF_A_SOLVE) for x in (solution.ys, *solution.integrals.values()))
+        return replace(solution, ys=ys, integrals=dict(zip(solution.integrals, qs, strict=True)))
 
     def check_state(self, y0: State) -> None:
         check_batch(y0)
 
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> tuple[State, list[State]]:
-        y1, outputs = super().recompute(Newton.along(field), place, y0)
-        if not torch.isfinite(y1).all():
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
+        step = super().recompute(Newton.along(field), place, y0)
+        if not torch.isfinite(step.y1).all():
             raise SolverFailed(
                 f"{type(self).__name__}: Newton's method does not find again the step from t={place.t0:.6g} to "
                 f"t={place.t1:.6g} that it took before. Take smaller steps, or a tighter tolerance."
             )
-        return y1, outputs
+        return step
 
     def stages(self, newton: Newton, equations: Equations, guess: Tensor, *, begin: Begin) -> Tensor:
         """The solution of the stages' equations, (stage, batch, *state); NaN where there is none to be found.

@@ -8,26 +8,42 @@ from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import Norm
+from ode_runner.solvers.quadrature import JudgedIntegrals
 from ode_runner.types import State, Time
 
 
 @torch.no_grad()
 def initial_step(
-    field: VectorField, t0: Time, y0: State, f0: State, *, order: int, rtol: float, atol: float, norm: Norm, span: float
+    field: VectorField,
+    t0: Time,
+    y0: State,
+    f0: State,
+    *,
+    order: int,
+    rtol: float,
+    atol: float,
+    norm: Norm,
+    span: float,
+    judged: JudgedIntegrals,
 ) -> float:
     """A step whose explicit Euler error is about 1 % of the tolerance; costs one evaluation, within `span` of t0.
+
+    Integrals that are judged are looked at as the state is.
 
     Zero where the state or its slope is not finite: no step is small enough then.
 
     Never differentiated: a step size is a choice of the method, not part of the solution.
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4, p. 169.
     """
-    scale = atol + rtol * y0.abs()
+    scale, rates = atol + rtol * y0.abs(), judged.at(t0, y0, f0)
 
     def bend(dt: float) -> float:
-        return size_of(field(t0 + dt, y0 + dt * f0) - f0, scale, norm)
+        t1, y1 = t0 + dt, y0 + dt * f0
+        f1 = field(t1, y1)
+        return max(size_of(f1 - f0, scale, norm), judged.size(judged.at(t1, y1, f1) - rates))
 
-    return first_step(size_of(y0, scale, norm), size_of(f0, scale, norm), bend, order=order, span=span)
+    d0, d1 = size_of(y0, scale, norm), max(size_of(f0, scale, norm), judged.size(rates))
+    return first_step(d0, d1, bend, order=order, span=span)
 
 
 def first_step(d0: float, d1: float, bend: Callable[[float], float], *, order: int, span: float) -> float:

@@ -10,6 +10,7 @@ from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.random_state import RandomState
+from ode_runner.solvers.packed_field import PackedField
 from ode_runner.types import State, Time
 
 LEAST = 16  # rows of a call, made up by copies: for fewer, matrix products take other kernels and round otherwise
@@ -60,7 +61,9 @@ class MappedField:
         Raises:
             IncompatibleChoice: the field declares `batched_time`, and takes t of shape (batch,) for something else.
         """
-        field = self.field.field if isinstance(self.field, CountedField) else self.field
+        field = self.field
+        while isinstance(field, CountedField):
+            y, field = field.state(y) if isinstance(field, PackedField) else y, field.field
         if not self.declared or field.batched_time_checked or len(y) < 2:
             return
         rows = y.flatten(1).abs().nan_to_num().amax(dim=1).topk(2).indices

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.field import VectorField
+from ode_runner.field import FieldAround, VectorField
 from ode_runner.solvers.frozen import FrozenJacobian
 from ode_runner.solvers.linearised import is_small, jacobian_at, linearise
 from ode_runner.solvers.one_step import Step
@@ -72,7 +72,7 @@ class Equations:
 
 
 @final
-class Newton(VectorField):
+class Newton(FieldAround):
     """A field, and the Jacobian with which the stages of a solve along it were last solved.
 
     The Jacobian is kept across iterations and steps as long as they converge. Where they do not with a new one, it is

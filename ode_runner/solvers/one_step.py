@@ -1,8 +1,9 @@
 """Explicit Runge-Kutta steps as pure functions, which a solve strings together and a gradient mode takes anew."""
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -11,9 +12,13 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
+from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.quadrature import Node
 from ode_runner.solvers.tableau import Tableau, advance, explicit_step, stage_time, time_tensor
 from ode_runner.types import State, Times, Trajectory
+
+NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +55,8 @@ class Step(AcceptedStep):
     f1: State | None = None  # f(t1, y1), where it has been evaluated
     inner: Sequence[Tensor] = ()  # slopes at the tableau's places, likewise
     curve: Tensor | None = None  # (5, batch, *state): the dense output's coefficients; then `ks` may be missing
+    rates: Sequence[Tensor | None] = ()  # of integrals at the first of `nodes`, where step control has asked for them
+    gain: Tensor | None = None  # of integrals, (batch, integral), where the method takes them along with the step
 
     @property
     def interval(self) -> AcceptedStep:
@@ -57,12 +64,15 @@ class Step(AcceptedStep):
         return AcceptedStep(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
 
 
-def solution_along(accepted_steps: Sequence[AcceptedStep], ys: Trajectory) -> Solution:
+def solution_along(
+    accepted_steps: Sequence[AcceptedStep], ys: Trajectory, integrals: Mapping[str, Tensor] = NONE
+) -> Solution:
     """The values that these steps have led to. The last of them, which the end of the span cuts short, is no choice."""
     ahead = accepted_steps[-1].ahead if accepted_steps else None
     lengths = [abs(place.t1 - place.t0) for place in accepted_steps]
     return Solution(
         ys=ys,
+        integrals=integrals,
         accepted=len(accepted_steps),
         rejected=sum(place.rejected for place in accepted_steps),
         next_step=ahead,
@@ -108,9 +118,41 @@ class StepwiseSolver(Solver):
     def outputs(self, step: Step) -> list[State]:
         """States at the output times due."""
 
+    def gains(self, field: VectorField, step: Step) -> list[Tensor]:
+        """Of the integrals along the field, (batch, integral): to t1, then to each output time due; [] without any."""
+        del field, step
+        return []
+
     @abc.abstractmethod
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> tuple[State, list[State]]:
-        """y(t1) and the outputs of a step taken anew from `y0`."""
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
+        """The step taken anew from `y0`, with all that its outputs need."""
+
+
+class Gathered:
+    """The solution along the steps of a solve, one after another."""
+
+    def __init__(self, solver: StepwiseSolver, field: VectorField, y0: State) -> None:
+        self.solver, self.field = solver, field
+        self.ys, self.accepted_steps = [y0], list[AcceptedStep]()
+        self.q = quadrature.begin(field, y0)
+        self.qs = [self.q]
+
+    def add(self, step: Step) -> None:
+        """Take up the outputs due in the next step, and integrals up to them."""
+        self.ys += self.solver.outputs(step)
+        self.accepted_steps.append(step.interval)
+        for whole, *due in [self.solver.gains(self.field, step)] if len(self.q) else []:
+            self.qs += [self.q + gain for gain in due]
+            self.q = self.q + whole
+
+    def tensors(self) -> tuple[Trajectory, Tensor]:
+        """States (time, batch, *state) and integrals (time, batch, integral), which may be without elements."""
+        return torch.stack(self.ys), torch.stack(self.qs)
+
+    def solution(self) -> Solution:
+        """Where it came to."""
+        ys, qs = self.tensors()
+        return solution_along(self.accepted_steps, ys, quadrature.named(self.field, qs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,19 +173,44 @@ class RungeKutta(StepwiseSolver):
         return field(time_tensor(t0, y0), y0)
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        ys, accepted_steps = [y0], list[AcceptedStep]()
+        gathered = Gathered(self, field, y0)
         for step in self.steps(field, y0, ts):
-            ys += self.outputs(step)
-            accepted_steps.append(step.interval)
-        return solution_along(accepted_steps, torch.stack(ys))
+            gathered.add(step)
+        return gathered.solution()
 
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> tuple[State, list[State]]:
-        """y(t1) and the outputs of a step taken anew; evaluates f(t1, y1), and the places, only for those within."""
+    def check_integrals(self) -> None:
+        """They are taken after a step, from the slopes that it has."""
+
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
+        """The step taken anew; evaluates f(t1, y1), and the places, only for outputs within."""
         t0, t1 = place.t0, place.t1
         y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
         f1 = field(time_tensor(t1, y1), y1) if place.dense else None
         step = Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1)
-        return y1, self.outputs(self.detailed(field, step) if place.dense else step)
+        return self.detailed(field, step) if place.dense else step
+
+    def gains(self, field: VectorField, step: Step) -> list[Tensor]:
+        if not step.ks:  # a step over no time
+            return [quadrature.begin(field, step.y0) for _ in (step.t1, *step.due)]
+        rows = [self.weights(step, t) for t in (step.t1, *step.due)]
+        return quadrature.gains(field, self.nodes(step), step.t1 - step.t0, rows, step.rates)
+
+    def nodes(self, step: Step) -> list[Node]:
+        """Where the derivatives of the step were found: its stages, and f1 and the tableau's places if it has them."""
+        t0, t1, ks = step.t0, step.t1, [*step.ks, *([] if step.f1 is None else [step.f1]), *step.inner]
+
+        def node(row: Sequence[float], k: Tensor) -> Node:
+            return Node(stage_time(t0, t1, sum(row)), advance(step.y0, t1 - t0, row, ks[: len(row)]), k)
+
+        nodes = [node(row, k) for row, k in zip(self.tableau.a, step.ks, strict=False)]
+        end = [] if step.f1 is None else [Node(t1, step.y1, step.f1)]
+        return [*nodes, *end, *(node(row, k) for row, k in zip(self.tableau.places, step.inner, strict=False))]
+
+    def weights(self, step: Step, t: float) -> list[float]:
+        """Of the nodes' derivatives in (y(t) - y0) / (t1 - t0), `t` being an output time due or t1."""
+        count = len(step.ks) + (step.f1 is not None) + len(step.inner)
+        row = self.tableau.b[: len(step.ks)] if t == step.t1 else self.tableau.within(step.fraction(t))
+        return [*row, *[0.0] * (count - len(row))]
 
     def detailed(self, field: VectorField, step: Step) -> Step:
         """The step, whose f1 is known, with the slopes at the tableau's places as well, an evaluation each."""

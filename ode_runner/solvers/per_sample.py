@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from ode_runner.solvers.base import AdaptiveSolver, check_batch
 from ode_runner.solvers.initial_step import chosen_step, noticeable, trial_step
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitRungeKutta
+from ode_runner.solvers.packed_field import PackedField, solve_packed
 from ode_runner.solvers.sample_clocks import SampleClocks
 from ode_runner.solvers.sample_step import Attempt, Due, Journal, Round, Stepped, along_rows, outputs, take
 from ode_runner.solvers.solve_statistics import SolveStatistics
@@ -50,7 +52,7 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         if not self.per_sample:
             return super().solve(field, y0, ts)
-        return self.solve_noting(field, y0, ts, None)
+        return solve_packed(partial(self.solve_noting, journal=None), field, y0, ts)
 
     def solve_noting(self, field: VectorField, y0: State, ts: Times, journal: Journal | None) -> Solution:
         """`solve_each` at times common to all samples.
@@ -119,13 +121,13 @@ class _Rounds:
         """`initial_step` for every row."""
         clocks = self.clocks
         scale = self.solver.atol + self.solver.rtol * self.y.abs()
-        d0, d1 = (_norms(x, scale).tolist() for x in (self.y, self.f))
+        d0, d1 = (self._norms(x, scale).tolist() for x in (self.y, self.f))
         sound = [a + b < torch.inf for a, b in zip(d0, d1, strict=True)]  # so written that NaN is not
         norms = zip(sound, d0, d1, (clocks.end - clocks.t).tolist(), strict=True)
         trials = [trial_step(state, slope, span) if good else 0.0 for good, state, slope, span in norms]
         dt = clocks.sign * torch.tensor(trials, dtype=torch.float64)
         f1 = self.field((clocks.t + dt).to(self.y), torch.addcmul(self.y, along_rows(dt, self.y), self.f))
-        change = _norms(f1 - self.f, scale).tolist()
+        change = self._norms(f1 - self.f, scale).tolist()
         return [
             chosen_step(h, slope, d / h, self.solver.order) if h else 0.0
             for h, slope, d in zip(trials, d1, change, strict=True)
@@ -166,7 +168,14 @@ class _Rounds:
         """Estimated local errors in units of the tolerance, float64 (rows,) on the CPU; NaN counts as infinite."""
         difference = advance(torch.zeros_like(step.y1), 1.0, self.tableau.b_error, step.slopes())
         tolerance = self.solver.atol + self.solver.rtol * torch.maximum(step.y0.abs(), step.y1.abs())
-        return _norms(difference, tolerance).nan_to_num(nan=torch.inf)
+        return self._norms(difference, tolerance).nan_to_num(nan=torch.inf)
+
+    def _norms(self, x: State, scale: Tensor) -> Tensor:
+        """Of each row of x / scale; where integrals lie behind the state, each that is judged has its own."""
+        if not isinstance(self.of_all.field, PackedField):
+            return _norms(x, scale)
+        blocks = zip(self.of_all.field.blocks(x), self.of_all.field.blocks(scale), strict=True)
+        return torch.stack([_norms(*block) for block in blocks]).amax(dim=0)
 
     def _finite(self, step: Stepped, rows: Tensor) -> bool:
         """Whether all derivatives of the `rows` are."""

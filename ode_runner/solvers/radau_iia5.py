@@ -10,6 +10,7 @@ from ode_runner.field import VectorField
 from ode_runner.solvers.implicit import AdaptiveImplicitSolver, Begin
 from ode_runner.solvers.newton import Equations, Newton
 from ode_runner.solvers.one_step import Step
+from ode_runner.solvers.quadrature import Node
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, stage_time, time_tensor
 from ode_runner.types import State
 
@@ -91,6 +92,21 @@ class RadauIIA5(AdaptiveImplicitSolver):
         equation = Equations(ts=[time_tensor(step.t0, y0)], known=known[None], weights=[[dt * G]])
         z = self.stages(Newton.along(field), equation, y0[None], begin=Begin(step.t0, y0, step.ks[0]))[0]
         return replace(step, inner=[((z if torch.isfinite(z).all() else y0) - y0) / dt])
+
+    def nodes(self, step: Step) -> list[Node]:
+        """The stages, and the fourth one if the step has it."""
+        nodes = super().nodes(replace(step, f1=None, inner=()))
+        for slope in step.inner:  # z = y0 + dt * slope
+            z = advance(step.y0, step.t1 - step.t0, [1.0], [slope])
+            nodes.append(Node(step.t0, z, advance(slope, -1.0, ERROR, step.ks[1:]) / G))
+        return nodes
+
+    def weights(self, step: Step, t: float) -> list[float]:
+        if t == step.t1:
+            return [*self.tableau.b, *[0.0] * len(step.inner)]
+        x = step.fraction(t)
+        bent = bending(x)
+        return [0.0, *(weight + bent * part for weight, part in zip(collocation(x), ERROR, strict=True)), bent * G]
 
     def outputs(self, step: Step) -> list[State]:
         """States at the output times due, by the polynomial through y0 with the stages' derivatives, bent."""

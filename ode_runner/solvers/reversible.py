@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
+from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.types import State, Times
 
 Carried = tuple[Tensor, ...]  # the state, and the companions without which a step could not be undone
@@ -43,17 +45,28 @@ class ReversibleSolver(FixedStepSolver):
         """The steps along a grid. One over no time is none: it would change the companions, and all that follows."""
         return [(t0, t1) for t0, t1 in pairwise(grid) if t0 != t1]
 
+    def stride(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor | None]:
+        """`reversible_step`, and what integrals along the field gain by it: None where they are rows of the state, or none."""
+        return self.reversible_step(field, t0, t1, carried), None
+
+    def check_integrals(self) -> None:
+        """They are rows behind the state, or gains of a stride."""
+
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        return self.solve_noting_steps(field, y0, ts)[0]
+        return solve_packed(lambda *where: self.solve_noting_steps(*where)[0], field, y0, ts)
 
     def solve_noting_steps(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
         """The solution, and what is carried at its end."""
-        ys, steps = [y0], 0
+        ys, steps, q = [y0], 0, quadrature.begin(field, y0)
+        qs = [q]
         grids = self.grids(ts)
         carried: Carried = self.begin(field, float(ts[0]), y0) if grids else (y0,)
         for grid in grids:
             for t0, t1 in self.strides(grid):
-                carried = self.reversible_step(field, t0, t1, carried)
+                carried, gain = self.stride(field, t0, t1, carried)
+                q = q if gain is None else q + gain
                 steps += 1
             ys.append(carried[0])
-        return Solution(ys=torch.stack(ys), accepted=steps), carried
+            qs.append(q)
+        integrals = quadrature.named(field, torch.stack(qs))
+        return Solution(ys=torch.stack(ys), integrals=integrals, accepted=steps), carried

@@ -3,20 +3,23 @@
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, final
 
 import numpy as np
 import torch
 from scipy import integrate, sparse
+from torch import Tensor
 from torch.func import functional_call
 
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, SolverFailed
 from ode_runner.field import StackedField, VectorField
 from ode_runner.problem import Solution
+from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import AdaptiveSolver, check_batch
-from ode_runner.types import State, Times
+from ode_runner.types import State, Time, Times
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -55,8 +58,18 @@ class SciPy(AdaptiveSolver):
     def check_state(self, y0: State) -> None:
         check_batch(y0)
 
+    def check_integrals(self) -> None:
+        """They are quadratures; those that are judged are rows behind the state."""
+
     @torch.no_grad()
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        along = quadrature.counted(field)
+        if along is None:
+            return self._solve(field, y0, ts)
+        packed = _WithQuadratures(along, y0)
+        return packed.unpacked(self._solve(packed, packed.begin(y0), ts))
+
+    def _solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         times, right = ts.tolist(), _RightSide(field, y0)
         if min(times) == max(times):
             return Solution(ys=torch.stack([y0] * len(times)), accepted=len(times) > 1)
@@ -122,6 +135,44 @@ class _Step:
     start: float
     t: float
     interpolant: Any  # a time to the state there
+
+
+class _WithQuadratures(StackedField):
+    """A field's state with the integrals that are judged as rows behind it, and the others as quadratures."""
+
+    def __init__(self, field: CountedField, y0: State) -> None:
+        super().__init__()
+        self.field, self.of_state, self.copies = field, y0.shape, 1
+        self.judged = field.judged
+        self.others = [i for i in range(len(field.names)) if i not in self.judged]
+        self.shape = torch.Size([len(y0), y0.shape[1:].numel() + len(self.judged)])
+
+    def begin(self, y0: State) -> Tensor:
+        """The flat initial state."""
+        return self._flat(y0, quadrature.begin(self.field, y0))
+
+    def forward(self, t: Time, y: Tensor) -> Tensor:
+        state, _ = self._apart(y)
+        dy = self.field(t, state)
+        return self._flat(dy, self.field.rates(t, state, dy))
+
+    def unpacked(self, solution: Solution) -> Solution:
+        """States and integrals apart."""
+        each = [self._apart(flat) for flat in solution.ys]
+        ys, qs = (torch.stack(parts) for parts in zip(*each, strict=True))
+        return replace(solution, ys=ys, integrals=self.field.named(qs))
+
+    def _flat(self, y: State, q: Tensor) -> Tensor:
+        rows = torch.cat([y.reshape(len(y), -1), q[:, self.judged]], dim=1)
+        return torch.cat([rows.reshape(-1), q[:, self.others].reshape(-1)])
+
+    def _apart(self, flat: Tensor) -> tuple[State, Tensor]:
+        batch, width = self.shape
+        rows = flat[: batch * width].view(batch, width)
+        elements, quadratures = width - len(self.judged), flat[batch * width :].view(batch, len(self.others))
+        q = flat.new_zeros(batch, len(self.field.names))
+        q[:, self.judged], q[:, self.others] = rows[:, elements:], quadratures
+        return rows[:, :elements].reshape(self.of_state), q
 
 
 class _RightSide:

@@ -11,6 +11,7 @@ from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.initial_step import rms
+from ode_runner.solvers.packed_field import PackedField, solve_packed
 from ode_runner.types import State, Time, Times
 
 Method = Literal["adaptive_heun", "fehlberg2", "bosh3", "dopri5", "dopri8"]
@@ -34,7 +35,13 @@ class TorchdiffeqPair(AdaptiveSolver):
         super().__post_init__()
         object.__setattr__(self, "order", ORDERS[self.method])
 
+    def check_integrals(self) -> None:
+        """They are rows behind the state, under a norm that sees only those which are judged."""
+
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        return solve_packed(self._solve, field, y0, ts)
+
+    def _solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         times, places = torch.unique_consecutive(
             ts.to(y0.dtype), return_inverse=True
         )  # torchdiffeq refuses repeated ones
@@ -42,7 +49,8 @@ class TorchdiffeqPair(AdaptiveSolver):
             return Solution(ys=torch.stack([y0] * len(ts)), accepted=0)
         heard = _Heard(field)
         options: dict[str, Any] = {"max_num_steps": self.max_steps, "step_t": times[-1:], "dtype": y0.dtype}
-        options |= {} if self.norm is None else {"norm": self.norm}
+        norm = field.norm if isinstance(field, PackedField) else self.norm
+        options |= {} if norm is None else {"norm": norm}
         options |= {} if self.first_step is None else {"first_step": self.first_step}
         try:
             ys = torchdiffeq.odeint(

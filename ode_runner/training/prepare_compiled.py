@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 import torch
@@ -16,6 +16,7 @@ from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Ledger, VectorField
+from ode_runner.integral import NONE, Integral
 from ode_runner.models.base import Numerics
 from ode_runner.problem import Solution, in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
@@ -58,10 +59,19 @@ def asked_for(experiment: Experiment) -> list[tuple[VectorField, State, Times]]:
     """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
     asked: list[tuple[VectorField, State, Times]] = []
 
-    def note(field: VectorField, y0: State | Encoding, ts: Times, *, given: Sequence[Tensor] = ()) -> Solution:
+    def note(
+        field: VectorField,
+        y0: State | Encoding,
+        ts: Times,
+        *,
+        given: Sequence[Tensor] = (),
+        integrals: Mapping[str, Integral] = NONE,
+    ) -> Solution:
         y0, given = begun(y0, given)
         if given:
             raise CannotCompile("the field takes tensors besides time and state")
+        if integrals:
+            raise CannotCompile(f"something is integrated along the solve: {', '.join(integrals)}")
         asked.append((field, in_joint_precision(y0, ts), ts))
         return Solution(ys=torch.stack([y0] * len(ts)))
 

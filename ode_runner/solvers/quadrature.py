@@ -1,0 +1,106 @@
+"""Integrals along the steps of a solve, and what step control sees of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ode_runner.counted_field import CountedField
+from ode_runner.field import FieldAround, VectorField
+from ode_runner.solvers.tableau import advance, time_tensor
+from ode_runner.types import State, Time
+
+
+class Node(NamedTuple):
+    """A place where a step has found the field's derivative."""
+
+    t: float
+    y: State
+    dy: State
+
+
+def counted(field: VectorField) -> CountedField | None:
+    """The field that knows what is integrated along it; None where nothing is."""
+    while isinstance(field, FieldAround):
+        field = field.field
+    return field if isinstance(field, CountedField) and field.names else None
+
+
+def begin(field: VectorField, y0: State) -> Tensor:
+    """Integrals at the first time: zeros (batch, integral), or without any element where there are none."""
+    known = counted(field)
+    return y0.new_zeros(0) if known is None else y0.new_zeros(len(y0), len(known.names))
+
+
+def named(field: VectorField, qs: Tensor) -> dict[str, Tensor]:
+    """Integrals (time, batch, integral) by their names."""
+    known = counted(field)
+    return {} if known is None else known.named(qs)
+
+
+def gains(
+    field: VectorField,
+    nodes: Sequence[Node],
+    dt: float,
+    rows: Sequence[Sequence[float]],
+    known: Sequence[Tensor | None] = (),
+) -> list[Tensor]:
+    """dt * row @ g(nodes) for each of the rows, (batch, integral); no rows where nothing is integrated.
+
+    Integrands are evaluated where a row has a weight for them, but for the first nodes where they are `known`.
+    """
+    along = counted(field)
+    if along is None:
+        return []
+    rates = rates_at(along, nodes, rows, known)
+    start = begin(field, nodes[0].y)
+    return [_summed(start, dt, row, rates) for row in rows]
+
+
+def rates_at(
+    field: CountedField, nodes: Sequence[Node], rows: Sequence[Sequence[float]], known: Sequence[Tensor | None] = ()
+) -> list[Tensor | None]:
+    """What integrals gain in a unit of time at the nodes; None where no row has a weight and it is not known."""
+    rates: list[Tensor | None] = [*known, *[None] * (len(nodes) - len(known))]
+    for i, node in enumerate(nodes):
+        if rates[i] is None and any(row[i] for row in rows):
+            rates[i] = field.rates(time_tensor(node.t, node.y), node.y, node.dy)
+    return rates
+
+
+def _summed(q: Tensor, dt: float, row: Sequence[float], rates: Sequence[Tensor | None]) -> Tensor:
+    wanted = [(weight, rate) for weight, rate in zip(row, rates, strict=True) if rate is not None]
+    return advance(q, dt, [weight for weight, _ in wanted], [rate for _, rate in wanted])
+
+
+class JudgedIntegrals:
+    """Integrals along a solve as step control sees them: of those that are judged, the one that is off most."""
+
+    def __init__(self, field: VectorField, y0: State, *, rtol: float, atol: float) -> None:
+        self.along, self.rtol, self.atol = counted(field), rtol, atol
+        self.which = [] if self.along is None else self.along.judged
+        self.q = begin(field, y0)
+
+    def time_tensor(self, t: Time, y: State, dy: State) -> Tensor:
+        """What they gain in a unit of time, (batch, integral); without elements where none is judged."""
+        return y.new_zeros(0) if self.along is None or not self.which else self.along.rates(t, y, dy)
+
+    def size(self, x: Tensor, gain: Tensor | None = None) -> float:
+        """The largest root mean square of a part of them, in units of the tolerance; 0 where none is judged."""
+        if not self.which:
+            return 0.0
+        ends = self.q.abs() if gain is None else torch.maximum(self.q.abs(), (self.q + gain).abs())
+        scaled = (x / (self.atol + self.rtol * ends))[:, self.which]
+        return float(scaled.square().mean(dim=0).sqrt().max())
+
+    def errors(
+        self, nodes: Sequence[Node], dt: float, *, b: Sequence[float], b_error: Sequence[float]
+    ) -> tuple[list[Tensor | None], Tensor, float]:
+        """Of an attempted step: the rates at its nodes, what is gained by it, and the size of its error."""
+        assert self.along is not None
+        rates = rates_at(self.along, nodes, [b, b_error])
+        with torch.no_grad():
+            zero = torch.zeros_like(self.q)
+            gain, difference = (_summed(zero, dt, row, rates) for row in (b, b_error))
+            return rates, gain, self.size(difference, gain)
