@@ -35,12 +35,12 @@ def initial_step(
     Never differentiated: a step size is a choice of the method, not part of the solution.
     Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, II.4, p. 169.
     """
-    scale, rates = atol + rtol * y0.abs(), judged.at(t0, y0, f0)
+    scale, rates = atol + rtol * y0.abs(), judged.rates(t0, y0, f0)
 
     def bend(dt: float) -> float:
         t1, y1 = t0 + dt, y0 + dt * f0
         f1 = field(t1, y1)
-        return max(size_of(f1 - f0, scale, norm), judged.size(judged.at(t1, y1, f1) - rates))
+        return max(size_of(f1 - f0, scale, norm), judged.size(judged.rates(t1, y1, f1) - rates))
 
     d0, d1 = size_of(y0, scale, norm), max(size_of(f0, scale, norm), judged.size(rates))
     return first_step(d0, d1, bend, order=order, span=span)

@@ -82,7 +82,7 @@ class JudgedIntegrals:
         self.which = [] if self.along is None else self.along.judged
         self.q = begin(field, y0)
 
-    def time_tensor(self, t: Time, y: State, dy: State) -> Tensor:
+    def rates(self, t: Time, y: State, dy: State) -> Tensor:
         """What they gain in a unit of time, (batch, integral); without elements where none is judged."""
         return y.new_zeros(0) if self.along is None or not self.which else self.along.rates(t, y, dy)
 

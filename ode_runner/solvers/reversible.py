@@ -46,7 +46,7 @@ class ReversibleSolver(FixedStepSolver):
         return [(t0, t1) for t0, t1 in pairwise(grid) if t0 != t1]
 
     def stride(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor | None]:
-        """`reversible_step`, and what integrals along the field gain by it: None where they are rows of the state, or none."""
+        """`reversible_step`, and what integrals gain by it: None where they are rows of the state, or none."""
         return self.reversible_step(field, t0, t1, carried), None
 
     def check_integrals(self) -> None:

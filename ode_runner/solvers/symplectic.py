@@ -48,8 +48,8 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
             q, p, kick, _ = _leap(halves, start, end, q, p, kick)
         return torch.cat([q, p], dim=1), kick
 
-    def forth_gaining(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor]:
-        """`reversible_step`, and what integrals along the field gain by it: a third flow, by the midpoint of every leapfrog.
+    def gaining_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor]:
+        """`reversible_step`, and what integrals along the field gain by it: a third flow, by midpoints of leapfrogs.
 
         So the whole is as symmetric as the leapfrogs are, of the same order, and takes no evaluation more: there the
         field's derivative is the drift and the mean of both kicks.
@@ -68,7 +68,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
         return self.reversible_step(field, t1, t0, carried)
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        return self.accepted_steps(field, y0, ts)[0]
+        return self.solve_noting_steps(field, y0, ts)[0]
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         if len(ts) == 1:
@@ -94,7 +94,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
     def stride(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor | None]:
         if quadrature.counted(field) is None:
             return self.reversible_step(field, t0, t1, carried), None
-        return self.forth_gaining(field, t0, t1, carried)
+        return self.gaining_step(field, t0, t1, carried)
 
     def _places(self, t0: float, t1: float) -> list[float]:
         reached = [sum(self.leaps[:i]) for i in range(1, len(self.leaps))]
