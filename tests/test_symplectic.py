@@ -97,7 +97,7 @@ def test_a_step_is_undone_by_the_same_formulas(solver: SplittingSolver) -> None:
     field, before = PendulumField(1.0), None
     before = solver.begin(field, 0.0, SWING)
     after = solver.reversible_step(field, 0.0, 0.3, before)
-    torch.testing.assert_close(solver.back(field, 0.0, 0.3, after), before, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(solver.reverse_step(field, 0.0, 0.3, after), before, rtol=1e-14, atol=1e-14)
 
 
 @each_splitting
