@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import GifImagePlugin, Image
 from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.plots.animation import Animation, Picture
 from ode_runner.plots.phase_space import draw_phase_portrait
+from ode_runner.plots.plane import animate_flow
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import NullLogger
 from ode_runner.recording.pictures import TRACEBACKS, save_pictures
@@ -195,3 +199,49 @@ def test_an_audit_without_its_picture_has_its_table(tmp_path: Path, monkeypatch:
     assert "not all pictures could be drawn: the first: ValueError: no room; the result stands" in ended.stdout
     assert "picture:" not in ended.stdout
     assert list(tmp_path.rglob("gradients.csv"))
+
+
+def test_a_picture_that_moves_is_a_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ode_runner.tasks.half_moons.FRAMES", 4)
+    ended = typed(*QUICK, "trainer.animate=true", cwd=tmp_path, pictures=True)
+    assert "not used" not in ended.stdout
+    path = run_folder(tmp_path) / "plots" / "flow_in_motion.gif"
+    with Image.open(path) as image:
+        assert isinstance(image, GifImagePlugin.GifImageFile)
+        assert (image.n_frames, image.info["loop"]) == (4, 0)
+        frames = []
+        for i in range(4):
+            image.seek(i)
+            frames.append(np.asarray(image.convert("L")))
+    assert all((frames[i] != frames[i + 1]).any() for i in range(3))
+
+
+def test_an_animation_shows_the_states_one_after_another() -> None:
+    states = torch.arange(12.0).reshape(3, 2, 2)
+    made = animate_flow(states, torch.tensor([0, 1]), lines=states[:, None])
+    for i in range(3):
+        made.show(i)
+        mesh, first, second = made.figure.axes[0].collections
+        assert np.allclose(first.get_offsets(), states[i, :1])
+        assert np.allclose(second.get_offsets(), states[i, 1:])
+        assert np.allclose(mesh.get_segments()[0], states[i])
+    assert made.frames == 3
+
+
+def test_a_picture_that_stops_moving_costs_itself(tmp_path: Path) -> None:
+    def broken(i: int) -> None:
+        raise ZeroDivisionError("frame")
+
+    def pictures() -> Iterator[tuple[str, Picture]]:
+        yield "moving", Animation(figure=Figure(), show=broken, frames=2, per_second=1)
+        yield "still", Figure()
+
+    folder = tmp_path / "plots"
+    assert save_pictures(pictures, folder=folder, display=Display()) == ["still"]
+    assert {path.name for path in folder.iterdir()} == {"still.png", TRACEBACKS}
+
+
+def test_a_task_without_motion_says_so(tmp_path: Path) -> None:
+    words = ("task=linear", "trainer=quick", "trainer.max_steps=1", "logger=none", "trainer.animate=true")
+    ended = typed(*words, cwd=tmp_path, pictures=True)
+    assert "trainer.animate=true is not used: this task has no picture that moves" in ended.stdout

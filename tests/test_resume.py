@@ -25,6 +25,13 @@ COMMANDS = {
         "network.width=4",
         *HURRIED[5:],
     ),
+    "averaged": (
+        *HURRIED,
+        "trainer.ema=0.9",
+        "optimizer=adamw",
+        "schedule=one_cycle",
+        "schedule.cycle_momentum=true",
+    ),
     "budget": (*HURRIED, "trainer.max_steps=7"),
 }
 CLOCKS = ("wall_seconds", "train_seconds", "seconds", "time/", "samples_per_second", "timed_samples")
@@ -150,22 +157,27 @@ def test_a_run_killed_again_and_again_goes_on_as_if_nothing_had_been(
 
 
 @pytest.mark.parametrize(
-    ("number", "step"),
-    [(signal.SIGINT, 20), pytest.param(signal.SIGTERM, 1, marks=pytest.mark.slow), (signal.SIGTERM, 21)],
+    ("name", "number", "step"),
+    [
+        ("adjoint", signal.SIGINT, 20),
+        pytest.param("adjoint", signal.SIGTERM, 1, marks=pytest.mark.slow),
+        ("adjoint", signal.SIGTERM, 21),
+        ("averaged", signal.SIGINT, 20),
+    ],
 )
 def test_a_signal_stops_after_the_step_and_the_same_command_resumes(
-    number: signal.Signals, step: int, uninterrupted: Any, tmp_path: Path
+    name: str, number: signal.Signals, step: int, uninterrupted: Any, tmp_path: Path
 ) -> None:
     with pytest.MonkeyPatch.context() as patched:
         before_step(patched, step, lambda: signal.raise_signal(number))
-        ended = typed(*COMMANDS["adjoint"], cwd=tmp_path)
+        ended = typed(*COMMANDS[name], cwd=tmp_path)
     assert ended.returncode == 130
     assert f"interrupted: stopped by {number.name}; the same command resumes it" in ended.stdout
     record = record_of(tmp_path)
     assert (record["status"], record["cost"]["steps"]) == ("interrupted", step)
-    resumed = typed(*COMMANDS["adjoint"], cwd=tmp_path)
+    resumed = typed(*COMMANDS[name], cwd=tmp_path)
     assert f"resuming at step {step} of 60" in resumed.stdout
-    assert_equal(outcome(tmp_path), uninterrupted["adjoint"])
+    assert_equal(outcome(tmp_path), uninterrupted[name])
 
 
 @pytest.mark.parametrize(("name", "nth", "step"), [("adjoint", 1, 3), ("adjoint", 20, 60), ("budget", 3, 7)])

@@ -27,6 +27,8 @@ OPTIONS = {  # by the option, its value where that is the point; what is typed i
     "hydra.sweeper.trials": ("trials", "n_trials"),
     "rerun=all": ("overwrite", "force"),
     "schedule=constant": ("schedule=none",),
+    "schedule=one_cycle": ("schedule=onecycle", "schedule=onecyclelr"),
+    "trainer.ema": ("ema", "ema_decay", "polyak"),
 }
 NONE = {  # what there is not; what there is
     ("patience", "early_stopping", "early_stop"): (
@@ -35,7 +37,7 @@ NONE = {  # what there is not; what there is
     ("wandb", "mlflow", "aim", "neptune", "comet"): "logger=tensorboard is one, and metrics.jsonl has every number",
     ("resume", "checkpoint", "ckpt", "ckpt_path", "load"): "the same command again resumes a run",
     ("num_workers", "workers", "pin_memory"): "batches come from memory",
-    ("ema", "swa"): "the weights that did best on validation are kept",
+    ("swa",): "the weights that did best on validation are kept, and trainer.ema averages them",
     ("accumulate", "grad_accum", "accumulate_grad_batches"): "processes=2 shares each batch",
     ("verbose", "quiet", "silent", "progress"): "a progress bar is shown on a terminal only",
 }

@@ -101,6 +101,7 @@ class Experiment:
 
         return ModelView(
             history=history,
+            animate=self.options.animate,
             predict=predict,
             path=path,
             encode=encode,

@@ -24,6 +24,8 @@ class TrainerOptions:
     max_steps: int | None  # budgets, as the next two
     max_seconds: float | None
     max_nfe: int | None
+    ema: float | None  # decay of an average of the weights, by which the run is judged; None: by the weights themselves
+    animate: bool  # whether pictures that move are drawn, too
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "audit_every", "max_steps", "max_nfe"):
@@ -34,3 +36,18 @@ class TrainerOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise RefusedInput(f"trainer.{name} must be positive or null, not {value}.")
+        if self.save_every_seconds < 0:
+            raise RefusedInput(f"trainer.save_every_seconds must be 0 or more, not {self.save_every_seconds}.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise RefusedInput(f"trainer.ema must be above 0 and below 1, such as 0.999, or null, not {self.ema}.")
+
+    def spent(self, *, step: int, seconds: float, nfe: float) -> str:
+        """A clause if a budget is used up, otherwise nothing."""
+        for name, used, limit in (
+            ("max_steps", step, self.max_steps),
+            ("max_seconds", seconds, self.max_seconds),
+            ("max_nfe", nfe, self.max_nfe),
+        ):
+            if limit is not None and used >= limit:
+                return f"ended by trainer.{name}={limit} at step {step}"
+        return ""

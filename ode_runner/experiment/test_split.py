@@ -50,7 +50,9 @@ def draw(
     """The task's pictures, as files and in the logger; one that cannot be drawn is told of and left out."""
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
-        save_pictures(
+        drawn = save_pictures(
             lambda: experiment.task.figures(experiment.view(metrics.rows())),
             folder=folder, display=display, logger=logger, step=step,
         )  # fmt: skip
+    if experiment.options.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):
+        display.say("trainer.animate=true is not used: this task has no picture that moves")

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import torch
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.plots import style
+from ode_runner.plots.animation import Animation
 from ode_runner.types import Trajectory
 
 _TWO_CLASSES = LinearSegmentedColormap.from_list("two classes", [style.BLUE, "white", style.ORANGE])
@@ -59,3 +61,34 @@ def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
     axes.legend(loc="best", fontsize=8)
     axes.grid(alpha=0.3)
     return figure
+
+
+def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory) -> Animation:
+    """Samples on their way through depth, a frame for each state, and what the flow makes of a mesh.
+
+    Args:
+        states: (frames, samples, dimensions), of which the first two are drawn.
+        classes: (samples,), 0 or 1.
+        lines: (frames, lines, nodes, dimensions), those of a mesh at the same times.
+    """
+    figure = style.figure(4.6, 4.2)
+    axes = figure.subplots()
+    points, nodes, labels = states[..., :2].cpu(), lines[..., :2].cpu(), classes.cpu()
+    mesh = LineCollection([], colors=style.GREY, linewidths=0.5, alpha=0.35)
+    axes.add_collection(mesh)
+    dots = [
+        axes.scatter([], [], s=16, marker=marker, color=style.CLASSES[value], edgecolors="white", linewidths=0.3)
+        for value, marker in ((0, "o"), (1, "^"))
+    ]
+    low, high = points.amin((0, 1)), points.amax((0, 1))
+    margin = 0.05 * (high - low).max()
+    xlim, ylim = torch.stack([low - margin, high + margin], dim=1).tolist()
+    axes.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
+
+    def show(i: int) -> None:
+        mesh.set_segments(list(nodes[i].numpy()))
+        for value, drawn in enumerate(dots):
+            drawn.set_offsets(points[i, labels == value].numpy())
+        axes.set_title(f"Test points on their way through depth: {i / (len(points) - 1):.0%}", fontsize=10)
+
+    return Animation(figure=figure, show=show, frames=len(points), per_second=12)

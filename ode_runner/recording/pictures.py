@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ode_runner.errors import in_short
+from ode_runner.plots.animation import Animation, Picture
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger
@@ -16,7 +17,7 @@ from ode_runner.recording.regular_file import check_regular
 
 TRACEBACKS = "error.txt"  # beside the pictures
 
-Pictures = Callable[[], Iterable[tuple[str, Figure]]]  # file names without ending, and what is drawn
+Pictures = Callable[[], Iterable[tuple[str, Picture]]]  # file names without ending, and what is drawn
 
 
 def save_pictures(
@@ -31,11 +32,11 @@ def save_pictures(
     latest, drawn, failures = "", list[str](), dict[str, BaseException]()
     try:
         folder.mkdir(exist_ok=True)
-        for latest, figure in pictures():
+        for latest, picture in pictures():
             try:
-                _save(figure, folder / f"{latest}.png")
-                if logger is not None:
-                    logger.picture(latest, figure, step=step)
+                _save(picture, folder, latest)
+                if logger is not None and isinstance(picture, Figure):
+                    logger.picture(latest, picture, step=step)
                 drawn.append(latest)
             except (Exception, SystemExit) as error:
                 failures[f"'{latest}'"] = error
@@ -46,10 +47,15 @@ def save_pictures(
     return drawn
 
 
-def _save(figure: Figure, path: Path) -> None:
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    atomic_write(path, lambda file: file.write(image.getvalue()))
+def _save(picture: Picture, folder: Path, name: str) -> None:
+    """As NAME.png, or NAME.gif if it moves."""
+    if isinstance(picture, Animation):
+        content, ending = picture.gif(), "gif"
+    else:
+        image = io.BytesIO()
+        picture.savefig(image, format="png")
+        content, ending = image.getvalue(), "png"
+    atomic_write(folder / f"{name}.{ending}", lambda file: file.write(content))
 
 
 def _tell(failures: Mapping[str, BaseException], folder: Path, display: Display) -> None:

@@ -20,7 +20,7 @@ BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an 
     "oversubscribe",
     *("evaluate", "predict", "audit", "replay", "times", "inputs", "trust", "recipe"),
 )
-WATCHING = {"trainer": ("audit_every",)}  # options that do not either, by group
+WATCHING = {"trainer": ("audit_every", "animate")}  # options that do not either, by group
 
 
 class RunStatus(StrEnum):
@@ -66,7 +66,8 @@ class RunRecord:
         options: dict[str, bool | int | float | str] = {}
         used = [group for group, choice in self.choices.items() if choice != "-"]
         for group in (*used, "optimizer", "schedule", "trainer"):
-            set_ = {key: value for key, value in flat(self.config[group]).items() if value is not None}
+            watching, chosen = WATCHING.get(group, ()), flat(self.config[group])
+            set_ = {key: value for key, value in chosen.items() if value is not None and key not in watching}
             for key, value in set_.items():
                 options[f"with.{group}.{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
         return {**self.choices, "seed": self.seed, **options}

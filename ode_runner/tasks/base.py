@@ -12,6 +12,7 @@ from torch import Tensor
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
+from ode_runner.plots.animation import Picture
 from ode_runner.plots.difficulty import draw_evaluations
 from ode_runner.types import Scalar, Times, Trajectory
 
@@ -26,6 +27,7 @@ class ModelView:
     decode: Callable[[Encoding, Times], Tensor]  # from there to output values at the times
     path: Callable[[Encoding, int], Trajectory]  # from there to about as many states along the way as the number
     continuous: bool  # whether any times may be asked for, before the first one too
+    animate: bool = False  # whether pictures that move are wanted, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,5 +89,5 @@ class Task(abc.ABC):
         yield "difficulty", draw_evaluations(found.evaluations, found.groups())
 
     @abc.abstractmethod
-    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
-        """Pictures of the result, by file name without ending."""
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
+        """Pictures of the result, by file name without ending; those that move only where the findings ask for them."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
+from ode_runner.plots.animation import Picture
 from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.plots.images import draw_confusion, draw_mistakes
 from ode_runner.tasks.base import ModelView, PerSampleCost
@@ -52,7 +53,7 @@ class ImageClassification(Classification):
         test = self.splits[Split.TEST]
         yield "difficulty_images", draw_hardest_and_easiest(test.inputs, test.targets, found.evaluations)
 
-    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         yield from super().figures(view)  # first, for they ask nothing of the model
         test = self.splits[Split.TEST]
         outputs = torch.cat([view.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])

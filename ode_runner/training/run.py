@@ -144,6 +144,8 @@ def _carry_out(
     reset_peak_bytes(experiment.device)
     record.environment = describe_environment(experiment.device, processes=trainer.group.size if trainer else 1)
     _introduce(experiment, record, folder, display)
+    if trainer is not None and experiment.options.ema is not None:
+        _introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
     place = folder.absolute()  # for what is written while code of one's own runs, which may change directory
     checkpoints = Checkpoints(place / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
     metrics = MetricsFile(place)
@@ -207,6 +209,17 @@ def _introduce(experiment: Experiment, record: RunRecord, folder: Path, display:
         display.say(f"model={record.choices['model']} {uses}")
     if precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
+
+
+def _introduce_average(decay: float, *, steps: int, display: Display) -> None:
+    reach = f"about {1 / (1 - decay):,.0f} steps"
+    display.say(f"judged by a moving average of the weights over {reach} (trainer.ema={decay})")
+    if (left := decay**steps) > 0.05:
+        display.say(
+            f"after {steps:,} steps the weights of the first still count for {left:.0%}: expect better of a smaller "
+            "trainer.ema",
+            style="yellow",
+        )
 
 
 def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, float]:

@@ -2,15 +2,17 @@
 
 import itertools
 import math
+import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.gradient_monitor import GradientMonitor
+from ode_runner.averaging import WeightAverage
 from ode_runner.batch import Batch, Split
 from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
@@ -44,22 +46,22 @@ class Trainer:
         self.experiment, self.optimizer, self.diagnostics, self.group = experiment, optimizer, diagnostics, group
         self.options, self.task, self.model = experiment.options, experiment.task, experiment.model
         self.integrator, self.device = experiment.integrator, experiment.device
+        self.average = None if self.options.ema is None else WeightAverage(self.model, decay=self.options.ema)
+        self.judged_cell = experiment if self.average is None else replace(experiment, model=self.average.model)
         self.forward = ForwardPass(experiment, phase=Phase.FORWARD)
         self.watch = GradientMonitor(experiment, every=experiment.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": math.nan, "epoch": 0}
         self.judged = ""  # how the last epoch did on validation, as shown
-        self.window = Means()  # since the last logged step
-        self.latest: dict[str, float] = {}  # the window last logged
+        self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
         self.diagnosed: dict[str, float] = {}  # when last looked at
         self.whole = Means()  # since the beginning
         self.clock = Clock()
         self.train_seconds, self.timed_samples = 0.0, 0
         self.compile_seconds: float | None = None  # of this session; None: the steps are not compiled
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
-        self.schedule = LambdaLR(optimizer, lambda step: schedule.factor(step / per_epoch, self.options.epochs))
-        steps = self.options.epochs * self.steps_per_epoch
-        self.total_steps = min(steps, self.options.max_steps or steps)
+        self.schedule = schedule.scheduler(optimizer, steps_per_epoch=per_epoch, epochs=self.options.epochs)
+        self.total_steps = min(self.options.epochs * per_epoch, self.options.max_steps or sys.maxsize)
 
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
@@ -115,6 +117,8 @@ class Trainer:
         lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
+        if self.average is not None:
+            self.average.update(self.model)
         products = forward.products + backward.products
         found = audited | spread(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
         found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
@@ -140,13 +144,9 @@ class Trainer:
         return {
             "position": [self.step, self.epoch, self.batch],
             "best": dict(self.best),
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "window": self.window.state_dict(),
+            **{name: part.state_dict() for name, part in self._parts().items()},
             "latest": dict(self.latest),
             "diagnosed": dict(self.diagnosed),
-            "whole": self.whole.state_dict(),
             "seconds": [self.clock.seconds, self.train_seconds],
             "timed_samples": self.timed_samples,
             "ledger": self.integrator.ledger.state_dict(),
@@ -159,14 +159,19 @@ class Trainer:
         """Stand where `state_dict` was taken."""
         self.step, self.epoch, self.batch = state["position"]
         self.best, self.latest, self.diagnosed = state["best"], state["latest"], state.get("diagnosed", {})
-        for name in ("model", "optimizer", "schedule", "window", "whole"):
-            getattr(self, name).load_state_dict(state[name])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
         self.clock.seconds, self.train_seconds = state["seconds"]
         self.timed_samples = state["timed_samples"]
         self.integrator.ledger.load_state_dict(state["ledger"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"]:
             torch.cuda.set_rng_state_all(state["random_cuda"])
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, by the name under which it is kept."""
+        names = ("model", "optimizer", "schedule", "average", "window", "whole")
+        return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     def cost(self) -> dict[str, Any]:
         """What the run has cost so far: the record's `cost`, memory aside."""
@@ -207,14 +212,14 @@ class Trainer:
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
-        results = self.experiment.evaluate(Split.VALIDATION, session.stop)
+        results = self.judged_cell.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")
-        diagnosed = self.diagnostics.look(self.experiment, epoch=self.epoch + 1)
+        diagnosed = self.diagnostics.look(self.judged_cell, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
         reached = results[self.task.objective]
         if self._is_better(reached):
             self.best = {"objective": reached, "epoch": self.epoch + 1}
-            session.checkpoints.save_best({"model": self.model.state_dict(), "step": self.step})
+            session.checkpoints.save_best({"model": self.judged_cell.model.state_dict(), "step": self.step})
         self.judged = shown(self.task.objective, reached)
         standing = self._standing()
         if not self.window.empty():
@@ -244,13 +249,8 @@ class Trainer:
 
     def _spent_budget(self) -> str:
         """A sentence if a budget is used up, otherwise nothing."""
-        totals = self.integrator.ledger.totals
-        nfe = totals[Phase.FORWARD].evaluations + totals[Phase.BACKWARD].evaluations
-        spent = {"max_steps": self.step, "max_seconds": self.clock.seconds, "max_nfe": nfe}
-        for name, used in spent.items():
-            if (limit := getattr(self.options, name)) is not None and used >= limit:
-                return f"ended by trainer.{name}={limit} at step {self.step}"
-        return ""
+        nfe = sum(self.integrator.ledger.totals[phase].evaluations for phase in (Phase.FORWARD, Phase.BACKWARD))
+        return self.options.spent(step=self.step, seconds=self.clock.seconds, nfe=nfe)
 
     def _where(self) -> str:
         return f"at step {self.step + 1} (epoch {self.epoch + 1})"

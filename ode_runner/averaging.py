@@ -1,0 +1,40 @@
+"""An average of the weights over the course of training, by which a run is judged in their place."""
+
+import typing
+from typing import Any, final
+
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ode_runner.models.base import Model
+
+
+@final
+class WeightAverage:
+    """Exponential moving average of a model's weights and buffers: `decay` of what it was, and the rest of what is new.
+
+    It begins with the weights after the first step. Buffers that hold whole numbers, such as counts, are those of the
+    latest step.
+
+    Polyak, Juditsky. Acceleration of Stochastic Approximation by Averaging. SIAM J. Control Optim. 1992.
+    """
+
+    def __init__(self, model: Model, *, decay: float) -> None:
+        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    @property
+    def model(self) -> Model:
+        """A model of its own, with the averages."""
+        return typing.cast(Model, self.averaged.module)
+
+    def update(self, model: Model) -> None:
+        """After a step of training."""
+        self.averaged.update_parameters(model)
+        for ours, latest in zip(self.model.buffers(), model.buffers(), strict=True):
+            if not ours.is_floating_point():
+                ours.copy_(latest)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.averaged.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.averaged.load_state_dict(state)

@@ -1,0 +1,37 @@
+"""Pictures that move."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.animation import PillowWriter
+from matplotlib.figure import Figure
+
+HOLD = 1.0  # seconds for which the last frame stays
+
+
+@dataclass(frozen=True, kw_only=True)
+class Animation:
+    """A figure, and how it changes from frame to frame."""
+
+    figure: Figure
+    show: Callable[[int], object]  # changes the figure into the frame of a number, from 0
+    frames: int
+    per_second: int
+
+    def gif(self) -> bytes:
+        """The content of a GIF that begins again after its end."""
+        writer = PillowWriter(fps=self.per_second)
+        with tempfile.TemporaryDirectory() as folder:  # Pillow writes to a path
+            path = Path(folder) / "animation.gif"
+            with writer.saving(self.figure, str(path), dpi=self.figure.dpi):
+                for i in range(self.frames):
+                    self.show(i)
+                    writer.grab_frame()
+                for _ in range(round(HOLD * self.per_second)):
+                    writer.grab_frame()
+            return path.read_bytes()
+
+
+Picture = Figure | Animation
