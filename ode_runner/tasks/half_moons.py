@@ -66,6 +66,6 @@ class HalfMoons(Classification):
         )
         level = torch.cartesian_prod(across[1], along[0]).flip(1)
         mesh = torch.cat([level, torch.cartesian_prod(across[0], along[1])]).to(points)
-        states = view.path(torch.cat([points, mesh]), FRAMES)
+        states = view.path(view.encode(torch.cat([points, mesh])), FRAMES)
         moving, carried = states.split([len(points), len(mesh)], dim=1)
         return animate_flow(moving, classes, lines=carried.unflatten(1, (2 * LINES, NODES)))
