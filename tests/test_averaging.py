@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from ode_runner.averaging import WeightAverage
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer, identify
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed

@@ -12,7 +12,6 @@ from torch.optim import Optimizer
 
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.gradient_monitor import GradientMonitor
-from ode_runner.averaging import WeightAverage
 from ode_runner.batch import Batch, Split
 from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
@@ -24,6 +23,7 @@ from ode_runner.field import Phase
 from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
 from ode_runner.recording.display import clock, shown
+from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.prepare_compiled import compile_solves
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
