@@ -19,7 +19,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
 BLOCK = re.compile(r"^`(?P<path>[\w/]+\.\w+)`\n```(?:python|yaml)\n(?P<code>.*?)```", re.DOTALL | re.MULTILINE)
 EXAMPLES = {found["path"]: found["code"] for found in BLOCK.finditer(README)}
-NOT_COMPOSED = r"FOLDER|\.\.\.|=outputs/|-cd|launcher=|hydra/sweeper="  # runs and folders that are not there; plugins
+# Runs and folders that are not there, plugins, and values with spaces.
+NOT_COMPOSED = r"FOLDER|\.\.\.|=outputs/|-cd|launcher=|hydra/sweeper=|hydra.sweeper.cells="
 
 
 def commands() -> set[str]:

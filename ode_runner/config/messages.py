@@ -106,9 +106,17 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
         return f"no option '{key}'.{habit(key)}"
     if owners := [choice for choice in _choices(group) if leaf in _keys(group, choice)]:
         hint = f" It belongs to {', '.join(f'{group}={owner}' for owner in owners)}."
+        if _swept(group, arguments):
+            return f"no option '{key}' of the default {group}. For each that is swept, type '{key}=choice(VALUE)'."
     if group in GROUPS and not siblings:
         return f"no option '{key}'.{hint} The {group} chosen takes no options."
     return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
+
+
+def _swept(group: str, arguments: list[str]) -> bool:
+    """Whether cells of a sweep have choices of their own: what is typed for all must do with the default's options."""
+    listed = any(word.startswith("hydra.sweeper.cells=") and f"{group}=" in word for word in arguments)
+    return listed or any(word.startswith(f"{group}=") and "," in word for word in arguments)
 
 
 def _nearest(key: str, siblings: list[str], known: list[str]) -> str:

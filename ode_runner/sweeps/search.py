@@ -45,8 +45,13 @@ class Search(Cells):
         max_batch_size: int | None,
         params: Mapping[str, str] | None,
         sampler: Callable[..., Any],
+        cells: Sequence[object] | None = None,  # what a preset in conf/grid has set
     ) -> None:
-        super().__init__(max_batch_size=max_batch_size, params=params)
+        super().__init__(max_batch_size=max_batch_size, params=params, cells=cells)
+        if cells is not None:
+            raise RefusedInput(
+                "hydra.sweeper.cells lists the cells of a sweep, and a search chooses its own. Leave it out."
+            )
         if type(trials) is not int or trials < 1:
             raise RefusedInput(f"hydra.sweeper.trials={as_typed(trials)} is no whole number from 1 on.")
         self.trials, self.names, self.sampler = trials, list(objectives), sampler

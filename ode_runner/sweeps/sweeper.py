@@ -23,6 +23,7 @@ from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.sweeps.dispatch import AT_ONCE, IN_TURN, Dispatch
+from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, same_runs
 
@@ -36,15 +37,20 @@ def register(name: str, sweeper: type[Sweeper]) -> None:
 
 
 class Cells(Sweeper):
-    """The product of all values typed, or set by a preset in conf/grid; a launcher runs those that are due."""
+    """The product of all values typed, or set by a preset in conf/grid; a launcher runs those that are due.
+
+    `cells` lists some options of several cells, each of which is crossed with that product.
+    """
 
     hydra_context: HydraContext
     config: DictConfig
     launcher: Launcher
 
-    def __init__(self, *, max_batch_size: int | None, params: Mapping[str, str] | None) -> None:
+    def __init__(
+        self, *, max_batch_size: int | None, params: Mapping[str, str] | None, cells: Sequence[object] | None
+    ) -> None:
         super().__init__()
-        self.max_batch_size = max_batch_size
+        self.max_batch_size, self.cells = max_batch_size, cells
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -97,19 +103,24 @@ class Cells(Sweeper):
 
     def typed(self, arguments: list[str]) -> dict[str, Override]:
         """By option; what is typed replaces what a preset says."""
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        typed = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        typed = self._parser().parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         by_key = {override.get_key_element(): override for override in typed}
         check_sweepable(by_key)
         return by_key
 
+    def _parser(self) -> OverridesParser:
+        return OverridesParser.create(config_loader=self.hydra_context.config_loader)
+
     def _combinations(self, arguments: list[str]) -> Iterator[tuple[str, list[str]]]:
         """Name and overrides of each cell."""
-        by_key = self.typed(arguments)
-        swept = {key for key, override in by_key.items() if override.is_sweep_override()}
-        for words in itertools.product(*(_words(key, override) for key, override in by_key.items())):
-            named = [word.lstrip("+") for key, word in zip(by_key, words, strict=True) if key in swept]
-            yield " ".join(named), one_of_each(words)
+        typed = self.typed(arguments)
+        for cell in listed(self.cells, self._parser()):
+            check_apart(cell, typed)
+            by_key = cell | typed
+            named = [*cell, *(key for key, override in typed.items() if override.is_sweep_override())]
+            for words in itertools.product(*(_words(key, override) for key, override in by_key.items())):
+                shown = [word.lstrip("+") for key, word in zip(by_key, words, strict=True) if key in named]
+                yield " ".join(shown), one_of_each(words)
 
     def inspect_cell(self, name: str, overrides: list[str]) -> SweepCell:
         from ode_runner.sweeps.inspection import (  # here, so that --cfg and TAB need not wait for torch
