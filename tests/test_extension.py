@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from ode_runner.models.base import Model, Numerics
-from ode_runner.solvers.runge_kutta import ExplicitRungeKutta
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.tasks.classification import Classification, Samples
@@ -56,7 +56,7 @@ class Rings(Classification):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kutta3(ExplicitRungeKutta):
+class Kutta3(FixedStepRungeKutta):
     """Kutta's third-order method."""
 
     order: int = field(default=3, init=False)
