@@ -290,8 +290,8 @@ def test_the_page_itself_is_no_change_of_the_code(tmp_path: Path, monkeypatch: p
     root = tmp_path / "checkout"
     page = root / "conf" / "experiment" / "RESULTS.md"
     page.parent.mkdir(parents=True)
-    code = root / "ode_runner" / "environment.py"
-    code.parent.mkdir()
+    code = root / "ode_runner" / "recording" / "environment.py"
+    code.parent.mkdir(parents=True)
     for path in (page, code):
         path.write_text("before")
     for words in (("init", "-q"), ("add", "."), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a")):
