@@ -18,7 +18,7 @@ class CannotCompile(RuntimeError):
 class NumericalFailure(RuntimeError):
     """A solve, or what training makes of it, has left all bounds."""
 
-    crash_dump: Any = None  # with which it can be made to happen again, an Evidence
+    crash_dump: Any = None  # with which it can be made to happen again, a CrashDump
 
 
 class SolverFailed(NumericalFailure):

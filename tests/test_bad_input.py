@@ -104,7 +104,7 @@ REFUSED = {  # what was typed: what the one line must say
     "solver=rk4 solver.control=pi": ["no option 'solver.control'. It belongs to solver=", "solver=radau_iia5"],
     "diagnostics.every=2": ["no option 'diagnostics.every'. It belongs to diagnostics=flow."],
     "solver=mccallum_foster solver.base=heun": ["solver.base=heun is no", "solver@solver.base=NAME"],
-    "solver=mccallum_foster solver@solver.base=dopri5": ["Dopri5", "is no subclass of", "ExplicitRungeKutta"],
+    "solver=mccallum_foster solver@solver.base=dopri5": ["Dopri5", "is no subclass of", "FixedStepRungeKutta"],
     "evaluate=nowhere": ["evaluate=nowhere is no run folder: there is no such folder."],
     "replay=a_fil": ["replay=a_fil is no run folder"],
     "hydra/sweeper=search": ["hydra/sweeper=search is for several runs. Add -m"],

@@ -54,7 +54,8 @@ MODES = {
     "seminorm": Seminorm(rtol=None, atol=None),
 }
 compiler = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
-RUN = ("task=half_moons", *TINY, "trainer.epochs=2", "logger=none")
+COMPILED = ("trainer.compile=on", "trainer.device=cpu")
+RUN = ("task=half_moons", "trainer.device=cpu", *TINY, "trainer.epochs=2", "logger=none")
 
 
 @pytest.fixture
@@ -378,7 +379,9 @@ class Counting(nn.Module):
 @pytest.mark.parametrize("task", ["half_moons", "lotka_volterra", "spiral_vae"])
 def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) -> None:
     """The latent ODE's encoder draws eight initial states a sample in evaluation, and one in training."""
-    made = cell_of(composed(f"task={task}", "task.train=12", "trainer.batch_size=6", "trainer.compile=on"))
+    made = cell_of(
+        composed(f"task={task}", "task.train=12", "trainer.batch_size=6", "trainer.compile=on", "trainer.device=cpu")
+    )
     made.model.head = Counting(made.model.head)
     random = torch.get_rng_state()
     assert compile_solves(made, steps=1, processes=1, say=print) is not None
@@ -517,7 +520,11 @@ def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkey
         return function
 
     monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", noting)
-    made = cell_of(composed("task=lotka_volterra", "task.train=12", "trainer.batch_size=6", "trainer.compile=on"))
+    made = cell_of(
+        composed(
+            "task=lotka_volterra", "task.train=12", "trainer.batch_size=6", "trainer.compile=on", "trainer.device=cpu"
+        )
+    )
     compile_solves(made, steps=1, processes=1, say=print)
     assert sorted(compiled) == ["_back", "_back_within", "_begin", "_bend", "_forth"]
 

@@ -45,7 +45,7 @@ def both(tmp_path: Path, *command: str) -> tuple[Path, Path]:
     for processes in ("1", "2"):
         root = tmp_path / processes
         root.mkdir()
-        ended = typed(f"processes={processes}", "oversubscribe=true", *command, cwd=root)
+        ended = typed(f"processes={processes}", "oversubscribe=true", "trainer.device=cpu", *command, cwd=root)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         folders.append(run_folder(root))
     return folders[0], folders[1]
@@ -125,7 +125,7 @@ def test_more_processes_than_cores_are_refused_before_one_is_started(
     monkeypatch.setattr("ode_runner.distributed.workers.cores", lambda: 2)
     monkeypatch.setattr(BaseProcess, "start", lambda self: pytest.fail("a process was started"))
     for processes in (3, 100_000, 10**30):
-        ended = typed(f"processes={processes}", *TINY, cwd=tmp_path)
+        ended = typed(f"processes={processes}", "trainer.device=cpu", *TINY, cwd=tmp_path)
         said = f"ode-run: processes={processes}, but there are 2 cores. Use fewer, or insist with oversubscribe=true.\n"
         assert (ended.returncode, ended.stderr) == (2, said)
         assert not list(tmp_path.iterdir())

@@ -154,7 +154,7 @@ def test_a_resumed_run_comes_to_the_same(here: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_audit_compares_all_modes_and_leaves_the_bytes_empty(here: Path) -> None:
-    ended = typed("audit=true", *SMALL, cwd=here)
+    ended = typed("audit=true", "trainer.device=cpu", *SMALL, cwd=here)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count(UNMEASURED) == 1
     [path] = here.rglob("gradients.csv")

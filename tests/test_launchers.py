@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.distributed.data_parallel import gpus
+from ode_runner.distributed import gpus
 from tests.helpers import TINY, ode_run, own_models, record_of, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)

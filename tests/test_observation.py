@@ -416,10 +416,12 @@ def test_a_run_with_such_a_model_is_refused_in_a_line(own: Path) -> None:
 @pytest.mark.parametrize("model", ["told", "dropping"])
 def test_such_models_are_audited(own: Path, model: str) -> None:
     gradient = "backprop" if model == "told" else "checkpoint"
-    ended = typed(*QUICK, f"model={model}", f"gradient={gradient}", "trainer.audit_every=1", cwd=own)
+    ended = typed(
+        *QUICK, "trainer.device=cpu", f"model={model}", f"gradient={gradient}", "trainer.audit_every=1", cwd=own
+    )
     assert ended.returncode == 0, ended.stderr + ended.stdout
     assert record_of(own)["cost"]["gradient_error"] < 1e-5
-    audited = typed(*QUICK, f"model={model}", "audit=true", cwd=own)
+    audited = typed(*quick, f"model={model}", "audit=true", cwd=own)
     assert audited.returncode == 0, audited.stderr + audited.stdout
     assert ("reads a tensor" if model == "told" else "draws random numbers") in audited.stdout
 

@@ -173,7 +173,7 @@ def test_a_slip_in_a_picture_of_ones_own_leaves_the_run_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(HalfMoons, "figures", slips)
-    monkeypatch.setattr(HalfMoons, "figures_of_difficulty", slips)
+    monkeypatch.setattr(HalfMoons, "figures_of_per_sample_cost", slips)
     ended = typed(*QUICK, "solver.per_sample=true", cwd=tmp_path, pictures=True)
     folder = run_folder(tmp_path)
     assert ended.returncode == 0

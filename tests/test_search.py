@@ -138,7 +138,7 @@ def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
         (("task=digits,half_moons",), "a search is for one task"),
         (("seed=0,1", "hydra.sweeper.objectives=[optim/lr]"), "is 'optim/lr' better high or low?"),
         (("seed=0,1", "hydra.sweeper.objectives=[test/accuracy]"), "sees 'test/accuracy'"),
-        (("seed=0,1", "hydra.sweeper.trials=0"), "hydra.sweeper.trials must be at least 1"),
+        (("seed=0,1", "hydra.sweeper.trials=0"), "hydra.sweeper.trials=0 is no whole number from 1 on"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_a_line(space: tuple[str, ...], sentence: str, tmp_path: Path) -> None:

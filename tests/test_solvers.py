@@ -376,10 +376,10 @@ def test_what_a_reversible_solver_did_can_be_undone(
     field, ts = posed.field(), posed.times(*UNEVEN, backwards=backwards)
     solver = build(composed, "solver", name, num_steps=30)
     before = solver.begin(field, float(ts[0]), posed.solution(ts)[0])
-    _, carried = solver.course(field, before[0], ts)
+    _, carried = solver.solve_noting_steps(field, before[0], ts)
     for grid in reversed(solver.grids(ts)):
         for t1, t0 in pairwise(reversed(grid)):
-            carried = solver.back(field, t0, t1, carried)
+            carried = solver.reverse_step(field, t0, t1, carried)
     torch.testing.assert_close(carried, before, rtol=1e-10, atol=1e-10)
 
 
@@ -390,7 +390,7 @@ def test_a_reversible_step_costs_the_same_either_way(solver: ReversibleSolver) -
     beginning = field.calls
     carried = solver.reversible_step(field, 0.0, 0.1, carried)
     step = field.calls - beginning
-    solver.back(field, 0.0, 0.1, carried)
+    solver.reverse_step(field, 0.0, 0.1, carried)
     assert field.calls == beginning + 2 * step
     again = Formula(lambda t, y: -y)
     accepted = solver.solve(again, y0, torch.tensor([0.0, 0.7, 1.0])).accepted
@@ -422,7 +422,7 @@ def test_a_senseless_coupling_is_refused(composed: Compose, coupling: float) -> 
 
 def test_a_coupling_couples_fixed_step_methods_only(composed: Compose) -> None:
     with pytest.raises(
-        RefusedInput, match=r"solver\.base: .*Dopri5 is not built, for it is no subclass of .*ExplicitRungeKutta"
+        RefusedInput, match=r"solver\.base: .*Dopri5 is not built, for it is no subclass of .*FixedStepRungeKutta"
     ):
         build(composed, "solver", "mccallum_foster", base=own_options(composed, "dopri5"))
     with pytest.raises(RefusedInput, match=r"solver: .*num_steps must be at least 1"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.distributed.data_parallel import torchrun
+from ode_runner.distributed import torchrun
 from ode_runner.distributed.ranks import Rank
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 from tests.test_distributed import EXACT, LONG, MET, assert_the_same, failing

@@ -118,7 +118,7 @@ def test_trusted_code_is_run(received: Path) -> None:
     [
         {"_target_": "numpy.load", "file": "x.npy", "allow_pickle": True},
         {"_target_": "builtins.open", "file": "run/record.json", "mode": "w"},
-        {"_target_": "ode_runner.cli.os.system", "command": "touch executed"},
+        {"_target_": "ode_runner.config.trust.os.system", "command": "touch executed"},
     ],
 )
 def test_what_a_record_names_is_not_called(solver: dict[str, Any], received: Path) -> None:

@@ -54,15 +54,34 @@ def differentiate(
 
 
 def of_the_solution(experiment: Experiment, batch: Batch, random: RandomState) -> Derivative:
-    """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes."""
+    """The reference for exact modes: backpropagation in double precision through the very steps that the cell takes.
+
+    Raises:
+        IncompatibleChoice: the model draws random numbers, and in double precision it would draw others.
+    """
     noted, model = Noted(), copied(experiment.model)  # a copy, for a model may keep running means
     model.train()
     with random.again(), torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         replace(experiment, model=model, integrator=replace(experiment.integrator, gradient=noted)).loss(
             batch.to(experiment.dtype)
         )
+        _check_same_draws(experiment, random)
     retaken = IndependentJacobians(mode=Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds)))
     return differentiate(in_double(experiment, solver=experiment.integrator.solver, gradient=retaken), batch, random)
+
+
+def _check_same_draws(experiment: Experiment, before: RandomState) -> None:
+    """Raises IncompatibleChoice if the model has drawn random numbers that are others in double precision.
+
+    A generator of the CPU gives the same mask of dropout in every precision; one of a GPU does not.
+    """
+    if experiment.device.type != "cuda" or experiment.dtype == torch.float64:
+        return
+    if not RandomState.now(experiment.device).same_as(before):
+        raise IncompatibleChoice(
+            "the model draws random numbers, and a GPU draws others in double precision, in which the reference is "
+            "computed. Use trainer.precision=fp64, or trainer.device=cpu."
+        )
 
 
 def check_reference(experiment: Experiment, *, asked: str) -> None:

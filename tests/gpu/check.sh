@@ -33,8 +33,8 @@ step() {  # step NAME COMMAND...: runs it, and goes on whatever comes of it
   echo "== $1: $((SECONDS - begun)) s"
 }
 
-step "GPU against CPU" "$BIN/python" -m pytest -q -p no:cacheprovider tests/gpu -n "$WORKERS"
-step "quick tests" "$BIN/python" -m pytest -q -p no:cacheprovider -m "not slow" -n "$WORKERS" \
+step "GPU against CPU" "$BIN/python" -m pytest -q -p no:benchmark -p no:cacheprovider tests/gpu -n "$WORKERS"
+step "quick tests" "$BIN/python" -m pytest -q -p no:benchmark -p no:cacheprovider -m "not slow" -n "$WORKERS" \
   --junitxml "$OUT/quick.xml" --ignore tests/gpu
 step "training step" "$BIN/python" -m tests.benchmarks.training --device cuda --pairs 15 --data-dir "${ODE_RUN_DATA:-data}"
 step "profile" "$BIN/python" -m tests.gpu.profile --data-dir "${ODE_RUN_DATA:-data}" --out "$OUT/profile.json"
