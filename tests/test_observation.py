@@ -421,7 +421,7 @@ def test_such_models_are_audited(own: Path, model: str) -> None:
     )
     assert ended.returncode == 0, ended.stderr + ended.stdout
     assert record_of(own)["cost"]["gradient_error"] < 1e-5
-    audited = typed(*quick, f"model={model}", "audit=true", cwd=own)
+    audited = typed(*QUICK, "trainer.device=cpu", f"model={model}", "audit=true", cwd=own)
     assert audited.returncode == 0, audited.stderr + audited.stdout
     assert ("reads a tensor" if model == "told" else "draws random numbers") in audited.stdout
 

@@ -43,7 +43,7 @@ def race(data_dir: Path, mnist: Path, device: torch.device) -> dict[str, Course]
     images = test.inputs.float() / 255
     contenders = {"ours": our_contender(trainer), "plain": plain_contender(loop)}
     judges = {
-        "ours": lambda: trainer.cell.evaluate(Split.TEST, StopRequest())["accuracy"],
+        "ours": lambda: trainer.experiment.evaluate(Split.TEST, StopRequest())["accuracy"],
         "plain": lambda: loop.accuracy(images, test.targets),
     }
     courses = {name: Course() for name in contenders}

@@ -125,7 +125,7 @@ class _Probe:
         trainer = self.trainer
         begun = now(trainer.device)
         trainer.optimizer.zero_grad(set_to_none=True)
-        trainer.cell.loss(batch).total.backward()
+        trainer.experiment.loss(batch).total.backward()
         trainer.optimizer.step()
         return now(trainer.device) - begun
 
