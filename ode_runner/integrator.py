@@ -8,11 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import Ledger, VectorField
-from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.observation import Observations
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
@@ -33,21 +34,21 @@ class Integrator:
     gradient: GradientMode
     field_dtype: torch.dtype | None = None
     ledger: Ledger = field(default_factory=Ledger)
-    _compiled: dict[tuple[VectorField, torch.Size, torch.dtype], CompiledSolve] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _compiled: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
     _observations: Observations = field(default_factory=Observations, init=False, repr=False, compare=False)
 
-    def compile(self, field: VectorField, y0: State) -> CompiledSolve:
-        """From now on, solves of this field that are to be differentiated and whose states are like `y0` are compiled.
+    def compile(self, field: VectorField, y0: State, *, given: Sequence[Tensor] = ()) -> CompiledSolve:
+        """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
+
+        That is, if states and what is given have the shapes, types and gradients of `y0` and `given`.
 
         Raises:
             CannotCompile: they cannot be.
         """
-        kind = (field, y0.shape, y0.dtype)
-        if kind not in self._compiled:
-            self._compiled[kind] = self.gradient.compiled(self.solver, field, y0)
-        return self._compiled[kind]
+        problem = Problem(field=self._counted(field, given, NONE), y0=y0, ts=y0.new_zeros(1))
+        solve = self._compiled.find(problem) or self.gradient.compiled(self.solver, problem)
+        self._compiled.add(problem, solve)
+        return solve
 
     def __call__(
         self,
@@ -91,10 +92,9 @@ class Integrator:
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         moving = problem.ts.requires_grad and torch.is_grad_enabled()
-        plain = not (moving or problem.field.held or problem.field.names)
-        compiled = self._compiled_for(field, problem.y0) if plain else None
+        compiled = self._compiled.find(problem) if torch.is_grad_enabled() and not moving else None
         if compiled is not None:
-            return compiled(problem.field, problem.y0, problem.ts)
+            return compiled(problem)
         solve = partial(self.gradient.solve, self.solver)
         with self._observed(field, problem.field):
             return solve_between(solve, problem) if moving else solve(problem)
@@ -125,9 +125,6 @@ class Integrator:
         finally:
             counted.observer = None
         self._observations.note(field, counted, observation)
-
-    def _compiled_for(self, field: VectorField, y0: State) -> CompiledSolve | None:
-        return self._compiled.get((field, y0.shape, y0.dtype)) if torch.is_grad_enabled() else None
 
 
 def _of_nothing(problem: Problem) -> Solution:

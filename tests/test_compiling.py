@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Split
 from ode_runner.compiling.graph import compile_graph
+from ode_runner.compiling.solves import CompiledSolves
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice
 from ode_runner.field import Ledger, Phase, Tally, VectorField
@@ -23,11 +25,14 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
+from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.euler import Euler
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.solvers.tsit5 import Tsit5
 from ode_runner.training.prepare_compiled import FEWEST_STEPS, asked_for, compile_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
@@ -81,6 +86,13 @@ def found(solve: Any, field: VectorField, ts: tuple[float, ...]) -> tuple[list[T
     return [ys.detach(), *gradients], counted.ledger.tally
 
 
+def compiled(mode: GradientMode, solver: Solver, field: VectorField, y0: State, *, given: Sequence[Tensor] = ()) -> Any:
+    """The compiled solve for such problems, in the form that `found` takes."""
+    counted = CountedField.around(field, Ledger(), given=given, attached=mode.through_autograd)
+    solve = mode.compiled(solver, Problem(field=counted, y0=y0, ts=y0.new_zeros(1)))
+    return lambda counted, y0, ts: solve(Problem(field=counted, y0=y0, ts=ts))
+
+
 def state() -> State:
     return torch.linspace(-1, 1, 12).view(4, 3)
 
@@ -99,7 +111,7 @@ def test_an_exact_derivative_is_that_of_the_steps_and_costs_what_checkpoint_does
     solver, field = build(composed, "solver", name), SmallNet()
     theirs, spent = found(partial(solve_by, Checkpoint(), solver), field, ts)
     for mode in (Backprop(), Checkpoint()):
-        ours, tally = found(mode.compiled(solver, field, state()), field, ts)
+        ours, tally = found(compiled(mode, solver, field, state()), field, ts)
         assert_same(ours, theirs, within=1e-12)
         assert tally == spent
 
@@ -115,7 +127,7 @@ def test_a_continuous_derivative_is_the_one_that_the_mode_finds(
         pytest.skip("the two do not go together")
     solver, field = build(composed, "solver", name), SmallNet()
     theirs, spent = found(partial(solve_by, MODES[mode], solver), field, ts)
-    ours, tally = found(MODES[mode].compiled(solver, field, state()), field, ts)
+    ours, tally = found(compiled(MODES[mode], solver, field, state()), field, ts)
     assert_same(ours, theirs, within=1e-9)  # the same steps but for rounding, of which each chooses its length
     assert replace(tally, smallest_step=None) == replace(spent, smallest_step=None)
     assert tally.smallest_step == pytest.approx(spent.smallest_step)
@@ -149,7 +161,7 @@ def test_machine_code_finds_what_the_mode_does(mode: str, dtype: torch.dtype) ->
     try:
         field, ts = Wide(), SPANS["outputs within steps and at their ends"]
         theirs, _ = found(partial(solve_by, MODES[mode], DOPRI5), field, ts)
-        ours, _ = found(MODES[mode].compiled(DOPRI5, field, state()), field, ts)
+        ours, _ = found(compiled(MODES[mode], DOPRI5, field, state()), field, ts)
     finally:
         torch.set_default_dtype(torch.float32)
     exact = MODES[mode].exact
@@ -189,7 +201,7 @@ def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: 
     monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", demanding)
     field, like = Turned(), state().t().contiguous().t()
     theirs = turned(partial(solve_by, MODES[mode], DOPRI5), field)
-    assert_same(turned(MODES[mode].compiled(DOPRI5, field, like), field), theirs, within=1e-9)  # chosen by rounding
+    assert_same(turned(compiled(MODES[mode], DOPRI5, field, like), field), theirs, within=1e-9)  # chosen by rounding
 
 
 @compiler
@@ -198,7 +210,7 @@ def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: 
 def test_machine_code_of_a_field_whose_result_is_not_contiguous() -> None:
     field = Turned()
     theirs = turned(partial(solve_by, Backprop(), DOPRI5), field)
-    assert_same(turned(Backprop().compiled(DOPRI5, field, state().t().contiguous().t()), field), theirs, within=1e-12)
+    assert_same(turned(compiled(Backprop(), DOPRI5, field, state().t().contiguous().t()), field), theirs, within=1e-12)
 
 
 @pytest.mark.usefixtures("uncompiled", "double")
@@ -209,7 +221,7 @@ def test_a_single_time_is_no_solve(mode: str, solver: Solver) -> None:
         pytest.skip("the two do not go together")
     field = SmallNet()
     theirs, spent = found(partial(solve_by, MODES[mode], solver), field, (0.5,))
-    ours, tally = found(MODES[mode].compiled(solver, field, state()), field, (0.5,))
+    ours, tally = found(compiled(MODES[mode], solver, field, state()), field, (0.5,))
     assert_same(ours, theirs, within=0.0)
     assert tally == spent
 
@@ -256,13 +268,13 @@ def test_a_field_that_is_more_than_a_function_of_its_parameters_is_left_alone(
     field: type[VectorField], reason: str
 ) -> None:
     with pytest.raises(CannotCompile, match=reason):
-        found(Backprop().compiled(DOPRI5, made := field(), state()), made, SPANS["one output"])
+        found(compiled(Backprop(), DOPRI5, made := field(), state()), made, SPANS["one output"])
 
 
 @pytest.mark.parametrize("name", [name for name in offering(Solver) if name not in EXPLICIT])
 def test_only_explicit_steps_are_compiled(composed: Compose, name: str) -> None:
     with pytest.raises(CannotCompile, match="explicit Runge-Kutta|evaluations of their own"):
-        Backprop().compiled(build(composed, "solver", name), SmallNet(), state())
+        compiled(Backprop(), build(composed, "solver", name), SmallNet(), state())
 
 
 @pytest.mark.parametrize(
@@ -274,14 +286,14 @@ def test_only_explicit_steps_are_compiled(composed: Compose, name: str) -> None:
 )
 def test_what_has_no_compiled_form_says_so(mode: GradientMode, solver: AdaptiveSolver, reason: str) -> None:
     with pytest.raises(CannotCompile, match=reason):
-        mode.compiled(solver, SmallNet(), state())
+        compiled(mode, solver, SmallNet(), state())
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_field_that_learns_nothing_is_left_alone(mode: str) -> None:
     for field in (SmallNet().requires_grad_(False), Decay()):
         with pytest.raises(CannotCompile, match="nothing to learn"):
-            MODES[mode].compiled(DOPRI5, field, state())
+            compiled(MODES[mode], DOPRI5, field, state())
 
 
 class Decay(VectorField):
@@ -296,14 +308,91 @@ def test_parameters_of_two_precisions_are_left_alone(mode: str) -> None:
     field = Wide()
     field.rate = nn.Parameter(field.rate.double())
     with pytest.raises(CannotCompile, match="another precision"):
-        MODES[mode].compiled(DOPRI5, field, state())
+        compiled(MODES[mode], DOPRI5, field, state())
 
 
-def test_a_frozen_parameter_has_no_adjoint(composed: Compose) -> None:
-    field = SmallNet()
-    next(field.parameters()).requires_grad_(False)
-    with pytest.raises(CannotCompile, match="not learned"):
-        MODES["adjoint"].compiled(DOPRI5, field, state())
+class Conditioned(VectorField):
+    """f(t, y, z, w): a condition that is learned, and a weight that is not, of every sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.inner.bias.requires_grad_(False)
+
+    def forward(self, t: Time, y: State, z: Tensor, w: Tensor) -> State:
+        return w * self.outer(torch.tanh(self.inner(torch.cat([y, z, t.expand(len(y), 1)], dim=1)))) - 0.3 * y
+
+
+FOUR = {
+    "euler": Euler(num_steps=12, step_size=None),
+    "rk4": RK4(num_steps=6, step_size=None),
+    "dopri5": Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000),
+    "tsit5": Tsit5(rtol=1e-6, atol=1e-6, max_steps=1000),
+}
+
+
+def conditions(shift: float) -> tuple[Tensor, list[Tensor]]:
+    """An encoder's parameter, and what is given by it."""
+    raw = (torch.linspace(-1, 1, 8).view(4, 2) + shift).requires_grad_()
+    return raw, [torch.tanh(raw), torch.linspace(0.5, 1.5, 12).view(4, 3) - 0.1 * shift]
+
+
+def conditioned(mode: GradientMode, solve: Any, field: VectorField, shift: float) -> list[Tensor]:
+    """Solution, and derivatives by the state, the field's parameters and the encoder."""
+    raw, given = conditions(shift)
+    counted = CountedField.around(field, Ledger(), given=given, attached=mode.through_autograd)
+    y0 = state().requires_grad_()
+    ys = solve(counted, y0, torch.tensor([0.0, 0.3, 0.6, 1.2])).ys
+    wanted = [y0, raw, *(p for p in field.parameters() if p.requires_grad)]
+    return [ys.detach(), *torch.autograd.grad((torch.linspace(1, 2, ys.numel()).view_as(ys) * ys).sin().sum(), wanted)]
+
+
+@pytest.mark.usefixtures("uncompiled", "double")
+@pytest.mark.parametrize("name", FOUR)
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_given_may_have_other_values_than_it_was_compiled_with(mode: str, name: str) -> None:
+    """The condition is learned, the weight is not, and neither is one of the parameters."""
+    if not MODES[mode].takes(type(FOUR[name])):
+        pytest.skip("the two do not go together")
+    field = Conditioned()
+    ours = compiled(MODES[mode], FOUR[name], field, state(), given=conditions(0.0)[1])
+    for shift in (0.0, 0.7):
+        theirs = conditioned(MODES[mode], partial(solve_by, MODES[mode], FOUR[name]), field, shift)
+        assert_same(conditioned(MODES[mode], ours, field, shift), theirs, within=2e-13)
+
+
+@compiler
+@pytest.mark.slow
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", ["backprop", "adjoint"])
+def test_machine_code_of_what_is_given(mode: str) -> None:
+    field, solver = Conditioned(), FOUR["dopri5"]
+    ours = compiled(MODES[mode], solver, field, state(), given=conditions(0.0)[1])
+    theirs = conditioned(MODES[mode], partial(solve_by, MODES[mode], solver), field, 0.7)
+    assert_same(conditioned(MODES[mode], ours, field, 0.7), theirs, within=1e-11)  # a sum in another order moves steps
+
+
+def test_a_solve_that_differentiates_by_something_else_than_it_was_compiled_for_is_eager() -> None:
+    field, solves, (condition, weight) = Conditioned(), CompiledSolves(), conditions(0.0)[1]
+
+    def posed(*given: Tensor) -> Problem:
+        return Problem(field=CountedField(field, Ledger(), given=given), y0=state(), ts=torch.zeros(1))
+
+    def solve(problem: Problem) -> Any:
+        raise AssertionError
+
+    solves.add(posed(condition, weight), solve)
+    assert solves.find(posed(condition + 1, weight + 1)) is solve
+    assert solves.find(posed(condition.detach(), weight)) is None
+    assert solves.find(posed(condition, weight.clone().requires_grad_())) is None
+    assert solves.find(posed(condition, weight[:, :1])) is None
+    field.requires_grad_(False)
+    assert solves.find(posed(condition, weight)) is None
+
+
+def test_whole_numbers_given_are_left_alone() -> None:
+    with pytest.raises(CannotCompile, match="another precision or type"):
+        compiled(Backprop(), DOPRI5, Conditioned(), state(), given=[conditions(0.0)[1][0], torch.arange(4)])
 
 
 def test_machine_code_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,11 +408,11 @@ def test_machine_code_that_computes_something_else_is_refused(monkeypatch: pytes
 @pytest.mark.usefixtures("uncompiled")
 def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monkeypatch: pytest.MonkeyPatch) -> None:
     integrate, field, ts = Integrator(solver=DOPRI5, gradient=Backprop()), SmallNet().float(), torch.tensor([0.0, 1.0])
-    compiled, taken = integrate.gradient.compiled(DOPRI5, field, state()), list[tuple[int, ...]]()
+    solve, taken = compiled(Backprop(), DOPRI5, field, state()), list[tuple[int, ...]]()
 
-    def noting(counted: CountedField, y0: State, ts: Tensor) -> Any:
-        taken.append(tuple(y0.shape))
-        return compiled(counted, y0, ts)
+    def noting(problem: Problem) -> Any:
+        taken.append(tuple(problem.y0.shape))
+        return solve(problem.field, problem.y0, problem.ts)
 
     monkeypatch.setattr(Backprop, "compiled", lambda *where: noting)
     integrate.compile(field, state())
@@ -355,9 +444,10 @@ def cell_of(cfg: Any) -> Any:
 
 def test_what_will_be_solved_is_found_without_evaluating_anything(composed: Compose) -> None:
     made = experiment(composed)
-    [(field, y0, ts)] = asked_for(made)
+    [(field, y0, ts, given)] = asked_for(made)
     assert field is made.model.field
     assert y0.shape == (20, 2)
+    assert not given
     assert ts.tolist() == [0.0, 1.0]
     assert made.integrator.ledger.tally == Tally()
 

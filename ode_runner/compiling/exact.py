@@ -1,17 +1,17 @@
 """Solves along compiled steps whose derivative is that of the steps."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.field import CompiledField, steps_of
+from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.stepper import stepping_by, steps_of
 from ode_runner.compiling.steps import CompiledSteps
+from ode_runner.compiling.values import Values
 from ode_runner.counted_field import CountedField
-from ode_runner.field import VectorField
-from ode_runner.problem import Solution
+from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
@@ -23,22 +23,23 @@ OF_COMPILED_STEPS = (
 )
 
 
-def compile_exact(solver: Solver, field: VectorField, y0: State) -> Callable[[CountedField, State, Times], Solution]:
-    """For states like `y0`: accepted steps are taken anew on the way back, as by `gradient=checkpoint`.
+def compile_exact(solver: Solver, problem: Problem) -> CompiledSolve:
+    """For problems like this one: accepted steps are taken anew on the way back, as by `gradient=checkpoint`.
 
     That costs as many evaluations as there, and needs no more of a compiled step than its beginning.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
-    return partial(_solve, steps_of(solver, field, y0))
+    return partial(_solve, *steps_of(solver, problem))
 
 
-def _solve(steps: CompiledSteps, field: CountedField, y0: State, ts: Times) -> Solution:
+def _solve(steps: CompiledSteps, values: Values, problem: Problem) -> Solution:
+    field, y0, ts = problem.field, problem.y0, problem.ts
     if len(ts) == 1:
         return steps.solver.solve(field, y0, ts)  # nothing to be solved
     accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _ExactSolve.apply(field, steps, accepted_steps, y0.contiguous(), ts, *field.parameters())
+    ys = _ExactSolve.apply(field, steps, accepted_steps, y0.contiguous(), ts, *values.tensors(field))
     return solution_along(accepted_steps, ys)
 
 
@@ -51,15 +52,16 @@ class _ExactSolve(torch.autograd.Function):
         accepted_steps: list[AcceptedStep],
         y0: State,
         ts: Times,
-        *parameters: Tensor,
+        *values: Tensor,
     ) -> Trajectory:
-        theta, ys, states = steps.packing.pack(parameters), [y0], []
-        for step in steps.solver.steps(CompiledField(field, steps, theta), y0, ts):
-            ys += steps.solver.outputs(step)
+        theta, ys, states = steps.packing.pack(values), [y0], []
+        solver = stepping_by(steps, field.ledger, theta)
+        for step in solver.steps(field, y0, ts):
+            ys += solver.outputs(step)
             states.append(step.y0)
             accepted_steps.append(step.interval)
         ctx.field, ctx.steps, ctx.accepted_steps = field, steps, accepted_steps
-        ctx.inputs = (y0, *parameters)
+        ctx.inputs = (y0, *values)
         ctx.save_for_backward(torch.stack(states), theta)
         return torch.stack(ys)
 
@@ -68,7 +70,8 @@ class _ExactSolve(torch.autograd.Function):
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         steps, accepted_steps, (states, theta), dys = ctx.steps, ctx.accepted_steps, ctx.saved_tensors, dys.contiguous()
         clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in accepted_steps])
-        a, sums, served = torch.zeros_like(dys[0]), torch.zeros_like(theta), len(dys)
+        a, served = torch.zeros_like(dys[0]), len(dys)
+        sums, fixed = theta.new_zeros(sum(steps.learned.sizes)), len(steps.packing.sizes) - len(steps.learned.sizes)
         for place, clock, y0 in zip(
             reversed(accepted_steps), reversed(clocks.unbind()), reversed(states.unbind()), strict=True
         ):
@@ -83,4 +86,4 @@ class _ExactSolve(torch.autograd.Function):
         tally = ctx.field.ledger.tally
         tally.evaluations += sum(steps.tableau.stages + place.dense for place in accepted_steps)
         tally.accepted += len(accepted_steps)
-        return None, None, None, a + dys[0], None, *steps.packing.unpack(sums)
+        return None, None, None, a + dys[0], None, *steps.learned.unpack(sums), *[None] * fixed

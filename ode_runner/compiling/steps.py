@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,30 +10,32 @@ from torch.func import vjp
 
 from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
+from ode_runner.compiling.values import Equation
 from ode_runner.field import VectorField
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
-Equation = Callable[[Time, State, Sequence[Tensor]], State]  # dy/dt of t, y and the parameters
-
 
 class CompiledSteps:
     """For states of one shape and type; each function is compiled when it is first wanted.
 
-    `theta` is the packed parameters, `clock` holds t0, t1 and their difference, and `curve` (5, batch, *state) the
-    coefficients of the dense output by powers of the fraction of the step.
+    `theta` is the packed values that the equation depends on, such as parameters. The first `learned` of these are
+    differentiated by, and their derivatives summed up in `sums`. `clock` holds t0, t1 and their difference, and `curve`
+    (5, batch, *state) the coefficients of the dense output by powers of the fraction of the step.
 
     Raises:
         CannotCompile: this equation cannot be compiled.
     """
 
-    def __init__(self, solver: ExplicitRungeKutta, equation: Equation, y0: State, parameters: Sequence[Tensor]) -> None:
+    def __init__(
+        self, solver: ExplicitRungeKutta, equation: Equation, y0: State, values: Sequence[Tensor], *, learned: int
+    ) -> None:
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
-        self.packing = Packing(parameters)
+        self.packing, self.learned = Packing(values), Packing(values[:learned])
         self.y0 = y0.detach().clone(memory_format=torch.contiguous_format)
-        self.theta = self.packing.pack([p.detach() for p in parameters])
+        self.theta = self.packing.pack([value.detach() for value in values])
         self.clock = y0.new_tensor([0.0, 0.125, 0.125])
 
     @property
@@ -77,7 +80,7 @@ class CompiledSteps:
 
     @cached_property
     def reverse_step(self) -> Function:
-        """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with dL/dtheta added. Takes the step anew."""
+        """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with the step's part added. Takes the step anew."""
         return compile_graph(self._back, [self.clock, self.y0, self._noise(), self._sums(), self.theta])
 
     @cached_property
@@ -91,7 +94,7 @@ class CompiledSteps:
             return torch.randn_like(self.y0)
 
     def _sums(self) -> Tensor:
-        return self.theta / 2
+        return self.theta[: sum(self.learned.sizes)] / 2
 
     def _slope(self, t: Time, y: State, theta: Tensor) -> list[Tensor]:
         return [self.equation(t, y, self.packing.unpack(theta))]
@@ -110,8 +113,8 @@ class CompiledSteps:
 
     def _forth(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
         """y1, then of a pair the error in units of the tolerance, then f1 and the curve, or else the derivatives."""
-        tableau, parameters = self.tableau, self.packing.unpack(theta)
-        y1, ks = self._step(clock, y0, f0, parameters, rows=len(tableau.b))
+        tableau, values = self.tableau, self.packing.unpack(theta)
+        y1, ks = self._step(clock, y0, f0, values, rows=len(tableau.b))
         judged = []
         if isinstance(self.solver, AdaptiveRungeKutta):
             difference = advance(torch.zeros_like(y0), clock[2], self.solver.tableau.b_error, ks)
@@ -121,34 +124,42 @@ class CompiledSteps:
         return [y1, *judged, torch.stack(ks)]
 
     def _back(self, clock: Tensor, y0: State, dy1: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
-        def step(y0: State, *parameters: Tensor) -> State:
-            return self._again(clock, y0, parameters)[0]
+        def step(y0: State, values: Sequence[Tensor]) -> State:
+            return self._again(clock, y0, values)[0]
 
-        dy0, *parts = vjp(step, y0, *self.packing.unpack(theta))[1](dy1)
-        return [dy0, sums + self.packing.pack(parts)]
+        return self._pulled_back(step, y0, dy1, sums, theta)
 
     def _back_within(
         self, clock: Tensor, y0: State, dy1: Tensor, dcurve: Tensor, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
-        def step(y0: State, *parameters: Tensor) -> tuple[State, Tensor]:
-            y1, ks = self._again(clock, y0, parameters)
-            return y1, self._curve(clock, y0, [*ks, self.equation(clock[1], y1, parameters)])
+        def step(y0: State, values: Sequence[Tensor]) -> tuple[State, Tensor]:
+            y1, ks = self._again(clock, y0, values)
+            return y1, self._curve(clock, y0, [*ks, self.equation(clock[1], y1, values)])
 
-        dy0, *parts = vjp(step, y0, *self.packing.unpack(theta))[1]((dy1, dcurve))
-        return [dy0, sums + self.packing.pack(parts)]
+        return self._pulled_back(step, y0, (dy1, dcurve), sums, theta)
 
-    def _again(self, clock: Tensor, y0: State, parameters: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
+    def _pulled_back(
+        self, step: Callable[..., Any], y0: State, cotangents: Any, sums: Tensor, theta: Tensor
+    ) -> list[Tensor]:
+        """dL/dy0, and `sums` with the derivatives by the values that are learned added."""
+        values, count = self.packing.unpack(theta), len(self.learned.sizes)
+        fixed = values[count:]
+        pull = vjp(lambda y0, *learned: step(y0, [*learned, *fixed]), y0, *values[:count])[1]
+        dy0, *parts = pull(cotangents)
+        return [dy0, sums + self.learned.pack(parts)]
+
+    def _again(self, clock: Tensor, y0: State, values: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
         """A step from y0 alone, with the derivatives that it is made of."""
-        f0 = self.equation(clock[0], y0, parameters)
-        return self._step(clock, y0, f0, parameters, rows=self.tableau.stages)
+        f0 = self.equation(clock[0], y0, values)
+        return self._step(clock, y0, f0, values, rows=self.tableau.stages)
 
     def _step(
-        self, clock: Tensor, y0: State, f0: State, parameters: Sequence[Tensor], *, rows: int
+        self, clock: Tensor, y0: State, f0: State, values: Sequence[Tensor], *, rows: int
     ) -> tuple[State, list[Tensor]]:
         t0, t1, dt = clock.unbind()
 
         def slope(c: float, y: State) -> State:
-            return self.equation(stage_time(t0, t1, c, dt=dt), y, parameters)
+            return self.equation(stage_time(t0, t1, c, dt=dt), y, values)
 
         return explicit_step(self.tableau, slope, dt, y0, f0, rows=rows)
 

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from ode_runner.compiling.exact import compile_exact
-from ode_runner.field import VectorField
-from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.types import State
 
 
 @final
@@ -24,8 +23,8 @@ class Backprop(GradientMode):
     through_autograd: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
-    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
-        return compile_exact(solver, field, y0)
+    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
+        return compile_exact(solver, problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         return solver.solve(problem.field, problem.y0, problem.ts)

@@ -1,18 +1,13 @@
 """What a gradient mode is."""
 
 import abc
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ode_runner.counted_field import CountedField
+from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.errors import CannotCompile
-from ode_runner.field import VectorField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.types import State, Times
-
-CompiledSolve = Callable[[CountedField, State, Times], Solution]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +38,8 @@ class GradientMode(abc.ABC):
         """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""
         del solver
 
-    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
-        """`solve` of compiled steps along this field for states of the shape and type of `y0`.
+    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
+        """`solve` of compiled steps for problems like this one, which differ in values and times alone.
 
         Raises:
             CannotCompile: this mode, the solver or the field does not allow it.

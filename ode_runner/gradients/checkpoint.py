@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.exact import compile_exact
+from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField
-from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.replay import StepVJP, solve_and_replay
 from ode_runner.gradients.replay_each import solve_and_replay_each
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import StepwiseSolver
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.types import State
 
 
 @final
@@ -39,8 +38,8 @@ class Checkpoint(GradientMode):
     redraws: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
-    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
-        return compile_exact(solver, field, y0)
+    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
+        return compile_exact(solver, problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, StepwiseSolver):

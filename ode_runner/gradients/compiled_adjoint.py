@@ -8,64 +8,71 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from ode_runner.compiling.field import CompiledField, compilable, equation_of, steps_of
 from ode_runner.compiling.packing import Packing
-from ode_runner.compiling.steps import CompiledSteps, Equation
+from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.stepper import compilable, stepping_by, steps_of
+from ode_runner.compiling.steps import CompiledSteps
+from ode_runner.compiling.values import Equation, Values
 from ode_runner.counted_field import CountedField
-from ode_runner.errors import CannotCompile
-from ode_runner.field import VectorField
-from ode_runner.gradients.base import CompiledSolve
-from ode_runner.gradients.continuous import AdjointEquation, solve_with_adjoint, split_adjoint
+from ode_runner.gradients.continuous import (
+    AdjointEquation,
+    adjoint_slopes,
+    solve_with_adjoint,
+    split_adjoint,
+    split_like,
+)
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State, Time
 
 
-def compile_adjoint(forward: Solver, backward: Solver, field: VectorField, y0: State) -> CompiledSolve:
-    """For states like `y0`: both solves by compiled steps.
+def compile_adjoint(forward: Solver, backward: Solver, problem: Problem) -> CompiledSolve:
+    """For problems like this one: both solves by compiled steps.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
-    there, theta = steps_of(forward, field, y0), [p.detach() for p in field.parameters()]
-    if not all(p.requires_grad for p in field.parameters()):
-        raise CannotCompile("some of the field's parameters are not learned")
-    flat = torch.cat([y0.detach().reshape(-1), torch.ones_like(y0).reshape(-1), *(p.reshape(-1) for p in theta)])
-    equation = partial(_slopes, equation_of(field), y0.shape)
-    back = CompiledSteps(compilable(backward), equation, flat, theta)
-    return partial(_solve, forward, backward, there, back)
+    there, values = steps_of(forward, problem)
+    found = [value.detach() for value in values.tensors(problem.field)]
+    y0 = problem.y0.detach()
+    flat = torch.cat([part.reshape(-1) for part in (y0, torch.ones_like(y0), *found[: values.learned])])
+    equation = partial(_slopes, values.equation(problem.field), y0.shape, values.learned)
+    back = CompiledSteps(compilable(backward), equation, flat, found, learned=values.learned)
+    return partial(_solve, values, there, back)
 
 
-def _solve(
-    forward: Solver,
-    backward: Solver,
-    there: CompiledSteps,
-    back: CompiledSteps,
-    field: CountedField,
-    y0: State,
-    ts: Times,
-) -> Solution:
-    way = CompiledField(field, there, there.packing.pack([p.detach() for p in field.parameters()]))
-    problem = Problem(field=way, y0=y0.contiguous(), ts=ts)
-    return solve_with_adjoint(forward, backward, problem, adjoint=partial(_CompiledAdjoint, back))
+def _solve(values: Values, there: CompiledSteps, back: CompiledSteps, problem: Problem) -> Solution:
+    field = problem.field
+    theta = there.packing.pack([value.detach() for value in values.tensors(field)])
+    forward, backward = (stepping_by(steps, field.ledger, theta) for steps in (there, back))
+    problem = Problem(field=field, y0=problem.y0.contiguous(), ts=problem.ts)
+    return solve_with_adjoint(forward, backward, problem, adjoint=partial(_PackedAdjoint, there.learned))
 
 
 @final
-class _CompiledAdjoint(CompiledField, AdjointEquation):
-    """g lies as the parameters are packed."""
+class _PackedAdjoint(AdjointEquation):
+    """g lies as compiled steps pack it."""
 
-    def __init__(
-        self, steps: CompiledSteps, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size
-    ) -> None:
-        super().__init__(field, steps, steps.packing.pack(parameters))
-        self.shape = shape
+    def __init__(self, packing: Packing, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size) -> None:
+        super().__init__()
+        self.packing, self.field, self.wanted, self.shape = packing, field, parameters, shape
 
     def gradients(self, g: Tensor) -> list[Tensor]:
-        return self.steps.packing.unpack(g)
+        return self.packing.unpack(g)
+
+    def forward(self, t: Time, y: State) -> State:
+        """Eagerly, where nothing is compiled for what is asked."""
+        y, a, _ = self.split(y)
+        dy, slopes = adjoint_slopes(self.field, t, y, a, None, self.wanted)
+        da, of_values = slopes[: a.numel()], slopes[a.numel() :]
+        return torch.cat([dy.reshape(-1), da, self.packing.pack(split_like(of_values, self.wanted))])
 
 
-def _slopes(field: Equation, shape: torch.Size, t: Time, flat: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+def _slopes(
+    field: Equation, shape: torch.Size, learned: int, t: Time, flat: Tensor, values: Sequence[Tensor]
+) -> Tensor:
     y, a, _ = split_adjoint(flat, shape)
-    slope = vjp(lambda y, *values: field(t, y, values), y, *parameters)
-    da, *parts = slope[1](-a)
-    return torch.cat([slope[0].reshape(-1), da.reshape(-1), Packing(parameters).pack(parts)])
+    fixed = values[learned:]
+    slope = vjp(lambda y, *some: field(t, y, [*some, *fixed]), y, *values[:learned])
+    dy, (da, *parts) = slope[0], slope[1](-a)
+    return torch.cat([dy.reshape(-1), da.reshape(-1), Packing(values[:learned]).pack(parts)])

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField
-from ode_runner.gradients.base import CompiledSolve, GradientMode
+from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import backward_solver, block_sizes, solve_with_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.types import State
 
 
 @final
@@ -32,9 +31,9 @@ class Seminorm(GradientMode):
     requirement: ClassVar[str] = "an adaptive solver that is explicit, whose step control it relaxes"
     exact: ClassVar[bool] = False
 
-    def compiled(self, solver: Solver, field: VectorField, y0: State) -> CompiledSolve:
-        backward = backward_solver(solver, block_sizes(field, y0)[:2], rtol=self.rtol, atol=self.atol)
-        return compile_adjoint(solver, backward, field, y0)
+    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
+        backward = backward_solver(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
+        return compile_adjoint(solver, backward, problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, AdaptiveSolver):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.initial_step import initial_step, noticeable, rms, size_of
-from ode_runner.solvers.one_step import RungeKutta, Step, Stepper, StepResult
+from ode_runner.solvers.one_step import RungeKutta, Step
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.quadrature import JudgedIntegrals
 from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import Controller, StepControl
+from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, time_tensor
 from ode_runner.types import State, Times
 
@@ -62,7 +63,8 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         span = times[-1] - times[0]
         sign = 1 if span > 0 else -1
         t, y = times[0], y0
-        f, dt = self._begin(field, t, y, span)
+        stepper, first = self.stepper(field), self.first_step
+        f, dt = stepper.begin(t, y, span=span) if first is None else (stepper.slope(t, y), first)
         statistics, failed = SolveStatistics(), 0
         judged = JudgedIntegrals(field, y, rtol=self.rtol, atol=self.atol)
         control = Controller(self, order=self.error_order)
@@ -72,7 +74,8 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
             if t1 == t or control.stuck or statistics.attempts == self.max_steps:
                 raise SolverFailed(self.diagnosis(statistics, t, y, f))
-            y1, ks, f1, error, curve = self._attempt(field, t, t1, y, f)
+            y1, ks, f1, error, curve = stepper.step(t, t1, y, f)
+            error = self.hopeless if math.isnan(error) else error
             rates: list[Tensor | None] = []
             if judged.which:
                 rates, gain, of_integrals = self._judged(judged, Step(t0=t, t1=t1, due=[], y0=y, y1=y1, ks=ks, f1=f1))
@@ -82,7 +85,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             if error > 1:
                 failed += 1
                 continue
-            f1 = field(time_tensor(t1, y1), y1) if f1 is None else f1
+            f1 = stepper.slope(t1, y1) if f1 is None else f1
             judged.q = judged.q + gain if judged.which else judged.q
             begin = served
             while served < len(times) and sign * (times[served] - t1) <= 0:
@@ -104,12 +107,8 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             yield self.detailed(field, step) if step.dense else step
             t, y, f, failed = t1, y1, f1, 0
 
-    def _begin(self, field: VectorField, t0: float, y0: State, span: float) -> tuple[State, float]:
-        """The first slope, and the size of the first step."""
-        if isinstance(field, Stepper) and self.first_step is None:
-            return field.begin(t0, y0, span=span)
-        f0 = field(time_tensor(t0, y0), y0)
-        return f0, self.first_step or self.first_size(field, t0, y0, f0, span=span)
+    def stepper(self, field: VectorField) -> AdaptiveStepper:
+        return EagerAdaptiveStepper(self, field) if self.stepping is None else self.stepping(field)
 
     def first_size(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
         """Of the first step, where none is given, for an evaluation."""
@@ -124,18 +123,6 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         b, b_error, nodes = self.tableau.b, self.tableau.b_error, self.nodes(step)
         rates, gain, error = judged.errors(nodes, step.t1 - step.t0, b=b, b_error=b_error)
         return rates, gain, self.hopeless if math.isnan(error) else error
-
-    def _attempt(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> StepResult:
-        """A step and its error; NaN counts as `hopeless`."""
-        if isinstance(field, Stepper):
-            taken = field.take(t0, t1, y0, f0)
-        else:
-            y1, ks = self.step(field, t0, t1, y0, f0)
-            f1 = field(time_tensor(t1, y1), y1) if self.tableau.first_same_as_last else None
-            with torch.no_grad():
-                difference = self.estimate(field, t0, t1, y0, ks if f1 is None else [*ks, f1])
-                taken = StepResult(y1, ks, f1, float(self.in_tolerances(difference, y0, y1)))
-        return taken if not math.isnan(taken.error) else taken._replace(error=self.hopeless)
 
     def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
         """The norm of a difference between two solutions at the end of a step, in units of the tolerance."""
@@ -169,6 +156,28 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             f"{where}: steps shrank to nothing, so {self.suspicion} at "
             f"rtol={self.rtol:g}, atol={self.atol:g}. Loosen the tolerances."
         )
+
+
+@final
+class EagerAdaptiveStepper(AdaptiveStepper):
+    """By the solver's own operations, which leave a graph where one is wanted."""
+
+    def __init__(self, solver: AdaptiveRungeKutta, field: VectorField) -> None:
+        self.solver, self.field = solver, field
+
+    def slope(self, t: float, y: State) -> State:
+        return self.field(time_tensor(t, y), y)
+
+    def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
+        f0 = self.slope(t0, y0)
+        return f0, self.solver.first_size(self.field, t0, y0, f0, span=span)
+
+    def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
+        y1, ks = self.solver.step(self.field, t0, t1, y0, self.slope(t0, y0) if f0 is None else f0)
+        f1 = self.slope(t1, y1) if self.solver.tableau.first_same_as_last else None
+        with torch.no_grad():
+            difference = self.solver.estimate(self.field, t0, t1, y0, ks if f1 is None else [*ks, f1])
+            return StepResult(y1, ks, f1, float(self.solver.in_tolerances(difference, y0, y1)))
 
 
 @dataclass(frozen=True, kw_only=True)

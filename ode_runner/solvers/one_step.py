@@ -4,17 +4,17 @@ import abc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.quadrature import Node
+from ode_runner.solvers.stepper import Stepper, Stepping, StepResult
 from ode_runner.solvers.tableau import Tableau, advance, explicit_step, stage_time, time_tensor
 from ode_runner.types import State, Times, Trajectory
 
@@ -80,28 +80,6 @@ def solution_along(
     )
 
 
-class StepResult(NamedTuple):
-    """A step as it came out, not yet accepted."""
-
-    y1: State
-    ks: list[Tensor]  # the derivatives it is made of
-    f1: State | None = None  # f(t1, y1), where that is the tableau's last row
-    error: float = 0.0  # estimated, in units of the tolerance
-    curve: Tensor | None = None  # of a Step
-
-
-class Stepper(CountedField, abc.ABC):
-    """A field that takes the steps of one method by itself, without gradients."""
-
-    @abc.abstractmethod
-    def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
-        """f(t0, y0), and the size of the first step to try."""
-
-    @abc.abstractmethod
-    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
-        """The step from (t0, y0) to t1, where f0 = f(t0, y0) may be known."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class StepwiseSolver(Solver):
     """A step depends on nothing but where it begins, so it can be differentiated and replayed on its own."""
@@ -163,6 +141,11 @@ class RungeKutta(StepwiseSolver):
     """
 
     tableau: ClassVar[Tableau]
+    stepping: Stepping | None = None  # None: eager steps; for compiling to set
+
+    def stepper(self, field: VectorField) -> Stepper:
+        """What takes the steps of a solve along the field."""
+        return EagerStepper(self, field) if self.stepping is None else self.stepping(field)
 
     @abc.abstractmethod
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
@@ -243,6 +226,21 @@ class RungeKutta(StepwiseSolver):
             return None
         ks = [*step.ks, step.f1] if self.tableau.first_same_as_last or step.inner else step.ks
         return advance(step.y0, step.t1 - step.t0, self.tableau.middle, [*ks, *step.inner[:-1]])
+
+
+@final
+class EagerStepper(Stepper):
+    """By the solver's own operations, which leave a graph where one is wanted."""
+
+    def __init__(self, solver: RungeKutta, field: VectorField) -> None:
+        self.solver, self.field = solver, field
+
+    def slope(self, t: float, y: State) -> State:
+        return self.solver.slope(self.field, t, y)
+
+    def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
+        y1, ks = self.solver.step(self.field, t0, t1, y0, self.slope(t0, y0) if f0 is None else f0)
+        return StepResult(y1, ks)
 
 
 @dataclass(frozen=True, kw_only=True)

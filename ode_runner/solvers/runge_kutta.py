@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step, Stepper
+from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
 from ode_runner.types import State, Times
 
 
@@ -35,25 +34,19 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
     """
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        times, f0 = ts.tolist(), None
+        times, f0, stepper = ts.tolist(), None, self.stepper(field)
         if len(times) == 1:
             return
         [grid] = self.grids(ts[[0, -1]])
         rounding = 8 * torch.finfo(ts.dtype).eps * max(abs(times[0]), abs(times[-1]))
         hair = min(rounding, abs(grid[1] - grid[0]) / 4)
         for t0, t1 in pairwise(grid):
-            y1, ks = self._go(field, t0, t1, y0, f0)
+            taken = stepper.step(t0, t1, y0, f0)
             due = _due(times[1:], t0, t1, hair, first=t0 == grid[0])
-            f0 = self.slope(field, t1, y1) if any(t != t1 for t in due) else None
-            yield self.detailed(field, Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=ks, due=due, f1=f0))
-            y0 = y1
-
-    def _go(self, field: VectorField, t0: float, t1: float, y0: State, f0: State | None) -> tuple[State, list[Tensor]]:
-        """A step, the slope at whose beginning may be known."""
-        if isinstance(field, Stepper):
-            taken = field.take(t0, t1, y0, f0)
-            return taken.y1, taken.ks
-        return self.step(field, t0, t1, y0, self.slope(field, t0, y0) if f0 is None else f0)
+            f0 = stepper.slope(t1, taken.y1) if any(t != t1 for t in due) else None
+            step = Step(t0=t0, t1=t1, y0=y0, y1=taken.y1, ks=taken.ks, due=due, f1=f0)
+            yield self.detailed(field, step)
+            y0 = taken.y1
 
 
 def _due(times: list[float], t0: float, t1: float, hair: float, *, first: bool) -> list[float]:

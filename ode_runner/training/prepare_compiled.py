@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Ledger, VectorField
 from ode_runner.integral import NONE, Integral
 from ode_runner.models.base import Numerics
-from ode_runner.problem import Solution, in_joint_precision
+from ode_runner.problem import Problem, Solution, in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.types import State, Times
 
@@ -42,11 +43,11 @@ def compile_solves(experiment: Experiment, *, steps: int, processes: int, say: C
         _check_possible(experiment, processes)
         with _as_in_training(experiment.model):
             solves = asked_for(experiment)
-            if wish == "auto" and not all(_small(field, y0, ts) for field, y0, ts in solves):
+            if wish == "auto" and not all(map(_small, solves)):
                 return None
             say("compiling the solver's steps: half a minute the first time, then seconds")
-            for field, y0, ts in solves:
-                _compile(experiment, field, y0, ts)
+            for asked in solves:
+                _compile(experiment, asked)
     except CannotCompile as reason:
         if wish == "on":
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
@@ -55,9 +56,18 @@ def compile_solves(experiment: Experiment, *, steps: int, processes: int, say: C
     return time.perf_counter() - begun
 
 
-def asked_for(experiment: Experiment) -> list[tuple[VectorField, State, Times]]:
+class Asked(NamedTuple):
+    """What a model wants solved."""
+
+    field: VectorField
+    y0: State
+    ts: Times
+    given: list[Tensor]
+
+
+def asked_for(experiment: Experiment) -> list[Asked]:
     """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
-    asked: list[tuple[VectorField, State, Times]] = []
+    asked: list[Asked] = []
 
     def note(
         field: VectorField,
@@ -68,14 +78,14 @@ def asked_for(experiment: Experiment) -> list[tuple[VectorField, State, Times]]:
         integrals: Mapping[str, Integral] = NONE,
     ) -> Solution:
         y0, given = begun(y0, given)
-        if given:
-            raise CannotCompile("the field takes tensors besides time and state")
         if integrals:
             raise CannotCompile(f"something is integrated along the solve: {', '.join(integrals)}")
-        asked.append((field, in_joint_precision(y0, ts), ts))
+        state = in_joint_precision(y0, ts).detach()
+        held = [z.to(state.dtype) if z.is_floating_point() else z for z in given]
+        asked.append(Asked(field, state, ts, [z.detach().requires_grad_(z.requires_grad) for z in held]))
         return Solution(ys=torch.stack([y0] * len(ts)))
 
-    with torch.no_grad():
+    with torch.enable_grad():  # which tells what is given that has a gradient
         batch = next(experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)).to(
             experiment.dtype
         )
@@ -111,21 +121,23 @@ def _check_possible(experiment: Experiment, processes: int) -> None:
         raise CannotCompile("compiled steps are those of one process")
 
 
-def _small(field: VectorField, y0: State, ts: Times) -> bool:
+def _small(asked: Asked) -> bool:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        field(ts[0], y0)
+        asked.field(asked.ts[0], asked.y0, *asked.given)
     return counter.get_total_flops() <= LARGEST
 
 
-def _compile(experiment: Experiment, field: VectorField, y0: State, ts: Times) -> None:
+def _compile(experiment: Experiment, asked: Asked) -> None:
     """All of it, by solves in which it is wanted: there and back, with outputs at the ends of steps and within them."""
+    (field, y0, ts, given), integrate = asked, experiment.integrator
     if not any(field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
-    solve, parameters = experiment.integrator.compile(field, y0), [p for p in field.parameters() if p.requires_grad]
+    solve, wanted = integrate.compile(field, y0, given=given), [p for p in field.parameters() if p.requires_grad]
+    counted = CountedField.around(field, Ledger(), given=given, attached=integrate.gradient.through_autograd)
     spans = [ts]
-    if isinstance(experiment.integrator.solver, AdaptiveSolver) and len(ts) > 2:
+    if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
         spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]
     for times in spans:
         with torch.enable_grad(), suppress(SolverFailed):  # training will meet it as well, and keep the evidence
-            ys = solve(CountedField(field, Ledger()), y0, times).ys
-            torch.autograd.grad(ys.sum(), parameters, allow_unused=True)
+            ys = solve(Problem(field=counted, y0=y0, ts=times)).ys
+            torch.autograd.grad(ys.sum(), wanted, allow_unused=True)

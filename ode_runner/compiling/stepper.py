@@ -1,35 +1,37 @@
-"""A field whose steps are compiled."""
+"""Steppers made by the compiler: those of one solver along one field, for states of one shape and type."""
 
-from functools import partial
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from ode_runner.compiling.steps import CompiledSteps, Equation
-from ode_runner.counted_field import CountedField
+from ode_runner.compiling.steps import CompiledSteps
+from ode_runner.compiling.values import Values
 from ode_runner.errors import CannotCompile
-from ode_runner.field import VectorField
+from ode_runner.field import Ledger, VectorField
+from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
-from ode_runner.solvers.one_step import ExplicitRungeKutta, Stepper, StepResult
+from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.types import State, Time
+from ode_runner.types import State
 
 
-class CompiledField(Stepper):
-    """A counted field whose slopes and steps are compiled; a step counts as the evaluations that it is made of."""
+class CompiledStepper(AdaptiveStepper):
+    """Without gradients; a step counts as the evaluations that it is made of.
 
-    def __init__(self, field: CountedField, steps: CompiledSteps, theta: Tensor) -> None:
-        super().__init__(field.field, field.ledger)
-        self.steps, self.theta = steps, theta
+    `field` is evaluated eagerly where norms overflow, for which nothing is compiled.
+    """
 
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        del given  # nothing is, to a field whose steps are compiled
+    def __init__(self, steps: CompiledSteps, field: VectorField, ledger: Ledger, theta: Tensor) -> None:
+        self.steps, self.field, self.ledger, self.theta = steps, field, ledger, theta
+
+    def slope(self, t: float, y: State) -> State:
         self.ledger.tally.evaluations += 1
-        [dy] = self.steps.slope(t, y, self.theta)
+        [dy] = self.steps.slope(time_tensor(t, y), y, self.theta)
         return dy
 
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
@@ -44,10 +46,10 @@ class CompiledField(Stepper):
         d0, d1 = norms.tolist()
         dt = first_step(d0, d1, bend, order=steps.order, span=span)
         if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
-            dt = steps.first_step(self, t0, y0, f0, span=span)
+            dt = steps.first_step(self.field, t0, y0, f0, span=span)
         return f0, dt
 
-    def take(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
+    def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
         steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before it is rounded
         found = (
             steps.forth_afresh(clock, y0, self.theta)
@@ -60,6 +62,11 @@ class CompiledField(Stepper):
             return StepResult(y1, [], f1, float(error), curve)
         y1, *judged, ks = found
         return StepResult(y1, list(ks.unbind()), None, float(judged[0]) if judged else 0.0)
+
+
+def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> ExplicitRungeKutta:
+    """The solver of the steps, which takes them as they have been compiled."""
+    return replace(steps.solver, stepping=lambda field: CompiledStepper(steps, field, ledger, theta))
 
 
 def compilable(solver: Solver) -> ExplicitRungeKutta:
@@ -79,27 +86,24 @@ def compilable(solver: Solver) -> ExplicitRungeKutta:
     return solver
 
 
-def steps_of(solver: Solver, field: VectorField, y0: State) -> CompiledSteps:
-    """The solver's steps along a field.
+def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
+    """The solver's steps along the field of a problem, and where the values lie that they depend on.
 
     Raises:
         CannotCompile: there are none.
     """
-    if not any(p.requires_grad for p in field.parameters()):
+    field, y0 = problem.field, problem.y0
+    values = Values.of(field)
+    found = values.tensors(field)
+    if not values.learned:
         raise CannotCompile("the field has nothing to learn")
-    if any(p.dtype != y0.dtype for p in field.parameters()):  # which one vector of all of them would convert
-        raise CannotCompile("the field has parameters of another precision than the state")
-    if any(True for _ in field.buffers()):  # before tracing, which would change them as a call does
+    if any(z.dtype != y0.dtype for z in found):  # which one vector of all of them would convert
+        raise CannotCompile(
+            "the field has parameters, or is given tensors, of another precision or type than the state"
+        )
+    if any(True for _ in field.field.buffers()):  # before tracing, which would change them as a call does
         raise CannotCompile("the field has buffers, which are none of its parameters")
-    return CompiledSteps(compilable(solver), equation_of(field), y0, list(field.parameters()))
-
-
-def equation_of(field: VectorField) -> Equation:
-    """The field as a function of its parameters too."""
-    names = [name for name, _ in field.named_parameters()]
-    return partial(_evaluate, field, names)
-
-
-def _evaluate(field: VectorField, names: list[str], t: Time, y: State, parameters: list[Tensor]) -> State:
-    dy: State = functional_call(field, dict(zip(names, parameters, strict=True)), (t, y))
-    return dy
+    if field.names:
+        raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
+    equation = values.equation(field)
+    return CompiledSteps(compilable(solver), equation, y0, found, learned=values.learned), values
