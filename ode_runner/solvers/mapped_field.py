@@ -43,15 +43,10 @@ class MappedField:
         Raises:
             IncompatibleChoice: the field cannot be mapped.
         """
-        rows, missing = len(y), LEAST - len(y)
-        ts, y, *given = (_filled(part, missing) for part in (ts, y, *self.given))
-        if self.declared:
-            return self.field(ts, y, *given)[:rows]
-        try:
-            return self._all(ts, y, given)[:rows]
-        except (RuntimeError, TypeError, ValueError):
-            self._check_mappable(ts[:1], y[:1], [z[:1] for z in given])
-            raise  # out of memory, say
+        if len(y) >= LEAST:
+            return self._all(ts, y, self.given)
+        ts, filled, *given = (_filled(part, LEAST - len(y)) for part in (ts, y, *self.given))
+        return self._all(ts, filled, given)[: len(y)]
 
     def check_declared(self, ts: Tensor, y: State) -> None:
         """Compares a declared field's derivatives at two times `ts` (2,) with those that it gives at one each.
@@ -90,6 +85,15 @@ class MappedField:
             ) from error
 
     def _all(self, ts: Tensor, y: State, given: Sequence[Tensor]) -> State:
+        if self.declared:
+            return self.field(ts, y, *given)
+        try:
+            return self._mapped(ts, y, given)
+        except (RuntimeError, TypeError, ValueError):
+            self._check_mappable(ts[:1], y[:1], [z[:1] for z in given])
+            raise  # out of memory, say
+
+    def _mapped(self, ts: Tensor, y: State, given: Sequence[Tensor]) -> State:
         """Under the eyes of an observer, who could see nothing from within the map."""
         if self.observer is None:
             return self.mapped(ts, y, *given)
@@ -127,4 +131,4 @@ def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool
 
 def _filled(rows: Tensor, missing: int) -> Tensor:
     """With copies of the last row in the place of the missing ones."""
-    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])]) if missing > 0 else rows
+    return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])

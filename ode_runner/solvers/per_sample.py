@@ -181,7 +181,7 @@ class _Rounds:
         """Whether all derivatives of the `rows` are."""
         there = rows.nonzero().flatten().to(self.y.device)
         ks = step.ks if step.f1 is None else [*step.ks, step.f1]
-        return not len(there) or all(bool(k.detach()[there].isfinite().all()) for k in ks)
+        return not len(there) or bool(torch.stack([k.detach() for k in ks])[:, there].isfinite().all())
 
     def _put(self, states: State, places: Tensor, samples: Tensor) -> None:
         """Values of `samples` at the output times numbered `places`."""

@@ -27,7 +27,8 @@ class SampleClocks:
         self.along = along[self.alive] * self.sign[:, None]  # increasing
         self.t, self.end = along[self.alive, 0], along[self.alive, -1]
         self.dt = torch.zeros_like(self.t)
-        self.next = torch.ones_like(self.alive)  # output time that is due next
+        self.next = torch.ones_like(self.alive)  # output time that is due next, by its number
+        self.upcoming = self._upcoming()
         self.right, self.wrong = torch.zeros_like(self.alive), torch.zeros_like(self.alive)  # attempts of the rows
         self.attempts = 0  # rounds, and so no fewer than those of any row
         self.recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=5)  # samples and the sizes they attempted
@@ -78,15 +79,16 @@ class SampleClocks:
 
     def due(self, attempt: Attempt, accepted: Tensor) -> Due | None:
         """Output times that the accepted steps of an attempt serve; None: there are none."""
-        reached = (self.sign * self.t)[:, None]
-        ready = accepted & (reached >= self.along.gather(1, self.next[:, None])).flatten()
+        reached = self.sign * self.t
+        ready = accepted & (reached >= self.upcoming)
         if not bool(ready.any()):
             return None
-        after = torch.searchsorted(self.along, reached, right=True).flatten()
+        after = torch.searchsorted(self.along, reached[:, None], right=True).flatten()
         counts = torch.where(ready, after - self.next, 0)
         rows = torch.arange(len(counts)).repeat_interleave(counts)
         places = torch.arange(len(rows)) + (self.next - counts.cumsum(0) + counts)[rows]
         self.next = self.next + counts
+        self.upcoming = self._upcoming()
         t = (self.sign[:, None] * self.along)[rows, places]
         fraction = (t - attempt.t0[rows]) / (attempt.t1 - attempt.t0)[rows]
         within = t != attempt.t1[rows]
@@ -105,10 +107,14 @@ class SampleClocks:
         self.accepted[samples], self.rejected[samples] = self.right[gone], self.wrong[gone]
         self.served[samples] = self.next[gone]
         left = (~gone).nonzero().flatten()
-        for name in ("alive", "sign", "along", "t", "end", "dt", "next", "right", "wrong"):
+        for name in ("alive", "sign", "along", "t", "end", "dt", "next", "upcoming", "right", "wrong"):
             setattr(self, name, getattr(self, name)[left])
         self.controls = self.controls.of(left)
         return left
+
+    def _upcoming(self) -> Tensor:
+        """The output time due next; that is the last one where all have been served."""
+        return self.along.gather(1, self.next.clamp_max(self.along.shape[1] - 1)[:, None]).flatten()
 
     def arrived(self) -> Tensor:
         """Rows that stand at the end of their span."""
