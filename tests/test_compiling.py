@@ -616,7 +616,7 @@ def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkey
         )
     )
     compile_solves(made, steps=1, processes=1, say=print)
-    assert sorted(compiled) == ["_back", "_back_within", "_begin", "_bend", "_forth"]
+    assert sorted(compiled) == ["_begin", "_bend", "_dense_step_vjp", "_step", "_step_vjp"]
 
 
 @pytest.mark.slow

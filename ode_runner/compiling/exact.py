@@ -80,9 +80,9 @@ class _ExactSolve(torch.autograd.Function):
             if place.dense:
                 powers = dys.new_tensor(place.powers())
                 dcurve = (powers.t() @ due.flatten(1)).view(5, *a.shape)
-                a, sums = steps.back_within(clock, y0, a, dcurve, sums, theta)
+                a, sums = steps.dense_step_vjp(clock, y0, a, dcurve, sums, theta)
             else:
-                a, sums = steps.reverse_step(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
+                a, sums = steps.step_vjp(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
         tally = ctx.field.ledger.tally
         tally.evaluations += sum(steps.tableau.stages + place.dense for place in accepted_steps)
         tally.accepted += len(accepted_steps)

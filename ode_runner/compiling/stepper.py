@@ -51,11 +51,7 @@ class CompiledStepper(AdaptiveStepper):
 
     def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
         steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before it is rounded
-        found = (
-            steps.forth_afresh(clock, y0, self.theta)
-            if f0 is None
-            else steps.reversible_step(clock, y0, f0, self.theta)
-        )
+        found = steps.fresh_step(clock, y0, self.theta) if f0 is None else steps.step(clock, y0, f0, self.theta)
         self.ledger.tally.evaluations += len(steps.tableau.b) - (f0 is not None)
         if steps.tableau.first_same_as_last:
             y1, error, f1, curve = found

@@ -69,25 +69,27 @@ class CompiledSteps:
         return compile_graph(self._bend, [self.clock, self.y0, self._noise(), self.theta])
 
     @cached_property
-    def reversible_step(self) -> Function:
-        """(clock, y0, f0, theta) to y1, and what else `_forth` says."""
-        return compile_graph(self._forth, [self.clock, self.y0, self._noise(), self.theta])
+    def step(self) -> Function:
+        """(clock, y0, f0, theta) to y1, and what else `_step` says."""
+        return compile_graph(self._step, [self.clock, self.y0, self._noise(), self.theta])
 
     @cached_property
-    def forth_afresh(self) -> Function:
-        """`reversible_step` where f0 is not known."""
-        return compile_graph(self._forth_afresh, [self.clock, self.y0, self.theta])
+    def fresh_step(self) -> Function:
+        """`step` where f0 is not known."""
+        return compile_graph(self._fresh_step, [self.clock, self.y0, self.theta])
 
     @cached_property
-    def reverse_step(self) -> Function:
+    def step_vjp(self) -> Function:
         """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with the step's part added. Takes the step anew."""
-        return compile_graph(self._back, [self.clock, self.y0, self._noise(), self._sums(), self.theta])
+        return compile_graph(self._step_vjp, [self.clock, self.y0, self._noise(), self._sums(), self.theta])
 
     @cached_property
-    def back_within(self) -> Function:
+    def dense_step_vjp(self) -> Function:
         """(clock, y0, dL/dy1, dL/dcurve, sums, theta) to the same, for a step with outputs within."""
         dcurve = torch.stack([self._noise() for _ in range(5)])
-        return compile_graph(self._back_within, [self.clock, self.y0, self._noise(), dcurve, self._sums(), self.theta])
+        return compile_graph(
+            self._dense_step_vjp, [self.clock, self.y0, self._noise(), dcurve, self._sums(), self.theta]
+        )
 
     def _noise(self) -> Tensor:
         with torch.random.fork_rng(devices=[]):
@@ -107,14 +109,14 @@ class CompiledSteps:
         [f1] = self._slope(clock[1], y0 + clock[2] * f0, theta)
         return [self._pair.in_tolerances(f1 - f0, y0, y0)]
 
-    def _forth_afresh(self, clock: Tensor, y0: State, theta: Tensor) -> list[Tensor]:
+    def _fresh_step(self, clock: Tensor, y0: State, theta: Tensor) -> list[Tensor]:
         [f0] = self._slope(clock[0], y0, theta)
-        return self._forth(clock, y0, f0, theta)
+        return self._step(clock, y0, f0, theta)
 
-    def _forth(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
+    def _step(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
         """y1, then of a pair the error in units of the tolerance, then f1 and the curve, or else the derivatives."""
         tableau, values = self.tableau, self.packing.unpack(theta)
-        y1, ks = self._step(clock, y0, f0, values, rows=len(tableau.b))
+        y1, ks = self._stages(clock, y0, f0, values, rows=len(tableau.b))
         judged = []
         if isinstance(self.solver, AdaptiveRungeKutta):
             difference = advance(torch.zeros_like(y0), clock[2], self.solver.tableau.b_error, ks)
@@ -123,13 +125,13 @@ class CompiledSteps:
             return [y1, *judged, ks[-1], self._curve(clock, y0, ks)]
         return [y1, *judged, torch.stack(ks)]
 
-    def _back(self, clock: Tensor, y0: State, dy1: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
+    def _step_vjp(self, clock: Tensor, y0: State, dy1: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
         def step(y0: State, values: Sequence[Tensor]) -> State:
             return self._again(clock, y0, values)[0]
 
         return self._pulled_back(step, y0, dy1, sums, theta)
 
-    def _back_within(
+    def _dense_step_vjp(
         self, clock: Tensor, y0: State, dy1: Tensor, dcurve: Tensor, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
         def step(y0: State, values: Sequence[Tensor]) -> tuple[State, Tensor]:
@@ -151,9 +153,9 @@ class CompiledSteps:
     def _again(self, clock: Tensor, y0: State, values: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
         """A step from y0 alone, with the derivatives that it is made of."""
         f0 = self.equation(clock[0], y0, values)
-        return self._step(clock, y0, f0, values, rows=self.tableau.stages)
+        return self._stages(clock, y0, f0, values, rows=self.tableau.stages)
 
-    def _step(
+    def _stages(
         self, clock: Tensor, y0: State, f0: State, values: Sequence[Tensor], *, rows: int
     ) -> tuple[State, list[Tensor]]:
         t0, t1, dt = clock.unbind()

@@ -91,18 +91,9 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             while served < len(times) and sign * (times[served] - t1) <= 0:
                 served += 1
             ahead = max(dt, wanted)  # a step cut short by the end of the span says little of the next
+            due = times[begin:served]
             step = Step(
-                t0=t,
-                t1=t1,
-                y0=y,
-                y1=y1,
-                ks=ks,
-                due=times[begin:served],
-                f1=f1,
-                rejected=failed,
-                ahead=ahead,
-                curve=curve,
-                rates=rates,
+                t0=t, t1=t1, y0=y, y1=y1, ks=ks, due=due, f1=f1, rejected=failed, ahead=ahead, curve=curve, rates=rates
             )
             yield self.detailed(field, step) if step.dense else step
             t, y, f, failed = t1, y1, f1, 0
