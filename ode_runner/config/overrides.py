@@ -23,10 +23,8 @@ def check_sound(arguments: Sequence[str]) -> None:
     """
     for override in _overrides(arguments):
         group = override.key_or_group
-        if group in GROUPS and group not in OPTIONAL and override.is_delete():
-            raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
-        if override.is_delete() and "." not in group and group not in GROUPS and not group.startswith("hydra"):
-            raise RefusedInput(f"{override.input_line}: '{group}' is needed and cannot be removed.")
+        if override.is_delete():
+            _check_deletion(override, arguments)
         if isinstance(sweep := override.value(), RangeSweep):
             _check_range(str(override.input_line), sweep)
         if (group in GROUPS or "/" in group) and override.package is None and not override.is_delete():
@@ -51,6 +49,16 @@ def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
             yield parser.parse_override(word)
         except (HydraException, ValueError, RecursionError):
             continue
+
+
+def _check_deletion(override: Override, arguments: Sequence[str]) -> None:
+    line, group = override.input_line, override.key_or_group
+    if group in GROUPS and group not in OPTIONAL:
+        raise RefusedInput(f"{line}: {_needed(group, arguments)}")
+    if "." not in group and group not in GROUPS and not group.startswith("hydra"):
+        raise RefusedInput(f"{line}: '{group}' is needed and cannot be removed.")
+    if "." not in group and not isinstance(override.value(), str | None):
+        raise RefusedInput(f"{line} names no {group}. Leave it out.")
 
 
 def _check_names(override: Override, arguments: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from ode_runner.plots.plane import animate_flow, draw_decision_regions, draw_flo
 from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
 
-FRAMES, LINES, NODES = 31, 15, 90  # of the moving picture: states along the way, lines of a mesh each way, of so many
+FRAMES, LINES, NODES = 31, 15, 250  # of the moving picture: states along the way, lines of a mesh each way, of so many
 
 
 @final
