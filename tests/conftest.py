@@ -1,6 +1,8 @@
 """Fixtures common to all tests."""
 
+import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,20 @@ from ode_runner.config.help import conf_dir
 Compose = Callable[..., DictConfig]
 
 torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is applied
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `sampled(count)`, `count` of its parameters stay quick, the same ones every time."""
+    drawn: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sampled") is not None:
+            drawn[item.nodeid.partition("[")[0]].append(item)
+    for alike in drawn.values():
+        alike.sort(key=lambda item: hashlib.sha256(item.nodeid.encode()).digest())
+        [count] = alike[0].get_closest_marker("sampled").args
+        for item in alike[count:]:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -251,6 +251,7 @@ def test_a_cell_in_which_another_driver_ends_waits_until_the_last(
     assert launcher.seeds == ["seed=0", "seed=2", "seed=1"]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("times", "ran"), [(1, [1, 2, 0]), (2, [1, 2])])
 def test_a_search_goes_on_past_a_trial_that_ends_its_process(
     times: int, ran: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

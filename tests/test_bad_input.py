@@ -228,6 +228,7 @@ def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[st
         assert fragment in stderr
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("line", REFUSED)
 def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
     ended = typed(*shlex.split(line), cwd=place)

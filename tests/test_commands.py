@@ -51,6 +51,7 @@ def evaluation(root: Path, leaf: str) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", RUNS)
 def test_under_its_own_solver_a_run_reaches_exactly_what_it_reached(name: str, trained: Any) -> None:
     record, ended = record_of(trained[name]), revisit(trained[name], "evaluate")
@@ -172,6 +173,7 @@ def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
     assert arrays["states"].shape == (2, 10, 2)
 
 
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize(
     ("run", "arguments", "words"),
     [

@@ -92,6 +92,7 @@ def check_cell(make: Make, choices: dict[str, str], network: Network, setting: s
     check_gradients(model, integrate, setting)
 
 
+@pytest.mark.sampled(36)
 @pytest.mark.parametrize(
     "setting", ["half_moons-mlp", *(pytest.param(images, marks=pytest.mark.slow) for images in list(SETTINGS)[1:])]
 )
@@ -109,6 +110,7 @@ def test_every_parameter_learns_in_every_cell_that_is_accepted(
     check_cell(make, {"model": name, "solver": solver, "gradient": gradient}, network, setting)
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("gradient", options("gradient"))
 @pytest.mark.parametrize("solver", ["rk4", "dopri5"])
 @pytest.mark.parametrize("name", learners())

@@ -235,6 +235,7 @@ def test_the_gradient_is_that_of_finite_differences(solver: PerSampleStepping, t
     assert torch.autograd.gradcheck(function, (y0, *net.parameters()))
 
 
+@pytest.mark.sampled(6)
 @each_pair
 @each_mode
 @forwards_first

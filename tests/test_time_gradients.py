@@ -53,6 +53,7 @@ def _loss(span: tuple[float, ...], i: int, shift: float) -> Tensor:
     return loss_of(torch.stack(ys))
 
 
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize(
     "pair",
     [

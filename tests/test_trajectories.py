@@ -208,6 +208,7 @@ def test_options_of_one_system_are_refused_by_name(make: Any) -> None:
             make(name, **changed)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("solver", "most"), [("euler", 30.0), ("rk4", 1e-2), ("dopri5", 1e-2), ("dopri8", 1e-2)])
 def test_the_exact_model_shows_the_solvers_error(name: str, solver: str, most: float, tmp_path: Path) -> None:
     ended = typed(f"task={name}", "model=exact", f"solver={solver}", "logger=none", *SMALL, cwd=tmp_path)
@@ -220,6 +221,7 @@ def test_the_exact_model_shows_the_solvers_error(name: str, solver: str, most: f
     assert record["config"]["trainer"]["precision"] == "fp64"
 
 
+@pytest.mark.slow
 def test_a_tight_solver_conserves_to_eight_digits(tmp_path: Path) -> None:
     for system in ("lotka_volterra", "pendulum"):
         folder = tmp_path / system
@@ -245,6 +247,7 @@ def test_the_exact_model_is_refused_where_no_field_is_known(tmp_path: Path) -> N
     assert not (tmp_path / "outputs" / "half_moons").exists()
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("irregular", [False, True])
 @pytest.mark.parametrize("model", [m for m in options("model") if named_class("model", m).numerics != Numerics.SOLVER])
 def test_every_model_trains_two_steps_on_every_system(name: str, model: str, irregular: bool, tmp_path: Path) -> None:
@@ -275,6 +278,7 @@ def test_the_field_is_judged_where_the_state_is_the_data(make: Any, composed: Co
     assert build(composed, "model", "augmented", network).learned_field() is None
 
 
+@pytest.mark.sampled(1)
 def test_pictures_are_drawn(name: str, tmp_path: Path) -> None:
     arguments = (f"task={name}", "trainer=quick", "trainer.max_steps=2", "logger=none", *SMALL)
     assert typed(*arguments, cwd=tmp_path, pictures=True).returncode == 0
@@ -293,6 +297,7 @@ def test_the_default_recovers_the_system(system: str, number: str, most: float, 
     assert record_of(tmp_path)["metrics"][f"test/{number}"] < most
 
 
+@pytest.mark.sampled(1)
 def test_training_improves_on_the_beginning(name: str, tmp_path: Path) -> None:
     numbers = []
     for epochs, folder in ((0, tmp_path / "before"), (20, tmp_path / "after")):

@@ -78,6 +78,7 @@ def test_no_other_object_hides_in_an_option(
 WAYS = ("evaluate", "predict", "audit", "replay")
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("word", ["--multirun", "--experimental-rerun=x.pickle", "-cd", "--info"])
 def test_a_flag_among_the_stored_options_is_refused(way: str, word: str, received: Path) -> None:
@@ -85,6 +86,7 @@ def test_a_flag_among_the_stored_options_is_refused(way: str, word: str, receive
     refused(typed(f"{way}=run", cwd=received), str(Path("run", ".hydra", "overrides.yaml")), "is a flag")
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("word", "named"),
@@ -138,6 +140,7 @@ def test_a_record_beside_another_runs_command_is_refused(received: Path) -> None
     refused(typed("evaluate=run", cwd=received), "parts of two runs", "network.width=4", "network.width=5")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", ["evaluate", "predict"])
 def test_modules_that_lie_where_a_run_is_opened_are_not_imported(way: str, received: Path) -> None:
     """Hydra imports whatever a folder `hydra_plugins` on the path holds; a yaml.py there would stand in for yaml."""
