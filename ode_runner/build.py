@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.optimizer_options import check_optimizer
+from ode_runner.building.regularization import GROUP, build_regularizers, check_integrable, regularizer_axis
 from ode_runner.compatibility import check_answers, check_compatible, check_fields, unused_axes
 from ode_runner.config.choices import built_in
 from ode_runner.config.identity import fingerprint
@@ -23,12 +24,12 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.integrator import Integrator
+from ode_runner.objectives.regularized import Regularized
 from ode_runner.quoting import as_typed
-from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.training.run import Plan
 from ode_runner.training.trainer import Trainer
 
-AXES = ("task", "model", "network", "solver", "gradient")
 STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 
@@ -72,7 +73,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
 
 
 def run_name(cfg: DictConfig) -> str:
-    """Name of the run folder: <model>-<solver>-<gradient>-s<seed>-<fingerprint>.
+    """Name of the run folder: <model>-<solver>-<gradient>[-<regularizer>]-s<seed>-<fingerprint>.
 
     Raises:
         RefusedInput: the seed is no number at all, and might be a path.
@@ -80,7 +81,8 @@ def run_name(cfg: DictConfig) -> str:
     if type(cfg.seed) is not int:
         _check_numbers(cfg)
     record = identify(cfg, cfg.hydra.runtime.choices)
-    parts = [record.choices[axis].replace("-", "none") for axis in ("model", "solver", "gradient")]
+    parts = [record.choices[axis].replace(UNUSED, NONE) for axis in ("model", "solver", "gradient")]
+    parts += [choice for choice in [record.choices[GROUP]] if choice not in (UNUSED, NONE)]
     return "-".join([*parts, f"s{record.seed}", record.fingerprint])
 
 
@@ -89,9 +91,16 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
     _check_numbers(cfg)
     checked_partial(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     checked_partial(cfg, "diagnostics")
-    check_answers(choices, target_of(cfg, "task"), target_of(cfg, "model"))
-    check_compatible(dict(choices), target_of(cfg, "model"), construct(cfg, "solver"), construct(cfg, "gradient"))
+    check_possible(cfg, choices)
     return assemble_experiment(cfg, choices)
+
+
+def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
+    model, solver = target_of(cfg, "model"), construct(cfg, "solver")
+    check_answers(choices, target_of(cfg, "task"), model)
+    check_compatible(choices, model, solver, construct(cfg, "gradient"))
+    check_integrable(cfg, model, solver)
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
@@ -111,7 +120,11 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         gradient=gradient,
         field_dtype=torch.bfloat16 if options.precision == "bf16" else None,
     )
-    return Experiment(options=options, task=task, model=model, integrator=integrator, device=device)
+    regularizers = build_regularizers(cfg, type(model))
+    objective = Regularized(model.objective, regularizers) if regularizers else model.objective
+    return Experiment(
+        options=options, task=task, model=model, objective=objective, integrator=integrator, device=device
+    )
 
 
 def check_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
@@ -153,12 +166,12 @@ def _build_worker_trainer(cfg: DictConfig, choices: Mapping[str, str], group: Pr
 
 
 def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
-    used = {axis: str(choices[axis]) for axis in AXES}
+    used = {axis: str(choices[axis]) for axis in AXES if axis != GROUP}
     try:
         model = target_of(cfg, "model")
-    except RefusedInput:
-        return used  # said properly when the run is built; its folder needs a name before that
-    return used | dict.fromkeys(unused_axes(model), "-")
+    except RefusedInput:  # said properly when the run is built; its folder needs a name before that
+        return used | {GROUP: regularizer_axis(cfg, None)}
+    return used | dict.fromkeys(unused_axes(model), UNUSED) | {GROUP: regularizer_axis(cfg, model)}
 
 
 def _check_numbers(cfg: DictConfig) -> None:

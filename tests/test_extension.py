@@ -89,7 +89,7 @@ def test_the_installed_program_takes_pieces_from_the_folder_where_it_is_typed(wo
     assert finished.stderr == ""
     record = record_of(workshop)
     choices = {"task": "rings", "model": "twice", "network": "mlp", "solver": "kutta3", "gradient": "backprop"}
-    assert record["choices"] == choices
+    assert record["choices"] == {**choices, "regularizer": "none"}
     assert record["cost"]["nfe_forward"] == 2 * 3 * 2, "flows x stages x steps"
 
 

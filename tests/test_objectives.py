@@ -1,6 +1,7 @@
 """What training minimises is one objective, named by the model's class, wherever a loss is asked for."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -148,5 +149,6 @@ def test_a_loss_is_not_lowered_with_the_model(composed: Compose) -> None:
 def test_a_term_of_the_tasks_own_name_is_refused() -> None:
     outputs = Outputs(torch.ones(3, 2), {"task": torch.ones(3)})
     batch = Batch(torch.ones(3, 2), torch.tensor([0.0, 1.0]), torch.zeros(3))
-    with pytest.raises(RefusedInput, match="any name but 'task'"):
-        Supervised().loss(lambda *asked: outputs, None, batch, None)  # type: ignore[arg-type]
+    task = SimpleNamespace(running_costs=dict)
+    with pytest.raises(RefusedInput, match="no name of the task's own: task"):
+        Supervised().loss(lambda *asked: outputs, task, batch, None)  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ def test_the_record_has_the_keys_that_scripts_rely_on(completed: Path) -> None:
         "network": "mlp",
         "solver": "dopri5",
         "gradient": "backprop",
+        "regularizer": "none",
     }
     assert (record["seed"], record["status"]) == (3, "completed")
     assert record["metrics"].keys() >= {"test/loss", "test/accuracy"}
@@ -115,7 +116,7 @@ def test_a_different_value_is_a_different_folder(tmp_path: Path) -> None:
 
 
 def test_a_torn_record_is_no_record(tmp_path: Path) -> None:
-    record = RunRecord(choices={}, seed=0, fingerprint="abc", status=RunStatus.COMPLETED)
+    record = RunRecord(choices={"regularizer": "none"}, seed=0, fingerprint="abc", status=RunStatus.COMPLETED)
     record.write(tmp_path)
     assert RunRecord.read(tmp_path) == record
     for content in ("", '{"choices": {}', "[]", '{"status": "completed"}', '{"status": "splendid"}', "null"):

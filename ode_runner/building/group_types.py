@@ -17,6 +17,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model
 from ode_runner.networks.base import Network
 from ode_runner.recording.logger import MetricLogger
+from ode_runner.regularizers.base import Regularizer
 from ode_runner.solvers.base import Solver
 from ode_runner.tasks.base import Task
 from ode_runner.training.schedules import Schedule
@@ -27,6 +28,7 @@ HOLDS: dict[str, type] = {
     "network": Network,
     "solver": Solver,
     "gradient": GradientMode,
+    "regularizer": Regularizer,
     "optimizer": Optimizer,
     "schedule": Schedule,
     "trainer": TrainerOptions,

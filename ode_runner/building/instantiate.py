@@ -114,7 +114,7 @@ def target_of(cfg: DictConfig, group: str) -> Any:
     target = cfg[group].get("_target_")
     if target is None:
         raise RefusedInput(f"the {group} chosen has no _target_: a yaml in conf/{group} must name its class.")
-    return load_class(target, (HOLDS[group],), group)
+    return load_class(target, (HOLDS[group.partition(".")[0]],), group)
 
 
 def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:

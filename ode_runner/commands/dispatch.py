@@ -25,7 +25,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.quoting import as_typed
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import is_fresh, remove
-from ode_runner.recording.record import RunRecord, RunStatus, computed, flat
+from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.status import told
 from ode_runner.recording.stored_command import write_command
 from ode_runner.solvers.base import Solver
@@ -115,7 +115,7 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> V
     before, after = (flat(computed(one.config, one.choices)) for one in (record, now))
     changed = [f"{axis}={choice}" for axis, choice in now.choices.items() if record.choices[axis] != choice]
     changed += [f"{name}={as_typed(value)}" for name, value in after.items() if before.get(name) != value]
-    about = " · ".join(choice for choice in now.choices.values() if choice != "-")
+    about = " · ".join(choice for choice in now.choices.values() if choice not in (UNUSED, NONE))
     return partial(replay, experiment, crash_dump, about=about, changed=changed, folder=folder)
 
 

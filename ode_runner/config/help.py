@@ -14,6 +14,7 @@ GROUPS = {
     "network": "the layers; each task names its own default",
     "solver": "the numerical method",
     "gradient": "how the derivative is obtained",
+    "regularizer": "what training minimises besides the loss; several: regularizer=[a,b]",
     "optimizer": "",
     "schedule": "learning rate over the run",
     "trainer": "how long and how to train",

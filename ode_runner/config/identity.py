@@ -15,7 +15,7 @@ from typing import Any
 from ode_runner.config.help import conf_dir, target_in
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
-from ode_runner.recording.record import RunRecord, computed, flat
+from ode_runner.recording.record import NONE, UNUSED, RunRecord, computed, flat
 from ode_runner.recording.strict_json import to_json
 
 DIGITS = 12  # 48 bits: among a million configurations, one chance in 500 that any two share it
@@ -84,7 +84,8 @@ def _differing(found: RunRecord, expected: RunRecord) -> Iterator[tuple[str, Any
 def _compared(record: RunRecord) -> dict[str, Any]:
     stored = json.loads(to_json(computed(record.config, record.choices)))  # where infinity is null
     options: dict[str, Any] = flat(_canonical(stored))
-    return {**record.choices, "seed": record.seed, **options}
+    choices = {axis: UNUSED if choice == NONE else choice for axis, choice in record.choices.items()}
+    return {**choices, "seed": record.seed, **options}
 
 
 def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
@@ -95,9 +96,16 @@ def _with_names(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[s
         node: Any = named
         for part in (package or group).split("."):
             node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, dict) and node.get("_target_") == _built_in_class(group, str(choice)) is not None:
-            node["_target_"] = str(choice)
+        _name(node, group, str(choice))
+    for name, options in (named.get("regularizer") or {}).items():  # several may be chosen, each by the key it is under
+        _name(options, "regularizer", name)
     return named
+
+
+def _name(node: Any, group: str, choice: str) -> None:
+    """Put the name of a choice in the place of the class that its built-in yaml holds."""
+    if isinstance(node, dict) and node.get("_target_") == _built_in_class(group, choice) is not None:
+        node["_target_"] = choice
 
 
 @cache

@@ -12,6 +12,7 @@ from ode_runner.config.help import GROUPS, conf_dir, user_folders
 from ode_runner.errors import RefusedInput
 
 OPTIONAL = ("experiment", "grid", "search")  # of the groups: none of them need be chosen
+SEVERAL = (*OPTIONAL, "regularizer")  # of the groups: any number of them may be chosen at once
 MOST_VALUES = 100_000  # of one option of a sweep
 
 
@@ -68,7 +69,7 @@ def _check_names(override: Override, arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{override.input_line}: no {group} is chosen unless one is typed. Leave it out.")
         if name is None:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
-        for one in name if isinstance(name, list) and group in OPTIONAL else [name]:  # of them any number is chosen
+        for one in name if isinstance(name, list) and group in SEVERAL else [name]:
             if one is None or isinstance(one, int | float | list | dict | RangeSweep):
                 available = ", ".join(_names(group, arguments))
                 raise RefusedInput(f"{override.input_line} names no {group}. Available: {available}")

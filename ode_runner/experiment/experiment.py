@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.objectives.base import Loss
+from ode_runner.objectives.base import Loss, Objective
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.types import Times, Trajectory
 
@@ -29,6 +30,7 @@ class Experiment:
     options: TrainerOptions
     task: Task
     model: Model
+    objective: Objective[Any]  # the model's own, with what regularisers add to it
     integrator: Integrator
     device: torch.device
 
@@ -44,7 +46,7 @@ class Experiment:
     def loss(self, batch: Batch) -> Loss:
         """The loss of a batch of this cell's type: in training, evaluation, replay and audits alike."""
         with self._autocast():
-            return self.model.objective.loss(self.model, self.task, batch, self.integrator)
+            return self.objective.loss(self.model, self.task, batch, self.integrator)
 
     @torch.no_grad()
     def measured(self, loss: Loss, batch: Batch) -> dict[str, float]:

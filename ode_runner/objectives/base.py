@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -12,6 +12,7 @@ from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar
 
+TASK = "task"  # name of the term that is the task's own
 ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
 
 
@@ -36,7 +37,7 @@ class Objective(abc.ABC, Generic[ModelT]):
     it alone. Where the precision is bf16 it is called under autocast.
     """
 
-    solves: ClassVar[bool] = True  # False: training asks for no solve, and so for no gradient mode
+    solves: bool = True  # False: training asks for no solve, and so for no gradient mode
 
     @abc.abstractmethod
     def loss(self, model: ModelT, task: Task, batch: Batch, integrate: Integrate) -> Loss:

@@ -7,25 +7,30 @@ from torch import nn
 
 from ode_runner.batch import Batch, Outputs
 from ode_runner.errors import RefusedInput
-from ode_runner.objectives.base import Loss, Objective
+from ode_runner.objectives.along import Along
+from ode_runner.objectives.base import TASK, Loss, Objective
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-
-TASK = "task"  # name of the term that is the task's own
 
 
 @final
 class Supervised(Objective[nn.Module]):
-    """The task's loss of what the model answers, and the terms that the model adds, weighted as the batch says."""
+    """The task's loss of what the model answers, the terms that the model adds, and the task's costs along the way.
+
+    All but the first are weighted as the batch says, by 1 where it says nothing.
+    """
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        outputs: Outputs = model(batch.inputs, batch.ts, integrate)
+        along = Along(integrate, task.running_costs())
+        outputs: Outputs = model(batch.inputs, batch.ts, along)
         outputs = outputs._replace(values=outputs.values.to(batch.ts.dtype))
-        if TASK in outputs.terms:
-            raise RefusedInput(f"a model's term may have any name but '{TASK}', which is the task's own loss.")
+        if missing := along.integrals.keys() - along.sums.keys():
+            raise RefusedInput(f"the task asks for costs along the way ({', '.join(missing)}), and nothing is solved.")
+        if twice := {TASK, *along.sums} & outputs.terms.keys():
+            raise RefusedInput(f"a model's term may have no name of the task's own: {', '.join(twice)}.")
         with torch.autocast(batch.inputs.device.type, enabled=False):
-            terms = {TASK: task.loss(outputs, batch)} | {name: term.mean() for name, term in outputs.terms.items()}
-            total = terms[TASK]
-            for name in outputs.terms:
-                total = total + batch.weights.get(name, 1.0) * terms[name]
-        return Loss(total, terms, outputs)
+            added = {name: term.mean() for name, term in outputs.terms.items()} | along.sums
+            own = total = task.loss(outputs, batch)
+            for name, term in added.items():
+                total = total + batch.weights.get(name, 1.0) * term
+        return Loss(total, {TASK: own, **added}, outputs)

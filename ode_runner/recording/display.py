@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.recording.logger import has_events
 from ode_runner.recording.printable import printable
-from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.text_layout import GAP, aligned, with_folder
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,10 @@ class Display:
 
     def header(self, record: RunRecord, folder: Path, *, parameters: int, precision: str, sizes: str) -> None:
         choices = record.choices
-        axes = [choices[axis] for axis in ("task", "model", "solver", "gradient") if choices[axis] != "-"]
-        self.headline(" · ".join([*axes, f"seed {record.seed}"]), folder)
+        axes = [choices.get(axis, UNUSED) for axis in AXES if axis != "network"]
+        self.headline(
+            " · ".join([*(choice for choice in axes if choice not in (UNUSED, NONE)), f"seed {record.seed}"]), folder
+        )
         device, threads = record.environment["device"], record.environment["threads"]
         where = f"{device}, {counted(threads, 'thread')}" if device == "cpu" else device
         if (processes := record.environment["processes"]) > 1:
@@ -148,7 +150,7 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
             rows.append((name.replace("/", " "), shown(name, value)))
     if "best_epoch" in cost:
         rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
-    solves, learns = record.choices.get("solver") != "-", "steps" in cost
+    solves, learns = record.choices.get("solver") != UNUSED, "steps" in cost
     if solves and learns:
         rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
     elif solves:

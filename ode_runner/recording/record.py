@@ -15,6 +15,8 @@ from ode_runner.recording.strict_json import numbers, to_json
 FILE = "record.json"
 MOST_BYTES = 10_000_000  # of a file; a record is of some thousand
 LARGEST = sys.float_info.max  # whole numbers in JSON may be larger, and can be compared with nothing
+AXES = ("task", "model", "network", "solver", "gradient", "regularizer")  # what a run is chosen by
+UNUSED, NONE = "-", "none"  # an axis that a choice has no use for; one on which nothing is chosen
 BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an option of its solver
     *("seed", "sweep", "rerun", "plan", "output_dir", "logger", "diagnostics", "tolerance", "processes"),
     "oversubscribe",
@@ -40,7 +42,7 @@ class RunStatus(StrEnum):
 class RunRecord:
     """One run: what was chosen, how it ended, what it reached and what it cost."""
 
-    choices: dict[str, str]  # {"task": "mnist", "model": …}; "-" where a model has no use for the choice
+    choices: dict[str, str]  # {"task": "mnist", "model": …}; UNUSED where a model has no use for the choice
     seed: int
     fingerprint: str
     status: RunStatus
@@ -64,9 +66,9 @@ class RunRecord:
         A null beside the numbers of other runs would make a column of texts, which cannot be filtered by range.
         """
         options: dict[str, bool | int | float | str] = {}
-        used = [group for group, choice in self.choices.items() if choice != "-"]
+        used = [group for group, choice in self.choices.items() if choice not in (UNUSED, NONE)]
         for group in (*used, "optimizer", "schedule", "trainer"):
-            watching, chosen = WATCHING.get(group, ()), flat(self.config[group])
+            watching, chosen = WATCHING.get(group, ()), flat(self.config.get(group, {}))
             set_ = {key: value for key, value in chosen.items() if value is not None and key not in watching}
             for key, value in set_.items():
                 options[f"with.{group}.{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
@@ -78,6 +80,7 @@ class RunRecord:
         try:
             content = json.loads(read_regular(folder / FILE, most_bytes=MOST_BYTES).decode("utf-8"))
             read = {"status": RunStatus(content["status"]), "metrics": numbers(content["metrics"])}
+            content["choices"].setdefault("regularizer", NONE)  # of release 0.1, which had none
             record = cls(**{**content, **read})
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
@@ -104,10 +107,19 @@ class RunRecord:
 def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     """The part of a configuration that decides what is computed, the seed apart: runs that share it are repetitions."""
     return {
-        key: {name: option for name, option in value.items() if name not in WATCHING[key]} if key in WATCHING else value
+        key: _without_idle(key, value, choices)
         for key, value in config.items()
-        if key not in BOOKKEEPING and choices.get(key) != "-"
+        if key not in BOOKKEEPING and choices.get(key) not in (UNUSED, NONE)
     }
+
+
+def _without_idle(group: str, options: Any, choices: Mapping[str, str]) -> Any:
+    """The options of a group that matter: of several regularisers, those that the model has a use for."""
+    if group in WATCHING:
+        return {name: option for name, option in options.items() if name not in WATCHING[group]}
+    if group == "regularizer" and group in choices:
+        return {name: option for name, option in options.items() if name in choices[group].split("+")}
+    return options
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from ode_runner.plots.comparison import MARKERS, Look
 from ode_runner.plots.style import CLASSES, ORDERED
+from ode_runner.recording.record import AXES
 from ode_runner.report.rows import Row, plain
-from ode_runner.report.runs import ABSENT, AXES
+from ode_runner.report.runs import ABSENT
 
 NONE = "none"
 GREY = len(CLASSES) - 1  # for what has no colour of its own

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ode_runner.report.runs import ABSENT, AXES, Run
+from ode_runner.recording.record import AXES
+from ode_runner.report.runs import ABSENT, Run
 
 SMALL = 2.0**-600  # what a square or a sum of numbers times this does not overflow with
 

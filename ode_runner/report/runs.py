@@ -12,12 +12,11 @@ from typing import Any
 from ode_runner.config.command_names import is_command
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.lock import in_use
-from ode_runner.recording.record import FILE, RunRecord, RunStatus, computed, flat
+from ode_runner.recording.record import AXES, FILE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.stored_command import stored_overrides
 
-AXES = ("task", "model", "network", "solver", "gradient")
-ABSENT = "-"  # what a record says where a choice is not used
+ABSENT = UNUSED
 NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with a solver has
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.record import AXES
 from ode_runner.report.names import resolve, split_names
 from ode_runner.report.quantities import Style, direction, known, usual
 from ode_runner.report.rows import Row, Statistic, by_columns, by_configuration, plain
-from ode_runner.report.runs import ABSENT, AXES, Run
+from ode_runner.report.runs import ABSENT, Run
 
 COUNT = "seeds"
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from ode_runner.recording.record import FILE, RunRecord, RunStatus
+from ode_runner.recording.record import AXES, FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import check_regular
 
-AXES = ("task", "model", "network", "solver", "gradient")
 # What an earlier run has in common with the one to come, the best resemblance first: choices, then options of groups.
 ALIKE = ((AXES, ("network", "solver", "gradient")), (AXES, ("network",)), (AXES, ()), (("task", "model"), ()))
 METRICS = "metrics.jsonl"

@@ -6,16 +6,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ode_runner.build import identify
-from ode_runner.building.instantiate import construct, target_of
-from ode_runner.compatibility import check_answers, check_compatible
+from ode_runner.build import check_possible, identify
 from ode_runner.config.command_names import COMMANDS
 from ode_runner.config.identity import read_same
 from ode_runner.config.rerun import Rerun
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.attempts import TOO_OFTEN, endings
 from ode_runner.recording.lock import lock
-from ode_runner.recording.record import RunStatus
+from ode_runner.recording.record import NONE, UNUSED, RunStatus
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 # Of cells that are not run, those that are recorded all the same.
@@ -29,7 +27,7 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
         RefusedInput: not even a name can be given to it.
     """
     record = identify(cfg, cfg.hydra.runtime.choices)
-    axes = [choice for axis, choice in record.choices.items() if choice != "-" and axis != "network"]
+    axes = [choice for axis, choice in record.choices.items() if choice not in (UNUSED, NONE) and axis != "network"]
     name = name or " · ".join([*axes, f"seed {record.seed}"])
     point = SweepCell(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, outlook=CellState.RUN)
     rerun = Rerun.of(cfg.rerun)
@@ -46,7 +44,7 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
         point.outlook = CellState.DONE
         return point
     try:
-        _check_possible(point)
+        check_possible(cfg, point.choices)
     except RefusedInput as refusal:
         impossible = isinstance(refusal, IncompatibleChoice)
         point.outlook, point.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
@@ -94,10 +92,3 @@ def record_ending(point: SweepCell, status: RunStatus, reason: str) -> None:
         record.status, record.reason = status, reason
         record.started = record.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         record.write(point.folder)
-
-
-def _check_possible(point: SweepCell) -> None:
-    """What can be said without any data."""
-    check_answers(point.choices, target_of(point.cfg, "task"), target_of(point.cfg, "model"))
-    solver, gradient = construct(point.cfg, "solver"), construct(point.cfg, "gradient")
-    check_compatible(point.choices, target_of(point.cfg, "model"), solver, gradient)

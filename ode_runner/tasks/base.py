@@ -12,6 +12,7 @@ from torch import Tensor
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
+from ode_runner.integral import Integral
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.difficulty import draw_evaluations
 from ode_runner.types import Scalar, Times, Trajectory
@@ -70,6 +71,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         """What training minimises."""
+
+    def running_costs(self) -> Mapping[str, Integral]:
+        """Costs along the way, by name: their integrals over a model's solves are terms of the loss."""
+        return {}
 
     @abc.abstractmethod
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:

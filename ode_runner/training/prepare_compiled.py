@@ -89,7 +89,7 @@ def asked_for(experiment: Experiment) -> list[Asked]:
         batch = next(experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)).to(
             experiment.dtype
         )
-        experiment.model(batch.inputs, batch.ts, note)
+        experiment.objective.loss(experiment.model, experiment.task, batch, note)
     return asked
 
 
@@ -111,7 +111,7 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
 def _check_possible(experiment: Experiment, processes: int) -> None:
     if experiment.model.numerics is Numerics.NONE:
         raise CannotCompile("the model solves nothing")
-    if not experiment.model.objective.solves:
+    if not experiment.objective.solves:
         raise CannotCompile("the model is trained without a solve")
     if experiment.device.type != "cpu":
         raise CannotCompile(f"steps are compiled for trainer.device=cpu only, and this is {experiment.device.type}")

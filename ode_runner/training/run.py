@@ -29,7 +29,7 @@ from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock
 from ode_runner.recording.logger import EVENTS, MetricLogger, MetricsFile
 from ode_runner.recording.pictures import TRACEBACKS
-from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.record import UNUSED, RunRecord, RunStatus
 from ode_runner.recording.status import TRACEBACK, status_of, told
 from ode_runner.recording.stored_command import write_command
 from ode_runner.training.resume import resume
@@ -192,7 +192,7 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
         f"the loss on the test split is {loss}: solver={choices['solver']} leaves all bounds on the way. "
         "Try shorter steps (solver.num_steps=...), or an adaptive solver."
     )
-    if choices["solver"] == "-":
+    if choices["solver"] == UNUSED:
         failure = Diverged(f"the loss on the test split is {loss}: the model's outputs are not finite.")
     failure.crash_dump = first_failing_batch(experiment)
     raise failure
@@ -203,7 +203,7 @@ def _introduce(experiment: Experiment, record: RunRecord, folder: Path, display:
     parameters, precision = sum(p.numel() for p in experiment.parameters()), experiment.options.precision
     sizes = " / ".join(f"{experiment.task.size(split):,} {split}" for split in Split)
     display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
-    unused = [axis for axis, choice in record.choices.items() if choice == "-"]
+    unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     if unused:
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"
         display.say(f"model={record.choices['model']} {uses}")

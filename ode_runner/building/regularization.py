@@ -1,0 +1,75 @@
+"""The regularisers that a configuration chooses: none, one or several, by the keys under `regularizer`."""
+
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.building.instantiate import construct, target_of
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.models.base import Model, Numerics
+from ode_runner.recording.record import NONE, UNUSED
+from ode_runner.regularizers.base import Regularizer
+from ode_runner.solvers.base import Solver
+
+GROUP = "regularizer"
+
+
+def regularizer_axis(cfg: DictConfig, model: type[Model] | None) -> str:
+    """What is chosen, as a record says it: `kinetic+steer`; what the model has no use for apart.
+
+    `model` is None where it is not known which one it is.
+    """
+    chosen = _chosen(cfg)
+    used = [name for name in chosen if model is None or _is_used(chosen[name], name, model)]
+    return "+".join(used) or (UNUSED if chosen else NONE)
+
+
+def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regularizer]:
+    """By name, those that the model has a use for.
+
+    Raises:
+        RefusedInput: an option is misspelt, missing or of the wrong type, or a weight is negative.
+    """
+    made: dict[str, Regularizer] = {}
+    for name, options in _chosen(cfg).items():
+        place = f"{GROUP}.{name}"
+        regularizer = construct(options, place)
+        if not regularizer.weight >= 0:
+            raise RefusedInput(f"{place}.weight must be 0 or more, not {regularizer.weight}.")
+        if _is_used(options, name, model):
+            made[name] = regularizer
+    return made
+
+
+def check_integrable(cfg: DictConfig, model: type[Model], solver: Solver) -> None:
+    """Raises IncompatibleChoice where a regulariser is an integral along solves, and the solver takes none."""
+    names = [name for name, made in build_regularizers(cfg, model).items() if made.integral() is not None]
+    try:
+        if names:
+            solver.check_integrals()
+    except IncompatibleChoice as refusal:
+        raise IncompatibleChoice(f"{GROUP}={'+'.join(names)} is an integral along the solve. {refusal}") from refusal
+
+
+def _chosen(cfg: DictConfig) -> dict[str, DictConfig]:
+    """By name, a configuration that holds the options under `regularizer.<name>`.
+
+    Raises:
+        RefusedInput: a yaml does not say under which name its options belong.
+    """
+    groups = cast(dict[str, Any], OmegaConf.to_container(cfg.get(GROUP) or OmegaConf.create(), resolve=True))
+    if not all(isinstance(options, dict) and "_target_" in options for options in groups.values()):
+        raise RefusedInput(
+            f"a yaml in conf/{GROUP} holds a class and options of its own name: its first line is "
+            f"'# @package {GROUP}.NAME', so that several can be chosen."
+        )
+    return {name: OmegaConf.create({f"{GROUP}.{name}": options}) for name, options in sorted(groups.items())}
+
+
+def _is_used(options: DictConfig, name: str, model: type[Model]) -> bool:
+    solves = model.numerics is not Numerics.NONE and model.objective.solves
+    try:
+        needs_solve = target_of(options, f"{GROUP}.{name}").needs_solve
+    except RefusedInput:
+        return True  # said properly when the run is built
+    return model.numerics is not Numerics.SOLVER and (solves or not needs_solve)
