@@ -36,6 +36,7 @@ def sweep(tmp_path: Path) -> Path:
     (failed / "error.txt").write_text("Traceback")
     (root / "resnet" / "plots").mkdir()
     (root / "resnet" / "plots" / "curves.png").write_bytes(b"")
+    (root / "resnet" / "plots" / "flow_in_motion.gif").write_bytes(b"")
     return tmp_path
 
 
@@ -168,7 +169,14 @@ def test_the_page_needs_nothing_but_itself_and_its_links_open(sweep: Path) -> No
     assert not {" ", "#"} & set("".join(addresses))
     links = [unquote(address) for address in addresses]
     assert all((page.parent / link).exists() for link in links)
-    assert {Path(link).name for link in links} >= {"curves.png", "error.txt", "record.json", "failed", "resnet"}
+    assert {Path(link).name for link in links} >= {
+        "curves.png",
+        "flow_in_motion.gif",
+        "error.txt",
+        "record.json",
+        "failed",
+        "resnet",
+    }
     assert "<b>failed</b>" in text
 
 

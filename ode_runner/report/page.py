@@ -89,7 +89,8 @@ def _run_table(runs: Sequence[Run], here: Path) -> str:
 
 
 def _links(run: Run, here: Path) -> str:
-    places = [*sorted((run.folder / "plots").glob("*.png")), run.folder / "error.txt", run.folder / "record.json"]
+    pictures = sorted(path for path in (run.folder / "plots").glob("*") if path.suffix in (".png", ".gif"))
+    places = [*pictures, run.folder / "error.txt", run.folder / "record.json"]
     return " · ".join(_link(place, here, place.stem) for place in places if place.is_file())
 
 

@@ -47,7 +47,7 @@ class Trainer:
         self.options, self.task, self.model = experiment.options, experiment.task, experiment.model
         self.integrator, self.device = experiment.integrator, experiment.device
         self.average = None if self.options.ema is None else WeightAverage(self.model, decay=self.options.ema)
-        self.judged_cell = experiment if self.average is None else replace(experiment, model=self.average.model)
+        self.judged_experiment = experiment if self.average is None else replace(experiment, model=self.average.model)
         self.forward = ForwardPass(experiment, phase=Phase.FORWARD)
         self.watch = GradientMonitor(experiment, every=experiment.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
@@ -212,14 +212,14 @@ class Trainer:
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
-        results = self.judged_cell.evaluate(Split.VALIDATION, session.stop)
+        results = self.judged_experiment.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")
-        diagnosed = self.diagnostics.look(self.judged_cell, epoch=self.epoch + 1)
+        diagnosed = self.diagnostics.look(self.judged_experiment, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
         reached = results[self.task.objective]
         if self._is_better(reached):
             self.best = {"objective": reached, "epoch": self.epoch + 1}
-            session.checkpoints.save_best({"model": self.judged_cell.model.state_dict(), "step": self.step})
+            session.checkpoints.save_best({"model": self.judged_experiment.model.state_dict(), "step": self.step})
         self.judged = shown(self.task.objective, reached)
         standing = self._standing()
         if not self.window.empty():
