@@ -72,7 +72,7 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
 
 def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
-    if model.numerics is Numerics.NONE or all(isinstance(field, solver.fields) for field in _fields(model)):
+    if model.numerics is Numerics.NONE or all(map(solver.takes_field, _fields(model))):
         return
     needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
     if model.numerics is Numerics.SOLVER:

@@ -5,14 +5,17 @@ It also knows what is to be integrated along a solve of the field.
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ode_runner.field import Ledger, VectorField
+from ode_runner.errors import RefusedInput
+from ode_runner.field import Ledger, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
+from ode_runner.noise import Increment, Noise
 from ode_runner.random_state import RandomState
 from ode_runner.types import State, Time
 
@@ -49,6 +52,8 @@ class CountedField(VectorField):
             differentiates by them as by any parameter, and a graph that what was given shares with the field's own
             parameters is gone through once.
         integrals: what is integrated along a solve, by name.
+        noise: by which a stochastic field is driven.
+        span: the earliest and the latest time that the field sees; others are taken for the nearest of these.
     """
 
     def __init__(
@@ -60,12 +65,15 @@ class CountedField(VectorField):
         given: Sequence[Tensor] = (),
         attached: bool = False,
         integrals: Mapping[str, Integral] = NONE,
+        noise: Noise | None = None,
+        span: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         self.field, self.ledger, self.dtype = field, ledger, dtype
         self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for one
         self.given, self.attached = tuple(given), attached
         self.integrals, self.names = nn.ModuleList(integrals.values()), tuple(integrals)
+        self.noise, self.span = noise, span
         self.observer: Observer | None = None
         self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
         for name, z in zip(self.held, self.given, strict=True):
@@ -75,8 +83,7 @@ class CountedField(VectorField):
     @staticmethod
     def around(field: VectorField, ledger: Ledger, **options: Any) -> "CountedField":
         """The field counted, of the same kind: separable if it is."""
-        kind = next((cls for cls in type(field).__mro__ if "call_weights" in vars(cls)), VectorField)
-        return _counted(kind)(field, ledger, **options)
+        return _counted(kind_of(field))(field, ledger, **options)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.evaluate(self.field, 1, t, y, given)
@@ -86,19 +93,43 @@ class CountedField(VectorField):
     ) -> State:
         """function(t, y, *given), or with what is held where nothing else is given, as `count` evaluations."""
         self.ledger.tally.evaluations += count
+        t = self._seen(t)
         if self.held or self.dtype is not None or given:
             function = _Call(function, self.dtype, given or self.arguments())
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
-        arguments = given or self.arguments()
+        arguments, t = given or self.arguments(), self._seen(t)
 
         def integrands(t: Any, y: State) -> Tensor:
             pull = Pull(partial(_Call(self.field, self.dtype, arguments), t), y, self._enter_products)
             return stacked([g(t, y, dy, pull, *arguments) for g in self.integrals], self.names, y)
 
         return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
+
+    def between(self, low: float, high: float) -> "CountedField":
+        """The same, parameters and all, which sees no time outside."""
+        inside = copy(self)
+        inside.span = (low, high)
+        return inside
+
+    def _seen(self, t: Any) -> Any:
+        return t if self.span is None else t.clamp(*self.span)
+
+    def increment(self, t0: float, t1: float, y: State) -> Increment:
+        """What the noise of a stochastic field does in a step from `y`, in the shape that its diffusion multiplies.
+
+        Raises:
+            RefusedInput: the solve was given none.
+        """
+        field = self.field
+        if self.noise is None or not isinstance(field, StochasticField):
+            raise RefusedInput(
+                f"{name_of(field)} is driven by noise, and the solve was given none: "
+                "integrate(field, y0, ts, noise=Noise(path=BrownianPath(...), samples=...))."
+            )
+        return self.noise.increment(t0, t1, field.noise_shape(y), dtype=y.dtype)
 
     def _enter_products(self, count: int) -> None:
         self.ledger.tally.products += count
@@ -123,8 +154,8 @@ class CountedField(VectorField):
 
     def options(self) -> dict[str, Any]:
         """What another wrapper of the field is made with."""
-        integrals = dict(zip(self.names, self.integrals, strict=True))
-        return {"dtype": self.dtype, "given": self.given, "attached": self.attached, "integrals": integrals}
+        own = {name: getattr(self, name) for name in ("dtype", "given", "attached", "noise", "span")}
+        return own | {"integrals": dict(zip(self.names, self.integrals, strict=True))}
 
     def arguments(self) -> list[Tensor]:
         """What the field takes after time and state."""
@@ -169,6 +200,11 @@ def _call(name: str, count: float) -> Callable[..., State]:
         return self.evaluate(function, count, t, y, given)
 
     return call
+
+
+def kind_of(field: VectorField) -> type[VectorField]:
+    """The class that declares by which calls a field is evaluated; a plain function stands for a VectorField."""
+    return next((cls for cls in type(field).__mro__ if "call_weights" in vars(cls)), VectorField)
 
 
 def name_of(field: VectorField) -> str:

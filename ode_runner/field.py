@@ -25,6 +25,14 @@ class VectorField(nn.Module, abc.ABC):
     batched_time: bool = False  # True: `t` may be (batch,), a time for each sample, in every call; see `broadcast_time`
     batched_time_checked: bool = False  # the declaration has been compared with calls at one time each
 
+    @property
+    def longest_step(self) -> float | None:
+        """A tenth of the shortest period of a field that knows its time scales; None where it does not.
+
+        Adaptive solvers take no longer steps, for what their error estimate does not see they do not resolve.
+        """
+        return None
+
     @abc.abstractmethod
     def forward(self, t: Time, y: State) -> State:
         """Derivative at time `t`, in the shape of `y`."""
@@ -83,6 +91,30 @@ class SeparableField(VectorField):
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         q, p = y.chunk(2, dim=1)
         return torch.cat([self.drift(t, p, *given), self.kick(t, q, *given)], dim=1)
+
+
+class StochasticField(VectorField):
+    """dy = drift(t, y) dt + diffusion(t, y) dW, with no derivative that a solver of ordinary equations could ask for.
+
+    Either takes what is given for a solve after time and state. Both together count as one evaluation.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"drift": 0.5, "diffusion": 0.5}
+
+    @abc.abstractmethod
+    def drift(self, t: Time, y: State) -> State:
+        """What multiplies dt, in the shape of `y`."""
+
+    @abc.abstractmethod
+    def diffusion(self, t: Time, y: State) -> Tensor:
+        """What multiplies dW: in the shape of `y` for noise of its own in every element."""
+
+    def noise_shape(self, y: State) -> torch.Size:
+        """Of dW for one sample; as of `y`, unless told otherwise."""
+        return y.shape[1:]
+
+    def forward(self, t: Time, y: State) -> State:
+        raise NotImplementedError("a stochastic field has a drift and a diffusion, and no derivative")
 
 
 class Phase(StrEnum):

@@ -12,14 +12,16 @@ from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import Ledger, VectorField
+from ode_runner.field import Ledger, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.observation import Observations
+from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
 from ode_runner.integral import NONE, Integral
-from ode_runner.problem import Problem, Solution, check_given, check_solvable, in_joint_precision
-from ode_runner.solvers.base import Solver, check_batch
+from ode_runner.noise import Noise
+from ode_runner.problem import Event, Problem, Solution, check_breaks, check_given, check_solvable, in_joint_precision
+from ode_runner.solvers.base import Solver, check_batch, solver_along
 from ode_runner.types import State, Times
 
 
@@ -45,8 +47,9 @@ class Integrator:
         Raises:
             CannotCompile: they cannot be.
         """
-        problem = Problem(field=self._counted(field, given, NONE), y0=y0, ts=y0.new_zeros(1))
-        solve = self._compiled.find(problem) or self.gradient.compiled(self.solver, problem)
+        problem = Problem(field=self._counted(field, given, NONE, None), y0=y0, ts=y0.new_zeros(1))
+        solver = solver_along(self.solver, field)
+        solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem)
         self._compiled.add(problem, solve)
         return solve
 
@@ -58,6 +61,9 @@ class Integrator:
         *,
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
+        noise: Noise | None = None,
+        event: Event | None = None,
+        breaks: Sequence[float] = (),
     ) -> Solution:
         """The solution, whose states at `ts` begin with `y0` itself; differentiable by `ts` too, if that asks for it.
 
@@ -66,23 +72,26 @@ class Integrator:
         place of `y0` brings what it gives.
 
         `integrals` are taken along the solve, (time, batch) each in the solution by their names, from 0 at ts[0].
+        `noise` drives a stochastic field. At `breaks`, times in any order, the field jumps: every piece is solved by
+        itself. An `event` is found by no solver yet.
 
         Raises:
             RefusedInput: times, state or what is given are none that can be solved for.
             SolverFailed: the end of the times was not reached.
-            IncompatibleChoice: the solver has no rule for integrals.
+            IncompatibleChoice: the solver takes no such field, or has no rule for integrals, noise or events.
         """
         y0, given = begun(y0, given)
         check_solvable(y0, ts)
         check_given(given, y0)
-        if integrals:
-            check_batch(y0)
-            self.solver.check_integrals()
+        check_breaks(breaks)
+        self._check_rules(field, y0, integrals, noise, event)
         self.solver.check_state(y0)
         with torch.autocast(y0.device.type, enabled=False):
             y0 = in_joint_precision(y0, ts)
-            counted = self._counted(field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given], integrals)
-            problem = Problem(field=counted, y0=y0, ts=ts)
+            counted = self._counted(
+                field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given], integrals, noise
+            )
+            problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
@@ -95,9 +104,35 @@ class Integrator:
         compiled = self._compiled.find(problem) if torch.is_grad_enabled() and not moving else None
         if compiled is not None:
             return compiled(problem)
-        solve = partial(self.gradient.solve, self.solver)
+
+        def solve(solver: Solver, piece: Problem) -> Solution:
+            one = partial(self.gradient.solve, solver)
+            return solve_between(one, piece) if moving else one(piece)
+
         with self._observed(field, problem.field):
-            return solve_between(solve, problem) if moving else solve(problem)
+            return solve_in_pieces(solve, solver_along(self.solver, field), problem)
+
+    def _check_rules(
+        self,
+        field: VectorField,
+        y0: State,
+        integrals: Mapping[str, Integral],
+        noise: Noise | None,
+        event: Event | None,
+    ) -> None:
+        """Raises IncompatibleChoice where the solver does not know what to do with something it is asked for."""
+        name = type(self.solver).__name__
+        self.solver.check_field(field)
+        if integrals:
+            check_batch(y0)
+            self.solver.check_integrals()
+        if noise is not None and not issubclass(self.solver.fields, StochasticField):
+            raise IncompatibleChoice(
+                f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "
+                "by a solver whose `fields` it is. Leave noise out."
+            )
+        if event is not None:
+            raise IncompatibleChoice(f"{name} finds no events, and no other solver does yet. Leave event out.")
 
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
         """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""
@@ -107,8 +142,14 @@ class Integrator:
                 f"solve: {', '.join(integrals)}. Use gradient=backprop."
             )
 
-    def _counted(self, field: VectorField, given: Sequence[Tensor], integrals: Mapping[str, Integral]) -> CountedField:
-        options = {"dtype": self.field_dtype, "given": given, "integrals": integrals}
+    def _counted(
+        self,
+        field: VectorField,
+        given: Sequence[Tensor],
+        integrals: Mapping[str, Integral],
+        noise: Noise | None,
+    ) -> CountedField:
+        options = {"dtype": self.field_dtype, "given": given, "integrals": integrals, "noise": noise}
         return CountedField.around(field, self.ledger, attached=self.gradient.through_autograd, **options)
 
     @contextmanager

@@ -65,9 +65,9 @@ class BrownianPath:
         begin, end = self._place(t0), self._place(t1)
         draws = list(self._between(min(begin, end), max(begin, end)))
         numbers = [_signed(_mixed_number(_mixed_number(draw.cell) + draw.node)) for draw in draws]
-        nodes = torch.tensor(numbers, device=keys.device).view(-1, *[1] * keys.dim())
+        nodes = torch.tensor(numbers, dtype=torch.int64, device=keys.device).view(-1, *[1] * keys.dim())
         normals = _normals(_mixed(keys + nodes))  # (draw, batch, *shape, 2)
-        weights = normals.new_tensor([[draw.w, draw.area] for draw in draws])  # (draw, 2, 2)
+        weights = normals.new_tensor([[draw.w, draw.area] for draw in draws]).view(-1, 2, 2)  # none over no time from 0
         w, area = torch.einsum("d...z,dqz->q...", normals, weights).unbind()
         span = abs(end - begin) / (self.cells << self.depth)
         h = area / span - w / 2 if span else area
@@ -88,6 +88,18 @@ class BrownianPath:
                 w = _combined(w1, 1.0, w0, -1.0)
                 area = _combined(_combined(a1, 1.0, a0, -1.0), 1.0, w0, -(t1 - t0) * unit)
                 yield _Draw(cell, node, w, _combined(area, 1.0, w, after))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """A Brownian path for every sample of a batch, known by the sample's number (batch,)."""
+
+    path: BrownianPath
+    samples: Tensor
+
+    def increment(self, t0: float, t1: float, shape: Sequence[int], *, dtype: torch.dtype) -> Increment:
+        """From t0 to t1, (batch, *shape) each."""
+        return self.path.increment(t0, t1, self.path.keys(self.samples, shape), dtype=dtype)
 
 
 Pair = tuple[float, float]  # the weights of the two normal numbers of a node

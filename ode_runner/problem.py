@@ -1,7 +1,7 @@
 """An initial value problem, its solution, and what it must be before a solver sees it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
@@ -13,19 +13,23 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, VectorField
 from ode_runner.integral import NONE, Integral
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.noise import Noise
+from ode_runner.types import State, Time, Times, Trajectory
+
+Event = Callable[[Time, State], Tensor]  # (batch,): its root ends or resets a solve
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """dy/dt = f(t, y), y(ts[0]) = y0: what a gradient mode solves.
 
-    The field is bound to the tensors given to it.
+    The field is bound to the tensors given to it, to the integrals along it and to the noise that drives it.
     """
 
     field: CountedField
     y0: State
     ts: Times
+    breaks: Sequence[float] = ()  # times at which the field jumps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,9 @@ class Integrate(Protocol):
         *,
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
+        noise: Noise | None = None,
+        event: Event | None = None,
+        breaks: Sequence[float] = (),
     ) -> Solution: ...
 
 
@@ -96,6 +103,13 @@ def check_given(given: Sequence[Tensor], y0: State) -> None:
                 f"what is given to a field has a row for every sample of the state {tuple(y0.shape)}, and number "
                 f"{place + 1} is {shape}. Expand it over the batch, or make it a parameter of the field."
             )
+
+
+def check_breaks(breaks: Sequence[float]) -> None:
+    """Raises RefusedInput unless breaks are finite numbers."""
+    for place, b in enumerate(breaks):
+        if not isinstance(b, int | float) or not math.isfinite(b):
+            raise RefusedInput(f"breaks must be finite numbers, and number {place + 1} of {len(breaks)} is {b!r}.")
 
 
 def in_joint_precision(y0: State, ts: Times) -> State:

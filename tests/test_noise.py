@@ -116,6 +116,15 @@ def test_a_sample_has_its_path_in_any_company() -> None:
         assert torch.equal(together.h[rows], apart.h)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.25, 0.3, -1.0])
+def test_over_no_time_nothing_happens(t: float) -> None:
+    path = BrownianPath(seed=0, cells=4, depth=3)
+    found = path.increment(t, t, path.keys(torch.arange(5), (2,)), dtype=torch.float64)
+    assert found.w.shape == found.h.shape == (5, 2)
+    assert not found.w.any()
+    assert not found.h.any()
+
+
 def test_backwards_is_the_same_path() -> None:
     there, back = increment(0.1, 0.8, samples=5), increment(0.8, 0.1, samples=5)
     assert torch.equal(there.w, -back.w)

@@ -1,7 +1,8 @@
 """A model's solve, followed from place to place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.field import Ledger, VectorField
+from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.integral import NONE, Integral
-from ode_runner.problem import Solution, check_solvable, in_joint_precision
-from ode_runner.solvers.base import Solver
+from ode_runner.noise import Noise
+from ode_runner.problem import Event, Problem, Solution, check_solvable, in_joint_precision
+from ode_runner.solvers.base import Solver, solver_along
 from ode_runner.types import State, Times
 
 
@@ -21,6 +24,7 @@ class TrajectoryProbe:
     """One solve: as it is made in training, and once more with states on the way that lie on the graph."""
 
     solver: Solver
+    solve: Callable[[State, Times], Solution]
     field: CountedField
     ts: Times
     solution: Solution
@@ -36,7 +40,7 @@ class TrajectoryProbe:
     def way_back(self) -> float:
         """Distance of the initial state from where a solve backwards from the end arrives, relative to its size."""
         y0, end = self.states[0], self.solution.ys[-1]
-        back = self.solver.solve(self.field, end, self.ts[[-1, 0]]).ys[-1]
+        back = self.solve(end, self.ts[[-1, 0]]).ys[-1]
         return float((back - y0).norm() / y0.norm())
 
 
@@ -58,22 +62,27 @@ class Followed:
         *,
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
+        noise: Noise | None = None,
+        event: Event | None = None,
+        breaks: Sequence[float] = (),
     ) -> Solution:
+        del event  # none is found
         y0, given = begun(y0, given)
         check_solvable(y0, ts)
         y0 = in_joint_precision(y0, ts)
-        counted = CountedField.around(field, self.ledger, given=given, attached=True, integrals=integrals)
+        counted = CountedField.around(field, self.ledger, given=given, attached=True, integrals=integrals, noise=noise)
+        solve = partial(_solve, solver_along(self.solver, field), counted, breaks)
         if self.passage is not None or ts[-1] == ts[0]:
-            return self.solver.solve(counted, y0, ts)
+            return solve(y0, ts)
         with torch.no_grad():
-            solution = self.solver.solve(counted, y0, ts)
+            solution = solve(y0, ts)
         times = torch.linspace(float(ts[0]), float(ts[-1]), self.places, dtype=torch.float64).tolist()
         y0 = y0 if y0.requires_grad else y0.detach().requires_grad_()
         states, outputs, qs = [y0], [y0], {name: [y0.new_zeros(len(y0))] for name in integrals}
         q = {name: parts[0] for name, parts in qs.items()}
         for begin, end in pairwise(times):
             due = _between(ts, begin, end)
-            on_the_way = self.solver.solve(counted, states[-1], ts.new_tensor([begin, *due, end]))
+            on_the_way = solve(states[-1], ts.new_tensor([begin, *due, end]))
             states.append(on_the_way.ys[-1])
             outputs += list(on_the_way.ys[1:-1])
             for name, parts in on_the_way.integrals.items():
@@ -82,9 +91,14 @@ class Followed:
         whole = {name: torch.stack([*parts, q[name]]) for name, parts in qs.items()}
         outputs.append(states[-1])
         self.passage = TrajectoryProbe(
-            solver=self.solver, field=counted, ts=ts, solution=solution, times=times, states=states
+            solver=self.solver, solve=solve, field=counted, ts=ts, solution=solution, times=times, states=states
         )
         return replace(solution, ys=torch.stack(outputs), integrals=whole)
+
+
+def _solve(solver: Solver, field: CountedField, breaks: Sequence[float], y0: State, ts: Times) -> Solution:
+    problem = Problem(field=field, y0=y0, ts=ts, breaks=breaks)
+    return solve_in_pieces(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, problem)
 
 
 def _between(ts: Times, begin: float, end: float) -> list[float]:

@@ -27,4 +27,4 @@ def _kind(problem: Problem) -> Hashable:
     field, y0 = problem.field, problem.y0
     given = tuple((z.shape, z.dtype, z.requires_grad) for z in field.given)
     learned = tuple(p.requires_grad for p in field.field.parameters())
-    return (field.field, y0.shape, y0.dtype, given, learned, field.names)
+    return (field.field, y0.shape, y0.dtype, given, learned, field.names, tuple(problem.breaks))

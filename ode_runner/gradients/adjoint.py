@@ -10,7 +10,6 @@ from ode_runner.gradients.continuous import backward_solver, block_sizes, check_
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.symplectic import SplittingSolver
 
 
 @final
@@ -30,9 +29,10 @@ class Adjoint(GradientMode):
     rtol: float | None
     atol: float | None
 
-    excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver, SplittingSolver)
+    excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver,)
     requirement: ClassVar[str] = "an explicit solver of any field, since its equations are many and not separable"
     own_derivative: ClassVar[bool] = True
+    solves_an_adjoint: ClassVar[bool] = True
     exact: ClassVar[bool] = False
 
     def check(self, solver: Solver) -> None:

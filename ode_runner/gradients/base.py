@@ -23,6 +23,7 @@ class GradientMode(abc.ABC):
     requirement: ClassVar[str] = "any solver"  # the same, in words
     example: ClassVar[str] = "dopri5"  # a solver that offers it
     own_derivative: ClassVar[bool] = False  # nothing of the solver's is differentiated
+    solves_an_adjoint: ClassVar[bool] = False  # by the solver, which must take an equation that is no special field
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
     through_autograd: ClassVar[bool] = False  # which sees all evaluations, each of them made once
     redraws: ClassVar[bool] = False  # evaluates anew with the random numbers of before, along steps of a fixed grid
@@ -32,6 +33,7 @@ class GradientMode(abc.ABC):
     def takes(cls, solver: type[Solver]) -> bool:
         """Whether the two go together."""
         able = solver.differentiable or cls.own_derivative
+        able = able and (not cls.solves_an_adjoint or issubclass(VectorField, solver.fields))
         return able and issubclass(solver, cls.requires) and not issubclass(solver, cls.excludes)
 
     def check(self, solver: Solver) -> None:

@@ -66,6 +66,11 @@ def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> No
 def backward_solver(solver: Solver, blocks: tuple[int, ...], *, rtol: float | None, atol: float | None) -> Solver:
     """The solver of the backward pass: the same, whose step control weighs the blocks of the flat adjoint state."""
     check_a_use(solver, rtol=rtol, atol=atol)
+    if not issubclass(VectorField, solver.fields):
+        raise IncompatibleChoice(
+            f"{type(solver).__name__} takes {solver.fields_in_words} alone, and an adjoint equation is none. "
+            "Use gradient=backprop."
+        )
     if not isinstance(solver, AdaptiveSolver):
         return solver
     return replace(solver, rtol=rtol or solver.rtol, atol=atol or solver.atol, norm=block_norm(blocks))

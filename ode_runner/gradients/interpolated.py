@@ -50,6 +50,7 @@ class Interpolated(GradientMode):
 
     requires: ClassVar[type] = ExplicitRungeKutta
     requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose dense output it follows back"
+    solves_an_adjoint: ClassVar[bool] = True
     exact: ClassVar[bool] = False
 
     def check(self, solver: Solver) -> None:

@@ -29,6 +29,7 @@ class Seminorm(GradientMode):
     requires: ClassVar[type] = AdaptiveSolver
     excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver,)
     requirement: ClassVar[str] = "an adaptive solver that is explicit, whose step control it relaxes"
+    solves_an_adjoint: ClassVar[bool] = True
     exact: ClassVar[bool] = False
 
     def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:

@@ -2,7 +2,8 @@
 
 import abc
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar, Self
@@ -10,6 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from ode_runner.counted_field import kind_of, name_of
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
@@ -40,6 +42,26 @@ class Solver(abc.ABC):
     def check_state(self, y0: State) -> None:
         """Raises RefusedInput if the solver does not take states of this shape."""
         del y0
+
+    def takes_field(self, field: VectorField) -> bool:
+        """Whether the field is of the kind that the solver evaluates, by all the calls that it makes."""
+        kind = kind_of(field)
+        return issubclass(kind, self.fields) and self._calls().keys() <= kind.call_weights.keys()
+
+    def check_field(self, field: VectorField) -> None:
+        """Raises IncompatibleChoice unless the solver takes the field."""
+        if self.takes_field(field):
+            return
+        kind, calls = kind_of(field), ", ".join(self._calls())
+        raise IncompatibleChoice(
+            f"{type(self).__name__} evaluates a field by {calls}, and {name_of(field)} is a {kind.__name__}, which is "
+            f"evaluated by {', '.join(kind.call_weights)}. Use a solver for such fields."
+        )
+
+    @classmethod
+    def _calls(cls) -> Mapping[str, float]:
+        weights: Mapping[str, float] = cls.fields.call_weights  # type: ignore[attr-defined]
+        return weights
 
     def check_integrals(self) -> None:
         """Raises IncompatibleChoice where nothing can be integrated along a solve: nobody has said how."""
@@ -82,6 +104,11 @@ class FixedStepSolver(Solver):
             return replace(self, num_steps=min(4 * self.num_steps, MOST_STEPS))
         return replace(self, step_size=self.step_size and max(self.step_size / 4, 1 / MOST_STEPS))
 
+    @property
+    def size(self) -> float:
+        """The longest step of the grid."""
+        return 1 / self.num_steps if self.num_steps else self.step_size or math.inf
+
     def grids(self, ts: Times) -> list[list[float]]:
         """For each interval between output times, equal steps that end exactly on both outputs.
 
@@ -92,7 +119,7 @@ class FixedStepSolver(Solver):
         return [self._grid(t0, t1, rounding * max(abs(t0), abs(t1))) for t0, t1 in pairwise(ts.tolist())]
 
     def _grid(self, t0: float, t1: float, rounding: float) -> list[float]:
-        size = 1 / self.num_steps if self.num_steps else self.step_size or math.inf
+        size = self.size
         slack = min(max(rounding / size, 1e-3), 0.5)  # far from 0 in single precision, times are known less well
         steps = max(1, math.ceil(abs(t1 - t0) * (1 - 1e-6) / size - slack))
         return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
@@ -129,6 +156,37 @@ class AdaptiveSolver(Solver):
         if self.first_step is not None and not 0 < self.first_step < math.inf:
             raise RefusedInput(f"solver.first_step must be positive or null, not {self.first_step}.")
 
+    def within(self, longest: float) -> Self:
+        """The solver with no step longer than `longest`, in the unit of the times.
+
+        Raises:
+            IncompatibleChoice: it has no way to keep to it.
+        """
+        raise IncompatibleChoice(
+            f"{type(self).__name__} cannot be kept from steps longer than {longest:g}, the longest that the field "
+            "allows. Use solver=dopri5, or one of fixed step."
+        )
+
     def refined(self) -> Self:
         """A hundredth of the tolerances."""
         return replace(self, rtol=self.rtol / 100, atol=self.atol / 100, max_steps=10 * self.max_steps)
+
+
+def solver_along(solver: Solver, field: VectorField) -> Solver:
+    """The solver for a field that may know its time scales: an adaptive one takes no longer steps than it allows.
+
+    A fixed grid is taken as it is, and one that is coarser than a fifth of the shortest period warned of.
+    """
+    longest = field.longest_step if isinstance(field, VectorField) else None  # a plain function may stand for one
+    if longest is None:
+        return solver
+    if isinstance(solver, AdaptiveSolver):
+        return solver.within(longest)
+    if isinstance(solver, FixedStepSolver) and solver.size > 2 * longest * (1 + 1e-6):
+        warnings.warn(
+            f"{type(solver).__name__} takes steps of {solver.size:.3g}, which is more than a fifth of the shortest "
+            f"period, {10 * longest:.3g}, that {name_of(field)} knows of: its gradient may be of something else. "
+            f"Use solver.num_steps={math.ceil(1 / longest)}.",
+            stacklevel=4,
+        )
+    return solver

@@ -50,6 +50,10 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         """The error of an attempt that came to nothing."""
         return math.inf
 
+    def within(self, longest: float) -> Self:
+        shortest = None if self.min_step is None else min(self.min_step, longest)
+        return replace(self, max_step=min(longest, self.max_step or math.inf), min_step=shortest)
+
     def refined(self) -> Self:
         return replace(super().refined(), min_step=None)
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
@@ -50,6 +50,7 @@ class SciPy(AdaptiveSolver):
     differentiable: ClassVar[bool] = False
     method: Literal["LSODA", "BDF", "Radau"]
     order: int = field(init=False)
+    longest: float | None = None  # step; for the integrator to set, where the field asks for it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +58,9 @@ class SciPy(AdaptiveSolver):
 
     def check_state(self, y0: State) -> None:
         check_batch(y0)
+
+    def within(self, longest: float) -> Self:
+        return replace(self, longest=longest)
 
     def check_integrals(self) -> None:
         """They are quadratures; those that are judged are rows behind the state."""
@@ -89,6 +93,8 @@ class SciPy(AdaptiveSolver):
 
     def _steps(self, right: "_RightSide", start: float, end: float) -> Iterator["_Step"]:
         options: dict[str, Any] = {"rtol": max(self.rtol, 1e-13), "atol": self.atol}  # SciPy warns of less
+        if self.longest is not None:
+            options["max_step"] = self.longest
         if self.first_step is not None:
             options["first_step"] = min(self.first_step, abs(end - start))
         if self.method == "LSODA":

@@ -1,7 +1,7 @@
 """Adaptive pairs by torchdiffeq: the referee of our own."""
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torchdiffeq
@@ -30,10 +30,14 @@ class TorchdiffeqPair(AdaptiveSolver):
     kind: ClassVar[str] = "torchdiffeq's own"
     method: Method
     order: int = field(default=0, init=False)  # the method's
+    longest: float | None = None  # step; for the integrator to set, where the field asks for it
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "order", ORDERS[self.method])
+
+    def within(self, longest: float) -> Self:
+        return replace(self, longest=longest)
 
     def check_integrals(self) -> None:
         """They are rows behind the state, under a norm that sees only those which are judged."""
@@ -49,6 +53,7 @@ class TorchdiffeqPair(AdaptiveSolver):
             return Solution(ys=torch.stack([y0] * len(ts)), accepted=0)
         heard = _Heard(field)
         options: dict[str, Any] = {"max_num_steps": self.max_steps, "step_t": times[-1:], "dtype": y0.dtype}
+        options |= {} if self.longest is None else {"max_step": self.longest}
         norm = field.norm if isinstance(field, PackedField) else self.norm
         options |= {} if norm is None else {"norm": norm}
         options |= {} if self.first_step is None else {"first_step": self.first_step}

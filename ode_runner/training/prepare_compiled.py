@@ -19,7 +19,8 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Ledger, VectorField
 from ode_runner.integral import NONE, Integral
 from ode_runner.models.base import Numerics
-from ode_runner.problem import Problem, Solution, in_joint_precision
+from ode_runner.noise import Noise
+from ode_runner.problem import Event, Problem, Solution, in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.types import State, Times
 
@@ -76,10 +77,15 @@ def asked_for(experiment: Experiment) -> list[Asked]:
         *,
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
+        noise: Noise | None = None,
+        event: Event | None = None,
+        breaks: Sequence[float] = (),
     ) -> Solution:
         y0, given = begun(y0, given)
         if integrals:
             raise CannotCompile(f"something is integrated along the solve: {', '.join(integrals)}")
+        if noise is not None or event is not None or breaks:
+            raise CannotCompile("the solve has noise, an event or breaks")
         state = in_joint_precision(y0, ts).detach()
         held = [z.to(state.dtype) if z.is_floating_point() else z for z in given]
         asked.append(Asked(field, state, ts, [z.detach().requires_grad_(z.requires_grad) for z in held]))
