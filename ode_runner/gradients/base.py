@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.errors import CannotCompile
+from ode_runner.field import VectorField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 
