@@ -10,7 +10,8 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
-from ode_runner.problem import Integrate, Solution
+from ode_runner.noise import Noise
+from ode_runner.problem import Event, Integrate, Solution
 from ode_runner.types import Scalar, State, Times
 
 
@@ -39,11 +40,15 @@ class Along:
         *,
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
+        noise: Noise | None = None,
+        event: Event | None = None,
+        breaks: Sequence[float] = (),
     ) -> Solution:
         ts = ts if self.times is None else self.times(ts)
-        if both := self.integrals.keys() & integrals.keys():
-            raise RefusedInput(f"a model's integral may not have the name of a price on its path: {', '.join(both)}.")
-        solution = self.integrate(field, y0, ts, given=given, integrals={**integrals, **self.integrals})
+        if twice := self.integrals.keys() & integrals.keys():
+            raise RefusedInput(f"a model's integral may not have the name of a price on its path: {', '.join(twice)}.")
+        both = {**integrals, **self.integrals}
+        solution = self.integrate(field, y0, ts, given=given, integrals=both, noise=noise, event=event, breaks=breaks)
         for name in self.integrals:
             reached = solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1)
             self.sums[name] = self.sums[name] + reached if name in self.sums else reached
