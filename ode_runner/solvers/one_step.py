@@ -173,6 +173,8 @@ class RungeKutta(StepwiseSolver):
         return self.detailed(field, step) if place.dense else step
 
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
+        if quadrature.counted(field) is None:
+            return []
         if not step.ks:  # a step over no time
             return [quadrature.begin(field, step.y0) for _ in (step.t1, *step.due)]
         rows = [self.weights(step, t) for t in (step.t1, *step.due)]
