@@ -125,7 +125,7 @@ class Gathered:
 
     def tensors(self) -> tuple[Trajectory, Tensor]:
         """States (time, batch, *state) and integrals (time, batch, integral), which may be without elements."""
-        return torch.stack(self.ys), torch.stack(self.qs)
+        return torch.stack(self.ys), torch.stack(self.qs) if len(self.q) else self.q[None]
 
     def solution(self) -> Solution:
         """Where it came to."""
