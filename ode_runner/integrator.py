@@ -22,7 +22,7 @@ from ode_runner.integral import NONE, Integral
 from ode_runner.noise import Noise
 from ode_runner.problem import Event, Problem, Solution, check_breaks, check_given, check_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver, check_batch, solver_along
-from ode_runner.types import State, Times
+from ode_runner.types import State, Time, Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,11 @@ class Integrator:
             self.ledger.enter(solution.each)
         self._check_all(integrals, solution)
         return replace(solution, ts=ts)
+
+    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
+        """field(t, y, *given), one evaluation of it, in the precision of fields; differentiable as any function is."""
+        with torch.autocast(y.device.type, enabled=False):
+            return CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=True)(t, y)
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         moving = problem.ts.requires_grad and torch.is_grad_enabled()

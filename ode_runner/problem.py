@@ -65,6 +65,9 @@ class Integrate(Protocol):
         breaks: Sequence[float] = (),
     ) -> Solution: ...
 
+    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
+        """field(t, y, *given), entered in the ledger: for an objective that asks for slopes and solves nothing."""
+
 
 def check_solvable(y0: State, ts: Times) -> None:
     """Raises RefusedInput unless the state is real and the times are finite, floating-point numbers that run one way.

@@ -16,7 +16,7 @@ from ode_runner.integral import NONE, Integral
 from ode_runner.noise import Noise
 from ode_runner.problem import Event, Problem, Solution, check_solvable, in_joint_precision
 from ode_runner.solvers.base import Solver, solver_along
-from ode_runner.types import State, Times
+from ode_runner.types import State, Time, Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,9 @@ class Followed:
             solver=self.solver, solve=solve, field=counted, ts=ts, solution=solution, times=times, states=states
         )
         return replace(solution, ys=torch.stack(outputs), integrals=whole)
+
+    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
+        return CountedField.around(field, self.ledger, given=given, attached=True)(t, y)
 
 
 def _solve(solver: Solver, field: CountedField, breaks: Sequence[float], y0: State, ts: Times) -> Solution:

@@ -53,3 +53,6 @@ class Along:
             reached = solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1)
             self.sums[name] = self.sums[name] + reached if name in self.sums else reached
         return replace(solution, integrals={name: solution.integrals[name] for name in integrals})
+
+    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
+        return self.integrate.evaluate(field, t, y, given=given)

@@ -22,7 +22,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.noise import Noise
 from ode_runner.problem import Event, Problem, Solution, in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
-from ode_runner.types import State, Times
+from ode_runner.types import State, Time, Times
 
 FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
 LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
@@ -66,11 +66,14 @@ class Asked(NamedTuple):
     given: list[Tensor]
 
 
-def asked_for(experiment: Experiment) -> list[Asked]:
-    """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
-    asked: list[Asked] = []
+class _Noting:
+    """Notes what a model asks to be solved, and solves nothing: its answer is the initial state at every time."""
 
-    def note(
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+
+    def __call__(
+        self,
         field: VectorField,
         y0: State | Encoding,
         ts: Times,
@@ -88,15 +91,21 @@ def asked_for(experiment: Experiment) -> list[Asked]:
             raise CannotCompile("the solve has noise, an event or breaks")
         state = in_joint_precision(y0, ts).detach()
         held = [z.to(state.dtype) if z.is_floating_point() else z for z in given]
-        asked.append(Asked(field, state, ts, [z.detach().requires_grad_(z.requires_grad) for z in held]))
+        self.asked.append(Asked(field, state, ts, [z.detach().requires_grad_(z.requires_grad) for z in held]))
         return Solution(ys=torch.stack([y0] * len(ts)))
 
+    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
+        del field, t, given
+        return y
+
+
+def asked_for(experiment: Experiment) -> list[Asked]:
+    """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
+    batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
+    noting = _Noting()
     with torch.enable_grad():  # which tells what is given that has a gradient
-        batch = next(experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)).to(
-            experiment.dtype
-        )
-        experiment.objective.loss(experiment.model, experiment.task, batch, note)
-    return asked
+        experiment.objective.loss(experiment.model, experiment.task, next(batches).to(experiment.dtype), noting)
+    return noting.asked
 
 
 @contextmanager
