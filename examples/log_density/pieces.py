@@ -52,6 +52,3 @@ class TwoBumps(Task):
 
     def metrics(self, outputs, batch):
         return {"divergence": (batch.targets - outputs.values).mean()}
-
-    def figures(self, view):
-        yield from ()

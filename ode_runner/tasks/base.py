@@ -14,6 +14,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.integral import Integral
 from ode_runner.plots.animation import Picture
+from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.difficulty import draw_evaluations
 from ode_runner.types import Scalar, Times, Trajectory
 
@@ -93,6 +94,9 @@ class Task(abc.ABC):
         """Pictures of which test samples take a solver many evaluations."""
         yield "difficulty", draw_evaluations(found.evaluations, found.groups())
 
-    @abc.abstractmethod
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        """Pictures of the result, by file name without ending; those that move only where the findings ask for them."""
+        """Pictures of the result, by file name without ending; those that move only where `view.animate` asks for them.
+
+        Unless overridden, the curves of training.
+        """
+        yield "curves", draw_curves(view.history)

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ode_runner.batch import Batch, Outputs, Split
-from ode_runner.plots.animation import Picture
-from ode_runner.plots.curves import draw_curves
-from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar
 
 
@@ -60,9 +58,6 @@ class Classification(Task):
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"accuracy": (outputs.values.argmax(dim=1) == batch.targets).float().mean()}
-
-    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        yield "curves", draw_curves(view.history)
 
 
 def shuffled_splits(samples: Samples, sizes: dict[Split, int], seed: int) -> dict[Split, Samples]:
