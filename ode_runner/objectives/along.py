@@ -12,7 +12,7 @@ from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
 from ode_runner.noise import Noise
 from ode_runner.problem import Event, Integrate, Solution
-from ode_runner.types import Scalar, State, Times
+from ode_runner.types import Scalar, State, Time, Times
 
 
 @final
