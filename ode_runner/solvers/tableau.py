@@ -75,10 +75,13 @@ def time_tensor(t: float, y: State) -> Time:
 
 def advance(y0: State, dt: float | Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
     """y0 + dt * weights @ ks; zero weights cost nothing, and autograd has no tensor to keep where dt is a number."""
-    y = y0
-    for weight, k in zip(weights, ks, strict=True):
-        if weight:
-            y = y + (dt * weight) * k if isinstance(dt, Tensor) else torch.add(y, k, alpha=dt * weight)
+    y, terms = y0, [(weight, k) for weight, k in zip(weights, ks, strict=True) if weight]
+    if isinstance(dt, Tensor):
+        for weight, k in terms:
+            y = y + (dt * weight) * k
+        return y
+    for weight, k in terms:
+        y = torch.add(y, k, alpha=dt * weight)
     return y
 
 
