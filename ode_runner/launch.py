@@ -30,7 +30,8 @@ from ode_runner.config.messages import check_known_keys, hidden_files, in_our_wo
 from ode_runner.config.overrides import check_sound
 from ode_runner.config.unused_words import check_read
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
-from ode_runner.recording.fresh_folder import is_fresh, remove
+from ode_runner.recording.fresh_folder import remove_if_fresh
+from ode_runner.recording.printable import on_one_line
 from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
 from ode_runner.sweeps.dispatch import AT_ONCE
 from ode_runner.sweeps.search import Search
@@ -87,9 +88,7 @@ def _plan(cfg: DictConfig) -> Ending:
     from ode_runner.sweeps.inspection import inspect_cell
     from ode_runner.sweeps.sweep_cell import CellState
 
-    made = Path(HydraConfig.get().runtime.output_dir)
-    if is_fresh(made):  # and not the one that hydra.run.dir names
-        remove(made)
+    remove_if_fresh(Path(HydraConfig.get().runtime.output_dir))  # made by Hydra, unless hydra.run.dir names it
     whole = OmegaConf.masked_copy(cfg, [str(key) for key in cfg])
     with open_dict(whole):
         whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
@@ -152,10 +151,9 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
 
 
 def _say(sentence: str) -> None:
-    """One line on stderr: what a terminal would obey, such as a line break, is spelt out, and endless words are cut."""
+    """Print one line to standard error; words of more than 300 characters are cut."""
     brief = re.sub(r"(\S{100})\S{200,}", r"\1...", sentence)
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in brief)
-    print(f"ode-run: {shown}", file=sys.stderr)
+    print(f"ode-run: {on_one_line(brief)}", file=sys.stderr)
 
 
 class _FlagParser(argparse.ArgumentParser):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from ode_runner.building.group_types import HOLDS, load_class
-from ode_runner.config.help import conf_dir, target_in, user_folders
+from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
 
 
@@ -15,9 +15,9 @@ def members(group: str) -> dict[str, type]:
     found: dict[str, type] = {}
     for folder in (conf_dir(), *user_folders(sys.argv[1:])):
         for path in sorted((folder / group).glob("*.yaml")):
-            if path.stem not in found and (target := target_in(path)):
+            if path.stem not in found and (targets := targets_in(path)):
                 with suppress(RefusedInput):
-                    found[path.stem] = load_class(target, (HOLDS[group],), group)
+                    found[path.stem] = load_class(targets[0], (HOLDS[group],), group)
     return found
 
 

@@ -1,7 +1,5 @@
 """`audit=`: the comparison of gradient modes as a table on the screen, a csv and a picture."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +15,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import UNMEASURED
 from ode_runner.gradients.base import GradientMode
 from ode_runner.plots.audit import Row, draw_audit
-from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, byte_count
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
@@ -135,13 +133,9 @@ def _remarks(audited: Audit, findings: Sequence[ModeResult]) -> list[str]:
 
 def _write(path: Path, findings: Sequence[ModeResult]) -> None:
     """A line for each mode, and one for the solution's own gradient in double precision; empty where not measured."""
-    text = io.StringIO()
-    rows = csv.DictWriter(text, fieldnames=list(asdict(findings[0])))
-    rows.writeheader()
-    for finding in findings:
-        values = asdict(finding).items()
-        rows.writerow({name: "" if isinstance(value, float) and math.isnan(value) else value for name, value in values})
-    atomic_write(path, lambda file: file.write(text.getvalue().encode()))
+    rows = [list(asdict(finding).values()) for finding in findings]
+    measured = [[None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in rows]
+    write_csv(path, list(asdict(findings[0])), measured)
 
 
 def _row(finding: ModeResult) -> Row:

@@ -24,7 +24,7 @@ from ode_runner.experiment.crash_dump import CrashDump
 from ode_runner.gradients.base import GradientMode
 from ode_runner.quoting import as_typed
 from ode_runner.recording.display import Display
-from ode_runner.recording.fresh_folder import is_fresh, remove
+from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.status import told
 from ode_runner.recording.stored_command import write_command
@@ -48,15 +48,15 @@ def run_command(
         write_command(folder, command_files)
         return asked(), ""
     except RefusedInput:
-        _leave_nothing(folder)
+        remove_if_fresh(folder)
         raise
     except CheckpointRefused as damage:
-        _leave_nothing(folder)
+        remove_if_fresh(folder)
         raise RefusedInput(f"{damage} Type the run's own command with rerun=true to make it anew.") from damage
     except Exception as error:
         status, reason = told(error, folder)
         Display().say(f"{status}: {reason}", style="bold red")  # into the log, too, if the folder stays
-        _leave_nothing(folder)
+        remove_if_fresh(folder)
         return status, reason
 
 
@@ -130,12 +130,6 @@ def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMod
         except RefusedInput as refusal:
             modes[name] = str(refusal)
     return modes
-
-
-def _leave_nothing(folder: Path) -> None:
-    """A visit that found nothing leaves no folder; one that holds what an earlier visit found is left as it is."""
-    if is_fresh(folder):
-        remove(folder)
 
 
 def _plain(value: Any) -> Any:

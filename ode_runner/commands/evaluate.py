@@ -1,7 +1,6 @@
 """A trained model put to the test under another solver, and the question whether it is an ODE at all."""
 
 import dataclasses
-import datetime
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, shown
 from ode_runner.recording.environment import describe_environment
-from ode_runner.recording.record import RunStatus
+from ode_runner.recording.record import RunStatus, utc_now
 from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import Solver
 
@@ -45,7 +44,7 @@ def evaluate(trained: Trained, *, solver: str, own_solver: Solver, folder: Path)
         "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get("much finer", {})},
         "verdict": finding,
         "environment": describe_environment(experiment.device),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "finished": utc_now(),
     }
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
     display = Display()

@@ -3,17 +3,15 @@
 from pathlib import Path
 
 from ode_runner.config.arguments import parse, root_of
-from ode_runner.config.command_names import COMMANDS, names_a_run
+from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.config.overrides import values_swept
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
-FORGOTTEN = {
-    *(*COMMANDS, "times", "inputs"),
-    *("rerun", "plan", "sweep", "grid", "search", "output_dir", "trust", "logger", "diagnostics", "hydra"),
-}
+NOT_KEPT = {"hydra", *COMMANDS, *PREDICTION, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 TRAINED = ("task", "model", "network", "seed")  # what the weights belong to
 
 
@@ -81,5 +79,5 @@ def _kept(earlier: list[str], typed: list[str]) -> list[str]:
     return [
         word
         for word in earlier
-        if root_of(word) not in FORGOTTEN | chosen_anew and word.partition("=")[0] not in replaced | chosen_anew
+        if root_of(word) not in NOT_KEPT | chosen_anew and word.partition("=")[0] not in replaced | chosen_anew
     ]

@@ -1,6 +1,5 @@
 """States of a trained continuous model at whatever times one likes."""
 
-import csv
 import itertools
 import math
 import re
@@ -17,6 +16,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.quoting import as_typed
+from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.record import RunStatus
 from ode_runner.types import Times, Trajectory
@@ -64,12 +64,12 @@ def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, output
     times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
     np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out)
     flat, read = (x.flatten(2).cpu().tolist() for x in (states, outputs))
-    with (folder / "states.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        names = [f"{name}{i}" for name, part in (("y", flat), ("output", read)) for i in range(len(part[0][0]))]
-        rows.writerow(["sample", "t", *names])
-        for sample, (time, t) in itertools.product(range(len(flat[0])), enumerate(ts.tolist())):
-            rows.writerow([sample, t, *flat[time][sample], *read[time][sample]])
+    names = [f"{name}{i}" for name, part in (("y", flat), ("output", read)) for i in range(len(part[0][0]))]
+    rows = (
+        [sample, t, *flat[time][sample], *read[time][sample]]
+        for sample, (time, t) in itertools.product(range(len(flat[0])), enumerate(ts.tolist()))
+    )
+    write_csv(folder / "states.csv", ["sample", "t", *names], rows)
 
 
 def _times(times: Any, experiment: Experiment) -> Times:

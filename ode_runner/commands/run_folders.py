@@ -11,25 +11,18 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.config.command_names import COMMANDS
+from ode_runner.config.booleans import check_boolean
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.trust import check_trust
 from ode_runner.config.unused_words import check_plain_names
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
+from ode_runner.recording.bookkeeping import COMMANDS, PLACEMENT, PROCESSES
 
-# The sweep is the same whatever these say.
-BOOKKEEPING = (
-    "-",
-    "processes=",
-    "oversubscribe=",
-    "rerun=",
-    "trust=",
-    "sweep=",
-    "plan=",
-    "hydra/launcher=",
-    "hydra.launcher.",
-    "hydra.sweeper.trials=",
+# Beginnings of words that leave a sweep the same. output_dir= is none: sweeps of before were named with it.
+NOT_IN_SWEEP_NAME = (
+    *("-", "hydra/launcher=", "hydra.launcher.", "hydra.sweeper.trials="),
+    *(f"{option}=" for option in (*PLACEMENT, *PROCESSES) if option != "output_dir"),
 )
 
 
@@ -77,8 +70,7 @@ def _check_bookkeeping(cfg: DictConfig) -> None:
     """Refused before any folder is made, or emptied."""
     Rerun.of(cfg.rerun)
     check_plain_names(cfg.hydra.runtime.choices)
-    if not isinstance(cfg.plan, bool):
-        raise RefusedInput(f"plan={as_typed(cfg.plan)} is neither true nor false.")
+    check_boolean("plan", cfg.plan)
     if cfg.plan and _visits(cfg)[0]:
         raise RefusedInput(
             f"plan=true is for runs that train; leave it out with {', '.join(f'{way}=' for way in COMMANDS)}."
@@ -101,7 +93,7 @@ def _name_from_command() -> str:
 
     The configuration of a single job would know its own point of the sweep only.
     """
-    typed = sorted(word for word in sys.argv[1:] if not word.startswith(BOOKKEEPING))
+    typed = sorted(word for word in sys.argv[1:] if not word.startswith(NOT_IN_SWEEP_NAME))
     presets = [word.partition("=")[2] for word in typed if word.startswith(("grid=", "search="))]
     swept = [re.sub(r"^[+~]*|=.*$", "", word).split(".")[-1] for word in typed if "," in word or "(" in word]
     digest = hashlib.sha256("\n".join(typed).encode()).hexdigest()[:6]

@@ -1,13 +1,8 @@
-"""What may be asked about a run, or about a model that is not to be trained, and where the answers are written."""
+"""Whether the words of a command line ask a question about a run or a model, rather than for a run."""
 
 from collections.abc import Iterable
 
-COMMANDS = {
-    "evaluate": "evaluations",
-    "predict": "predictions",
-    "audit": "audits",
-    "replay": "replays",
-}
+from ode_runner.recording.bookkeeping import COMMANDS
 
 NO_FOLDER = ("", "true", "false", "null")  # what may be typed for audit= besides a folder
 

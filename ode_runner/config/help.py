@@ -79,12 +79,10 @@ def print_help(arguments: list[str]) -> None:
     )
 
 
-def target_in(path: Path) -> str | None:
-    """The class that a choice's yaml names first, read without a yaml parser; None where there is none."""
-    found = (
-        re.search(r"^ *_target_: *(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
-    )
-    return found and found[1]
+def targets_in(path: Path) -> list[str]:
+    """The classes that a choice's yaml names, in their order, read without a yaml parser; none where it is absent."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return re.findall(r"^\s*_target_: *(\S+)", text, re.MULTILINE)
 
 
 def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ode_runner.config.help import conf_dir, target_in
+from ode_runner.config.help import conf_dir, targets_in
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, computed, flat
@@ -110,7 +110,7 @@ def _name(node: Any, group: str, choice: str) -> None:
 
 @cache
 def _built_in_class(group: str, choice: str) -> str | None:
-    return target_in(conf_dir() / group / f"{choice}.yaml")
+    return next(iter(targets_in(conf_dir() / group / f"{choice}.yaml")), None)
 
 
 def _canonical(value: Any) -> Any:

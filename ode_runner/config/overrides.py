@@ -7,9 +7,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from ode_runner.config.command_names import COMMANDS
 from ode_runner.config.help import GROUPS, conf_dir, user_folders
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.bookkeeping import COMMANDS
 
 OPTIONAL = ("experiment", "grid", "search")  # of the groups: none of them need be chosen
 SEVERAL = (*OPTIONAL, "regularizer")  # of the groups: any number of them may be chosen at once

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.config.arguments import parse
+from ode_runner.config.booleans import check_boolean
 from ode_runner.config.command_names import names_a_run
-from ode_runner.config.help import conf_dir, user_folders
+from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
-from ode_runner.quoting import as_typed
 
 ASKED = "trust=true"
 
@@ -35,10 +35,9 @@ def check_trust(config: Mapping[str, Any], words: Sequence[str], *, opened: Path
 
     Files are the built-in choices and those in the folders that -cd names among the `words` of the command line.
     """
-    if not isinstance(trust, bool):
-        raise RefusedInput(f"trust={as_typed(trust)} is neither true nor false.")
+    check_boolean("trust", trust)
     places = [conf_dir(), *user_folders(list(words))]
-    known = {name for place in places for path in place.rglob("*.yaml") for name in _classes_in(path)}
+    known = {name for place in places for path in place.rglob("*.yaml") for name in targets_in(path)}
     foreign = sorted({name for name in code_named(config) if name not in known})
     if foreign and not trust:
         raise RefusedInput(
@@ -59,7 +58,3 @@ def code_named(value: Any) -> Iterator[str]:
             yield from code_named(inner)
     elif isinstance(value, str):
         yield from (match[0] for match in re.finditer(r"\$\{[^{}]*:.*\}", value, re.DOTALL))
-
-
-def _classes_in(path: Path) -> list[str]:
-    return re.findall(r"^\s*_target_: *(\S+)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)

@@ -8,18 +8,15 @@ from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.config.command_names import COMMANDS, is_command
+from ode_runner.config.command_names import is_command
 from ode_runner.config.help import did_you_mean
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS, PROCESSES
 
 SEVERAL = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "hydra.mode"}  # may make a sweep
 OF_SWEEPS = r"hydra/(launcher|sweeper)=|hydra\.(launcher|sweeper|sweep)\.|sweep="
-OF_PREDICTIONS = ("times", "inputs")
-# One for all cells: they say which there are, where they lie and what is done about them, or change nothing in a run.
-COMMON = (
-    *("sweep", "rerun", "plan", "output_dir", "processes", "oversubscribe", "trust", "logger", "diagnostics", "recipe"),
-    *("grid", "search", "hydra", *OF_PREDICTIONS),
-)
+# One value for all cells of a sweep.
+COMMON = ("recipe", "hydra", *PRESETS, *PLACEMENT, *PROCESSES, *OBSERVERS, *PREDICTION)
 
 
 def check_read(arguments: Sequence[str]) -> None:
@@ -45,7 +42,7 @@ def check_read(arguments: Sequence[str]) -> None:
 def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
     """What belongs to one question is not typed for another, or for a run."""
     predicts = is_command(word for word in arguments if word.startswith("predict="))
-    for key in OF_PREDICTIONS:
+    for key in PREDICTION:
         if key in keys and not predicts and keys[key] != f"{key}=null":
             raise RefusedInput(f"{keys[key]} is for predict=RUN_FOLDER. Leave it out.")
     if "recipe" in keys:

@@ -2,6 +2,7 @@
 
 import torch
 
+from ode_runner.config.booleans import check_boolean
 from ode_runner.distributed.data_parallel import WorkerPool
 from ode_runner.distributed.ranks import Rank
 from ode_runner.distributed.rendezvous import BACKEND, cores
@@ -19,13 +20,12 @@ def worker_pool(processes: object, device: torch.device, *, oversubscribe: objec
     """
     if type(processes) is not int or processes < 1:  # true is an int to isinstance
         raise RefusedInput(f"processes={as_typed(processes)} is no whole number from 1 on.")
-    if not isinstance(oversubscribe, bool):
-        raise RefusedInput(f"oversubscribe={as_typed(oversubscribe)} is neither true nor false.")
+    check_boolean("oversubscribe", oversubscribe)
     if (rank := Rank.of_this_process()) is not None:
         return TorchrunPool(rank, asked=processes, device=device)
     if processes == 1:
         return None
-    check_room(processes, device, oversubscribe=oversubscribe)
+    check_room(processes, device, oversubscribe=oversubscribe is True)
     return SpawnedPool(size=processes)
 
 

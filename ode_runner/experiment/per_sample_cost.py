@@ -1,7 +1,5 @@
 """Which samples of the test split are hard: for a solver that steps each of them in its own time."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from ode_runner.batch import Batch
 from ode_runner.field import EachSample
-from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger
 from ode_runner.recording.pictures import save_pictures
@@ -112,11 +110,8 @@ def _rows(found: PerSampleCost) -> list[Mapping[str, object]]:
 
 
 def _write(found: PerSampleCost, path: Path) -> None:
-    rows, text = _rows(found), io.StringIO(newline="")
-    table = csv.DictWriter(text, list(rows[0]))
-    table.writeheader()
-    table.writerows(rows)
-    atomic_write(path, lambda file: file.write(text.getvalue().encode()))
+    rows = _rows(found)
+    write_csv(path, list(rows[0]), (list(row.values()) for row in rows))
 
 
 def _say(found: PerSampleCost, path: Path, display: Display) -> None:

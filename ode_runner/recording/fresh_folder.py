@@ -27,12 +27,18 @@ def check_room(folder: Path) -> None:
         )
 
 
-def remove(folder: Path, *, alone: bool = False) -> None:
-    """The folder, and unless `alone` those above it that were made for it: of the task, of all audits, of all outputs.
+def remove_if_fresh(folder: Path) -> None:
+    """Remove a folder in which nothing has been done; one that holds results or somebody's files stays as it is."""
+    if is_fresh(folder):
+        remove(folder)
 
-    In a sweep another process may be about to make its own beside it.
+
+def remove(folder: Path, *, alone: bool = False) -> None:
+    """Remove the folder, and unless `alone` up to three parents that are then empty: of the task, of all outputs.
+
+    `alone` is for sweeps, where another process may be about to make a folder beside it.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
+    with suppress(OSError):  # a parent that holds something else
         for parent in [] if alone else folder.parents[:3]:
-            parent.rmdir()  # unless it holds something else
+            parent.rmdir()

@@ -1,5 +1,6 @@
 """record.json: everything a table needs about one run."""
 
+import datetime
 import json
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PROCESSES
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
@@ -17,12 +19,9 @@ MOST_BYTES = 10_000_000  # of a file; a record is of some thousand
 LARGEST = sys.float_info.max  # whole numbers in JSON may be larger, and can be compared with nothing
 AXES = ("task", "model", "network", "solver", "gradient", "regularizer")  # what a run is chosen by
 UNUSED, NONE = "-", "none"  # an axis that a choice has no use for; one on which nothing is chosen
-BOOKKEEPING = (  # does not change what a run computes; a tolerance does, as an option of its solver
-    *("seed", "sweep", "rerun", "plan", "output_dir", "logger", "diagnostics", "tolerance", "processes"),
-    "oversubscribe",
-    *("evaluate", "predict", "audit", "replay", "times", "inputs", "trust", "recipe"),
-)
-WATCHING = {"trainer": ("audit_every", "animate")}  # options that do not either, by group
+# Keys of a configuration that do not change what a run computes. A tolerance does, as an option of its solver.
+NOT_COMPUTED = ("seed", "tolerance", "recipe", *PLACEMENT, *PROCESSES, *OBSERVERS, *COMMANDS, *PREDICTION)
+WATCHING = {"trainer": ("audit_every", "animate")}  # options of groups that do not change it either
 
 
 class RunStatus(StrEnum):
@@ -109,7 +108,7 @@ def computed(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str,
     return {
         key: _without_idle(key, value, choices)
         for key, value in config.items()
-        if key not in BOOKKEEPING and choices.get(key) not in (UNUSED, NONE)
+        if key not in NOT_COMPUTED and choices.get(key) not in (UNUSED, NONE)
     }
 
 
@@ -120,6 +119,11 @@ def _without_idle(group: str, options: Any, choices: Mapping[str, str]) -> Any:
     if group == "regularizer" and group in choices:
         return {name: option for name, option in options.items() if name in choices[group].split("+")}
     return options
+
+
+def utc_now() -> str:
+    """The present time in UTC, in ISO 8601 to whole seconds, as records state it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ode_runner.plots.comparison import Curve, Look
+from ode_runner.recording.record import UNUSED
 from ode_runner.report.rows import Row
-from ode_runner.report.runs import ABSENT, Run
+from ode_runner.report.runs import Run
 
 MOST_POINTS = 200  # of a curve; more are averaged, for noise and for the size of a page
 
@@ -32,7 +33,7 @@ def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> l
 def _logged(run: Run, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """(epoch, value) of the scalars; evaluations of a model that solves nothing are no evaluations."""
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    solves = run.options["solver"] != ABSENT
+    solves = run.options["solver"] != UNUSED
     for row in run.rows():
         for name in names:
             value, epoch = row.get(name), row.get("epoch")

@@ -7,9 +7,8 @@ from typing import Any
 
 from ode_runner.plots.comparison import MARKERS, Look
 from ode_runner.plots.style import CLASSES, ORDERED
-from ode_runner.recording.record import AXES
+from ode_runner.recording.record import AXES, UNUSED
 from ode_runner.report.rows import Row, plain
-from ode_runner.report.runs import ABSENT
 
 NONE = "none"
 GREY = len(CLASSES) - 1  # for what has no colour of its own
@@ -97,6 +96,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _said(value: Any) -> str:
-    if value == ABSENT:
+    if value == UNUSED:
         return NONE
     return f"{value:.3g}" if isinstance(value, float) else plain(value)

@@ -1,11 +1,10 @@
 """The table as Markdown, CSV, LaTeX or HTML. Failures and warnings go along where the format has room for words."""
 
-import csv
 import html
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ode_runner.recording.csv_table import csv_text
 from ode_runner.report.remarks import Absence
 from ode_runner.report.table import Cell, Column, Table
 
@@ -45,15 +44,13 @@ def comma_separated(report: Report) -> str:
     head: list[str] = []
     for column in table.columns:
         head += [column.name, f"{column.name} std"] if column.is_metric else [column.name]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
+    lines: list[list[str]] = []
     for cells in table.cells:
         line: list[str] = []
         for column, cell in zip(table.columns, cells, strict=True):
             line += _numbers(cell) if column.is_metric else [str(cell.statistic.mean) if cell.statistic else cell.text]
-        writer.writerow(line)
-    return text.getvalue()
+        lines.append(line)
+    return csv_text(head, lines)
 
 
 def latex(report: Report) -> str:

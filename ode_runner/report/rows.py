@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ode_runner.recording.record import AXES
-from ode_runner.report.runs import ABSENT, Run
+from ode_runner.recording.record import AXES, UNUSED
+from ode_runner.report.runs import Run
 
 SMALL = 2.0**-600  # what a square or a sum of numbers times this does not overflow with
 
@@ -102,16 +102,16 @@ def differing_options(runs: Sequence[Run]) -> list[str]:
     for name in dict.fromkeys(name for run in runs for name in run.options):
         seen[name] = {}
         for run in runs:
-            seen[name].setdefault(_context(name, run), set()).add(repr(run.options.get(name, ABSENT)))
+            seen[name].setdefault(_context(name, run), set()).add(repr(run.options.get(name, UNUSED)))
             if name in AXES:
-                seen[name][_context(name, run)].discard(repr(ABSENT))
+                seen[name][_context(name, run)].discard(repr(UNUSED))
     differing = [name for name, contexts in seen.items() if any(len(values) > 1 for values in contexts.values())]
     return sorted(differing, key=_place)
 
 
 def value_of(run: Run, name: str) -> Any:
     """An option, or the seed."""
-    return run.record.seed if name == "seed" else run.options.get(name, ABSENT)
+    return run.record.seed if name == "seed" else run.options.get(name, UNUSED)
 
 
 def label(columns: Mapping[str, Any]) -> str:
@@ -119,7 +119,7 @@ def label(columns: Mapping[str, Any]) -> str:
     words = [
         str(value) if name in AXES else f"{name.rpartition('.')[2]}={plain(value)}"
         for name, value in columns.items()
-        if name != "task" and value != ABSENT
+        if name != "task" and value != UNUSED
     ]
     return " ".join(words)
 

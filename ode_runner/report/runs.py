@@ -16,7 +16,6 @@ from ode_runner.recording.record import AXES, FILE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.stored_command import stored_overrides
 
-ABSENT = UNUSED
 NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with a solver has
 
 
@@ -35,7 +34,7 @@ class Run:
     def options(self) -> dict[str, Any]:
         """What was chosen, by name: the axes, then every option in use. The seed is not among them."""
         record = self.record
-        options: dict[str, Any] = {axis: record.choices.get(axis, ABSENT) for axis in AXES}
+        options: dict[str, Any] = {axis: record.choices.get(axis, UNUSED) for axis in AXES}
         for group, content in computed(record.config, record.choices).items():
             if not isinstance(content, dict):
                 options[group] = content
@@ -56,7 +55,7 @@ class Run:
         """Final metrics by their names, and `cost/...`."""
         record = self.record
         named = {**record.metrics, **{f"cost/{key}": value for key, value in record.cost.items()}}
-        solves = record.choices.get("solver") != ABSENT
+        solves = record.choices.get("solver") != UNUSED
         return {
             name: value
             for name, value in named.items()

@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-from ode_runner.recording.printable import printable
+from ode_runner.recording.printable import on_one_line, printable
 from ode_runner.report.formats import Report
 from ode_runner.report.table import Cell, Column
 
@@ -45,7 +45,7 @@ def _grid(report: Report, widths: list[int], is_terminal: bool) -> Text:
     shown = list(zip(columns, widths, strict=False))
     grid = Text()
     for i in (0, 1) if any(column.unit for column, _ in shown) else (0,):
-        heads = [_aligned(_padded((_one_line(column.title), column.unit)[i], column, is_terminal), column, width)
+        heads = [_aligned(_padded((on_one_line(column.title), column.unit)[i], column, is_terminal), column, width)
                  for column, width in shown]  # fmt: skip
         grid.append(GAP.join(heads).rstrip() + "\n", style="bold")
     grid.append("─" * (sum(widths) + len(GAP) * (len(widths) - 1)) + "\n")
@@ -64,7 +64,7 @@ def _widths(report: Report, is_terminal: bool) -> list[int]:
     bodies = zip(*report.table.cells, strict=True)
     return [
         max(
-            *(len(_padded(text, column, is_terminal)) for text in (_one_line(column.title), column.unit)),
+            *(len(_padded(text, column, is_terminal)) for text in (on_one_line(column.title), column.unit)),
             *(len(_marked(cell, column, is_terminal)) for cell in body),
         )
         for column, body in zip(report.table.columns, bodies, strict=True)
@@ -86,12 +86,8 @@ def _padded(text: str, column: Column, is_terminal: bool) -> str:
 
 def _marked(cell: Cell, column: Column, is_terminal: bool) -> str:
     """Where there is no bold, a star for the best, and room for one, so that digits stay below each other."""
-    text = _one_line(cell.text)
+    text = on_one_line(cell.text)
     return f"{text} *" if cell.best and not is_terminal else _padded(text, column, is_terminal)
-
-
-def _one_line(text: str) -> str:
-    return printable(text).replace("\n", "\\n")
 
 
 def _aligned(text: str, column: Column, width: int) -> str:

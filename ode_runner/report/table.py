@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.record import AXES
+from ode_runner.recording.record import AXES, UNUSED
 from ode_runner.report.names import resolve, split_names
 from ode_runner.report.quantities import Style, direction, known, usual
 from ode_runner.report.rows import Row, Statistic, by_columns, by_configuration, plain
-from ode_runner.report.runs import ABSENT, Run
+from ode_runner.report.runs import Run
 
 COUNT = "seeds"
 
@@ -150,5 +150,5 @@ def _count(row: Row) -> str:
 def _shared(rows: Sequence[Row]) -> dict[str, str]:
     """What every row that uses it has chosen alike."""
     options = [run.options for row in rows for run in row.completed]
-    values = {axis: {str(run[axis]) for run in options} - {ABSENT} for axis in AXES}
+    values = {axis: {str(run[axis]) for run in options} - {UNUSED} for axis in AXES}
     return {axis: found.pop() for axis, found in values.items() if len(found) == 1 and axis not in rows[0].columns}

@@ -14,6 +14,7 @@ from rich.console import Console
 from ode_runner.config.arguments import root_of
 from ode_runner.config.trust import code_named
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.bookkeeping import PLACEMENT
 from ode_runner.recording.stored_command import stored_overrides, stored_yaml
 from ode_runner.recording.streams import lost_output
 from ode_runner.report.diff import (
@@ -27,7 +28,7 @@ from ode_runner.report.diff import (
 from ode_runner.report.runs import Run, find_runs
 from ode_runner.report.screen import WIDE
 
-BOOKKEEPING = ("sweep", "rerun", "plan", "output_dir", "trust", "hydra")  # where a run is kept, not what it computes
+NOT_REPEATED = ("hydra", *PLACEMENT)  # overrides that say where a run is kept
 TYPED = "command-line"  # where Hydra has a folder of choices from that -cd names
 NEVER_THE_SAME = ("seconds", "bytes", "per_second")
 WATCHED = ("diagnostics/", "audit/")  # typed once a run is complete, they stand in its command and not in its record
@@ -119,7 +120,7 @@ def _command(run: Run) -> Command:
     """From what the run folder tells."""
     try:
         hydra = stored_yaml(run.folder / ".hydra" / "hydra.yaml")["hydra"]
-        overrides = [word for word in stored_overrides(run.folder) if root_of(word) not in BOOKKEEPING]
+        overrides = [word for word in stored_overrides(run.folder) if root_of(word) not in NOT_REPEATED]
         folders = [str(source["path"]) for source in hydra["runtime"]["config_sources"] if source["provider"] == TYPED]
         searched = [word for word in hydra["overrides"]["hydra"] if word.startswith("hydra.searchpath=")]
         directory = Path(hydra["runtime"]["cwd"])

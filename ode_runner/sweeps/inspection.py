@@ -1,19 +1,18 @@
 """How a cell stands: from its options, and from what is on disk."""
 
-import datetime
 from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from ode_runner.build import check_possible, identify
-from ode_runner.config.command_names import COMMANDS
 from ode_runner.config.identity import read_same
 from ode_runner.config.rerun import Rerun
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.attempts import TOO_OFTEN, endings
+from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import lock
-from ode_runner.recording.record import NONE, UNUSED, RunStatus
+from ode_runner.recording.record import NONE, UNUSED, RunStatus, utc_now
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 # Of cells that are not run, those that are recorded all the same.
@@ -90,5 +89,5 @@ def record_ending(point: SweepCell, status: RunStatus, reason: str) -> None:
             return
         record = point.record
         record.status, record.reason = status, reason
-        record.started = record.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        record.started = record.finished = utc_now()
         record.write(point.folder)

@@ -1,13 +1,11 @@
 """The trials that no other beats in every objective: printed, and written as front.csv."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import shown
 from ode_runner.report.rows import plain
 from ode_runner.sweeps.objectives import Objective
@@ -40,7 +38,7 @@ class Front:
         print(f"\n{what} of {ended} trials, by {names}:")
         for line in self._lines():
             print(f"  {line}")
-        atomic_write(self.folder / FILE, lambda file: file.write(self._csv().encode()))
+        self._write(self.folder / FILE)
         print(f"written to {self.folder / FILE}")
 
     def _lines(self) -> list[str]:
@@ -57,14 +55,13 @@ class Front:
             "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
 
-    def _csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*(objective.name for objective in self.objectives), "trial", *self._options(), "folder"])
-        for trial, folder in self.rows:
-            params = [trial.params.get(name) for name in self._options()]
-            writer.writerow([*trial.values, trial.number, *params, folder.relative_to(self.folder)])
-        return text.getvalue()
+    def _write(self, path: Path) -> None:
+        header = [*(objective.name for objective in self.objectives), "trial", *self._options(), "folder"]
+        rows = [
+            [*trial.values, trial.number, *map(trial.params.get, self._options()), folder.relative_to(self.folder)]
+            for trial, folder in self.rows
+        ]
+        write_csv(path, header, rows)
 
     def _options(self) -> list[str]:
         """The common ones, should the space have been changed between sessions."""

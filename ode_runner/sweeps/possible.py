@@ -5,10 +5,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ode_runner.build import check_buildable
-from ode_runner.config.command_names import COMMANDS
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.experiment.process_state import unchanged
 from ode_runner.recording.attempts import attempt
+from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import lock
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell

@@ -1,6 +1,5 @@
 """What a person sees of a sweep: what is not run and why, and at the end what came of it all."""
 
-import datetime
 import sys
 import time
 from collections import Counter
@@ -12,15 +11,11 @@ from ode_runner.config.command_names import is_command
 from ode_runner.config.exit_codes import IN_USE, Ending, ExitCode
 from ode_runner.recording.display import clock
 from ode_runner.recording.lock import in_use
-from ode_runner.recording.record import RunStatus
+from ode_runner.recording.record import RunStatus, utc_now
 from ode_runner.recording.text_layout import with_folder
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, in_order
 
 ENDED = {CellState.DONE: "completed before", CellState.SAME: "the same run as another", CellState.LEFT: "left out"}
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 @dataclass(kw_only=True)
@@ -31,7 +26,7 @@ class Progress:
     folder: Path
     expected: int | None = None  # how many are to run, where not all are known beforehand
     began: float = field(default_factory=time.monotonic)
-    began_at: str = field(default_factory=_now)
+    began_at: str = field(default_factory=utc_now)
     waits: bool = False
 
     def announce(self, points: Sequence[SweepCell]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from ode_runner.commands.run_folders import BOOKKEEPING
+from ode_runner.commands.run_folders import NOT_IN_SWEEP_NAME
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import ExitCode, codes
 from ode_runner.config.messages import in_our_words
@@ -98,7 +98,7 @@ class Search(Cells):
         return Study(
             folder,
             space=space,
-            fixed=[word for word in fixed if not word.startswith(BOOKKEEPING)],
+            fixed=[word for word in fixed if not word.startswith(NOT_IN_SWEEP_NAME)],
             objectives={objective.name: objective.direction for objective in wanted},
             sampler=self.sampler,
             seed=self.config.seed,

@@ -1,6 +1,5 @@
 """One run from lock to record: resume, fit, evaluate, draw; failures become a status."""
 
-import datetime
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -29,7 +28,7 @@ from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock
 from ode_runner.recording.logger import EVENTS, MetricLogger, MetricsFile
 from ode_runner.recording.pictures import TRACEBACKS
-from ode_runner.recording.record import UNUSED, RunRecord, RunStatus
+from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, told
 from ode_runner.recording.stored_command import write_command
 from ode_runner.training.resume import resume
@@ -74,7 +73,7 @@ def execute(plan: Plan) -> RunRecord:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")
             display.outcome(done, folder)
             return done
-        plan.record.started = done.started if done is not None and not plan.rerun else _now()
+        plan.record.started = done.started if done is not None and not plan.rerun else utc_now()
         with attempt(folder, anew=plan.rerun or (done is not None and done.status is RunStatus.FAILED)):
             _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
@@ -129,7 +128,7 @@ def _begin(plan: Plan) -> None:
 
 
 def _close(record: RunRecord, folder: Path) -> None:
-    record.finished = _now()
+    record.finished = utc_now()
     try:
         record.write(folder)
     except OSError as error:  # the one on disk still says running, so the same command goes on
@@ -245,7 +244,3 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
     for events in folder.glob(EVENTS):
         events.unlink()
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

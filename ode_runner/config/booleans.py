@@ -1,0 +1,10 @@
+"""Options that are true or false, and belong to no class that would check them."""
+
+from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
+
+
+def check_boolean(option: str, value: object) -> None:
+    """Raises RefusedInput unless the value of the `option` is true or false."""
+    if not isinstance(value, bool):
+        raise RefusedInput(f"{option}={as_typed(value)} is neither true nor false.")

@@ -1,0 +1,17 @@
+"""Options that say where a run is kept and what is done with it, and do not change what it computes.
+
+Each list is written here once; records, names of sweeps, checks of the command line and `ode-report verify` combine
+them as each needs.
+"""
+
+COMMANDS = {  # asked about a run that exists, or about a model that is not to be trained: option, folder of answers
+    "evaluate": "evaluations",
+    "predict": "predictions",
+    "audit": "audits",
+    "replay": "replays",
+}
+PREDICTION = ("times", "inputs")  # of predict= only
+PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust")  # which runs are made, where, and by whose code
+PROCESSES = ("processes", "oversubscribe")
+OBSERVERS = ("logger", "diagnostics")  # groups that watch a run
+PRESETS = ("grid", "search")  # groups that name a sweep
