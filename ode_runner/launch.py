@@ -145,7 +145,7 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
     if visited is not None:
         return visited
     plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
-    plan.record.config_dirs = own_config_dirs()
+    plan.record.config_dirs = [str(folder) for folder in own_config_dirs(HydraConfig.get())]
     record = execute(plan)
     return record.status, record.reason
 

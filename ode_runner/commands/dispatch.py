@@ -1,11 +1,11 @@
 """What is asked about a run that exists already, or about a model that is not to be trained."""
 
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.analysis.derivative import check_reference
@@ -18,6 +18,7 @@ from ode_runner.commands.replay import replay
 from ode_runner.commands.trained_run import Trained
 from ode_runner.compatibility import check_compatible, unused_axes
 from ode_runner.config.choices import built_in, every_choice
+from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.crash_dump import CrashDump
@@ -82,7 +83,7 @@ def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Train
 def _own_solver(trained: Trained, *, trust: object) -> Solver:
     """That of the training, as the record tells it."""
     told = {"solver": trained.record.config["solver"]}
-    check_trust(told, sys.argv[1:], opened=trained.folder, trust=trust)
+    check_trust(told, own_config_dirs(HydraConfig.get()), opened=trained.folder, trust=trust)
     solver: Solver = construct(OmegaConf.create(told), "solver")
     return solver
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.config.booleans import check_boolean
+from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.trust import check_trust
 from ode_runner.config.unused_words import check_plain_names
@@ -36,7 +37,7 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
     if not fresh:
         own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
         plain = cast(dict[str, Any], OmegaConf.to_container(own))
-        check_trust(plain, sys.argv[1:], opened=Path(visits).parent, trust=_root_.trust)
+        check_trust(plain, own_config_dirs(_root_.hydra), opened=Path(visits).parent, trust=_root_.trust)
     if what == "sweep":
         return visits or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
     from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch

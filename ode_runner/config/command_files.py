@@ -1,5 +1,8 @@
 """What a job was composed from, as Hydra tells it."""
 
+from pathlib import Path
+
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +18,7 @@ def command_files(cfg: DictConfig) -> dict[str, str]:
     return {name: OmegaConf.to_yaml(content) for name, content in contents.items()}
 
 
-def own_config_dirs() -> list[str]:
-    """Folders of choices besides the built-in one that the job was composed from, by their whole paths."""
-    sources = HydraConfig.get().runtime.config_sources
-    return [source.path for source in sources if source.schema == "file" and source.provider != "main"]
+def own_config_dirs(hydra: DictConfig | HydraConf) -> list[Path]:
+    """Folders of choices besides the built-in one that a job was composed from, absolute, from its `hydra` node."""
+    sources = hydra.runtime.config_sources
+    return [Path(source.path) for source in sources if source.schema == "file" and source.provider != "main"]

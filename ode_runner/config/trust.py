@@ -30,14 +30,21 @@ def set_import_path(words: list[str]) -> None:
         sys.path.insert(0, here)
 
 
-def check_trust(config: Mapping[str, Any], words: Sequence[str], *, opened: Path, trust: object) -> None:
-    """Raises RefusedInput where the unresolved configuration of an opened run names code that none of our files does.
+def check_trust(config: Mapping[str, Any], folders: Sequence[Path], *, opened: Path, trust: object) -> None:
+    """Refuse code that an opened run brings along.
 
-    Files are the built-in choices and those in the folders that -cd names among the `words` of the command line.
+    Args:
+        config: the unresolved configuration of the run.
+        folders: folders of choices that the user has named by -cd; their code and the built-in choices' is trusted.
+        opened: the run folder, for the message.
+        trust: the option of that name; true allows any code.
+
+    Raises:
+        RefusedInput: the configuration names a class or an interpolation's function that no trusted yaml names.
     """
     check_boolean("trust", trust)
-    places = [conf_dir(), *user_folders(list(words))]
-    known = {name for place in places for path in place.rglob("*.yaml") for name in targets_in(path)}
+    trusted = [conf_dir(), *folders]
+    known = {name for folder in trusted for path in folder.rglob("*.yaml") for name in targets_in(path)}
     foreign = sorted({name for name in code_named(config) if name not in known})
     if foreign and not trust:
         raise RefusedInput(
