@@ -15,17 +15,17 @@ def main() -> None:
     if rank is None:
         answer()
         return
-    set_import_path(sys.argv[1:])  # for a helper, too
+    set_import_path(sys.argv[1:])  # of workers, too
     try:
         from ode_runner.distributed.torchrun import join_group
 
         join_group(rank, answer)
-    except KeyboardInterrupt:  # before they have met
+    except KeyboardInterrupt:  # while the processes wait for each other
         sys.exit(130)
 
 
 def answer() -> None:
-    """Do what sys.argv asks for, and exit."""
+    """Carry out the command in sys.argv and exit with its code."""
     arguments = parse(sys.argv[1:]).flags_first()
     replace_what_cannot_be_printed()
     outlast_the_screen()

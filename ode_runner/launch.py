@@ -1,4 +1,4 @@
-"""Hydra around the run: one job after another, and what they return to the shell."""
+"""Starts Hydra: checks the command line, runs one job or a sweep, and turns errors into messages and exit codes."""
 
 import argparse
 import logging
@@ -19,16 +19,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.commands.original_command import with_its_command
+from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.run_folders import folder_of
 from ode_runner.config.command_files import command_files, own_config_dirs
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import IN_USE, REFUSED, Ending, ExitCode, codes
 from ode_runner.config.help import conf_dir
-from ode_runner.config.hints import habit
-from ode_runner.config.messages import check_known_keys, hidden_files, in_our_words
-from ode_runner.config.overrides import check_sound
-from ode_runner.config.unused_words import check_read
+from ode_runner.config.hints import foreign_hint
+from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
+from ode_runner.config.overrides import check_overrides
+from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.printable import on_one_line
@@ -46,20 +46,20 @@ OmegaConf.register_new_resolver(
 
 
 def launch() -> ExitCode:
-    """Run what sys.argv asks for."""
+    """Run the command in sys.argv, which Hydra reads; returns the exit code."""
     register("CellSweeper", Cells)
     register("SearchSweeper", Search)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises, and the words are ours
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded: we say it, once
-    logging.raiseExceptions = False  # a log file on a full disk must not drown what is said of it
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, which are reworded here
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded is reported here
+    logging.raiseExceptions = False  # no traceback for each line that a full disk does not take
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
     for hidden, chosen in hidden_files(sys.argv[1:]):
         _say(f"warning: {hidden} is not used: {chosen} is built in. Give the file a name of its own.")
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
-        check_read(sys.argv[1:])
-        sys.argv[1:] = with_its_command(one_of_each(sys.argv[1:]))
-        check_sound(sys.argv[1:])
+        check_words_used(sys.argv[1:])
+        sys.argv[1:] = with_original_command(one_of_each(sys.argv[1:]))
+        check_overrides(sys.argv[1:])
         check_known_keys(sys.argv[1:])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
@@ -68,14 +68,14 @@ def launch() -> ExitCode:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (HydraException, OmegaConfBaseException, UserWarning, OSError, ValueError) as error:
-        _say(in_our_words(error, sys.argv[1:]))
+        _say(readable_message(error, sys.argv[1:]))
         return ExitCode.REFUSED
     return max(codes, default=ExitCode.COMPLETED) if len(codes) < 2 else min(max(codes), ExitCode.FAILED)
 
 
 def run_job(cfg: DictConfig) -> Ending:
-    """One run, alone or in a sweep, which it must not bring down."""
-    replace_what_cannot_be_printed()  # of a worker, which is a process of its own
+    """The task function of Hydra: plan or run one job. No error of a run ends its sweep; an interrupt does."""
+    replace_what_cannot_be_printed()  # here too, for a launcher's worker is a process of its own
     outlast_the_screen()
     ending = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
     codes.append(ending.code)
@@ -83,7 +83,7 @@ def run_job(cfg: DictConfig) -> Ending:
 
 
 def _plan(cfg: DictConfig) -> Ending:
-    """What would be done about a single run; a sweep is planned by its sweeper."""
+    """Print the forecast of a single run (`plan=true`); a sweep is planned by its sweeper."""
     from ode_runner.sweeps.forecast import Forecast
     from ode_runner.sweeps.inspection import inspect_cell
     from ode_runner.sweeps.sweep_cell import CellState
@@ -126,8 +126,8 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
             return Ending(ExitCode.COMPLETED, RunStatus.INCOMPATIBLE, str(refusal))
         return Ending(ExitCode.REFUSED, REFUSED, str(refusal))
     except OSError as error:  # the folder could not be prepared
-        _say(in_our_words(error, sys.argv[1:]))
-        return Ending(ExitCode.REFUSED, REFUSED, in_our_words(error, sys.argv[1:]))
+        _say(readable_message(error, sys.argv[1:]))
+        return Ending(ExitCode.REFUSED, REFUSED, readable_message(error, sys.argv[1:]))
     status, reason = outcome
     if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
@@ -135,15 +135,15 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
 
 
 def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
-    """Answer what is asked about a run, or run; how it ended, and a sentence unless all went well."""
+    """Carry out a command or train; returns the status, and a sentence unless it completed."""
     from ode_runner.build import plan_run
     from ode_runner.commands.dispatch import run_command
     from ode_runner.training.run import execute
 
     choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
-    visited = run_command(cfg, choices, folder, command_files=files)
-    if visited is not None:
-        return visited
+    answered = run_command(cfg, choices, folder, command_files=files)
+    if answered is not None:
+        return answered
     plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
     plan.record.config_dirs = [str(folder) for folder in own_config_dirs(HydraConfig.get())]
     record = execute(plan)
@@ -162,5 +162,5 @@ class _FlagParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].partition("=")[0].split(" ")[0]
         raise RefusedInput(
-            f"{message}.{habit(unknown)} ode-run --help lists the flags; options are typed as key=value."
+            f"{message}.{foreign_hint(unknown)} ode-run --help lists the flags; options are typed as key=value."
         )

@@ -68,7 +68,7 @@ def audited(composed: Compose, audit: Any, monkeypatch: pytest.MonkeyPatch) -> C
     def make(solver: str, *overrides: str, modes: tuple[str, ...] = ()) -> dict[str, ModeResult]:
         names = modes or [mode for name, mode in accepted_pairs() if name == solver]
         built: Mapping[str, GradientMode | str] = {name: build(composed, "gradient", name) for name in names}
-        return {finding.mode: finding for finding in audit(f"solver={solver}", *overrides).findings(built)}
+        return {result.mode: result for result in audit(f"solver={solver}", *overrides).results(built)}
 
     return make
 
@@ -104,22 +104,22 @@ def test_the_flows_gradient_is_known_as_well_as_is_said(solver: str, audit: Any)
 
 @pytest.mark.parametrize("solver", ["dopri5", SLOW("rk4"), "alf"])
 def test_exact_modes_give_the_solutions_gradient_and_others_do_not(solver: str, audited: Any) -> None:
-    findings = audited(solver, *LINEAR, "trainer.precision=fp64", "tolerance=1e-3")
-    for name, finding in findings.items():
-        assert not finding.reason
-        assert finding.exact == named_class("gradient", name).exact
-        assert (finding.solution_error < 1e-12) == finding.exact, name  # rounding; others are off by discretisation
-        assert finding.solution_cosine > 0.999
-    assert {finding.exact for finding in findings.values()} == {True, False}
+    results = audited(solver, *LINEAR, "trainer.precision=fp64", "tolerance=1e-3")
+    for name, result in results.items():
+        assert not result.reason
+        assert result.exact == named_class("gradient", name).exact
+        assert (result.solution_error < 1e-12) == result.exact, name  # rounding; others are off by discretisation
+        assert result.solution_cosine > 0.999
+    assert {result.exact for result in results.values()} == {True, False}
 
 
 @pytest.mark.parametrize("solver", ["dopri5", "tsit5"])
 def test_single_precision_is_compared_along_its_own_steps(solver: str, audited: Any) -> None:
     """Here rounding decides on step sizes: those chosen anew in double precision part the gradients by 6e-5."""
     overrides = ("task=pendulum", *SMALL, "task.window=12", "tolerance=1e-4")
-    findings = audited(solver, *overrides, modes=("backprop", "checkpoint"))
-    for finding in findings.values():
-        assert 0 < finding.solution_error < 3e-6  # rounding of fp32, over a few dozen operations
+    results = audited(solver, *overrides, modes=("backprop", "checkpoint"))
+    for result in results.values():
+        assert 0 < result.solution_error < 3e-6  # rounding of fp32, over a few dozen operations
 
 
 def last_row(slope: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
@@ -136,10 +136,10 @@ def test_a_wrong_jacobian_of_an_implicit_solver_is_seen(
     sound = audited(solver, *overrides, modes=("backprop",))["backprop"]
     monkeypatch.setattr(linearised, "jacobian", last_row)
     found = audited(solver, *overrides, modes=("backprop", "checkpoint"))
-    for finding in found.values():
-        assert finding.loss == pytest.approx(sound.loss, abs=1e-5), "Newton's method gets there all the same"
-        assert finding.solution_error > 0.01
-        assert finding.flow_error > 0.01
+    for result in found.values():
+        assert result.loss == pytest.approx(sound.loss, abs=1e-5), "Newton's method gets there all the same"
+        assert result.solution_error > 0.01
+        assert result.flow_error > 0.01
     assert sound.solution_error < 1e-12
     made = experiment(f"solver={solver}", *overrides)
     batch = next(made.task.batches(Split.TRAIN, batch_size=4, epoch=0))
@@ -153,10 +153,10 @@ def test_a_wrong_jacobian_of_an_implicit_solver_is_seen(
 def test_each_samples_own_steps_are_those_compared_with(audited: Any) -> None:
     """Steps common to the batch make another solution within tolerance, whose gradient differs by as much."""
     overrides = ("task=pendulum", *SMALL, "task.window=12", "solver.per_sample=true", "tolerance=1e-2")
-    findings = audited("dopri5", *overrides, "trainer.precision=fp64", modes=("backprop", "checkpoint"))
-    for finding in findings.values():
-        assert finding.solution_error < 1e-12  # rounding
-        assert finding.flow_error > 1e-7, "steps are long enough to matter"
+    results = audited("dopri5", *overrides, "trainer.precision=fp64", modes=("backprop", "checkpoint"))
+    for result in results.values():
+        assert result.solution_error < 1e-12  # rounding
+        assert result.flow_error > 1e-7, "steps are long enough to matter"
 
 
 def test_a_tighter_tolerance_brings_the_adjoint_closer(audited: Any) -> None:
@@ -171,8 +171,8 @@ def test_a_tighter_tolerance_brings_the_adjoint_closer(audited: Any) -> None:
 @pytest.mark.slow
 def test_random_beginnings_are_drawn_alike_in_both_precisions(audited: Any) -> None:
     sizes = ("task.train=20", "task.validation=5", "task.test=5", "trainer.batch_size=10")
-    findings = audited("euler", "task=spiral_vae", *sizes, modes=("backprop",))
-    assert findings["backprop"].solution_error < 1e-4  # rounding of fp32, through a recurrent network
+    results = audited("euler", "task=spiral_vae", *sizes, modes=("backprop",))
+    assert results["backprop"].solution_error < 1e-4  # rounding of fp32, through a recurrent network
 
 
 def test_weights_random_numbers_and_training_counts_are_left_alone(audited: Any, experiment: Make) -> None:
@@ -189,9 +189,7 @@ def test_weights_random_numbers_and_training_counts_are_left_alone(audited: Any,
 
 def test_a_mode_that_fails_costs_the_others_nothing(composed: Compose, audit: Any) -> None:
     few = build(composed, "gradient", "forward", max_directions=3)
-    refused, measured = audit("solver=rk4", *MOONS).findings(
-        {"few": few, "all": build(composed, "gradient", "forward")}
-    )
+    refused, measured = audit("solver=rk4", *MOONS).results({"few": few, "all": build(composed, "gradient", "forward")})
     assert "gradient.max_directions=3" in refused.reason
     assert measured.solution_error < 1e-5  # rounding of fp32
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ode_runner.commands.evaluate import is_it_an_ode
-from ode_runner.commands.original_command import with_its_command
+from ode_runner.commands.evaluate import describe_as_ode
+from ode_runner.commands.original_command import with_original_command
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, Ended, record_of, run_folder, run_folders, typed
 
@@ -119,7 +119,7 @@ def test_the_verdict_is_whether_a_finer_solver_makes_it_worse(
     objective: str, higher: bool, before: float, after: float, valid: bool
 ) -> None:
     cell: Any = Judged(objective, higher)
-    sentence = is_it_an_ode(cell, {f"test/{objective}": before}, {f"test/{objective}": after})
+    sentence = describe_as_ode(cell, {f"test/{objective}": before}, {f"test/{objective}": after})
     assert sentence.startswith("A valid ODE" if valid else "Not an ODE")
 
 
@@ -277,15 +277,15 @@ def test_what_is_typed_replaces_what_was(tmp_path: Path) -> None:
     (hydra / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words))
     way = f"evaluate={tmp_path / 'run'}"
     last = "gradient=backprop"
-    assert with_its_command(["-m", way]) == ["-m", "solver=rk4", "solver.num_steps=3", "task.noise=0.2", way, last]
-    assert with_its_command([way, "solver=euler"]) == ["task.noise=0.2", way, "solver=euler", last]
-    assert with_its_command([way, "solver.num_steps=5"]) == [
+    assert with_original_command(["-m", way]) == ["-m", "solver=rk4", "solver.num_steps=3", "task.noise=0.2", way, last]
+    assert with_original_command([way, "solver=euler"]) == ["task.noise=0.2", way, "solver=euler", last]
+    assert with_original_command([way, "solver.num_steps=5"]) == [
         "solver=rk4",
         "task.noise=0.2",
         way,
         "solver.num_steps=5",
         last,
     ]
-    assert with_its_command(["task=digits", "seed=3"]) == ["task=digits", "seed=3"]
+    assert with_original_command(["task=digits", "seed=3"]) == ["task=digits", "seed=3"]
     with pytest.raises(RefusedInput, match="one at a time"):
-        with_its_command([way, "predict=there"])
+        with_original_command([way, "predict=there"])

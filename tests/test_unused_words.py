@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ode_runner.config.unused_words import check_plain_names, check_read, check_sweepable
+from ode_runner.config.unused_words import check_plain_names, check_sweepable, check_words_used
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, typed
 
@@ -37,7 +37,7 @@ QUICK = ("trainer=quick", "trainer.max_steps=1", "model=resnet", "logger=none", 
 )
 def test_a_word_without_effect_is_refused(command: str, says: str) -> None:
     with pytest.raises(RefusedInput) as refused:
-        check_read(command.split())
+        check_words_used(command.split())
     assert str(refused.value).startswith(says)
 
 
@@ -54,7 +54,7 @@ def test_a_word_without_effect_is_refused(command: str, says: str) -> None:
     ],
 )
 def test_a_word_that_is_read_passes(command: str) -> None:
-    check_read(command.split())
+    check_words_used(command.split())
 
 
 @pytest.mark.parametrize(

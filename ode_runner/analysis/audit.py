@@ -76,7 +76,7 @@ class Audit:
         self.random = RandomState.now(experiment.device)
         self.references = self._references()
 
-    def findings(self, modes: Mapping[str, GradientMode | str]) -> Iterator[ModeResult]:
+    def results(self, modes: Mapping[str, GradientMode | str]) -> Iterator[ModeResult]:
         """One for each mode, by name; a text in the place of a mode is why it is not admissible."""
         for name, mode in modes.items():
             if isinstance(mode, str):
@@ -87,11 +87,11 @@ class Audit:
             except (RefusedInput, RuntimeError, MemoryError) as error:  # of one mode, which must not cost the others
                 yield ModeResult(mode=name, reason=status_of(error)[1])
 
-    def reference_finding(self) -> ModeResult:
+    def reference_result(self) -> ModeResult:
         """The numerical solution's gradient in double precision: its distance from the flow's is the solver's doing."""
-        finding = self._compared("double precision", self.references.solution)
-        finding = replace(finding, solution_cosine=torch.nan, solution_error=torch.nan)
-        return replace(finding, exact=True, nfe_forward=0)  # its steps were chosen by another solve
+        result = self._compared("double precision", self.references.solution)
+        result = replace(result, solution_cosine=torch.nan, solution_error=torch.nan)
+        return replace(result, exact=True, nfe_forward=0)  # its steps were chosen by another solve
 
     def _references(self) -> References:
         solution = of_the_solution(self.experiment, self.batch, self.random)

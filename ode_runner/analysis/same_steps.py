@@ -21,7 +21,7 @@ from ode_runner.solvers.sample_step import Journal, Round
 from ode_runner.types import State, Times
 
 
-def retakes(solver: Solver) -> bool:
+def recomputes_steps(solver: Solver) -> bool:
     """Whether the reference takes the very steps of the solve: torchdiffeq's engine chooses its own again."""
     return isinstance(solver, RungeKutta) or not isinstance(solver, AdaptiveSolver)
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.group_types import HOLDS, check_classes, load_class, type_hints
 from ode_runner.config.help import did_you_mean
-from ode_runner.config.hints import habit
+from ode_runner.config.hints import foreign_hint
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 
@@ -53,7 +53,8 @@ def checked_partial(
     for name in [*options, *missing]:
         if name not in offered:
             available = f"Available: {', '.join(offered)}" if offered else f"The {group} chosen takes no options."
-            hint = did_you_mean(name, offered, closeness=0.8) or habit(f"{group}.{name}") or did_you_mean(name, offered)
+            close = did_you_mean(name, offered, closeness=0.8)
+            hint = close or foreign_hint(f"{group}.{name}") or did_you_mean(name, offered)
             raise RefusedInput(f"no option '{group}.{name}'.{hint} {available}")
     missing += [name for name in offered if name not in options and parameters[name].default is inspect.Parameter.empty]
     for name in missing:

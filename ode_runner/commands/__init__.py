@@ -1,1 +1,1 @@
-"""What is asked about a run that exists, or about a model that is not to be trained."""
+"""Commands that train nothing: evaluate, predict and replay a run, audit gradients."""

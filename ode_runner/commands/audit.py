@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ode_runner.analysis.audit import REPEATS, Audit, ModeResult
-from ode_runner.analysis.same_steps import retakes
+from ode_runner.analysis.same_steps import recomputes_steps
 from ode_runner.errors import SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import UNMEASURED
@@ -24,7 +24,7 @@ HEADS = (  # errors are relative
     *("\n", "solution:\ncosine", "\nerror", "flow:\ncosine", "\nerror", "NFE for-\nward", "back-\nward", "\nsaved"),
     "\ntime",
 )
-OF_ANOTHER_LOSS = 0.02  # relative; below it rounding, bf16's too, explains how the losses differ
+LOSS_TOLERANCE = 0.02  # relative; below it rounding, bf16's too, explains how the losses differ
 
 
 def audit(
@@ -36,9 +36,15 @@ def audit(
     about: str,
     folder: Path,
 ) -> RunStatus:
-    """Compare `modes` on one training batch of a cell; prints a table, writes `gradients.csv` and `gradients.png`.
+    """Compare gradient modes on one training batch; prints a table, writes `gradients.csv` and `gradients.png`.
 
-    `own` is the mode of the command; `about` says what model and weights this is.
+    Args:
+        experiment: model, task and solver.
+        modes: by name, the modes to compare; a text in place of a mode is why it is not admissible.
+        own: the name of the mode that the command has chosen.
+        reference: the mode by which the references are computed.
+        about: model and weights in words, for the headline and the picture.
+        folder: where to write.
     """
     display = Display()
     display.headline(about, folder)
@@ -48,13 +54,13 @@ def audit(
         display.say(f"{RunStatus.SOLVER_FAILED}: {failure}", style="bold red")
         return RunStatus.SOLVER_FAILED
     _introduce(audited, display)
-    findings = [audited.reference_finding(), *audited.findings(modes)]
-    measured = [finding for finding in findings if not finding.reason]
-    _write(folder / "gradients.csv", findings)
+    results = [audited.reference_result(), *audited.results(modes)]
+    measured = [result for result in results if not result.reason]
+    _write(folder / "gradients.csv", results)
     drawn = save_pictures(partial(_pictures, audited, measured[1:], about), folder=folder, display=display)
-    display.columns(HEADS, [_cells(finding, own) for finding in measured])
+    display.columns(HEADS, [_cells(result, own) for result in measured])
     display.say(f"  * the mode of this command. Times: median of {REPEATS}, forward, loss and backward.")
-    for remark in _remarks(audited, findings):
+    for remark in _remarks(audited, results):
         display.say(remark)
     display.say(f"  table:   {folder / 'gradients.csv'}")
     if drawn:
@@ -62,17 +68,17 @@ def audit(
     return RunStatus.COMPLETED
 
 
-def _pictures(audited: Audit, findings: Sequence[ModeResult], about: str) -> Iterator[tuple[str, Figure]]:
-    if findings:
-        rows, uncertainty = [_row(finding) for finding in findings], audited.references.flow_uncertainty
+def _pictures(audited: Audit, results: Sequence[ModeResult], about: str) -> Iterator[tuple[str, Figure]]:
+    if results:
+        rows, uncertainty = [_row(result) for result in results], audited.references.flow_uncertainty
         yield "gradients", draw_audit(rows, title=about, flow_uncertainty=uncertainty)
 
 
 def _introduce(audited: Audit, display: Display) -> None:
-    """Which gradients the columns compare with."""
+    """Print which gradients the columns compare with."""
     experiment, references = audited.experiment, audited.references
     solver = type(experiment.integrator.solver).__name__
-    steps = "the same steps" if retakes(experiment.integrator.solver) else "its steps chosen anew"
+    steps = "the same steps" if recomputes_steps(experiment.integrator.solver) else "its steps chosen anew"
     display.say(
         f"one training batch of {len(audited.batch.inputs):,}, {len(references.solution.vector):,} parameters, "
         f"{experiment.options.precision}. References, both by backpropagation in double precision:"
@@ -87,23 +93,23 @@ def _introduce(audited: Audit, display: Display) -> None:
     )
 
 
-def _cells(finding: ModeResult, own: str) -> list[str]:
+def _cells(result: ModeResult, own: str) -> list[str]:
     return [
-        finding.mode + " *" * (finding.mode == own),
-        _cosine(finding.solution_cosine),
-        _error(finding.solution_error),
-        _cosine(finding.flow_cosine),
-        _error(finding.flow_error),
-        *_costs(finding),
+        result.mode + " *" * (result.mode == own),
+        _cosine(result.solution_cosine),
+        _error(result.solution_error),
+        _cosine(result.flow_cosine),
+        _error(result.flow_error),
+        *_costs(result),
     ]
 
 
-def _costs(finding: ModeResult) -> list[str]:
-    if math.isnan(finding.milliseconds):  # a reference
+def _costs(result: ModeResult) -> list[str]:
+    if math.isnan(result.milliseconds):  # a reference
         return ["", "", "", ""]
-    ms, saved = finding.milliseconds, "" if finding.saved_bytes is None else byte_count(finding.saved_bytes)
+    ms, saved = result.milliseconds, "" if result.saved_bytes is None else byte_count(result.saved_bytes)
     duration = f"{ms:.3g} ms" if ms < 1000 else f"{ms / 1000:.3g} s"
-    return [f"{finding.nfe_forward:,g}", f"{finding.nfe_backward:,g}", saved, duration]
+    return [f"{result.nfe_forward:,g}", f"{result.nfe_backward:,g}", saved, duration]
 
 
 def _error(value: float) -> str:
@@ -114,36 +120,36 @@ def _cosine(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"
 
 
-def _remarks(audited: Audit, findings: Sequence[ModeResult]) -> list[str]:
-    """What stands between the columns and their meaning, then the modes that are missing from them."""
+def _remarks(audited: Audit, results: Sequence[ModeResult]) -> list[str]:
+    """Sentences on losses that differ and on what was not measured, then the modes that are not admissible."""
     solution, remarks = audited.references.solution, []
-    for finding in findings:
-        if finding.reason:
+    for result in results:
+        if result.reason:
             continue
-        if not abs(finding.loss - solution.loss) <= OF_ANOTHER_LOSS * abs(solution.loss):
+        if not abs(result.loss - solution.loss) <= LOSS_TOLERANCE * abs(solution.loss):
             remarks.append(
-                f"  {finding.mode}: the loss is {finding.loss:.4g}, in double precision {solution.loss:.4g}. Where a "
+                f"  {result.mode}: the loss is {result.loss:.4g}, in double precision {solution.loss:.4g}. Where a "
                 "model draws random numbers, it must draw them in one type whatever the precision."
             )
-    if any(finding.saved_bytes is None for finding in findings):
+    if any(result.saved_bytes is None for result in results):
         remarks.append(f"  {UNMEASURED}")
-    missing = [f"  {finding.mode}: {finding.reason}" for finding in findings if finding.reason]
+    missing = [f"  {result.mode}: {result.reason}" for result in results if result.reason]
     return [*remarks, *(["not admissible:"] if missing else []), *missing]
 
 
-def _write(path: Path, findings: Sequence[ModeResult]) -> None:
-    """A line for each mode, and one for the solution's own gradient in double precision; empty where not measured."""
-    rows = [list(asdict(finding).values()) for finding in findings]
+def _write(path: Path, results: Sequence[ModeResult]) -> None:
+    """Write a row for each mode and one for the solution's gradient in double precision; empty where not measured."""
+    rows = [list(asdict(result).values()) for result in results]
     measured = [[None if isinstance(value, float) and math.isnan(value) else value for value in row] for row in rows]
-    write_csv(path, list(asdict(findings[0])), measured)
+    write_csv(path, list(asdict(results[0])), measured)
 
 
-def _row(finding: ModeResult) -> Row:
+def _row(result: ModeResult) -> Row:
     return Row(
-        name=finding.mode,
-        solution_error=finding.solution_error,
-        flow_error=finding.flow_error,
-        nfe=(finding.nfe_forward, finding.nfe_backward),
-        saved_bytes=math.nan if finding.saved_bytes is None else finding.saved_bytes,
-        milliseconds=finding.milliseconds,
+        name=result.mode,
+        solution_error=result.solution_error,
+        flow_error=result.flow_error,
+        nfe=(result.nfe_forward, result.nfe_backward),
+        saved_bytes=math.nan if result.saved_bytes is None else result.saved_bytes,
+        milliseconds=result.milliseconds,
     )

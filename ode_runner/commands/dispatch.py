@@ -1,4 +1,4 @@
-"""What is asked about a run that exists already, or about a model that is not to be trained."""
+"""Which command is typed in place of training (evaluate, predict, replay, audit), checked and then carried out."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,7 +15,7 @@ from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
-from ode_runner.commands.trained_run import Trained
+from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.compatibility import check_compatible, unused_axes
 from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs
@@ -27,27 +27,29 @@ from ode_runner.quoting import as_typed
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat
-from ode_runner.recording.status import told
+from ode_runner.recording.status import status_with_traceback
 from ode_runner.recording.stored_command import write_command
 from ode_runner.solvers.base import Solver
 
-Visit = Callable[[], RunStatus]
+Command = Callable[[], RunStatus]
 
 
 def run_command(
     cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, command_files: Mapping[str, str]
 ) -> tuple[RunStatus, str] | None:
-    """Do what is asked for instead of training, if something is: how it ended, and a sentence unless all went well.
+    """Carry out the command that is typed in place of training; returns its status, and a sentence unless it completed.
+
+    Returns None where no command is typed.
 
     Raises:
-        RefusedInput: it cannot be done as typed, or with what the run has left; then there is no folder.
+        RefusedInput: the command cannot be carried out as typed, or with the run's files; its folder is removed.
     """
     try:
-        asked = _plan(cfg, choices, folder)
-        if asked is None:
+        command = _plan(cfg, choices, folder)
+        if command is None:
             return None
         write_command(folder, command_files)
-        return asked(), ""
+        return command(), ""
     except RefusedInput:
         remove_if_fresh(folder)
         raise
@@ -55,13 +57,13 @@ def run_command(
         remove_if_fresh(folder)
         raise RefusedInput(f"{damage} Type the run's own command with rerun=true to make it anew.") from damage
     except Exception as error:
-        status, reason = told(error, folder)
+        status, reason = status_with_traceback(error, folder)
         Display().say(f"{status}: {reason}", style="bold red")  # into the log, too, if the folder stays
         remove_if_fresh(folder)
         return status, reason
 
 
-def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | None:
+def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command | None:
     if cfg.evaluate is not None:
         trained = _trained(cfg, choices, Path(str(cfg.evaluate)))
         own = _own_solver(trained, trust=cfg.trust)
@@ -76,19 +78,19 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit | 
     return None
 
 
-def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Trained:
-    return Trained.find(folder, partial(assemble_experiment, cfg, choices), expected=identify(cfg, choices))
+def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> TrainedRun:
+    return TrainedRun.find(folder, partial(assemble_experiment, cfg, choices), expected=identify(cfg, choices))
 
 
-def _own_solver(trained: Trained, *, trust: object) -> Solver:
-    """That of the training, as the record tells it."""
-    told = {"solver": trained.record.config["solver"]}
-    check_trust(told, own_config_dirs(HydraConfig.get()), opened=trained.folder, trust=trust)
-    solver: Solver = construct(OmegaConf.create(told), "solver")
+def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:
+    """The solver that the run was trained with, from its record."""
+    config = {"solver": trained.record.config["solver"]}
+    check_trust(config, own_config_dirs(HydraConfig.get()), opened=trained.folder, trust=trust)
+    solver: Solver = construct(OmegaConf.create(config), "solver")
     return solver
 
 
-def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
+def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command:
     model = choices["model"]
     if "gradient" in unused_axes(target_of(cfg, "model")):
         raise IncompatibleChoice(
@@ -105,7 +107,7 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Vi
     return partial(audit, experiment, modes=modes, own=own, reference=reference, about=about, folder=folder)
 
 
-def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Visit:
+def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command:
     failed = Path(str(cfg.replay))
     record = RunRecord.read(failed)
     if record is None:
@@ -121,7 +123,7 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> V
 
 
 def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:
-    """Every gradient mode that could be typed, with its own defaults, the command's as typed; or why it cannot be."""
+    """By name, every gradient mode, the command's own with the options typed; in place of one that is refused, why."""
     modes: dict[str, GradientMode | str] = {}
     for name, chosen in every_choice(cfg, "gradient").items():
         try:

@@ -1,11 +1,11 @@
-"""A trained model put to the test under another solver, and the question whether it is an ODE at all."""
+"""`evaluate=`: test metrics of a trained model under another solver, and whether the model is an ODE at all."""
 
 import dataclasses
 from pathlib import Path
 
 import torch
 
-from ode_runner.commands.trained_run import Trained
+from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.signals import stop_on_signals
@@ -18,45 +18,57 @@ from ode_runner.recording.record import RunStatus, utc_now
 from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import Solver
 
-SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # relative worsening forgiven: of an accuracy, of an error
+SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # relative worsening that is allowed: of an accuracy, of an error
 
 
-def evaluate(trained: Trained, *, solver: str, own_solver: Solver, folder: Path) -> RunStatus:
-    """Test metrics under the solver asked for and under the training solver made much more accurate.
+def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Path) -> RunStatus:
+    """Evaluate a run on the test split under another solver and under the training solver made much more accurate.
 
     A model that has learned an ODE keeps its test metrics when its own solver takes smaller steps; one that has
     learned to use the solver's error loses them. Writes `evaluation.json` into `folder` and prints a table.
 
+    Args:
+        trained: the run.
+        solver: the name of the solver that the run's experiment has now.
+        own_solver: the solver that the run was trained with.
+        folder: where to write.
+
     Ott, Katiyar, Hennig, Tiemann. ResNet After All: Neural ODEs and Their Numerical Solution. ICLR 2021.
     """
-    experiment, witness = trained.experiment(), PerSampleCounts()
+    experiment, counts = trained.experiment(), PerSampleCounts()
     with stop_on_signals() as stop:
-        columns = {"training": trained.record.metrics, f"solver={solver}": evaluate_test(experiment, stop, witness)}
-        finding = f"model={trained.record.choices['model']} solves no ODE."
+        columns = {"training": trained.record.metrics, f"solver={solver}": evaluate_test(experiment, stop, counts)}
+        conclusion = f"model={trained.record.choices['model']} solves no ODE."
         if experiment.model.numerics is not Numerics.NONE:
             columns["much finer"] = evaluate_test(_finer(experiment, own_solver), stop, PerSampleCounts())
-            finding = is_it_an_ode(experiment, columns["training"], columns["much finer"])
+            conclusion = describe_as_ode(experiment, columns["training"], columns["much finer"])
     content = {
         "run": str(trained.folder),
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
         "metrics": columns[f"solver={solver}"],
         "training": {"solver": _plain(own_solver), "metrics": columns["training"]},
         "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get("much finer", {})},
-        "verdict": finding,
+        "verdict": conclusion,
         "environment": describe_environment(experiment.device),
         "finished": utc_now(),
     }
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
     display = Display()
     display.comparison(columns)
-    display.say(finding, style="bold")
-    report(witness.found(), experiment.task, folder=folder, display=display, logger=None)
+    display.say(conclusion, style="bold")
+    report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
 
 
-def is_it_an_ode(experiment: Experiment, trained: dict[str, float], finer: dict[str, float]) -> str:
-    """A plain sentence from the objective under the training solver and under a much finer one."""
+def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: dict[str, float]) -> str:
+    """A sentence that says whether the model is an ODE, from its test metrics.
+
+    Args:
+        experiment: the model and its task, whose objective decides.
+        trained: test metrics under the training solver.
+        finer: test metrics under the same solver with much smaller steps.
+    """
     if not experiment.parameters():
         return "The true field is an ODE; the columns show what the solver makes of it."
     task, key = experiment.task, f"test/{experiment.task.objective}"
@@ -70,8 +82,9 @@ def is_it_an_ode(experiment: Experiment, trained: dict[str, float], finer: dict[
 
 
 def _finer(experiment: Experiment, own_solver: Solver) -> Experiment:
-    """The same weights under the training solver with much smaller steps, in double precision so that those count."""
-    precision = experiment.options.precision if experiment.device.type == "mps" else "fp64"  # which mps has not
+    """The experiment under the training solver with much smaller steps, in double precision so that they matter."""
+    no_fp64 = experiment.device.type == "mps"
+    precision = experiment.options.precision if no_fp64 else "fp64"
     if precision == "fp64":
         experiment.model.to(torch.float64)
     integrator = dataclasses.replace(experiment.integrator, solver=own_solver.refined(), field_dtype=None)

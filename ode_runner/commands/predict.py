@@ -1,4 +1,4 @@
-"""States of a trained continuous model at whatever times one likes."""
+"""`predict=`: states and outputs of a trained continuous model at given times."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Split
-from ode_runner.commands.trained_run import Trained
+from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
@@ -25,8 +25,14 @@ SHOWN = 10  # samples of the test split, where no inputs are given
 MOST_TIMES = 1_000_000
 
 
-def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunStatus:
+def predict(trained: TrainedRun, *, times: Any, inputs: Any, folder: Path) -> RunStatus:
     """Write `states.csv`, one row per sample and time, and `states.npz` with inputs, times, states and outputs.
+
+    Args:
+        trained: the run.
+        times: as typed, a list or `begin:end:count`; None for those of the task.
+        inputs: as typed, a list of inputs of the task's shape; None for the first samples of the test split.
+        folder: where to write.
 
     Raises:
         RefusedInput: times that do not increase, or inputs of another shape than the task's.
@@ -54,7 +60,7 @@ def predict(trained: Trained, *, times: Any, inputs: Any, folder: Path) -> RunSt
 
 
 def states_at(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
-    """States at increasing times before and after `begin` (1,), where the model begins."""
+    """States (time, batch, *state) at increasing times `ts`; some may precede `begin` (1,), the model's first."""
     before, after = (torch.cat([begin, times]) for times in (ts[ts < begin].flip(0), ts[ts > begin]))
     earlier, later = (experiment.model.states(begun, times, experiment.integrator) for times in (before, after))
     return torch.cat([earlier[1:].flip(0), later if bool((ts == begin).any()) else later[1:]])
@@ -73,7 +79,7 @@ def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, output
 
 
 def _times(times: Any, experiment: Experiment) -> Times:
-    """`[0, 0.5, 2]` or `begin:end:count`, in the type of the solve."""
+    """The times typed, `[0, 0.5, 2]` or `begin:end:count`, as a tensor (time,) of the experiment's dtype."""
     _check_no_file("times", times, example="[0,0.5,2]")
     found = _spaced(times) if isinstance(times, str) else _numbers(times if isinstance(times, list) else [times])
     if found is None or found.ndim != 1 or len(found) == 0:
@@ -90,7 +96,7 @@ def _times(times: Any, experiment: Experiment) -> Times:
 
 
 def _spaced(times: str) -> np.ndarray | None:
-    """`begin:end:count` as equally spaced times."""
+    """Equally spaced times from `begin:end:count`; None where the text has another form."""
     try:
         begin, end, count = times.split(":")
         first, last, many = float(begin), float(end), int(count)
@@ -102,7 +108,7 @@ def _spaced(times: str) -> np.ndarray | None:
 
 
 def _numbers(values: list[Any]) -> np.ndarray | None:
-    """Finite numbers, all at one depth of nested lists; None: something else is among them."""
+    """Nested lists of finite numbers as an array; None where something else is among them or lengths differ."""
     try:
         found = np.array(values)
     except (OverflowError, ValueError):  # lists of several lengths
@@ -117,7 +123,7 @@ def _holds_a_truth_value(values: Any) -> bool:
 
 
 def _check_no_file(option: str, value: Any, *, example: str) -> None:
-    """Raises RefusedInput where a file is named, or what could be none but that: it is not read."""
+    """Raises RefusedInput where the value looks like the name of a file: files are not read."""
     if isinstance(value, str) and (Path(value).is_file() or re.search(r"[^:]\.\D|/", value)):
         raise RefusedInput(
             f"{option}={as_typed(value)}: no file is read. Type the numbers, such as {option}={example}, or "

@@ -1,11 +1,11 @@
-"""`replay=`: the solve on which a run failed, made again under the same numerics or others."""
+"""`replay=`: the solve on which a run failed, repeated under the same numerics or others."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ode_runner.commands.trained_run import take_up
+from ode_runner.commands.trained_run import load_weights
 from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import CrashDump, check_finite
 from ode_runner.experiment.experiment import Experiment
@@ -18,8 +18,8 @@ from ode_runner.recording.strict_json import to_json
 
 
 @dataclass(kw_only=True)
-class Attempt:
-    """How far a replay came."""
+class ReplayResult:
+    """Evaluations of a replay, and its loss or the failure that ended it."""
 
     forward: Tally
     backward: Tally
@@ -28,9 +28,14 @@ class Attempt:
 
 
 def replay(experiment: Experiment, crash_dump: CrashDump, *, about: str, changed: list[str], folder: Path) -> RunStatus:
-    """Do again what failed; says whether it fails again, and writes `replay.json` into `folder`.
+    """Repeat the solve that failed, print whether it fails again, and write `replay.json` into `folder`.
 
-    `changed` is what was typed besides: with other numerics, the question is whether those would have got through.
+    Args:
+        experiment: the run's experiment, under the numerics typed now.
+        crash_dump: batch, weights and random numbers of the failure.
+        about: the choices, for the headline.
+        changed: options that differ from the run's, as they are typed.
+        folder: where to write.
     """
     display = Display()
     kind = "training" if crash_dump.learning else "evaluation"
@@ -38,57 +43,61 @@ def replay(experiment: Experiment, crash_dump: CrashDump, *, about: str, changed
     display.say(f"failed with: {crash_dump.message}")
     if experiment.options.compile != "off":
         display.say("steps are not compiled here, so that those of a run whose steps were may differ by rounding")
-    attempt = again(experiment, crash_dump)
-    status = status_of(attempt.failure)[0] if attempt.failure else RunStatus.COMPLETED
-    sentence = _outcome(attempt, crash_dump, changed)
+    result = solve_again(experiment, crash_dump)
+    status = status_of(result.failure)[0] if result.failure else RunStatus.COMPLETED
+    sentence = _outcome(result, crash_dump, changed)
     display.say(sentence, style="bold green" if status is RunStatus.COMPLETED else "bold red")
     content = {
         "status": status,
         "outcome": sentence,
         "changed": changed,
         "failed_with": crash_dump.message,
-        "fails_with": str(attempt.failure) if attempt.failure else None,
-        "loss": attempt.loss,
-        "forward": vars(attempt.forward),
-        "backward": vars(attempt.backward),
+        "fails_with": str(result.failure) if result.failure else None,
+        "loss": result.loss,
+        "forward": vars(result.forward),
+        "backward": vars(result.backward),
     }
     atomic_write(folder / "replay.json", lambda file: file.write(to_json(content, indent=2).encode()))
     display.say(f"recorded in {folder / 'replay.json'}")
     return status
 
 
-def again(experiment: Experiment, crash_dump: CrashDump) -> Attempt:
-    """The evidence's batch through the evidence's weights, in the order of checks that the run has."""
-    take_up(experiment.model, crash_dump.weights, path=crash_dump.path)
+def solve_again(experiment: Experiment, crash_dump: CrashDump) -> ReplayResult:
+    """Solve the batch of the crash dump with its weights and random numbers, with the checks of a run in their order.
+
+    Raises:
+        RefusedInput: the weights do not fit the model.
+    """
+    load_weights(experiment.model, crash_dump.weights, path=crash_dump.path)
     experiment.model.train(crash_dump.learning)
     batch, ledger = crash_dump.batch.to(experiment.dtype), experiment.integrator.ledger
-    attempt = Attempt(forward=Tally(), backward=Tally())
+    result = ReplayResult(forward=Tally(), backward=Tally())
     try:
         with crash_dump.random.again(), torch.set_grad_enabled(crash_dump.learning):
-            with ledger.phase(Phase.DIAGNOSTICS) as attempt.forward:
+            with ledger.phase(Phase.DIAGNOSTICS) as result.forward:
                 loss = experiment.loss(batch).total
-            attempt.loss = float(loss.detach())
-            check_finite(attempt.loss, "loss", crash_dump.where)
+            result.loss = float(loss.detach())
+            check_finite(result.loss, "loss", crash_dump.where)
             if crash_dump.learning:
-                with ledger.phase(Phase.DIAGNOSTICS) as attempt.backward:
+                with ledger.phase(Phase.DIAGNOSTICS) as result.backward:
                     parts = torch.autograd.grad(
                         loss, experiment.parameters(), allow_unused=True, materialize_grads=True
                     )
                 check_finite(float(torch.nn.utils.get_total_norm(parts)), "gradient", crash_dump.where)
     except NumericalFailure as failure:
-        attempt.failure = failure
-    return attempt
+        result.failure = failure
+    return result
 
 
-def _outcome(attempt: Attempt, crash_dump: CrashDump, changed: list[str]) -> str:
+def _outcome(result: ReplayResult, crash_dump: CrashDump, changed: list[str]) -> str:
     how = f"with {' '.join(changed)}" if changed else "with nothing changed"
-    there, back = attempt.forward, attempt.backward
-    evaluations = f"{there.evaluations:,} + {back.evaluations:,} evaluations"
-    if attempt.failure is None:
+    forward, backward = result.forward, result.backward
+    evaluations = f"{forward.evaluations:,} + {backward.evaluations:,} evaluations"
+    if result.failure is None:
         return (
-            f"{how} it gets through: loss {attempt.loss:.4g}, {evaluations}, "
-            f"{there.accepted:,} accepted and {there.rejected:,} rejected steps."
+            f"{how} it gets through: loss {result.loss:.4g}, {evaluations}, "
+            f"{forward.accepted:,} accepted and {forward.rejected:,} rejected steps."
         )
-    if str(attempt.failure) == crash_dump.message:
+    if str(result.failure) == crash_dump.message:
         return f"{how} it fails in the same way, after {evaluations}."
-    return f"{how} it fails after {evaluations}: {attempt.failure}"
+    return f"{how} it fails after {evaluations}: {result.failure}"

@@ -1,4 +1,4 @@
-"""In which folder a command works: its run's own, its sweep's, or beside the run that it revisits."""
+"""The folder that a command writes to: its run's own, its sweep's, or one inside the run that it asks about."""
 
 import hashlib
 import os
@@ -33,48 +33,51 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
     `${folder:own}` is where a run outside sweeps belongs, also when it is planned only.
     """
     _check_bookkeeping(_root_)
-    visits, fresh = _visits(_root_)
-    if not fresh:
+    answers, opened = _answers_folder(_root_), _opened_run(_root_)
+    if opened is not None:
         own = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
         plain = cast(dict[str, Any], OmegaConf.to_container(own))
-        check_trust(plain, own_config_dirs(_root_.hydra), opened=Path(visits).parent, trust=_root_.trust)
+        check_trust(plain, own_config_dirs(_root_.hydra), opened=opened, trust=_root_.trust)
     if what == "sweep":
-        return visits or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
+        return answers or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
     from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
 
     choices = _root_.hydra.runtime.choices
-    if fresh:
-        leaf = f"{choices.task}/{run_name(_root_)}"
-        if what == "job" or visits:
-            return leaf if what == "job" else f"{visits}/{leaf}"
-        return _aside() if _root_.plan and what == "run" else f"{_root_.output_dir}/{leaf}"
-    visit = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
-    return visit if what == "job" else f"{visits}/{visit}"
+    leaf = f"{choices.task}/{run_name(_root_)}"
+    if opened is not None:
+        leaf = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
+    if what == "job" or answers:
+        return leaf if what == "job" else f"{answers}/{leaf}"
+    return _temporary_folder() if _root_.plan and what == "run" else f"{_root_.output_dir}/{leaf}"
 
 
-def _aside() -> str:
-    """Hydra makes a folder before it asks whether there is anything to do."""
+def _temporary_folder() -> str:
+    """The folder of a run that is planned only: Hydra makes one before it asks whether there is anything to do."""
     return os.path.join(tempfile.gettempdir(), f"ode-run-plan-{os.getpid()}")
 
 
-def _visits(cfg: DictConfig) -> tuple[str, bool]:
-    """Where visits of the kind asked for write, if one is; and whether no run of before is revisited."""
-    for way, folder_of in COMMANDS.items():
-        if cfg[way] is True:
-            return f"{cfg.output_dir}/{folder_of}", True
-        if cfg[way] is not None and cfg[way] is not False:
-            return f"{cfg[way]}/{folder_of}", False
-    return "", True
+def _answers_folder(cfg: DictConfig) -> str:
+    """The folder of all answers to the command typed, such as RUN/evaluations; "" where a run is to be trained."""
+    for command, folder in COMMANDS.items():
+        if cfg[command] is not None and cfg[command] is not False:
+            return f"{cfg.output_dir if cfg[command] is True else cfg[command]}/{folder}"
+    return ""
+
+
+def _opened_run(cfg: DictConfig) -> Path | None:
+    """The folder of the run that a command asks about; None where none is named, as with audit=true."""
+    named = (cfg[command] for command in COMMANDS)
+    return next((Path(str(folder)) for folder in named if folder is not None and not isinstance(folder, bool)), None)
 
 
 def _check_bookkeeping(cfg: DictConfig) -> None:
-    """Refused before any folder is made, or emptied."""
+    """Raises RefusedInput for impossible values of rerun, plan and output_dir, before a folder is made or emptied."""
     Rerun.of(cfg.rerun)
     check_plain_names(cfg.hydra.runtime.choices)
     check_boolean("plan", cfg.plan)
-    if cfg.plan and _visits(cfg)[0]:
+    if cfg.plan and _answers_folder(cfg):
         raise RefusedInput(
-            f"plan=true is for runs that train; leave it out with {', '.join(f'{way}=' for way in COMMANDS)}."
+            f"plan=true is for runs that train; leave it out with {', '.join(f'{command}=' for command in COMMANDS)}."
         )
     if not isinstance(cfg.output_dir, str) or not cfg.output_dir:
         raise RefusedInput(f"output_dir={as_typed(cfg.output_dir)} is no folder. Leave it out for ./outputs.")
@@ -92,7 +95,7 @@ def _sweep_name(cfg: DictConfig) -> str:
 def _name_from_command() -> str:
     """What is swept and a hash of the whole command, so that the same command finds its sweep.
 
-    The configuration of a single job would know its own point of the sweep only.
+    From sys.argv, for the configuration of a single job knows its own cell of the sweep only.
     """
     typed = sorted(word for word in sys.argv[1:] if not word.startswith(NOT_IN_SWEEP_NAME))
     presets = [word.partition("=")[2] for word in typed if word.startswith(("grid=", "search="))]

@@ -1,4 +1,4 @@
-"""A finished run and its best weights."""
+"""A completed run and its best weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,19 +15,24 @@ from ode_runner.recording.record import RunRecord, RunStatus
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a run folder holds, and how to bring it to life under the numerics asked for now."""
+class TrainedRun:
+    """A completed run, and how to build its experiment under the numerics typed now."""
 
     folder: Path
     record: RunRecord
     assemble: Callable[[], Experiment]  # with fresh weights
 
     @classmethod
-    def find(cls, folder: Path, assemble: Callable[[], Experiment], *, expected: RunRecord) -> "Trained":
-        """The run in `folder`, which has the model, network and seed of the record expected.
+    def find(cls, folder: Path, assemble: Callable[[], Experiment], *, expected: RunRecord) -> "TrainedRun":
+        """The run in `folder`.
+
+        Args:
+            folder: a run folder.
+            assemble: builds the experiment with fresh weights.
+            expected: the record whose task, model, network and seed the run must have.
 
         Raises:
-            RefusedInput: there is none, it has not been completed, or it is another.
+            RefusedInput: the folder holds no run, one that is not completed, or another one.
         """
         record = RunRecord.read(folder)
         if record is None:
@@ -38,7 +43,7 @@ class Trained:
         return cls(folder=folder, record=record, assemble=assemble)
 
     def experiment(self) -> Experiment:
-        """With the weights that did best on validation.
+        """The experiment with the weights that did best on validation, in evaluation mode.
 
         Raises:
             RefusedInput: the program has changed since, and the weights no longer fit.
@@ -48,16 +53,16 @@ class Trained:
         if experiment.parameters():
             fingerprint, seed = self.record.fingerprint, self.record.seed
             checkpoints = Checkpoints(self.folder / "checkpoints", fingerprint=fingerprint, seed=seed)
-            take_up(experiment.model, checkpoints.load(checkpoints.best).get("model"), path=checkpoints.best)
+            load_weights(experiment.model, checkpoints.load(checkpoints.best).get("model"), path=checkpoints.best)
         experiment.model.eval()
         return experiment
 
 
-def take_up(model: nn.Module, weights: Any, *, path: Path) -> None:
-    """Give `model` the weights that were found in `path`.
+def load_weights(model: nn.Module, weights: Any, *, path: Path) -> None:
+    """Load `weights`, the content of the file at `path`, into `model`.
 
     Raises:
-        RefusedInput: they are not this model's.
+        RefusedInput: the weights are another model's.
     """
     try:
         model.load_state_dict(weights)

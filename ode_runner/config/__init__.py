@@ -1,1 +1,1 @@
-"""The words of the command line and of the configuration: parsing, checks, messages, identity."""
+"""The command line and the configuration: parsing, checks, messages, identity of a run."""

@@ -19,12 +19,12 @@ class Flag(NamedTuple):
     """One flag as typed; `name` is the long one where it takes a value."""
 
     name: str
-    value: str | None  # None: it takes none, or none was typed
+    value: str | None  # None: the flag takes none, or none was typed
     words: list[str]
 
 
 class Arguments(NamedTuple):
-    """What was typed, in its order, flags and overrides apart."""
+    """Flags and overrides of a command line, each in the order typed."""
 
     flags: list[Flag]
     overrides: list[str]
@@ -39,7 +39,7 @@ class Arguments(NamedTuple):
 
 
 def parse(words: Iterable[str]) -> Arguments:
-    """Flags apart from overrides, wherever they stand."""
+    """Sort the words of a command line into flags and overrides, in any order."""
     flags: list[Flag] = []
     overrides: list[str] = []
     waiting = list(words)
@@ -60,7 +60,7 @@ def parse(words: Iterable[str]) -> Arguments:
 
 
 def _long_name(typed: str) -> str:
-    """Flags that take a value by their long names, also where those are cut short, as argparse allows."""
+    """The long name of a flag that takes a value, also where it is abbreviated as argparse allows; else as typed."""
     if typed in TAKE_A_VALUE:
         return TAKE_A_VALUE[typed]
     meant = [name for name in TAKE_A_VALUE.values() if len(typed) > 2 and name.startswith(typed)]
@@ -72,5 +72,5 @@ def _has_value(name: str, following: Sequence[str]) -> bool:
 
 
 def root_of(word: str) -> str:
-    """The first part of what an override is of: solver, for solver=rk4, +solver.rtol=1 and solver@solver.base=rk4."""
+    """The first part of an override's key: solver for solver=rk4, +solver.rtol=1 and solver@solver.base=rk4."""
     return re.split(r"[.=@/]", word.lstrip("+~"))[0]

@@ -1,4 +1,4 @@
-"""What a job was composed from, as Hydra tells it."""
+"""The files of `.hydra/` and the folders of choices that a job was composed from."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Options of which exactly one is set: one that is typed alone takes the place of the other."""
+"""Pairs of options of which exactly one is set: one that is typed alone sets the other to null."""
 
 import re
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ ALTERNATIVES = (("solver.num_steps", "solver.step_size"),)
 
 
 def one_of_each(words: Sequence[str]) -> list[str]:
-    """The overrides of one run, with `other=null` after one that is typed alone, so that its record says both.
+    """The overrides of one run, with `other=null` added where only one option of a pair is typed.
 
-    Words that name several values are left for the cells of their sweep. Both typed are left for the solver to refuse.
+    The record of the run then states both. A word that names several values is left as it is; the cells of its sweep
+    are treated one by one. Where both options are typed, the solver refuses them.
     """
     typed = {word.lstrip("+").partition("=")[0]: word.partition("=")[2] for word in words}
     added = []
@@ -21,5 +22,5 @@ def one_of_each(words: Sequence[str]) -> list[str]:
 
 
 def _sets(value: str) -> bool:
-    """Whether a word gives its option one value, and not null."""
+    """Whether the text sets an option to one value other than null."""
     return bool(value) and value.lower() != "null" and not re.search(r"[,(]", value)

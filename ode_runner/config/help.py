@@ -1,4 +1,4 @@
-"""`ode-run --help`: what there is to choose from, read from the yaml files themselves."""
+"""`ode-run --help`: groups and their choices, read from the yaml files. Imports neither Hydra nor torch."""
 
 import difflib
 import re
@@ -86,7 +86,10 @@ def targets_in(path: Path) -> list[str]:
 
 
 def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> str:
-    """ " Did you mean 'x'?" where something close is on offer; 1 is the same word."""
+    """The sentence " Did you mean 'x'?" for the closest of the names offered, "" where none is close.
+
+    `closeness` is the least similarity, from 0 to 1, where 1 is the same word.
+    """
     close = difflib.get_close_matches(name, offered, n=1, cutoff=closeness)
     return f" Did you mean '{close[0]}'?" if close else ""
 

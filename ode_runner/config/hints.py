@@ -1,6 +1,6 @@
-"""What people type who come from other programs, and what does it here."""
+"""Names that other programs give to options, and what the option is called here."""
 
-OPTIONS = {  # by the option, its value where that is the point; what is typed in its place
+OPTIONS = {  # an option here, with its value where only that is meant: its names elsewhere
     "optimizer.lr": ("lr", "learning_rate", "base_lr", "eta"),
     "optimizer.momentum": ("momentum",),
     "optimizer.weight_decay": ("wd", "weight_decay", "l2"),
@@ -30,7 +30,7 @@ OPTIONS = {  # by the option, its value where that is the point; what is typed i
     "schedule=one_cycle": ("schedule=onecycle", "schedule=onecyclelr"),
     "trainer.ema": ("ema", "ema_decay", "polyak"),
 }
-NONE = {  # what there is not; what there is
+NONE = {  # names of what does not exist here: what does the same, or why it is not needed
     ("patience", "early_stopping", "early_stop"): (
         "the weights that did best on validation are kept, and trainer.max_steps, max_seconds or max_nfe end a run"
     ),
@@ -43,8 +43,8 @@ NONE = {  # what there is not; what there is
 }
 
 
-def habit(name: str) -> str:
-    """ " That is trainer.epochs here." for `epochs`; that there is none, and what there is; "" where unknown."""
+def foreign_hint(name: str) -> str:
+    """A sentence for a name that other programs use: " That is trainer.epochs here." for `epochs`; "" where unknown."""
     word = name.lstrip("+-~").rpartition(".")[2].lower().replace("-", "_")
     for option, words in OPTIONS.items():
         if word in words and option != name:

@@ -23,7 +23,7 @@ SHOWN = 3  # differences in a message
 
 
 def fingerprint(config: Mapping[str, Any], used: Mapping[str, str], choices: Mapping[str, str]) -> str:
-    """Of what decides a result, the seed apart: repetitions share it.
+    """The fingerprint of a run: a hash, of 12 hexadecimal digits, of all that decides its result but the seed.
 
     Args:
         config: the resolved configuration.
@@ -51,34 +51,34 @@ def read_same(folder: Path, expected: RunRecord) -> RunRecord | None:
 
 
 def is_same(found: RunRecord, expected: RunRecord) -> bool:
-    """Whether both are of one run, however it went."""
+    """Whether both records are of one run, whatever its status."""
     return next(_differences(found, expected), None) is None
 
 
 def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> None:
     """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed."""
-    for name, there, here in _differing(found, expected):
+    for name, recorded, now in _differing(found, expected):
         if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
             raise RefusedInput(
-                f"{folder} holds parts of two runs: record.json has {name}={as_typed(there)}, and the command that is "
-                f"kept beside it {name}={as_typed(here)}."
+                f"{folder} holds parts of two runs: record.json has {name}={as_typed(recorded)}, and the command "
+                f"that is kept beside it {name}={as_typed(now)}."
             )
 
 
 def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:
-    """What tells two runs apart, in words; the classes behind our own names apart, which may have moved since."""
+    """What differs between two records, a phrase each. Classes of built-in choices may have moved and do not count."""
     differing = list(_differing(found, expected))
-    yield from (f"{name}={as_typed(there)} there, {as_typed(here)} here" for name, there, here in differing)
+    yield from (f"{name}={as_typed(recorded)} there, {as_typed(now)} here" for name, recorded, now in differing)
     if not differing and found.fingerprint != expected.fingerprint:
         yield f"fingerprint {found.fingerprint} there, {expected.fingerprint} here"
 
 
 def _differing(found: RunRecord, expected: RunRecord) -> Iterator[tuple[str, Any, Any]]:
     """Name and both values of each choice and option in which two records differ, and of the seed."""
-    there, here = (_compared(record) for record in (found, expected))
-    for name in dict.fromkeys([*there, *here]):
-        if there.get(name) != here.get(name):
-            yield name, there.get(name), here.get(name)
+    recorded, now = (_compared(record) for record in (found, expected))
+    for name in dict.fromkeys([*recorded, *now]):
+        if recorded.get(name) != now.get(name):
+            yield name, recorded.get(name), now.get(name)
 
 
 def _compared(record: RunRecord) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _built_in_class(group: str, choice: str) -> str | None:
 
 
 def _canonical(value: Any) -> Any:
-    """Equal for what computes the same: 1 and 1.0, and an option that is null and one that is not there.
+    """The value in a form that is equal for what computes the same: 1 and 1.0; a null option and an absent one.
 
     So an option that is added later, and is null by default, changes nobody's fingerprint.
     """

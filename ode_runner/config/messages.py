@@ -1,4 +1,4 @@
-"""Hydra's errors in one readable line: what was typed, why not, what to type instead."""
+"""Hydra's errors in one readable line: what was typed, why it is refused, what to type instead."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
-from ode_runner.config.hints import habit
+from ode_runner.config.hints import foreign_hint
 from ode_runner.errors import RefusedInput
 
 EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
@@ -23,13 +23,16 @@ EXTRAS = {  # by what is said where they are missing: what was typed, what it ne
 UNREADABLE = r"recursion depth|(mismatched|extraneous|missing .*) input|token recognition|no viable alternative"
 
 
-def in_our_words(error: BaseException, arguments: list[str]) -> str:
-    """One line for an error met before any run began."""
+def readable_message(error: BaseException, arguments: list[str]) -> str:
+    """One line for an error of Hydra, OmegaConf or the system that was raised before a run began.
+
+    It says what was typed, why it is refused and what to type instead.
+    """
     root = _root_cause(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _no_such_option(error.missing_cfg_file, list(error.options))
     if isinstance(error, OverrideParseException):
-        word = f"'{error.override}'.{habit(error.override) if '=' not in error.override else ''}"
+        word = f"'{error.override}'.{foreign_hint(error.override) if '=' not in error.override else ''}"
         return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
     if twice:
@@ -61,7 +64,7 @@ def in_our_words(error: BaseException, arguments: list[str]) -> str:
 
 
 def check_known_keys(arguments: list[str]) -> None:
-    """Refuses `+foo=1`, which Hydra takes, nobody reads, and which would give the run another fingerprint."""
+    """Raises RefusedInput for `+foo=1`: Hydra takes it, nothing reads it, and it would change the fingerprint."""
     groups = {*GROUPS, "hydra", *(path.name for folder in user_folders(arguments) for path in folder.glob("*/"))}
     for word in arguments:
         key = word.lstrip("+").partition("=")[0]
@@ -82,12 +85,12 @@ def _no_such_option(missing: str, options: list[str]) -> str:
 
 
 def _hint_for(group: str, name: str, options: list[str]) -> str:
-    """The same in another letter case, what other programs call it, a choice of another group, or what is close."""
+    """A hint for an unknown choice: in another letter case, of another program, of another group, or a close name."""
     alike = next((option for option in options if option.lower() == name.lower()), None)
     elsewhere = next((other for other in GROUPS if name in _choices(other)), None)
-    if alike or not (habit(f"{group}={name}") or habit(name) or elsewhere):
+    if alike or not (foreign_hint(f"{group}={name}") or foreign_hint(name) or elsewhere):
         return did_you_mean(alike or name.lower(), options)
-    return habit(f"{group}={name}") or habit(name) or f" That is {elsewhere}={name}."
+    return foreign_hint(f"{group}={name}") or foreign_hint(name) or f" That is {elsewhere}={name}."
 
 
 def _no_such_key(key: str, arguments: list[str]) -> str:
@@ -102,8 +105,8 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
     group = key.partition(".")[0]
     siblings = [name for name in known if name.startswith(f"{group}.")]
     hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else _nearest(key, siblings, known)
-    if not elsewhere and habit(key) and not (siblings and hint):
-        return f"no option '{key}'.{habit(key)}"
+    if not elsewhere and foreign_hint(key) and not (siblings and hint):
+        return f"no option '{key}'.{foreign_hint(key)}"
     if owners := [choice for choice in _choices(group) if leaf in _keys(group, choice)]:
         hint = f" It belongs to {', '.join(f'{group}={owner}' for owner in owners)}."
         if _swept(group, arguments):
@@ -120,7 +123,7 @@ def _swept(group: str, arguments: list[str]) -> bool:
 
 
 def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
-    """Only what is close: among the options of its group by its own name alone, which the group would outweigh."""
+    """The option whose name is closest, by the last part of the name within a group, as a sentence; "" if none is."""
     if "." not in key or not siblings:
         return did_you_mean(key, known, closeness=0.75)
     leaves = {name.rpartition(".")[2]: name for name in siblings}
@@ -146,14 +149,14 @@ def _roots(names: list[str]) -> list[str]:
 
 def _known_keys(arguments: list[str]) -> list[str]:
     """Every option of the configuration that the valid group choices among the arguments make."""
-    places = ",".join(f"file://{folder.resolve()}" for folder in user_folders(arguments))
+    search_path = ",".join(f"file://{folder.resolve()}" for folder in user_folders(arguments))
     chosen = [word for word in arguments if word.partition("=")[0] in GROUPS and "," not in word]
-    chosen.append(f"hydra.searchpath=[{places}]")
+    chosen.append(f"hydra.searchpath=[{search_path}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
             cfg = compose("config", overrides=chosen)
-        except Exception:  # the choices themselves may be at fault: then the defaults must do
+        except Exception:  # a choice is at fault; the defaults have most options
             cfg = compose("config")
     return [*GROUPS, *_leaves(cfg)]
 
@@ -169,7 +172,7 @@ def _leaves(cfg: DictConfig, prefix: str = "") -> list[str]:
 
 
 def hidden_files(arguments: list[str]) -> list[tuple[Path, str]]:
-    """Files in folders of the user's whose name a built-in choice has already, and that choice."""
+    """Yaml files of the user that are not used since a built-in choice has their name, each with that choice."""
     return [
         (path, f"{group}={path.stem}")
         for folder in user_folders(arguments)

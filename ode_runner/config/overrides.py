@@ -1,4 +1,4 @@
-"""Overrides that Hydra would take or refuse in its own words: choices that are no names, removals, endless ranges."""
+"""Checks of single overrides that Hydra would accept or refuse unreadably: removals, choices, endless ranges."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ SEVERAL = (*OPTIONAL, "regularizer")  # of the groups: any number of them may be
 MOST_VALUES = 100_000  # of one option of a sweep
 
 
-def check_sound(arguments: Sequence[str]) -> None:
-    """Refuses, before anything is composed, what is wrong with an override by itself.
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Check each override by itself, before a configuration is composed.
 
     Raises:
-        RefusedInput: names the word, and what to type instead.
+        RefusedInput: an override is wrong; the message names it, and what to type instead.
     """
     for override in _overrides(arguments):
         group = override.key_or_group
@@ -37,13 +37,13 @@ def check_sound(arguments: Sequence[str]) -> None:
 
 
 def values_swept(word: str) -> list[str]:
-    """The values that one override gives its option, where it gives it several, one for each cell of a sweep."""
+    """The values of an override that names several, one for each cell of a sweep; empty for other overrides."""
     swept = [override for override in _overrides([word]) if override.is_discrete_sweep()]
     return [value for override in swept for value in override.sweep_string_iterator()]
 
 
 def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
-    """Those that can be read; Hydra says what is wrong with others."""
+    """The overrides that can be parsed; Hydra refuses the others itself."""
     parser = OverridesParser.create()
     for word in arguments:
         try:

@@ -1,4 +1,4 @@
-"""`rerun`: which of the runs that are already on disk are to be run."""
+"""`rerun`: which of the runs that are on disk already are run again."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from ode_runner.quoting import as_typed
 
 
 class Rerun(StrEnum):
-    """What is run; whatever else there is, is left as it is."""
+    """The runs that a command runs; it leaves all others as they are."""
 
     MISSING = "missing"  # all that is not completed
     FAILED = "failed"  # all that was begun and did not complete
@@ -15,10 +15,10 @@ class Rerun(StrEnum):
 
     @classmethod
     def of(cls, value: object) -> "Rerun":
-        """From the configuration, where true and false are short for all and missing.
+        """The member for a value of the configuration; true stands for all, false for missing.
 
         Raises:
-            RefusedInput: it is none of these.
+            RefusedInput: the value is none of these.
         """
         if isinstance(value, bool):
             return cls.ALL if value else cls.MISSING

@@ -1,4 +1,4 @@
-"""Whose code a command runs. A run that is opened brings none, by what its files name or by what lies beside them."""
+"""Whose code a command runs: opening a run executes no code that its files name or that lies beside them."""
 
 import os
 import re
@@ -17,17 +17,17 @@ ASKED = "trust=true"
 
 
 def set_import_path(words: list[str]) -> None:
-    """Modules of the working directory can be imported, unless a run is opened without a word on code of one's own.
+    """Put the working directory on sys.path, or take it off where a run is opened without -cd or trust=true.
 
-    One's own classes lie where the command is typed. But who types evaluate=FOLDER where somebody else's files lie
-    wants none of those imported: neither a model that the run names, nor a hydra_plugins folder, which Hydra would.
+    A user's classes lie where the command is typed. But with evaluate=FOLDER, typed among somebody else's files, none
+    of those may be imported: neither a model that the run names, nor a folder hydra_plugins, which Hydra would import.
     """
-    here = os.getcwd()
+    cwd = os.getcwd()
     opened = any(names_a_run(word) for word in parse(words).overrides)
     if opened and not user_folders(words) and ASKED not in words:
-        sys.path[:1] = [place for place in sys.path[:1] if place not in ("", here)]  # where `python -m` puts it
+        sys.path[:1] = [place for place in sys.path[:1] if place not in ("", cwd)]  # put there by `python -m`
     elif not sys.flags.safe_path:  # python -P, PYTHONSAFEPATH
-        sys.path.insert(0, here)
+        sys.path.insert(0, cwd)
 
 
 def check_trust(config: Mapping[str, Any], folders: Sequence[Path], *, opened: Path, trust: object) -> None:

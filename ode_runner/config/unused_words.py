@@ -1,4 +1,4 @@
-"""Words that Hydra takes and nobody reads: refused by name, for whoever typed them expects something of them."""
+"""Refuses words of the command line that would have no effect, which Hydra accepts silently."""
 
 import posixpath
 import re
@@ -19,11 +19,11 @@ OF_SWEEPS = r"hydra/(launcher|sweeper)=|hydra\.(launcher|sweeper|sweep)\.|sweep=
 COMMON = ("recipe", "hydra", *PRESETS, *PLACEMENT, *PROCESSES, *OBSERVERS, *PREDICTION)
 
 
-def check_read(arguments: Sequence[str]) -> None:
-    """Refuses what has no effect together with the rest that is typed.
+def check_words_used(arguments: Sequence[str]) -> None:
+    """Check that every word has an effect together with the others.
 
     Raises:
-        RefusedInput: names the word, and what to type instead.
+        RefusedInput: a word has none; the message names it, and what to type instead.
     """
     keys = {word.lstrip("+").partition("=")[0]: word for word in arguments}
     idle = next((word for word in arguments if re.match(OF_SWEEPS, word.lstrip("+"))), None)
@@ -40,7 +40,7 @@ def check_read(arguments: Sequence[str]) -> None:
 
 
 def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """What belongs to one question is not typed for another, or for a run."""
+    """Raises RefusedInput for an option of one command that is typed with another, or with none."""
     predicts = is_command(word for word in arguments if word.startswith("predict="))
     for key in PREDICTION:
         if key in keys and not predicts and keys[key] != f"{key}=null":
@@ -53,7 +53,7 @@ def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
 
 
 def _check_hydra_has(key: str) -> None:
-    """Hydra adds to its own settings whatever follows a `+`."""
+    """Raises RefusedInput for a key that Hydra's own settings lack: after a `+`, Hydra would add it."""
     node, names = OmegaConf.structured(HydraConf), key.split(".")
     for i, name in enumerate(names[1:], start=1):
         if (
@@ -62,7 +62,7 @@ def _check_hydra_has(key: str) -> None:
             or node._is_none()
             or node._is_missing()
         ):
-            return  # what belongs here is for others to say, such as the launcher
+            return  # its keys are not declared by Hydra but by a plugin, such as the launcher
         offered = [".".join([*names[:i], str(other)]) for other in node]
         if (tried := ".".join(names[: i + 1])) not in offered:
             hint = did_you_mean(tried, offered)
@@ -71,10 +71,10 @@ def _check_hydra_has(key: str) -> None:
 
 
 def check_sweepable(overrides: Mapping[str, Override]) -> None:
-    """Of what is typed for a sweep, several values may be given only for what parts the cells.
+    """Check that only options that may differ between cells are given several values.
 
     Raises:
-        RefusedInput: names the option, one that is the same for all cells or has no values at all.
+        RefusedInput: an option that is the same for all cells has several values, or a sweep names no value.
     """
     for key, override in overrides.items():
         if not override.is_sweep_override():
@@ -86,12 +86,12 @@ def check_sweepable(overrides: Mapping[str, Override]) -> None:
 
 
 def check_plain_names(choices: Mapping[str, str | None]) -> None:
-    """Of each choice, that it goes by its own name: Hydra finds tsit5 as tsit5.yaml and ./tsit5 as well.
+    """Check that each choice is typed by its own name: Hydra finds tsit5 as tsit5.yaml and ./tsit5 as well.
 
-    A run has one name, and one identity, only if its choices have.
+    A run has one folder and one fingerprint only if each of its choices has one name.
 
     Raises:
-        RefusedInput: says which name to type.
+        RefusedInput: another name is typed; the message says which one to type.
     """
     for group, name in choices.items():
         folder = group.partition("@")[0]

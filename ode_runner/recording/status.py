@@ -1,4 +1,4 @@
-"""What an exception means for a run: its status, and a sentence for the person."""
+"""The status that an exception means for a run, and a sentence for the user."""
 
 import re
 import traceback
@@ -22,7 +22,7 @@ TRACEBACK = "error.txt"
 
 
 def status_of(error: BaseException) -> tuple[RunStatus, str]:
-    """The status that an exception means, and its sentence."""
+    """The status that an exception means, and a sentence with the cause and, where there is one, a way out."""
     reason = str(error).strip() or ("no memory is left." if isinstance(error, MemoryError) else type(error).__name__)
     match error:
         case IncompatibleChoice():
@@ -50,8 +50,8 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.FAILED, f"{type(error).__name__}: {_first_line(reason)}"
 
 
-def told(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
-    """The same, to be called while the error is handled; where nobody foresaw it, its traceback is in `folder`."""
+def status_with_traceback(error: BaseException, folder: Path) -> tuple[RunStatus, str]:
+    """`status_of(error)`; the traceback of an unexpected error is written into `folder`. Call it in the handler."""
     status, reason = status_of(error)
     if status is RunStatus.FAILED and not isinstance(error, OSError | CheckpointRefused):
         with suppress(OSError):

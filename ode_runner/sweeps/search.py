@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from ode_runner.commands.run_folders import NOT_IN_SWEEP_NAME
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import ExitCode, codes
-from ode_runner.config.messages import in_our_words
+from ode_runner.config.messages import readable_message
 from ode_runner.config.rerun import Rerun
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
@@ -121,7 +121,7 @@ class Search(Cells):
             try:
                 points[trial.number] = point = self._point(trial, by_key)
             except (RefusedInput, HydraException) as error:  # this solver has no such option, say
-                print(f"ode-run: skipped: {in_our_words(error, _words(trial, by_key))}", file=sys.stderr)
+                print(f"ode-run: skipped: {readable_message(error, _words(trial, by_key))}", file=sys.stderr)
                 continue
             record_unrun(point)
         progress.points += points.values()

@@ -29,7 +29,7 @@ from ode_runner.recording.lock import lock
 from ode_runner.recording.logger import EVENTS, MetricLogger, MetricsFile
 from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
-from ode_runner.recording.status import TRACEBACK, status_of, told
+from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
@@ -101,7 +101,7 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
             remove(folder, alone=plan.in_sweep)  # a typing error makes no folder
         raise
     except BaseException as error:
-        record.status, record.reason = told(error, folder)
+        record.status, record.reason = status_with_traceback(error, folder)
         if isinstance(error, NumericalFailure) and error.crash_dump is not None:
             with suppress(OSError):
                 error.crash_dump.save(folder / EVIDENCE)
