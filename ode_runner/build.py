@@ -139,7 +139,7 @@ def check_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 
 def build_trainer(cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment) -> Trainer | None:
-    """What changes the model of a cell; None where there is nothing to learn."""
+    """The trainer of an experiment; None where the model has no parameters."""
     if not experiment.parameters():
         return None
     return _trainer(cfg, experiment, _process_group(cfg, choices, experiment))
@@ -152,7 +152,7 @@ def _trainer(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Tr
 
 
 def _process_group(cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment) -> ProcessGroup:
-    """This process alone, or the first of several."""
+    """The processes that train: this one, with workers where `processes` or torchrun say so."""
     workers = worker_pool(cfg.processes, experiment.device, oversubscribe=cfg.oversubscribe)
     if workers is None:
         return SingleProcess()
@@ -161,7 +161,7 @@ def _process_group(cfg: DictConfig, choices: Mapping[str, str], experiment: Expe
 
 
 def _build_worker_trainer(cfg: DictConfig, choices: Mapping[str, str], group: ProcessGroup) -> Trainer:
-    """A helper's trainer, in another process."""
+    """The trainer of a worker, built in its process."""
     return _trainer(cfg, assemble_experiment(cfg, choices), group)
 
 

@@ -1,4 +1,7 @@
-"""How a child process begins. Imports nothing that takes long, for until it watches its parent it may outlive it."""
+"""Entry points of child processes, which end when their parent does.
+
+Imports nothing that takes long: until a child watches its parent, it may outlive it.
+"""
 
 import os
 import pickle
@@ -6,24 +9,24 @@ import threading
 from multiprocessing import connection, parent_process
 from typing import Any
 
-from ode_runner.experiment.signals import leave_signals_to_the_first
+from ode_runner.experiment.signals import ignore_stop_signals
 
 
-def begin(work: bytes, *arguments: Any) -> None:
-    """Do the pickled `work`, a function of `arguments`, as long as the parent process is there."""
-    leave_signals_to_the_first()
-    _do(work, *arguments)
+def run_child(work: bytes, *arguments: Any) -> None:
+    """Call the pickled function `work` with `arguments`; signals are left to the parent process."""
+    ignore_stop_signals()
+    _run(work, *arguments)
 
 
-def begin_apart(work: bytes, *arguments: Any) -> None:
-    """The same, for work that the parent stops by SIGTERM: Ctrl-C in a terminal is for the parent alone."""
+def run_in_own_group(work: bytes, *arguments: Any) -> None:
+    """Call the pickled function `work` in a process group of its own: Ctrl-C is for the parent, which sends SIGTERM."""
     os.setpgid(0, 0)
-    _do(work, *arguments)
+    _run(work, *arguments)
 
 
-def _do(work: bytes, *arguments: Any) -> None:
+def _run(work: bytes, *arguments: Any) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    pickle.loads(work)(*arguments)  # what it needs is imported here
+    pickle.loads(work)(*arguments)  # its imports happen here
 
 
 def _end_with_parent() -> None:

@@ -1,8 +1,8 @@
 """One run over several processes: all make the same step, each from its share of the batch.
 
-The first process is the run: it alone has the lock, the record, the files and the screen, evaluates and draws. The
-others are its helpers: they build the same objects from the same configuration, take up the weights, and hold nothing
-that would be missed when they are ended. Where they come from is another matter (spawned.py, torchrun.py).
+The main process holds the lock, the record, the files and the screen, evaluates and draws. The workers build the same
+objects from the same configuration, load the weights, and hold nothing that is lost when they are ended. They are
+started by spawned.py or by torchrun (torchrun.py).
 """
 
 import abc
@@ -20,11 +20,11 @@ from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.distributed.rendezvous import PeerLost, broadcast, raising_peer_lost
 from ode_runner.errors import Interrupted, RefusedInput
 
-NO_MORE = (-1, -1)  # in place of an epoch and a place in it
+STOP = (-1, -1)  # in place of an epoch and a batch's number in it
 
 
 class WorkerTrainer(Protocol):
-    """What a helper needs of a trainer."""
+    """What a worker needs of a trainer."""
 
     options: Any
     task: Any
@@ -36,13 +36,11 @@ class WorkerTrainer(Protocol):
     def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, float]: ...
 
 
-BuildTrainer = Callable[
-    [ProcessGroup], WorkerTrainer
-]  # builds a helper's trainer; travels to another process, so a function by its name
+BuildTrainer = Callable[[ProcessGroup], WorkerTrainer]  # is pickled: a function of a module, or a partial of one
 
 
 class Job(NamedTuple):
-    """What a helper has to know before it can be of use."""
+    """What a worker needs to build its trainer."""
 
     device: str  # its type
     every_time: bool
@@ -50,31 +48,31 @@ class Job(NamedTuple):
 
 
 class WorkerPool(abc.ABC):
-    """The other processes, as the first one sees them: where they come from, and what has become of them."""
+    """The workers as the main process sees them."""
 
-    size: int  # of all, with the first
-
-    @abc.abstractmethod
-    def at_hand(self, job: Job) -> AbstractContextManager[None]:
-        """While they are in one process group with this process, each with the job's trainer."""
+    size: int  # processes of the run, the main one among them
 
     @abc.abstractmethod
-    def explanation(self, error: RuntimeError) -> BaseException:
-        """Why they can no longer be reached, as far as that can be known; `error` where it cannot."""
+    def connected(self, job: Job) -> AbstractContextManager[None]:
+        """While the workers are in one process group with this process, each with the job's trainer."""
+
+    @abc.abstractmethod
+    def cause_of(self, error: RuntimeError) -> BaseException:
+        """The error that ended a worker, after communication failed with `error`; `error` itself if that is unknown."""
 
     @final
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What a helper has met is what the run has met."""
+        """Raises the error that ended a worker in place of PeerLost."""
         try:
             yield
-        except PeerLost as parted:
-            met = self.explanation(parted.error)
-            raise met from (None if met is parted.error else parted.error)
+        except PeerLost as lost:
+            cause = self.cause_of(lost.error)
+            raise cause from (None if cause is lost.error else lost.error)
 
 
 class DataParallel(ProcessGroup):
-    """What the first process and its helpers share: sums over all of them, between the steps of the autograd engine.
+    """Shares of a batch and sums over all processes, common to main process and workers.
 
     Gradients are summed by hand in one flat buffer once the backward pass has ended. DistributedDataParallel would sum
     them while it goes on, by hooks on each parameter; but a gradient mode that returns the gradients of all parameters
@@ -84,7 +82,7 @@ class DataParallel(ProcessGroup):
 
     def __init__(self, *, size: int, rank: int, every_time: bool) -> None:
         self.size, self.rank, self.every_time = size, rank, every_time
-        self.weight = 1.0  # of this process's share in the mean over the batch at hand
+        self.weight = 1.0  # of this process's share in the mean over the present batch
 
     def share(self, batch: Batch, *, epoch: int, place: int) -> Batch:
         own = slice(self.rank, None, self.size)
@@ -99,13 +97,13 @@ class DataParallel(ProcessGroup):
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         parameters = list(parameters)
-        there = torch.tensor([float(p.grad is not None) for p in parameters])
-        self.sum(there)  # and, if a process is missing, an error here rather than a wait for it on a GPU
+        present = torch.tensor([float(p.grad is not None) for p in parameters])
+        self.sum(present)  # on the CPU: if a process is missing, an error here rather than a wait for it on a GPU
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([part.flatten() for part in parts]) * self.weight
         self.sum(flat)
         for parameter, anywhere, part in zip(
-            parameters, there, flat.split([p.numel() for p in parameters]), strict=True
+            parameters, present, flat.split([p.numel() for p in parameters]), strict=True
         ):
             parameter.grad = part.view_as(parameter) if anywhere else None
 
@@ -115,13 +113,13 @@ class DataParallel(ProcessGroup):
         return dict(zip(scalars, values.tolist(), strict=True))
 
     def sum(self, values: Tensor) -> None:
-        """Over all processes, in place."""
+        """Sum `values` over all processes, in place."""
         with raising_peer_lost():
             dist.all_reduce(values)
 
 
 class MainProcess(DataParallel):
-    """The process that is the run, and has helpers."""
+    """The process that has the run's files and screen, and workers besides."""
 
     def __init__(
         self, workers: WorkerPool, *, device: torch.device, every_time: bool, build_trainer: BuildTrainer
@@ -130,79 +128,85 @@ class MainProcess(DataParallel):
         self.workers, self.job = workers, Job(device.type, every_time, build_trainer)
 
     @contextmanager
-    def at_work(self, state: Mapping[str, Any]) -> Iterator[None]:
-        with self.workers.at_hand(self.job):
-            self._tell(state)
+    def training(self, state: Mapping[str, Any]) -> Iterator[None]:
+        with self.workers.connected(self.job):
+            self._broadcast_state(state)
             try:
                 yield
-            except Interrupted:  # which may be how a process is told that another one has died
-                self._dismiss()
+            except Interrupted:  # a scheduler may send a signal because another process has ended
+                self._stop_workers()
                 raise
-            self._dismiss()
+            self._stop_workers()
 
     def share(self, batch: Batch, *, epoch: int, place: int) -> Batch:
-        self._order(epoch, place)
+        self._announce(epoch, place)
         return super().share(batch, epoch=epoch, place=place)
 
     def sum(self, values: Tensor) -> None:
         with self.workers.errors():
             super().sum(values)
 
-    def _tell(self, state: Mapping[str, Any]) -> None:
+    def _broadcast_state(self, state: Mapping[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         with self.workers.errors():
             broadcast(buffer.getvalue())
 
-    def _order(self, epoch: int, place: int) -> None:
+    def _announce(self, epoch: int, place: int) -> None:
         with self.workers.errors(), raising_peer_lost():
             dist.broadcast(torch.tensor([epoch, place]), src=0)
 
-    def _dismiss(self) -> None:
-        """Between two steps; all are still there, or this is an error."""
-        self._order(*NO_MORE)
+    def _stop_workers(self) -> None:
+        """End the workers' loop, between two steps; raises the error of a worker that has ended before."""
+        self._announce(*STOP)
         self.sum(torch.zeros(1))
 
 
 class Worker(DataParallel):
-    """Any other process."""
+    """A process other than the main one."""
 
-    def follow(self, trainer: WorkerTrainer) -> None:
-        """Make the steps that the first process makes, until it needs no more.
+    def train_along(self, trainer: WorkerTrainer) -> None:
+        """Make the steps that the main process makes, until it stops the workers.
 
         Raises:
-            Parted: it has ended, or another helper has.
+            PeerLost: another process has ended.
         """
-        seed = torch.initial_seed()  # that of the run
+        seed = torch.initial_seed()  # the run's
         state = io.BytesIO(broadcast(None))
         trainer.load_state_dict(torch.load(state, map_location="cpu", weights_only=True))
         batches: Iterator[Batch] = iter(())
-        at = (-1, 0)
-        while (order := self._next_order()) != NO_MORE:
-            epoch, place = order
-            if order != at:
+        expected = (-1, 0)  # position of the next batch of the iterator
+        while (position := self._next_position()) != STOP:
+            epoch, place = position
+            if position != expected:
                 batches = trainer.task.batches(Split.TRAIN, batch_size=trainer.options.batch_size, epoch=epoch)
                 for _ in range(place):
                     next(batches)
-            torch.manual_seed((seed << 32) + (self.rank << 24) + trainer.step)  # no state of its own to be resumed
+            torch.manual_seed((seed << 32) + (self.rank << 24) + trainer.step)  # resumed without a state
             trainer.train_step(next(batches), measure_memory=False)
             trainer.step += 1
-            at = (epoch, place + 1)
+            expected = (epoch, place + 1)
         self.sum(torch.zeros(1))
 
-    def _next_order(self) -> tuple[int, int]:
-        order = torch.zeros(2, dtype=torch.int64)
+    def _next_position(self) -> tuple[int, int]:
+        position = torch.zeros(2, dtype=torch.int64)
         with raising_peer_lost():
-            dist.broadcast(order, src=0)
-        epoch, place = order.tolist()
+            dist.broadcast(position, src=0)
+        epoch, place = position.tolist()
         return epoch, place
 
 
 def build_worker(job: Job, *, rank: int, size: int, gpu: int) -> tuple[Worker, WorkerTrainer]:
-    """A helper that has what it needs: `gpu` is its own if the job is for GPUs.
+    """A worker and its trainer.
+
+    Args:
+        job: what to build.
+        rank: of this process.
+        size: processes of the run.
+        gpu: the number of this process's GPU, if the job is for GPUs.
 
     Raises:
-        RefusedInput: its machine does not have what the run is made with.
+        RefusedInput: this machine lacks the device that the run uses.
     """
     if job.device == "cuda":
         if gpu >= torch.cuda.device_count():

@@ -1,4 +1,4 @@
-"""GPUs for runs at the same time on one machine: each worker process keeps some of its own."""
+"""GPUs of runs at the same time on one machine: each launcher process takes a slot of its own."""
 
 import itertools
 import os
@@ -12,10 +12,10 @@ _held: list[FileLock] = []  # the slot of this process, until it ends
 
 
 def take_gpus(count: int) -> None:
-    """Leave this process `count` of the visible GPUs, those of the first slot that no other process holds.
+    """Set CUDA_VISIBLE_DEVICES to `count` of the visible GPUs, those of the first slot that no other process holds.
 
-    To be called before CUDA is used, which remembers what it saw first: so a worker keeps its slot for all its runs.
-    With more workers than GPUs some are shared; with fewer than two slots there is nothing to choose.
+    Call it before CUDA is used, which reads the variable once: a process keeps its slot for all its runs. With more
+    processes than slots, GPUs are shared; with fewer than two slots nothing is changed.
     """
     visible = _visible()
     slots = len(visible) // count

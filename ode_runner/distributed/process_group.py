@@ -1,4 +1,4 @@
-"""Who makes a training step together: one process, or several that each take a share of the batch."""
+"""The processes that make a training step together, each from its share of the batch."""
 
 import abc
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,32 +11,32 @@ from ode_runner.batch import Batch
 
 
 class ProcessGroup(abc.ABC):
-    """As one process of it sees the whole; every method is called by all of them, in the same order."""
+    """The group as one of its processes sees it; all processes call the methods, in the same order."""
 
-    size: int
+    size: int  # processes
 
     @contextmanager
-    def at_work(self, state: Mapping[str, Any]) -> Iterator[None]:
-        """While steps are made, from the trainer's `state` on."""
+    def training(self, state: Mapping[str, Any]) -> Iterator[None]:
+        """Around the training steps; workers begin with the trainer's `state`."""
         del state
         yield
 
     @abc.abstractmethod
     def share(self, batch: Batch, *, epoch: int, place: int) -> Batch:
-        """This process's part of the batch at `place` within the epoch."""
+        """This process's part of the batch with the number `place` in the epoch."""
 
     @abc.abstractmethod
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Make every gradient that of the mean loss over the whole batch."""
+        """Replace each parameter's `.grad` by that of the mean loss over the whole batch."""
 
     @abc.abstractmethod
     def mean(self, scalars: Mapping[str, float]) -> dict[str, float]:
-        """Over the whole batch, from the means over this process's share."""
+        """Means over the whole batch, from the means over this process's share."""
 
 
 @final
 class SingleProcess(ProcessGroup):
-    """One process does it all."""
+    """A group of one process."""
 
     size = 1
 

@@ -1,9 +1,9 @@
-"""Which of the processes this is that `torchrun` has started, if it has started several."""
+"""The rank of this process among those that `torchrun` has started."""
 
 import os
 from typing import NamedTuple
 
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # what torchrun tells each in its environment
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")  # of the environment, set by torchrun
 OTHERS = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 
 
@@ -17,7 +17,7 @@ class Rank(NamedTuple):
 
     @classmethod
     def of_this_process(cls) -> "Rank | None":
-        """None where this process is on its own."""
+        """The rank from torchrun's environment; None where there is none, or only one process."""
         if any(name not in os.environ for name in (*VARIABLES, *OTHERS)):
             return None
         rank = cls(*(int(os.environ[name]) for name in VARIABLES))

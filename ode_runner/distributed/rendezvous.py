@@ -1,4 +1,4 @@
-"""How processes come together for one run, what they say to each other, and how they notice that one has gone."""
+"""Communication between the processes of one run: back ends, broadcasts, loss of a process, sharing of cores."""
 
 import os
 import pickle
@@ -12,11 +12,11 @@ import torch
 import torch.distributed as dist
 
 BACKEND = {"cpu": "cpu:gloo", "cuda": "cpu:gloo,cuda:nccl"}
-TIMEOUT = timedelta(hours=24)  # helpers wait while the first process evaluates and draws; its end they notice
+TIMEOUT = timedelta(hours=24)  # workers wait while the main process evaluates and draws; they notice its end
 
 
 class PeerLost(Exception):
-    """The others have gone. Whatever there is to say of it, the first process says."""
+    """Another process of the group has ended. Workers end silently; the main process reports the cause."""
 
     def __init__(self, error: RuntimeError) -> None:
         super().__init__(str(error))
@@ -25,7 +25,7 @@ class PeerLost(Exception):
 
 @contextmanager
 def raising_peer_lost() -> Iterator[None]:
-    """Around what all processes do together. Raises Parted if one of them is missing."""
+    """Around collective operations: raises PeerLost, in place of RuntimeError, where a process is missing."""
     try:
         yield
     except RuntimeError as error:
@@ -33,7 +33,7 @@ def raising_peer_lost() -> Iterator[None]:
 
 
 def broadcast(message: Any) -> Any:
-    """From the first process, whatever it says, to all others, whatever they say."""
+    """Send the main process's message to all; returns it in every process. The others' arguments are ignored."""
     received = [message]
     with raising_peer_lost():
         dist.broadcast_object_list(received, src=0)
@@ -41,22 +41,22 @@ def broadcast(message: Any) -> Any:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # which is Linux's
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def share_cores(processes: int) -> None:
-    """As many threads as leave room for the others on this machine, unless the person has said how many."""
+    """Set torch's threads to this process's share of the cores, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // processes))
 
 
 def transferable(error: BaseException, *, rank: int) -> BaseException:
-    """What is being handled, in a form that can be raised in another process."""
+    """The error that is being handled, with its traceback as a note, in a form that can be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # of its own making
+    except Exception:  # an error of a class that cannot be pickled
         error = RuntimeError(f"{type(error).__name__}: {error}")
     error.add_note(f"in process {rank} of the run:\n{traceback.format_exc()}")
     return error

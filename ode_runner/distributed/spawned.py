@@ -1,4 +1,4 @@
-"""Helpers that the first process starts itself, on its own machine, when training begins."""
+"""Worker processes that the main process starts on its own machine when training begins."""
 
 import os
 import pickle
@@ -14,13 +14,13 @@ from typing import Any
 import torch.distributed as dist
 from torch.multiprocessing import get_context
 
-from ode_runner.distributed.child_process import begin
+from ode_runner.distributed.child_process import run_child
 from ode_runner.distributed.data_parallel import Job, WorkerPool, build_worker
 from ode_runner.distributed.rendezvous import BACKEND, TIMEOUT, PeerLost, share_cores, transferable
 
 
 class SpawnedPool(WorkerPool):
-    """Child processes, which end with their parent, however it ends."""
+    """Workers that are child processes of the main process, and end when it ends, also when it is killed."""
 
     def __init__(self, *, size: int) -> None:
         self.size = size
@@ -28,23 +28,23 @@ class SpawnedPool(WorkerPool):
         share_cores(size)
 
     @contextmanager
-    def at_hand(self, job: Job) -> Iterator[None]:
-        meeting = Path(tempfile.mkdtemp(prefix="ode-run-"))
+    def connected(self, job: Job) -> Iterator[None]:
+        rendezvous_folder = Path(tempfile.mkdtemp(prefix="ode-run-"))
         try:
-            self._start(job, meeting)
-            _join(0, self.size, job.device, meeting)
+            self._start(job, rendezvous_folder)
+            _join(0, self.size, job.device, rendezvous_folder)
             yield
         finally:
             for process, _ in self.processes:
                 process.kill()
                 process.join()
             self.processes = []
-            shutil.rmtree(meeting, ignore_errors=True)
+            shutil.rmtree(rendezvous_folder, ignore_errors=True)
             if dist.is_initialized():
                 dist.destroy_process_group()
 
-    def explanation(self, error: RuntimeError) -> BaseException:
-        for process, _ in self.processes:  # for once one has ended, all do
+    def cause_of(self, error: RuntimeError) -> BaseException:
+        for process, _ in self.processes:  # once one has ended, the others end too
             process.join(timeout=5)
         for _, pipe in self.processes:
             with suppress(EOFError):
@@ -55,43 +55,46 @@ class SpawnedPool(WorkerPool):
                 return RuntimeError(f"process {rank} of the run ended with exit code {process.exitcode}")
         return error
 
-    def _start(self, job: Job, meeting: Path) -> None:
+    def _start(self, job: Job, rendezvous_folder: Path) -> None:
         context = get_context("spawn")  # a fork would take CUDA and threads along
         for rank in range(1, self.size):
-            here, there = context.Pipe()
-            work = pickle.dumps(partial(run_worker, job, rank, self.size, meeting))
-            process = context.Process(target=begin, args=(work, there))
+            own_end, child_end = context.Pipe()
+            work = pickle.dumps(partial(run_worker, job, rank, self.size, rendezvous_folder))
+            process = context.Process(target=run_child, args=(work, child_end))
             process.start()
-            there.close()
-            self.processes.append((process, here))
+            child_end.close()
+            self.processes.append((process, own_end))
         for process, pipe in self.processes:
             try:
-                error = pipe.recv()  # that it is ready, or why not
+                error = pipe.recv()  # None once the worker is ready
             except EOFError:
                 process.join()
-                error = RuntimeError(f"a helper process could not start (exit code {process.exitcode})")
+                error = RuntimeError(f"a worker process could not start (exit code {process.exitcode})")
             if error is not None:
                 raise error
 
 
-def run_worker(job: Job, rank: int, size: int, meeting: Path, pipe: Connection) -> None:
-    """A helper's life."""
+def run_worker(job: Job, rank: int, size: int, rendezvous_folder: Path, pipe: Connection) -> None:
+    """The whole of a worker process: build a trainer, join the process group, train until the main process stops.
+
+    Sends None through `pipe` once the trainer is built, or the exception that ended it.
+    """
     code = 0
     try:
         share_cores(size)
         worker, trainer = build_worker(job, rank=rank, size=size, gpu=rank)
         pipe.send(None)
-        _join(rank, size, job.device, meeting)
-        worker.follow(trainer)
+        _join(rank, size, job.device, rendezvous_folder)
+        worker.train_along(trainer)
     except PeerLost:
         pass
     except BaseException as error:
         code = 1
         pipe.send(transferable(error, rank=rank))
-    os._exit(code)  # leaving the group politely would wait for the others
+    os._exit(code)  # destroy_process_group would wait for the other processes
 
 
-def _join(rank: int, size: int, device: str, meeting: Path) -> None:
-    """Wait until all have come together."""
-    place = f"file://{meeting}/processes"
-    dist.init_process_group(BACKEND[device], init_method=place, rank=rank, world_size=size, timeout=TIMEOUT)
+def _join(rank: int, size: int, device: str, rendezvous_folder: Path) -> None:
+    """Join the process group, and wait until all processes have."""
+    init_method = f"file://{rendezvous_folder}/processes"
+    dist.init_process_group(BACKEND[device], init_method=init_method, rank=rank, world_size=size, timeout=TIMEOUT)

@@ -1,7 +1,7 @@
-"""Helpers that are there already: `torchrun` has started the same command several times, on one machine or more.
+"""Worker processes that `torchrun` has started, each with the same command, on one machine or more.
 
-All of these processes meet before anything else. That of rank 0 is the run, as if it were alone; the others never look
-at the command: they wait to be told what to do, and their wait is over when the connection is, however the run ends.
+All processes join a group before anything else. That of rank 0 is the main process and runs the command. The others do
+not read the command: they wait for jobs of rank 0, and end when the connection to it does.
 """
 
 import os
@@ -22,14 +22,14 @@ from ode_runner.distributed.data_parallel import Job, WorkerPool, build_worker
 from ode_runner.distributed.ranks import Rank
 from ode_runner.distributed.rendezvous import BACKEND, TIMEOUT, PeerLost, broadcast, share_cores, transferable
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.signals import leave_signals_to_the_first
+from ode_runner.experiment.signals import ignore_stop_signals
 
-TO_BEGIN = timedelta(minutes=10)  # from the first process that is there to the last
-AT_ONCE = timedelta(seconds=10)
+TO_BEGIN = timedelta(minutes=10)  # between the first process that starts and the last
+AT_ONCE = timedelta(seconds=10)  # for a store that exists
 
 
 class TorchrunPool(WorkerPool):
-    """The processes of rank 1 and up, for that of rank 0."""
+    """Workers that are the processes of rank 1 and up, as the process of rank 0 sees them."""
 
     def __init__(self, rank: Rank, *, asked: int, device: torch.device) -> None:
         if asked not in (1, rank.size):
@@ -40,7 +40,7 @@ class TorchrunPool(WorkerPool):
         share_cores(rank.size_here)
 
     @contextmanager
-    def at_hand(self, job: Job) -> Iterator[None]:
+    def connected(self, job: Job) -> Iterator[None]:
         try:
             with self.errors():
                 broadcast(pickle.dumps(job))
@@ -49,7 +49,7 @@ class TorchrunPool(WorkerPool):
             dist.destroy_process_group()  # in the middle of a step they would wait for this process's share
             raise
 
-    def explanation(self, error: RuntimeError) -> BaseException:
+    def cause_of(self, error: RuntimeError) -> BaseException:
         with suppress(RuntimeError):  # torchrun itself may have ended, and the store with it
             store = _store(0, self.size, within=AT_ONCE)
             for rank in range(1, self.size):
@@ -59,9 +59,9 @@ class TorchrunPool(WorkerPool):
 
 
 def join_group(rank: Rank, run: Callable[[], None]) -> None:
-    """Be the run, or help the process that is."""
+    """Join the group; then call `run` in the process of rank 0, and be a worker in the others."""
     if rank.number > 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until it can be left to the first process
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the main process handles it for all
     _rendezvous(rank)
     if rank.number > 0:
         run_worker(rank)
@@ -73,22 +73,25 @@ def join_group(rank: Rank, run: Callable[[], None]) -> None:
 
 
 def run_worker(rank: Rank) -> None:
-    """A helper's life. Its exit code says that it has done what it could: how the run ended, the first process says."""
-    leave_signals_to_the_first()
+    """The whole of a worker process: take jobs until the main process ends.
+
+    The exit code is always 0: the status of the run is that of the main process. An error is left in the store.
+    """
+    ignore_stop_signals()
     share_cores(rank.size_here)
     try:
         while True:
             job: Job = pickle.loads(broadcast(None))
             worker, trainer = build_worker(job, rank=rank.number, size=rank.size, gpu=rank.number_here)
-            worker.follow(trainer)
+            worker.train_along(trainer)
     except PeerLost:
         pass
     except BaseException as error:
-        with suppress(RuntimeError):  # the store went down with the first process
+        with suppress(RuntimeError):  # the store ended with the main process
             store = _store(rank.number, rank.size, within=AT_ONCE)
             store.set(_key(rank.number), pickle.dumps(transferable(error, rank=rank.number)))
-            store.get(_key(rank.number))  # it has arrived
-    os._exit(0)  # leaving the group politely would wait for the others
+            store.get(_key(rank.number))  # returns once the error has arrived
+    os._exit(0)  # destroy_process_group would wait for the other processes
 
 
 def _rendezvous(rank: Rank) -> None:
@@ -102,7 +105,7 @@ def _rendezvous(rank: Rank) -> None:
 
 
 def _store(rank: int, size: int, *, within: timedelta) -> Any:
-    """What a process leaves here can be read when it has ended; what a try before this one left, cannot."""
+    """The key-value store of this attempt of torchrun; its entries outlive the process that made them."""
     store, _, _ = next(rendezvous("env://", rank, size, timeout=within))  # at MASTER_ADDR and MASTER_PORT
     return PrefixStore(f"ode-run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 

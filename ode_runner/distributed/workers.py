@@ -1,4 +1,4 @@
-"""Where the helpers of a run come from, if it is to have any."""
+"""Whether a run has worker processes, and of which kind."""
 
 import torch
 
@@ -13,10 +13,15 @@ from ode_runner.quoting import as_typed
 
 
 def worker_pool(processes: object, device: torch.device, *, oversubscribe: object) -> WorkerPool | None:
-    """The other processes of a run over `processes`, or over as many as torchrun has started; None for one alone.
+    """The workers of a run over `processes` processes; None for a single process.
+
+    Args:
+        processes: the option of that name; under torchrun, which sets the number itself, 1 or that number.
+        device: of the main process.
+        oversubscribe: the option of that name; true allows more processes than cores.
 
     Raises:
-        RefusedInput: there cannot be as many.
+        RefusedInput: a value is impossible, or there is no room for as many processes.
     """
     if type(processes) is not int or processes < 1:  # true is an int to isinstance
         raise RefusedInput(f"processes={as_typed(processes)} is no whole number from 1 on.")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to stop at the next step."""
+"""Signals that ask a run to stop at its next step."""
 
 import signal
 import threading
@@ -15,8 +15,8 @@ class StopRequest:
     signal_name = ""
 
     @property
-    def by_a_person(self) -> bool:
-        """Rather than by a scheduler, which has signals of its own."""
+    def from_user(self) -> bool:
+        """Whether a user's signal was received, and not one of a scheduler."""
         return self.signal_name in ("SIGINT", "SIGTERM")
 
     def check(self) -> None:
@@ -27,10 +27,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """The first signal asks politely; a second one interrupts at once, as Python does by itself.
+    """Turn signals into a StopRequest: the first sets it, a second one raises KeyboardInterrupt at once.
 
-    A scheduler that waits for a signal of its own, as submitit does on Slurm, is passed it on once the run has saved
-    what it has, and queues the job again. It has its own mind about SIGTERM, too.
+    Where a scheduler has set a handler for SIGUSR1 or SIGUSR2, as submitit does on Slurm, that signal is raised again
+    once the run has saved its progress, so that the scheduler queues the job again; SIGTERM is then left to it.
     """
     stop = StopRequest()
 
@@ -56,7 +56,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Between the runs of a sweep, SIGTERM is what Ctrl-C is."""
+    """Around a sweep: SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -68,7 +68,7 @@ def sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, outer)
 
 
-def leave_signals_to_the_first() -> None:
-    """A helper stops when the first process does."""
+def ignore_stop_signals() -> None:
+    """Ignore the signals that stop a run: a worker ends when the main process does."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf.basecontainer import BaseContainer
 
 from ode_runner.config.exit_codes import Ending
-from ode_runner.distributed.child_process import begin_apart
+from ode_runner.distributed.child_process import run_in_own_group
 from ode_runner.sweeps.returned import ending_of
 
 SECONDS = 5.0  # for a run that is told a second time to stop
@@ -26,14 +26,14 @@ def run_apart(launcher: Launcher, overrides: list[str], number: int) -> Ending |
         KeyboardInterrupt: this process or the run itself was told to stop.
     """
     context = get_context("spawn")  # a fork would take CUDA and threads along
-    here, there = context.Pipe(duplex=False)
+    own_end, child_end = context.Pipe(duplex=False)
     hydra = pickle.dumps((Singleton.get_state()["instances"], launcher))
     work = pickle.dumps(partial(_run, hydra, overrides, number))
-    process = context.Process(target=begin_apart, args=(work, there))
+    process = context.Process(target=run_in_own_group, args=(work, child_end))
     process.start()
-    there.close()  # so that the pipe ends with the process
+    child_end.close()  # so that the pipe ends with the process
     try:
-        ending = here.recv()
+        ending = own_end.recv()
     except EOFError:
         process.join()
         return process.exitcode or 0

@@ -77,7 +77,7 @@ def execute(plan: Plan) -> RunRecord:
         with attempt(folder, anew=plan.rerun or (done is not None and done.status is RunStatus.FAILED)):
             _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
-        if plan.in_sweep and stop.by_a_person and plan.record.status is not RunStatus.INTERRUPTED:
+        if plan.in_sweep and stop.from_user and plan.record.status is not RunStatus.INTERRUPTED:
             raise KeyboardInterrupt  # too late to stop this run, which has failed or is done, and not for the sweep
         return plan.record
 
@@ -228,7 +228,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
             scalars = {name: value for name, value in row.items() if "/" in name}
             session.logger.log(scalars, step=trainer.step)
     session.display.start(trainer.total_steps, trainer.step)
-    with trainer.group.at_work(trainer.state_dict(0)):
+    with trainer.group.training(trainer.state_dict(0)):
         record.reason = "; ".join(filter(None, (record.reason, trainer.fit(session))))
     session.display.stop()
     best = session.checkpoints.load(session.checkpoints.best)
