@@ -23,7 +23,15 @@ from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.run_folders import folder_of
 from ode_runner.config.command_files import command_files, own_config_dirs
 from ode_runner.config.exclusive_options import one_of_each
-from ode_runner.config.exit_codes import IN_USE, REFUSED, Ending, ExitCode, codes
+from ode_runner.config.exit_codes import (
+    IN_USE,
+    REFUSED,
+    ExitCode,
+    JobResult,
+    add_exit_code,
+    clear_exit_codes,
+    command_exit_code,
+)
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
 from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
@@ -33,9 +41,9 @@ from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.printable import on_one_line
 from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
-from ode_runner.sweeps.dispatch import AT_ONCE
-from ode_runner.sweeps.search import Search
-from ode_runner.sweeps.sweeper import Cells, register
+from ode_runner.sweeps.dispatch import JOBLIB_LAUNCHER
+from ode_runner.sweeps.search import SearchSweeper
+from ode_runner.sweeps.sweeper import CellSweeper, register
 
 if TYPE_CHECKING:
     from ode_runner.recording.record import RunStatus
@@ -47,8 +55,9 @@ OmegaConf.register_new_resolver(
 
 def launch() -> ExitCode:
     """Run the command in sys.argv, which Hydra reads; returns the exit code."""
-    register("CellSweeper", Cells)
-    register("SearchSweeper", Search)
+    clear_exit_codes()
+    register("CellSweeper", CellSweeper)
+    register("SearchSweeper", SearchSweeper)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, which are reworded here
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded is reported here
     logging.raiseExceptions = False  # no traceback for each line that a full disk does not take
@@ -70,19 +79,19 @@ def launch() -> ExitCode:
     except (HydraException, OmegaConfBaseException, UserWarning, OSError, ValueError) as error:
         _say(readable_message(error, sys.argv[1:]))
         return ExitCode.REFUSED
-    return max(codes, default=ExitCode.COMPLETED) if len(codes) < 2 else min(max(codes), ExitCode.FAILED)
+    return command_exit_code()
 
 
-def run_job(cfg: DictConfig) -> Ending:
+def run_job(cfg: DictConfig) -> JobResult:
     """The task function of Hydra: plan or run one job. No error of a run ends its sweep; an interrupt does."""
     replace_what_cannot_be_printed()  # here too, for a launcher's worker is a process of its own
     outlast_the_screen()
-    ending = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
-    codes.append(ending.code)
-    return ending
+    result = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
+    add_exit_code(result.code)
+    return result
 
 
-def _plan(cfg: DictConfig) -> Ending:
+def _plan(cfg: DictConfig) -> JobResult:
     """Print the forecast of a single run (`plan=true`); a sweep is planned by its sweeper."""
     from ode_runner.sweeps.forecast import Forecast
     from ode_runner.sweeps.inspection import inspect_cell
@@ -93,24 +102,24 @@ def _plan(cfg: DictConfig) -> Ending:
     with open_dict(whole):
         whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
     folder = Path(os.path.relpath(folder_of("own", _root_=whole)))
-    point = inspect_cell(name="", overrides=[], cfg=whole, folder=folder)
-    Forecast(points=[point], folder=folder).show()
-    possible = point.outlook not in (CellState.REFUSED, CellState.INCOMPATIBLE)
-    return Ending(ExitCode.COMPLETED if possible else ExitCode.REFUSED, point.outlook)
+    cell = inspect_cell(name="", overrides=[], cfg=whole, folder=folder)
+    Forecast(cells=[cell], folder=folder).show()
+    possible = cell.state not in (CellState.REFUSED, CellState.INCOMPATIBLE)
+    return JobResult(ExitCode.COMPLETED if possible else ExitCode.REFUSED, cell.state)
 
 
-def _run(cfg: DictConfig, *, in_sweep: bool) -> Ending:
+def _run(cfg: DictConfig, *, in_sweep: bool) -> JobResult:
     from ode_runner.distributed.gpus import take_gpus  # here, so that neither --cfg nor TAB waits for torch
     from ode_runner.experiment.process_state import unchanged
 
     job = HydraConfig.get()
-    if in_sweep and job.launcher._target_ == AT_ONCE:
+    if in_sweep and job.launcher._target_ == JOBLIB_LAUNCHER:
         take_gpus(cfg.processes if isinstance(cfg.processes, int) else 1)
     with unchanged() if in_sweep else nullcontext():  # for the next cell
         return _ended(cfg, job, in_sweep=in_sweep)
 
 
-def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
+def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> JobResult:
     from ode_runner.recording.record import RunStatus
 
     folder = Path(os.path.relpath(job.runtime.output_dir))
@@ -118,20 +127,20 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> Ending:
         outcome = _carry_out(cfg, folder, in_sweep=in_sweep)
     except InUse as refusal:
         _say(f"{'skipped for now: ' if in_sweep else ''}{refusal}")
-        return Ending(ExitCode.REFUSED, IN_USE, str(refusal))
+        return JobResult(ExitCode.REFUSED, IN_USE, str(refusal))
     except RefusedInput as refusal:
         skipped = in_sweep and isinstance(refusal, IncompatibleChoice)
         _say(f"{'skipped: ' if skipped else ''}{refusal}")
         if skipped:
-            return Ending(ExitCode.COMPLETED, RunStatus.INCOMPATIBLE, str(refusal))
-        return Ending(ExitCode.REFUSED, REFUSED, str(refusal))
+            return JobResult(ExitCode.COMPLETED, RunStatus.INCOMPATIBLE, str(refusal))
+        return JobResult(ExitCode.REFUSED, REFUSED, str(refusal))
     except OSError as error:  # the folder could not be prepared
         _say(readable_message(error, sys.argv[1:]))
-        return Ending(ExitCode.REFUSED, REFUSED, readable_message(error, sys.argv[1:]))
+        return JobResult(ExitCode.REFUSED, REFUSED, readable_message(error, sys.argv[1:]))
     status, reason = outcome
     if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
-    return Ending(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED, status, reason)
+    return JobResult(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED, status, reason)
 
 
 def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
@@ -145,7 +154,7 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
     if answered is not None:
         return answered
     plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
-    plan.record.config_dirs = [str(folder) for folder in own_config_dirs(HydraConfig.get())]
+    plan.record.config_dirs = [str(folder) for folder in own_config_dirs()]
     record = execute(plan)
     return record.status, record.reason
 

@@ -14,7 +14,6 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from ode_runner import launch
 from ode_runner.cli import main
 from ode_runner.config.help import conf_dir
 from ode_runner.training.trainer import Trainer
@@ -81,7 +80,6 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
     out, err = _terminal("strict"), _terminal("backslashreplace")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    launch.codes.clear()
     try:
         with (
             patch.object(sys, "argv", ["ode-run", *arguments]),

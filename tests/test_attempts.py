@@ -13,11 +13,11 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from ode_runner.config.exit_codes import Ending
-from ode_runner.recording.attempts import FILE, attempt, endings
+from ode_runner.config.exit_codes import JobResult
+from ode_runner.recording.attempts import FILE, aborted_attempts, attempt
 from ode_runner.recording.lock import in_use, lock
 from ode_runner.sweeps.dispatch import Dispatch
-from ode_runner.sweeps.returned import ending_of
+from ode_runner.sweeps.job_results import result_of
 from ode_runner.sweeps.sweep_cell import SweepCell
 from tests.helpers import TINY, ode_run, own_models, run_folders, started, typed
 
@@ -85,10 +85,10 @@ class Noting:
         self.seeds += [word for cell in cells for word in cell if word.startswith("seed=")]
         return [JobReturn(_return_value=(0, "completed"), status=JobStatus.COMPLETED) for _ in cells]
 
-    def run_apart(self, launcher: Launcher, overrides: list[str], number: int) -> Ending | int:
+    def run_apart(self, launcher: Launcher, overrides: list[str], number: int) -> JobResult | int:
         self.apart += [word for word in overrides if word.startswith("seed=")]
         [job] = self.launch([overrides], initial_job_idx=number)
-        return ending_of(job)
+        return result_of(job)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def launcher(monkeypatch: pytest.MonkeyPatch) -> Noting:
     """In place of Hydra's."""
     noting = Noting()
     monkeypatch.setattr(Plugins, "instantiate_launcher", lambda self, **about: noting)
-    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", noting.run_apart)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", noting.run_apart)
     return noting
 
 
@@ -108,10 +108,10 @@ def test_only_a_process_that_ended_leaves_a_trace(tmp_path: Path) -> None:
     with lock(tmp_path):
         with suppress(KeyboardInterrupt), attempt(tmp_path, anew=False):
             assert (tmp_path / FILE).is_file()
-            assert endings(tmp_path) == 0, "it is at work"
+            assert aborted_attempts(tmp_path) == 0, "it is at work"
             raise KeyboardInterrupt
         assert not (tmp_path / FILE).exists()
-    assert endings(tmp_path) == 0
+    assert aborted_attempts(tmp_path) == 0
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_what_has_saved_its_progress_begins_to_count_anew(
     (tmp_path / "checkpoints").mkdir()
     kill(tmp_path, times=3)
     between(tmp_path)
-    assert endings(tmp_path) == count
+    assert aborted_attempts(tmp_path) == count
 
 
 def test_cells_never_begun_come_first(three: list[Path], launcher: Noting, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_the_second_end_of_a_process_is_recorded_with_its_cause_and_the_sweep_go
         kill(three[int(next(word for word in overrides if word.startswith("seed="))[-1])], times=2)
         return code
 
-    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", end)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", end)
     ended = typed(*SWEEP, cwd=tmp_path)
     assert ended.returncode == 1
     assert ended.stderr == f"ode-run: a process ended in the midst of its cell ({words})\n" * 2
@@ -204,12 +204,12 @@ def test_a_cell_that_has_saved_something_since_is_tried_again(
         kill(three[0], times=1)
         return -9
 
-    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", save_and_end)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", save_and_end)
     ended = typed(*SWEEP, cwd=tmp_path)
     assert ended.returncode == 1
     assert "  failed: seed=0: its process ended in the midst of it (SIGKILL: for want of memory" in ended.stdout
     assert statuses(tmp_path) == ["running", "completed", "completed"]
-    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", launcher.run_apart)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", launcher.run_apart)
     typed(*SWEEP, cwd=tmp_path)
     assert launcher.apart == ["seed=0"]
 
@@ -219,17 +219,17 @@ def test_what_cannot_be_sent_to_another_process_costs_the_other_cells_nothing(
 ) -> None:
     kill(three[0])
     (three[1] / "record.json").unlink()
-    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", lambda *about: 1 / 0)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", lambda *about: 1 / 0)
     ended = typed(*SWEEP, cwd=tmp_path)
     assert (ended.returncode, launcher.seeds) == (1, ["seed=1"])
     assert "  failed: seed=0: ZeroDivisionError: division by zero" in ended.stdout
 
 
 def test_a_rerun_counts_anew(three: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def in_this_process(launcher: Launcher, overrides: list[str], number: int) -> Ending:
-        return ending_of(launcher.launch([overrides], initial_job_idx=number)[0])
+    def in_this_process(launcher: Launcher, overrides: list[str], number: int) -> JobResult:
+        return result_of(launcher.launch([overrides], initial_job_idx=number)[0])
 
-    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_apart", in_this_process)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.run_in_own_process", in_this_process)
     kill(three[0], times=5)
     assert typed("-m", "seed=0", *SWEEP[2:], "rerun=all", cwd=tmp_path).returncode == 0
     assert not (three[0] / FILE).exists()
@@ -259,11 +259,11 @@ def test_a_search_goes_on_past_a_trial_that_ends_its_process(
     pytest.importorskip("optuna", reason="needs optuna: pip install 'ode-run[search]'")
     tried: list[str] = []
 
-    def launch(self: Dispatch, points: list[SweepCell], start: int) -> None:
-        tried.extend(point.name.partition(":")[0] for point in points)
+    def launch(self: Dispatch, cells: list[SweepCell], start: int) -> None:
+        tried.extend(cell.name.partition(":")[0] for cell in cells)
         if len(tried) == 1:
-            points[0].folder.mkdir(parents=True)
-            kill(points[0].folder, times=times)
+            cells[0].folder.mkdir(parents=True)
+            kill(cells[0].folder, times=times)
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Dispatch, "_launch", launch)
@@ -310,7 +310,7 @@ def test_a_run_in_a_process_of_its_own_ends_with_the_driver(
     [folder] = run_folders(tmp_path)
     driver.kill()
     driver.communicate()
-    assert endings(folder) == 1
+    assert aborted_attempts(folder) == 1
     driver = started(*command, cwd=tmp_path)
     wait(lambda: in_use(folder) and (folder / "checkpoints" / "last.pt").is_file())
     driver.send_signal(number)

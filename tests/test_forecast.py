@@ -9,7 +9,7 @@ import pytest
 
 from ode_runner.recording.display import clock
 from ode_runner.recording.record import RunRecord, RunStatus
-from ode_runner.sweeps.cost_estimate import Amount, Spent
+from ode_runner.sweeps.cost_estimate import Amount, RunTimes
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, run_folder, typed
 
@@ -99,19 +99,19 @@ def test_time_is_foretold_from_runs_of_the_same_task_and_model(tmp_path: Path) -
 
 def test_a_record_alone_tells_as_much_as_it_can(tmp_path: Path) -> None:
     record = RunRecord(choices={}, seed=0, fingerprint="", status=RunStatus.COMPLETED)
-    assert Spent.of(record, tmp_path) is None
+    assert RunTimes.of(record, tmp_path) is None
     record.cost = {"wall_seconds": 30.0}
-    untrained = Spent.of(record, tmp_path)
+    untrained = RunTimes.of(record, tmp_path)
     assert untrained is not None
-    assert untrained.again(Amount(steps=0, epochs=0, samples=0, most_seconds=math.inf), 1.0) == 30.0
+    assert untrained.seconds_for(Amount(steps=0, epochs=0, samples=0, most_seconds=math.inf), 1.0) == 30.0
     record.cost |= {"steps": 11, "train_seconds": 20.0, "samples_per_second": 5.0}
     twice = Amount(steps=20, epochs=2, samples=10, most_seconds=math.inf)
     for content in (None, "", "torn", "[1]\n", '{"wall_seconds": "x"}\n'):
         if content is not None:
             (tmp_path / "metrics.jsonl").write_text(content)
-        spent = Spent.of(record, tmp_path)
+        spent = RunTimes.of(record, tmp_path)
         assert spent is not None
-        assert spent.again(twice, 1.0) == pytest.approx(20 * 2.0 + 2 * 10.0), "all that is no step is of an epoch"
+        assert spent.seconds_for(twice, 1.0) == pytest.approx(20 * 2.0 + 2 * 10.0), "all that is no step is of an epoch"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ode_runner.errors import RefusedInput
-from ode_runner.sweeps.search import Search
+from ode_runner.sweeps.search import SearchSweeper
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, options, run_folders, typed
 
@@ -115,10 +115,10 @@ def test_trials_that_fail_or_cannot_be_cost_the_search_nothing(tmp_path: Path, m
 @pytest.mark.parametrize("name", options("search"))
 def test_every_preset_proposes_cells_that_can_be(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proposed = []
-    monkeypatch.setattr(Search, "run", lambda self, points, progress: proposed.extend(points))
+    monkeypatch.setattr(SearchSweeper, "run", lambda self, cells, progress: proposed.extend(cells))
     ended = typed(f"search={name}", "hydra.sweeper.trials=1", cwd=tmp_path)
-    assert [str(point.outlook) for point in proposed] == ["will run"], ended.stderr
-    assert {point.choices["task"] for point in proposed} == {name}
+    assert [str(cell.state) for cell in proposed] == ["will run"], ended.stderr
+    assert {cell.choices["task"] for cell in proposed} == {name}
     assert ended.returncode == 1, "none of them was run"
 
 

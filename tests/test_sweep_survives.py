@@ -126,7 +126,7 @@ def test_a_cell_in_other_hands_is_looked_at_again_in_the_end(tmp_path: Path, mon
         assert typed(*command, cwd=tmp_path).returncode == 1
     held = lock(run_folders(tmp_path)[0])
     held.__enter__()
-    monkeypatch.setattr("ode_runner.sweeps.dispatch.PATIENCE", 0.01)
+    monkeypatch.setattr("ode_runner.sweeps.dispatch.POLL_SECONDS", 0.01)
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: held.__exit__(None, None, None))
     monkeypatch.setattr("ode_runner.sweeps.progress.time", clock)  # of that module alone: the lock itself sleeps, too
     ended = typed(*command, cwd=tmp_path)

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.analysis.derivative import check_reference
@@ -85,7 +84,7 @@ def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Train
 def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:
     """The solver that the run was trained with, from its record."""
     config = {"solver": trained.record.config["solver"]}
-    check_trust(config, own_config_dirs(HydraConfig.get()), opened=trained.folder, trust=trust)
+    check_trust(config, own_config_dirs(), opened=trained.folder, trust=trust)
     solver: Solver = construct(OmegaConf.create(config), "solver")
     return solver
 

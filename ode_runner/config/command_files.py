@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,7 +17,10 @@ def command_files(cfg: DictConfig) -> dict[str, str]:
     return {name: OmegaConf.to_yaml(content) for name, content in contents.items()}
 
 
-def own_config_dirs(hydra: DictConfig | HydraConf) -> list[Path]:
-    """Folders of choices besides the built-in one that a job was composed from, absolute, from its `hydra` node."""
-    sources = hydra.runtime.config_sources
+def own_config_dirs(hydra: DictConfig | None = None) -> list[Path]:
+    """Folders of choices besides the built-in one that a job was composed from, absolute.
+
+    `hydra` is the node of that name of the job's configuration; by default that of the job which runs.
+    """
+    sources = (hydra or HydraConfig.get()).runtime.config_sources
     return [Path(source.path) for source in sources if source.schema == "file" and source.provider != "main"]

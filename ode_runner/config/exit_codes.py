@@ -1,11 +1,11 @@
-"""How a job ended, and what the shell is told of it."""
+"""How a job ended, and the exit code of the command."""
 
 from enum import IntEnum
 from typing import NamedTuple
 
 
 class ExitCode(IntEnum):
-    """What the shell is told."""
+    """The exit codes of `ode-run`."""
 
     COMPLETED = 0
     FAILED = 1
@@ -13,8 +13,8 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class Ending(NamedTuple):
-    """What came of one job; of a sweep's it may have to travel from another process."""
+class JobResult(NamedTuple):
+    """How one job ended; launchers hand it from other processes to the sweep."""
 
     code: ExitCode
     status: str  # a RunStatus, REFUSED or IN_USE
@@ -24,4 +24,25 @@ class Ending(NamedTuple):
 REFUSED = "refused"
 IN_USE = "in use"
 
-codes: list[ExitCode] = []  # of this process, in order; Hydra discards what its jobs return
+_codes: list[ExitCode] = []  # of this process's jobs: Hydra discards what jobs and sweepers return
+
+
+def clear_exit_codes() -> None:
+    """Forget the codes of an earlier command in this process."""
+    _codes.clear()
+
+
+def add_exit_code(code: ExitCode) -> None:
+    """Record the code of one job."""
+    _codes.append(code)
+
+
+def set_exit_code(code: ExitCode) -> None:
+    """Record the code of a sweep, in place of those of its jobs in this process."""
+    _codes[:] = [code]
+
+
+def command_exit_code() -> ExitCode:
+    """The code of the command: of its only job or its sweep; of several jobs, FAILED if any did not complete."""
+    worst = max(_codes, default=ExitCode.COMPLETED)
+    return worst if len(_codes) < 2 else min(worst, ExitCode.FAILED)

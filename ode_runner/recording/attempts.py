@@ -1,4 +1,4 @@
-"""How often a run's process ended in the midst of it, as the out-of-memory killer or a segmentation fault ends one."""
+"""Counts the attempts at a run whose process ended in its midst, as by the out-of-memory killer or a segfault."""
 
 import json
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ TOO_OFTEN = 2
 
 @contextmanager
 def attempt(folder: Path, *, anew: bool) -> Iterator[None]:
-    """Around a run, whose folder this process has locked; a file stays behind only if the process ends inside.
+    """Around a run, whose folder this process has locked: a file in it stays behind only if the process ends inside.
 
-    `anew` forgets how often that has happened.
+    `anew` sets the count to zero.
     """
-    before = 0 if anew else _endings(folder)
-    with suppress(OSError):  # a full disk is met, and told of, by the run itself
+    before = 0 if anew else _aborted_attempts(folder)
+    with suppress(OSError):  # the run itself reports a full disk
         content = json.dumps({"endings": before, "saved": _saved(folder)}).encode()
         atomic_write(folder / FILE, lambda file: file.write(content))
     try:
@@ -31,26 +31,23 @@ def attempt(folder: Path, *, anew: bool) -> Iterator[None]:
             (folder / FILE).unlink(missing_ok=True)
 
 
-def endings(folder: Path) -> int:
-    """How often a process ended in the midst of the folder's run, one after another, with nothing saved in between.
-
-    A run that is killed now and then, but saves its progress, comes to its end, and does not count as often.
-    """
-    return 0 if not (folder / FILE).is_file() or in_use(folder) else _endings(folder)
+def aborted_attempts(folder: Path) -> int:
+    """How many attempts in a row were aborted, with no progress saved in between; 0 while a process works there."""
+    return 0 if not (folder / FILE).is_file() or in_use(folder) else _aborted_attempts(folder)
 
 
-def _endings(folder: Path) -> int:
+def _aborted_attempts(folder: Path) -> int:
     try:
         left = json.loads(read_regular(folder / FILE, most_bytes=MOST_BYTES).decode("utf-8"))
         return int(left["endings"]) + 1 if left["saved"] == _saved(folder) else 1
     except FileNotFoundError:
         return 0
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # torn: it was there, which is what counts
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # torn: that it exists is what counts
         return 1
 
 
 def _saved(folder: Path) -> int:
-    """When the run last saved its progress, in nanoseconds; 0: it has saved none."""
+    """The time of the last checkpoint in nanoseconds; 0 where there is none."""
     try:
         return (folder / "checkpoints" / "last.pt").stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""How long a run may take, from what earlier runs took: once, in every epoch, and in every step."""
+"""Estimates the duration of a run from the times of earlier runs: per run, per epoch and per step."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from statistics import median
 from ode_runner.recording.record import AXES, FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import check_regular
 
-# What an earlier run has in common with the one to come, the best resemblance first: choices, then options of groups.
+# What an earlier run must have in common with the planned one, the closest resemblance first: axes, groups' options.
 ALIKE = ((AXES, ("network", "solver", "gradient")), (AXES, ("network",)), (AXES, ()), (("task", "model"), ()))
 METRICS = "metrics.jsonl"
 BLOCK = 1 << 16  # bytes, more than any line of it has
@@ -18,7 +18,7 @@ BLOCK = 1 << 16  # bytes, more than any line of it has
 
 @dataclass(frozen=True, kw_only=True)
 class Amount:
-    """What is to be done in a run."""
+    """The work of a planned run."""
 
     steps: int  # 0: nothing is trained
     epochs: int
@@ -27,8 +27,8 @@ class Amount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
-    """The seconds of an earlier run."""
+class RunTimes:
+    """The times of an earlier run, in seconds."""
 
     record: RunRecord
     samples: float  # in a batch, on average; 0: not known
@@ -38,15 +38,15 @@ class Spent:
     end: float  # test and pictures
 
     @classmethod
-    def of(cls, record: RunRecord, folder: Path) -> "Spent | None":
-        """From the record, and from the first and the last line of metrics.jsonl; None where it does not say."""
+    def of(cls, record: RunRecord, folder: Path) -> "RunTimes | None":
+        """The times of the run in `folder`, from its record and metrics.jsonl; None where the record has none."""
         cost = record.cost
         whole, steps, trained = (cost.get(name) for name in ("wall_seconds", "steps", "train_seconds"))
         if not isinstance(whole, int | float):
             return None
         if not isinstance(steps, int) or not isinstance(trained, int | float) or steps < 1:
             return cls(record=record, samples=0.0, start=0.0, per_step=0.0, per_epoch=0.0, end=whole)
-        first, last = _ends(folder / METRICS)
+        first, last = _first_and_last_row(folder / METRICS)
         start, fitted = first.get("wall_seconds", 0.0), last.get("wall_seconds", whole)
         return cls(
             record=record,
@@ -57,34 +57,40 @@ class Spent:
             end=max(0.0, whole - fitted),
         )
 
-    def again(self, amount: Amount, evaluations: float) -> float:
-        """Seconds of a run of another amount, whose steps take `evaluations` times as many."""
+    def seconds_for(self, amount: Amount, evaluations: float) -> float:
+        """Seconds of a run of another amount of work, with `evaluations` times as many evaluations in a step."""
         per_step = self.per_step * evaluations * (amount.samples / self.samples if self.samples else 1.0)
         training = self.start + amount.steps * per_step + amount.epochs * self.per_epoch * evaluations
         return min(training, amount.most_seconds) + self.end
 
 
-def completed(output_dir: str) -> list[Spent]:
-    """Of all runs under a folder that have come to their end."""
+def completed_runs(output_dir: str) -> list[RunTimes]:
+    """The times of all completed runs below a folder."""
     found = []
     for path in sorted(Path(output_dir).rglob(FILE)):
         record = RunRecord.read(path.parent)
         if record is not None and record.status is RunStatus.COMPLETED:
-            found.append(Spent.of(record, path.parent))
+            found.append(RunTimes.of(record, path.parent))
     return [spent for spent in found if spent is not None]
 
 
 def seconds(
-    record: RunRecord, amount: Amount, earlier: Sequence[Spent], evaluations: Callable[[], float]
+    record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], evaluations: Callable[[], float]
 ) -> float | None:
-    """From beginning to end, by the runs that resemble this one most; None where no run does.
+    """Estimated seconds of a run, the median over the earlier runs that resemble it most; None where none does.
 
-    `evaluations` counts those of a forward pass, and is asked only where the solver has other options than before.
+    Args:
+        record: of the planned run.
+        amount: its work.
+        earlier: times of earlier runs.
+        evaluations: counts the evaluations of a forward pass; called only where the solver has other options.
     """
     for axes, groups in ALIKE:
-        alike = [spent for spent in earlier if _same(spent.record, record, axes, groups) and _tells(spent, amount)]
+        alike = [
+            spent for spent in earlier if _same(spent.record, record, axes, groups) and _is_comparable(spent, amount)
+        ]
         if alike:
-            return median(spent.again(amount, _ratio(spent, record, evaluations)) for spent in alike)
+            return median(spent.seconds_for(amount, _ratio(spent, record, evaluations)) for spent in alike)
     return None
 
 
@@ -93,20 +99,20 @@ def _same(a: RunRecord, b: RunRecord, axes: Sequence[str], groups: Sequence[str]
     return choices and all(a.config.get(group) == b.config.get(group) for group in groups)
 
 
-def _tells(spent: Spent, amount: Amount) -> bool:
-    """Of a run that trains, one that has trained."""
+def _is_comparable(spent: RunTimes, amount: Amount) -> bool:
+    """Whether the earlier run has trained, if the planned one trains."""
     return not amount.steps or bool(spent.record.cost.get("steps"))
 
 
-def _ratio(spent: Spent, record: RunRecord, evaluations: Callable[[], float]) -> float:
+def _ratio(spent: RunTimes, record: RunRecord, evaluations: Callable[[], float]) -> float:
     before = spent.record.cost.get("nfe_forward")
     if not before or spent.record.config.get("solver") == record.config.get("solver"):
         return 1.0
     return evaluations() / before or 1.0
 
 
-def _ends(path: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """The first and the last row; empty where there are none that can be read."""
+def _first_and_last_row(path: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """The numbers of the first and of the last line of metrics.jsonl; empty where a line cannot be read."""
     try:
         check_regular(path)
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Cells are handed to a launcher, and what came of them is gathered, whatever becomes of its processes."""
+"""Hands the cells of a sweep to a launcher and collects their results, also where the launcher's processes end."""
 
 import re
 import sys
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 from hydra.plugins.launcher import Launcher
 
-from ode_runner.config.exit_codes import IN_USE, Ending, ExitCode
-from ode_runner.recording.attempts import endings
+from ode_runner.config.exit_codes import IN_USE, ExitCode, JobResult
+from ode_runner.recording.attempts import aborted_attempts
 from ode_runner.recording.record import RunStatus
-from ode_runner.sweeps.apart import exit_in_words, run_apart
+from ode_runner.sweeps.job_results import broken, result_of
+from ode_runner.sweeps.own_process import exit_in_words, run_in_own_process
 from ode_runner.sweeps.progress import Progress
-from ode_runner.sweeps.returned import broken, ending_of
-from ode_runner.sweeps.sweep_cell import SweepCell, in_order
+from ode_runner.sweeps.sweep_cell import SweepCell, due_cells
 
 # By name, for Hydra loads the modules of its plugins anew: a class imported here is not the one it makes launchers of.
 # Nor need all of them be installed.
-IN_TURN = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-AT_ONCE = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several on one machine
-PATIENCE = 1.0  # seconds between looks at what another process runs
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+JOBLIB_LAUNCHER = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"  # several on one machine
+POLL_SECONDS = 1.0  # between checks whether another process has released a cell
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dispatch:
-    """One session's cells on their way through a launcher."""
+    """Runs cells through a launcher, and again those that it lost."""
 
     launcher: Launcher
     target: str  # the launcher's class
@@ -32,92 +32,98 @@ class Dispatch:
     sweep_dir: str
     progress: Progress
 
-    def run(self, points: Sequence[SweepCell]) -> None:
-        """All that is due, then once more what another process had in hand, when it lets go of it."""
-        due = in_order(points)
-        size = 1 if self.target == IN_TURN else self.at_once or len(due)
+    def run(self, cells: Sequence[SweepCell]) -> None:
+        """Run all cells that are due; then those that another process had locked, once it releases them."""
+        due = due_cells(cells)
+        size = 1 if self.target == BASIC_LAUNCHER else self.at_once or len(due)
         ended: list[SweepCell] = []
         for start in range(0, len(due), max(size, 1)):
             batch = due[start : start + size]
-            died = [point for point in batch if endings(point.folder) > point.endings]  # with another driver meanwhile
+            died = [cell for cell in batch if _aborted_since(cell)]  # in another driver of the sweep
             ended += died
-            self._launch([point for point in batch if point not in died], start)
-        for point in ended:
-            self._launch([point], 0)
-        while waiting := [point for point in due if point.ending is not None and point.ending.status == IN_USE]:
-            free = self.progress.wait(waiting, seconds=PATIENCE)
-            self._launch(free[:1] if self.target == IN_TURN else free, 0)
+            self._launch([cell for cell in batch if cell not in died], start)
+        for cell in ended:
+            self._launch([cell], 0)
+        while waiting := [cell for cell in due if cell.result is not None and cell.result.status == IN_USE]:
+            free = self.progress.wait(waiting, seconds=POLL_SECONDS)
+            self._launch(free[:1] if self.target == BASIC_LAUNCHER else free, 0)
 
-    def _launch(self, points: Sequence[SweepCell], start: int) -> None:
-        points = [point for point in self.progress.still_due(points) if not self._gives_up(point)]
-        if not points:
+    def _launch(self, cells: Sequence[SweepCell], start: int) -> None:
+        cells = [cell for cell in self.progress.still_due(cells) if not self._passes_over(cell)]
+        if not cells:
             return
-        self.progress.begin(points)
+        self.progress.begin(cells)
         try:
-            if self.target == IN_TURN and endings(points[0].folder):
-                self._apart(points[0], start)
+            if self.target == BASIC_LAUNCHER and aborted_attempts(cells[0].folder):
+                self._run_separately(cells[0], start)
                 return
-            jobs = self.launcher.launch([self._words(point) for point in points], initial_job_idx=start)
-            results = [ending_of(job) for job in jobs]
+            jobs = self.launcher.launch([self._words(cell) for cell in cells], initial_job_idx=start)
+            results = [result_of(job) for job in jobs]
         except Exception as error:  # of the launcher: a worker that was killed, say; the others' records are there
-            self._go_on(points, error)
+            self._recover(cells, error)
             return
-        for point, result in zip(points, results, strict=True):
-            point.ending = result
+        for cell, result in zip(cells, results, strict=True):
+            cell.result = result
 
-    def _words(self, point: SweepCell) -> list[str]:
+    def _words(self, cell: SweepCell) -> list[str]:
         place = self.sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
-        said = f"hydra.sweep.dir='{place}'"  # a worker, whose argv is another, would give the sweep another name
-        return [*point.overrides, said]
+        # A worker, whose sys.argv is another, would give the sweep another name.
+        return [*cell.overrides, f"hydra.sweep.dir='{place}'"]
 
-    def _apart(self, point: SweepCell, number: int) -> None:
-        """A cell in the midst of which a process has ended: this one outlives the next such end, and sees how."""
-        ending = run_apart(self.launcher, self._words(point), number)
-        if isinstance(ending, Ending):
-            point.ending = ending
+    def _run_separately(self, cell: SweepCell, number: int) -> None:
+        """Run in a child process a cell in the midst of which a process has ended before, and report how it ends."""
+        result = run_in_own_process(self.launcher, self._words(cell), number)
+        if isinstance(result, JobResult):
+            cell.result = result
             return
-        how = exit_in_words(ending)
+        how = exit_in_words(result)
         print(f"ode-run: a process ended in the midst of its cell ({how})", file=sys.stderr)
-        if not self._gives_up(point, how=how):  # it has saved something since the last time, or rerun= asked for it
+        if not self._passes_over(cell, how=how):  # it has saved something since the last time, or rerun= asked for it
             reason = f"its process ended in the midst of it ({how}); the same command tries it again"
-            point.ending = Ending(ExitCode.FAILED, RunStatus.FAILED, reason)
+            cell.result = JobResult(ExitCode.FAILED, RunStatus.FAILED, reason)
 
-    def _go_on(self, points: Sequence[SweepCell], error: Exception) -> None:
-        """What a launcher that gave up had not brought to an end is broken off, except of joblib.
+    def _recover(self, cells: Sequence[SweepCell], error: Exception) -> None:
+        """Deal with the cells of a launcher that failed with `error`.
 
-        It gives up all cells with the end of one worker. Those that were under way are run again one at a time: so
-        only those are passed over of which a process ends when there is no other.
+        Cells without a result are recorded as failed, except with joblib, which gives up all cells when one worker
+        ends: cells that had not begun are launched again, and those under way are run one at a time, so that only a
+        cell that ends its process by itself is passed over.
         """
-        for point in points:
-            point.ending = self.progress.recorded(point)
-        left = [point for point in points if point.ending is None]
-        begun = [point for point in left if endings(point.folder) > point.endings] if self.target == AT_ONCE else []
+        for cell in cells:
+            cell.result = self.progress.recorded(cell)
+        left = [cell for cell in cells if cell.result is None]
+        begun = [cell for cell in left if _aborted_since(cell)] if self.target == JOBLIB_LAUNCHER else []
         if not begun:
             print(f"ode-run: {broken(error).reason}", file=sys.stderr)
-            for point in left:
-                point.ending = broken(error)
+            for cell in left:
+                cell.result = broken(error)
             return
         how = _signal(error)
         print(f"ode-run: a process ended in the midst of its cell ({how or broken(error).reason})", file=sys.stderr)
-        self._launch([point for point in left if point not in begun], 0)
-        for point in begun:
-            point.endings = endings(point.folder)
-            if not self._gives_up(point, how=how if len(points) == 1 else ""):
-                self._launch([point], 0)
+        self._launch([cell for cell in left if cell not in begun], 0)
+        for cell in begun:
+            cell.aborted_attempts = aborted_attempts(cell.folder)
+            if not self._passes_over(cell, how=how if len(cells) == 1 else ""):
+                self._launch([cell], 0)
 
-    def _gives_up(self, point: SweepCell, *, how: str = "") -> bool:
+    def _passes_over(self, cell: SweepCell, *, how: str = "") -> bool:
         from ode_runner.sweeps.inspection import (
-            given_up,
+            reason_passed_over,
             record_ending,
         )  # here, so that --cfg and TAB need not wait for torch
 
-        if reason := given_up(point, how=how):
-            point.ending = Ending(ExitCode.FAILED, RunStatus.FAILED, reason)
-            record_ending(point, RunStatus.FAILED, reason)
+        if reason := reason_passed_over(cell, how=how):
+            cell.result = JobResult(ExitCode.FAILED, RunStatus.FAILED, reason)
+            record_ending(cell, RunStatus.FAILED, reason)
         return bool(reason)
 
 
+def _aborted_since(cell: SweepCell) -> bool:
+    """Whether a process has ended in the midst of the cell since it was inspected."""
+    return aborted_attempts(cell.folder) > cell.aborted_attempts
+
+
 def _signal(error: Exception) -> str:
-    """What joblib says of the end of a worker, as in SIGKILL(-9) or EXIT(3)."""
-    said = re.search(r"\b(?:SIG[A-Z]+|EXIT)\((-?\d+)\)", str(error))
-    return "" if said is None else exit_in_words(int(said[1]))
+    """How a worker of joblib ended, from its message, which contains SIGKILL(-9) or EXIT(3); "" where it does not."""
+    ended = re.search(r"\b(?:SIG[A-Z]+|EXIT)\((-?\d+)\)", str(error))
+    return "" if ended is None else exit_in_words(int(ended[1]))

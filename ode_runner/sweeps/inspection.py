@@ -1,4 +1,4 @@
-"""How a cell stands: from its options, and from what is on disk."""
+"""The state of a cell: from its options, and from its run folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -9,63 +9,64 @@ from ode_runner.build import check_possible, identify
 from ode_runner.config.identity import read_same
 from ode_runner.config.rerun import Rerun
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
-from ode_runner.recording.attempts import TOO_OFTEN, endings
+from ode_runner.recording.attempts import TOO_OFTEN, aborted_attempts
 from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import NONE, UNUSED, RunStatus, utc_now
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
-# Of cells that are not run, those that are recorded all the same.
+# States of cells that are not run but have a record, and its status.
 UNRUN = {CellState.INCOMPATIBLE: RunStatus.INCOMPATIBLE, CellState.PASSED_OVER: RunStatus.FAILED}
 
 
 def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Path) -> SweepCell:
-    """How a cell stands, from its options and from what is on disk. Nothing is made or changed.
+    """The cell with its state, from its options and from its run folder. Nothing is made or changed.
 
     Raises:
-        RefusedInput: not even a name can be given to it.
+        RefusedInput: the configuration cannot be resolved, so that the cell has no identity.
     """
     record = identify(cfg, cfg.hydra.runtime.choices)
     axes = [choice for axis, choice in record.choices.items() if choice not in (UNUSED, NONE) and axis != "network"]
     name = name or " · ".join([*axes, f"seed {record.seed}"])
-    point = SweepCell(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, outlook=CellState.RUN)
+    cell = SweepCell(name=name, overrides=overrides, cfg=cfg, folder=folder, record=record, state=CellState.RUN)
     rerun = Rerun.of(cfg.rerun)
     if any(cfg[way] for way in COMMANDS):
-        return point
+        return cell
     try:
         earlier = read_same(folder, record)
     except RefusedInput as refusal:
-        point.outlook, point.remark = CellState.REFUSED, str(refusal)
-        return point
-    point.endings = endings(folder)
-    point.begun = point.endings > 0 or (earlier is not None and rerun is not Rerun.ALL)
+        cell.state, cell.remark = CellState.REFUSED, str(refusal)
+        return cell
+    cell.aborted_attempts = aborted_attempts(folder)
+    cell.begun = cell.aborted_attempts > 0 or (earlier is not None and rerun is not Rerun.ALL)
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
-        point.outlook = CellState.DONE
-        return point
+        cell.state = CellState.DONE
+        return cell
     try:
-        check_possible(cfg, point.choices)
+        check_possible(cfg, cell.choices)
     except RefusedInput as refusal:
         impossible = isinstance(refusal, IncompatibleChoice)
-        point.outlook, point.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
-        return point
-    if rerun is Rerun.FAILED and not point.begun:
-        point.outlook, point.remark = CellState.LEFT, "never begun"
+        cell.state, cell.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
+        return cell
+    if rerun is Rerun.FAILED and not cell.begun:
+        cell.state, cell.remark = CellState.LEFT, "never begun"
     elif rerun is not Rerun.ALL and (folder / "checkpoints" / "last.pt").is_file():
-        point.outlook = CellState.RESUME
-    if earlier is not None and point.outlook.due:
+        cell.state = CellState.RESUME
+    if earlier is not None and cell.state.due:
         words = "broken off" if earlier.status is RunStatus.RUNNING else f"{earlier.status}: {earlier.reason}"
-        point.remark = f"was {words}" if earlier.status is not RunStatus.COMPLETED else "completed before"
-    return point
+        cell.remark = f"was {words}" if earlier.status is not RunStatus.COMPLETED else "completed before"
+    return cell
 
 
-def given_up(point: SweepCell, *, how: str = "") -> str:
-    """Why a cell is passed over, if processes ended in the midst of it too often; `how` the last did, where known.
+def reason_passed_over(cell: SweepCell, *, how: str = "") -> str:
+    """Why a cell is passed over, where processes ended in the midst of it too often; else "".
 
-    One that is recorded so is tried again by rerun=failed, and any by rerun=all.
+    `how` says how the last process ended, where that is known. rerun=failed tries a recorded failure again, and
+    rerun=all every cell.
     """
-    earlier, rerun = point.recorded(), Rerun.of(point.cfg.rerun)
+    earlier, rerun = cell.recorded(), Rerun.of(cell.cfg.rerun)
     recorded = earlier is not None and earlier.status is RunStatus.FAILED
-    if endings(point.folder) < TOO_OFTEN or rerun is Rerun.ALL or (recorded and rerun is Rerun.FAILED):
+    if aborted_attempts(cell.folder) < TOO_OFTEN or rerun is Rerun.ALL or (recorded and rerun is Rerun.FAILED):
         return ""
     if recorded and earlier is not None:
         return earlier.reason
@@ -73,21 +74,21 @@ def given_up(point: SweepCell, *, how: str = "") -> str:
     return f"its process ended {TOO_OFTEN} times in the midst of it ({cause}); rerun=failed tries it again"
 
 
-def record_unrun(point: SweepCell) -> None:
-    """The record of a cell that is not run, if it is to have one."""
-    if point.outlook in UNRUN:
-        record_ending(point, UNRUN[point.outlook], point.remark)
+def record_unrun(cell: SweepCell) -> None:
+    """Write the record of a cell that is not run, where its state calls for one."""
+    if cell.state in UNRUN:
+        record_ending(cell, UNRUN[cell.state], cell.remark)
 
 
-def record_ending(point: SweepCell, status: RunStatus, reason: str) -> None:
-    """Unless its record says so already, or there is a completed one from other times."""
-    point.folder.mkdir(parents=True, exist_ok=True)
-    with suppress(InUse), lock(point.folder):  # another driver of the sweep is about to write the same
-        earlier = read_same(point.folder, point.record)
-        said = earlier is not None and (earlier.status, earlier.reason) == (status, reason)
-        if said or (earlier is not None and earlier.status is RunStatus.COMPLETED):
+def record_ending(cell: SweepCell, status: RunStatus, reason: str) -> None:
+    """Write a record with the status and reason, unless there is the same one or a completed one."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    with suppress(InUse), lock(cell.folder):  # another driver of the sweep is about to write the same
+        earlier = read_same(cell.folder, cell.record)
+        recorded = earlier is not None and (earlier.status, earlier.reason) == (status, reason)
+        if recorded or (earlier is not None and earlier.status is RunStatus.COMPLETED):
             return
-        record = point.record
+        record = cell.record
         record.status, record.reason = status, reason
         record.started = record.finished = utc_now()
-        record.write(point.folder)
+        record.write(cell.folder)

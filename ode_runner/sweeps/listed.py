@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 
-from ode_runner.config.command_names import COMMANDS
-from ode_runner.config.overrides import check_sound
+from ode_runner.config.overrides import check_overrides
 from ode_runner.config.unused_words import COMMON
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.bookkeeping import COMMANDS
 
 OPTION = "hydra.sweeper.cells"
 EXAMPLE = """'hydra.sweeper.cells=["solver=euler solver.num_steps=4","solver=rk4 solver.num_steps=1"]'"""
@@ -41,7 +41,7 @@ def check_apart(cell: dict[str, Override], by_key: dict[str, Override]) -> None:
 
 def _cell(entry: object, parser: OverridesParser) -> dict[str, Override]:
     words = _words(entry)
-    check_sound(words)
+    check_overrides(words)
     by_key: dict[str, Override] = {}
     for override in parser.parse_overrides(words):
         _check_one_value(override)

@@ -1,4 +1,4 @@
-"""The trials that no other beats in every objective: printed, and written as front.csv."""
+"""The Pareto front of a search: the trials that no other beats in every objective, printed and written as csv."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ FILE = "front.csv"
 
 
 @dataclass(kw_only=True)
-class Front:
+class ParetoFront:
     """Trials, best in the first objective first, each with its run folder; the same run found twice is one."""
 
     objectives: Sequence[Objective]
@@ -29,7 +29,7 @@ class Front:
             self.rows.append((trial, folder))
 
     def show(self, *, ended: int) -> None:
-        """Print the table, and leave it in the sweep's folder."""
+        """Print the table and write it into the sweep's folder; `ended` is the number of trials."""
         if not self.rows:
             print(f"\nnone of {ended} trials has come to a result")
             return
@@ -64,5 +64,5 @@ class Front:
         write_csv(path, header, rows)
 
     def _options(self) -> list[str]:
-        """The common ones, should the space have been changed between sessions."""
+        """The names of all options that were searched; a space may have changed between sessions."""
         return list(dict.fromkeys(name for trial, _ in self.rows for name in trial.params))

@@ -1,4 +1,4 @@
-"""Hydra's sweeper for searches: Optuna proposes cells, and learns what each came to."""
+"""Hydra's sweeper for searches: Optuna proposes cells and is given the objectives that each reaches."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from ode_runner.commands.run_folders import NOT_IN_SWEEP_NAME
 from ode_runner.config.exclusive_options import one_of_each
-from ode_runner.config.exit_codes import ExitCode, codes
+from ode_runner.config.exit_codes import ExitCode, set_exit_code
 from ode_runner.config.messages import readable_message
 from ode_runner.config.rerun import Rerun
 from ode_runner.errors import RefusedInput
@@ -23,18 +23,18 @@ from ode_runner.recording.record import RunStatus
 from ode_runner.report.rows import plain
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import SweepCell
-from ode_runner.sweeps.sweeper import Cells
+from ode_runner.sweeps.sweeper import CellSweeper
 
 if TYPE_CHECKING:  # half a second, which --cfg and TAB need not wait for
     from ode_runner.sweeps.objectives import Objective
     from ode_runner.sweeps.study import Study, Trial
 
 
-class Search(Cells):
-    """As many trials as asked for, among all values typed or set by a preset in conf/search.
+class SearchSweeper(CellSweeper):
+    """A number of trials, among the values typed or set by a preset in conf/search.
 
-    Every trial is an ordinary run. Those that an earlier session asked for and did not live to tell are taken up first,
-    unless it was in the midst of them that its process ended: those are the last.
+    Every trial is an ordinary run. Trials that an earlier session proposed and did not finish come first; those in the
+    midst of which its process ended come last.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Search(Cells):
         self.trials, self.names, self.sampler = trials, list(objectives), sampler
 
     def sweep(self, arguments: list[str]) -> None:
-        """Asks, launches and tells until all trials have ended; leaves the exit code in `codes`."""
+        """Propose, launch and report trials until all have ended, and set the exit code of the command."""
         by_key = self.typed(arguments)
         wanted, folder = self._objectives(by_key), Path(os.path.relpath(self.config.hydra.sweep.dir))
         if self.config.plan:
@@ -67,13 +67,13 @@ class Search(Cells):
         with lock(folder), closing(self._study(by_key, wanted, folder)) as study:  # a second driver would take what
             expected = max(self.trials - study.ended, 0)  # the first has in hand for broken off
             try:
-                with self.under_way(Progress(points=[], folder=folder, expected=expected)) as progress:
+                with self.under_way(Progress(cells=[], folder=folder, expected=expected)) as progress:
                     ended = partial(self._ended_its_process, by_key)
                     while trials := study.next(self.max_batch_size or 1, of=self.trials, ended_its_process=ended):
                         self._try(trials, study, by_key, wanted, progress)
             finally:
                 found = self._front(study, by_key, wanted, folder)
-        codes[:] = [ExitCode.COMPLETED if found else ExitCode.FAILED]
+        set_exit_code(ExitCode.COMPLETED if found else ExitCode.FAILED)
 
     def _objectives(self, by_key: Mapping[str, Override]) -> "list[Objective]":
         from ode_runner.building.instantiate import target_of
@@ -112,38 +112,38 @@ class Search(Cells):
         wanted: "Sequence[Objective]",
         progress: Progress,
     ) -> None:
-        """Run what has not run yet, and tell what came of it; a trial that came to nothing costs the search nothing."""
+        """Run the trials that have not run yet and report their objectives; one without a result counts as failed."""
         from ode_runner.sweeps.inspection import record_unrun
         from ode_runner.sweeps.objectives import reached
 
-        points: dict[int, SweepCell] = {}
+        cells: dict[int, SweepCell] = {}
         for trial in trials:
             try:
-                points[trial.number] = point = self._point(trial, by_key)
+                cells[trial.number] = cell = self._cell(trial, by_key)
             except (RefusedInput, HydraException) as error:  # this solver has no such option, say
                 print(f"ode-run: skipped: {readable_message(error, _words(trial, by_key))}", file=sys.stderr)
                 continue
-            record_unrun(point)
-        progress.points += points.values()
-        progress.announce(list(points.values()))
-        self.run(list(points.values()), progress)
+            record_unrun(cell)
+        progress.cells += cells.values()
+        progress.announce(list(cells.values()))
+        self.run(list(cells.values()), progress)
         for trial in trials:
             values = None
-            record = points[trial.number].recorded() if trial.number in points else None
+            record = cells[trial.number].recorded() if trial.number in cells else None
             if record is not None and record.status is RunStatus.COMPLETED:
                 try:
-                    values = reached(record, points[trial.number].folder, wanted)
+                    values = reached(record, cells[trial.number].folder, wanted)
                 except RefusedInput as refusal:
-                    print(f"ode-run: {points[trial.number].name} does not count: {refusal}", file=sys.stderr)
+                    print(f"ode-run: {cells[trial.number].name} does not count: {refusal}", file=sys.stderr)
             study.tell(trial, values)
 
     def _ended_its_process(self, by_key: Mapping[str, Override], trial: "Trial") -> bool:
         try:
-            return self._point(trial, by_key).endings > 0
+            return self._cell(trial, by_key).aborted_attempts > 0
         except (RefusedInput, HydraException):  # it was never begun
             return False
 
-    def _point(self, trial: "Trial", by_key: Mapping[str, Override]) -> SweepCell:
+    def _cell(self, trial: "Trial", by_key: Mapping[str, Override]) -> SweepCell:
         """The cell of a trial, as if it had been typed."""
         shown = [f"{key.lstrip('+')}={plain(value)}" for key, value in trial.params.items()]
         return self.inspect_cell(f"trial {trial.number}: {' '.join(shown)}", _words(trial, by_key))
@@ -151,17 +151,17 @@ class Search(Cells):
     def _front(
         self, study: "Study", by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path
     ) -> bool:
-        """Print and write the best there are; whether there are any."""
-        from ode_runner.sweeps.pareto_front import Front
+        """Print and write the Pareto front; returns whether any trial is on it."""
+        from ode_runner.sweeps.pareto_front import ParetoFront
 
-        front = Front(objectives=wanted, folder=folder)
+        front = ParetoFront(objectives=wanted, folder=folder)
         for trial in study.front():
-            front.add(trial, self._point(trial, by_key).folder)
+            front.add(trial, self._cell(trial, by_key).folder)
         front.show(ended=study.ended)
         return bool(front.rows)
 
     def _plan(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> None:
-        """What would be searched for, and among what; which cells these are only the search can tell."""
+        """Print the space and the objectives; which cells are tried is known only during the search."""
         from ode_runner.sweeps.study import FILE
 
         for key, override in by_key.items():
@@ -175,7 +175,7 @@ class Search(Cells):
 
 
 def _words(trial: "Trial", by_key: Mapping[str, Override]) -> list[str]:
-    """What would be typed for a trial alone."""
+    """The overrides of the run of a trial."""
     return one_of_each(
         [
             f"{key}={trial.params[key]}" if key in trial.params else str(override.input_line)

@@ -1,4 +1,4 @@
-"""Optuna, which proposes trials, told what each came to; all of it is kept in one SQLite file."""
+"""The trials of a search: Optuna proposes them and is given their objectives, all kept in one SQLite file."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from ode_runner.errors import RefusedInput
 
 FILE = "search.db"
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # what is said of trials is ours
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # trials are reported by the sweeper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +59,20 @@ class Study:
             self._study.sampler = sampler(seed=seed + len(self._study.trials))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
     @property
     def ended(self) -> int:
-        """How many trials came to something, be it to nothing."""
+        """The number of trials that have ended, with or without a result."""
         return sum(trial.state.is_finished() for trial in self._study.trials)
 
     def next(self, count: int, *, of: int, ended_its_process: Callable[[Trial], bool]) -> list[Trial]:
         """Up to `count` trials, fewer where that would make more than `of` in all.
 
-        First those that an earlier session asked for and did not come to tell; last those in the midst of which its
-        process ended.
+        Trials that an earlier session proposed and did not report come first; those in the midst of which its process
+        ended come last.
 
         Raises:
             RefusedInput: the space is not that of the earlier trials.
@@ -93,7 +93,7 @@ class Study:
         return Trial(number=trial.number, params=trial.params)
 
     def tell(self, trial: Trial, values: Sequence[float] | None) -> None:
-        """What it came to; None: to nothing."""
+        """Report the objectives of a trial; None where it has no result."""
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(trial.number, values, state=state)
 

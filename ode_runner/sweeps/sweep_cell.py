@@ -1,4 +1,4 @@
-"""One cell of a sweep, and what is to be done about it."""
+"""One cell of a sweep and its state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ode_runner.config.exit_codes import Ending
+from ode_runner.config.exit_codes import JobResult
 from ode_runner.config.identity import is_same
 from ode_runner.recording.record import RunRecord
 
 
 class CellState(StrEnum):
-    """What is to be done about a cell."""
+    """Whether and why a cell is to be run or not."""
 
     RUN = "will run"
     RESUME = "resume"
@@ -31,18 +31,18 @@ class CellState(StrEnum):
 
 @dataclass(kw_only=True)
 class SweepCell:
-    """A cell: what was typed for it, where its run belongs, how it stands, and in the end what came of it."""
+    """A cell: its overrides, its run folder, its state before the sweep, and in the end its result."""
 
     name: str  # what sets it apart from the others, as typed
     overrides: list[str]
     cfg: DictConfig
     folder: Path
-    record: RunRecord  # who it is, not what it came to
-    outlook: CellState
+    record: RunRecord  # identity and configuration, without results
+    state: CellState
     remark: str = ""
     begun: bool = False  # by an earlier command, which did not complete it
-    endings: int = 0  # of processes in the midst of it, see attempts.py
-    ending: Ending | None = None
+    aborted_attempts: int = 0  # of processes in the midst of it, see attempts.py
+    result: JobResult | None = None
 
     @property
     def choices(self) -> dict[str, str]:
@@ -50,27 +50,27 @@ class SweepCell:
         return {str(group): str(choice) for group, choice in self.cfg.hydra.runtime.choices.items()}
 
     def recorded(self) -> RunRecord | None:
-        """What its folder tells of its run; None if nothing, or of another run."""
+        """The record of this cell's run in its folder; None if there is none, or one of another run."""
         found = RunRecord.read(self.folder)
         return found if found is not None and is_same(found, self.record) else None
 
 
-def same_runs(points: list[SweepCell]) -> None:
-    """Of cells with one run folder, the first stands for all: a model may have no use for what sets them apart.
+def mark_duplicates(cells: list[SweepCell]) -> None:
+    """Mark cells that are the same run as an earlier one, as where a model does not use the option that differs.
 
-    Where the command gives different runs one folder, those after the first are refused.
+    Cells that are other runs but have the folder of an earlier cell are marked as refused.
     """
     first: dict[Path, SweepCell] = {}
-    for point in points:
-        other = first.setdefault(point.folder, point)
-        if other is point:
+    for cell in cells:
+        other = first.setdefault(cell.folder, cell)
+        if other is cell:
             continue
-        point.outlook, point.remark = CellState.SAME, other.name
-        if not is_same(point.record, other.record):
-            point.outlook = CellState.REFUSED
-            point.remark = f"{point.folder} is the folder of {other.name}. Leave hydra.sweep.subdir out."
+        cell.state, cell.remark = CellState.SAME, other.name
+        if not is_same(cell.record, other.record):
+            cell.state = CellState.REFUSED
+            cell.remark = f"{cell.folder} is the folder of {other.name}. Leave hydra.sweep.subdir out."
 
 
-def in_order(points: Sequence[SweepCell]) -> list[SweepCell]:
-    """Those to be run, what was never begun first: a cell that ends its process must not keep the others waiting."""
-    return sorted((point for point in points if point.outlook.due), key=lambda point: point.begun)
+def due_cells(cells: Sequence[SweepCell]) -> list[SweepCell]:
+    """The cells to be run. Those never begun come first, so that a cell that ends its process delays no other."""
+    return sorted((cell for cell in cells if cell.state.due), key=lambda cell: cell.begun)

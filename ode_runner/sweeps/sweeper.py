@@ -1,4 +1,4 @@
-"""Hydra's sweeper for cells: every cell is looked at before one is launched, and what came of them is told."""
+"""Hydra's sweeper for products of values and listed cells: inspects all cells, launches those due, reports results."""
 
 import itertools
 import os
@@ -17,15 +17,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ode_runner.config.exclusive_options import one_of_each
-from ode_runner.config.exit_codes import codes
+from ode_runner.config.exit_codes import set_exit_code
 from ode_runner.config.unused_words import check_sweepable
 from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
-from ode_runner.sweeps.dispatch import AT_ONCE, IN_TURN, Dispatch
+from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
-from ode_runner.sweeps.sweep_cell import CellState, SweepCell, same_runs
+from ode_runner.sweeps.sweep_cell import CellState, SweepCell, mark_duplicates
 
 
 def register(name: str, sweeper: type[Sweeper]) -> None:
@@ -36,7 +36,7 @@ def register(name: str, sweeper: type[Sweeper]) -> None:
     Plugins.instance().class_name_to_class[f"hydra_plugins.ode_runner.{name}"] = sweeper
 
 
-class Cells(Sweeper):
+class CellSweeper(Sweeper):
     """The product of all values typed, or set by a preset in conf/grid; a launcher runs those that are due.
 
     `cells` lists some options of several cells, each of which is crossed with that product.
@@ -69,30 +69,30 @@ class Cells(Sweeper):
             raise RefusedInput(str(error)) from error
 
     def sweep(self, arguments: list[str]) -> None:
-        """Looks at every cell, launches what is due, and leaves the exit code in `codes`."""
+        """Inspect every cell, launch those that are due, and set the exit code of the command."""
+        from ode_runner.sweeps.feasibility import check_one_possible
         from ode_runner.sweeps.forecast import Forecast
         from ode_runner.sweeps.inspection import record_unrun
-        from ode_runner.sweeps.possible import check_one_possible
 
         folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
-        points = [self.inspect_cell(name, overrides) for name, overrides in self._combinations(arguments)]
-        same_runs(points)
+        cells = [self.inspect_cell(name, overrides) for name, overrides in self._combinations(arguments)]
+        mark_duplicates(cells)
         if self.config.plan:
-            Forecast(points=points, folder=folder).show()
+            Forecast(cells=cells, folder=folder).show()
             return
-        if self.config.hydra.launcher._target_ in (IN_TURN, AT_ONCE):  # other launchers' runs are on other machines
+        if self.config.hydra.launcher._target_ in (BASIC_LAUNCHER, JOBLIB_LAUNCHER):  # others run on other machines
             with sigterm_interrupts():
-                check_one_possible(points)
-        with self.under_way(Progress(points=points, folder=folder)) as progress:
-            for point in points:
-                record_unrun(point)
-            progress.announce(points)
-            self.run(points, progress)
-        codes[:] = [progress.exit_code()]
+                check_one_possible(cells)
+        with self.under_way(Progress(cells=cells, folder=folder)) as progress:
+            for cell in cells:
+                record_unrun(cell)
+            progress.announce(cells)
+            self.run(cells, progress)
+        set_exit_code(progress.exit_code())
 
     @contextmanager
     def under_way(self, progress: Progress) -> Iterator[Progress]:
-        """While cells run; what came of them is told however it ends."""
+        """Around the cells' runs: writes multirun.yaml before them, and prints the results however they end."""
         progress.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, progress.folder / "multirun.yaml")
         with sigterm_interrupts():
@@ -102,7 +102,7 @@ class Cells(Sweeper):
                 progress.close()
 
     def typed(self, arguments: list[str]) -> dict[str, Override]:
-        """By option; what is typed replaces what a preset says."""
+        """The overrides by option; one that is typed replaces one of a preset."""
         typed = self._parser().parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         by_key = {override.get_key_element(): override for override in typed}
         check_sweepable(by_key)
@@ -124,21 +124,21 @@ class Cells(Sweeper):
 
     def inspect_cell(self, name: str, overrides: list[str]) -> SweepCell:
         from ode_runner.sweeps.inspection import (  # here, so that --cfg and TAB need not wait for torch
-            given_up,
             inspect_cell,
+            reason_passed_over,
         )
 
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = 0
         folder = Path(os.path.relpath(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir))
-        point = inspect_cell(name=name, overrides=overrides, cfg=cfg, folder=folder)
-        if point.outlook.due and (reason := given_up(point)):
-            point.outlook, point.remark = CellState.PASSED_OVER, reason
-        return point
+        cell = inspect_cell(name=name, overrides=overrides, cfg=cfg, folder=folder)
+        if cell.state.due and (reason := reason_passed_over(cell)):
+            cell.state, cell.remark = CellState.PASSED_OVER, reason
+        return cell
 
-    def run(self, points: Sequence[SweepCell], progress: Progress) -> None:
-        """All that is due."""
+    def run(self, cells: Sequence[SweepCell], progress: Progress) -> None:
+        """Run the cells that are due."""
         dispatch = Dispatch(
             launcher=self.launcher,
             target=self.config.hydra.launcher._target_,
@@ -146,11 +146,11 @@ class Cells(Sweeper):
             sweep_dir=str(self.config.hydra.sweep.dir),
             progress=progress,
         )
-        dispatch.run(points)
+        dispatch.run(cells)
 
 
 def _words(key: str, override: Override) -> list[str]:
-    """What may be typed for one option, a value at a time."""
+    """The overrides that give one option one value each."""
     if not override.is_sweep_override():
         return [str(override.input_line)]
     if not override.is_discrete_sweep():

@@ -1,4 +1,4 @@
-"""A run of a sweep in a process of its own, which may end however it does: the sweep goes on, and knows how."""
+"""Runs one cell in a child process, so that the sweep goes on however that process ends, and knows how it ended."""
 
 import pickle
 import signal
@@ -12,18 +12,23 @@ from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 from omegaconf.basecontainer import BaseContainer
 
-from ode_runner.config.exit_codes import Ending
+from ode_runner.config.exit_codes import JobResult
 from ode_runner.distributed.child_process import run_in_own_group
-from ode_runner.sweeps.returned import ending_of
+from ode_runner.sweeps.job_results import result_of
 
 SECONDS = 5.0  # for a run that is told a second time to stop
 
 
-def run_apart(launcher: Launcher, overrides: list[str], number: int) -> Ending | int:
-    """What came of a run through `launcher`, one that runs in its own process; or that process's exit code.
+def run_in_own_process(launcher: Launcher, overrides: list[str], number: int) -> JobResult | int:
+    """Launch one run in a child process; returns its result, or the exit code of a child that ended without one.
+
+    Args:
+        launcher: one that runs jobs in its own process.
+        overrides: of the run.
+        number: of the job, for Hydra.
 
     Raises:
-        KeyboardInterrupt: this process or the run itself was told to stop.
+        KeyboardInterrupt: this process or the child was told to stop.
     """
     context = get_context("spawn")  # a fork would take CUDA and threads along
     own_end, child_end = context.Pipe(duplex=False)
@@ -33,7 +38,7 @@ def run_apart(launcher: Launcher, overrides: list[str], number: int) -> Ending |
     process.start()
     child_end.close()  # so that the pipe ends with the process
     try:
-        ending = own_end.recv()
+        result = own_end.recv()
     except EOFError:
         process.join()
         return process.exitcode or 0
@@ -41,13 +46,13 @@ def run_apart(launcher: Launcher, overrides: list[str], number: int) -> Ending |
         _stop(process)
         raise
     process.join()
-    if ending is None:
+    if result is None:
         raise KeyboardInterrupt
-    return ending
+    return result
 
 
 def exit_in_words(code: int) -> str:
-    """How a process ended that had something left to do, by its exit code: SIGKILL for -9."""
+    """An exit code in words: "SIGKILL: for want of memory, perhaps" for -9, "exit code 3" for 3."""
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
@@ -55,7 +60,7 @@ def exit_in_words(code: int) -> str:
 
 
 def _stop(process: BaseProcess) -> None:
-    """Told once, the run saves what it has, as it would in this process; told again, it ends at once."""
+    """Send SIGTERM, upon which the run saves its progress; after a second Ctrl-C, end it within seconds."""
     try:
         process.terminate()
         process.join()
@@ -66,12 +71,12 @@ def _stop(process: BaseProcess) -> None:
 
 
 def _run(hydra: bytes, overrides: list[str], number: int, pipe: Connection) -> None:
-    """In the process itself, once it knows of Hydra what its parent does; resolvers are registered by their modules."""
+    """In the child: restore the parent's state of Hydra, launch the job, send its result; None for an interrupt."""
     try:
         instances, launcher = pickle.loads(hydra)
         Singleton.set_state({"instances": instances, "omegaconf_resolvers": BaseContainer._resolvers})
         [job] = launcher.launch([overrides], initial_job_idx=number)
-        pipe.send(ending_of(job))
+        pipe.send(result_of(job))
     except KeyboardInterrupt:
         pipe.send(None)
     sys.stdout.flush()
