@@ -68,16 +68,16 @@ def test_validation_best_weights_test_and_evaluate_are_of_the_average(trainer: A
     for epoch in range(3):
         for batch in made.task.batches(Split.TRAIN, batch_size=20, epoch=epoch):
             made.train_step(batch, measure_memory=False)
-        reached.append(made.judged_experiment.evaluate(Split.VALIDATION, StopRequest())["loss"])
+        reached.append(made.evaluated_experiment.evaluate(Split.VALIDATION, StopRequest())["loss"])
         assert made.experiment.evaluate(Split.VALIDATION, StopRequest())["loss"] != reached[-1]
-        weights.append(copy.deepcopy(made.judged_experiment.model.state_dict()))
+        weights.append(copy.deepcopy(made.evaluated_experiment.model.state_dict()))
     assert [row["eval/loss"] for row in rows_of(folder) if "eval/loss" in row] == pytest.approx(reached, rel=1e-6)
     best = torch.load(folder / "checkpoints" / "best.pt", weights_only=True)["state"]["model"]
     for name, averaged in weights[record["cost"]["best_epoch"] - 1].items():
         torch.testing.assert_close(best[name], averaged)
-    made.judged_experiment.model.load_state_dict(best)
+    made.evaluated_experiment.model.load_state_dict(best)
     assert record["metrics"]["test/loss"] == pytest.approx(
-        made.judged_experiment.evaluate(Split.TEST, StopRequest())["loss"], rel=1e-6
+        made.evaluated_experiment.evaluate(Split.TEST, StopRequest())["loss"], rel=1e-6
     )
     asked = typed(f"evaluate={folder}", cwd=tmp_path)
     assert asked.returncode == 0
@@ -87,7 +87,7 @@ def test_validation_best_weights_test_and_evaluate_are_of_the_average(trainer: A
 
 def test_without_it_nothing_is_kept_and_nothing_changes(trainer: Any, composed: Compose) -> None:
     made = trainer(*SMALL)
-    assert made.judged_experiment is made.experiment
+    assert made.evaluated_experiment is made.experiment
     assert "average" not in made.state_dict(0)
     assert "average" in trainer(*AVERAGED).state_dict(0)
     prints = {}

@@ -33,7 +33,7 @@ from ode_runner.solvers.euler import Euler
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tsit5 import Tsit5
-from ode_runner.training.prepare_compiled import FEWEST_STEPS, asked_for, compile_solves
+from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_solves, training_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by
@@ -444,7 +444,7 @@ def cell_of(cfg: Any) -> Any:
 
 def test_what_will_be_solved_is_found_without_evaluating_anything(composed: Compose) -> None:
     made = experiment(composed)
-    [(field, y0, ts, given)] = asked_for(made)
+    [(field, y0, ts, given)] = training_solves(made)
     assert field is made.model.field
     assert y0.shape == (20, 2)
     assert not given

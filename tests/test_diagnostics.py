@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ode_runner.analysis.flow import FlowDiagnostics
 from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
-from ode_runner.analysis.trajectory_probe import Followed, TrajectoryProbe
+from ode_runner.analysis.trajectory_probe import ProbingIntegrator, TrajectoryProbe
 from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import SolverFailed
@@ -98,18 +98,18 @@ def test_the_largest_stretch_is_the_largest_singular_value(float64: None) -> Non
     assert (early <= expected + 1e-12).all(), "approached from below"
 
 
-def passage(composed: Compose, field: Formula, y0: Tensor, end: float, solver: str, **options: Any) -> TrajectoryProbe:
-    followed = Followed(build(composed, "solver", solver, **options), Ledger(), places=5)
-    followed(field, y0, torch.tensor([0.0, end]))
-    assert followed.passage is not None
-    return followed.passage
+def probe(composed: Compose, field: Formula, y0: Tensor, end: float, solver: str, **options: Any) -> TrajectoryProbe:
+    probing = ProbingIntegrator(build(composed, "solver", solver, **options), Ledger(), places=5)
+    probing(field, y0, torch.tensor([0.0, end]))
+    assert probing.probe is not None
+    return probing.probe
 
 
 @pytest.mark.parametrize("solver", ["dopri5", "tsit5"])
 def test_numbers_of_a_linear_field_are_those_of_its_matrix(solver: str, composed: Compose, float64: None) -> None:
     matrix, end = torch.tensor([[-3.0, 4.0, 0.0], [-4.0, -3.0, 1.0], [0.0, 0.0, 0.5]]), 1.5
     y0, cotangent = torch.randn(4, 3), torch.randn(4, 3)
-    made = passage(composed, Formula(lambda t, y: y @ matrix.T), y0, end, solver, rtol=1e-10, atol=1e-10)
+    made = probe(composed, Formula(lambda t, y: y @ matrix.T), y0, end, solver, rtol=1e-10, atol=1e-10)
     found = LOOK.about(made, (made.states[-1] * cotangent).sum())
     assert found["spectral_radius"] == pytest.approx(5)
     assert found["largest_real_part"] == pytest.approx(0.5)
@@ -129,7 +129,7 @@ def test_numbers_of_a_linear_field_are_those_of_its_matrix(solver: str, composed
 
 def test_the_lyapunov_exponent_of_a_long_time_is_the_largest_real_part(composed: Compose, float64: None) -> None:
     matrix = torch.tensor([[0.3, 5.0], [0.0, -1.0]])
-    made = passage(composed, Formula(lambda t, y: y @ matrix.T), torch.ones(2, 2), 40.0, "dopri5", rtol=1e-8, atol=1e-8)
+    made = probe(composed, Formula(lambda t, y: y @ matrix.T), torch.ones(2, 2), 40.0, "dopri5", rtol=1e-8, atol=1e-8)
     found = LOOK.about(made, made.states[-1].sum())
     # Not normal, so a finite time sees more: the logarithm of the eigenvectors' condition number over the time.
     assert 0.3 < found["lyapunov_exponent"] < 0.3 + math.log(5) / 40
@@ -138,21 +138,21 @@ def test_the_lyapunov_exponent_of_a_long_time_is_the_largest_real_part(composed:
 @pytest.mark.parametrize("rate", [1.0, 8.0])
 def test_the_way_back_of_a_contraction_drifts_as_euler_says(rate: float, composed: Compose, float64: None) -> None:
     """(1 - rate h) ** n on the way there and (1 + rate h) ** n back leave (1 - (rate h) ** 2) ** n."""
-    made = passage(composed, Formula(lambda t, y: -rate * y), torch.ones(2, 3), 1.0, "euler", num_steps=10)
+    made = probe(composed, Formula(lambda t, y: -rate * y), torch.ones(2, 3), 1.0, "euler", num_steps=10)
     expected = 1 - (1 - (rate / 10) ** 2) ** 10
     assert LOOK.about(made, made.states[-1].sum())["drift"] == pytest.approx(expected)
 
 
 def test_a_separable_field_is_followed_by_a_solver_for_such(composed: Compose) -> None:
     cfg = composed("task=pendulum", "network=separable", "solver=leapfrog", "trainer.device=cpu")
-    found = LOOK.look(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
+    found = LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
     assert math.isfinite(found["diagnostics/growth"])
     assert found["diagnostics/drift"] < 1e-5, "its steps are undone by steps back, up to rounding of fp32"
 
 
 def test_without_a_graph_nothing_is_said_of_derivatives(composed: Compose) -> None:
     cfg = composed("task=pendulum", "solver=lsoda", "gradient=adjoint", "trainer.device=cpu")
-    found = LOOK.look(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
+    found = LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1)
     lacking = {name.removeprefix("diagnostics/") for name, value in found.items() if math.isnan(value)}
     norms = {f"gradient_norm_{percent:03}" for percent in (0, 25, 50, 75, 100)}
     assert lacking == {"growth", "lyapunov_exponent", "gradient_ratio", *norms}
@@ -160,10 +160,12 @@ def test_without_a_graph_nothing_is_said_of_derivatives(composed: Compose) -> No
 
 def test_output_times_on_the_way_are_served_in_order(composed: Compose, float64: None) -> None:
     ts = torch.tensor([0.0, 0.1, 0.25, 0.3, 0.9, 1.0])
-    followed = Followed(build(composed, "solver", "dopri5", rtol=1e-9, atol=1e-9), Ledger(), places=5)
-    ys = followed(Formula(lambda t, y: -y), torch.ones(1, 1), ts).ys
+    probing = ProbingIntegrator(build(composed, "solver", "dopri5", rtol=1e-9, atol=1e-9), Ledger(), places=5)
+    ys = probing(Formula(lambda t, y: -y), torch.ones(1, 1), ts).ys
     torch.testing.assert_close(ys[:, 0, 0], (-ts).exp(), rtol=0, atol=1e-7)  # the solver's tolerance
-    backwards = Followed(followed.solver, Ledger(), places=3)(Formula(lambda t, y: -y), torch.ones(1, 1), ts.flip(0)).ys
+    backwards = ProbingIntegrator(probing.solver, Ledger(), places=3)(
+        Formula(lambda t, y: -y), torch.ones(1, 1), ts.flip(0)
+    ).ys
     torch.testing.assert_close(backwards[:, 0, 0], (1 - ts.flip(0)).exp(), rtol=0, atol=1e-7)  # the same
 
 
@@ -183,11 +185,11 @@ class OneWay(Solver):
 
 
 def test_a_way_back_that_fails_is_a_finding(composed: Compose, float64: None) -> None:
-    followed = Followed(OneWay(build(composed, "solver", "rk4")), Ledger(), places=3)
-    followed(Formula(lambda t, y: -y), torch.ones(2, 3), torch.tensor([0.0, 1.0]))
-    assert followed.passage is not None
+    probing = ProbingIntegrator(OneWay(build(composed, "solver", "rk4")), Ledger(), places=3)
+    probing(Formula(lambda t, y: -y), torch.ones(2, 3), torch.tensor([0.0, 1.0]))
+    assert probing.probe is not None
     found = FlowDiagnostics(every=1, samples=2, places=3, products=3).about(
-        followed.passage, followed.passage.states[-1].sum()
+        probing.probe, probing.probe.states[-1].sum()
     )
     assert math.isnan(found["drift"])
     assert found["stiffness"] == pytest.approx(1)
@@ -238,7 +240,7 @@ def test_every_number_can_be_had_whatever_the_solver_and_the_model(overrides: An
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
     weights = {name: value.clone() for name, value in experiment.model.state_dict().items()}
     random = torch.get_rng_state()
-    found = LOOK.look(experiment, epoch=1)
+    found = LOOK.measure(experiment, epoch=1)
     assert all(math.isfinite(value) for value in found.values()), found
     assert len(found) == 13
     assert torch.equal(torch.get_rng_state(), random)
@@ -249,7 +251,7 @@ def test_every_number_can_be_had_whatever_the_solver_and_the_model(overrides: An
 
 def test_a_network_without_ode_has_no_flow(composed: Compose) -> None:
     cfg = composed("model=resnet", "trainer.device=cpu", *TINY)
-    assert LOOK.look(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1) == {}
+    assert LOOK.measure(build_experiment(cfg, cfg.hydra.runtime.choices), epoch=1) == {}
 
 
 RUN = (*TINY, "trainer.epochs=6", "trainer.save_every_seconds=0", "logger=none", "solver=euler", "solver.num_steps=2")

@@ -97,8 +97,8 @@ def test_torch_still_says_in_these_words_that_it_forbids_it(way: str) -> None:
     of_sum = partial(torch.func.vjp, torch.sum) if way == "vjp" else getattr(torch.func, way)(torch.sum)
     with SavedBytes([]), pytest.raises(RuntimeError) as caught:
         of_sum(torch.ones(3))
-    assert SavedBytes.is_in_the_way(caught.value)
-    assert not SavedBytes.is_in_the_way(RuntimeError("no memory"))
+    assert SavedBytes.is_caused_by_hooks(caught.value)
+    assert not SavedBytes.is_caused_by_hooks(RuntimeError("no memory"))
 
 
 @pytest.mark.parametrize(

@@ -99,10 +99,10 @@ def test_parts_of_a_test_split_are_told_apart(tmp_path: Path) -> None:
 
 def test_images_are_shown_from_the_hardest_to_the_easiest(composed: Compose) -> None:
     task = construct(compose_once(composed, "task=digits"), "task", seed=0, device=torch.device("cpu"))
-    witness = PerSampleCounts()
+    counts = PerSampleCounts()
     for batch in task.batches(Split.TEST, batch_size=100, epoch=0):
-        witness(batch, [taken(*torch.randint(20, 80, (len(batch.inputs),)).tolist())])
-    found = witness.found()
+        counts.add(batch, [taken(*torch.randint(20, 80, (len(batch.inputs),)).tolist())])
+    found = counts.found()
     assert found is not None
     assert {name for name, _ in task.figures_of_per_sample_cost(found)} == {"difficulty", "difficulty_images"}
 
@@ -114,9 +114,9 @@ def test_a_sample_with_several_solves_counts_their_sum_and_with_several_states_t
 
 
 def test_nothing_is_found_where_all_samples_have_the_same_steps() -> None:
-    witness = PerSampleCounts()
-    witness(Batch(torch.ones(3, 2), torch.tensor([0.0, 1.0]), torch.zeros(3)), [])
-    assert witness.found() is None
+    counts = PerSampleCounts()
+    counts.add(Batch(torch.ones(3, 2), torch.tensor([0.0, 1.0]), torch.zeros(3)), [])
+    assert counts.found() is None
 
 
 def test_what_cannot_follow_is_refused_before_training(tmp_path: Path) -> None:

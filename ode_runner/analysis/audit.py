@@ -28,7 +28,7 @@ REPEATS = 5  # timed, after one that is not
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """What gradients are compared with: backpropagation in double precision, of two solutions.
+    """The gradients to compare with, by backpropagation in double precision, of two solutions.
 
     `solution` is the gradient of the numerical solution as such: same solver, same steps. An exact mode differs from
     it by rounding. `flow` is the gradient of what the solver approximates: it is refined twice. How far the two
@@ -43,7 +43,7 @@ class References:
 
 @dataclass(frozen=True, kw_only=True)
 class ModeResult:
-    """What came of one gradient mode: NaN where it was refused, or failed, for `reason`."""
+    """Errors and cost of one gradient mode; NaN where it was refused or failed, for `reason`."""
 
     mode: str
     reason: str = ""
@@ -62,7 +62,7 @@ class ModeResult:
 
 
 class Audit:
-    """One batch, one set of weights, one solver; any number of gradient modes.
+    """Compares gradient modes on one batch, one set of weights and one solver.
 
     Random numbers are the same for all: a stem or field that draws some has to draw them in a type of its own
     choosing, not the state's, or the references are of another loss.
@@ -77,7 +77,7 @@ class Audit:
         self.references = self._references()
 
     def results(self, modes: Mapping[str, GradientMode | str]) -> Iterator[ModeResult]:
-        """One for each mode, by name; a text in the place of a mode is why it is not admissible."""
+        """A result for each mode, by name; a text in place of a mode is why it is not admissible."""
         for name, mode in modes.items():
             if isinstance(mode, str):
                 yield ModeResult(mode=name, reason=mode)
@@ -88,7 +88,7 @@ class Audit:
                 yield ModeResult(mode=name, reason=status_of(error)[1])
 
     def reference_result(self) -> ModeResult:
-        """The numerical solution's gradient in double precision: its distance from the flow's is the solver's doing."""
+        """The numerical solution's gradient in double precision, whose error against the flow's is the solver's."""
         result = self._compared("double precision", self.references.solution)
         result = replace(result, solution_cosine=torch.nan, solution_error=torch.nan)
         return replace(result, exact=True, nfe_forward=0)  # its steps were chosen by another solve
@@ -134,7 +134,7 @@ class Audit:
         )
 
     def _seconds(self, experiment: Experiment) -> float:
-        """Median time of a whole gradient."""
+        """Median seconds of a whole gradient, over REPEATS."""
         taken = []
         for _ in range(REPEATS):
             _wait_for(experiment.device)

@@ -1,4 +1,4 @@
-"""Copies of models that hold what they have computed."""
+"""Copies of models that hold computed tensors."""
 
 import copy
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from ode_runner.models.base import Model
 
 
 def copied(model: Model) -> Model:
-    """A copy; tensors with a history that a module holds, as a field does an encoder's output, are copied without it.
+    """A deep copy of a model; tensors with a graph that its modules hold, such as an encoder's output, lose the graph.
 
-    deepcopy refuses those. The next forward pass of the copy makes its own.
+    copy.deepcopy refuses such tensors. The next forward pass of the copy computes them anew.
     """
     return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _computed(model)})
 

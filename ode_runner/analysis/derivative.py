@@ -1,4 +1,4 @@
-"""A gradient as one vector, what it took, and how two of them differ."""
+"""A gradient as one vector, with its cost, and the distance between two."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ode_runner.analysis.copies import copied
 from ode_runner.analysis.independent import IndependentJacobians
-from ode_runner.analysis.same_steps import Noted, Retaken
+from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
 from ode_runner.batch import Batch
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
@@ -59,15 +59,15 @@ def of_the_solution(experiment: Experiment, batch: Batch, random: RandomState) -
     Raises:
         IncompatibleChoice: the model draws random numbers, and in double precision it would draw others.
     """
-    noted, model = Noted(), copied(experiment.model)  # a copy, for a model may keep running means
+    recorded, model = RecordSteps(), copied(experiment.model)  # a copy, for a model may keep running means
     model.train()
     with random.again(), torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
-        replace(experiment, model=model, integrator=replace(experiment.integrator, gradient=noted)).loss(
+        replace(experiment, model=model, integrator=replace(experiment.integrator, gradient=recorded)).loss(
             batch.to(experiment.dtype)
         )
         _check_same_draws(experiment, random)
-    retaken = IndependentJacobians(mode=Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds)))
-    return differentiate(in_double(experiment, solver=experiment.integrator.solver, gradient=retaken), batch, random)
+    replayed = IndependentJacobians(mode=ReplaySteps(solves=iter(recorded.solves), rounds=iter(recorded.rounds)))
+    return differentiate(in_double(experiment, solver=experiment.integrator.solver, gradient=replayed), batch, random)
 
 
 def _check_same_draws(experiment: Experiment, before: RandomState) -> None:

@@ -1,4 +1,4 @@
-"""What a diagnosis is."""
+"""The base class of diagnostics."""
 
 import abc
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from ode_runner.experiment.experiment import Experiment
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnostics(abc.ABC):
-    """Numbers about a model in training, taken at each evaluation; training is the same with and without."""
+    """Measures numbers of a model at each evaluation during training, without effect on the training."""
 
     @abc.abstractmethod
-    def look(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
-        """Scalars named `diagnostics/...` after so many epochs; NaN where one could not be computed.
+    def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
+        """Scalars named `diagnostics/...` after `epoch` epochs, NaN where one cannot be computed; may be empty.
 
-        Leaves weights, their gradient and random numbers as they are, and enters evaluations under diagnostics.
+        Leaves weights, their gradients and random numbers as they are; enters evaluations under Phase.DIAGNOSTICS.
         """

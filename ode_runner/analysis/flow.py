@@ -1,4 +1,4 @@
-"""How a model's flow stretches, forgets and can be retraced."""
+"""Diagnostics of a model's flow: stiffness, growth of differences, reversibility, gradients along it."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
-from ode_runner.analysis.trajectory_probe import Followed, TrajectoryProbe
+from ode_runner.analysis.trajectory_probe import ProbingIntegrator, TrajectoryProbe
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
@@ -56,68 +56,68 @@ class FlowDiagnostics(Diagnostics):
             if getattr(self, name) < least:
                 raise RefusedInput(f"diagnostics.{name} must be at least {least}, not {getattr(self, name)}.")
 
-    def look(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
+    def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
         if epoch % self.every and epoch not in (1, experiment.options.epochs):
             return {}
         ledger = experiment.integrator.ledger
         batch = next(experiment.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(experiment.dtype)
-        followed = Followed(experiment.integrator.solver, ledger, places=self.places)
+        probing = ProbingIntegrator(experiment.integrator.solver, ledger, places=self.places)
         experiment.model.eval()
         with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(experiment.device).again():
             try:
-                loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, followed).total
-            except (RuntimeError, MemoryError):  # where the run's own solves get through, it goes on
+                loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, probing).total
+            except (RuntimeError, MemoryError):  # of this solve; the run's own may succeed, so it goes on
                 return {}
-            if followed.passage is None:
+            if probing.probe is None:
                 return {}
-            found = self.about(followed.passage, loss)
+            found = self.about(probing.probe, loss)
         return {f"diagnostics/{name}": value for name, value in found.items()}
 
-    def about(self, passage: TrajectoryProbe, loss: Tensor) -> dict[str, float]:
-        """All numbers of one solve, by their short names."""
-        graph = passage.solver.differentiable  # else all derivatives of later states would seem to be zero
-        norms = _or_nan(lambda: _gradient_norms(passage, loss), count=self.places, known=graph)
-        radius, rightmost, decay = _or_nan(lambda: self._spectrum(passage), count=3)
-        [exponent] = _or_nan(lambda: [_lyapunov_exponent(passage)], count=1, known=graph)
-        [drift] = _or_nan(lambda: [passage.way_back()], count=1)
-        attempts = passage.solution.accepted + passage.solution.rejected
+    def about(self, probe: TrajectoryProbe, loss: Tensor) -> dict[str, float]:
+        """All numbers of one solve, by their names without `diagnostics/`."""
+        graph = probe.solver.differentiable  # else all derivatives of later states would be zero
+        norms = _or_nan(lambda: _gradient_norms(probe, loss), count=self.places, known=graph)
+        radius, rightmost, decay = _or_nan(lambda: self._spectrum(probe), count=3)
+        [exponent] = _or_nan(lambda: [_lyapunov_exponent(probe)], count=1, known=graph)
+        [drift] = _or_nan(lambda: [probe.reverse_error()], count=1)
+        attempts = probe.solution.accepted + probe.solution.rejected
         percents = [round(100 * place / (self.places - 1)) for place in range(self.places)]
         return {
             "spectral_radius": radius,
             "largest_real_part": rightmost,
-            "stiffness": max(0.0, decay) * passage.span,
+            "stiffness": max(0.0, decay) * probe.span,
             "lyapunov_exponent": exponent,
-            "growth": math.exp(min(exponent * passage.span, 700.0)),
+            "growth": math.exp(min(exponent * probe.span, 700.0)),
             "drift": drift,
             **{f"gradient_norm_{percent:03}": norm for percent, norm in zip(percents, norms, strict=True)},
             "gradient_ratio": norms[0] / norms[-1] if norms[-1] else math.nan,
-            "rejected_share": passage.solution.rejected / attempts,
+            "rejected_share": probe.solution.rejected / attempts,
         }
 
-    def _spectrum(self, passage: TrajectoryProbe) -> list[float]:
-        """Largest absolute value, largest real part and fastest decay over places and samples."""
+    def _spectrum(self, probe: TrajectoryProbe) -> list[float]:
+        """Largest absolute value, largest real part and fastest decay of eigenvalues over times and samples."""
         found = []
-        for t, state in zip(passage.times, passage.states, strict=True):
+        for t, state in zip(probe.times, probe.states, strict=True):
             place = state.detach().requires_grad_()
-            jacobian = Linearised(passage.field(time_tensor(t, place), place), place)
+            jacobian = Linearised(probe.field(time_tensor(t, place), place), place)
             found.append(ritz_values(jacobian.push, place, products=self.products))
         values = torch.stack(found)
         return [float(values.abs().max()), float(values.real.max()), float(-values.real.min())]
 
 
-def _lyapunov_exponent(passage: TrajectoryProbe) -> float:
-    begin, end = passage.states[0], passage.states[-1]
+def _lyapunov_exponent(probe: TrajectoryProbe) -> float:
+    begin, end = probe.states[0], probe.states[-1]
     stretch = largest_singular_value(Linearised(end, begin), begin, rounds=ROUNDS)
-    return float(stretch.log().mean()) / passage.span
+    return float(stretch.log().mean()) / probe.span
 
 
-def _gradient_norms(passage: TrajectoryProbe, loss: Tensor) -> list[float]:
-    parts = torch.autograd.grad(loss, passage.states, retain_graph=True, allow_unused=True, materialize_grads=True)
+def _gradient_norms(probe: TrajectoryProbe, loss: Tensor) -> list[float]:
+    parts = torch.autograd.grad(loss, probe.states, retain_graph=True, allow_unused=True, materialize_grads=True)
     return [float(part.norm()) for part in parts]
 
 
 def _or_nan(compute: Callable[[], list[float]], *, count: int, known: bool = True) -> list[float]:
-    """What cannot be computed, as the way back of a field that explodes, is no reason to stop training."""
+    """The `count` numbers of `compute`; NaN where they are not `known` or the computation fails."""
     try:
         return compute() if known else [math.nan] * count
     except (RuntimeError, MemoryError, RefusedInput):

@@ -1,4 +1,4 @@
-"""No diagnosis."""
+"""No diagnostics."""
 
 from dataclasses import dataclass
 from typing import final
@@ -10,8 +10,8 @@ from ode_runner.experiment.experiment import Experiment
 @final
 @dataclass(frozen=True, kw_only=True)
 class NoDiagnostics(Diagnostics):
-    """Looks at nothing."""
+    """Measures nothing."""
 
-    def look(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
+    def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
         del experiment, epoch
         return {}

@@ -22,7 +22,7 @@ from ode_runner.types import State, Times
 
 
 def recomputes_steps(solver: Solver) -> bool:
-    """Whether the reference takes the very steps of the solve: torchdiffeq's engine chooses its own again."""
+    """Whether the reference takes the same steps as the solve; torchdiffeq's engine chooses its steps anew."""
     return isinstance(solver, RungeKutta) or not isinstance(solver, AdaptiveSolver)
 
 
@@ -37,18 +37,18 @@ class Rounds:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Noted(GradientMode):
-    """Differentiates nothing, and notes the accepted steps of every solve of a one-step method."""
+class RecordSteps(GradientMode):
+    """Solves without a graph, and records the accepted steps of every solve of a one-step method."""
 
     exact: ClassVar[bool] = False
     through_autograd: ClassVar[bool] = True
-    courses: list[list[AcceptedStep]] = field(default_factory=list)
+    solves: list[list[AcceptedStep]] = field(default_factory=list)
     rounds: list[Rounds] = field(default_factory=list)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         field, y0, ts = problem.field, problem.y0, problem.ts
         before = RandomState.now(y0.device)
-        solution = self._noted(solver, field, y0, ts)
+        solution = self._recorded(solver, field, y0, ts)
         if isinstance(solver, AdaptiveSolver) and not before.same_as(RandomState.now(y0.device)):
             raise IncompatibleChoice(
                 f"{name_of(field)} draws random numbers, as dropout does, and an adaptive solver's steps cannot be "
@@ -57,7 +57,7 @@ class Noted(GradientMode):
         return solution
 
     @torch.no_grad()
-    def _noted(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
+    def _recorded(self, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             journal: Journal = []
             solution = solve_packed(partial(solver.solve_noting, journal=journal), field, y0, ts)
@@ -69,32 +69,32 @@ class Noted(GradientMode):
         gathered = Gathered(solver, field, y0)
         for step in solver.to_be_recomputed().steps(field, y0, ts):
             gathered.add(step)
-        self.courses.append(gathered.accepted_steps)
+        self.solves.append(gathered.accepted_steps)
         return gathered.solution()
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Retaken(GradientMode):
-    """Backpropagation through the steps noted, solve by solve in their order, whatever step control would choose now.
+class ReplaySteps(GradientMode):
+    """Backpropagation through recorded steps, solve by solve in their order, without step control.
 
-    So rounding cannot decide otherwise on a step size, which would make another solution within tolerance. Methods
-    that are not one-step are solved as they are: on the same grid if it is fixed.
+    Step control in another precision might choose other steps by rounding, and so another solution within tolerance.
+    Methods that are not one-step are solved as they are: on the same grid if it is fixed.
     """
 
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
-    courses: Iterator[list[AcceptedStep]]
+    solves: Iterator[list[AcceptedStep]]
     rounds: Iterator[Rounds]
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         field, y0, ts = problem.field, problem.y0, problem.ts
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
             rounds = next(self.rounds)
-            return solve_packed(partial(_each_retaken, solver, rounds=rounds), field, y0, ts)
+            return solve_packed(partial(_replay_each, solver, rounds=rounds), field, y0, ts)
         if not isinstance(solver, RungeKutta):
             return solver.solve(field, y0, ts)
-        gathered, accepted_steps = Gathered(solver, field, y0), next(self.courses)
+        gathered, accepted_steps = Gathered(solver, field, y0), next(self.solves)
         for place in accepted_steps:
             step = solver.recompute(field, place, y0)
             gathered.add(step)
@@ -103,7 +103,7 @@ class Retaken(GradientMode):
         return solution_along(accepted_steps, ys, field.named(qs))
 
 
-def _each_retaken(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times, rounds: Rounds) -> Solution:
+def _replay_each(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times, rounds: Rounds) -> Solution:
     mapped, ys = MappedField(field), torch.stack([y0] * len(ts))  # the beginning, where nothing else is due
     for taken in rounds.taken:
         samples, due = taken.samples.to(y0.device), taken.due

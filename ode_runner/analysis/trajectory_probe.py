@@ -1,4 +1,4 @@
-"""A model's solve, followed from place to place."""
+"""One solve of a model, with states at equally spaced times that lie on the graph."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,38 +21,38 @@ from ode_runner.types import State, Time, Times
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryProbe:
-    """One solve: as it is made in training, and once more with states on the way that lie on the graph."""
+    """One solve as in training, and its states at some times from a second solve that keeps the graph."""
 
     solver: Solver
     solve: Callable[[State, Times], Solution]
     field: CountedField
     ts: Times
     solution: Solution
-    times: list[float]  # of the places
-    states: list[State]  # there; each depends on the one before
+    times: list[float]  # of the states
+    states: list[State]  # each depends on the one before
 
     @property
     def span(self) -> float:
-        """Units of time from the first place to the last."""
+        """Units of time from the first state to the last."""
         return abs(self.times[-1] - self.times[0])
 
     @torch.no_grad()
-    def way_back(self) -> float:
-        """Distance of the initial state from where a solve backwards from the end arrives, relative to its size."""
+    def reverse_error(self) -> float:
+        """Distance of a solve backwards from the last state to the initial state, relative to the latter's norm."""
         y0, end = self.states[0], self.solution.ys[-1]
         back = self.solve(end, self.ts[[-1, 0]]).ys[-1]
         return float((back - y0).norm() / y0.norm())
 
 
-class Followed:
-    """Integrates for a model by backpropagation, and follows its first solve over some time through `places` places.
+class ProbingIntegrator:
+    """An integrator, by backpropagation, that probes the model's first solve over a span of time at `places` times.
 
-    The solver begins anew at every place, so a fixed grid of fewer steps than places becomes a finer one.
+    The solver begins anew at each of these times, so a fixed grid of fewer steps than that becomes a finer one.
     """
 
     def __init__(self, solver: Solver, ledger: Ledger, *, places: int) -> None:
         self.solver, self.ledger, self.places = solver, ledger, places
-        self.passage: TrajectoryProbe | None = None
+        self.probe: TrajectoryProbe | None = None
 
     def __call__(
         self,
@@ -72,7 +72,7 @@ class Followed:
         y0 = in_joint_precision(y0, ts)
         counted = CountedField.around(field, self.ledger, given=given, attached=True, integrals=integrals, noise=noise)
         solve = partial(_solve, solver_along(self.solver, field), counted, breaks)
-        if self.passage is not None or ts[-1] == ts[0]:
+        if self.probe is not None or ts[-1] == ts[0]:
             return solve(y0, ts)
         with torch.no_grad():
             solution = solve(y0, ts)
@@ -90,7 +90,7 @@ class Followed:
                 q[name] = q[name] + parts[-1]
         whole = {name: torch.stack([*parts, q[name]]) for name, parts in qs.items()}
         outputs.append(states[-1])
-        self.passage = TrajectoryProbe(
+        self.probe = TrajectoryProbe(
             solver=self.solver, solve=solve, field=counted, ts=ts, solution=solution, times=times, states=states
         )
         return replace(solution, ys=torch.stack(outputs), integrals=whole)

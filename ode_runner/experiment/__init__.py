@@ -1,1 +1,1 @@
-"""One cell of task, model, solver and gradient mode as objects, and what is measured of it."""
+"""The experiment (task, model, solver and gradient mode as objects) and what is measured of it."""

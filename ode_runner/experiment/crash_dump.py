@@ -1,4 +1,4 @@
-"""What is needed to make a numerical failure happen again: `crash.pt`."""
+"""`crash.pt`: batch, weights and random numbers of a numerical failure, by which it can be repeated."""
 
 import math
 from collections.abc import Iterator
@@ -22,18 +22,18 @@ FILE = "crash.pt"
 
 @dataclass(frozen=True, kw_only=True)
 class CrashDump:
-    """A batch, the weights and the random numbers with which something failed, and in which words."""
+    """The batch, weights and random state of a solve that failed, with the message of the failure."""
 
     message: str
-    learning: bool  # with a gradient, as in a training step; otherwise an evaluation
+    learning: bool  # True for a training step, False for an evaluation
     where: str  # "at step 12 (epoch 3)", "on the test split"
     batch: Batch
     weights: dict[str, Tensor]
     random: RandomState
-    path: Path = Path(FILE)  # where it was found
+    path: Path = Path(FILE)  # of the file it was read from
 
     def save(self, path: Path) -> None:
-        """Plain tensors, numbers and text, so that it loads with `weights_only=True`."""
+        """Write tensors, numbers and text only, so that the file loads with `weights_only=True`."""
         content = {
             **{name: getattr(self, name) for name in ("message", "learning", "where", "weights")},
             "batch": {**self.batch._asdict(), "weights": dict(self.batch.weights)},
@@ -43,10 +43,10 @@ class CrashDump:
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "CrashDump":
-        """What the run in `folder` has left, its tensors on `device`.
+        """The crash dump of the run in `folder`, its tensors on `device`.
 
         Raises:
-            RefusedInput: there is nothing, or nothing that can be read.
+            RefusedInput: there is none, or none that can be read.
         """
         path = folder / FILE
         if not path.is_file():
@@ -54,12 +54,12 @@ class CrashDump:
         try:
             content = load_tensors(path)
             batch, random = Batch(**content.pop("batch")), RandomState(**content.pop("random"))
-            if device.type != "cuda":  # failed on a GPU, and looked into where there is none
+            if device.type != "cuda":  # the run failed on a GPU, and this machine has none
                 random = replace(random, cuda=[])
             return cls(**content, batch=_on(batch, device), random=random, path=path)
         except CheckpointRefused as error:
             raise RefusedInput(f"{error} Type the run's command again.") from error
-        except Exception as error:  # whole, and something else
+        except Exception as error:  # a sound file of other content
             raise RefusedInput(f"{path} is no {FILE} of a run. Type the run's command again.") from error
 
 
@@ -67,9 +67,16 @@ class CrashDump:
 def dump_on_failure(
     model: nn.Module, batch: Batch, device: torch.device, *, learning: bool, where: str
 ) -> Iterator[None]:
-    """A numerical failure inside leaves with the evidence of it, unless it has some already.
+    """Attach a crash dump to a NumericalFailure that is raised inside, unless it has one already.
 
-    The weights are those at the time of the failure: what happens inside must not change them before it can fail.
+    The weights are those at the time of the failure: the code inside must not change them before it can fail.
+
+    Args:
+        model: whose weights are kept.
+        batch: that is solved inside.
+        device: whose random state is kept, as it is on entry.
+        learning: whether the code inside is a training step.
+        where: the place in words, such as "on the test split".
     """
     random = RandomState.now(device)
     try:
@@ -84,7 +91,7 @@ def dump_on_failure(
 
 
 def check_finite(value: float, name: str, where: str) -> None:
-    """Raises Diverged where training could not go on from `value`."""
+    """Raises Diverged where `value`, called `name` in the message, is not finite."""
     if not math.isfinite(value):
         raise Diverged(f"the {name} is {value} {where}.")
 

@@ -1,4 +1,4 @@
-"""One cell of task x model x solver x gradient mode, ready to be asked."""
+"""The experiment: task, model, solver and gradient mode as objects that fit together."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +25,7 @@ from ode_runner.types import Times, Trajectory
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """The objects of a run: what is asked, what answers, and by which numerics."""
+    """The objects of a run: its task, its model and the numerics between them."""
 
     options: TrainerOptions
     task: Task
@@ -36,35 +36,42 @@ class Experiment:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of inputs, states and times."""
+        """The type of inputs, states and times."""
         return torch.float64 if self.options.precision == "fp64" else torch.float32
 
     def parameters(self) -> list[Tensor]:
-        """What there is to train."""
+        """The parameters to train; empty for a model that has none."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def loss(self, batch: Batch) -> Loss:
-        """The loss of a batch of this cell's type: in training, evaluation, replay and audits alike."""
+        """The loss of a batch of this experiment's dtype, in training, evaluation, replay and audits alike."""
         with self._autocast():
             return self.objective.loss(self.model, self.task, batch, self.integrator)
 
     @torch.no_grad()
     def measured(self, loss: Loss, batch: Batch) -> dict[str, float]:
-        """The task's metrics of a batch, where the model has answered it, and its loss with the terms."""
+        """The task's metrics of a batch, where the loss has the model's outputs, and the loss with its terms."""
         found = {} if loss.outputs is None else self.task.metrics(loss.outputs, batch)
         return {name: float(value) for name, value in found.items()} | loss.scalars()
 
     def outputs(self, batch: Batch) -> Outputs:
-        """The model's answer to a batch of this cell's type."""
+        """The model's outputs for a batch of this experiment's dtype."""
         with self._autocast():
             outputs = self.model(batch.inputs, batch.ts, self.integrator)
         return outputs._replace(values=outputs.values.to(self.dtype))
 
     @torch.no_grad()
-    def evaluate(self, split: Split, stop: StopRequest, witness: PerSampleCounts | None = None) -> dict[str, float]:
+    def evaluate(self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None) -> dict[str, float]:
         """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
 
-        The `witness` sees what each sample took, where the solver steps them one by one.
+        Args:
+            split: evaluated whole.
+            stop: checked before each batch.
+            counts: is given what each sample took, where the solver steps samples by themselves.
+
+        Raises:
+            Interrupted: `stop` was set.
+            NumericalFailure: a solve failed; it carries a crash dump.
         """
         self.model.eval()
         means, evaluations = Means(), Means()
@@ -72,19 +79,19 @@ class Experiment:
             stop.check()
             batch = stored.to(self.dtype)
             ledger = self.integrator.ledger
-            watched = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
-            with watched, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
+            guarded = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
+            with guarded, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 loss = self.loss(batch)
                 if loss.outputs is None:
                     loss = loss._replace(outputs=self.outputs(batch))
-            if witness is not None:
-                witness(batch, each)
+            if counts is not None:
+                counts.add(batch, each)
             means.add(self.measured(loss, batch), weight=len(batch.inputs))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         return self.task.reported(means.read()) | evaluations.read()
 
     def view(self, history: Sequence[Mapping[str, float]]) -> ModelView:
-        """What the task's pictures may ask of the model."""
+        """The functions of the model that the task's pictures may call."""
         own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
 
         def predict(inputs: Tensor, ts: Times | None) -> Tensor:
@@ -112,5 +119,5 @@ class Experiment:
         )
 
     def _autocast(self) -> AbstractContextManager[None]:
-        """Around stem and head; the integrator sees to the field, and keeps the solve itself out."""
+        """The context of stem and head in bf16; the integrator lowers the field itself, and the solve stays in fp32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16")

@@ -1,4 +1,4 @@
-"""A batch's way through the model to its loss, and what autograd keeps of it for the way back."""
+"""The forward pass of a batch to its loss, with its evaluations and the bytes that autograd saves for the backward."""
 
 from dataclasses import dataclass, replace
 
@@ -18,8 +18,8 @@ UNMEASURED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passed:
-    """What came of one batch."""
+class ForwardResult:
+    """Loss and cost of one batch."""
 
     loss: Loss
     tally: Tally
@@ -28,7 +28,7 @@ class Passed:
 
 
 class ForwardPass:
-    """Takes batches of a cell to their losses, its evaluations entered under `phase`.
+    """Computes the losses of batches, with the evaluations entered in the ledger under `phase`.
 
     torch.func.grad and its like cannot be called under hooks that see what autograd saves. The first pass to fail for
     that reason is undone and made again without them, as are all that follow: nothing but the measurement is missing.
@@ -36,9 +36,9 @@ class ForwardPass:
 
     def __init__(self, experiment: Experiment, *, phase: Phase) -> None:
         self.experiment, self.phase = experiment, phase
-        self._measurable, self._said = True, False  # as far as is known
+        self._measurable, self._remarked = True, False  # until a pass shows that it is not
 
-    def __call__(self, batch: Batch, *, measure_memory: bool) -> Passed:
+    def __call__(self, batch: Batch, *, measure_memory: bool) -> ForwardResult:
         if measure_memory and self._measurable:
             passed = self._measured(batch)
             self._measurable = passed is not None
@@ -47,14 +47,14 @@ class ForwardPass:
         return self._made(batch)
 
     def remark(self) -> str:
-        """A sentence for the person if nothing can be measured, the first time only."""
-        if self._measurable or self._said:
+        """A sentence for the user if saved bytes cannot be measured, the first time only; else ""."""
+        if self._measurable or self._remarked:
             return ""
-        self._said = True
+        self._remarked = True
         return UNMEASURED
 
-    def _measured(self, batch: Batch) -> Passed | None:
-        """None if it cannot be; then ledger, random numbers and buffers are as they were."""
+    def _measured(self, batch: Batch) -> ForwardResult | None:
+        """The pass under measuring hooks; None if torch forbids those, with ledger, random state, buffers restored."""
         ledger, memory = self.experiment.integrator.ledger, SavedBytes(self.experiment.model.parameters())
         entered, random = replace(ledger.totals[self.phase]), RandomState.now(self.experiment.device)
         buffers = Buffers.now(self.experiment.model)
@@ -63,15 +63,15 @@ class ForwardPass:
                 passed = self._made(batch)
             return replace(passed, saved_bytes=memory.bytes())
         except (RuntimeError, RefusedInput) as error:
-            if not memory.is_in_the_way(error):
+            if not memory.is_caused_by_hooks(error):
                 raise
         ledger.put_back(self.phase, entered)
         random.restore()
         buffers.restore()
         return None
 
-    def _made(self, batch: Batch) -> Passed:
+    def _made(self, batch: Batch) -> ForwardResult:
         ledger = self.experiment.integrator.ledger
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
             loss = self.experiment.loss(batch)
-        return Passed(loss=loss, tally=tally, each=each)
+        return ForwardResult(loss=loss, tally=tally, each=each)

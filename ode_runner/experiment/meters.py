@@ -1,4 +1,4 @@
-"""What a run costs: bytes kept for the backward pass, peak memory, means over a window of steps."""
+"""Measures the cost of a run: bytes saved for the backward pass, peak memory, means over steps, seconds."""
 
 import gc
 import resource
@@ -41,10 +41,10 @@ class SavedBytes:
         return sum(size for pointer, size in storages.items() if pointer not in {None, *self._parameters})
 
     @staticmethod
-    def is_in_the_way(error: BaseException | None) -> bool:
-        """Whether an error comes of torch.func.grad, vjp, jacrev or hessian, which torch forbids inside such a context.
+    def is_caused_by_hooks(error: BaseException | None) -> bool:
+        """Whether an error is raised by torch.func.grad, vjp, jacrev or hessian since they are called in this context.
 
-        There is no type and no question for it, only the words; a test would notice others.
+        torch has no exception type for it: it is known by its message, which a test pins.
         """
         while error is not None:
             if isinstance(error, RuntimeError) and "support saved tensor hooks" in str(error):
@@ -79,7 +79,7 @@ def _unpack(kept: _Kept) -> Tensor:
 
 
 def reset_peak_bytes(device: torch.device) -> None:
-    """Forget the peak of whatever ran before in this process."""
+    """Begin a new measurement of peak memory in this process."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -121,7 +121,7 @@ class Means:
         return not self._sums
 
     def take(self) -> dict[str, float]:
-        """The means; begins anew."""
+        """The means; forgets the values added so far."""
         means = self.read()
         self._sums = {}
         return means

@@ -1,4 +1,4 @@
-"""Which samples of the test split are hard: for a solver that steps each of them in its own time."""
+"""Evaluations and steps of each sample of the test split, for solvers with steps of each sample's own."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,14 +20,15 @@ SHOWN = 5  # of the hardest, on the screen
 
 
 class PerSampleCounts:
-    """Watches an evaluation and remembers what every sample took."""
+    """Collects, over the batches of an evaluation, what every sample took."""
 
     def __init__(self) -> None:
         self._counts: list[Tensor] = []  # (samples, 3): evaluations, accepted, rejected
         self._labels: list[Tensor] = []
         self._parts: list[str] = []
 
-    def __call__(self, batch: Batch, each: Sequence[EachSample]) -> None:
+    def add(self, batch: Batch, each: Sequence[EachSample]) -> None:
+        """Add a batch and its solves; without effect where the solver has steps common to the batch."""
         if not each:
             return
         self._counts.append(counts_of(each, len(batch.inputs)))
@@ -36,7 +37,7 @@ class PerSampleCounts:
             self._labels.append(batch.targets.cpu())
 
     def found(self) -> PerSampleCost | None:
-        """What was seen; None where no sample had steps of its own."""
+        """The counts of all samples; None where no sample had steps of its own."""
         if not self._counts:
             return None
         evaluations, accepted, rejected = torch.cat(self._counts).unbind(dim=1)
@@ -63,13 +64,13 @@ def counts_of(each: Sequence[EachSample], samples: int) -> Tensor:
     return total
 
 
-def spread(each: Sequence[EachSample], samples: int) -> dict[str, float]:
-    """Mean and most evaluations that a sample of a batch took; nothing where all have the same steps."""
+def batch_scalars(each: Sequence[EachSample], samples: int) -> dict[str, float]:
+    """Mean and largest evaluations per sample of a training batch; empty where all samples have the same steps."""
     return _scalars(counts_of(each, samples)[:, 0], "solver") if each else {}
 
 
 def scalars(found: PerSampleCost | None) -> dict[str, float]:
-    """The same of the test split."""
+    """Mean and largest evaluations per sample of the test split; empty where there are none."""
     return _scalars(found.evaluations, "test") if found is not None else {}
 
 
@@ -82,11 +83,11 @@ def report(
     logger: MetricLogger | None,
     step: int = 0,
 ) -> None:
-    """The counts as a table in `folder`, the hardest samples on the screen, the task's pictures of them."""
+    """Write the counts as csv into `folder`, print the hardest samples, and draw the task's pictures of them."""
     if found is None:
         return
     _write(found, folder / FILE)
-    _say(found, folder / FILE, display)
+    _print_hardest(found, folder / FILE, display)
     pictures = partial(task.figures_of_per_sample_cost, found)
     save_pictures(pictures, folder=folder / "plots", display=display, logger=logger, step=step)
 
@@ -97,7 +98,7 @@ def _scalars(evaluations: Tensor, prefix: str) -> dict[str, float]:
 
 
 def _rows(found: PerSampleCost) -> list[Mapping[str, object]]:
-    """One for each sample; numbers begin anew with every part of the split."""
+    """A row for each sample; samples are numbered from 0 within each part of the split."""
     seen: dict[str, int] = {}
     labels = found.labels.tolist() if found.labels is not None else [""] * len(found.parts)
     counts = torch.stack([found.evaluations, found.accepted, found.rejected], dim=1).tolist()
@@ -114,7 +115,7 @@ def _write(found: PerSampleCost, path: Path) -> None:
     write_csv(path, list(rows[0]), (list(row.values()) for row in rows))
 
 
-def _say(found: PerSampleCost, path: Path, display: Display) -> None:
+def _print_hardest(found: PerSampleCost, path: Path, display: Display) -> None:
     evaluations = found.evaluations
     mean, least, most = float(evaluations.mean()), float(evaluations.min()), float(evaluations.max())
     if least == most:
@@ -126,7 +127,7 @@ def _say(found: PerSampleCost, path: Path, display: Display) -> None:
         f"({hardest:,} of {len(evaluations):,}; all: {path})." + (" The hardest:" if hardest <= SHOWN else "")
     )
     if hardest > SHOWN:
-        return  # none of them is harder than the others
+        return  # too many samples take the most to name some of them
     rows = _rows(found)
     shown = [rows[i] for i in evaluations.argsort(descending=True, stable=True)[:SHOWN].tolist()]
     columns = [name for name in rows[0] if any(row[name] != "" for row in rows)]

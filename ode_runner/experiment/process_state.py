@@ -1,4 +1,4 @@
-"""What all cells that run in one process have in common: a cell's own code may change any of it, for itself only."""
+"""Global state of a process, restored after each cell of a sweep: the code of one cell must not affect the next."""
 
 import locale
 import logging
@@ -19,7 +19,7 @@ from ode_runner.random_state import RandomState
 
 
 class Setting(NamedTuple):
-    """Something global that can be read and set."""
+    """A global setting: functions that read and write it."""
 
     read: Callable[[], Any]
     write: Callable[[Any], object]
@@ -30,7 +30,7 @@ def _attribute(owner: Any, name: str) -> Setting:
 
 
 def _contents(owner: Any, name: str) -> Setting:
-    """Of a list, which may have been replaced by another."""
+    """The contents of a list attribute, which may have been replaced by another list."""
     return Setting(lambda: list(getattr(owner, name)), lambda value: setattr(owner, name, value))
 
 
@@ -72,7 +72,7 @@ SETTINGS = (
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """Whatever happens inside, everything global is afterwards what it was before: numbers, places and settings."""
+    """Restore SETTINGS, random states, working directory, warnings and matplotlib's settings afterwards."""
     before = [setting.read() for setting in SETTINGS]
     with same_folder(), _same_random_numbers(), warnings.catch_warnings(), matplotlib.rc_context():
         try:
@@ -85,7 +85,7 @@ def unchanged() -> Iterator[None]:
 
 @contextmanager
 def same_folder() -> Iterator[None]:
-    """The working directory afterwards is that of before; by its descriptor, for it may have been moved meanwhile."""
+    """Restore the working directory afterwards, by its descriptor, for it may have been moved meanwhile."""
     descriptor = os.open(".", os.O_RDONLY)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a cell is worth: the numbers of the test split, and the task's pictures."""
+"""Evaluation on the test split, and the task's pictures."""
 
 import typing
 from pathlib import Path
@@ -17,27 +17,30 @@ from ode_runner.recording.logger import MetricLogger, MetricsFile
 from ode_runner.recording.pictures import save_pictures
 
 
-def evaluate_test(experiment: Experiment, stop: StopRequest, witness: PerSampleCounts) -> dict[str, float]:
-    """Metrics of the test split and of the learned field, and the evaluations that the split took per batch."""
-    results = experiment.evaluate(Split.TEST, stop, witness)
+def evaluate_test(experiment: Experiment, stop: StopRequest, counts: PerSampleCounts) -> dict[str, float]:
+    """Metrics of the test split and of the learned field as `test/...`, and mean evaluations per batch as `nfe/...`.
+
+    `counts` is given what each sample took.
+    """
+    results = experiment.evaluate(Split.TEST, stop, counts)
     nfe = {"nfe/eval": results.pop("nfe")}
     nfe |= {name.replace("_", "/", 1): results.pop(name) for name in list(results) if name.startswith("nfe_")}
     field = experiment.model.learned_field()
     if field is not None:
         with torch.no_grad():
             results |= experiment.task.field_metrics(field)
-    return {f"test/{name}": value for name, value in results.items()} | scalars(witness.found()) | nfe
+    return {f"test/{name}": value for name, value in results.items()} | scalars(counts.found()) | nfe
 
 
 def first_failing_batch(experiment: Experiment) -> CrashDump | None:
-    """The first batch of the test split whose loss is not finite."""
+    """A crash dump of the first batch of the test split that fails or whose loss is not finite; None without one."""
     experiment.model.eval()
     where = f"on the {Split.TEST} split"
     try:
         for stored in experiment.task.batches(Split.TEST, batch_size=experiment.options.eval_batch_size, epoch=0):
             batch = stored.to(experiment.dtype)
-            watched = dump_on_failure(experiment.model, batch, experiment.device, learning=False, where=where)
-            with watched, torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
+            guarded = dump_on_failure(experiment.model, batch, experiment.device, learning=False, where=where)
+            with guarded, torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
                 check_finite(float(experiment.loss(batch).total), "loss", where)
     except NumericalFailure as failure:
         return typing.cast(CrashDump, failure.crash_dump)
@@ -47,7 +50,7 @@ def first_failing_batch(experiment: Experiment) -> CrashDump | None:
 def draw(
     experiment: Experiment, metrics: MetricsFile, *, folder: Path, display: Display, logger: MetricLogger, step: int
 ) -> None:
-    """The task's pictures, as files and in the logger; one that cannot be drawn is told of and left out."""
+    """The task's pictures, as files and in the logger; one that cannot be drawn is reported and left out."""
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         drawn = save_pictures(

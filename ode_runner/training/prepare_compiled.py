@@ -1,4 +1,4 @@
-"""Compilation of what a run is about to do many times."""
+"""Compiles the solver's steps before training, where that is requested or worth while."""
 
 import math
 import time
@@ -29,36 +29,42 @@ LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, a
 
 
 def compile_solves(experiment: Experiment, *, steps: int, processes: int, say: Callable[[str], None]) -> float | None:
-    """Compile the solves of a training step, if the run asks for it; returns the seconds that it took, if it was done.
+    """Compile the solves of a training step if trainer.compile asks for it; returns the seconds taken, or None.
 
-    Whether `auto` does depends on the configuration and the processes, so that a run that is resumed by as many goes
-    on as it began.
+    What `auto` decides depends on the configuration and the number of processes only, so that a resumed run takes the
+    same steps.
+
+    Args:
+        experiment: whose integrator is given the compiled solves.
+        steps: of the whole training.
+        processes: of the run.
+        say: prints a line.
 
     Raises:
-        IncompatibleChoice: trainer.compile=on, and there is something that cannot be.
+        IncompatibleChoice: trainer.compile=on, and a solve cannot be compiled.
     """
-    wish, begun = experiment.options.compile, time.perf_counter()
-    if wish == "off" or (wish == "auto" and steps < FEWEST_STEPS):
+    requested, begun = experiment.options.compile, time.perf_counter()
+    if requested == "off" or (requested == "auto" and steps < FEWEST_STEPS):
         return None
     try:
         _check_possible(experiment, processes)
         with _as_in_training(experiment.model):
-            solves = asked_for(experiment)
-            if wish == "auto" and not all(map(_small, solves)):
+            solves = training_solves(experiment)
+            if requested == "auto" and not all(map(_small, solves)):
                 return None
             say("compiling the solver's steps: half a minute the first time, then seconds")
-            for asked in solves:
-                _compile(experiment, asked)
+            for solve in solves:
+                _compile(experiment, solve)
     except CannotCompile as reason:
-        if wish == "on":
+        if requested == "on":
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
         say(f"not compiled: {reason}")
         return None
     return time.perf_counter() - begun
 
 
-class Asked(NamedTuple):
-    """What a model wants solved."""
+class TrainingSolve(NamedTuple):
+    """One solve that a model makes in training."""
 
     field: VectorField
     y0: State
@@ -66,11 +72,11 @@ class Asked(NamedTuple):
     given: list[Tensor]
 
 
-class _Noting:
-    """Notes what a model asks to be solved, and solves nothing: its answer is the initial state at every time."""
+class _SolveRecorder:
+    """An integrator that records the solves of a model and returns the initial state at every time."""
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.solves: list[TrainingSolve] = []
 
     def __call__(
         self,
@@ -91,7 +97,7 @@ class _Noting:
             raise CannotCompile("the solve has noise, an event or breaks")
         state = in_joint_precision(y0, ts).detach()
         held = [z.to(state.dtype) if z.is_floating_point() else z for z in given]
-        self.asked.append(Asked(field, state, ts, [z.detach().requires_grad_(z.requires_grad) for z in held]))
+        self.solves.append(TrainingSolve(field, state, ts, [z.detach().requires_grad_(z.requires_grad) for z in held]))
         return Solution(ys=torch.stack([y0] * len(ts)))
 
     def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
@@ -99,20 +105,24 @@ class _Noting:
         return y
 
 
-def asked_for(experiment: Experiment) -> list[Asked]:
-    """What the model, in the mode it is in, wants solved for the first batch of training; no field is evaluated."""
+def training_solves(experiment: Experiment) -> list[TrainingSolve]:
+    """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
+
+    Raises:
+        CannotCompile: a solve has integrals, noise, an event or breaks.
+    """
     batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
-    noting = _Noting()
+    recorder = _SolveRecorder()
     with torch.enable_grad():  # which tells what is given that has a gradient
-        experiment.objective.loss(experiment.model, experiment.task, next(batches).to(experiment.dtype), noting)
-    return noting.asked
+        experiment.objective.loss(experiment.model, experiment.task, next(batches).to(experiment.dtype), recorder)
+    return recorder.solves
 
 
 @contextmanager
 def _as_in_training(model: nn.Module) -> Iterator[None]:
-    """In the mode of training, in which a model may ask for other solves; random numbers and buffers stay as they are.
+    """Put the model into training mode, in which it may make other solves; restore random state and buffers.
 
-    Otherwise a run that is resumed would go on from others than the run in one go.
+    Otherwise a resumed run would have other random numbers than an uninterrupted one.
     """
     buffers = Buffers.now(model)
     with torch.random.fork_rng(devices=[]):
@@ -136,23 +146,23 @@ def _check_possible(experiment: Experiment, processes: int) -> None:
         raise CannotCompile("compiled steps are those of one process")
 
 
-def _small(asked: Asked) -> bool:
+def _small(solve: TrainingSolve) -> bool:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        asked.field(asked.ts[0], asked.y0, *asked.given)
+        solve.field(solve.ts[0], solve.y0, *solve.given)
     return counter.get_total_flops() <= LARGEST
 
 
-def _compile(experiment: Experiment, asked: Asked) -> None:
-    """All of it, by solves in which it is wanted: there and back, with outputs at the ends of steps and within them."""
-    (field, y0, ts, given), integrate = asked, experiment.integrator
+def _compile(experiment: Experiment, wanted: TrainingSolve) -> None:
+    """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves."""
+    (field, y0, ts, given), integrate = wanted, experiment.integrator
     if not any(field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
-    solve, wanted = integrate.compile(field, y0, given=given), [p for p in field.parameters() if p.requires_grad]
+    solve, parameters = integrate.compile(field, y0, given=given), [p for p in field.parameters() if p.requires_grad]
     counted = CountedField.around(field, Ledger(), given=given, attached=integrate.gradient.through_autograd)
     spans = [ts]
     if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
         spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]
     for times in spans:
-        with torch.enable_grad(), suppress(SolverFailed):  # training will meet it as well, and keep the evidence
+        with torch.enable_grad(), suppress(SolverFailed):  # training will fail likewise, with a crash dump
             ys = solve(Problem(field=counted, y0=y0, ts=times)).ys
-            torch.autograd.grad(ys.sum(), wanted, allow_unused=True)
+            torch.autograd.grad(ys.sum(), parameters, allow_unused=True)

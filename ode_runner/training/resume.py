@@ -1,4 +1,4 @@
-"""A run taken up where it was left, from what is still sound of what it had saved."""
+"""Resumes a run from its newest sound checkpoint."""
 
 import math
 
@@ -10,9 +10,9 @@ from ode_runner.training.trainer import Trainer
 
 
 def resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> str:
-    """Stand where the newest sound checkpoint was taken, else at the beginning.
+    """Load the newest sound checkpoint into the trainer, if there is one, and cut metrics.jsonl to its step.
 
-    Returns a clause for the record where the result is not that of a run whose files were all sound.
+    Returns a clause for the record where files were damaged, so that the result may differ; else "".
     """
     state, refusals = checkpoints.load_newest()
     for refusal in refusals:
@@ -30,7 +30,7 @@ def resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, dis
 
 
 def _without_best(trainer: Trainer, checkpoints: Checkpoints, display: Display) -> str:
-    """Where the best weights so far are lost, the best of the epochs to come have to do."""
+    """Forget the best epoch if its weights are lost, so that a later epoch replaces it; returns the record's clause."""
     if not trainer.best["epoch"] or trainer.step >= trainer.total_steps:
         return ""
     try:

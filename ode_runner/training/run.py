@@ -1,4 +1,4 @@
-"""One run from lock to record: resume, fit, evaluate, draw; failures become a status."""
+"""One run from lock to record: resume, train, evaluate, draw; failures become a status."""
 
 import math
 import shutil
@@ -11,10 +11,10 @@ from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.batch import Split
 from ode_runner.config.identity import read_same
 from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, RefusedInput, SolverFailed
-from ode_runner.experiment.crash_dump import FILE as EVIDENCE
+from ode_runner.experiment.crash_dump import FILE as CRASH_DUMP
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
-from ode_runner.experiment.per_sample_cost import FILE as DIFFICULTY
+from ode_runner.experiment.per_sample_cost import FILE as PER_SAMPLE_COST
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
@@ -38,25 +38,25 @@ from ode_runner.training.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run before anything heavy is made: what identifies it, and how to make the rest."""
+    """A run before its data and model are built: its identity, and functions that build the rest."""
 
     record: RunRecord  # identity and configuration; status running
     config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
-    command_files: Mapping[str, str]  # what the folder is to tell of the command, by file name
+    command_files: Mapping[str, str]  # contents of `.hydra/` by file name
     in_sweep: bool
-    rerun: bool  # from the beginning, whatever there is
+    rerun: bool  # from the beginning, in place of an earlier run
     build_experiment: Callable[[], Experiment]
     build_trainer: Callable[[Experiment], Trainer | None]
     build_logger: Callable[..., MetricLogger]
     build_diagnostics: Callable[[], Diagnostics]
 
 
-ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log", DIFFICULTY)
+ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log", PER_SAMPLE_COST)
 
 
 def execute(plan: Plan) -> RunRecord:
-    """Run, resume or report what was already done; always leaves a record.
+    """Make, resume or, if it is completed, print a run; returns its record, which is also written.
 
     Raises:
         InUse: another process has the folder.
@@ -83,7 +83,7 @@ def execute(plan: Plan) -> RunRecord:
 
 
 def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
-    """Train, and write into the record how it went; what was completed stays so until a rerun has begun."""
+    """Build, train and evaluate, and set the record's status; an earlier completed record stays until this begins."""
     record, folder = plan.record, plan.folder
     fresh = is_fresh(folder)
     to_keep = earlier is not None and earlier.status is RunStatus.COMPLETED
@@ -93,7 +93,7 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
             trainer = plan.build_trainer(experiment)
         _begin(plan)
         to_keep = False
-        _carry_out(experiment, trainer, plan, display, stop)
+        _train_and_evaluate(experiment, trainer, plan, display, stop)
         record.status = RunStatus.COMPLETED
     except RefusedInput as refusal:
         record.status, record.reason = status_of(refusal)
@@ -104,7 +104,7 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
         record.status, record.reason = status_with_traceback(error, folder)
         if isinstance(error, NumericalFailure) and error.crash_dump is not None:
             with suppress(OSError):
-                error.crash_dump.save(folder / EVIDENCE)
+                error.crash_dump.save(folder / CRASH_DUMP)
                 record.reason += f" To see it again: ode-run replay={folder}"
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -117,10 +117,10 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
 
 
 def _begin(plan: Plan) -> None:
-    """The folder of a run that is known to be possible."""
+    """Write the command, record and configuration of a run that can begin, and remove files of earlier failures."""
     write_command(plan.folder, plan.command_files)
     plan.record.write(plan.folder)
-    for name in (TRACEBACK, EVIDENCE, f"plots/{TRACEBACKS}"):  # of a session that failed
+    for name in (TRACEBACK, CRASH_DUMP, f"plots/{TRACEBACKS}"):  # of a session that failed
         (plan.folder / name).unlink(missing_ok=True)
     atomic_write(plan.folder / "config.yaml", lambda file: file.write(plan.config_yaml.encode()))
     if plan.rerun:
@@ -135,22 +135,22 @@ def _close(record: RunRecord, folder: Path) -> None:
         record.status, record.reason = status_of(error)
 
 
-def _carry_out(
+def _train_and_evaluate(
     experiment: Experiment, trainer: Trainer | None, plan: Plan, display: Display, stop: StopRequest
 ) -> None:
-    """Train what has something to learn, then put it to the test and draw it."""
+    """Train if there are parameters, evaluate on the test split, draw, and fill the record."""
     record, folder = plan.record, plan.folder
     reset_peak_bytes(experiment.device)
     record.environment = describe_environment(experiment.device, processes=trainer.group.size if trainer else 1)
     _introduce(experiment, record, folder, display)
     if trainer is not None and experiment.options.ema is not None:
         _introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
-    place = folder.absolute()  # for what is written while code of one's own runs, which may change directory
-    checkpoints = Checkpoints(place / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
-    metrics = MetricsFile(place)
+    absolute = folder.absolute()  # for what is written while code of one's own runs, which may change directory
+    checkpoints = Checkpoints(absolute / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
+    metrics = MetricsFile(absolute)
     if trainer is not None:
         record.reason = resume(trainer, checkpoints, metrics, display)
-    logger = plan.build_logger(folder=place, first_step=trainer.step if trainer else 0)
+    logger = plan.build_logger(folder=absolute, first_step=trainer.step if trainer else 0)
     session = Session(
         metrics=metrics,
         logger=logger,
@@ -162,18 +162,18 @@ def _carry_out(
     clock = Clock()
     with closing(metrics), closing(logger):
         try:
-            witness = PerSampleCounts()
+            counts = PerSampleCounts()
             with same_folder():
                 reached = (
-                    _fit(trainer, session, record) if trainer else plan.build_diagnostics().look(experiment, epoch=1)
+                    _fit(trainer, session, record) if trainer else plan.build_diagnostics().measure(experiment, epoch=1)
                 )
-                record.metrics = evaluate_test(experiment, stop, witness) | reached
+                record.metrics = evaluate_test(experiment, stop, counts) | reached
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _check_finite(experiment, record)
             with same_folder():
                 draw(experiment, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
-            report(witness.found(), experiment.task, folder=folder, display=display, logger=logger, step=step)
+            report(counts.found(), experiment.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()
             record.cost = trainer.cost() if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
@@ -183,7 +183,7 @@ def _carry_out(
 
 
 def _check_finite(experiment: Experiment, record: RunRecord) -> None:
-    """A result that is not a number is no result, though all that led to it is kept."""
+    """Raises SolverFailed or Diverged, with a crash dump, where the loss on the test split is not finite."""
     loss, choices = record.metrics["test/loss"], record.choices
     if math.isfinite(loss):
         return
@@ -198,7 +198,7 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
 
 
 def _introduce(experiment: Experiment, record: RunRecord, folder: Path, display: Display) -> None:
-    """What is about to happen, and what the person may not expect of it."""
+    """Print the header: sizes, axes that are not used, and a warning where bf16 is slow."""
     parameters, precision = sum(p.numel() for p in experiment.parameters()), experiment.options.precision
     sizes = " / ".join(f"{experiment.task.size(split):,} {split}" for split in Split)
     display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
@@ -222,7 +222,7 @@ def _introduce_average(decay: float, *, steps: int, display: Display) -> None:
 
 
 def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, float]:
-    """Train, and take up the weights that did best on validation; returns how well."""
+    """Train and load the weights that did best on validation; returns their objective and the last diagnostics."""
     for row in session.metrics.rows():
         if row.get("step") == trainer.step:  # the logger has hidden these with all that follows
             scalars = {name: value for name, value in row.items() if "/" in name}
@@ -237,7 +237,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
 
 
 def _clear(folder: Path) -> None:
-    """Make room for a rerun that was asked for."""
+    """Remove what an earlier run left, for a rerun."""
     for name in ARTEFACTS:
         path = folder / name
         is_folder = path.is_dir() and not path.is_symlink()  # what a link leads to is not this run's

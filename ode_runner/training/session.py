@@ -1,4 +1,4 @@
-"""Where one process's share of a run goes."""
+"""Files, screen and signals of one process that works on a run."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from ode_runner.recording.logger import MetricLogger, MetricsFile
 
 
 class Resumable(Protocol):
-    """What can be taken up where it was left."""
+    """Has a state from which it can be resumed."""
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]: ...
 
 
 @dataclass(kw_only=True)
 class Session:
-    """Numbers, pictures, checkpoints and the screen of one process; and who may stop it."""
+    """Where one process writes numbers, pictures and checkpoints, and the request to stop it."""
 
     metrics: MetricsFile
     logger: MetricLogger
@@ -33,7 +33,7 @@ class Session:
         self.saved_at = time.monotonic()
 
     def save_if_due(self, run: Resumable) -> None:
-        """Save if a while has passed; save and leave if a signal came."""
+        """Save if `save_every_seconds` have passed. After a signal, save and raise Interrupted."""
         due = time.monotonic() - self.saved_at >= self.save_every_seconds
         if due or self.stop.signal_name:
             self.save(run)

@@ -1,4 +1,4 @@
-"""The training loop, readable top to bottom; the only `.backward()` of the program."""
+"""The training loop. It has the only `.backward()` of the program."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.meters import Clock, Means, peak_bytes
-from ode_runner.experiment.per_sample_cost import spread
+from ode_runner.experiment.per_sample_cost import batch_scalars
 from ode_runner.field import Phase
 from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
@@ -32,7 +32,7 @@ MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relati
 
 
 class Trainer:
-    """One run's training: its objects, its position, and what it has cost so far."""
+    """The training of one run: its objects, its position, and its cost so far."""
 
     def __init__(
         self,
@@ -47,14 +47,16 @@ class Trainer:
         self.options, self.task, self.model = experiment.options, experiment.task, experiment.model
         self.integrator, self.device = experiment.integrator, experiment.device
         self.average = None if self.options.ema is None else WeightAverage(self.model, decay=self.options.ema)
-        self.judged_experiment = experiment if self.average is None else replace(experiment, model=self.average.model)
+        self.evaluated_experiment = (
+            experiment if self.average is None else replace(experiment, model=self.average.model)
+        )
         self.forward = ForwardPass(experiment, phase=Phase.FORWARD)
-        self.watch = GradientMonitor(experiment, every=experiment.options.audit_every)
+        self.gradient_monitor = GradientMonitor(experiment, every=experiment.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": math.nan, "epoch": 0}
-        self.judged = ""  # how the last epoch did on validation, as shown
+        self.last_validation = ""  # the objective of the last epoch on validation, as printed
         self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
-        self.diagnosed: dict[str, float] = {}  # when last looked at
+        self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
         self.whole = Means()  # since the beginning
         self.clock = Clock()
         self.train_seconds, self.timed_samples = 0.0, 0
@@ -80,7 +82,7 @@ class Trainer:
                 warm = True
                 if remark := self.forward.remark():
                     session.display.say(remark)
-                if warning := self.watch.warning():
+                if warning := self.gradient_monitor.warning():
                     session.display.say(warning, style="yellow")
                 if logged:
                     self._log(session)
@@ -94,11 +96,15 @@ class Trainer:
         return spent
 
     def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, float]:
-        """One update of the weights, and what it reached and cost."""
+        """Update the weights once; returns the scalars of the step: loss, metrics, evaluations, seconds.
+
+        Raises:
+            NumericalFailure: a solve failed, or loss or gradient is not finite.
+        """
         begun = time.perf_counter()
         self.model.train()
         batch = self.group.share(batch, epoch=self.epoch, place=self.batch).to(self.experiment.dtype)
-        random = RandomState.now(self.device) if self.watch.due(self.step + 1) else None
+        random = RandomState.now(self.device) if self.gradient_monitor.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
         passed = self.forward(batch, measure_memory=measure_memory)
         loss, forward = passed.loss, passed.tally
@@ -107,7 +113,7 @@ class Trainer:
         with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
             loss.total.backward()
         paused = time.perf_counter()
-        audited = self.watch.compare(batch, random, step=self.step + 1) if random else {}
+        audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
         begun += time.perf_counter() - paused  # not what training costs
         self.group.average_gradients(self.model.parameters())
         grad_norm = torch.nn.utils.clip_grad_norm_(
@@ -120,7 +126,9 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.model)
         products = forward.products + backward.products
-        found = audited | spread(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
+        found = (
+            audited | batch_scalars(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
+        )
         found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
         return scalars | self._quality(loss, batch) | found | {
             "optim/grad_norm": float(grad_norm),
@@ -133,14 +141,14 @@ class Trainer:
         }  # fmt: skip
 
     def _quality(self, loss: Loss, batch: Batch) -> dict[str, float]:
-        """Loss, terms and metrics of the whole batch."""
+        """Loss, its terms and metrics, means over the batch of all processes."""
         means = self.group.mean(self.experiment.measured(loss, batch))
         own = {name: means.pop(name) for name in loss.scalars()}
         reported = self.task.reported(means).items()
         return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in reported}
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
-        """All that the next step depends on, and all that has been accounted for."""
+        """All that the next step and the record depend on; `metrics_position` is metrics.jsonl's length in bytes."""
         return {
             "position": [self.step, self.epoch, self.batch],
             "best": dict(self.best),
@@ -156,7 +164,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where `state_dict` was taken."""
+        """Restore the state of `state_dict`."""
         self.step, self.epoch, self.batch = state["position"]
         self.best, self.latest, self.diagnosed = state["best"], state["latest"], state.get("diagnosed", {})
         for name, part in self._parts().items():
@@ -174,7 +182,7 @@ class Trainer:
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     def cost(self) -> dict[str, Any]:
-        """What the run has cost so far: the record's `cost`, memory aside."""
+        """The cost so far: the record's `cost` without peak memory."""
         means = self.whole.read()
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -212,14 +220,14 @@ class Trainer:
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
-        results = self.judged_experiment.evaluate(Split.VALIDATION, session.stop)
+        results = self.evaluated_experiment.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")
-        diagnosed = self.diagnostics.look(self.judged_experiment, epoch=self.epoch + 1)
+        diagnosed = self.diagnostics.measure(self.evaluated_experiment, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
         reached = results[self.task.objective]
         if self._is_better(reached):
             self.best = {"objective": reached, "epoch": self.epoch + 1}
-            session.checkpoints.save_best({"model": self.judged_experiment.model.state_dict(), "step": self.step})
+            session.checkpoints.save_best({"model": self.evaluated_experiment.model.state_dict(), "step": self.step})
         self.judged = shown(self.task.objective, reached)
         standing = self._standing()
         if not self.window.empty():
@@ -235,15 +243,15 @@ class Trainer:
         return math.isnan(best) or (reached > best if self.task.higher_is_better else reached < best)
 
     def _standing(self) -> dict[str, str]:
-        """The epoch and the running means, as shown to a person."""
+        """The epoch and the running means as text, for the progress line."""
         means = self.window.read() or self.latest
         numbers = f"loss {means['train/loss']:.3g}"
         if "train/accuracy" in means:
             numbers += f"  accuracy {means['train/accuracy']:.1%}"
         if means["nfe/forward"]:
             numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}"
-        if self.judged:
-            numbers += f"  val {self.judged}"
+        if self.last_validation:
+            numbers += f"  val {self.last_validation}"
         rate = min(self.options.batch_size, self.task.size(Split.TRAIN)) / means["time/step_seconds"]
         return {"epoch": f"{self.epoch + 1}/{self.options.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
 
