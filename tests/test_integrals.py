@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.analysis.same_steps import Noted, Retaken
+from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
 from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput
 from ode_runner.field import Ledger, Phase, SeparableField, Tally, VectorField
 from ode_runner.gradients.backprop import Backprop
@@ -19,7 +19,7 @@ from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk4 import RK4
-from ode_runner.training.prepare_compiled import asked_for
+from ode_runner.training.prepare_compiled import training_solves
 from ode_runner.types import State, Time, Times
 from tests.problems import Compose, accepted_pairs, build, named_class, offering, slope
 from tests.test_compiling import RUN, cell_of
@@ -394,20 +394,20 @@ def test_a_model_that_asks_for_integrals_is_not_compiled(composed: Compose) -> N
     made = cell_of(composed(*RUN))
     made.model.evolve = lambda y0, ts, integrate: integrate(made.model.field, y0, ts, integrals=KNOWN)
     with pytest.raises(CannotCompile, match="something is integrated along the solve: kinetic, divergence"):
-        asked_for(made)
+        training_solves(made)
 
 
 @pytest.mark.parametrize("options", [{}, {"per_sample": True}])
 def test_an_audits_reference_takes_them_along(options: dict[str, bool], composed: Compose) -> None:
     solver = solver_of("dopri5", composed, **options)
-    noted = Noted()
+    recorded = RecordSteps()
     with torch.no_grad():
-        Integrator(solver=solver, gradient=noted)(Linear(), Y0, torch.tensor(TS), integrals=KNOWN)
+        Integrator(solver=solver, gradient=recorded)(Linear(), Y0, torch.tensor(TS), integrals=KNOWN)
     field = Linear()
-    retaken = Retaken(courses=iter(noted.courses), rounds=iter(noted.rounds))
+    replayed = ReplaySteps(solves=iter(recorded.solves), rounds=iter(recorded.rounds))
     found, expected = (
         Integrator(solver=solver, gradient=mode)(field, Y0, torch.tensor(TS), integrals=KNOWN).integrals["kinetic"]
-        for mode in (retaken, Backprop())
+        for mode in (replayed, Backprop())
     )
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(

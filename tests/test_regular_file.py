@@ -12,7 +12,7 @@ from ode_runner.recording.pictures import TRACEBACKS, save_pictures
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.regular_file import NoRegularFile, read_regular
 from ode_runner.report.runs import Run
-from ode_runner.sweeps.cost_estimate import _ends
+from ode_runner.sweeps.cost_estimate import _first_and_last_row
 
 
 def test_files_and_links_to_them_are_read(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_nothing_else_is(make: Callable[[Path], None], tmp_path: Path) -> None:
         read_regular(tmp_path / "metrics.jsonl")
     record = RunRecord(choices={}, seed=0, fingerprint="", status=RunStatus.COMPLETED)
     assert not list(Run(folder=tmp_path, record=record).rows())
-    assert _ends(tmp_path / "metrics.jsonl") == ({}, {})
+    assert _first_and_last_row(tmp_path / "metrics.jsonl") == ({}, {})
 
 
 def test_what_is_absent_is_said_to_be(tmp_path: Path) -> None:
