@@ -27,6 +27,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.objectives.regularized import Regularized
 from ode_runner.quoting import as_typed
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
+from ode_runner.tasks.base import Task
 from ode_runner.training.run import Plan
 from ode_runner.training.trainer import Trainer
 
@@ -67,6 +68,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
         choices=used,
         seed=cfg.seed,
         fingerprint=fingerprint(config, used, choices),
+        training=fingerprint(config, used, choices, without={"task": _test_only(cfg)}),
         status=RunStatus.RUNNING,
         config=config,
     )
@@ -172,6 +174,13 @@ def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]
     except RefusedInput:  # said properly when the run is built; its folder needs a name before that
         return used | {GROUP: regularizer_axis(cfg, None)}
     return used | dict.fromkeys(unused_axes(model), UNUSED) | {GROUP: regularizer_axis(cfg, model)}
+
+
+def _test_only(cfg: DictConfig) -> frozenset[str]:
+    try:
+        return typing.cast(type[Task], target_of(cfg, "task")).test_only
+    except RefusedInput:  # said properly when the run is built
+        return frozenset()
 
 
 def _check_numbers(cfg: DictConfig) -> None:

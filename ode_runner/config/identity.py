@@ -6,10 +6,11 @@ built-in yaml of the choice's name holds, so that moving our modules changes nob
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ode_runner.config.help import conf_dir, targets_in
@@ -22,15 +23,25 @@ DIGITS = 12  # 48 bits: among a million configurations, one chance in 500 that a
 SHOWN = 3  # differences in a message
 
 
-def fingerprint(config: Mapping[str, Any], used: Mapping[str, str], choices: Mapping[str, str]) -> str:
+def fingerprint(
+    config: Mapping[str, Any],
+    used: Mapping[str, str],
+    choices: Mapping[str, str],
+    *,
+    without: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> str:
     """The fingerprint of a run: a hash, of 12 hexadecimal digits, of all that decides its result but the seed.
 
     Args:
         config: the resolved configuration.
         used: by axis, the choice; "-" where the model has no use for it.
         choices: by config group, Hydra's too (`solver@solver.base` is the group solver at the place solver.base).
+        without: by group, options that are left out: those that decide nothing but the test, for the fingerprint of
+            training.
     """
     content = _canonical(computed(_with_names(config, choices), used))
+    for group, options in without.items():
+        content[group] = {name: option for name, option in content[group].items() if name not in options}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:DIGITS]
 
 

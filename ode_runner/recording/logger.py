@@ -15,6 +15,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.recording.regular_file import NoRegularFile, check_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
+METRICS = "metrics.jsonl"  # name of the file
 EVENTS = "events.out.tfevents.*"  # files of TensorBoard's, in a run folder
 
 
@@ -109,7 +110,7 @@ class MetricsFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
         if self.path.is_symlink():
             raise RefusedInput(f"{self.path} is a link, and a run writes into files of its own. Move it elsewhere.")
         try:

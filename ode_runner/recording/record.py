@@ -43,8 +43,9 @@ class RunRecord:
 
     choices: dict[str, str]  # {"task": "mnist", "model": …}; UNUSED where a model has no use for the choice
     seed: int
-    fingerprint: str
+    fingerprint: str  # of all that decides a result, the seed apart
     status: RunStatus
+    training: str = ""  # fingerprint of what the weights depend on: the same with other options of the test alone
     reason: str = ""  # one sentence unless all went as asked
     metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
     cost: dict[str, Any] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class RunRecord:
         mappings = (self.choices, self.metrics, self.cost, self.config, self.environment)
         if not all(isinstance(mapping, dict) for mapping in mappings):
             return False
-        texts = (self.fingerprint, self.reason, self.started, self.finished, *self.choices.values())
+        texts = (self.fingerprint, self.training, self.reason, self.started, self.finished, *self.choices.values())
         measured = [*self.metrics.values(), *(value for value in self.cost.values() if isinstance(value, int | float))]
         return (
             all(isinstance(text, str) for text in texts)

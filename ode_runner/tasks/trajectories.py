@@ -47,6 +47,7 @@ class Trajectories(Task):
     seed: int
     device: torch.device
 
+    test_only: ClassVar[frozenset[str]] = frozenset({"test", "foresight", "y0"})  # drawn last, of one generator
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
     names: ClassVar[tuple[str, ...]]  # of the coordinates, as LaTeX

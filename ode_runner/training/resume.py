@@ -25,7 +25,8 @@ def resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, dis
         display.say(
             f"{metrics.path} has lost lines: the curves have a gap before step {trainer.step:,}", style="yellow"
         )
-    display.say(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
+    if trainer.step < trainer.total_steps:
+        display.say(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
     return _without_best(trainer, checkpoints, display)
 
 

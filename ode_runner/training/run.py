@@ -26,13 +26,14 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.environment import describe_environment
 from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock
-from ode_runner.recording.logger import EVENTS, MetricLogger, MetricsFile
+from ode_runner.recording.logger import EVENTS, METRICS, MetricLogger, MetricsFile
 from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
+from ode_runner.training.taken_weights import take_over
 from ode_runner.training.trainer import Trainer
 
 
@@ -52,7 +53,7 @@ class Plan:
     build_diagnostics: Callable[[], Diagnostics]
 
 
-ARTEFACTS = ("checkpoints", "plots", "metrics.jsonl", "ode-run.log", PER_SAMPLE_COST)
+ARTEFACTS = ("checkpoints", "plots", METRICS, "ode-run.log", PER_SAMPLE_COST)
 
 
 def execute(plan: Plan) -> RunRecord:
@@ -147,9 +148,10 @@ def _train_and_evaluate(
         _introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
     absolute = folder.absolute()  # for what is written while code of one's own runs, which may change directory
     checkpoints = Checkpoints(absolute / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
+    taken = take_over(record, folder, checkpoints, display) if trainer is not None and not plan.rerun else ""
     metrics = MetricsFile(absolute)
     if trainer is not None:
-        record.reason = resume(trainer, checkpoints, metrics, display)
+        record.reason = "; ".join(filter(None, (taken, resume(trainer, checkpoints, metrics, display))))
     logger = plan.build_logger(folder=absolute, first_step=trainer.step if trainer else 0)
     session = Session(
         metrics=metrics,

@@ -1,0 +1,53 @@
+"""A run that differs from an earlier one in its test alone: it takes over what that one has trained."""
+
+from pathlib import Path
+
+from ode_runner.errors import CheckpointRefused
+from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.checkpoint import Checkpoints
+from ode_runner.recording.display import Display
+from ode_runner.recording.logger import METRICS
+from ode_runner.recording.record import FILE, RunRecord, RunStatus
+from ode_runner.recording.regular_file import read_regular
+
+
+def take_over(record: RunRecord, folder: Path, checkpoints: Checkpoints, display: Display) -> str:
+    """Put the checkpoints and curves of an earlier run into `folder`, as if the run had trained to its end.
+
+    The earlier one is completed, lies beside it, and has its seed and its training fingerprint. Returns a clause for
+    the record; nothing where there is no such run, or the run has begun to train itself.
+    """
+    if record.training == record.fingerprint or checkpoints.last.exists():
+        return ""
+    for earlier in _alike(record, folder):
+        try:
+            _copy(earlier, folder, checkpoints)
+        except (CheckpointRefused, OSError) as error:
+            display.say(f"{str(error).rstrip('.')}: its weights are not taken.", style="yellow")
+            continue
+        display.say(f"the weights are those of {earlier}, which was trained by the same options: nothing is trained")
+        return f"weights of {earlier.name}, nothing was trained"
+    return ""
+
+
+def _alike(record: RunRecord, folder: Path) -> list[Path]:
+    """Completed runs beside `folder` with the seed and the training fingerprint of the record."""
+    found = []
+    for path in sorted(folder.parent.glob(f"*-s{record.seed}-*/{FILE}")):
+        other = RunRecord.read(path.parent) if path.parent.name != folder.name else None
+        if other is not None and other.status is RunStatus.COMPLETED and other.seed == record.seed:
+            found += [path.parent] if other.training == record.training else []
+    return found
+
+
+def _copy(earlier: Path, folder: Path, checkpoints: Checkpoints) -> None:
+    """Raises CheckpointRefused or OSError before anything is written, if what is there is not sound."""
+    record = RunRecord.read(earlier)
+    if record is None:
+        raise FileNotFoundError(f"{earlier / FILE} was removed meanwhile.")
+    theirs = Checkpoints(earlier / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
+    best, last = theirs.load(theirs.best), theirs.load(theirs.last)
+    curves = read_regular(earlier / METRICS)
+    atomic_write(folder / METRICS, lambda file: file.write(curves))
+    checkpoints.save_best(best)
+    checkpoints.save_last(last)
