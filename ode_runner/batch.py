@@ -57,9 +57,19 @@ class Batch(NamedTuple):
         targets = self.targets.to(dtype) if self.targets.is_floating_point() else self.targets
         return self._replace(inputs=self.inputs.to(dtype), ts=self.ts.to(dtype), targets=targets)
 
+    def cpu(self) -> "Batch":
+        """The same on the CPU."""
+        observed = None if self.observed is None else self.observed.cpu()
+        inputs, ts, targets = self.inputs.cpu(), self.ts.cpu(), self.targets.cpu()
+        return self._replace(inputs=inputs, ts=ts, targets=targets, observed=observed)
+
 
 class Outputs(NamedTuple):
     """What a model answers."""
 
     values: Tensor  # (batch, *output_shape), or (time, batch, *output_shape) where wanted at every time
     terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: what the model adds to the loss, by name
+
+    def cpu(self) -> "Outputs":
+        """The same on the CPU."""
+        return Outputs(self.values.cpu(), {name: term.cpu() for name, term in self.terms.items()})

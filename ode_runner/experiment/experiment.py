@@ -20,6 +20,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
 from ode_runner.types import Times, Trajectory
 
 
@@ -74,7 +75,7 @@ class Experiment:
             NumericalFailure: a solve failed; it carries a crash dump.
         """
         self.model.eval()
-        means, evaluations = Means(), Means()
+        means, evaluations, answers = Means(), Means(), list[tuple[Batch, Outputs]]()
         for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
             stop.check()
             batch = stored.to(self.dtype)
@@ -86,9 +87,12 @@ class Experiment:
                     loss = loss._replace(outputs=self.outputs(batch))
             if counts is not None:
                 counts.add(batch, each)
+            if isinstance(self.task, SetMeasuringTask) and loss.outputs is not None:
+                answers.append((batch.cpu(), loss.outputs.cpu()))
             means.add(self.measured(loss, batch), weight=len(batch.inputs))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
-        return self.task.reported(means.read()) | evaluations.read()
+        of_the_split = set_scalars(self.task, split, answers)
+        return self.task.reported(means.read()) | of_the_split | evaluations.read()
 
     def view(self, history: Sequence[Mapping[str, float]]) -> ModelView:
         """The functions of the model that the task's pictures may call."""
