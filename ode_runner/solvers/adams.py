@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 import torchdiffeq
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import FixedStepSolver
@@ -43,7 +43,10 @@ class Adams(FixedStepSolver):
     def check_integrals(self) -> None:
         """They are rows behind the state, which the corrector's tolerance would judge."""
         if self.method == "implicit_adams":
-            super().check_integrals()
+            raise IncompatibleChoice(
+                "implicit_adams corrects all that it solves for until it is within tolerance, and has no rule for "
+                "integrals along a solve. Use solver=explicit_adams, or dopri5."
+            )
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         return solve_packed(self._solve, field, y0, ts)

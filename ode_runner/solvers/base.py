@@ -187,6 +187,6 @@ def solver_along(solver: Solver, field: VectorField) -> Solver:
             f"{type(solver).__name__} takes steps of {solver.size:.3g}, which is more than a fifth of the shortest "
             f"period, {10 * longest:.3g}, that {name_of(field)} knows of: its gradient may be of something else. "
             f"Use solver.num_steps={math.ceil(1 / longest)}.",
-            stacklevel=4,
+            stacklevel=1,  # always the same place, so that it is said once
         )
     return solver
