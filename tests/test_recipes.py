@@ -20,7 +20,7 @@ from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
 from ode_runner.recipes import __main__ as command
 from ode_runner.recipes import recipe as recipe_module
-from ode_runner.recipes.outcome import Verdict, outcomes
+from ode_runner.recipes.outcome import BandCheck, outcomes
 from ode_runner.recipes.page import Page
 from ode_runner.recipes.recipe import Expectation, Recipe, choose, read_recipes
 from ode_runner.recipes.results import markdown
@@ -97,14 +97,14 @@ def test_each_expectation_is_of_one_configuration(composed: Compose, name: str) 
 
 def test_each_recipe_for_a_cpu_is_judged_by_a_band() -> None:
     """A row without a band is only ever beside one that has one, of the same recipe or divided by it."""
-    judged = {
+    results = {
         name
         for recipe in RECIPES.values()
         for expectation in recipe.expect
         if expectation.band is not None
         for name in (recipe.name, expectation.against_recipe)
     }
-    assert set(RECIPES) <= judged
+    assert set(RECIPES) <= results
 
 
 def test_what_a_recipe_says_of_itself_changes_no_fingerprint(composed: Compose) -> None:
@@ -129,11 +129,11 @@ def made(name: str = "mine", *, seeds: Sequence[int] = (0, 1), sweep: Sequence[s
                   expect=[Expectation(**values)])  # fmt: skip
 
 
-def judged(root: Path, recipe: Recipe, *others: Recipe) -> tuple[Verdict, list[float]]:
+def results(root: Path, recipe: Recipe, *others: Recipe) -> tuple[BandCheck, list[float]]:
     """The outcome of the first recipe's expectation, its runs being in root/<name>."""
     recipes = {each.name: each for each in (recipe, *others)}
     [outcome, *_] = outcomes(recipes, runs_in(root, recipes))
-    return outcome.verdict, list(outcome.values)
+    return outcome.band_check, list(outcome.values)
 
 
 def runs_in(root: Path, recipes: Mapping[str, Recipe]) -> dict[str, list[Run]]:
@@ -143,44 +143,44 @@ def runs_in(root: Path, recipes: Mapping[str, Recipe]) -> dict[str, list[Run]]:
 @pytest.mark.parametrize(
     ("accuracies", "verdict"),
     [
-        ([0.89, 0.91], Verdict.PASS),
-        ([0.91, 0.91], Verdict.PASS),  # the ends belong to the band
-        ([0.91, 0.92], Verdict.FAIL),
-        ([0.85, 0.88], Verdict.FAIL),
-        ([0.9], Verdict.INCOMPLETE),
-        ([0.9, math.nan], Verdict.INCOMPLETE),
-        ([], Verdict.NOT_RUN),
+        ([0.89, 0.91], BandCheck.PASS),
+        ([0.91, 0.91], BandCheck.PASS),  # the ends belong to the band
+        ([0.91, 0.92], BandCheck.FAIL),
+        ([0.85, 0.88], BandCheck.FAIL),
+        ([0.9], BandCheck.INCOMPLETE),
+        ([0.9, math.nan], BandCheck.INCOMPLETE),
+        ([], BandCheck.NOT_RUN),
     ],
 )
 def test_the_mean_over_all_seeds_must_lie_in_the_band(
-    accuracies: list[float], verdict: Verdict, tmp_path: Path
+    accuracies: list[float], band_check: BandCheck, tmp_path: Path
 ) -> None:
     for seed, accuracy in enumerate(accuracies):
         write_run(tmp_path / "mine", f"s{seed}", seed=seed, metrics={"test/accuracy": accuracy})
-    found, values = judged(tmp_path, made())
-    assert found is verdict
+    found, values = results(tmp_path, made())
+    assert found is band_check
     assert values == pytest.approx([100 * accuracy for accuracy in accuracies if math.isfinite(accuracy)])
 
 
 def test_without_a_band_nothing_is_judged(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path / "mine", f"s{seed}", seed=seed)
-    assert judged(tmp_path, made(band=None, note="other data"))[0] is Verdict.UNJUDGED
+    assert results(tmp_path, made(band=None, note="other data"))[0] is BandCheck.NO_BAND
 
 
 def test_runs_that_failed_or_have_another_seed_do_not_count(tmp_path: Path) -> None:
     write_run(tmp_path / "mine", "a", seed=0, metrics={"test/accuracy": 0.9})
     write_run(tmp_path / "mine", "b", seed=1, metrics={"test/accuracy": 0.9}, status=RunStatus.DIVERGED)
     write_run(tmp_path / "mine", "c", seed=2, metrics={"test/accuracy": 0.9})
-    assert judged(tmp_path, made()) == (Verdict.INCOMPLETE, [90.0])
+    assert results(tmp_path, made()) == (BandCheck.INCOMPLETE, [90.0])
 
 
 def test_only_runs_that_meet_the_conditions_count(tmp_path: Path) -> None:
     for solver, accuracy in (("euler", 0.5), ("rk4", 0.9)):
         write_run(tmp_path / "mine", solver, solver=solver, metrics={"test/accuracy": accuracy})
     recipe = made(seeds=[0], sweep=["solver=euler,rk4"], where=["solver=rk4"])
-    assert judged(tmp_path, recipe) == (Verdict.PASS, [90.0])
-    assert judged(tmp_path, made(seeds=[0], where=["solver=dopri5"])) == (Verdict.NOT_RUN, [])
+    assert results(tmp_path, recipe) == (BandCheck.PASS, [90.0])
+    assert results(tmp_path, made(seeds=[0], where=["solver=dopri5"])) == (BandCheck.NOT_RUN, [])
 
 
 def test_ratios_are_formed_seed_by_seed(tmp_path: Path) -> None:
@@ -188,17 +188,17 @@ def test_ratios_are_formed_seed_by_seed(tmp_path: Path) -> None:
         write_run(tmp_path / "mine", f"rk4-{seed}", solver="rk4", seed=seed, metrics={"test/loss": ours})
         write_run(tmp_path / "mine", f"euler-{seed}", seed=seed, metrics={"test/loss": theirs})
     recipe = made(metric="test/loss", unit="", where=["solver=rk4"], against=["solver=euler"], band=[0.9, 1.1])
-    verdict, values = judged(tmp_path, recipe)
+    band_check, values = results(tmp_path, recipe)
     assert values == pytest.approx([0.5, 1.5])
-    assert verdict is Verdict.PASS
+    assert band_check is BandCheck.PASS
 
 
 def test_a_ratio_may_be_to_another_recipe_and_waits_for_it(tmp_path: Path) -> None:
     recipe = made(metric="test/loss", unit="", seeds=[0], against_recipe="theirs", band=[0, 0.99])
     write_run(tmp_path / "mine", "a", metrics={"test/loss": 0.2})
-    assert judged(tmp_path, recipe, made("theirs")) == (Verdict.NOT_RUN, [])
+    assert results(tmp_path, recipe, made("theirs")) == (BandCheck.NOT_RUN, [])
     write_run(tmp_path / "theirs", "b", metrics={"test/loss": 0.4})
-    assert judged(tmp_path, recipe, made("theirs")) == (Verdict.PASS, [0.5])
+    assert results(tmp_path, recipe, made("theirs")) == (BandCheck.PASS, [0.5])
 
 
 def test_a_recipe_that_was_changed_counts_its_latest_configuration_only(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_recipe_that_was_changed_counts_its_latest_configuration_only(tmp_path
                 tmp_path / "mine", f"w{width}-{seed}", seed=seed, metrics={"test/accuracy": accuracy},
                 options={"network": {"width": width}}, finished=f"2026-01-0{day}T00:00:00+00:00",
             )  # fmt: skip
-    assert judged(tmp_path, made()) == (Verdict.PASS, [90.0, 90.0])
+    assert results(tmp_path, made()) == (BandCheck.PASS, [90.0, 90.0])
 
 
 def test_the_page_tells_result_band_and_origin(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""`make recipes`: experiments from the literature, run again and held against what was published. No torch here."""
+"""`make recipes`: experiments from the literature, run again and compared with what was published. No torch here."""

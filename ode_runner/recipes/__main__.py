@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
-from ode_runner.recipes.outcome import Verdict, outcomes
+from ode_runner.recipes.outcome import BandCheck, outcomes
 from ode_runner.recipes.page import Page
 from ode_runner.recipes.recipe import Recipe, choose, read_recipes
 from ode_runner.recipes.results import markdown
@@ -38,8 +38,10 @@ def main(arguments: Sequence[str]) -> int:
     content = markdown(recipes, runs, Page.read(page)).encode()
     atomic_write(page, lambda file: file.write(content))
     print(f"results: {page}")
-    judged = outcomes(recipes, runs)
-    fine = all(outcome.verdict in (Verdict.PASS, Verdict.UNJUDGED) for outcome in judged if outcome.recipe in chosen)
+    results = outcomes(recipes, runs)
+    fine = all(
+        outcome.band_check in (BandCheck.PASS, BandCheck.NO_BAND) for outcome in results if outcome.recipe in chosen
+    )
     return code if code == INTERRUPTED or fine else 1
 
 

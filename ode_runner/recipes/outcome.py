@@ -1,4 +1,4 @@
-"""What became of an expectation, read from the records of its recipe's runs."""
+"""Whether an expectation of a recipe is met, from the records of its runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ from ode_runner.report.where import choose
 Runs = Mapping[str, Sequence[Run]]  # by the name of their recipe, whatever their status
 
 
-class Verdict(StrEnum):
-    """How a result stands to its band."""
+class BandCheck(StrEnum):
+    """Whether a result lies in its band, or why that cannot be said."""
 
     PASS = "pass"
     FAIL = "fail"
-    UNJUDGED = "no band"
+    NO_BAND = "no band"
     INCOMPLETE = "incomplete"  # some seeds are missing: a mean over the others decides nothing
     NOT_RUN = "not run"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """An expectation, and what its runs came to, in its unit."""
+    """An expectation, and the values that its runs reached, in its unit."""
 
     recipe: Recipe
     expectation: Expectation
@@ -37,19 +37,19 @@ class Outcome:
         return Statistic.of(self.values)
 
     @property
-    def verdict(self) -> Verdict:
+    def band_check(self) -> BandCheck:
         band, statistic = self.expectation.band, self.statistic
         if statistic is None:
-            return Verdict.NOT_RUN
+            return BandCheck.NOT_RUN
         if len(self.values) < len(self.recipe.seeds):
-            return Verdict.INCOMPLETE
+            return BandCheck.INCOMPLETE
         if band is None:
-            return Verdict.UNJUDGED
-        return Verdict.PASS if band[0] <= statistic.mean <= band[1] else Verdict.FAIL
+            return BandCheck.NO_BAND
+        return BandCheck.PASS if band[0] <= statistic.mean <= band[1] else BandCheck.FAIL
 
 
 def outcomes(recipes: Mapping[str, Recipe], runs: Runs) -> list[Outcome]:
-    """Of every expectation of every recipe."""
+    """The outcome of every expectation of every recipe."""
     return [
         Outcome(recipe=recipe, expectation=expectation, values=_values(recipe, expectation, recipes, runs))
         for recipe in recipes.values()

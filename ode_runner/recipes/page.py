@@ -1,4 +1,4 @@
-"""What a page of results says already: of recipes that were run elsewhere there is nothing else to go by."""
+"""Reads the page of results as it is: results of recipes that were run elsewhere stand nowhere else."""
 
 import re
 from collections.abc import Sequence

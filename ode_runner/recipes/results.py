@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from ode_runner.recipes.outcome import Outcome, Runs, Verdict, latest, outcomes
+from ode_runner.recipes.outcome import BandCheck, Outcome, Runs, latest, outcomes
 from ode_runner.recipes.page import Page, before, written
 from ode_runner.recipes.recipe import Recipe
 from ode_runner.report.remarks import absences
@@ -29,7 +29,7 @@ def markdown(recipes: Mapping[str, Recipe], runs: Runs, earlier: Page) -> str:
     counts = Counter(row.cells[5].strip("*") for row in found)
     parts = [
         PREFACE,
-        ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]) + ".\n",
+        ", ".join(f"{counts[band_check]} {band_check}" for band_check in BandCheck if counts[band_check]) + ".\n",
         written(("recipe", "result", "published", "ours", "n", "band", "", "note"), _named_once(found)),
         "## Where the numbers are from\n",
         written(("recipe", "source", "runs that count", "finished", "commit", "machine", "minutes"),
@@ -92,10 +92,10 @@ def _result(outcome: Outcome) -> list[str]:
     if statistic is not None:
         ours = write(statistic.mean) + (f" ± {write(statistic.deviation)}" if statistic.deviation is not None else "")
     band = NONE if expectation.band is None else " to ".join(write(end) for end in expectation.band)
-    verdict = f"**{outcome.verdict}**" if outcome.verdict is Verdict.FAIL else str(outcome.verdict)
+    band_check = f"**{outcome.band_check}**" if outcome.band_check is BandCheck.FAIL else str(outcome.band_check)
     published = NONE if expectation.published is None else write(expectation.published)
     count = _counted_of(len(outcome.values), len(outcome.recipe.seeds))
-    return [_named(outcome), published, ours, count, band, verdict, expectation.note]
+    return [_named(outcome), published, ours, count, band, band_check, expectation.note]
 
 
 def _named(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""Files that are whole whenever they are looked at, whoever is killed while writing."""
+"""Writes files so that a reader finds the whole old or the whole new content, also after a kill."""
 
 import os
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from typing import BinaryIO
 
 
 def atomic_write(path: Path, write: Callable[[BinaryIO], object], *, keep: Path | None = None) -> None:
-    """`path` becomes what `write` puts into a file; should that fail, it stays what it was.
+    """Replace the content of `path` by what `write` writes; if that fails, `path` stays as it is.
 
-    Written beside it, and moved onto it once it is on the disk. What `path` held before is moved to `keep`.
+    The content is written into a file beside it, which is moved onto `path` once it is on the disk. An earlier file at
+    `path` is moved to `keep`, if that is given.
 
     Raises:
         OSError: the system's, with the name of `path`.

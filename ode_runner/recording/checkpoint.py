@@ -15,7 +15,7 @@ FORMAT = 2  # with the seed
 
 
 def load_tensors(path: Path) -> Any:
-    """What torch has saved in `path`, on the CPU; tensors, numbers and text only.
+    """The content of a file of torch.save, on the CPU: tensors, numbers and text only.
 
     Raises:
         CheckpointRefused: the file is not there, is torn, or differs from what was written by as much as a bit.
@@ -37,7 +37,7 @@ def load_tensors(path: Path) -> Any:
 
 
 class Checkpoints:
-    """`last.pt` to go on from, `previous.pt` should that one be damaged, `best.pt` to be judged by.
+    """`last.pt` to resume from, `previous.pt` in case that one is damaged, `best.pt` with the weights to evaluate.
 
     Each name always holds a whole file. All carry the run's fingerprint and seed and load with `weights_only=True`.
     """
@@ -75,8 +75,9 @@ class Checkpoints:
             raise CheckpointRefused(f"{path} is no checkpoint of a run.")
         state, owner = content.pop("state"), content
         if owner != self.owner:
-            told = ", ".join(f"{name} {owner.get(name)}" for name, own in self.owner.items() if owner.get(name) != own)
-            raise CheckpointRefused(f"{path} belongs to another run ({told}).")
+            differing = [name for name, own in self.owner.items() if owner.get(name) != own]
+            owned_by = ", ".join(f"{name} {owner.get(name)}" for name in differing)
+            raise CheckpointRefused(f"{path} belongs to another run ({owned_by}).")
         return state
 
     def _write(self, path: Path, state: dict[str, Any], *, keep: Path | None = None) -> None:

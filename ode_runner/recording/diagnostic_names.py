@@ -1,11 +1,11 @@
-"""What the numbers of `diagnostics=flow` mean when they cross a threshold. Imports no torch."""
+"""Sentences on numbers of `diagnostics=flow` that cross a threshold. Imports no torch."""
 
 import math
 from collections.abc import Mapping
 
 STIFF = 100.0  # fastest decay times time span
-GROWTH = 100.0  # by which neighbouring states part
-DRIFT = 0.01  # relative distance of the way back from the beginning
+GROWTH = 100.0  # factor of the distance of neighbouring states
+DRIFT = 0.01  # relative distance of a solve backwards from the initial state
 RATIO = 100.0  # of gradient norms at both ends, or its inverse
 REJECTED = 0.3  # share of attempted steps
 REACH = 3.3  # of the stability regions of common explicit methods of order 4 and 5 on the negative axis

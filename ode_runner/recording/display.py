@@ -1,4 +1,4 @@
-"""What a person sees: header, progress, summary. The same words without colour when it is not a terminal."""
+"""Prints header, progress and summary of a run; without colour and cursor control where there is no terminal."""
 
 import logging
 import math
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Display:
-    """One run on the screen and in its log file."""
+    """Prints to the screen and into the log file of a run."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
@@ -32,11 +32,11 @@ class Display:
         self._begun_at = 0
 
     def say(self, text: str, style: str | None = None) -> None:
-        """A line of text, however long, on one line of the log."""
+        """Print a text without wrapping it, and log it as one line."""
         self._print(text, style)
-        self._note(printable(text))
+        self._log(printable(text))
 
-    def _note(self, text: str) -> None:
+    def _log(self, text: str) -> None:
         with suppress(OSError):  # the folder was removed meanwhile, or the disk is full: the run will say so itself
             log.info(text)
 
@@ -44,7 +44,7 @@ class Display:
         self.console.print(printable(text), style=style, soft_wrap=True, markup=False)
 
     def headline(self, text: str, folder: Path) -> None:
-        """What follows is about this, and lies there."""
+        """Print what follows is about, and its folder."""
         for line in with_folder(text, folder):
             self.say(line, style="bold")
 
@@ -74,7 +74,7 @@ class Display:
             self._bar = self._progress.add_task("", total=total_steps, epoch="", numbers="", left="")
 
     def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
-        """Show where training stands."""
+        """Update the progress bar, if there is one."""
         if self._progress is None or self._bar is None:
             return
         done = step - self._begun_at
@@ -83,14 +83,14 @@ class Display:
         self._progress.update(self._bar, completed=step, epoch=epoch, numbers=numbers, left=left)
 
     def epoch(self, text: str) -> None:
-        """A plain line per epoch where there is no bar to look at; in the log in any case."""
+        """Print a line for an epoch where there is no progress bar; log it in any case."""
         if self._progress is None:
             self.say(text)
         else:
-            self._note(text)
+            self._log(text)
 
     def comparison(self, columns: Mapping[str, Mapping[str, float]]) -> None:
-        """The same metrics of several cells, a column each."""
+        """Print a table of metrics with a column for each of several evaluations."""
         rows = [["", *columns]]
         for name in list(columns.values())[-1]:
             words = name.replace("nfe/eval", "NFE per test batch").replace("nfe/", "NFE, ").replace("/", " ")
@@ -99,7 +99,7 @@ class Display:
             self._print(f"  {line}", style=None if i else "bold")
 
     def columns(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table of numbers under heads of as many lines each; whole, however narrow the terminal."""
+        """Print a table, never wrapped; all `heads` have the same number of lines."""
         above = list(zip(*(head.split("\n") for head in heads), strict=True))
         widths = [max(map(len, column)) for column in zip(*above, *rows, strict=True)]
         for row, style in [*((line, "bold") for line in above), *((line, None) for line in rows)]:
@@ -113,7 +113,7 @@ class Display:
             self._progress = None
 
     def outcome(self, record: RunRecord, folder: Path) -> None:
-        """How the run ended, and its short table."""
+        """Print the status of a run, and its results if it completed."""
         self.stop()
         if record.status is not RunStatus.COMPLETED:
             self.say(f"{record.status}: {record.reason}", style="bold red")
@@ -124,7 +124,7 @@ class Display:
         for line in aligned(summary_rows(record), gap="    "):
             self._print(f"  {line}")
         for row in summary_rows(record):
-            self._note("  ".join(row))
+            self._log("  ".join(row))
         for remark in remarks(record.metrics):
             self.say(f"  {remark}", style="yellow")
         self.say(f"  run folder: {folder}")
@@ -170,7 +170,7 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def shown(name: str, value: float) -> str:
-    """A metric as a person reads it."""
+    """A metric as text: accuracies in per cent, others with four digits."""
     return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
 
 

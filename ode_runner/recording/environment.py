@@ -1,4 +1,4 @@
-"""Provenance: on what, and with which code, a run was made."""
+"""Provenance of a run: versions, machine, commit."""
 
 import platform
 import subprocess

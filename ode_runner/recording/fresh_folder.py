@@ -1,4 +1,4 @@
-"""A folder in which nothing has been done yet, and its removal where nothing will be."""
+"""Folders in which nothing has been done yet: recognised, and removed where nothing will be."""
 
 import shutil
 from contextlib import suppress
@@ -14,7 +14,7 @@ STARTED = {COMMAND, LOCK, ATTEMPT, "ode-run.log"}  # what starting a command wri
 
 
 def is_fresh(folder: Path) -> bool:
-    """Whether the folder holds no more than starting a command has put there; somebody's own may have been named."""
+    """Whether the folder holds only what starting a command writes; a folder of the user's may have been named."""
     return {path.name for path in folder.glob("*")} <= STARTED
 
 

@@ -9,18 +9,18 @@ from filelock import FileLock, Timeout
 from ode_runner.errors import InUse
 
 FILE = ".lock"
-GLANCE = 0.1  # seconds: whoever only asks whether the folder is in use holds it for an instant
+QUERY_SECONDS = 0.1  # to wait, since `in_use` of another process holds the lock for an instant
 
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Holds the folder; a process that ends, however it ends, lets go of it.
+    """Hold the folder's lock, which the system releases when the process ends, however it ends.
 
     Raises:
         InUse: another process holds it.
     """
     try:
-        held = FileLock(folder / FILE).acquire(timeout=GLANCE, poll_interval=GLANCE / 4)
+        held = FileLock(folder / FILE).acquire(timeout=QUERY_SECONDS, poll_interval=QUERY_SECONDS / 4)
     except Timeout:
         raise InUse(f"{folder} is in use by another ode-run process. Wait for it, or change the seed.") from None
     with held:
@@ -28,7 +28,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether another process works in the folder at this moment; for all we know, where we may not ask."""
+    """Whether another process holds the folder's lock; True also where the lock file cannot be opened."""
     if not (folder / FILE).exists():
         return False
     try:

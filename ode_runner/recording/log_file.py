@@ -1,4 +1,4 @@
-"""ode-run.log: what the screen says, without its colours."""
+"""ode-run.log: the printed lines without colours."""
 
 import io
 import logging

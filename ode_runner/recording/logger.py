@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: metrics.jsonl, which is the truth, and TensorBoard, which is a view of it."""
+"""Writes the numbers of a run: metrics.jsonl, which has all, and loggers such as TensorBoard, which show them."""
 
 import abc
 import json
@@ -96,10 +96,10 @@ class TensorBoardLogger(MetricLogger):
         finally:
             threading.excepthook = self._outer_hook
 
-    def _hook(self, told: threading.ExceptHookArgs) -> None:
-        """What a writing thread dies of, as on a full disk, is raised again by the next call, and told once."""
-        if not issubclass(told.exc_type, OSError) or "tensorboard" not in type(told.thread).__module__:
-            self._outer_hook(told)
+    def _hook(self, failed: threading.ExceptHookArgs) -> None:
+        """Ignore a writer thread's OSError, as of a full disk: TensorBoard raises it again in the next call."""
+        if not issubclass(failed.exc_type, OSError) or "tensorboard" not in type(failed.thread).__module__:
+            self._outer_hook(failed)
 
 
 class MetricsFile:
@@ -131,13 +131,13 @@ class MetricsFile:
         return os.fstat(self._file.fileno()).st_size
 
     def rewind(self, position: int) -> bool:
-        """Drop what was written after `position`: the steps to come will write it again.
+        """Cut the file to `position` bytes; resumed steps write the rest again.
 
-        False where not as much is there: then its whole lines are kept, for the file would be filled up with zeros.
+        Returns False where the file is shorter. Then its whole lines are kept: truncating to more would add zeros.
         """
-        there = self.path.read_bytes()[:position]
-        self._file.truncate(position if len(there) == position else there.rfind(b"\n") + 1)
-        return len(there) == position
+        content = self.path.read_bytes()[:position]
+        self._file.truncate(position if len(content) == position else content.rfind(b"\n") + 1)
+        return len(content) == position
 
     def rows(self) -> list[dict[str, float]]:
         """The numbers of every line that can be read."""

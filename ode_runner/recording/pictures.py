@@ -1,4 +1,4 @@
-"""Pictures on their way into files and the logger. One that cannot be drawn costs itself and nothing else."""
+"""Saves pictures into files and the logger; one that cannot be drawn is left out and reported."""
 
 import io
 import traceback
@@ -43,7 +43,7 @@ def save_pictures(
     except (Exception, SystemExit) as error:  # of the generator, which yields no more
         failures[f"the one after '{latest}'" if latest else "the first"] = error
     if failures:
-        _tell(failures, folder, display)
+        _report(failures, folder, display)
     return drawn
 
 
@@ -58,7 +58,7 @@ def _save(picture: Picture, folder: Path, name: str) -> None:
     atomic_write(folder / f"{name}.{ending}", lambda file: file.write(content))
 
 
-def _tell(failures: Mapping[str, BaseException], folder: Path, display: Display) -> None:
+def _report(failures: Mapping[str, BaseException], folder: Path, display: Display) -> None:
     reasons = "; ".join(f"{which}: {in_short(error)}" for which, error in failures.items())
     kept = "the result stands."
     try:

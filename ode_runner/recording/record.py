@@ -25,7 +25,7 @@ WATCHING = {"trainer": ("audit_every", "animate")}  # options of groups that do 
 
 
 class RunStatus(StrEnum):
-    """How a run stands."""
+    """The status of a run."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -56,7 +56,7 @@ class RunRecord:
     finished: str = ""
 
     def write(self, folder: Path) -> None:
-        """Whole or not at all."""
+        """Write record.json into `folder`, whole or not at all."""
         content = to_json(asdict(self), indent=2).encode()
         atomic_write(folder / FILE, lambda file: file.write(content))
 

@@ -1,4 +1,4 @@
-"""The command that made a run, as its folder tells it: written by us, and read as data, for somebody else may have."""
+"""The command that made a run, in `.hydra/` of its folder. It is read as data: anybody may have written it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,12 +36,12 @@ def write_command(folder: Path, files: Mapping[str, str]) -> None:
 
     Hydra itself would do so before anything is known of the folder, over the command of whichever run is there.
     """
-    place = folder / FOLDER
-    if place.is_symlink():  # which might lead out of the folder; files that are links are replaced, too
-        place.unlink()
-    place.mkdir(parents=True, exist_ok=True)
+    command_folder = folder / FOLDER
+    if command_folder.is_symlink():  # which might lead out of the folder; files that are links are replaced, too
+        command_folder.unlink()
+    command_folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        _write(place / name, content)
+        _write(command_folder / name, content)
 
 
 def _write(path: Path, content: str) -> None:

@@ -1,4 +1,4 @@
-"""Standard output and standard error, which are no reason to fail."""
+"""Standard output and standard error: writing to them never ends a run."""
 
 import codecs
 import io

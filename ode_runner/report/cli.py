@@ -118,10 +118,10 @@ def _draw(
     report: Report, *, plots: Path | None, page: Path | None, runs: Sequence[Run], folders: Sequence[Path]
 ) -> None:
     """The pictures, as files and in the page; one line for each that cannot be drawn."""
-    from ode_runner.report.drawn import Undrawn, told, write_pictures
+    from ode_runner.report.drawn import Failures, failure_sentences, write_pictures
     from ode_runner.report.pictures import draw_all
 
-    undrawn: Undrawn = {}
+    undrawn: Failures = {}
     pictures = draw_all(report.table, undrawn)
     if plots is not None:
         write_pictures(pictures, plots, undrawn)
@@ -129,7 +129,7 @@ def _draw(
         from ode_runner.report.page import write_page
 
         write_page(page, report, pictures, undrawn=undrawn, runs=runs, folders=folders)
-    for sentence in told(undrawn):
+    for sentence in failure_sentences(undrawn):
         print(printable(f"ode-report: {sentence}; the rest of the report is written."), file=sys.stderr)
 
 

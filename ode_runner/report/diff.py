@@ -48,8 +48,9 @@ def grid(differences: Sequence[Difference], *, numbers: bool = False) -> Text:
 def configuration_differences(a: Run, b: Run) -> list[Difference]:
     """Options that decide what is computed, by name, and the seed; a class only where its name does not tell."""
     named = _differences({**a.options, "seed": a.record.seed}, {**b.options, "seed": b.record.seed})
-    told = {f"{name}._target_" for name, _, _ in named}
-    return [*named, *(difference for difference in _differences(_classes(a), _classes(b)) if difference[0] not in told)]
+    named_groups = {f"{name}._target_" for name, _, _ in named}
+    classes = _differences(_classes(a), _classes(b))
+    return [*named, *(difference for difference in classes if difference[0] not in named_groups)]
 
 
 def environment_differences(a: Run, b: Run) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""Pictures of a report on their way into files: one that cannot be drawn costs itself and nothing else."""
+"""Writes the pictures of a report into files; one that cannot be drawn is left out and reported."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -20,20 +20,20 @@ class Picture:
     figure: Figure
 
 
-Undrawn = dict[str, str]  # by the name of a picture that could not be drawn, why
+Failures = dict[str, str]  # by the name of a picture that could not be drawn, why
 
 
-def rendered(picture: Picture, kind: str, undrawn: Undrawn) -> bytes | None:
-    """The content of a file of the kind, `png` or `svg`; None, and a word in `undrawn`, where there is none."""
-    with noted(picture.name, undrawn):
+def rendered(picture: Picture, kind: str, undrawn: Failures) -> bytes | None:
+    """The content of a file of the kind `png` or `svg`; None, with the reason in `undrawn`, where drawing fails."""
+    with noting_failure(picture.name, undrawn):
         content = io.BytesIO()
         picture.figure.savefig(content, format=kind)
         return content.getvalue()
     return None
 
 
-def write_pictures(pictures: Iterable[Picture], folder: Path, undrawn: Undrawn) -> None:
-    """As PNG files, all that can be drawn.
+def write_pictures(pictures: Iterable[Picture], folder: Path, undrawn: Failures) -> None:
+    """Write the pictures that can be drawn as PNG files.
 
     Raises:
         RefusedInput: the folder cannot be written.
@@ -47,14 +47,14 @@ def write_pictures(pictures: Iterable[Picture], folder: Path, undrawn: Undrawn) 
         raise RefusedInput(f"cannot write pictures to {folder} ({error.strerror}).") from error
 
 
-def told(undrawn: Undrawn) -> list[str]:
+def failure_sentences(undrawn: Failures) -> list[str]:
     """A sentence for each picture that is missing."""
     return [f"the picture '{name}' could not be drawn: {reason}" for name, reason in undrawn.items()]
 
 
 @contextmanager
-def noted(name: str, undrawn: Undrawn) -> Iterator[None]:
-    """Whatever goes wrong while a picture is made costs that picture only."""
+def noting_failure(name: str, undrawn: Failures) -> Iterator[None]:
+    """Put the reason of any exception raised inside into `undrawn`, under the picture's name, and go on."""
     try:
         yield
     except Exception as error:

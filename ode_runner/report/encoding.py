@@ -30,7 +30,7 @@ class Grouping:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoding:
+class VisualEncoding:
     """How every row is drawn, and the legend that says so."""
 
     looks: dict[str, Look]
@@ -38,7 +38,7 @@ class Encoding:
     caption: str
 
 
-def encode(rows: Sequence[Row]) -> Encoding:
+def encode(rows: Sequence[Row]) -> VisualEncoding:
     """The column that fits the colours sets them, a second one the markers; what else varies is not told apart."""
     varying = [name for name in rows[0].columns if len({repr(row.columns[name]) for row in rows}) > 1]
     few = [name for name in varying if len({repr(row.columns[name]) for row in rows}) <= len(ORDERED)]
@@ -56,7 +56,7 @@ def encode(rows: Sequence[Row]) -> Encoding:
         caption += f"; marker: {shape.name}"
     if rest := [name for name in varying if name not in (by_colour, shape.name if shape else "")]:
         caption += f"; not told apart: {', '.join(rest)}"
-    return Encoding(looks=looks, legend=legend, caption=f"{caption}.")
+    return VisualEncoding(looks=looks, legend=legend, caption=f"{caption}.")
 
 
 def _grouped(rows: Sequence[Row], name: str, *, most: int) -> Grouping:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ode_runner.errors import RefusedInput
-from ode_runner.report.drawn import Picture, Undrawn, rendered, told
+from ode_runner.report.drawn import Failures, Picture, failure_sentences, rendered
 from ode_runner.report.formats import Report, hypertext
 from ode_runner.report.rows import differing_options, plain, value_of
 from ode_runner.report.runs import Run
@@ -32,7 +32,7 @@ def write_page(
     report: Report,
     pictures: Sequence[Picture],
     *,
-    undrawn: Undrawn,
+    undrawn: Failures,
     runs: Sequence[Run],
     folders: Sequence[Path],
 ) -> None:
@@ -52,7 +52,7 @@ def write_page(
         f'<p class="small">{_LEGEND}</p>' if report.table.rows else "",
         "<h2>Pictures</h2>" if pictures else "",
         *(_figure(picture, undrawn) for picture in pictures),
-        *(f'<p class="warning">{html.escape(line)}</p>' for line in told(undrawn)),
+        *(f'<p class="warning">{html.escape(line)}</p>' for line in failure_sentences(undrawn)),
         f"<h2>Runs</h2>{_run_table(runs, path.parent)}</body></html>\n",
     ]
     try:
@@ -65,7 +65,7 @@ def write_page(
 _LEGEND = "Mean ± standard deviation over seeds; the best of each task in bold. Results are of the test split."
 
 
-def _figure(picture: Picture, undrawn: Undrawn) -> str:
+def _figure(picture: Picture, undrawn: Failures) -> str:
     drawn = rendered(picture, "svg", undrawn)
     if drawn is None:
         return ""

@@ -1,4 +1,4 @@
-"""Which pictures a table calls for, drawn from the runs behind it."""
+"""Draws the pictures of a table from its runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ode_runner.plots.comparison import LINES, Axis, Curve, Look, Point, draw_curves, draw_memory, draw_trade_offs
 from ode_runner.plots.style import CLASSES
 from ode_runner.report.curves import curves_of
-from ode_runner.report.drawn import Picture, Undrawn, noted
+from ode_runner.report.drawn import Failures, Picture, noting_failure
 from ode_runner.report.encoding import encode
 from ode_runner.report.quantities import direction, objective
 from ode_runner.report.rows import Row, Statistic, label
@@ -19,7 +19,7 @@ NUM_STEPS = "solver.num_steps"
 WIDE = 20  # cost axes that span more than this factor are logarithmic
 
 
-def draw_all(table: Table, undrawn: Undrawn) -> list[Picture]:
+def draw_all(table: Table, undrawn: Failures) -> list[Picture]:
     """Every picture that the runs of the table have something to show in, task by task; failures go into `undrawn`."""
     tasks = list(dict.fromkeys(row.task for row in table.rows))
     pictures = []
@@ -27,7 +27,7 @@ def draw_all(table: Table, undrawn: Undrawn) -> list[Picture]:
         shown = _OneTask([row for row in table.rows if row.task == task])
         of_task, ending = (f" ({task})", f"-{task}") if len(tasks) > 1 else ("", "")
         for name, draw in shown.pictures().items():
-            with noted(name + ending, undrawn):
+            with noting_failure(name + ending, undrawn):
                 if drawn := draw():
                     caption, figure = drawn
                     pictures.append(Picture(name=name + ending, caption=caption + of_task, figure=figure))

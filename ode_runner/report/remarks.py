@@ -1,4 +1,4 @@
-"""What must be said beside a table: what did not complete and why, and what makes its rows hard to compare."""
+"""Remarks beside a table: runs that did not complete and why, and reasons why rows are hard to compare."""
 
 import re
 import time
@@ -67,27 +67,27 @@ def mixture(runs: Sequence[Run], columns: Sequence[str]) -> list[str]:
 
 
 def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
-    """Reasons to distrust a comparison of the runs in the table."""
-    said = []
+    """Sentences on what makes the runs of the table hard to compare: code, versions, machines, repeats."""
+    found = []
     code = _tally(runs, lambda run: str(run.record.environment.get("git_sha", ""))[:7] or "no commit")
     if len(code) > 1:
-        said.append(f"rows come from different code: {_told(code)}.")
+        found.append(f"rows come from different code: {_counts_in_words(code)}.")
     dirty = sum(bool(run.record.environment.get("git_dirty")) for run in runs)
     if dirty:
-        said.append(f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit does not tell what ran.")
+        found.append(f"{dirty} of {_runs(len(runs))} came from uncommitted changes: the commit does not tell what ran.")
     for package in dict.fromkeys(name for run in runs for name in _packages(run)):
         versions = _tally(runs, lambda run, package=package: _packages(run).get(package, "unknown"))  # type: ignore[misc]
         if len(versions) > 1:
-            said.append(f"rows come from different versions of {package}: {_told(versions)}.")
+            found.append(f"rows come from different versions of {package}: {_counts_in_words(versions)}.")
     for part, unsaid in MACHINE.items():
         machines = _tally(runs, lambda run, part=part, unsaid=unsaid: str(run.record.environment.get(part, unsaid)))  # type: ignore[misc]
         if len(machines) > 1:
-            said.append(f"times and memory are not comparable, {part} differs: {_told(machines)}.")
+            found.append(f"times and memory are not comparable, {part} differs: {_counts_in_words(machines)}.")
     notes = _tally([run for run in runs if run.record.reason], lambda run: run.record.reason.partition(" at step ")[0])
-    said += [f"{_runs(count)} {reason}." for reason, count in notes.items()]
+    found += [f"{_runs(count)} {reason}." for reason, count in notes.items()]
     if repeats:
-        said.append(f"{_runs(repeats)} with the configuration and seed of another left out; the latest counts.")
-    return said
+        found.append(f"{_runs(repeats)} with the configuration and seed of another left out; the latest counts.")
+    return found
 
 
 def _reason(run: Run) -> str:
@@ -129,7 +129,7 @@ def _tally(runs: Iterable[Run], key: Callable[[Run], Hashable]) -> dict[Any, int
     return counts
 
 
-def _told(counts: dict[str, int]) -> str:
+def _counts_in_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} ({_runs(count)})" for name, count in counts.items())
 
 

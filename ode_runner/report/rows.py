@@ -39,7 +39,7 @@ class Statistic:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Runs that stand in one row."""
+    """The runs of one row of the table."""
 
     runs: list[Run]
     columns: dict[str, Any] = field(default_factory=dict)  # what tells this row from the others

@@ -1,4 +1,4 @@
-"""Run folders and what their records say, also while the runs are still going."""
+"""Finds run folders and reads their records, also of runs that are under way."""
 
 import json
 import os
@@ -77,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What lies below the folders that were named."""
+    """The runs below the named folders."""
 
     runs: list[Run]
     unreadable: list[Path]  # run folders whose record is absent or torn
@@ -140,11 +140,11 @@ def _run_folders(folder: Path) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         if FILE not in names and ".hydra" not in names:
             waiting += [place / name for name in reversed(names) if (place / name).is_dir()]
-        elif FILE in names or not _visited(place):
+        elif FILE in names or not _is_command_folder(place):
             yield place
 
 
-def _visited(folder: Path) -> bool:
+def _is_command_folder(folder: Path) -> bool:
     try:
         return is_command(stored_overrides(folder))
     except RefusedInput:
@@ -152,7 +152,7 @@ def _visited(folder: Path) -> bool:
 
 
 def _as_it_stands(record: RunRecord, folder: Path) -> RunRecord:
-    """A run that was killed could not say so: it lets go of its folder all the same."""
+    """The record, with status interrupted where it says running and no process holds the folder's lock."""
     if record.status is not RunStatus.RUNNING or in_use(folder):
         return record
     reason = "its process ended without a word (killed, or a power cut); the same command resumes it"

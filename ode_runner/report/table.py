@@ -16,7 +16,7 @@ COUNT = "seeds"
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What one row reached in one column."""
+    """The value of one row in one column."""
 
     text: str
     statistic: Statistic | None = None
@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A heading, and which way its numbers stand."""
+    """A heading, and whether its numbers are measurements."""
 
     name: str  # as it can be typed: an option, a metric, or the count
     unit: str = ""

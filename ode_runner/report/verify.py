@@ -73,7 +73,7 @@ def verify(run: Run, *, trust: bool) -> int:
     [again] = find_runs([aside]).runs
     differences = compared(run, again)
     if differences or configuration_differences(run, again):
-        _tell(run, again, differences)
+        _print_differences(run, again, differences)
         return 1
     print(f"reproduced: {len(exact(run))} metrics and counts are the same to the last digit; {curves_part(run, again)}")
     shutil.rmtree(aside)
@@ -96,7 +96,7 @@ def compared(run: Run, again: Run) -> list[Difference]:
     return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
 
 
-def _tell(run: Run, again: Run, differences: list[Difference]) -> None:
+def _print_differences(run: Run, again: Run, differences: list[Difference]) -> None:
     console = Console(width=WIDE, highlight=False)
     causes = {
         "the same command gives another configuration now": configuration_differences(run, again),

@@ -1,4 +1,4 @@
-"""`--where`: which runs are looked at."""
+"""`--where`: conditions that choose runs."""
 
 import operator
 import re
@@ -36,7 +36,7 @@ class Condition:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """Everything a run can be chosen by."""
+    """Options, seed, status and measurements of a run, by the names that conditions use."""
     record = run.record
     return {**run.options, "seed": record.seed, "status": record.status.value, **run.measurements}
 
