@@ -141,7 +141,7 @@ def runs_in(root: Path, recipes: Mapping[str, Recipe]) -> dict[str, list[Run]]:
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "verdict"),
+    ("accuracies", "band_check"),
     [
         ([0.89, 0.91], BandCheck.PASS),
         ([0.91, 0.91], BandCheck.PASS),  # the ends belong to the band
