@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import Ledger, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.noise import Increment, Noise
@@ -103,10 +103,25 @@ class CountedField(VectorField):
         arguments, t = given or self.arguments(), t if self.span is None else t.clamp(*self.span)
 
         def integrands(t: Any, y: State) -> Tensor:
-            pull = Pull(partial(_Call(self.field, self.dtype, arguments), t), y, self._enter_products)
+            pull = Pull(partial(self._again, arguments, t), y, self._enter_products)
             return stacked([g(t, y, dy, pull, *arguments) for g in self.integrals], self.names, y)
 
         return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
+
+    def _again(self, arguments: Sequence[Tensor], t: Any, y: State) -> State:
+        """f(t, y) evaluated once more, for its Jacobian.
+
+        Raises:
+            IncompatibleChoice: it draws random numbers, so that this is another field.
+        """
+        drawn = RandomState.now(y.device)
+        dy = _Call(self.field, self.dtype, arguments)(t, y)
+        if not drawn.same_as(RandomState.now(y.device)):
+            raise IncompatibleChoice(
+                f"{name_of(self.field)} draws random numbers, as dropout does, and an integral takes products with its "
+                "Jacobian, for which it is evaluated anew with others. Leave dropout out of the field."
+            )
+        return dy
 
     def between(self, low: float, high: float) -> "CountedField":
         """The same, parameters and all, which sees no time outside."""

@@ -381,6 +381,17 @@ def test_an_integrand_that_reads_a_tensor_with_a_history_or_draws_is_refused(mod
             integrate(Linear(), Y0, torch.tensor([0.0, 1.0]), integrals={"q": Integral(g, False)})
 
 
+def test_the_jacobian_of_a_field_that_draws_is_refused() -> None:
+    class Dropping(Linear):
+        def forward(self, t: Time, y: State) -> State:
+            return nn.functional.dropout(super().forward(t, y), 0.5)
+
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Backprop())
+    with pytest.raises(IncompatibleChoice, match=r"Dropping draws random numbers, .* products with its Jacobian"):
+        integrate(Dropping(), Y0, torch.tensor([0.0, 1.0]), integrals=KNOWN)
+    integrate(Dropping(), Y0, torch.tensor([0.0, 1.0]), integrals={"kinetic": KNOWN["kinetic"]})
+
+
 def test_compiled_steps_are_not_those_of_a_solve_with_integrals(monkeypatch: pytest.MonkeyPatch) -> None:
     def compiled(self: Backprop, *where: object) -> Any:
         return lambda *problem: pytest.fail("compiled steps know no integrals")
