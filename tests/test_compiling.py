@@ -538,7 +538,7 @@ def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose,
 
 def test_a_field_made_for_one_solve_is_left_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     made = experiment(composed, "trainer.compile=auto")
-    monkeypatch.setattr(made.model, "forward", lambda y0, ts, integrate: integrate(Dropping(), y0, ts).ys)
+    monkeypatch.setattr(made.model, "evolve", lambda y0, ts, integrate: integrate(Dropping(), y0, ts))
     said: list[str] = []
     assert compile_solves(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
     assert "anew for every solve" in said[-1]
