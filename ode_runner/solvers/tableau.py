@@ -75,13 +75,14 @@ def time_tensor(t: float, y: State) -> Time:
 
 def advance(y0: State, dt: float | Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:
     """y0 + dt * weights @ ks; zero weights cost nothing, and autograd has no tensor to keep where dt is a number."""
-    y, terms = y0, [(weight, k) for weight, k in zip(weights, ks, strict=True) if weight]
+    y = y0
     if isinstance(dt, Tensor):
-        for weight, k in terms:
-            y = y + (dt * weight) * k
+        for weight, k in zip(weights, ks, strict=True):
+            y = y + (dt * weight) * k if weight else y
         return y
-    for weight, k in terms:
-        y = torch.add(y, k, alpha=dt * weight)
+    for weight, k in zip(weights, ks, strict=True):
+        if weight:
+            y = torch.add(y, k, alpha=dt * weight)
     return y
 
 
