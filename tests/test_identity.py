@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from ode_runner.build import identify
 from ode_runner.config import identity
-from ode_runner.recording.record import RunRecord
-from tests.helpers import TINY, own_models, record_of, run_folders, typed
+from ode_runner.recording.record import AXES, RunRecord
+from tests.helpers import TINY, options, own_models, record_of, run_folders, typed
 
 Compose = Callable[..., DictConfig]
 COMMAND = (*TINY, "trainer.epochs=1", "logger=none")
@@ -33,13 +33,16 @@ def completed(made: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+GROUPS_OF_RUNS = (*AXES, "optimizer", "schedule", "trainer")
+
+
 def fingerprint(cfg: DictConfig) -> str:
     return identify(cfg, cfg.hydra.runtime.choices).fingerprint
 
 
 def test_moving_our_classes_changes_no_fingerprint(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint(composed("solver=mccallum_foster", "optimizer=sgd", "schedule=steps"))
-    moved = composed("solver=mccallum_foster", "optimizer=sgd", "schedule=steps")
+    words = ("solver=mccallum_foster", "optimizer=sgd", "schedule=steps", "trainer=quick", "regularizer=kinetic")
+    before, moved = fingerprint(composed(*words)), composed(*words)
 
     def elsewhere(node: DictConfig) -> None:
         for key, value in list(node.items()):
@@ -59,6 +62,15 @@ def test_moving_our_classes_changes_no_fingerprint(composed: Compose, monkeypatc
     monkeypatch.setattr(identity, "_built_in_class", built_in)
     assert "moved" in moved.solver.base._target_
     assert fingerprint(moved) == before
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(group, name) for group in GROUPS_OF_RUNS for name in options(group) if (group, name) != ("regularizer", "none")],
+)
+def test_every_built_in_choice_is_known_by_its_name(group: str, name: str, composed: Compose) -> None:
+    """Also one whose yaml builds on another and names no class itself, as that of trainer=quick."""
+    assert str(identity._built_in_class(group, name)).startswith(("ode_runner.", "torch."))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ built-in yaml of the choice's name holds, so that moving our modules changes nob
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -121,7 +122,13 @@ def _name(node: Any, group: str, choice: str) -> None:
 
 @cache
 def _built_in_class(group: str, choice: str) -> str | None:
-    return next(iter(targets_in(conf_dir() / group / f"{choice}.yaml")), None)
+    """That of its yaml, or of the one that this builds on (`defaults: [default]`)."""
+    path = conf_dir() / group / f"{choice}.yaml"
+    if targets := targets_in(path):
+        return targets[0]
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    base = re.search(r"^defaults: \[(\w+)\]$", text, re.MULTILINE)
+    return _built_in_class(group, base[1]) if base else None
 
 
 def _canonical(value: Any) -> Any:
