@@ -68,7 +68,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
         choices=used,
         seed=cfg.seed,
         fingerprint=fingerprint(config, used, choices),
-        training=fingerprint(config, used, choices, without={"task": _test_only(cfg)}),
+        training=fingerprint(config, used | _sampler(cfg), choices, without={"task": _test_only(cfg)}),
         status=RunStatus.RUNNING,
         config=config,
     )
@@ -174,6 +174,15 @@ def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]
     except RefusedInput:  # said properly when the run is built; its folder needs a name before that
         return used | {GROUP: regularizer_axis(cfg, None)}
     return used | dict.fromkeys(unused_axes(model), UNUSED) | {GROUP: regularizer_axis(cfg, model)}
+
+
+def _sampler(cfg: DictConfig) -> dict[str, str]:
+    """The solver as no part of training, where the model is trained without a solve and only answers by one."""
+    try:
+        solves = target_of(cfg, "model").objective.solves
+    except RefusedInput:  # said properly when the run is built
+        return {}
+    return {} if solves else {"solver": UNUSED}
 
 
 def _test_only(cfg: DictConfig) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """The pieces of one's own in examples/, run by the installed program from outside the tree."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -139,6 +140,22 @@ def test_a_stochastic_field_and_its_solver_go_with_each_other_only(outside: Path
 def test_flow_matching_learns_to_sample(outside: Path) -> None:
     ran("task=two_bumps", "logger=none", cwd=outside)
     assert record_of(outside)["metrics"]["test/energy_distance"] < 0.05
+
+
+@example("flow_matching")
+def test_one_training_is_sampled_by_several_solvers(outside: Path) -> None:
+    small = ("task=two_bumps", "task.count=20", "trainer.batch_size=10", "trainer.eval_batch_size=20", *SHORT)
+    records = []
+    for solver in ("dopri5", "euler"):
+        said = ran(*small, "network.width=4", f"solver={solver}", cwd=outside).stdout
+        [path] = outside.glob(f"outputs/two_bumps/*-{solver}-*/record.json")
+        records.append(json.loads(path.read_text(encoding="utf-8")))
+    first, second = records
+    assert "nothing is trained" in said, said
+    assert first["training"] == second["training"]
+    assert first["fingerprint"] != second["fingerprint"]
+    assert first["metrics"]["test/loss"] == second["metrics"]["test/loss"], "the same weights, without a solve"
+    assert first["metrics"]["test/energy_distance"] != second["metrics"]["test/energy_distance"]
 
 
 @example("flow_matching")

@@ -24,6 +24,15 @@ from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
 from ode_runner.types import Times, Trajectory
 
 
+def criterion(task: type[Task], model: type[Model]) -> tuple[str, bool]:
+    """The number of a validation by which the best weights are chosen, and whether higher is better.
+
+    It is the task's objective; or the loss, of a model that is trained without a solve: so its weights do not depend on
+    the solver, and validation costs no solve.
+    """
+    return (task.objective, task.higher_is_better) if model.objective.solves else ("loss", False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """The objects of a run: its task, its model and the numerics between them."""
@@ -61,9 +70,16 @@ class Experiment:
             outputs = self.model(batch.inputs, batch.ts, self.integrator)
         return outputs._replace(values=outputs.values.to(self.dtype))
 
+    @property
+    def criterion(self) -> tuple[str, bool]:
+        """The number of a validation by which the best weights are chosen, and whether higher is better."""
+        return criterion(type(self.task), type(self.model))
+
     @torch.no_grad()
     def evaluate(self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None) -> dict[str, float]:
         """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
+
+        A model whose objective solves nothing is asked for answers, and so for metrics, on the test split alone.
 
         Args:
             split: evaluated whole.
@@ -83,7 +99,7 @@ class Experiment:
             guarded = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
             with guarded, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 loss = self.loss(batch)
-                if loss.outputs is None:
+                if loss.outputs is None and split is Split.TEST:
                     loss = loss._replace(outputs=self.outputs(batch))
             if counts is not None:
                 counts.add(batch, each)

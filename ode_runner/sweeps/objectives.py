@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ode_runner.errors import RefusedInput
+from ode_runner.experiment.experiment import criterion
+from ode_runner.models.base import Model
 from ode_runner.recording.record import RunRecord
 from ode_runner.report.quantities import direction
 from ode_runner.report.runs import Run
@@ -23,21 +25,22 @@ class Objective:
     of: Callable[[Run], float | None]  # None where the run has no such number
 
 
-def objectives(names: Sequence[str], task: type[Task]) -> list[Objective]:
-    """From what is typed: `objective` is the task's own, on validation; `nfe` counts evaluations per training step.
+def objectives(names: Sequence[str], task: type[Task], model: type[Model]) -> list[Objective]:
+    """From what is typed: `objective` is what chooses the best weights, on validation; `nfe` is of a training step.
 
     Raises:
         RefusedInput: nobody knows whether a number is better high or low, or it is of the test split.
     """
     if not names:
         raise RefusedInput("hydra.sweeper.objectives names nothing to search for. Try [objective,nfe].")
-    return [_objective(name, task) for name in names]
+    return [_objective(name, task, model) for name in names]
 
 
-def _objective(name: str, task: type[Task]) -> Objective:
+def _objective(name: str, task: type[Task], model: type[Model]) -> Objective:
     match name:
         case "objective":
-            shown, way = f"eval/{task.objective}", 1 if task.higher_is_better else -1
+            chosen_by, higher_is_better = criterion(task, model)
+            shown, way = f"eval/{chosen_by}", 1 if higher_is_better else -1
             return Objective(name=shown, direction=way, of=lambda run: run.measurements.get(shown))
         case "nfe":
             return Objective(name="nfe", direction=-1, of=_nfe)

@@ -86,7 +86,7 @@ class SearchSweeper(CellSweeper):
             )
         fixed = [str(override.input_line) for key, override in by_key.items() if key not in swept]
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, fixed)
-        return objectives(self.names, target_of(cfg, "task"))
+        return objectives(self.names, target_of(cfg, "task"), target_of(cfg, "model"))
 
     def _study(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> "Study":
         from ode_runner.sweeps.study import FILE, Study, distribution

@@ -235,7 +235,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
     session.display.stop()
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])
-    return {f"eval/{trainer.task.objective}": trainer.best["objective"], **trainer.diagnosed}
+    return {f"eval/{trainer.experiment.criterion[0]}": trainer.best["objective"], **trainer.diagnosed}
 
 
 def _clear(folder: Path) -> None:

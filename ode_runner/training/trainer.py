@@ -224,11 +224,12 @@ class Trainer:
         nfe = results.pop("nfe")
         diagnosed = self.diagnostics.measure(self.evaluated_experiment, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
-        reached = results[self.task.objective]
+        name, _ = self.experiment.criterion
+        reached = results[name]
         if self._is_better(reached):
             self.best = {"objective": reached, "epoch": self.epoch + 1}
             session.checkpoints.save_best({"model": self.evaluated_experiment.model.state_dict(), "step": self.step})
-        self.judged = shown(self.task.objective, reached)
+        self.last_validation = shown(name, reached)
         standing = self._standing()
         if not self.window.empty():
             self._log(session)
@@ -239,8 +240,8 @@ class Trainer:
         session.save(self)
 
     def _is_better(self, reached: float) -> bool:
-        best = self.best["objective"]
-        return math.isnan(best) or (reached > best if self.task.higher_is_better else reached < best)
+        best, (_, higher_is_better) = self.best["objective"], self.experiment.criterion
+        return math.isnan(best) or (reached > best if higher_is_better else reached < best)
 
     def _standing(self) -> dict[str, str]:
         """The epoch and the running means as text, for the progress line."""
