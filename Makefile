@@ -1,6 +1,7 @@
 # `make help` lists the targets. Everything runs in .venv, which is made when it is missing or outdated.
 PYTHON ?= python3
 BIN := .venv/bin
+CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/test_,$(addsuffix .py,shapes given networks))
 
 .PHONY: help install run test test-full lint format generated docs bench recipes clean
 
@@ -12,11 +13,13 @@ install: .venv/installed  ## Install into .venv, which `. .venv/bin/activate` sw
 run: .venv/installed  ## Train an ODE-Net on scikit-learn's handwritten digits: under two minutes
 	$(BIN)/ode-run task=digits model=odenet solver=dopri5
 
-test: .venv/installed-dev  ## Quick tests
+test: .venv/installed-dev  ## Quick tests, then some of them once more with types and shapes of arrays checked
 	$(BIN)/pytest -m "not slow" -n 2
+	$(CHECK_SHAPES)
 
 test-full: .venv/installed-dev  ## All tests
 	$(BIN)/pytest -n 2
+	$(CHECK_SHAPES)
 
 lint: .venv/installed-dev  ## Style and types
 	$(BIN)/ruff format --check .

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, promote_types
 
@@ -46,6 +46,7 @@ class Solution:
     each: EachSample | None = None  # None: all samples have the same steps
 
 
+@runtime_checkable  # for tests, which check types where they run
 class Integrate(Protocol):
     """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; the solution's `ys` are the states at `ts`.
 

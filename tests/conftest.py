@@ -12,8 +12,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from ode_runner.config.help import conf_dir
+from tests import shape_checks
 
 Compose = Callable[..., DictConfig]
+
+collect_ignore: list[str] = []  # pytest reads it
 
 torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
 
@@ -30,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         [count] = alike[0].get_closest_marker("sampled").args
         for item in alike[count:]:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shapes", action="store_true", help="check types and shapes of arrays in every call; slower")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--shapes"):
+        shape_checks.install()  # before a test module imports what is checked
+    else:
+        collect_ignore.append("test_shapes.py")
 
 
 @pytest.fixture(autouse=True)

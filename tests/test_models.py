@@ -17,6 +17,7 @@ from ode_runner.models.base import Integrate, Model, Numerics
 from ode_runner.models.odenet import ODENet
 from ode_runner.models.resnet import ResNet
 from ode_runner.networks.base import Network
+from ode_runner.problem import Solution
 from tests.helpers import options
 from tests.problems import Compose, accepted_pairs, build, is_first_of_its_family, learners
 
@@ -52,8 +53,16 @@ def inputs_for(setting: str, batch: int = 3) -> Tensor:
     return torch.rand(batch, *SETTINGS[setting][0].input_shape)
 
 
-def never(*_: object) -> Tensor:
-    raise AssertionError("a model without numerics must not integrate")
+class Never:
+    """Not to be called as `integrate`."""
+
+    def __call__(self, *_: Any, **__: Any) -> Solution:
+        raise AssertionError("a model without numerics must not integrate")
+
+    evaluate = __call__
+
+
+never = Never()
 
 
 def loss_of(outputs: Tensor) -> Tensor:

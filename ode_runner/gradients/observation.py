@@ -77,12 +77,12 @@ class Observation(Observer):
             )
         return rates
 
-    def _looked_at(self, function: Evaluated, t: Tensor, y: State, *read: Tensor) -> State:
-        """f(t, y), with a graph only where the caller wants one; `read` is what it may read besides."""
+    def _looked_at(self, function: Evaluated, t: Tensor, y: State, *read: Tensor) -> Tensor:
+        """function(t, y), with a graph only where the caller wants one; `read` is what it may read besides."""
         with _casts_of_its_own():
             return self._seen(function, t, y, *read)
 
-    def _seen(self, function: Evaluated, t: Tensor, y: State, *read: Tensor) -> State:
+    def _seen(self, function: Evaluated, t: Tensor, y: State, *read: Tensor) -> Tensor:
         with torch.enable_grad():
             first = _made_by(self._leaf * 1)._sequence_nr()
         if torch.is_grad_enabled():

@@ -15,7 +15,7 @@ from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import Times, Trajectory
+from ode_runner.types import PathStates, Times, Trajectory
 
 
 class Numerics(Enum):
@@ -72,7 +72,7 @@ class Model(nn.Module, abc.ABC):
         outputs = self.head(states.flatten(0, 1))
         return outputs.unflatten(0, states.shape[:2])
 
-    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
+    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """About `times` states on the way through depth, from the first of `ts` to the last, for pictures."""
         span = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
         return self.states(begun, span, integrate)

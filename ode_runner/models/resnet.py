@@ -11,7 +11,7 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import PathStates, State, Times
 
 
 @final
@@ -40,7 +40,7 @@ class ResNet(Model):
             states.append(y)
         return Solution(ys=torch.stack(states))
 
-    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> Trajectory:
+    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each block, however many `times` are asked for."""
         return torch.stack(self._through_the_blocks(_alone(begun), float(ts[-1] - ts[0])))
 

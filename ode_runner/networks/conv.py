@@ -117,7 +117,7 @@ class ResidualConv(Block):
         self.convolutions = nn.ModuleList(nn.Conv2d(width, width, 3, s, 1, bias=False) for s in strides)
         self.skip = nn.Conv2d(width, width, 1, stride, bias=False) if stride > 1 else None
 
-    def forward(self, y: State, dt: float = 1.0) -> State:
+    def forward(self, y: State, dt: float = 1.0) -> Tensor:
         out = F.relu(self.norms[0](y), inplace=True)
         shortcut = y if self.skip is None else self.skip(out)
         out = self.convolutions[0](out)

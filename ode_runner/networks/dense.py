@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.networks.base import Block
@@ -38,7 +38,7 @@ class ResidualMLP(Block):
         return torch.add(y, self.layers(y), alpha=dt)
 
 
-def with_time(t: Time, y: State) -> State:
+def with_time(t: Time, y: State) -> Tensor:
     """`y` (batch, state) and the time behind it, (batch, state + 1)."""
     return torch.cat([y, broadcast_time(t, y).expand(len(y), 1)], dim=1)
 

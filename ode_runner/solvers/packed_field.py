@@ -49,11 +49,11 @@ class PackedField(CountedField):
     def inputs(self) -> list[Tensor]:
         return self._along.inputs()
 
-    def begin(self, y0: State) -> State:
+    def begin(self, y0: State) -> Tensor:
         """The packed initial state."""
         return torch.cat([y0.reshape(len(y0), -1), quadrature.begin(self._along, y0)], dim=1)
 
-    def state(self, packed: Tensor) -> State:
+    def state(self, packed: Tensor) -> Tensor:
         """(..., batch, *state) of (..., batch, elements + integrals)."""
         return packed[..., : self.width].reshape(*packed.shape[:-1], *self.shape)
 

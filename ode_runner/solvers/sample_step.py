@@ -9,7 +9,7 @@ from torch import Tensor
 from ode_runner.solvers.dense_output import HermiteBirkhoffCurve, Quartic
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, explicit_step, stage_time
-from ode_runner.types import State
+from ode_runner.types import Rows, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +100,13 @@ class Round:
         due = Due(rows=position[due.rows], samples=due.samples, places=due.places, fraction=due.fraction, ends=due.ends)
         return Round(attempt=attempt.of(rows), due=due, samples=samples[rows])
 
-    def recompute(self, field: MappedField, tableau: EmbeddedTableau, y0: State) -> tuple[State, State]:
+    def recompute(self, field: MappedField, tableau: EmbeddedTableau, y0: State) -> tuple[State, Rows]:
         """The states at the end of the steps, and those at the output times due, from `y0`."""
         step = take(field, tableau, self.attempt, y0, field(self.attempt.t0.to(y0), y0), last=self.due.dense)
         return step.y1, outputs(field, tableau, self.attempt, self.due, step)
 
 
-Journal = list[tuple[Round, State]]  # with the states from which the steps were taken
+Journal = list[tuple[Round, Rows]]  # with the states from which the steps were taken
 
 
 def take(
@@ -118,7 +118,7 @@ def take(
     return Stepped(y0, y1, ks, unit.length, field(unit.times[1.0], y1) if last else None)
 
 
-def outputs(field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, due: Due, step: Stepped) -> State:
+def outputs(field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, due: Due, step: Stepped) -> Rows:
     """States at the output times due, those within a step by its dense output."""
     at_end = step.y1[due.rows[: due.ends].to(step.y1.device)]
     if not due.dense:
