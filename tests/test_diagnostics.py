@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.analysis.flow import FlowDiagnostics
-from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
+from ode_runner.analysis.spectrum import largest_singular_value, ritz_values
 from ode_runner.analysis.trajectory_probe import ProbingIntegrator, TrajectoryProbe
 from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
@@ -19,6 +19,7 @@ from ode_runner.field import Ledger, Phase
 from ode_runner.problem import Solution
 from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.jacobian import JacobianProducts
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Formula, build
@@ -48,7 +49,7 @@ def test_a_derivative_is_applied_without_being_formed(float64: None) -> None:
     output = torch.tanh(place @ weights)
     jacobian = (1 - output.detach().square())[..., None] * weights.T  # (batch, 6, 4)
     vector, covector = torch.randn(3, 4), torch.randn(3, 6)
-    made = Linearised(output, place)
+    made = JacobianProducts(output, place)
     torch.testing.assert_close(made.push(vector), torch.einsum("bij,bj->bi", jacobian, vector))
     torch.testing.assert_close(made.pull(covector), torch.einsum("bij,bi->bj", jacobian, covector))
 
@@ -56,7 +57,7 @@ def test_a_derivative_is_applied_without_being_formed(float64: None) -> None:
 @pytest.mark.parametrize("output", [lambda y: torch.ones_like(y), lambda y: 0 * y + 1], ids=["no graph", "zero"])
 def test_an_output_that_does_not_depend_on_the_state_has_no_derivative(output: Any) -> None:
     place = torch.ones(2, 3, requires_grad=True)
-    made = Linearised(output(place), place)
+    made = JacobianProducts(output(place), place)
     assert not made.push(torch.ones(2, 3)).any()
     assert not made.pull(torch.ones(2, 3)).any()
 
@@ -91,7 +92,7 @@ def test_of_a_large_state_the_rim_of_the_spectrum_is_found(float64: None) -> Non
 
 def test_the_largest_stretch_is_the_largest_singular_value(float64: None) -> None:
     matrix, place = matrices(4, 3), torch.zeros(4, 3, requires_grad=True)
-    made = Linearised(times_matrix(matrix)(place), place)
+    made = JacobianProducts(times_matrix(matrix)(place), place)
     expected = torch.linalg.matrix_norm(matrix, ord=2)
     torch.testing.assert_close(largest_singular_value(made, place, rounds=100), expected)
     early = largest_singular_value(made, place, rounds=2)

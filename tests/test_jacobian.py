@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.analysis.jacobian import Linearised, ritz_values
+from ode_runner.analysis.spectrum import ritz_values
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
@@ -15,7 +15,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.solvers import linearised
 from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.jacobian import AT_ONCE, BATCHED_FROM, jacobian
+from ode_runner.solvers.jacobian import AT_ONCE, BATCHED_FROM, JacobianProducts, jacobian
 from tests.problems import Compose, Formula, build, offering
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -98,7 +98,7 @@ def test_implicit_solvers_have_the_gradient_of_fields_that_hand_the_cotangent_on
 
 def test_the_spectrum_of_a_field_that_hands_the_cotangent_on_is_seen() -> None:
     y = torch.randn(2, 4, requires_grad=True)
-    derivative = Linearised(y + 3.0, y)
+    derivative = JacobianProducts(y + 3.0, y)
     values = ritz_values(derivative.push, y, products=4)
     torch.testing.assert_close(values, torch.ones_like(values))
     torch.testing.assert_close(derivative.pull(torch.ones(2, 4)), torch.ones(2, 4))

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ode_runner.analysis.diagnostics import Diagnostics
-from ode_runner.analysis.jacobian import Linearised, largest_singular_value, ritz_values
+from ode_runner.analysis.spectrum import largest_singular_value, ritz_values
 from ode_runner.analysis.trajectory_probe import ProbingIntegrator, TrajectoryProbe
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Phase
 from ode_runner.random_state import RandomState
+from ode_runner.solvers.jacobian import JacobianProducts
 from ode_runner.solvers.tableau import time_tensor
 
 ROUNDS = 5  # of the power method for the flow map's largest stretch
@@ -99,7 +100,7 @@ class FlowDiagnostics(Diagnostics):
         found = []
         for t, state in zip(probe.times, probe.states, strict=True):
             place = state.detach().requires_grad_()
-            jacobian = Linearised(probe.field(time_tensor(t, place), place), place)
+            jacobian = JacobianProducts(probe.field(time_tensor(t, place), place), place)
             found.append(ritz_values(jacobian.push, place, products=self.products))
         values = torch.stack(found)
         return [float(values.abs().max()), float(values.real.max()), float(-values.real.min())]
@@ -107,7 +108,7 @@ class FlowDiagnostics(Diagnostics):
 
 def _lyapunov_exponent(probe: TrajectoryProbe) -> float:
     begin, end = probe.states[0], probe.states[-1]
-    stretch = largest_singular_value(Linearised(end, begin), begin, rounds=ROUNDS)
+    stretch = largest_singular_value(JacobianProducts(end, begin), begin, rounds=ROUNDS)
     return float(stretch.log().mean()) / probe.span
 
 

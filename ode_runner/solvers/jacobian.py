@@ -9,6 +9,37 @@ BATCHED_FROM = 16  # elements of a state; for fewer, mapping costs more than it 
 AT_ONCE = 64  # products in one call, each of which takes the memory of a backward pass
 
 
+class JacobianProducts:
+    """Products with d(output)/d(place), which are on one graph; the matrix is never formed.
+
+    Vectors are pushed through it by differentiating the pull-back, which is linear in the covector, with respect to
+    that: two reverse passes in place of a forward one, for which not every field has rules.
+    """
+
+    def __init__(self, output: State, place: State) -> None:
+        self._output, self._place = output, place
+        with torch.enable_grad():
+            self._covector = torch.zeros_like(output, requires_grad=True)
+            self._pulled = self._gradient(output, place, self._covector, create_graph=True)
+
+    def push(self, vector: State) -> State:
+        """The derivative of `output` along `vector`."""
+        if not self._pulled.requires_grad:  # output does not depend on place
+            return torch.zeros_like(self._output)
+        return self._gradient(self._pulled, self._covector, vector)
+
+    def pull(self, covector: State) -> State:
+        """The transpose, applied to `covector`."""
+        return self._gradient(self._output, self._place, covector)
+
+    @staticmethod
+    def _gradient(output: Tensor, place: Tensor, covector: Tensor, *, create_graph: bool = False) -> Tensor:
+        if not output.requires_grad:
+            return torch.zeros_like(place)
+        options = {"create_graph": create_graph, "allow_unused": True, "materialize_grads": True}
+        return torch.autograd.grad(output, place, covector, retain_graph=True, **options)[0]
+
+
 def jacobian(slope: State, place: State) -> Tensor:
     """d(slope)/d(place) of every sample, (batch, element, element), by a product for each element of the slope.
 

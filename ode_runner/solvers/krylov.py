@@ -42,7 +42,8 @@ def _cycle(product: Product, residual: Tensor, target: Tensor) -> Tensor:
     turns: list[tuple[Tensor, Tensor]] = []  # cosines and sines of Givens' rotations
     right = [size]
     while len(columns) < SPACE and bool((right[-1].abs() > target / 2).any()):  # half: rounding in the recursion
-        vector, column = _orthogonalised(product(basis[-1]), basis)
+        vector, along = orthogonalised(product(basis[-1]), basis)
+        column = list(along.unbind(dim=1))
         height = vector.norm(dim=1)
         for i, (cosine, sine) in enumerate(turns):
             column[i], column[i + 1] = (
@@ -60,14 +61,17 @@ def _cycle(product: Product, residual: Tensor, target: Tensor) -> Tensor:
     return torch.stack([weight[:, None] * v for weight, v in zip(weights, basis, strict=False)]).sum(dim=0)
 
 
-def _orthogonalised(vector: Tensor, basis: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The part across the basis, and the components along it; twice, for what rounding leaves."""
+def orthogonalised(vector: Tensor, basis: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The part of (batch, n) across an orthonormal basis, and the components along it, (batch, len(basis)).
+
+    Gram-Schmidt's, made twice: once leaves what rounding makes of a long vector's small remainder.
+    """
     spanned = torch.stack(basis, dim=1)  # (batch, k, n)
     along = torch.zeros_like(spanned[..., 0])
     for _ in range(2):
         more = torch.einsum("bkn,bn->bk", spanned, vector)
         vector, along = vector - torch.einsum("bkn,bk->bn", spanned, more), along + more
-    return vector, list(along.unbind(dim=1))
+    return vector, along
 
 
 def _back_substituted(columns: list[Tensor], right: list[Tensor]) -> list[Tensor]:

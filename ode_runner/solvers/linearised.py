@@ -12,7 +12,7 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import KnownJacobian, VectorField
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.frozen import matrix
-from ode_runner.solvers.jacobian import jacobian
+from ode_runner.solvers.jacobian import JacobianProducts, jacobian
 from ode_runner.solvers.krylov import gmres
 from ode_runner.types import State, Time
 
@@ -140,19 +140,12 @@ class _Products(Linearised):
         return x - torch.stack([self._pulled_back(i, part) for i, part in enumerate(mixed)])
 
     def _pushed(self, i: int, tangent: Tensor) -> Tensor:
-        """(df/dy at place i) tangent: the derivative of the pull-back, which is linear, by what it pulls back."""
+        """(df/dy at place i) tangent."""
         slope, place = self.slopes[i], self.places[i]
         if not slope.requires_grad:
             return torch.zeros_like(place)
         self._enter()
-        with torch.enable_grad():
-            cotangent = torch.zeros_like(slope, requires_grad=True)
-            (pulled,) = torch.autograd.grad(
-                slope, place, cotangent, create_graph=True, allow_unused=True, materialize_grads=True
-            )
-        if not pulled.requires_grad:
-            return torch.zeros_like(place)
-        return torch.autograd.grad(pulled, cotangent, tangent, allow_unused=True, materialize_grads=True)[0]
+        return JacobianProducts(slope, place).push(tangent)
 
 
 class _Solved(torch.autograd.Function):

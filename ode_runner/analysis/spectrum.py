@@ -1,4 +1,4 @@
-"""The derivative of one state with respect to another as a linear map, and what is asked of its spectrum.
+"""Estimates of the spectrum of a derivative, which is known by its products with vectors.
 
 Samples of a batch must not interact: then the derivative is one map a sample, and all are probed at once.
 """
@@ -8,37 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ode_runner.solvers.jacobian import JacobianProducts
+from ode_runner.solvers.krylov import orthogonalised
 from ode_runner.types import State
-
-
-class Linearised:
-    """d(output)/d(place), which are on one graph; never formed.
-
-    Vectors are pushed through it by differentiating the pull-back, which is linear in the covector, with respect to
-    that: two reverse passes in place of a forward one, for which not every field has rules.
-    """
-
-    def __init__(self, output: State, place: State) -> None:
-        self._output, self._place = output, place
-        self._covector = torch.zeros_like(output, requires_grad=True)
-        self._pulled = self._gradient(output, place, self._covector, create_graph=True)
-
-    def push(self, vector: State) -> State:
-        """The derivative of `output` along `vector`."""
-        if not self._pulled.requires_grad:  # output does not depend on place
-            return torch.zeros_like(self._output)
-        return self._gradient(self._pulled, self._covector, vector)
-
-    def pull(self, covector: State) -> State:
-        """The transpose, applied to `covector`."""
-        return self._gradient(self._output, self._place, covector)
-
-    @staticmethod
-    def _gradient(output: Tensor, place: Tensor, covector: Tensor, *, create_graph: bool = False) -> Tensor:
-        if not output.requires_grad:
-            return torch.zeros_like(place)
-        options = {"create_graph": create_graph, "allow_unused": True, "materialize_grads": True}
-        return torch.autograd.grad(output, place, covector, retain_graph=True, **options)[0]
 
 
 def ritz_values(push: Callable[[State], State], like: State, *, products: int) -> Tensor:
@@ -62,11 +34,11 @@ def ritz_values(push: Callable[[State], State], like: State, *, products: int) -
     for j in range(count):
         image = push(basis[j].view_as(like)).flatten(1)
         negligible = 100 * torch.finfo(like.dtype).eps * image.norm(dim=1)
-        rest, small[:, : j + 1, j] = _orthogonal(image, basis)
+        rest, small[:, : j + 1, j] = orthogonalised(image, basis)
         if j + 1 < count:
             length = rest.norm(dim=1)
             closed = length <= negligible  # the span is invariant: what is left of the space begins anew
-            anew = _orthogonal(fresh(), basis)[0]
+            anew = orthogonalised(fresh(), basis)[0]
             small[:, j + 1, j] = length.masked_fill(closed, 0)
             basis.append(_unit(torch.where(closed[:, None], anew, rest)))
     small = small.to("cpu", torch.float64)
@@ -75,23 +47,12 @@ def ritz_values(push: Callable[[State], State], like: State, *, products: int) -
     return torch.linalg.eigvals(small)
 
 
-def largest_singular_value(map_: Linearised, like: State, *, rounds: int) -> Tensor:
+def largest_singular_value(map_: JacobianProducts, like: State, *, rounds: int) -> Tensor:
     """By how much each sample's map stretches at most, (batch,): the power method on its square, from below."""
     vector = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     for _ in range(rounds):
         vector = map_.pull(map_.push(_unit(vector.flatten(1)).view_as(like)))
     return map_.push(_unit(vector.flatten(1)).view_as(like)).flatten(1).norm(dim=1)
-
-
-def _orthogonal(vector: Tensor, basis: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """What of (batch, element) is orthogonal to the basis, and the coefficients (batch, len(basis)) of the rest."""
-    span = torch.stack(basis, dim=1)
-    coefficients = vector.new_zeros(len(vector), len(basis))
-    for _ in range(2):  # once leaves what rounding makes of a long vector's small remainder
-        part = torch.einsum("bke,be->bk", span, vector)
-        vector = vector - torch.einsum("bke,bk->be", span, part)
-        coefficients = coefficients + part
-    return vector, coefficients
 
 
 def _unit(vectors: Tensor) -> Tensor:
