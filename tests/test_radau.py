@@ -213,8 +213,8 @@ def test_gradients_of_a_stiff_solve_are_those_of_its_very_steps(composed: Compos
     def along(shift: float) -> float:
         y, outputs = y0 + shift * direction, []
         for place in course:
-            y, due = exactly.recompute(field, place, y)
-            outputs += due
+            step = exactly.recompute(field, place, y)
+            y, outputs = step.y1, [*outputs, *exactly.outputs(step)]
         return float((torch.stack(outputs) * weights).sum())
 
     assert found[0] == pytest.approx(

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, final
 
 import torch
 import torchdiffeq
+from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
@@ -61,7 +62,7 @@ class Adams(FixedStepSolver):
             steps += len(grid) - 1
         return Solution(ys=torch.stack(ys)[places], accepted=steps)
 
-    def _run(self, field: VectorField, y0: State, outputs: Times, grid: Times) -> list[State]:
+    def _run(self, field: VectorField, y0: State, outputs: Times, grid: Tensor) -> list[State]:
         options: dict[str, Any] = {"grid_constructor": lambda *_: grid, "max_order": self.max_order}
         with warnings.catch_warnings():
             # The corrector that stops short is less accurate, not wrong; the order test bounds the effect.
