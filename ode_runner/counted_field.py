@@ -86,7 +86,9 @@ class CountedField(VectorField):
         return _counted(kind_of(field))(field, ledger, **options)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.evaluate(self.field, 1, t, y, given)
+        dy = self.evaluate(self.field, 1, t, y, given)
+        self._check_shape(dy, y)
+        return dy
 
     def evaluate(
         self, function: Callable[..., State], count: float, t: Any, y: State, given: Sequence[Tensor]
@@ -97,6 +99,15 @@ class CountedField(VectorField):
         if self.held or self.dtype is not None or given:
             function = _Call(function, self.dtype, given or self.arguments())
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
+
+    def _check_shape(self, dy: Any, y: State) -> None:
+        """Raises RefusedInput unless a derivative has the shape of its state; a smaller one would be broadcast."""
+        if not isinstance(dy, Tensor) or dy.shape != y.shape:
+            shape = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
+            raise RefusedInput(
+                f"{name_of(self)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one "
+                f"{shape}."
+            )
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
@@ -209,7 +220,10 @@ def _counted(kind: type[VectorField]) -> type[CountedField]:
 def _call(name: str, count: float) -> Callable[..., State]:
     def call(self: CountedField, t: Time, y: State, *given: Tensor) -> State:
         function = self.field if name == "forward" else getattr(self.field, name)
-        return self.evaluate(function, count, t, y, given)
+        found = self.evaluate(function, count, t, y, given)
+        if name == "forward":
+            self._check_shape(found, y)
+        return found
 
     return call
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, promote_types
 
@@ -44,6 +44,10 @@ class Solution:
     next_step: float | None = None  # the size that step control would try next; None: a fixed grid
     smallest_step: float | None = None  # of those accepted that step control chose; None: a fixed grid
     each: EachSample | None = None  # None: all samples have the same steps
+
+    def __getitem__(self, place: Any) -> Tensor:
+        """Of the states: solution[-1] is that at the last time."""
+        return self.ys[place]
 
 
 @runtime_checkable  # for tests, which check types where they run

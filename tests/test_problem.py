@@ -237,3 +237,17 @@ def test_an_empty_batch_gives_parameters_a_gradient_of_zero(mode: Checkpoint | A
     ys.sum().backward()
     assert field.k.grad is not None
     assert float(field.k.grad) == 0
+
+
+@pytest.mark.parametrize(("name", "changed"), everything(), ids=str)
+@pytest.mark.parametrize("part", [slice(1), (slice(None), slice(1)), None], ids=["one sample", "one element", "number"])
+def test_a_derivative_of_another_shape_than_its_state_is_refused(
+    name: str, changed: dict[str, bool], part: object, composed: Compose
+) -> None:
+    """It would be broadcast over the batch, without a word. Mapped over, a sample is a batch by itself."""
+    if changed and part == slice(1):
+        pytest.skip("right for every sample alone")
+    field = Formula(lambda t, y: y.sum() if part is None else -y[part])
+    integrate = Integrator(solver=build(composed, "solver", name, **changed), gradient=ADJOINT)
+    with pytest.raises(RefusedInput, match="in the shape of its state"), torch.no_grad():
+        integrate(field, torch.ones(4, 3), torch.tensor([0.0, 1.0]))
