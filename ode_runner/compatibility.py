@@ -77,9 +77,7 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
     needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
     if model.numerics is Numerics.SOLVER:
         raise IncompatibleChoice(f"{needed}; that of task={choices['task']} is none. Use task=pendulum, or solver=rk4.")
-    raise IncompatibleChoice(
-        f"{needed}; that of network={choices['network']} is none. Use network=separable, or solver=rk4."
-    )
+    raise IncompatibleChoice(needed + model.other_kind.format_map(choices))
 
 
 def _discrete(solver: type[Solver]) -> bool:

@@ -169,6 +169,41 @@ def test_splits_of_points_are_disjoint(make: MakeTask) -> None:
     assert len(set(points)) == len(points) == 2000
 
 
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_annuli_fill_their_volumes_evenly(make: MakeTask, dim: int) -> None:
+    task = make("annuli", dim=dim, train=6000)
+    assert isinstance(task, Classification)
+    points, classes = task.splits[Split.TRAIN].inputs.double(), task.splits[Split.TRAIN].targets
+    for value, (low, high), count in ((0, (0.0, 0.5), 2000), (1, (1.0, 1.5), 4000)):
+        own = points[classes == value]
+        part = (own.norm(dim=1) ** dim - low**dim) / (high**dim - low**dim)  # of the volume, within this radius
+        assert len(own) == count
+        assert float(part.min()) >= -1e-6
+        assert float(part.max()) <= 1 + 1e-6
+        assert float((part.sort().values - torch.linspace(0, 1, count).double()).abs().max()) < 1.63 / count**0.5
+        assert float(own.mean(dim=0).abs().max()) < 4.5 * high / count**0.5
+
+
+def test_annuli_that_are_not_filled_are_spheres(make: MakeTask) -> None:
+    exact, noisy = (make("annuli", filled=False, radii=[1.0, 2.0], noise=noise) for noise in (0.0, 0.1))
+    for task, spread in ((exact, 1e-6), (noisy, 0.1)):
+        assert isinstance(task, Classification)
+        points, classes = task.splits[Split.TRAIN].inputs, task.splits[Split.TRAIN].targets
+        assert classes.bincount().tolist() == [1000, 1000]
+        away = points.norm(dim=1) - (classes + 1)
+        assert float(away.square().mean().sqrt()) == pytest.approx(spread, rel=0.1, abs=1e-6)
+
+
+def test_reflected_points_are_the_same_in_all_splits_and_their_floor_is_known(make: MakeTask) -> None:
+    task = make("reflection")
+    batches = [next(task.batches(split, batch_size=100, epoch=3)) for split in Split]
+    assert all(torch.equal(batch.inputs.sort(dim=0).values, batches[-1].inputs) for batch in batches)
+    for batch in batches:
+        floor = task.metrics(Outputs(torch.zeros_like(batch.targets)), batch)["mse"]
+        assert float(floor) == pytest.approx(0.34007, abs=5e-6)
+        assert float(task.loss(Outputs(batch.targets), batch)) == 0
+
+
 def test_splits_of_digits_make_up_the_whole_set(make: MakeTask) -> None:
     task = make("digits")
     assert isinstance(task, Classification)
@@ -375,6 +410,15 @@ def test_files_without_a_single_image_are_refused(make: MakeTask, idx_dir: Path)
         ("digits", {"crop_padding": -1}, "task.crop_padding"),
         ("half_moons", {"train": 0}, "task.train"),
         ("half_moons", {"noise": -0.1}, "task.noise"),
+        ("annuli", {"train": 2}, "task.train"),
+        ("annuli", {"dim": 0}, "task.dim"),
+        ("annuli", {"noise": -0.1}, "task.noise"),
+        ("annuli", {"radii": [1.0, 2.0]}, r"task.radii=\[1.0,2.0\] with task.filled=true must be \[\[low,high\]"),
+        ("annuli", {"filled": False}, "with task.filled=false must be two numbers"),
+        ("annuli", {"radii": [[0.0, 1.0], [1.0, 1.5]]}, "task.radii"),
+        ("annuli", {"filled": False, "radii": [2.0, 1.0]}, "task.radii"),
+        ("annuli", {"filled": False, "radii": [1.0, 2.0, 3.0]}, "task.radii"),
+        ("reflection", {"points": 1}, "task.points"),
     ],
 )
 def test_senseless_options_are_refused_by_name(make: MakeTask, name: str, changed: dict[str, Any], option: str) -> None:

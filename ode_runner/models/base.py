@@ -33,6 +33,9 @@ class Model(nn.Module, abc.ABC):
     numerics: ClassVar[Numerics]
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
     objective: ClassVar[Objective[Any]] = Supervised()  # what training minimises
+    other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out
+        "; that of network={network} is none. Use network=separable, or solver=rk4."
+    )
 
     stem: nn.Module
     head: nn.Module

@@ -25,6 +25,7 @@ class Network(abc.ABC):
     """
 
     spec: TaskSpec
+    state: int  # features or channels of it
     state_is_data: bool = False  # states are the task's own, not features of them
 
     @abc.abstractmethod
@@ -32,8 +33,11 @@ class Network(abc.ABC):
         """From inputs to the initial state, or to an Encoding of it."""
 
     @abc.abstractmethod
-    def field(self, *, extra: int = 0) -> VectorField:
-        """The right-hand side on the state enlarged by `extra`."""
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
+        """The right-hand side on the state enlarged by `extra`.
+
+        With `given` it is a field f(t, y, z), where z has as many features or channels and otherwise the shape of `y`.
+        """
 
     @abc.abstractmethod
     def block(self) -> Block:

@@ -11,6 +11,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.networks.base import Block, Network
+from ode_runner.networks.channels import with_given
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.types import State, Time
 
@@ -41,6 +42,7 @@ class Conv(Network):
             raise IncompatibleChoice(f"network=conv needs images of at least 3x3 pixels, not {sides}. Use network=mlp.")
         self.channels, self.outputs = channels, math.prod(spec.output_shape)
         self.kind, self.width, self.depth = stem, width, depth
+        self.state = width
         self.halvings = _halvings(min(sides) - 2, smallest_side)
 
     def stem(self) -> nn.Module:
@@ -52,8 +54,8 @@ class Conv(Network):
             layers += [_norm(self.width), nn.ReLU(inplace=True), nn.Conv2d(self.width, self.width, 4, 2, 1)]
         return nn.Sequential(*layers)
 
-    def field(self, *, extra: int = 0) -> VectorField:
-        return ConvField(self.width + extra, self.depth)
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
+        return ConvField(self.width + extra, self.depth, given=given)
 
     def block(self) -> Block:
         return ResidualConv(self.width, self.depth)
@@ -67,16 +69,18 @@ class Conv(Network):
 
 @final
 class ConvField(VectorField):
-    """f(t, y): (norm, ReLU, convolution over [t, y]) `depth` times, then norm."""
+    """f(t, y): (norm, ReLU, convolution over [t, y]) `depth` times, then norm; the first over what is given, too."""
 
     batched_time = True
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(self, width: int, depth: int, *, given: int = 0) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(_norm(width) for _ in range(depth + 1))
-        self.convolutions = nn.ModuleList(TimeConv2d(width, width) for _ in range(depth))
+        widths = [width + given, *[width] * depth]
+        self.norms = nn.ModuleList(map(_norm, widths))
+        self.convolutions = nn.ModuleList(TimeConv2d(inputs, width) for inputs in widths[:-1])
 
-    def forward(self, t: Time, y: State) -> State:
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        y = with_given(y, given)
         for norm, convolution in zip(self.norms, self.convolutions, strict=False):
             y = convolution(t, F.relu(norm(y), inplace=True))
         return self.norms[-1](y)

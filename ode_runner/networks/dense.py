@@ -8,21 +8,23 @@ from torch import Tensor, nn
 
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.networks.base import Block
+from ode_runner.networks.channels import with_given
 from ode_runner.types import State, Time
 
 
 @final
 class MLPField(VectorField):
-    """f(t, y) by a tanh MLP over (y, t), or over y alone."""
+    """f(t, y, *given) by a tanh MLP over (y, *given, t), or without t."""
 
     batched_time = True
 
-    def __init__(self, sizes: list[int], *, time: bool) -> None:
+    def __init__(self, sizes: list[int], *, time: bool, given: int = 0) -> None:
         super().__init__()
         self.time = time
-        self.layers = tanh_layers([sizes[0] + time, *sizes[1:]])
+        self.layers = tanh_layers([sizes[0] + given + time, *sizes[1:]])
 
-    def forward(self, t: Time, y: State) -> State:
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        y = with_given(y, given)
         return self.layers(with_time(t, y) if self.time else y)
 
 

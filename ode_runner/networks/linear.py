@@ -4,11 +4,12 @@ import math
 from typing import final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
+from ode_runner.networks.channels import with_given
 from ode_runner.types import State, Time
 
 
@@ -27,8 +28,8 @@ class Linear(Network):
     def stem(self) -> nn.Module:
         return nn.Flatten()
 
-    def field(self, *, extra: int = 0) -> VectorField:
-        return LinearField(self.state + extra)
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
+        return LinearField(self.state + extra, given=given)
 
     def block(self) -> Block:
         return LinearBlock(self.state)
@@ -39,16 +40,16 @@ class Linear(Network):
 
 @final
 class LinearField(VectorField):
-    """f(t, y) = theta y."""
+    """f(t, y, *given) = theta (y, *given)."""
 
     batched_time = True
 
-    def __init__(self, state: int) -> None:
+    def __init__(self, state: int, *, given: int = 0) -> None:
         super().__init__()
-        self.theta = _matrix(state)
+        self.theta = _matrix(state, state + given)
 
-    def forward(self, t: Time, y: State) -> State:
-        return y @ self.theta.T
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return with_given(y, given) @ self.theta.T
 
 
 @final
@@ -57,12 +58,12 @@ class LinearBlock(Block):
 
     def __init__(self, state: int) -> None:
         super().__init__()
-        self.theta = _matrix(state)
+        self.theta = _matrix(state, state)
 
     def forward(self, y: State, dt: float) -> State:
         return torch.add(y, y @ self.theta.T, alpha=dt)
 
 
-def _matrix(state: int) -> nn.Parameter:
+def _matrix(rows: int, columns: int) -> nn.Parameter:
     """Small, so that the first flows neither explode nor oscillate."""
-    return nn.Parameter(0.1 * torch.randn(state, state))
+    return nn.Parameter(0.1 * torch.randn(rows, columns))

@@ -33,9 +33,9 @@ class MLP(Network):
     def stem(self) -> nn.Module:
         return nn.Sequential(nn.Flatten(), *([nn.Linear(self.inputs, self.state)] if self.inputs > self.state else []))
 
-    def field(self, *, extra: int = 0) -> VectorField:
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         state = self.state + extra
-        return MLPField([state, *[self.width] * self.depth, state], time=not self.spec.autonomous)
+        return MLPField([state, *[self.width] * self.depth, state], time=not self.spec.autonomous, given=given)
 
     def block(self) -> Block:
         return ResidualMLP([self.state, *[self.width] * self.depth, self.state])

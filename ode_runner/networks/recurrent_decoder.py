@@ -25,11 +25,12 @@ class RecurrentDecoder(Network):
         self.spec = spec
         self.coordinates = observed_coordinates(spec, "recurrent_decoder")
         self.hidden, self.latent, self.width, self.samples = hidden, latent, width, samples
+        self.state = latent
 
     def stem(self) -> nn.Module:
         return Recognition(coordinates=self.coordinates, hidden=self.hidden, latent=self.latent, samples=self.samples)
 
-    def field(self, *, extra: int = 0) -> VectorField:
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         raise IncompatibleChoice(
             "network=recurrent_decoder moves from time to time by a recurrent cell and has no field to integrate. "
             "Use model=resnet model.blocks=1 with it, or network=recurrent_vae."

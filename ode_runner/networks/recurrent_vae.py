@@ -26,13 +26,14 @@ class RecurrentVAE(Network):
         self.spec = spec
         self.coordinates = observed_coordinates(spec, "recurrent_vae")
         self.hidden, self.latent, self.width, self.depth, self.samples = hidden, latent, width, depth, samples
+        self.state = latent
 
     def stem(self) -> nn.Module:
         return Recognition(coordinates=self.coordinates, hidden=self.hidden, latent=self.latent, samples=self.samples)
 
-    def field(self, *, extra: int = 0) -> VectorField:
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         state = self.latent + extra
-        return MLPField([state, *[self.width] * self.depth, state], time=False)
+        return MLPField([state, *[self.width] * self.depth, state], time=False, given=given)
 
     def block(self) -> Block:
         return ResidualMLP([self.latent, *[self.width] * self.depth, self.latent])

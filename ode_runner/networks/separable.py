@@ -3,12 +3,13 @@
 import math
 from typing import final
 
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
 from ode_runner.networks.base import Block, Coordinates, Network
+from ode_runner.networks.channels import with_given
 from ode_runner.networks.dense import ResidualMLP, tanh_layers, with_time
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.types import State, Time
@@ -34,14 +35,14 @@ class Separable(Network):
     def stem(self) -> nn.Module:
         return nn.Flatten()
 
-    def field(self, *, extra: int = 0) -> VectorField:
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         state = self.state + extra
         if state % 2:
             raise IncompatibleChoice(
                 f"network=separable parts the state in two halves, q and p, and one of {state} numbers has none. "
                 "Use network=mlp, or an even model.extra."
             )
-        return SeparableMLP(self._sizes(state // 2), time=not self.spec.autonomous)
+        return SeparableMLP(self._sizes(state // 2), time=not self.spec.autonomous, given=given)
 
     def block(self) -> Block:
         return ResidualMLP(self._sizes(self.state))
@@ -55,17 +56,19 @@ class Separable(Network):
 
 @final
 class SeparableMLP(SeparableField):
-    """Each half a tanh MLP over the other half of the state, and over t."""
+    """Each half a tanh MLP over the other half of the state, over what is given, and over t."""
 
     batched_time = True
 
-    def __init__(self, sizes: list[int], *, time: bool) -> None:
+    def __init__(self, sizes: list[int], *, time: bool, given: int = 0) -> None:
         super().__init__()
         self.time = time
-        self.of_p, self.of_q = (tanh_layers([sizes[0] + time, *sizes[1:]]) for _ in range(2))
+        self.of_p, self.of_q = (tanh_layers([sizes[0] + given + time, *sizes[1:]]) for _ in range(2))
 
-    def drift(self, t: Time, p: State) -> State:
+    def drift(self, t: Time, p: State, *given: Tensor) -> State:
+        p = with_given(p, given)
         return self.of_p(with_time(t, p) if self.time else p)
 
-    def kick(self, t: Time, q: State) -> State:
+    def kick(self, t: Time, q: State, *given: Tensor) -> State:
+        q = with_given(q, given)
         return self.of_q(with_time(t, q) if self.time else q)

@@ -1,0 +1,75 @@
+"""An ODE-Net of second order."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.encoding import Encoding
+from ode_runner.field import SeparableField, VectorField
+from ode_runner.models.base import Model, Numerics
+from ode_runner.networks.base import Network
+from ode_runner.networks.channels import ChannelMap
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Time, Times
+
+
+@final
+class SecondOrder(Model):
+    """q'' = f(t, q, q'), on the state (q, v) with v = q'; v begins at zero, or at an affine map of q if learned.
+
+    Without `damping` f reads q alone. Then the field is separable, and symplectic solvers take it too.
+
+    Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    other_kind: ClassVar[str] = "; that of model={model} reads the velocity. Use model.damping=false, or solver=rk4."
+
+    def __init__(self, network: Network, *, damping: bool, learned_velocity: bool) -> None:
+        super().__init__(network)
+        acceleration = network.field(given=network.state if damping else 0)
+        self.field = DampedField(acceleration) if damping else UndampedField(acceleration)
+        self.head = network.head(extra=network.state)
+        self.velocity = ChannelMap(network.state, network.state) if learned_velocity else None
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        q = y0.y0
+        v = self.velocity(q) if self.velocity else torch.zeros_like(q)
+        return integrate(self.field, y0._replace(y0=torch.cat([q, v], dim=1)), ts)
+
+
+@final
+class DampedField(VectorField):
+    """q' = v, v' = f(t, q, v, *given)."""
+
+    def __init__(self, acceleration: VectorField) -> None:
+        super().__init__()
+        self.acceleration, self.batched_time = acceleration, acceleration.batched_time
+
+    @property
+    def longest_step(self) -> float | None:
+        return self.acceleration.longest_step
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        q, v = y.chunk(2, dim=1)
+        return torch.cat([v, self.acceleration(t, q, v, *given)], dim=1)
+
+
+@final
+class UndampedField(SeparableField):
+    """q' = v, v' = f(t, q, *given)."""
+
+    def __init__(self, acceleration: VectorField) -> None:
+        super().__init__()
+        self.acceleration, self.batched_time = acceleration, acceleration.batched_time
+
+    @property
+    def longest_step(self) -> float | None:
+        return self.acceleration.longest_step
+
+    def drift(self, t: Time, p: State, *given: Tensor) -> State:
+        return p
+
+    def kick(self, t: Time, q: State, *given: Tensor) -> State:
+        return self.acceleration(t, q, *given)

@@ -1,0 +1,22 @@
+"""What is done along the first axis of states after the batch, features or channels, whatever axes follow it."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.types import State
+
+
+@final
+class ChannelMap(nn.Linear):
+    """An affine map of features, or of channels pixel by pixel: a convolution of size 1."""
+
+    def forward(self, y: Tensor) -> Tensor:
+        return super().forward(y.movedim(1, -1)).movedim(-1, 1)
+
+
+def with_given(y: State, given: Sequence[Tensor]) -> Tensor:
+    """`y` and behind it what is given, along the first axis after the batch."""
+    return torch.cat([y, *given], dim=1) if given else y

@@ -1,0 +1,161 @@
+"""Models of Dissecting Neural ODEs: closed forms, known floors, gradients in every mode."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import TaskSpec
+from ode_runner.errors import RefusedInput
+from ode_runner.field import SeparableField
+from ode_runner.integrator import Integrator
+from ode_runner.models.base import Model
+from ode_runner.models.data_controlled import DataControlled
+from ode_runner.models.input_layer import InputLayer
+from ode_runner.models.second_order import SecondOrder, UndampedField
+from ode_runner.networks.channels import ChannelMap
+from tests.helpers import options, record_of, typed
+from tests.problems import Compose, build
+
+PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))
+IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
+LINE = TaskSpec(input_shape=(1,), output_shape=(1,), every_time=True, autonomous=True)
+TS = torch.tensor([0.0, 1.0])
+
+
+@pytest.fixture
+def integrate(composed: Compose) -> Integrator:
+    return integrator(composed, "rk4", "backprop", num_steps=20)
+
+
+def integrator(composed: Compose, solver: str, gradient: str, **changed: Any) -> Integrator:
+    return Integrator(
+        solver=build(composed, "solver", solver, **changed), gradient=build(composed, "gradient", gradient)
+    )
+
+
+def gradients(model: Model, inputs: Tensor, integrate: Integrator) -> Tensor:
+    model.zero_grad()
+    model(inputs, TS, integrate).values.square().sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_a_channel_map_is_a_convolution_of_size_1() -> None:
+    ours, images = ChannelMap(3, 5), torch.rand(2, 3, 4, 6)
+    theirs = nn.functional.conv2d(images, ours.weight[:, :, None, None], ours.bias)
+    torch.testing.assert_close(ours(images), theirs)
+    torch.testing.assert_close(
+        ours(images)[:, :, 1, 2], nn.functional.linear(images[:, :, 1, 2], ours.weight, ours.bias)
+    )
+
+
+@pytest.mark.parametrize("network", ["mlp", "linear", "separable", "conv"])
+def test_a_field_reads_what_is_given_and_returns_the_state(composed: Compose, network: str) -> None:
+    spec = IMAGES if network == "conv" else PLANE
+    made = build(composed, "network", network, spec)
+    y = made.stem()(torch.rand(3, *spec.input_shape))
+    field, z = made.field(extra=2, given=3), torch.rand(3, 3, *y.shape[2:])
+    y = torch.cat([y, torch.rand(3, 2, *y.shape[2:])], dim=1)
+    out = field(torch.tensor(0.2), y, z)
+    assert out.shape == y.shape
+    assert not torch.equal(out, field(torch.tensor(0.2), y, z + 1))
+
+
+def test_second_order_without_force_or_damping_is_the_harmonic_oscillator(composed: Compose) -> None:
+    network = build(composed, "network", "linear", TaskSpec(input_shape=(2,), output_shape=(4,)))
+    model = SecondOrder(network, damping=False, learned_velocity=False).double()
+    model.field.acceleration.theta.data = -torch.eye(2).double()
+    q = torch.tensor([[1.0, -0.5]]).double()
+    for solver, error in (("rk4", 1e-6), ("leapfrog", 1e-3), ("yoshida4", 1e-6)):
+        integrate = integrator(composed, solver, "backprop", num_steps=20)
+        last = model.states(model.encode(q), torch.tensor([0.0, 2.0]).double(), integrate)[-1]
+        torch.testing.assert_close(last, torch.cat([math.cos(2) * q, -math.sin(2) * q], dim=1), rtol=0, atol=error)
+
+
+def test_second_order_with_damping_decays(composed: Compose, integrate: Integrator) -> None:
+    network = build(composed, "network", "linear", TaskSpec(input_shape=(1,), output_shape=(1,)))
+    model = SecondOrder(network, damping=True, learned_velocity=False).double()
+    model.field.acceleration.theta.data = torch.tensor([[-2.0, -3.0]]).double()  # roots -1 and -2
+    q = model.states(model.encode(torch.ones(1, 1).double()), TS.double(), integrate)[-1][0, 0]
+    assert q.item() == pytest.approx(2 * math.exp(-1) - math.exp(-2), abs=1e-5)
+
+
+def test_only_without_damping_is_a_second_order_field_separable(composed: Compose, tmp_path: Path) -> None:
+    network = build(composed, "network", "mlp", PLANE)
+    assert isinstance(SecondOrder(network, damping=False, learned_velocity=True).field, UndampedField)
+    assert not isinstance(SecondOrder(network, damping=True, learned_velocity=True).field, SeparableField)
+    ended = typed("task=reflection", "model=second_order", "solver=leapfrog", "network=linear", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "model=second_order reads the velocity. Use model.damping=false, or solver=rk4." in ended.stderr
+
+
+def test_paths_of_different_controls_cross(composed: Compose, integrate: Integrator) -> None:
+    model = DataControlled(build(composed, "network", "linear", LINE), control=None)
+    model.field.theta.data = torch.tensor([[0.0, -2.0]])  # y' = -2 c takes x to -x
+    x = torch.linspace(-1, 1, 5)[:, None]
+    torch.testing.assert_close(model(x, TS, integrate).values[-1], -x)
+
+
+def test_an_input_layer_begins_with_its_map(composed: Compose, integrate: Integrator) -> None:
+    model = InputLayer(build(composed, "network", "mlp", PLANE), extra=3)
+    x = torch.rand(4, 2)
+    first = model.states(model.encode(x), TS, integrate)[0]
+    torch.testing.assert_close(first, torch.cat([x, model.input_layer(x)], dim=1))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("gradient", options("gradient"))
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("input_layer", {"extra": 2}), ("data_controlled", {"control": 2}), ("second_order", {"learned_velocity": True})],
+)
+def test_what_comes_before_the_solve_learns_in_every_mode(
+    composed: Compose, name: str, changed: dict[str, Any], gradient: str
+) -> None:
+    torch.manual_seed(0)
+    model = build(composed, "model", name, build(composed, "network", "mlp", PLANE, width=3, depth=1), **changed)
+    inputs = torch.rand(3, 2)
+    solver = {"reversible": "reversible_heun", "interpolated": "dopri5", "seminorm": "dopri5"}.get(gradient, "rk4")
+    tight = {"rtol": 1e-9, "atol": 1e-9} if solver == "dopri5" else {"num_steps": 40}
+    found = gradients(model, inputs, integrator(composed, solver, gradient, **tight))
+    wanted = gradients(model, inputs, integrator(composed, solver, "backprop", **tight))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.norm()))
+
+
+@pytest.mark.parametrize(("name", "option"), [("input_layer", "extra"), ("data_controlled", "control")])
+def test_senseless_sizes_are_refused(composed: Compose, name: str, option: str) -> None:
+    with pytest.raises(RefusedInput, match=f"model.{option} must be at least 1, not 0"):
+        build(composed, "model", name, build(composed, "network", "mlp", PLANE), **{option: 0})
+
+
+@pytest.mark.parametrize("name", ["input_layer", "data_controlled", "second_order"])
+def test_predictions_do_not_depend_on_company(composed: Compose, name: str) -> None:
+    model = build(composed, "model", name, build(composed, "network", "mlp", PLANE))
+    integrate = integrator(composed, "dopri5", "backprop", per_sample=True)
+    x = torch.rand(4, 2)
+    torch.testing.assert_close(model(x, TS, integrate).values[:1], model(x[:1], TS, integrate).values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "band"),
+    [
+        (("odenet",), (0.335, 0.345)),  # a flow on the line keeps the order of points
+        (("augmented",), (0, 5e-3)),
+        (("input_layer",), (0, 5e-3)),
+        (("data_controlled",), (0, 5e-3)),
+        (("second_order",), (0, 5e-3)),
+        (("second_order", "model.damping=false", "solver=leapfrog"), (0, 5e-3)),
+    ],
+    ids=lambda part: " ".join(map(str, part)),
+)
+def test_reflection_is_solved_by_those_whose_paths_may_cross(
+    model: tuple[str, ...], band: tuple[float, float], tmp_path: Path
+) -> None:
+    words = ("task=reflection", f"model={model[0]}", *model[1:], "logger=none")
+    assert typed(*words, cwd=tmp_path).returncode == 0
+    low, high = band
+    assert low <= record_of(tmp_path)["metrics"]["test/mse"] <= high
