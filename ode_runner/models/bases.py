@@ -1,0 +1,131 @@
+"""Functions of depth in which weights may be expanded."""
+
+import abc
+import math
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+
+MOST = 256  # functions of a basis: as many copies of all weights
+
+
+class Basis(abc.ABC):
+    """`size` functions psi_k of u, which goes from 0 to 1, and beyond where the basis is `endless`."""
+
+    endless: ClassVar[bool] = False  # the functions go on for all u
+    least: ClassVar[int] = 1  # functions
+    most: ClassVar[int] = MOST
+
+    def __init__(self, size: int) -> None:
+        if not self.least <= size <= self.most:
+            raise RefusedInput(
+                f"model.size={size}: {type(self).__name__} is a basis of {self.least} to {self.most} functions."
+            )
+        self.size = size
+
+    @abc.abstractmethod
+    def functions(self, u: Tensor) -> Tensor:
+        """psi_k(u), (size,), in the type of `u`, which is one number."""
+
+    def constant(self) -> Tensor:
+        """Coefficients (size,) of the function that is 1 everywhere: unless overridden, the first."""
+        return torch.eye(self.size)[0]
+
+    def period(self) -> float | None:
+        """The shortest in u of the functions; None where they do not change."""
+        return 2 / (self.size - 1) if self.size > 1 else None
+
+    def kinks(self) -> list[float]:
+        """Places in u, inside of (0, 1), at which derivatives jump."""
+        return []
+
+
+@final
+class Fourier(Basis):
+    """1, sqrt 2 cos 2 pi k u, sqrt 2 sin 2 pi k u: orthonormal, and the same again after a period."""
+
+    endless: ClassVar[bool] = True
+
+    def __init__(self, size: int) -> None:
+        if size % 2 == 0:
+            raise RefusedInput(
+                f"model.size={size}: Fourier's functions are 1 and pairs of a cosine and a sine. Use an odd number."
+            )
+        super().__init__(size)
+
+    def functions(self, u: Tensor) -> Tensor:
+        angles = 2 * math.pi * u * torch.arange(1, self.size // 2 + 1, dtype=u.dtype, device=u.device)
+        return torch.cat([torch.ones_like(u)[None], math.sqrt(2) * angles.cos(), math.sqrt(2) * angles.sin()])
+
+
+@final
+class Chebyshev(Basis):
+    """T_k(2 u - 1)."""
+
+    def functions(self, u: Tensor) -> Tensor:
+        x, found = 2 * u - 1, [torch.ones_like(u), 2 * u - 1]
+        while len(found) < self.size:
+            found.append(2 * x * found[-1] - found[-2])
+        return torch.stack(found[: self.size])
+
+
+@final
+class Legendre(Basis):
+    """P_k(2 u - 1)."""
+
+    def functions(self, u: Tensor) -> Tensor:
+        x, found = 2 * u - 1, [torch.ones_like(u), 2 * u - 1]
+        for k in range(1, self.size - 1):
+            found.append(((2 * k + 1) * x * found[k] - k * found[k - 1]) / (k + 1))
+        return torch.stack(found[: self.size])
+
+
+@final
+class Monomials(Basis):
+    """u^k, hardly to be told apart beyond the sixth or so."""
+
+    most: ClassVar[int] = 12  # in single precision the last ones are no more than rounding apart
+
+    def functions(self, u: Tensor) -> Tensor:
+        return u ** torch.arange(self.size, dtype=u.dtype, device=u.device)
+
+
+@final
+class RadialBasis(Basis):
+    """1, and exp(-((u - c_k) / w)^2) with centres c_k even from 0 to 1, and w their distance."""
+
+    least: ClassVar[int] = 3
+
+    def functions(self, u: Tensor) -> Tensor:
+        centres = torch.linspace(0, 1, self.size - 1, dtype=u.dtype, device=u.device)
+        return torch.cat([torch.ones_like(u)[None], (-((u - centres) * (self.size - 2)).square()).exp()])
+
+
+@final
+class Hats(Basis):
+    """Piecewise linear: psi_k is 1 at the k-th of `size` even nodes from 0 to 1, and 0 at the others."""
+
+    least: ClassVar[int] = 2
+
+    def functions(self, u: Tensor) -> Tensor:
+        nodes = torch.arange(self.size, dtype=u.dtype, device=u.device)
+        return (1 - (u * (self.size - 1) - nodes).abs()).clamp_min(0)
+
+    def constant(self) -> Tensor:
+        return torch.ones(self.size)
+
+    def kinks(self) -> list[float]:
+        return [k / (self.size - 1) for k in range(1, self.size - 1)]
+
+
+BASES: dict[str, type[Basis]] = {
+    "fourier": Fourier,
+    "chebyshev": Chebyshev,
+    "legendre": Legendre,
+    "monomials": Monomials,
+    "rbf": RadialBasis,
+    "hats": Hats,
+}

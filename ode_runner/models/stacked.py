@@ -1,0 +1,71 @@
+"""An ODE-Net whose weights change from piece to piece of depth."""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import ClassVar, final
+
+import torch
+from torch import nn
+
+from ode_runner.encoding import Encoding
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.models.base import Model, Numerics
+from ode_runner.networks.base import Network
+from ode_runner.networks.sizes import check_sizes
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import Times
+
+
+@final
+class Stacked(Model):
+    """`pieces` fields one after another, each for an equal part of the time from 0 to `period`, in the task's unit.
+
+    The first reigns before that, too, and the last after it. Each part is a solve of its own, so that no step goes over
+    a jump.
+
+    Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+
+    def __init__(self, network: Network, *, pieces: int, period: float) -> None:
+        super().__init__(network)
+        check_sizes("model", pieces=pieces)
+        if period <= 0:
+            raise RefusedInput(f"model.period must be above 0, not {period}.")
+        self.fields = nn.ModuleList(network.field() for _ in range(pieces))
+        self.head = network.head()
+        self.edges = [-math.inf, *(period * k / pieces for k in range(1, pieces)), math.inf]
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        states = [y0.y0[None]]
+        for field, times, outputs in self._solves(ts):
+            ys = integrate(field, y0, times).ys
+            states.append(ys[1 : 1 + outputs])
+            y0 = y0._replace(y0=ys[-1])
+        return Solution(ys=torch.cat(states))
+
+    def _solves(self, ts: Times) -> Iterator[tuple[VectorField, Times, int]]:
+        """The fields that are passed on the way, the times of each solve, and how many outputs follow its first time.
+
+        Every solve ends where the next begins: at an edge, or at the last of the outputs.
+        """
+        sign = 1 if ts[-1] >= ts[0] else -1
+        parts = list(zip(self.fields, pairwise(self.edges), strict=True))[::sign]
+        start, done = ts[:1], 1
+        for field, (low, high) in parts:
+            end = high if sign > 0 else low
+            ahead = ts[done:]
+            due = ahead[sign * ahead <= sign * end]
+            done += len(due)
+            last = done == len(ts)
+            if not last and sign * end <= sign * float(start):
+                continue  # the times begin behind this part
+            assert isinstance(field, VectorField)
+            times = torch.cat([start, due] if last else [start, due, ts.new_tensor([end])])
+            yield field, times, len(due)
+            if last:
+                return
+            start = times[-1:]

@@ -1,0 +1,228 @@
+"""Weights that change with depth: bases by their definitions, the spectral gradient under the defaults, pieces."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.batch import TaskSpec
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import SeparableField, VectorField
+from ode_runner.integrator import Integrator
+from ode_runner.models.base import Model
+from ode_runner.models.bases import BASES, Basis
+from ode_runner.models.galerkin import Galerkin, expanded
+from ode_runner.models.stacked import Stacked
+from tests.helpers import options
+from tests.problems import Compose, Formula, build
+
+PLANE = TaskSpec(input_shape=(2,), output_shape=(2,), autonomous=True)
+SPECS = {
+    "mlp": PLANE,
+    "linear": PLANE,
+    "separable": PLANE,
+    "conv": TaskSpec(input_shape=(1, 8, 8), output_shape=(10,)),
+}
+TS = torch.tensor([0.0, 1.0])
+SIZE = 5
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.fixture(params=BASES)
+def basis(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def integrator(composed: Compose, solver: str, gradient: str = "backprop", **changed: Any) -> Integrator:
+    return Integrator(
+        solver=build(composed, "solver", solver, **changed), gradient=build(composed, "gradient", gradient)
+    )
+
+
+def values(basis: Basis, places: Tensor) -> Tensor:
+    """(places, functions)."""
+    return torch.stack([basis.functions(u) for u in places])
+
+
+def gradient_of(model: Model, inputs: Tensor, integrate: Integrator) -> Tensor:
+    model.zero_grad()
+    model(inputs, TS, integrate).values.square().mean().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_a_basis_has_as_many_functions_as_asked_for_and_a_constant(basis: str) -> None:
+    for size in (3, 5, 7):
+        made = BASES[basis](size)
+        found = values(made, torch.linspace(0, 1, 13))
+        assert found.shape == (13, size)
+        assert torch.linalg.matrix_rank(found) == size
+        torch.testing.assert_close(found @ made.constant().double(), torch.ones(13))
+
+
+@pytest.mark.parametrize(("name", "weight"), [("fourier", 1.0), ("legendre", 1.0), ("chebyshev", 0.0)])
+def test_bases_are_orthogonal(name: str, weight: float) -> None:
+    places = (torch.arange(4000) + 0.5) / 4000
+    if weight == 0:  # Chebyshev's, whose weight is 1 / sqrt(1 - x^2): even in the angle
+        places = (1 + (math.pi * places).cos()) / 2
+    found = values(BASES[name](5), places)
+    products = found.T @ found / 4000
+    expected = {
+        "fourier": torch.ones(5),
+        "legendre": 1 / (2 * torch.arange(5.0) + 1),
+        "chebyshev": torch.tensor([1.0, 0.5, 0.5, 0.5, 0.5]),
+    }
+    torch.testing.assert_close(products, expected[name].double().diag(), rtol=0, atol=1e-5)
+
+
+def test_bases_are_what_their_formulas_say() -> None:
+    u = torch.tensor(0.3)
+    torch.testing.assert_close(BASES["monomials"](4).functions(u), torch.tensor([1, 0.3, 0.09, 0.027]))
+    torch.testing.assert_close(BASES["hats"](3).functions(u), torch.tensor([0.4, 0.6, 0]))
+    wanted = [1.0, *(math.exp(-(((0.3 - c) / 0.5) ** 2)) for c in (0, 0.5, 1))]
+    torch.testing.assert_close(BASES["rbf"](4).functions(u), torch.tensor(wanted))
+    torch.testing.assert_close(BASES["fourier"](3).functions(u + 1), BASES["fourier"](3).functions(u))
+    assert BASES["hats"](3).kinks() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("fourier", 4), ("fourier", 0), ("monomials", 13), ("rbf", 2), ("hats", 1), ("legendre", 257)]
+)
+def test_a_basis_that_is_too_small_or_too_large_is_refused(name: str, size: int) -> None:
+    with pytest.raises(RefusedInput, match=f"model.size={size}: "):
+        BASES[name](size)
+
+
+@pytest.mark.parametrize("network", SPECS)
+def test_an_expansion_begins_as_the_network_itself(composed: Compose, network: str, basis: str) -> None:
+    template = build(composed, "network", network, SPECS[network], **({"width": 8} if network == "mlp" else {})).field()
+    y = torch.rand(3, 64 if network == "conv" else 2, *([4, 4] if network == "conv" else []))
+    field = expanded(template, BASES[basis](SIZE), 1.0)
+    assert isinstance(field, SeparableField) == isinstance(template, SeparableField)
+    for t in (torch.tensor(0.0), torch.tensor(0.37)):
+        torch.testing.assert_close(field(t, y), template(t, y), rtol=0, atol=0 if basis != "hats" else 1e-12)
+    assert [p.shape for p in field.parameters()] == [(SIZE, sum(p.numel() for p in template.parameters()))]
+
+
+@pytest.mark.parametrize("size", [5, 9])
+def test_the_gradient_of_harmonics_is_right_under_the_defaults(composed: Compose, basis: str, size: int) -> None:
+    torch.manual_seed(0)
+    network = build(composed, "network", "mlp", PLANE, width=16, depth=1)
+    model = build(composed, "model", "galerkin", network, basis=basis, size=size)
+    x = torch.randn(20, 2)
+    reference = gradient_of(model, x, integrator(composed, "rk4", num_steps=400))
+    found = gradient_of(model, x, integrator(composed, "dopri5"))
+    assert float((found - reference).norm() / reference.norm()) < 1e-5
+
+
+def test_without_a_longest_step_it_would_be_wrong(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = build(composed, "model", "galerkin", build(composed, "network", "mlp", PLANE, width=16, depth=1))
+    x = torch.randn(20, 2)
+    reference = gradient_of(model, x, integrator(composed, "rk4", num_steps=400))
+    monkeypatch.setattr(type(model.field), "longest_step", None)
+    found = gradient_of(model, x, integrator(composed, "dopri5"))
+    assert float((found - reference).norm() / reference.norm()) > 1e-2
+
+
+def test_the_longest_step_is_a_tenth_of_the_shortest_period(composed: Compose) -> None:
+    network = build(composed, "network", "mlp", PLANE)
+    assert build(composed, "model", "galerkin", network).field.longest_step == pytest.approx(0.05)
+    assert build(composed, "model", "galerkin", network, period=6.0).field.longest_step == pytest.approx(0.3)
+    assert build(composed, "model", "galerkin", network, size=1).field.longest_step is None
+
+
+@pytest.mark.parametrize("gradient", options("gradient"))
+@pytest.mark.parametrize(("name", "changed"), [("galerkin", {"size": 3}), ("stacked", {"pieces": 2})])
+def test_weights_of_all_depths_learn_in_every_mode(
+    composed: Compose, name: str, changed: dict[str, Any], gradient: str
+) -> None:
+    torch.manual_seed(0)
+    model = build(composed, "model", name, build(composed, "network", "linear", PLANE), **changed)
+    solver = {"reversible": "reversible_heun", "interpolated": "dopri5", "seminorm": "dopri5"}.get(gradient, "rk4")
+    tight = {"rtol": 1e-9, "atol": 1e-9} if solver == "dopri5" else {"num_steps": 40}
+    x = torch.rand(3, 2)
+    found = gradient_of(model, x, integrator(composed, solver, gradient, **tight))
+    wanted = gradient_of(model, x, integrator(composed, solver, **tight))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.norm()))
+
+
+@pytest.mark.parametrize("name", ["galerkin", "stacked"])
+def test_predictions_do_not_depend_on_company(composed: Compose, name: str) -> None:
+    model = build(composed, "model", name, build(composed, "network", "mlp", PLANE))
+    integrate = integrator(composed, "dopri5", per_sample=True)
+    x = torch.rand(4, 2)
+    torch.testing.assert_close(model(x, TS, integrate).values[:1], model(x[:1], TS, integrate).values)
+
+
+def test_weights_that_change_with_time_have_the_flow_of_their_integral(composed: Compose) -> None:
+    line = TaskSpec(input_shape=(1,), output_shape=(1,), every_time=True)
+    model = Galerkin(build(composed, "network", "linear", line), basis="monomials", size=3, period=2.0)
+    model.field.coefficients.data = torch.tensor([[0.5], [-1.0], [3.0]])  # theta = 0.5 - u + 3 u^2, u = t / 2
+    ts = torch.tensor([0.0, 1.0, 2.0])
+    found = model(torch.ones(1, 1), ts, integrator(composed, "dopri5", rtol=1e-9, atol=1e-9)).values[:, 0, 0]
+    u = ts / 2
+    torch.testing.assert_close(found, (2 * (0.5 * u - u**2 / 2 + u**3)).exp(), rtol=1e-7, atol=0)
+
+
+def test_times_beyond_a_basis_are_refused_unless_it_is_endless(composed: Compose) -> None:
+    network, integrate = build(composed, "network", "mlp", PLANE), integrator(composed, "dopri5")
+    beyond, x = torch.tensor([0.0, 1.5]), torch.rand(2, 2)
+    for name in BASES:
+        model = build(composed, "model", "galerkin", network, basis=name)
+        if name == "fourier":
+            assert model(x, beyond, integrate).values.isfinite().all()
+            continue
+        with pytest.raises(RefusedInput, match=f"model.basis={name} is defined from time 0 to .* Use model.period=1.5"):
+            model(x, beyond, integrate)
+
+
+def test_fields_without_weights_and_of_other_kinds_are_not_expanded() -> None:
+    class Other(VectorField):
+        call_weights = {"drift": 1}
+
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            return y
+
+    basis = BASES["fourier"](3)
+    with pytest.raises(IncompatibleChoice, match="Formula is without weights"):
+        expanded(Formula(lambda t, y: y), basis, 1.0)
+    with pytest.raises(IncompatibleChoice, match="Other is a Other"):
+        expanded(Other(), basis, 1.0)
+
+
+def test_pieces_that_are_equal_are_one_field(composed: Compose) -> None:
+    model = build(composed, "model", "stacked", build(composed, "network", "mlp", PLANE), pieces=3)
+    for field in model.fields[1:]:
+        field.load_state_dict(model.fields[0].state_dict())
+    integrate, x = integrator(composed, "dopri5", rtol=1e-9, atol=1e-9), torch.rand(3, 2)
+    ts = torch.tensor([-0.2, 0.1, 1 / 3, 0.5, 0.9, 1.7])
+    for times in (ts, ts.flip(0), ts[2:3], ts[1:2].expand(2)):
+        found, wanted = model.states(model.encode(x), times, integrate), integrate(model.fields[0], x, times).ys
+        torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["rk4", "dopri5", "reversible_heun"])
+def test_each_piece_has_its_own_weights(composed: Compose, solver: str) -> None:
+    """A piecewise constant rotation, forwards and back, at times that are edges and others."""
+    model = Stacked(build(composed, "network", "linear", PLANE), pieces=2, period=1.0)
+    for field, rate in zip(model.fields, (1.0, -3.0), strict=True):
+        field.theta.data = rate * torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    tight = {"rtol": 1e-9, "atol": 1e-9} if solver == "dopri5" else {"num_steps": 200}
+    integrate = integrator(composed, solver, **tight)
+    ts = torch.tensor([0.0, 0.25, 0.5, 0.6, 1.5])
+    angles = torch.tensor([0.0, 0.25, 0.5, 0.5 - 0.3, 0.5 - 3.0])
+    wanted = torch.stack([angles.cos(), angles.sin()], dim=1)
+    error = 1e-3 if solver == "reversible_heun" else 1e-6
+    found = model.states(model.encode(wanted[:1]), ts, integrate)[:, 0]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=error)
+    back = model.states(model.encode(wanted[-1:]), ts.flip(0), integrate)[:, 0]
+    torch.testing.assert_close(back, wanted.flip(0), rtol=0, atol=error)
+
+
+@pytest.mark.parametrize(("option", "value"), [("pieces", 0), ("period", 0.0)])
+def test_senseless_pieces_are_refused(composed: Compose, option: str, value: float) -> None:
+    with pytest.raises(RefusedInput, match=f"model.{option} must be"):
+        build(composed, "model", "stacked", build(composed, "network", "mlp", PLANE), **{option: value})
