@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from ode_runner import problem
+from ode_runner.batch import Answer
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.config.help import conf_dir
 from ode_runner.counted_field import CountedField
@@ -82,8 +83,10 @@ def named_class(group: str, name: str) -> Any:
 
 
 def learners() -> list[str]:
-    """Every model that has something to learn."""
-    return [name for name in options("model") if named_class("model", name).numerics is not Numerics.SOLVER]
+    """Every model that has something to learn, and answers with values."""
+    classes = {name: named_class("model", name) for name in options("model")}
+    able = {name: made for name, made in classes.items() if Answer.VALUES in made.answers()}
+    return [name for name, made in able.items() if made.numerics is not Numerics.SOLVER]
 
 
 def solve_by(mode: GradientMode, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:

@@ -7,6 +7,7 @@ import pytest
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
 from ode_runner.models.base import Model, Numerics
+from ode_runner.models.density import DensityModel
 from tests.helpers import options, run_folders, typed
 
 OWN = """
@@ -99,10 +100,11 @@ def test_such_a_cell_of_a_sweep_is_incompatible(own: Path) -> None:
 
 
 @pytest.mark.parametrize("name", options("model"))
-def test_every_model_gives_values_and_those_with_a_solve_states_between(name: str) -> None:
+def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_between(name: str) -> None:
     model = members("model")[name]
     assert issubclass(model, Model)
-    assert model.answers() == {Answer.VALUES} | (set() if model.numerics is Numerics.NONE else {Answer.STATES})
+    answer = Answer.LOG_DENSITY if issubclass(model, DensityModel) else Answer.VALUES
+    assert model.answers() == {answer} | (set() if model.numerics is Numerics.NONE else {Answer.STATES})
 
 
 def test_nothing_is_named_where_nothing_is_able() -> None:

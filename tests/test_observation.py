@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from ode_runner.analysis.copies import copied
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.field import Phase, SeparableField, VectorField
@@ -26,6 +25,7 @@ from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
+from ode_runner.models.copies import copied
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint

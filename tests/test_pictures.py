@@ -55,7 +55,16 @@ def findings_of(values: Any) -> ModelView:
     """Of a model whose outputs are `values` of the inputs and times."""
     history = [{"step": 1.0, "epoch": 1.0, "train/loss": 1.0, "eval/rmse": 1.0, "train/rmse": 1.0}]
     unasked: Any = None
-    return ModelView(history=history, predict=values, encode=unasked, decode=unasked, path=unasked, continuous=True)
+    return ModelView(
+        history=history,
+        predict=values,
+        encode=unasked,
+        decode=unasked,
+        path=unasked,
+        continuous=True,
+        predict_finely=unasked,
+        sample=None,
+    )
 
 
 @pytest.mark.parametrize("coordinates", [1, 2, 3, 5, 30])

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ode_runner.analysis.copies import copied
 from ode_runner.analysis.independent import IndependentJacobians
 from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
 from ode_runner.batch import Batch
@@ -15,6 +14,7 @@ from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Phase, Tally
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
+from ode_runner.models.copies import copied
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import Solver
 

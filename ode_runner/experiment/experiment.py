@@ -1,8 +1,9 @@
 """The experiment: task, model, solver and gradient mode as objects that fit together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
+from ode_runner.models.copies import copied
+from ode_runner.models.density import DensityModel
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
@@ -42,6 +45,7 @@ class Experiment:
     model: Model
     objective: Objective[Any]  # the model's own, with what regularisers add to it
     integrator: Integrator
+    fine_integrator: Integrator  # accurate whatever the run's own is, to compare with it; counts by itself
     device: torch.device
 
     @property
@@ -135,8 +139,40 @@ class Experiment:
             path=path,
             encode=encode,
             decode=decode,
+            predict_finely=self._finely(own),
+            sample=self._sampler(own) if isinstance(self.model, DensityModel) else None,
             continuous=Answer.STATES in self.model.answers(),
         )
+
+    def _finely(self, ts: Times) -> Callable[[Tensor], Tensor]:
+        """Inputs to output values at `ts`, with the same weights, by the fine integrator in float64.
+
+        On the CPU where the device has no float64. The model is copied when first asked.
+        """
+
+        @cache
+        def fine() -> Experiment:
+            device = torch.device("cpu") if self.device.type == "mps" else self.device
+            options = replace(self.options, precision="fp64")
+            model = copied(self.model).to(device, torch.float64)
+            return replace(self, model=model, integrator=self.fine_integrator, options=options, device=device)
+
+        def predict(inputs: Tensor) -> Tensor:
+            there = fine().device
+            return fine().outputs(Batch(inputs.to(there), ts.to(there), inputs).to(torch.float64)).values
+
+        return predict
+
+    def _sampler(self, ts: Times) -> Callable[[int, int], Trajectory]:
+        """Samples of a density, so many at so many times, the last of which are samples of the data."""
+        assert isinstance(self.model, DensityModel)
+        model = self.model
+
+        def sample(count: int, times: int) -> Trajectory:
+            along = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=self.dtype, device=self.device)
+            return model.sample(count, along, self.integrator).path
+
+        return sample
 
     def _autocast(self) -> AbstractContextManager[None]:
         """The context of stem and head in bf16; the integrator lowers the field itself, and the solve stays in fp32."""

@@ -18,7 +18,7 @@ from ode_runner.recording.pictures import save_pictures
 
 
 def evaluate_test(experiment: Experiment, stop: StopRequest, counts: PerSampleCounts) -> dict[str, float]:
-    """Metrics of the test split and of the learned field as `test/...`, and mean evaluations per batch as `nfe/...`.
+    """Metrics of the test split, the learned field and the model as `test/...`, mean evaluations a batch as `nfe/...`.
 
     `counts` is given what each sample took.
     """
@@ -26,9 +26,10 @@ def evaluate_test(experiment: Experiment, stop: StopRequest, counts: PerSampleCo
     nfe = {"nfe/eval": results.pop("nfe")}
     nfe |= {name.replace("_", "/", 1): results.pop(name) for name in list(results) if name.startswith("nfe_")}
     field = experiment.model.learned_field()
-    if field is not None:
-        with torch.no_grad():
+    with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        if field is not None:
             results |= experiment.task.field_metrics(field)
+        results |= experiment.task.model_metrics(experiment.view([]))
     return {f"test/{name}": value for name, value in results.items()} | scalars(counts.found()) | nfe
 
 

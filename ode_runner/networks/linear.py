@@ -20,6 +20,8 @@ class Linear(Network):
     Where outputs are not such a state at every time, the head is an affine map of the last one.
     """
 
+    state_is_input = True
+
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
         self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)

@@ -28,6 +28,7 @@ class MLP(Network):
         self.outputs = math.prod(spec.output_shape)
         self.state = min(self.inputs, width)
         self.width, self.depth = width, depth
+        self.state_is_input = self.state == self.inputs
         self.state_is_data = spec.every_time and spec.input_shape == spec.output_shape and self.state == self.inputs
 
     def stem(self) -> nn.Module:

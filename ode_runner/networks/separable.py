@@ -25,6 +25,8 @@ class Separable(Network):
     After Chen, Zhang, Arjovsky, Bottou. Symplectic Recurrent Neural Networks. ICLR 2020, there with energies.
     """
 
+    state_is_input = True
+
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
         check_sizes("network", width=width, depth=depth)
         self.spec = spec

@@ -15,13 +15,14 @@ def draw_curves(history: History, *, quality: str = "accuracy") -> Figure:
     figure = style.figure(12, 3.6)
     loss, middle, nfe = figure.subplots(1, 3)
     _draw(loss, history, {"train/loss": "training", "eval/loss": "validation"})
-    loss.set(title="Loss", xlabel="epoch", yscale="log")
+    loss.set(title="Loss", xlabel="epoch", yscale=_scale(history, "train/loss", "eval/loss"))
     _draw(middle, history, {f"train/{quality}": "training", f"eval/{quality}": "validation"})
     if quality == "accuracy":
         middle.set(title="Accuracy", xlabel="epoch", ylim=(None, 1.0))
         middle.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     else:
-        middle.set(title=quality.replace("_", " ").upper(), xlabel="epoch", yscale="log")
+        scale = _scale(history, f"train/{quality}", f"eval/{quality}")
+        middle.set(title=quality.replace("_", " ").upper(), xlabel="epoch", yscale=scale)
     keys = {"nfe/forward": "forward", "nfe/backward": "backward", "nfe/eval": "evaluation"}
     if any(row.get(key) for row in history for key in keys):
         _draw(nfe, history, keys)
@@ -30,6 +31,11 @@ def draw_curves(history: History, *, quality: str = "accuracy") -> Figure:
         nfe.axis("off")
         nfe.text(0.5, 0.5, "this model solves no ODE", ha="center", color=style.GREY)
     return figure
+
+
+def _scale(history: History, *keys: str) -> str:
+    """Logarithmic, unless a number is not positive, as a log density may be."""
+    return "log" if all(row[key] > 0 for row in history for key in keys if key in row) else "linear"
 
 
 def _draw(axes: Axes, history: History, keys: Mapping[str, str]) -> None:

@@ -29,6 +29,8 @@ class ModelView:
     decode: Callable[[Encoding, Times], Tensor]  # from there to output values at the times
     path: Callable[[Encoding, int], Trajectory]  # from there to about as many states along the way as the number
     continuous: bool  # whether any times may be asked for, before the first one too
+    predict_finely: Callable[[Tensor], Tensor]  # inputs to output values by a solve at 1e-5 in float64
+    sample: Callable[[int, int], Trajectory] | None  # so many samples at so many times, where it is a density
     animate: bool = False  # whether pictures that move are wanted, too
 
 
@@ -90,6 +92,16 @@ class Task(abc.ABC):
         """Numbers about a learned field on the task's own state space, where the true one is known."""
         del field
         return {}
+
+    def model_metrics(self, view: ModelView) -> dict[str, float]:
+        """Numbers that take more of the model than its answers to the test split, as those of a finer solve do."""
+        del view
+        return {}
+
+    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        """What a person should not overlook in the numbers of a run, a sentence each."""
+        del metrics
+        yield from ()
 
     def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
         """Pictures of which test samples take a solver many evaluations."""

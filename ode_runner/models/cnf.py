@@ -1,0 +1,128 @@
+"""A continuous normalising flow."""
+
+import math
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import SeparableField, VectorField
+from ode_runner.integral import Integral, Pull, trace
+from ode_runner.models.base import Numerics
+from ode_runner.models.density import DensityModel, Drawn
+from ode_runner.networks.base import Network
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Time, Times
+
+TRACE = "trace"  # the integral's name
+
+
+@final
+class ContinuousFlow(DensityModel):
+    """Takes data along a learned field to a standard normal law: log p(x) = log N(y(1)) + the integral of tr df/dy.
+
+    The integral is the objective, so step control judges it. Outside training the trace is exact whatever `trace` is.
+
+    Args:
+        trace: `exact`, by a product with the Jacobian for each element of a point; `hutchinson`, without bias by one
+            product e^T (df/dy) e with random signs or normal numbers e, drawn once for a solve.
+        noise: the law of e, `rademacher` or `normal`.
+
+    Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud. FFJORD. ICLR 2019.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.STATES})
+
+    def __init__(
+        self, network: Network, *, trace: Literal["exact", "hutchinson"], noise: Literal["rademacher", "normal"]
+    ) -> None:
+        super().__init__(network)
+        if not network.state_is_input:
+            raise IncompatibleChoice(
+                f"model=cnf moves the data themselves, {math.prod(network.spec.input_shape)} numbers each, and this "
+                "network makes features of them. Use network=mlp or concatsquash, with a network.width of no less."
+            )
+        self.head = nn.Identity()
+        self.estimated, self.noise = trace == "hutchinson", noise
+        self.shape = (math.prod(network.spec.input_shape),)
+        self.field = network.field()
+        self.noisy_field = beside_noise(self.field) if self.estimated else self.field
+        self.exact_trace = Integral(_exact, judged=True)
+        self.estimated_trace = Integral(_estimated, judged=True)
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        return integrate(self.field, y0, ts)
+
+    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+        """The log density of data, (batch,)."""
+        solution = self._with_trace(begun.y0, ts, integrate)
+        return normal_log_density(solution.ys[-1]) + solution.integrals[TRACE][-1]
+
+    def sample(self, count: int, ts: Times, integrate: Integrate) -> Drawn:
+        begin = torch.randn(count, *self.shape, device=ts.device).to(ts.dtype)
+        solution = self._with_trace(begin, ts.flip(0), integrate)
+        return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
+
+    def _with_trace(self, y0: State, ts: Times, integrate: Integrate) -> Solution:
+        if not (self.estimated and self.training):
+            return integrate(self.field, y0, ts, integrals={TRACE: self.exact_trace})
+        return integrate(self.noisy_field, y0, ts, given=(self._draw(y0),), integrals={TRACE: self.estimated_trace})
+
+    def _draw(self, y0: State) -> Tensor:
+        """Noise for a solve; drawn in one type whatever the precision, so that an audit in another draws the same."""
+        normal = torch.randn(y0.shape, device=y0.device, dtype=torch.float32)
+        return (normal if self.noise == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0.dtype)
+
+
+class FieldBesideNoise(VectorField):
+    """Another field where the last that is given is noise, which it does not take."""
+
+    def __init__(self, field: VectorField) -> None:
+        super().__init__()
+        self.field, self.batched_time = field, field.batched_time
+
+    @property
+    def longest_step(self) -> float | None:
+        return self.field.longest_step
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.field(t, y, *given[:-1])
+
+
+class SeparableFieldBesideNoise(SeparableField):
+    """The same of a separable field."""
+
+    def __init__(self, field: SeparableField) -> None:
+        super().__init__()
+        self.field, self.batched_time = field, field.batched_time
+
+    def drift(self, t: Time, p: State, *given: Tensor) -> State:
+        return self.field.drift(t, p, *given[:-1])
+
+    def kick(self, t: Time, q: State, *given: Tensor) -> State:
+        return self.field.kick(t, q, *given[:-1])
+
+
+def beside_noise(field: VectorField) -> VectorField:
+    """The field, of its own kind, where noise is given besides."""
+    return SeparableFieldBesideNoise(field) if isinstance(field, SeparableField) else FieldBesideNoise(field)
+
+
+def normal_log_density(y: State) -> Tensor:
+    """That of the standard normal law, (batch,)."""
+    return -0.5 * (y.square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)
+
+
+def _exact(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+    del t, dy, given
+    return trace(y, pull)
+
+
+def _estimated(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+    del t, dy
+    noise = given[-1]
+    return (pull(noise) * noise).flatten(1).sum(dim=1)

@@ -1,0 +1,28 @@
+"""What a model is that gives a log density and samples of it."""
+
+import abc
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ode_runner.models.base import Model
+from ode_runner.problem import Integrate
+from ode_runner.types import Times, Trajectory
+
+
+class Drawn(NamedTuple):
+    """Samples of a density."""
+
+    path: Trajectory  # (time, sample, *shape), from the base law to the data
+    log_density: Tensor  # (sample,), nats, of the last
+
+
+class DensityModel(Model, abc.ABC):
+    """Answers with the log density of its inputs, in nats, in the units of the inputs."""
+
+    @abc.abstractmethod
+    def sample(self, count: int, ts: Times, integrate: Integrate) -> Drawn:
+        """`count` samples and their log density, by torch's generator.
+
+        `ts` run from the data to the base law, as they do for a log density; the path comes back through them.
+        """

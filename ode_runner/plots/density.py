@@ -1,0 +1,44 @@
+"""Densities in the plane beside data and samples."""
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+from ode_runner.types import Trajectory
+
+Side = tuple[float, float]  # from where to where, in both directions
+
+
+def draw_density(points: Tensor, density: Tensor, *, samples: Tensor | None, side: Side) -> Figure:
+    """Data, the learned density (cells, cells), first coordinate first, and samples of it, where there are any."""
+    figure = style.figure(4.2 * (3 - (samples is None)), 4.6)
+    panels = figure.subplots(1, 3 - (samples is None))
+    _scatter(panels[0], points, f"{len(points):,} test points", side)
+    panels[1].imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
+    _finish(panels[1], "Learned density", side)
+    if samples is not None:
+        _scatter(panels[2], samples, f"{len(samples):,} samples", side)
+    return figure
+
+
+def draw_samples(path: Trajectory, *, side: Side) -> Figure:
+    """Samples on their way from the normal law to the data, a panel for each of the times of `path`."""
+    figure = style.figure(2.9 * len(path), 3.6)
+    for i, (axes, points) in enumerate(zip(figure.subplots(1, len(path)), path, strict=True)):
+        _scatter(axes, points, f"{i / (len(path) - 1):.0%} of the way", side)
+    figure.suptitle("Samples on their way from the normal law to the data", fontsize=11)
+    return figure
+
+
+def _scatter(axes: Axes, points: Tensor, title: str, side: Side) -> None:
+    within = points[torch.isfinite(points).all(dim=1)].cpu()
+    x, y = within.T.numpy()
+    axes.scatter(x, y, s=2, color=style.BLUE, alpha=0.5, linewidths=0)
+    _finish(axes, title, side)
+
+
+def _finish(axes: Axes, title: str, side: Side) -> None:
+    axes.set(xlim=side, ylim=side, aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+    axes.set_title(title, fontsize=10)

@@ -1,0 +1,78 @@
+"""What the tasks that ask for a log density share."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Answer, Batch, Outputs, Split
+from ode_runner.tasks.base import ModelView, Task
+from ode_runner.types import Scalar
+
+TOLERATED = 0.01  # nats, or of a mass, before a person is told
+CERTAIN = 3  # standard errors
+AT_ONCE = 2000  # points of a solve
+
+
+class DensityTask(Task):
+    """Points whose log density is learned by maximum likelihood; values of the model are log densities, in nats.
+
+    `nll` is the mean of their negative by the run's own solver, `nll_fine` that of a solve at 1e-5 in float64 with its
+    standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known.
+
+    Args:
+        points: (points, *shape) of each split.
+        entropy: in nats; None where it is not known.
+    """
+
+    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY})
+    objective: ClassVar[str] = "nll"
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(
+        self, points: Mapping[Split, Tensor], *, entropy: float | None, seed: int, device: torch.device
+    ) -> None:
+        self.points = {split: x.to(device) for split, x in points.items()}
+        self.entropy, self.seed = entropy, seed
+        self.ts = torch.tensor([0.0, 1.0], device=device)
+
+    def size(self, split: Split) -> int:
+        return len(self.points[split])
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        points, count = self.points[split], self.size(split)
+        generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
+        order = torch.randperm(count, generator=generator) if split is Split.TRAIN else torch.arange(count)
+        for chosen in order.to(points.device).split(batch_size):
+            yield Batch(points[chosen], self.ts, points[chosen])
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        return -outputs.values.mean()
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        return {"nll": -outputs.values.mean()}
+
+    def model_metrics(self, view: ModelView) -> dict[str, float]:
+        fine = in_parts(view.predict_finely, self.points[Split.TEST])
+        found = {"nll_fine": -float(fine.mean()), "nll_error": float(fine.std()) / len(fine) ** 0.5}
+        return found if self.entropy is None else found | {"nll_gap": found["nll_fine"] - self.entropy}
+
+    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))
+        if not abs(nll - fine) <= TOLERATED:
+            yield (
+                f"the NLL by the run's own solver, {nll:.4f}, is not that of the flow, {fine:.4f} at 1e-5: steps are "
+                "too long, and training may have learned to exploit that. Use a smaller tolerance, or more steps."
+            )
+        floor = None if self.entropy is None else self.entropy - TOLERATED - CERTAIN * error
+        if floor is not None and nll < floor:
+            yield (
+                f"the NLL by the run's own solver, {nll:.4f}, is below the entropy of the data, {self.entropy:.4f}, "
+                f"where none can be but by chance ({error:.4f} of standard error): the density has a mass above 1."
+            )
+
+
+def in_parts(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    """The function of all points, a few thousand at once."""
+    return torch.cat([function(part) for part in points.split(AT_ONCE)])

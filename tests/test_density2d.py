@@ -1,0 +1,131 @@
+"""The task `density2d`: laws with known entropies, and what a run says of its density."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.models.cnf import normal_log_density
+from ode_runner.tasks.density2d import law_of
+from ode_runner.tasks.plane_laws import GAUSSIANS, OTHERS, gaussians_entropy
+from tests.helpers import record_of, run_folders, typed
+
+POINTS = 20_000
+SMALL = (
+    "task.train=40", "task.validation=20", "task.test=400", "trainer.batch_size=20",
+    "trainer.epochs=1", "network.width=8", "logger=none",
+)  # fmt: skip
+PLANE = (*SMALL, "task=density2d", "task.grid=60")
+# Entropy, and the mean of -log N under the best normal law and under the standard one: /docs of FFJORD's toy data.
+KNOWN = {
+    "8gaussians": (2.832, 4.256, 5.966),
+    "8gaussians_narrow": (0.3121, None, None),
+    "moons": (2.391, 3.295, 3.912),
+    "circles": (3.267, 3.892, 4.708),
+    "pinwheel": (2.314, 3.627, 4.039),
+    "checkerboard": (math.log(32), 4.494, 7.172),
+    "2spirals": (2.643, 3.747, 4.390),
+    "swissroll": (2.668, 3.466, 3.804),
+    "rings": (2.618, 3.589, 3.958),
+}
+
+
+def nearest_neighbour_entropy(points: Tensor, k: int = 5) -> float:
+    """Kozachenko, Leonenko. Problems of Information Transmission 23, 1987."""
+    distances = torch.from_numpy(cKDTree(points.numpy()).query(points.numpy(), k=k + 1)[0][:, k])
+    count, order = torch.tensor(float(len(points))), torch.tensor(float(k))
+    return float(count.digamma() - order.digamma() + math.log(math.pi) + 2 * distances.log().mean())
+
+
+def test_every_law_has_known_numbers() -> None:
+    assert set(KNOWN) == {*GAUSSIANS, *OTHERS}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_points_of_a_law_have_its_entropy_and_its_moments(name: Any) -> None:
+    law = law_of(name, None, None)
+    points = law.draw(POINTS, torch.Generator().manual_seed(1))
+    entropy, best_normal, standard = KNOWN[name]
+    assert law.entropy == pytest.approx(entropy, abs=5e-4)  # radius and std of FFJORD's are sqrt(2) / 1.414 of ours
+    assert nearest_neighbour_entropy(points) == pytest.approx(entropy, abs=0.05)
+    if best_normal is not None and standard is not None:
+        fitted = 0.5 * float((2 * math.pi * math.e * points.T.cov()).logdet())
+        assert fitted == pytest.approx(best_normal, abs=0.02)
+        assert float(-normal_log_density(points).mean()) == pytest.approx(standard, abs=0.05)
+
+
+def test_the_entropy_of_eight_gaussians_is_that_of_one_where_they_meet_and_of_eight_apart() -> None:
+    one = math.log(2 * math.pi * math.e * 0.3**2)
+    assert gaussians_entropy(1e-9, 0.3) == pytest.approx(one, abs=1e-9)
+    assert gaussians_entropy(1e3, 0.3) == pytest.approx(one + math.log(8), abs=1e-9)
+    assert gaussians_entropy(math.sqrt(8), math.sqrt(1 / 8)) == pytest.approx(
+        2.8319 + 2 * math.log(1.414 / math.sqrt(2)), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("moons", 1.0, None), "task.radius is of task.name=8gaussians or 8gaussians_narrow, and not of moons"),
+        (("rings", None, 0.1), "task.std is of"),
+        (("8gaussians", 0.0, None), "task.radius must be above 0"),
+        (("8gaussians", None, -0.1), "task.std must be above 0"),
+    ],
+)
+def test_a_radius_or_a_deviation_that_means_nothing_is_refused(options: Any, sentence: str) -> None:
+    with pytest.raises(RefusedInput, match=sentence):
+        law_of(*options)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("model=odenet",),
+            "task=density2d asks for a log density, and model=odenet gives values only. Use model=cnf.",
+        ),
+        (("task=half_moons", "model=cnf"), "task=half_moons asks for values, and model=cnf gives a log density only."),
+        (("task.name=9gaussians",), "8gaussians"),
+        (("network=mlp", "network.width=1"), "moves the data themselves"),
+        (("network=conv",), "network=conv needs images"),
+        (("task.test=1",), "task.test must be at least 2"),
+        (("solver=leapfrog",), "separable"),
+        (("solver=implicit_adams", "gradient=adjoint"), "no rule for integrals"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_mean_anything_is_refused_in_a_sentence(
+    words: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    ended = typed(*(SMALL if "task=half_moons" in words else PLANE), *words, cwd=tmp_path)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert re.search(sentence, ended.stderr)
+    assert ended.stderr.count("\n") == 1
+    assert run_folders(tmp_path) == []
+
+
+def test_a_run_reports_the_fine_solve_the_gap_and_the_mass(tmp_path: Path) -> None:
+    ended = typed(*PLANE, "model.trace=hutchinson", cwd=tmp_path, pictures=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    metrics = record_of(tmp_path)["metrics"]
+    assert metrics["test/nll"] == pytest.approx(metrics["test/nll_fine"], abs=1e-3)
+    assert metrics["test/nll_gap"] == pytest.approx(metrics["test/nll_fine"] - 2.8316, abs=1e-3)
+    assert metrics["test/mass"] == pytest.approx(1, abs=1e-3)
+    assert {path.stem for path in tmp_path.rglob("plots/*.png")} == {"curves", "density", "samples"}
+    assert "is not that of the flow" not in ended.stdout + ended.stderr
+
+
+def test_steps_that_are_too_long_are_told_of(tmp_path: Path) -> None:
+    long = ("solver=euler", "solver.num_steps=1", "optimizer.lr=0.1", "trainer.epochs=20")
+    said = typed(*PLANE, *long, cwd=tmp_path).stdout
+    metrics = record_of(tmp_path)["metrics"]
+    assert abs(metrics["test/nll"] - metrics["test/nll_fine"]) > 0.01
+    assert "is not that of the flow" in said
+    assert abs(metrics["test/mass"] - 1) > 0.01
+    assert "the density has mass" in said
