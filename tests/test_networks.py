@@ -191,3 +191,18 @@ def test_small_inputs_are_the_state_of_an_mlp_themselves(composed: Compose) -> N
     assert torch.equal(build(composed, "network", "mlp", PLANE).stem()(points), points)
     brought_down = build(composed, "network", "mlp", DIGITS, width=16).stem()(torch.rand(5, 1, 8, 8))
     assert brought_down.shape == (5, 16)
+
+
+def test_concatsquash_layers_are_those_of_ffjord(composed: Compose) -> None:
+    """(W y + b) * sigmoid(g t + c) + h t; its toy flow has 9,224 parameters."""
+    field = build(composed, "network", "concatsquash", PLANE).field()
+    assert size(field) == 9224
+    layer, y, t = field.layers[0], torch.randn(5, 2), torch.tensor(0.7)
+    gate = torch.sigmoid(layer.gate.weight[:, 0] * t + layer.gate.bias)
+    expected = (y @ layer.map.weight.T + layer.map.bias) * gate + layer.shift.weight[:, 0] * t
+    torch.testing.assert_close(layer(t, y), expected)
+    with torch.no_grad():
+        for p in field.parameters():
+            p.zero_()
+        field.layers[-1].map.bias.fill_(2.0)
+    torch.testing.assert_close(field(t, y), torch.ones(5, 2))
