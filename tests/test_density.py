@@ -112,6 +112,30 @@ def test_the_density_of_samples_is_that_which_sampling_reports(name: str, compos
     torch.testing.assert_close(found, drawn.log_density, rtol=0, atol=2e-3 if fixed else 1e-5)
 
 
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_a_conditional_flow_is_affine_in_data_that_its_condition_moves(trace: str, composed: Compose) -> None:
+    """x' = A x + B c: the condition has no part in the trace, and log p(x | c) is that of a normal law."""
+    spec = TaskSpec(input_shape=(4,), output_shape=(4,), condition=2)
+    model, matrix = flow(composed, "linear", spec, trace=trace), 0.3 * torch.randn(4, 4)
+    matrix[2:] = 5.0  # what the field makes of a condition is nobody's business
+    with torch.no_grad():
+        model.field.field.theta.copy_(matrix)
+    inputs = torch.randn(6, 4)
+    still = matrix.clone()
+    still[2:] = 0
+    end = (inputs @ torch.linalg.matrix_exp(still).T)[:, :2]
+    expected = normal_log_density(end) + matrix[:2, :2].trace()
+    integrate = integrator(composed)
+    torch.testing.assert_close(model.eval()(inputs, TS, integrate).values, expected, rtol=0, atol=1e-7)
+    model.train()
+    estimates = torch.stack([model(inputs, TS, integrate).values for _ in range(200 if trace == "hutchinson" else 1)])
+    torch.testing.assert_close(estimates.mean(dim=0), expected, rtol=0, atol=0.15 if trace == "hutchinson" else 1e-7)
+    with torch.no_grad():
+        drawn = model.eval().sample(6, TS, integrate, given=[inputs[:, 2:]])
+        found = model(torch.cat([drawn.path[-1], inputs[:, 2:]], dim=1), TS, integrate).values
+    torch.testing.assert_close(found, drawn.log_density, rtol=0, atol=1e-6)
+
+
 def test_samples_of_an_affine_flow_have_its_covariance(composed: Compose) -> None:
     model = affine(composed, torch.tensor([[-0.7, 0.0], [0.5, 0.2]]))
     with torch.no_grad():

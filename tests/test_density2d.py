@@ -50,7 +50,8 @@ def test_every_law_has_known_numbers() -> None:
 @pytest.mark.parametrize("name", KNOWN)
 def test_points_of_a_law_have_its_entropy_and_its_moments(name: Any) -> None:
     law = law_of(name, None, None)
-    points = law.draw(POINTS, torch.Generator().manual_seed(1))
+    points, component = law.draw(POINTS, torch.Generator().manual_seed(1))
+    assert component.bincount(minlength=law.components).min() > 0.9 * POINTS / law.components
     entropy, best_normal, standard = KNOWN[name]
     assert law.entropy == pytest.approx(entropy, abs=5e-4)  # radius and std of FFJORD's are sqrt(2) / 1.414 of ours
     assert nearest_neighbour_entropy(points) == pytest.approx(entropy, abs=0.05)
@@ -94,6 +95,8 @@ def test_a_radius_or_a_deviation_that_means_nothing_is_refused(options: Any, sen
         (("task.name=9gaussians",), "8gaussians"),
         (("network=mlp", "network.width=1"), "moves the data themselves"),
         (("network=conv",), "network=conv needs images"),
+        (("task.conditional=true", "task.name=swissroll"), "task.conditional=true needs a law of several components"),
+        (("task.conditional=true", "network=separable", "solver=leapfrog"), "separable"),
         (("task.test=1",), "task.test must be at least 2"),
         (("solver=leapfrog",), "separable"),
         (("solver=implicit_adams", "gradient=adjoint"), "no rule for integrals"),
@@ -119,6 +122,18 @@ def test_a_run_reports_the_fine_solve_the_gap_and_the_mass(tmp_path: Path) -> No
     assert metrics["test/mass"] == pytest.approx(1, abs=1e-3)
     assert {path.stem for path in tmp_path.rglob("plots/*.png")} == {"curves", "density", "samples"}
     assert "is not that of the flow" not in ended.stdout + ended.stderr
+
+
+def test_a_conditional_run_has_the_entropy_within_components(tmp_path: Path) -> None:
+    ended = typed(*PLANE, "task.conditional=true", "model.trace=hutchinson", cwd=tmp_path, pictures=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    metrics = record_of(tmp_path)["metrics"]
+    within = math.log(2 * math.pi * math.e / 8)
+    assert within == pytest.approx(0.7587, abs=1e-3)
+    assert metrics["test/nll_gap"] == pytest.approx(metrics["test/nll_fine"] - within, abs=1e-6)
+    assert metrics["test/mass"] == pytest.approx(1, abs=1e-3)
+    assert 0 < metrics["test/right_centre"] < 0.3  # a chance of one in eight
+    assert {path.stem for path in tmp_path.rglob("plots/*.png")} == {"curves", "density", "samples"}
 
 
 def test_steps_that_are_too_long_are_told_of(tmp_path: Path) -> None:

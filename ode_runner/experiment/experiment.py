@@ -163,14 +163,14 @@ class Experiment:
 
         return predict
 
-    def _sampler(self, ts: Times) -> Callable[[int, int], Trajectory]:
-        """Samples of a density, so many at so many times, the last of which are samples of the data."""
+    def _sampler(self, ts: Times) -> Callable[[int, int, Sequence[Tensor]], Trajectory]:
+        """Samples of a density, so many at so many times, the last of which are of the data; conditions are given."""
         assert isinstance(self.model, DensityModel)
         model = self.model
 
-        def sample(count: int, times: int) -> Trajectory:
+        def sample(count: int, times: int, given: Sequence[Tensor]) -> Trajectory:
             along = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=self.dtype, device=self.device)
-            return model.sample(count, along, self.integrator).path
+            return model.sample(count, along, self.integrator, given=[z.to(self.dtype) for z in given]).path
 
         return sample
 

@@ -1,6 +1,7 @@
 """A continuous normalising flow."""
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar, Literal, final
 
 import torch
@@ -47,35 +48,57 @@ class ContinuousFlow(DensityModel):
                 "network makes features of them. Use network=mlp or concatsquash, with a network.width of no less."
             )
         self.head = nn.Identity()
+        self.size = math.prod(network.spec.input_shape) - network.spec.condition
         self.estimated, self.noise = trace == "hutchinson", noise
-        self.shape = (math.prod(network.spec.input_shape),)
-        self.field = network.field()
+        self.field = ConditionedField(network.field(), self.size) if network.spec.condition else network.field()
         self.noisy_field = beside_noise(self.field) if self.estimated else self.field
         self.exact_trace = Integral(_exact, judged=True)
         self.estimated_trace = Integral(_estimated, judged=True)
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        """The data, and the condition that is given with them, if there is one."""
+        data, condition = super().encode(inputs).y0.tensor_split([self.size], dim=1)
+        return Encoding(data, (condition,) if condition.shape[1] else ())
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)
 
     def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """The log density of data, (batch,)."""
-        solution = self._with_trace(begun.y0, ts, integrate)
+        solution = self._with_trace(begun.y0, ts, integrate, begun.given)
         return normal_log_density(solution.ys[-1]) + solution.integrals[TRACE][-1]
 
-    def sample(self, count: int, ts: Times, integrate: Integrate) -> Drawn:
-        begin = torch.randn(count, *self.shape, device=ts.device).to(ts.dtype)
-        solution = self._with_trace(begin, ts.flip(0), integrate)
+    def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
+        begin = torch.randn(count, self.size, device=ts.device).to(ts.dtype)
+        solution = self._with_trace(begin, ts.flip(0), integrate, given)
         return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
 
-    def _with_trace(self, y0: State, ts: Times, integrate: Integrate) -> Solution:
+    def _with_trace(self, y0: State, ts: Times, integrate: Integrate, given: Sequence[Tensor]) -> Solution:
         if not (self.estimated and self.training):
-            return integrate(self.field, y0, ts, integrals={TRACE: self.exact_trace})
-        return integrate(self.noisy_field, y0, ts, given=(self._draw(y0),), integrals={TRACE: self.estimated_trace})
+            return integrate(self.field, y0, ts, given=given, integrals={TRACE: self.exact_trace})
+        with_noise = (*given, self._draw(y0))
+        return integrate(self.noisy_field, y0, ts, given=with_noise, integrals={TRACE: self.estimated_trace})
 
     def _draw(self, y0: State) -> Tensor:
         """Noise for a solve; drawn in one type whatever the precision, so that an audit in another draws the same."""
         normal = torch.randn(y0.shape, device=y0.device, dtype=torch.float32)
         return (normal if self.noise == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0.dtype)
+
+
+@final
+class ConditionedField(VectorField):
+    """The first `size` numbers of a field on states of which the rest is a condition."""
+
+    def __init__(self, field: VectorField, size: int) -> None:
+        super().__init__()
+        self.field, self.size, self.batched_time = field, size, field.batched_time
+
+    @property
+    def longest_step(self) -> float | None:
+        return self.field.longest_step
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.field(t, torch.cat([y, given[0]], dim=1))[:, : self.size]
 
 
 class FieldBesideNoise(VectorField):

@@ -1,6 +1,7 @@
 """What a model is that gives a log density and samples of it."""
 
 import abc
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -21,8 +22,9 @@ class DensityModel(Model, abc.ABC):
     """Answers with the log density of its inputs, in nats, in the units of the inputs."""
 
     @abc.abstractmethod
-    def sample(self, count: int, ts: Times, integrate: Integrate) -> Drawn:
+    def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
         """`count` samples and their log density, by torch's generator.
 
-        `ts` run from the data to the base law, as they do for a log density; the path comes back through them.
+        `ts` run from the data to the base law, as they do for a log density; the path comes back through them. `given`
+        is the condition of each, (count, condition), where the density depends on one.
         """

@@ -30,7 +30,7 @@ class ModelView:
     path: Callable[[Encoding, int], Trajectory]  # from there to about as many states along the way as the number
     continuous: bool  # whether any times may be asked for, before the first one too
     predict_finely: Callable[[Tensor], Tensor]  # inputs to output values by a solve at 1e-5 in float64
-    sample: Callable[[int, int], Trajectory] | None  # so many samples at so many times, where it is a density
+    sample: Callable[[int, int, Sequence[Tensor]], Trajectory] | None  # of a density: so many, at so many times, given
     animate: bool = False  # whether pictures that move are wanted, too
 
 

@@ -5,6 +5,7 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
@@ -37,6 +38,10 @@ class Density2D(DensityTask):
     `mass` is the integral of the learned density over the pictures' square, by the run's own solver, from `grid` times
     `grid` cells: 1 for a flow that is solved well enough.
 
+    Where it is `conditional`, the model is told the component that each point is of, in ones and zeros behind it; the
+    density of mass and pictures is the mean over components. `right_centre` is then the share of samples that are
+    nearest to the centre of their own component, where components have centres.
+
     Args:
         radius: of the circle of eight normal laws, whose name begins with 8gaussians; None: that of the name.
         std: of each of them.
@@ -48,6 +53,7 @@ class Density2D(DensityTask):
         name: Name,
         radius: float | None,
         std: float | None,
+        conditional: bool,
         train: int,
         validation: int,
         test: int,
@@ -60,15 +66,23 @@ class Density2D(DensityTask):
             if count < 2:
                 raise RefusedInput(f"task.{option} must be at least 2, not {count}.")
         law = law_of(name, radius, std)
-        drawn = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed)).float().split(list(sizes.values()))
-        super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=law.entropy, seed=seed, device=device)
-        self.name, self.grid = name, grid
-        self.spec = TaskSpec(input_shape=(2,), output_shape=(2,))
+        if conditional and law.components == 1:
+            raise RefusedInput(f"task.conditional=true needs a law of several components; task.name={name} has one.")
+        points, component = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed))
+        if conditional:
+            points = torch.cat([points, one_hot(component, law.components)], dim=1)
+        drawn = points.float().split(list(sizes.values()))
+        entropy = law.entropy_within if conditional else law.entropy
+        super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
+        self.grid, self.centres = grid, law.centres
+        self.conditions = torch.eye(law.components if conditional else 0, device=device)
+        condition = len(self.conditions)
+        self.spec = TaskSpec(input_shape=(2 + condition,), output_shape=(2 + condition,), condition=condition)
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         cells, area = self._cells(self.grid)
-        density = in_parts(lambda points: view.predict(points, None), cells).double().exp()
-        return super().model_metrics(view) | {"mass": float(density.sum()) * area}
+        found = {"mass": float(self._density(view, cells).double().sum()) * area}
+        return super().model_metrics(view) | found | self._right_centre(view)
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         yield from super().remarks(metrics)
@@ -82,16 +96,34 @@ class Density2D(DensityTask):
         yield "curves", draw_curves(view.history, quality="nll")
         test = self.points[Split.TEST][:SAMPLES]
         cells, _ = self._cells(CELLS)
-        density = in_parts(lambda points: view.predict(points, None), cells).exp().view(CELLS, CELLS)
-        path = view.sample(SAMPLES, TIMES) if view.sample is not None else None
+        density = self._density(view, cells).view(CELLS, CELLS)
+        path = view.sample(len(test), TIMES, self._given(test)) if view.sample is not None else None
         side = self._side()
-        yield "density", draw_density(test, density, samples=None if path is None else path[-1], side=side)
+        yield "density", draw_density(test[:, :2], density, samples=None if path is None else path[-1], side=side)
         if path is not None:
             yield "samples", draw_samples(path, side=side)
 
+    def _density(self, view: ModelView, points: Tensor) -> Tensor:
+        """The learned density at points of the plane, by the run's own solver: the mean over conditions."""
+        told = [torch.cat([points, one.expand(len(points), -1)], dim=1) for one in self.conditions] or [points]
+        parts = [in_parts(lambda inputs: view.predict(inputs, None), inputs) for inputs in told]
+        return torch.stack(parts).exp().mean(dim=0)
+
+    def _right_centre(self, view: ModelView) -> dict[str, float]:
+        if not len(self.conditions) or self.centres is None or view.sample is None:
+            return {}
+        [condition] = self._given(self.points[Split.TEST])
+        samples = view.sample(len(condition), 2, [condition])[-1].cpu().double()
+        nearest = torch.cdist(samples, self.centres).argmin(dim=1)
+        return {"right_centre": float((nearest == condition.argmax(dim=1).cpu()).double().mean())}
+
+    def _given(self, inputs: Tensor) -> list[Tensor]:
+        """The conditions of inputs, as a sampler takes them."""
+        return [inputs[:, 2:]] if len(self.conditions) else []
+
     def _side(self) -> tuple[float, float]:
         """From where to where the pictures go, in both directions."""
-        points = torch.cat(list(self.points.values()))
+        points = torch.cat(list(self.points.values()))[:, :2]
         low, high = float(points.min()), float(points.max())
         margin = MARGIN * (high - low)
         return min(-REACH, low - margin), max(REACH, high + margin)
