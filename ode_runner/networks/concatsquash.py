@@ -36,8 +36,9 @@ class ConcatSquash(Network):
     def stem(self) -> nn.Module:
         return nn.Flatten()
 
-    def field(self, *, extra: int = 0) -> VectorField:
-        return ConcatSquashField(self._sizes(self.state + extra))
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
+        inner, *sizes = self._sizes(self.state + extra)
+        return ConcatSquashField([inner + given, *sizes])
 
     def block(self) -> Block:
         return ResidualMLP(self._sizes(self.state))
@@ -51,7 +52,7 @@ class ConcatSquash(Network):
 
 @final
 class ConcatSquashField(VectorField):
-    """f(t, y) by layers that time scales and shifts, tanh between them."""
+    """f(t, y, *given) by layers that time scales and shifts, tanh between them; what is given stands beside y."""
 
     batched_time = True
 
@@ -59,8 +60,8 @@ class ConcatSquashField(VectorField):
         super().__init__()
         self.layers = nn.ModuleList(ConcatSquashLayer(inputs, outputs) for inputs, outputs in pairwise(sizes))
 
-    def forward(self, t: Time, y: State) -> State:
-        y = self.layers[0](t, y)
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        y = self.layers[0](t, torch.cat([y, *given], dim=1))
         for layer in self.layers[1:]:
             y = layer(t, torch.tanh(y))
         return y
