@@ -9,6 +9,7 @@ from ode_runner.building.members import members, naming
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import DensityModel
 from tests.helpers import options, run_folders, typed
+from tests.problems import named_class
 
 OWN = """
 from ode_runner.batch import Answer
@@ -56,7 +57,10 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-CONTINUOUS = "augmented, exact, odenet or rknet"  # of those built in
+def able(*needs: Answer) -> str:
+    """The built-in models that give this, as a sentence lists them."""
+    *names, last = (name for name in options("model") if {*needs} <= named_class("model", name).answers())
+    return f"{', '.join(names)} or {last}"
 
 
 @pytest.mark.parametrize(
@@ -73,12 +77,12 @@ CONTINUOUS = "augmented, exact, odenet or rknet"  # of those built in
         (
             ("task=half_moons", "model=flow"),
             "task=half_moons asks for values, and model=flow gives a log density and samples only. "
-            "Use model=augmented, exact, odenet, resnet or rknet.",
+            f"Use model={able(Answer.VALUES)}.",
         ),
         (
             ("task=curves", "model=resnet"),
             "task=curves asks for values and states at any time, and model=resnet gives values only. "
-            f"Use model={CONTINUOUS}.",
+            f"Use model={able(Answer.VALUES, Answer.STATES)}.",
         ),
     ],
     ids=" ".join,

@@ -23,7 +23,7 @@ from tests.problems import Compose, SmallNet, build, compose_once, offering
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
-WHOLE = ("experiment", "grid", "search")  # groups that set others, and describe no object of their own
+WHOLE = ("experiment", "grid", "search", "regularizer")  # set others, or are several at once: no object of their own
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
 SOLVED = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=SmallNet(2))
@@ -104,7 +104,12 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
         for parameter in inspect.signature(target).parameters.values()
         if parameter.default is not inspect.Parameter.empty
     }
-    unsaid = {"norm", "first_step", "exactly"}  # an adaptive solver's, which gradient modes set and nobody types
+    unsaid = {
+        "norm",
+        "first_step",
+        "exactly",
+        "stepping",
+    }  # an adaptive solver's, which gradient modes set and nobody types
     assert hidden <= unsaid | {option.name for option in fields(StepControl)} | {
         "per_sample"
     }  # in the yaml as well, and so in the runs recorded before there was a choice

@@ -110,7 +110,7 @@ def test_a_density_is_right_in_every_gradient_mode_and_asked_of_nothing_else(out
         assert error < (1e-10 if mode in EXACT else 0.05), mode
     said = refused(*small, "model=odenet", cwd=outside)
     assert "task=two_bumps asks for a log density" in said
-    assert "model=flow" in said
+    assert "Use model=cnf or flow." in said
 
 
 @example("stochastic_field")

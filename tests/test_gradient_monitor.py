@@ -88,16 +88,16 @@ def test_a_bad_gradient_is_said_once_with_a_way_out(composed: Compose) -> None:
         for p in trainer.experiment.parameters():
             p *= 3  # so that one Euler step back is far from undoing one forth
     assert trainer.train_step(batch, measure_memory=False)["audit/relative_error"] > 0.1
-    assert "the gradient is off by" in (said := trainer.watch.warning())
+    assert "the gradient is off by" in (said := trainer.gradient_monitor.warning())
     assert "at step 1. Try a tighter tolerance or finer steps, or gradient=backprop." in said
     trainer.train_step(batch, measure_memory=False)
-    assert trainer.watch.warning() == ""
+    assert trainer.gradient_monitor.warning() == ""
 
 
 def test_an_exact_gradient_is_no_cause_for_words(composed: Compose) -> None:
     trainer, batch = made(composed, "gradient=checkpoint")
     assert trainer.train_step(batch, measure_memory=False)["audit/relative_error"] < 1e-5  # rounding of fp32
-    assert trainer.watch.warning() == ""
+    assert trainer.gradient_monitor.warning() == ""
 
 
 def test_a_solver_that_leaves_no_graph_has_no_reference(composed: Compose) -> None:
@@ -114,7 +114,7 @@ def test_without_a_reference_training_goes_on(composed: Compose, monkeypatch: py
 
     monkeypatch.setattr("ode_runner.analysis.gradient_monitor.of_the_solution", fail)
     assert "audit/cosine" not in trainer.train_step(batch, measure_memory=False)
-    assert trainer.watch.warning().startswith("trainer.audit_every: no reference at step 1. no room")
+    assert trainer.gradient_monitor.warning().startswith("trainer.audit_every: no reference at step 1. no room")
 
 
 def test_the_solver_is_only_asked_when_due(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

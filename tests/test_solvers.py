@@ -291,9 +291,10 @@ def test_the_steps_of_a_solve_are_its_solution(solver: RungeKutta, backwards: bo
 def test_a_step_taken_anew_is_the_same_to_the_bit(solver: RungeKutta) -> None:
     problem = linear()
     for step in solver.steps(problem.field(), problem.exact(0.0), problem.times(*UNEVEN)):
-        y1, outputs = solver.recompute(problem.field(), step, step.y0)
-        assert torch.equal(y1, step.y1)
-        assert all(torch.equal(one, other) for one, other in zip(outputs, solver.outputs(step), strict=True))
+        anew = solver.recompute(problem.field(), step, step.y0)
+        assert torch.equal(anew.y1, step.y1)
+        pairs = zip(solver.outputs(anew), solver.outputs(step), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
 
 
 @each_explicit_step

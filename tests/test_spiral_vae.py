@@ -12,14 +12,13 @@ from ode_runner.batch import Outputs, Split, TaskSpec
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integrator import Integrator
-from ode_runner.models.base import Numerics
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.tasks.spiral_vae import SpiralVAE, spirals
-from tests.helpers import options, record_of, rows_of, run_folder, typed
-from tests.problems import Compose, build, compose_once, named_class
+from tests.helpers import record_of, rows_of, run_folder, typed
+from tests.problems import Compose, build, compose_once, learners
 
 SMALL = ("task.train=8", "task.validation=4", "task.test=4", "task.observed=10", "trainer.batch_size=4")
-LEARNING = [name for name in options("model") if named_class("model", name).numerics != Numerics.SOLVER]
+LEARNING = learners()
 CPU = torch.device("cpu")
 
 

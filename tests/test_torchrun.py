@@ -127,7 +127,7 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process, without the trouble of another: for what ends before there is anything to share."""
     for name, value in environment(0, 0).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(torchrun, "take_part", lambda rank, run: run())
+    monkeypatch.setattr(torchrun, "join_group", lambda rank, run: run())
 
 
 @pytest.mark.usefixtures("first_of_two")

@@ -11,11 +11,10 @@ from torch import Tensor
 from ode_runner.batch import Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
-from ode_runner.models.base import Numerics
 from ode_runner.tasks.observations import draw_times, observe, on_the_union, reference_solution
 from ode_runner.tasks.trajectories import Trajectories
 from tests.helpers import options, record_of, run_folder, typed
-from tests.problems import Compose, Formula, build, compose_once, named_class
+from tests.problems import Compose, Formula, build, compose_once, learners, named_class
 
 SYSTEMS = [name for name in options("task") if issubclass(named_class("task", name), Trajectories)]
 SMALL = ("task.train=4", "task.validation=2", "task.test=2", "task.points=12", "task.window=5", "trainer.batch_size=8")
@@ -249,7 +248,7 @@ def test_the_exact_model_is_refused_where_no_field_is_known(tmp_path: Path) -> N
 
 @pytest.mark.sampled(6)
 @pytest.mark.parametrize("irregular", [False, True])
-@pytest.mark.parametrize("model", [m for m in options("model") if named_class("model", m).numerics != Numerics.SOLVER])
+@pytest.mark.parametrize("model", learners())
 def test_every_model_trains_two_steps_on_every_system(name: str, model: str, irregular: bool, tmp_path: Path) -> None:
     arguments = (
         f"task={name}",

@@ -9,8 +9,12 @@ from ode_runner.recording.logger import MetricsFile
 from ode_runner.training.trainer import Trainer
 
 
-def resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display) -> str:
+def resume(
+    trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, display: Display, *, announce: bool
+) -> str:
     """Load the newest sound checkpoint into the trainer, if there is one, and cut metrics.jsonl to its step.
+
+    `announce`: whether the step is said; not of checkpoints that another run has made.
 
     Returns a clause for the record where files were damaged, so that the result may differ; else "".
     """
@@ -25,7 +29,7 @@ def resume(trainer: Trainer, checkpoints: Checkpoints, metrics: MetricsFile, dis
         display.say(
             f"{metrics.path} has lost lines: the curves have a gap before step {trainer.step:,}", style="yellow"
         )
-    if trainer.step < trainer.total_steps:
+    if announce:
         display.say(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
     return _without_best(trainer, checkpoints, display)
 

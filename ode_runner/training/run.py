@@ -151,7 +151,8 @@ def _train_and_evaluate(
     taken = take_over(record, folder, checkpoints, display) if trainer is not None and not plan.rerun else ""
     metrics = MetricsFile(absolute)
     if trainer is not None:
-        record.reason = "; ".join(filter(None, (taken, resume(trainer, checkpoints, metrics, display))))
+        resumed = resume(trainer, checkpoints, metrics, display, announce=not taken)
+        record.reason = "; ".join(filter(None, (taken, resumed)))
     logger = plan.build_logger(folder=absolute, first_step=trainer.step if trainer else 0)
     session = Session(
         metrics=metrics,

@@ -213,8 +213,8 @@ def _gradient_error(case: Case, integrate: Integrator) -> float:
         places = [step.interval for step in case.solver.steps(posed.field, posed.y0, posed.ts)]
     y, ys = posed.y0.double(), [posed.y0.double()]
     for place in places:
-        y, outputs = case.solver.recompute(double, place, y)
-        ys += outputs
+        step = case.solver.recompute(double, place, y)
+        y, ys = step.y1, [*ys, *case.solver.outputs(step)]
     expected = torch.autograd.grad((torch.stack(ys) - posed.targets).abs().mean(), list(double.parameters()))
     found = torch.autograd.grad(
         posed.loss(integrate(posed.field, posed.y0, posed.ts).ys), list(posed.field.parameters())

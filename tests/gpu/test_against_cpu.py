@@ -83,6 +83,7 @@ def test_a_run_on_a_gpu_learns_what_it_learns_on_the_cpu(tmp_path: Path) -> None
 def test_an_audit_of_a_model_that_draws_random_numbers_says_that_a_gpu_draws_others(
     composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    torch.set_default_dtype(torch.float32)  # as in a run
     cfg = composed("task=half_moons", *TINY, "trainer.device=cuda", "solver=rk4")
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
     field = experiment.model.field
