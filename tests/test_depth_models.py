@@ -12,6 +12,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import SeparableField
 from ode_runner.integrator import Integrator
+from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime
 from ode_runner.models.base import Model
 from ode_runner.models.data_controlled import DataControlled
 from ode_runner.models.input_layer import InputLayer
@@ -110,7 +111,12 @@ def test_an_input_layer_begins_with_its_map(composed: Compose, integrate: Integr
 @pytest.mark.parametrize("gradient", options("gradient"))
 @pytest.mark.parametrize(
     ("name", "changed"),
-    [("input_layer", {"extra": 2}), ("data_controlled", {"control": 2}), ("second_order", {"learned_velocity": True})],
+    [
+        ("input_layer", {"extra": 2}),
+        ("data_controlled", {"control": 2}),
+        ("adaptive_depth", {}),
+        ("second_order", {"learned_velocity": True}),
+    ],
 )
 def test_what_comes_before_the_solve_learns_in_every_mode(
     composed: Compose, name: str, changed: dict[str, Any], gradient: str
@@ -125,13 +131,40 @@ def test_what_comes_before_the_solve_learns_in_every_mode(
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.norm()))
 
 
+def test_an_end_time_is_how_far_the_flow_goes(composed: Compose) -> None:
+    """y' = T (y + T t), in closed form, and its derivative by T."""
+    model = AdaptiveDepth(build(composed, "network", "linear", LINE), shortest=0.1, longest=10.0).double()
+    model.field.inner.theta.data = torch.ones(1, 2).double()
+    end = torch.tensor([0.3, 1.0, 2.5]).double().requires_grad_()
+    integrate = integrator(composed, "dopri5", "backprop", rtol=1e-10, atol=1e-10)
+    last = integrate(model.field, torch.ones(3, 1).double(), TS.double(), given=(end,)).ys[-1][:, 0]
+    torch.testing.assert_close(last, 2 * end.exp() - end - 1, rtol=1e-8, atol=0)
+    [slope] = torch.autograd.grad(last.sum(), end)
+    torch.testing.assert_close(slope, 2 * end.exp() - 1, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4, 5)])
+def test_end_times_begin_about_1_and_stay_within_their_bounds(shape: tuple[int, ...]) -> None:
+    end_time = EndTime(3, shortest=0.2, longest=4.0)
+    torch.testing.assert_close(end_time(torch.zeros(2, *shape)), torch.ones(2))
+    for sign in (1, -1):
+        end_time.map.bias.data.fill_(sign * 100.0)
+        torch.testing.assert_close(end_time(torch.zeros(2, *shape)), torch.full((2,), 4.0 if sign > 0 else 0.2))
+
+
+def test_senseless_bounds_of_end_times_are_refused(composed: Compose) -> None:
+    for bounds in ({"shortest": 0.0}, {"longest": 0.9}, {"shortest": 1.5}):
+        with pytest.raises(RefusedInput, match=r"model.shortest=.* Use model.shortest=0.1 model.longest=10"):
+            build(composed, "model", "adaptive_depth", build(composed, "network", "mlp", PLANE), **bounds)
+
+
 @pytest.mark.parametrize(("name", "option"), [("input_layer", "extra"), ("data_controlled", "control")])
 def test_senseless_sizes_are_refused(composed: Compose, name: str, option: str) -> None:
     with pytest.raises(RefusedInput, match=f"model.{option} must be at least 1, not 0"):
         build(composed, "model", name, build(composed, "network", "mlp", PLANE), **{option: 0})
 
 
-@pytest.mark.parametrize("name", ["input_layer", "data_controlled", "second_order"])
+@pytest.mark.parametrize("name", ["input_layer", "data_controlled", "second_order", "adaptive_depth"])
 def test_predictions_do_not_depend_on_company(composed: Compose, name: str) -> None:
     model = build(composed, "model", name, build(composed, "network", "mlp", PLANE))
     integrate = integrator(composed, "dopri5", "backprop", per_sample=True)
@@ -148,6 +181,7 @@ def test_predictions_do_not_depend_on_company(composed: Compose, name: str) -> N
         (("input_layer",), (0, 5e-3)),
         (("data_controlled",), (0, 5e-3)),
         (("second_order",), (0, 5e-3)),
+        (("adaptive_depth",), (0, 5e-3)),
         (("second_order", "model.damping=false", "solver=leapfrog"), (0, 5e-3)),
     ],
     ids=lambda part: " ".join(map(str, part)),
