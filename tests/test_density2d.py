@@ -22,7 +22,7 @@ SMALL = (
     "trainer.epochs=1", "network.width=8", "logger=none",
 )  # fmt: skip
 PLANE = (*SMALL, "task=density2d", "task.grid=60")
-# Entropy, and the mean of -log N under the best normal law and under the standard one: /docs of FFJORD's toy data.
+# Entropy, and the mean of -log N under the best normal law and under the standard one.
 KNOWN = {
     "8gaussians": (2.832, 4.256, 5.966),
     "8gaussians_narrow": (0.3121, None, None),
