@@ -197,6 +197,7 @@ def test_exact_modes_equal_finite_differences_of_the_same_solve(make_solver: Mak
         assert slope == pytest.approx(float((derivative * direction).sum()), rel=1e-6, abs=1e-8)  # cancellation at 1e-6
 
 
+@pytest.mark.sampled(40)
 def test_every_used_parameter_gets_a_gradient_and_an_unused_one_zero(
     make_solver: MakeSolver, mode: GradientMode
 ) -> None:

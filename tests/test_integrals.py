@@ -69,6 +69,7 @@ def solved(
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)), solution, tally
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in PAIRS]
 )
@@ -87,6 +88,7 @@ def test_every_mode_differentiates_integrals(pair: tuple[str, str], composed: Co
         assert not q[0].any()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["backprop", "checkpoint"])
 @pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
 @pytest.mark.parametrize("judged", [False, True])
@@ -119,6 +121,7 @@ def test_what_is_not_judged_has_no_effect_on_the_steps(name: str, composed: Comp
     assert cost.products > cheaper.products, "those of the divergence are in the ledger"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["lsoda", "bdf", "radau"])
 @pytest.mark.parametrize("judged", [False, True])
 def test_scipys_solvers_take_them_as_quadratures(name: str, judged: bool, composed: Compose) -> None:

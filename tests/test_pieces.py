@@ -249,6 +249,7 @@ def harmonic_gradient(solver: Solver, mode: GradientMode, *, longest: float | No
     return torch.cat([part.flatten() for part in found]), solution
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("mode", ["backprop", "checkpoint", "symplectic", "adjoint", "seminorm", "interpolated"])
 @pytest.mark.parametrize("name", ["dopri5", "bosh3", "torchdiffeq"])
 def test_an_aliased_harmonic_has_a_gradient_of_its_own(name: str, mode: str, composed: Compose) -> None:

@@ -74,6 +74,7 @@ def test_cells_of_a_sweep_share_their_training(tmp_path: Path) -> None:
 DECLARED = [(name, option) for name, task in members("task").items() for option in sorted(task.test_only)]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("name", "option"), DECLARED)
 def test_what_a_task_declares_to_be_of_its_test_alone_changes_no_batch_and_no_weight(
     name: str, option: str, composed: Compose

@@ -93,6 +93,7 @@ def same(some: list[Batch], others: list[Batch]) -> bool:
     )
 
 
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("split", Split)
 def test_the_same_seed_gives_the_same_data_and_batches(make: MakeTask, name: str, split: Split) -> None:
     first, second = make(name), make(name)
@@ -111,6 +112,7 @@ def test_only_training_batches_change_from_epoch_to_epoch(make: MakeTask, name: 
         assert same(all_batches(task, split, epoch=0), all_batches(task, split, epoch=1))
 
 
+@pytest.mark.sampled(5)
 def test_the_epochs_of_one_seed_are_not_those_of_another(make: MakeTask, name: str) -> None:
     first, second = make(name, seed=0), make(name, seed=1)
     targets = [torch.cat([marks(first, b) for b in all_batches(first, Split.TRAIN, epoch=e)]) for e in range(3)]
@@ -132,6 +134,7 @@ def test_batches_hold_each_sample_once_in_the_shapes_announced(make: MakeTask, n
         assert (batch.ts.diff() > 0).all()
 
 
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("split", Split)
 def test_shuffling_loses_no_sample(make: MakeTask, name: str, split: Split) -> None:
     task = make(name)

@@ -81,6 +81,7 @@ def said_by_us(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if "ode-run:" in line or "/ode_runner/" in line]
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_what_one_does(
     tmp_path: Path, helper: Callable[[], subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
