@@ -117,6 +117,21 @@ class StochasticField(VectorField):
         raise NotImplementedError("a stochastic field has a drift and a diffusion, and no derivative")
 
 
+class WrappedField(VectorField):
+    """A field made of another, `inner`: it takes the same times, and its steps may be no longer.
+
+    A subclass for another kind of field names that kind after this class.
+    """
+
+    def __init__(self, inner: VectorField) -> None:
+        super().__init__()
+        self.inner, self.batched_time = inner, inner.batched_time
+
+    @property
+    def longest_step(self) -> float | None:
+        return self.inner.longest_step
+
+
 class Phase(StrEnum):
     """What an evaluation was made for."""
 

@@ -119,7 +119,7 @@ def test_a_conditional_flow_is_affine_in_data_that_its_condition_moves(trace: st
     model, matrix = flow(composed, "linear", spec, trace=trace), 0.3 * torch.randn(4, 4)
     matrix[2:] = 5.0  # what the field makes of a condition is nobody's business
     with torch.no_grad():
-        model.field.field.theta.copy_(matrix)
+        model.field.inner.theta.copy_(matrix)
     inputs = torch.randn(6, 4)
     still = matrix.clone()
     still[2:] = 0

@@ -12,11 +12,12 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import SeparableField
 from ode_runner.integrator import Integrator
-from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime
+from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime, PacedField
 from ode_runner.models.base import Model
+from ode_runner.models.cnf import ConditionedField, beside_noise
 from ode_runner.models.data_controlled import DataControlled
 from ode_runner.models.input_layer import InputLayer
-from ode_runner.models.second_order import SecondOrder, UndampedField
+from ode_runner.models.second_order import DampedField, SecondOrder, UndampedField
 from ode_runner.networks.channels import ChannelMap
 from tests.helpers import options, record_of, typed
 from tests.problems import Compose, build
@@ -68,7 +69,7 @@ def test_a_field_reads_what_is_given_and_returns_the_state(composed: Compose, ne
 def test_second_order_without_force_or_damping_is_the_harmonic_oscillator(composed: Compose) -> None:
     network = build(composed, "network", "linear", TaskSpec(input_shape=(2,), output_shape=(4,)))
     model = SecondOrder(network, damping=False, learned_velocity=False).double()
-    model.field.acceleration.theta.data = -torch.eye(2).double()
+    model.field.inner.theta.data = -torch.eye(2).double()
     q = torch.tensor([[1.0, -0.5]]).double()
     for solver, error in (("rk4", 1e-6), ("leapfrog", 1e-3), ("yoshida4", 1e-6)):
         integrate = integrator(composed, solver, "backprop", num_steps=20)
@@ -79,7 +80,7 @@ def test_second_order_without_force_or_damping_is_the_harmonic_oscillator(compos
 def test_second_order_with_damping_decays(composed: Compose, integrate: Integrator) -> None:
     network = build(composed, "network", "linear", TaskSpec(input_shape=(1,), output_shape=(1,)))
     model = SecondOrder(network, damping=True, learned_velocity=False).double()
-    model.field.acceleration.theta.data = torch.tensor([[-2.0, -3.0]]).double()  # roots -1 and -2
+    model.field.inner.theta.data = torch.tensor([[-2.0, -3.0]]).double()  # roots -1 and -2
     q = model.states(model.encode(torch.ones(1, 1).double()), TS.double(), integrate)[-1][0, 0]
     assert q.item() == pytest.approx(2 * math.exp(-1) - math.exp(-2), abs=1e-5)
 
@@ -193,3 +194,19 @@ def test_reflection_is_solved_by_those_whose_paths_may_cross(
     assert typed(*words, cwd=tmp_path).returncode == 0
     low, high = band
     assert low <= record_of(tmp_path)["metrics"]["test/mse"] <= high
+
+
+def test_a_field_made_of_another_keeps_to_its_longest_step() -> None:
+    class Paced(SeparableField):
+        batched_time = True
+        longest_step = 0.25  # type: ignore[assignment]  # of a field whose period is 2.5
+
+        def drift(self, t: Tensor, p: Tensor, *given: Tensor) -> Tensor:
+            return p
+
+        kick = drift
+
+    inner = Paced()
+    made = [kind(inner) for kind in (DampedField, UndampedField, PacedField, beside_noise)]
+    for field in (*made, ConditionedField(inner, 1)):
+        assert (field.longest_step, field.batched_time) == (0.25, True), type(field).__name__

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
-from ode_runner.field import VectorField, broadcast_time
+from ode_runner.field import WrappedField, broadcast_time
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
@@ -44,12 +44,8 @@ class AdaptiveDepth(Model):
 
 
 @final
-class PacedField(VectorField):
+class PacedField(WrappedField):
     """T f(T t, y), where `inner` is told T t after what else is given, and T is the last of those, (batch,)."""
-
-    def __init__(self, inner: VectorField) -> None:
-        super().__init__()
-        self.inner, self.batched_time = inner, inner.batched_time
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         *others, end = given

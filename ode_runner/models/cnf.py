@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import SeparableField, VectorField
+from ode_runner.field import SeparableField, VectorField, WrappedField
 from ode_runner.integral import Integral, Pull, trace
 from ode_runner.models.base import Numerics
 from ode_runner.models.density import DensityModel, Drawn
@@ -86,48 +86,34 @@ class ContinuousFlow(DensityModel):
 
 
 @final
-class ConditionedField(VectorField):
+class ConditionedField(WrappedField):
     """The first `size` numbers of a field on states of which the rest is a condition."""
 
-    def __init__(self, field: VectorField, size: int) -> None:
-        super().__init__()
-        self.field, self.size, self.batched_time = field, size, field.batched_time
-
-    @property
-    def longest_step(self) -> float | None:
-        return self.field.longest_step
+    def __init__(self, inner: VectorField, size: int) -> None:
+        super().__init__(inner)
+        self.size = size
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.field(t, torch.cat([y, given[0]], dim=1))[:, : self.size]
+        return self.inner(t, torch.cat([y, given[0]], dim=1))[:, : self.size]
 
 
-class FieldBesideNoise(VectorField):
+class FieldBesideNoise(WrappedField):
     """Another field where the last that is given is noise, which it does not take."""
 
-    def __init__(self, field: VectorField) -> None:
-        super().__init__()
-        self.field, self.batched_time = field, field.batched_time
-
-    @property
-    def longest_step(self) -> float | None:
-        return self.field.longest_step
-
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.field(t, y, *given[:-1])
+        return self.inner(t, y, *given[:-1])
 
 
-class SeparableFieldBesideNoise(SeparableField):
+class SeparableFieldBesideNoise(WrappedField, SeparableField):
     """The same of a separable field."""
 
-    def __init__(self, field: SeparableField) -> None:
-        super().__init__()
-        self.field, self.batched_time = field, field.batched_time
+    inner: SeparableField
 
     def drift(self, t: Time, p: State, *given: Tensor) -> State:
-        return self.field.drift(t, p, *given[:-1])
+        return self.inner.drift(t, p, *given[:-1])
 
     def kick(self, t: Time, q: State, *given: Tensor) -> State:
-        return self.field.kick(t, q, *given[:-1])
+        return self.inner.kick(t, q, *given[:-1])
 
 
 def beside_noise(field: VectorField) -> VectorField:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.encoding import Encoding
-from ode_runner.field import SeparableField, VectorField
+from ode_runner.field import SeparableField, WrappedField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
@@ -40,36 +40,20 @@ class SecondOrder(Model):
 
 
 @final
-class DampedField(VectorField):
+class DampedField(WrappedField):
     """q' = v, v' = f(t, q, v, *given)."""
-
-    def __init__(self, acceleration: VectorField) -> None:
-        super().__init__()
-        self.acceleration, self.batched_time = acceleration, acceleration.batched_time
-
-    @property
-    def longest_step(self) -> float | None:
-        return self.acceleration.longest_step
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         q, v = y.chunk(2, dim=1)
-        return torch.cat([v, self.acceleration(t, q, v, *given)], dim=1)
+        return torch.cat([v, self.inner(t, q, v, *given)], dim=1)
 
 
 @final
-class UndampedField(SeparableField):
+class UndampedField(WrappedField, SeparableField):
     """q' = v, v' = f(t, q, *given)."""
-
-    def __init__(self, acceleration: VectorField) -> None:
-        super().__init__()
-        self.acceleration, self.batched_time = acceleration, acceleration.batched_time
-
-    @property
-    def longest_step(self) -> float | None:
-        return self.acceleration.longest_step
 
     def drift(self, t: Time, p: State, *given: Tensor) -> State:
         return p
 
     def kick(self, t: Time, q: State, *given: Tensor) -> State:
-        return self.acceleration(t, q, *given)
+        return self.inner(t, q, *given)
