@@ -1,6 +1,5 @@
 """Fully connected layers that time scales and shifts."""
 
-import math
 from itertools import pairwise
 from typing import final
 
@@ -9,14 +8,16 @@ from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField, broadcast_time
-from ode_runner.networks.base import Block, Coordinates, Network
+from ode_runner.networks.base import Block
+from ode_runner.networks.channels import with_given
 from ode_runner.networks.dense import ResidualMLP
 from ode_runner.networks.sizes import check_sizes
+from ode_runner.networks.vector import VectorNetwork, layer_sizes
 from ode_runner.types import State, Time
 
 
 @final
-class ConcatSquash(Network):
+class ConcatSquash(VectorNetwork):
     """`depth` hidden layers of `width` tanh units, each (W y + b) * sigmoid(g t + c) + h t, on the inputs themselves.
 
     Where outputs are not such a state at every time, the head is an affine map of the last one.
@@ -24,30 +25,17 @@ class ConcatSquash(Network):
     Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud. FFJORD. ICLR 2019; `concatsquash` in its code.
     """
 
-    state_is_input = True
-
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
         check_sizes("network", width=width, depth=depth)
-        self.spec = spec
-        self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)
+        super().__init__(spec, largest=None)
         self.width, self.depth = width, depth
-        self.state_is_data = spec.every_time and spec.input_shape == spec.output_shape
-
-    def stem(self) -> nn.Module:
-        return nn.Flatten()
 
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
-        inner, *sizes = self._sizes(self.state + extra)
+        inner, *sizes = layer_sizes(self.state + extra, width=self.width, depth=self.depth)
         return ConcatSquashField([inner + given, *sizes])
 
     def block(self) -> Block:
-        return ResidualMLP(self._sizes(self.state))
-
-    def head(self, *, extra: int = 0) -> nn.Module:
-        return Coordinates(self.outputs) if self.state_is_data else nn.Linear(self.state + extra, self.outputs)
-
-    def _sizes(self, ends: int) -> list[int]:
-        return [ends, *[self.width] * self.depth, ends]
+        return ResidualMLP(layer_sizes(self.state, width=self.width, depth=self.depth))
 
 
 @final
@@ -61,7 +49,7 @@ class ConcatSquashField(VectorField):
         self.layers = nn.ModuleList(ConcatSquashLayer(inputs, outputs) for inputs, outputs in pairwise(sizes))
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        y = self.layers[0](t, torch.cat([y, *given], dim=1))
+        y = self.layers[0](t, with_given(y, given))
         for layer in self.layers[1:]:
             y = layer(t, torch.tanh(y))
         return y

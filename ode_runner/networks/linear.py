@@ -1,6 +1,5 @@
 """Nothing but a matrix."""
 
-import math
 from typing import final
 
 import torch
@@ -8,36 +7,27 @@ from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
-from ode_runner.networks.base import Block, Coordinates, Network
+from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
+from ode_runner.networks.vector import VectorNetwork
 from ode_runner.types import State, Time
 
 
 @final
-class Linear(Network):
+class Linear(VectorNetwork):
     """The field y' = theta y on the inputs themselves.
 
     Where outputs are not such a state at every time, the head is an affine map of the last one.
     """
 
-    state_is_input = True
-
     def __init__(self, spec: TaskSpec) -> None:
-        self.spec = spec
-        self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)
-        self.state_is_data = spec.every_time and spec.input_shape == spec.output_shape
-
-    def stem(self) -> nn.Module:
-        return nn.Flatten()
+        super().__init__(spec, largest=None)
 
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         return LinearField(self.state + extra, given=given)
 
     def block(self) -> Block:
         return LinearBlock(self.state)
-
-    def head(self, *, extra: int = 0) -> nn.Module:
-        return Coordinates(self.outputs) if self.state_is_data else nn.Linear(self.state + extra, self.outputs)
 
 
 @final

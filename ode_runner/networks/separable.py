@@ -1,22 +1,22 @@
 """A field in two halves, neither of which asks for itself."""
 
-import math
 from typing import final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import SeparableField, VectorField
-from ode_runner.networks.base import Block, Coordinates, Network
+from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.networks.dense import ResidualMLP, tanh_layers, with_time
 from ode_runner.networks.sizes import check_sizes
+from ode_runner.networks.vector import VectorNetwork, layer_sizes
 from ode_runner.types import State, Time
 
 
 @final
-class Separable(Network):
+class Separable(VectorNetwork):
     """Two tanh MLPs of `depth` hidden layers of `width` units: dq/dt = g(t, p) and dp/dt = h(t, q).
 
     The inputs are the state, its first half q and its second p. The field of an autonomous task is not told the time.
@@ -25,17 +25,10 @@ class Separable(Network):
     After Chen, Zhang, Arjovsky, Bottou. Symplectic Recurrent Neural Networks. ICLR 2020, there with energies.
     """
 
-    state_is_input = True
-
     def __init__(self, spec: TaskSpec, *, width: int, depth: int) -> None:
         check_sizes("network", width=width, depth=depth)
-        self.spec = spec
-        self.state, self.outputs = math.prod(spec.input_shape), math.prod(spec.output_shape)
+        super().__init__(spec, largest=None)
         self.width, self.depth = width, depth
-        self.state_is_data = spec.every_time and spec.input_shape == spec.output_shape
-
-    def stem(self) -> nn.Module:
-        return nn.Flatten()
 
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         state = self.state + extra
@@ -44,16 +37,11 @@ class Separable(Network):
                 f"network=separable parts the state in two halves, q and p, and one of {state} numbers has none. "
                 "Use network=mlp, or an even model.extra."
             )
-        return SeparableMLP(self._sizes(state // 2), time=not self.spec.autonomous, given=given)
+        sizes = layer_sizes(state // 2, width=self.width, depth=self.depth)
+        return SeparableMLP(sizes, time=not self.spec.autonomous, given=given)
 
     def block(self) -> Block:
-        return ResidualMLP(self._sizes(self.state))
-
-    def head(self, *, extra: int = 0) -> nn.Module:
-        return Coordinates(self.outputs) if self.state_is_data else nn.Linear(self.state + extra, self.outputs)
-
-    def _sizes(self, ends: int) -> list[int]:
-        return [ends, *[self.width] * self.depth, ends]
+        return ResidualMLP(layer_sizes(self.state, width=self.width, depth=self.depth))
 
 
 @final
