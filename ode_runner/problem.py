@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
 from torch import Tensor, promote_types
 
@@ -12,7 +12,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, VectorField
-from ode_runner.integral import NONE, Integral
+from ode_runner.integral import Integral
 from ode_runner.noise import Noise
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -50,6 +50,16 @@ class Solution:
         return self.ys[place]
 
 
+class SolveOptions(TypedDict, total=False):
+    """What may be asked of a solve besides its field, initial state and times; see `Integrator`, which has defaults."""
+
+    given: Sequence[Tensor]
+    integrals: Mapping[str, Integral]
+    noise: Noise | None
+    event: Event | None
+    breaks: Sequence[float]
+
+
 @runtime_checkable  # for tests, which check types where they run
 class Integrate(Protocol):
     """Solves dy/dt = field(t, y, *given) from y0 at ts[0]; the solution's `ys` are the states at `ts`.
@@ -58,16 +68,7 @@ class Integrate(Protocol):
     """
 
     def __call__(
-        self,
-        field: VectorField,
-        y0: State | Encoding,
-        ts: Times,
-        *,
-        given: Sequence[Tensor] = (),
-        integrals: Mapping[str, Integral] = NONE,
-        noise: Noise | None = None,
-        event: Event | None = None,
-        breaks: Sequence[float] = (),
+        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution: ...
 
     def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import final
+from typing import Unpack, final
 
 from torch import Tensor
 
@@ -10,8 +10,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
-from ode_runner.noise import Noise
-from ode_runner.problem import Event, Integrate, Solution
+from ode_runner.problem import Integrate, Solution, SolveOptions
 from ode_runner.types import Scalar, State, Time, Times
 
 
@@ -33,26 +32,18 @@ class Along:
         self.sums: dict[str, Scalar] = {}
 
     def __call__(
-        self,
-        field: VectorField,
-        y0: State | Encoding,
-        ts: Times,
-        *,
-        given: Sequence[Tensor] = (),
-        integrals: Mapping[str, Integral] = NONE,
-        noise: Noise | None = None,
-        event: Event | None = None,
-        breaks: Sequence[float] = (),
+        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution:
         ts = ts if self.times is None else self.times(ts)
-        if twice := self.integrals.keys() & integrals.keys():
+        own = options.get("integrals", NONE)
+        if twice := self.integrals.keys() & own.keys():
             raise RefusedInput(f"a model's integral may not have the name of a price on its path: {', '.join(twice)}.")
-        both = {**integrals, **self.integrals}
-        solution = self.integrate(field, y0, ts, given=given, integrals=both, noise=noise, event=event, breaks=breaks)
+        options["integrals"] = {**own, **self.integrals}
+        solution = self.integrate(field, y0, ts, **options)
         for name in self.integrals:
             reached = solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1)
             self.sums[name] = self.sums[name] + reached if name in self.sums else reached
-        return replace(solution, integrals={name: solution.integrals[name] for name in integrals})
+        return replace(solution, integrals={name: solution.integrals[name] for name in own})
 
     def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
         return self.integrate.evaluate(field, t, y, given=given)

@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,8 @@ from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Ledger, VectorField
-from ode_runner.integral import NONE, Integral
 from ode_runner.models.base import Numerics
-from ode_runner.noise import Noise
-from ode_runner.problem import Event, Problem, Solution, in_joint_precision
+from ode_runner.problem import Problem, Solution, SolveOptions, in_joint_precision
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.types import State, Time, Times
 
@@ -79,21 +77,12 @@ class _SolveRecorder:
         self.solves: list[TrainingSolve] = []
 
     def __call__(
-        self,
-        field: VectorField,
-        y0: State | Encoding,
-        ts: Times,
-        *,
-        given: Sequence[Tensor] = (),
-        integrals: Mapping[str, Integral] = NONE,
-        noise: Noise | None = None,
-        event: Event | None = None,
-        breaks: Sequence[float] = (),
+        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution:
-        y0, given = begun(y0, given)
-        if integrals:
+        y0, given = begun(y0, options.get("given", ()))
+        if integrals := options.get("integrals"):
             raise CannotCompile(f"something is integrated along the solve: {', '.join(integrals)}")
-        if noise is not None or event is not None or breaks:
+        if options.get("noise") is not None or options.get("event") is not None or options.get("breaks"):
             raise CannotCompile("the solve has noise, an event or breaks")
         state = in_joint_precision(y0, ts).detach()
         held = [z.to(state.dtype) if z.is_floating_point() else z for z in given]
