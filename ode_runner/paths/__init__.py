@@ -1,0 +1,1 @@
+"""Gaussian paths from data to noise, and what networks may predict along them."""
