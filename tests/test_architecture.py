@@ -30,8 +30,13 @@ def tree(module: str) -> ast.Module:
     return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
 
 
-def imported(module: str, *, top_level_only: bool = False) -> Iterator[str]:
+@cache
+def imported(module: str, *, top_level_only: bool = False) -> list[str]:
     """Full names of everything a module imports."""
+    return list(_imported(module, top_level_only=top_level_only))
+
+
+def _imported(module: str, *, top_level_only: bool) -> Iterator[str]:
     nodes = tree(module).body if top_level_only else ast.walk(tree(module))
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -58,18 +63,20 @@ def own(name: str) -> str | None:
     raise AssertionError(f"no module {name}")
 
 
-def own_imports(module: str) -> set[str]:
-    return {path for name in imported(module) if (path := own(name)) is not None}
+@cache
+def own_imports(module: str) -> frozenset[str]:
+    return frozenset(path for name in imported(module) if (path := own(name)) is not None)
 
 
-def reachable(module: str) -> set[str]:
+@cache
+def reachable(module: str) -> frozenset[str]:
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         new = own_imports(waiting.pop()) - seen
         seen |= new
         waiting += new
-    return seen
+    return frozenset(seen)
 
 
 def within(folder: str) -> list[str]:
@@ -218,22 +225,23 @@ def test_the_table_is_made_before_matplotlib_is_loaded() -> None:
         waiting += new
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_is_long(module: str) -> None:
-    assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= 300
+def test_no_module_is_long() -> None:
+    lengths = {module: len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) for module in MODULES}
+    assert [module for module, length in lengths.items() if length > 300] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_function_is_long(module: str) -> None:
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.FunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= 50, f"{node.name}: {length} lines"
+def test_no_function_is_long() -> None:
+    lengths = {
+        f"{module}: {node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for module in MODULES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert [function for function, length in lengths.items() if length > 50] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_is(module: str) -> None:
-    assert ast.get_docstring(tree(module))
+def test_every_module_says_what_it_is() -> None:
+    assert [module for module in MODULES if not ast.get_docstring(tree(module))] == []
 
 
 def test_there_is_no_drawer_for_odds_and_ends() -> None:

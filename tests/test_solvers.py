@@ -31,11 +31,11 @@ from tests.problems import (
     Problem,
     SmallNet,
     build,
-    compose_once,
     family,
     linear,
     offering,
     oscillating_growth,
+    own_options,
     relaxation,
     sine,
     slope,
@@ -402,16 +402,15 @@ def test_a_reversible_step_costs_the_same_either_way(solver: ReversibleSolver) -
 @pytest.mark.parametrize("base", offering(FixedStepRungeKutta))
 def test_a_coupling_has_the_order_of_its_base_at_twice_the_price(composed: Compose, base: str) -> None:
     posed, counts = PROBLEMS["sine"](), (20, 40, 80)
-    made = [build(composed, "solver", "mccallum_foster", num_steps=n, base=own_options(composed, base)) for n in counts]
+    made = [
+        build(composed, "solver", "mccallum_foster", num_steps=n, base=own_options(composed, "solver", base))
+        for n in counts
+    ]
     found = slope([1 / n for n in counts], [error_of(solver, posed, posed.times()) for solver in made])
     assert found == pytest.approx(made[0].base.order, abs=0.3)
     field = posed.field()
     solution = made[0].solve(field, posed.solution(posed.times())[0], posed.times())
     assert field.calls == 2 * made[0].base.tableau.stages * solution.accepted
-
-
-def own_options(composed: Compose, name: str) -> dict[str, Any]:
-    return dict(compose_once(composed, f"solver={name}").solver)
 
 
 @pytest.mark.parametrize("coupling", [0.0, -0.1, 1.01, math.nan])
@@ -426,9 +425,9 @@ def test_a_coupling_couples_fixed_step_methods_only(composed: Compose) -> None:
     with pytest.raises(
         RefusedInput, match=r"solver\.base: .*Dopri5 is not built, for it is no subclass of .*FixedStepRungeKutta"
     ):
-        build(composed, "solver", "mccallum_foster", base=own_options(composed, "dopri5"))
+        build(composed, "solver", "mccallum_foster", base=own_options(composed, "solver", "dopri5"))
     with pytest.raises(RefusedInput, match=r"solver: .*num_steps must be at least 1"):
-        build(composed, "solver", "mccallum_foster", base=own_options(composed, "rk4") | {"num_steps": 0})
+        build(composed, "solver", "mccallum_foster", base=own_options(composed, "solver", "rk4") | {"num_steps": 0})
 
 
 @each_adaptive
