@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/test_,$(addsuffix .py,shapes given networks))
 
-.PHONY: help install run test test-full lint format generated docs bench recipes clean
+.PHONY: help install run test test-full lint format generated docs bench bench-compare recipes clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -39,6 +39,9 @@ docs: .venv/installed-docs  ## Build docs/ as a site in site/; a dead link fails
 bench: .venv/installed-dev  ## Our engine against torchdiffeq's, then whole training steps (needs MNIST)
 	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.training
+
+bench-compare: .venv/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
+	$(BIN)/python -m tests.benchmarks.compare $(BASE)
 
 recipes: .venv/installed  ## Experiments from the literature: run what is missing, write the table (ONLY=name: that one)
 	$(BIN)/python -m ode_runner.recipes $(ONLY)

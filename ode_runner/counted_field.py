@@ -87,7 +87,8 @@ class CountedField(VectorField):
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         dy = self.evaluate(self.field, 1, t, y, given)
-        self._check_shape(dy, y)
+        if not isinstance(dy, Tensor) or dy.shape != y.shape:
+            raise self._misshapen(dy, y)
         return dy
 
     def evaluate(
@@ -100,14 +101,12 @@ class CountedField(VectorField):
             function = _Call(function, self.dtype, given or self.arguments())
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
-    def _check_shape(self, dy: Any, y: State) -> None:
-        """Raises RefusedInput unless a derivative has the shape of its state; a smaller one would be broadcast."""
-        if not isinstance(dy, Tensor) or dy.shape != y.shape:
-            shape = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
-            raise RefusedInput(
-                f"{name_of(self)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one "
-                f"{shape}."
-            )
+    def _misshapen(self, dy: Any, y: State) -> RefusedInput:
+        """The refusal of a derivative that has not the shape of its state; a smaller one would be broadcast."""
+        shape = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
+        return RefusedInput(
+            f"{name_of(self)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one {shape}."
+        )
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
@@ -221,8 +220,8 @@ def _call(name: str, count: float) -> Callable[..., State]:
     def call(self: CountedField, t: Time, y: State, *given: Tensor) -> State:
         function = self.field if name == "forward" else getattr(self.field, name)
         found = self.evaluate(function, count, t, y, given)
-        if name == "forward":
-            self._check_shape(found, y)
+        if name == "forward" and (not isinstance(found, Tensor) or found.shape != y.shape):
+            raise self._misshapen(found, y)
         return found
 
     return call

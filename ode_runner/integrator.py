@@ -96,7 +96,8 @@ class Integrator:
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
             self.ledger.enter(solution.each)
-        self._check_all(integrals, solution)
+        if integrals:
+            self._check_all(integrals, solution)
         return replace(solution, ts=ts)
 
     def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:

@@ -23,6 +23,8 @@ def solve_in_pieces(solve: Solve, solver: Solver, problem: Problem) -> Solution:
     stage of a step sees the same side of it as the first, whichever side the field counts the break itself to. Slopes
     are evaluated anew at a break; step control goes on with its last size.
     """
+    if not problem.breaks:
+        return solve(solver, problem)
     edges = _edges(problem)
     if not edges:
         return solve(solver, replace(problem, breaks=()))

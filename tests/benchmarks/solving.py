@@ -143,9 +143,9 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
     integrators = {mode: Integrator(solver=case.solver, gradient=gradient) for mode, gradient in case.modes.items()}
     compiled = f"{case.compiled}, compiled"
     integrators[compiled] = Integrator(solver=case.solver, gradient=case.modes[case.compiled])
-    seconds = {compiled: _compile(case.posed, integrators[compiled])}
-    steps = {mode: _stepper(case.posed, integrate) for mode, integrate in integrators.items()}
-    steps["theirs"] = _stepper(case.posed, case.theirs)
+    seconds = {compiled: compile_steps(case.posed, integrators[compiled])}
+    steps = {mode: stepper(case.posed, states_of(integrate)) for mode, integrate in integrators.items()}
+    steps["theirs"] = stepper(case.posed, case.theirs)
     samples: dict[str, list[float]] = {contender: [] for contender in steps}
     for turn in range(warmup + pairs):
         for contender, step in steps.items():
@@ -169,7 +169,7 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
     ]
 
 
-def _compile(posed: Posed, integrate: Integrator) -> float:
+def compile_steps(posed: Posed, integrate: Integrator) -> float:
     """Seconds that it takes; much less where the machine code is in PyTorch's cache from an earlier time."""
     begun = time.perf_counter()
     integrate.compile(posed.field, posed.y0)
@@ -177,7 +177,13 @@ def _compile(posed: Posed, integrate: Integrator) -> float:
     return time.perf_counter() - begun
 
 
-def _stepper(posed: Posed, solve: Solve) -> Callable[[], None]:
+def states_of(integrate: Integrator) -> Solve:
+    """The integrator as a function that returns states only, as torchdiffeq's do."""
+    return lambda field, y0, ts: integrate(field, y0, ts).ys
+
+
+def stepper(posed: Posed, solve: Solve) -> Callable[[], None]:
+    """A training step that changes nothing."""
     optimizer = torch.optim.RMSprop(posed.field.parameters(), lr=0.0)
 
     def step() -> None:
