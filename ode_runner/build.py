@@ -71,13 +71,17 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
+    task = _task_class(cfg)
+    contents = task.contents(config["task"])
+    identifying = config | {"task": config["task"] | contents}
     return RunRecord(
         choices=used,
         seed=cfg.seed,
-        fingerprint=fingerprint(config, used, choices),
-        training=fingerprint(config, used | _sampler(cfg), choices, without={"task": _test_only(cfg)}),
+        fingerprint=fingerprint(identifying, used, choices),
+        training=fingerprint(identifying, used | _sampler(cfg), choices, without={"task": task.test_only}),
         status=RunStatus.RUNNING,
         config=config,
+        contents=contents,
     )
 
 
@@ -202,11 +206,11 @@ def _sampler(cfg: DictConfig) -> dict[str, str]:
     return {} if solves else {"solver": UNUSED}
 
 
-def _test_only(cfg: DictConfig) -> frozenset[str]:
+def _task_class(cfg: DictConfig) -> type[Task]:
     try:
-        return typing.cast(type[Task], target_of(cfg, "task")).test_only
+        return typing.cast(type[Task], target_of(cfg, "task"))
     except RefusedInput:  # said properly when the run is built
-        return frozenset()
+        return Task
 
 
 def _check_numbers(cfg: DictConfig) -> None:

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from ode_runner.build import identify
 from ode_runner.config import identity
 from ode_runner.recording.record import AXES, RunRecord
+from ode_runner.tasks.idx import FILES, find_file, hash_idx
+from ode_runner.tasks.mnist import MNIST_CONTENT, Mnist
 from tests.helpers import TINY, options, own_models, record_of, run_folders, typed
 
 Compose = Callable[..., DictConfig]
@@ -186,3 +188,54 @@ def test_a_folder_with_files_and_no_run_is_left_as_it_is(rerun: str, tmp_path: P
         str(path.relative_to(tmp_path / "mine")): path.read_text() for path in tmp_path.rglob("*") if path.is_file()
     }
     assert left == own
+
+
+def test_data_in_files_are_known_by_their_content_and_not_by_their_place(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_idx_files(tmp_path / "one" / "raw", brightness=1)
+    write_idx_files(tmp_path / "moved", brightness=1)
+    write_idx_files(tmp_path / "other", brightness=2)
+    (tmp_path / "none").mkdir()
+
+    def of(place: str) -> str:
+        return fingerprint(composed("task=mnist", f"task.data_dir={tmp_path / place}"))
+
+    monkeypatch.setenv("ODE_RUN_DATA", str(tmp_path / "none"))
+    by_default = fingerprint(composed("task=mnist"))
+    assert len({of("one"), of("other"), by_default}) == 3
+    assert of("moved") == of("one")
+    assert of("none") == by_default
+    monkeypatch.setenv("ODE_RUN_DATA", str(tmp_path / "moved"))
+    assert fingerprint(composed("task=mnist")) == of("one")
+    before = of("one")
+    write_idx_files(tmp_path / "one" / "raw", brightness=3)
+    assert of("one") != before
+
+
+def test_the_same_data_in_another_place_are_no_other_run(composed: Compose, tmp_path: Path) -> None:
+    records = []
+    for place in ("here", "there"):
+        write_idx_files(tmp_path / place, brightness=1)
+        cfg = composed("task=mnist", f"task.data_dir={tmp_path / place}")
+        records.append(identify(cfg, cfg.hydra.runtime.choices))
+    assert identity.is_same(*records)
+
+
+def test_mnist_itself_is_named_by_the_task_alone(composed: Compose, mnist_dir: Path) -> None:
+    of_files = Mnist.contents({"data_dir": str(mnist_dir)})
+    assert of_files == {"data_dir": None}
+    assert hash_idx(find_idx(mnist_dir)) == MNIST_CONTENT
+
+
+def find_idx(root: Path) -> list[Path]:
+    found = [find_file(root / "MNIST" / "raw", name) for names in FILES.values() for name in names]
+    return [path for path in found if path is not None]
+
+
+def write_idx_files(folder: Path, *, brightness: int) -> None:
+    """Four files of two images each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for images, labels in FILES.values():
+        (folder / images).write_bytes(bytes([0, 0, 8, 3, *(0, 0, 0, 2) * 3, *[brightness] * 8]))
+        (folder / labels).write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 2, 0, 1]))

@@ -94,7 +94,8 @@ def _differing(found: RunRecord, expected: RunRecord) -> Iterator[tuple[str, Any
 
 
 def _compared(record: RunRecord) -> dict[str, Any]:
-    stored = json.loads(to_json(computed(record.config, record.choices)))  # where infinity is null
+    config = record.config | {"task": record.config.get("task", {}) | record.contents}
+    stored = json.loads(to_json(computed(config, record.choices)))  # where infinity is null
     options: dict[str, Any] = flat(_canonical(stored))
     choices = {axis: UNUSED if choice == NONE else choice for axis, choice in record.choices.items()}
     return {**choices, "seed": record.seed, **options}

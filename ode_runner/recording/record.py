@@ -50,6 +50,7 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    contents: dict[str, str | None] = field(default_factory=dict)  # by option of the task: hash of the files it names
     environment: dict[str, Any] = field(default_factory=dict)
     config_dirs: list[str] = field(default_factory=list)  # folders of choices of one's own, by their whole paths
     started: str = ""
@@ -88,7 +89,7 @@ class RunRecord:
 
     def _is_well_formed(self) -> bool:
         """Whether its parts are of their types: a record of the right keys may still hold the wrong things."""
-        mappings = (self.choices, self.metrics, self.cost, self.config, self.environment)
+        mappings = (self.choices, self.metrics, self.cost, self.config, self.contents, self.environment)
         if not all(isinstance(mapping, dict) for mapping in mappings):
             return False
         texts = (self.fingerprint, self.training, self.reason, self.started, self.finished, *self.choices.values())

@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from matplotlib.figure import Figure
@@ -63,6 +63,16 @@ class Task(abc.ABC):
     spec: TaskSpec
     objective: ClassVar[str]  # the metric by which `best.pt` is chosen
     higher_is_better: ClassVar[bool]  # of the objective
+
+    @classmethod
+    def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
+        """Of the options, those that say where files are, each with a hash of what the files hold.
+
+        It identifies a run in the option's place: the same data may lie elsewhere, and others in the same place. None
+        where nothing lies, or what has this place in every installation.
+        """
+        del options
+        return {}
 
     @abc.abstractmethod
     def size(self, split: Split) -> int:

@@ -2,9 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torchvision.datasets import MNIST
@@ -12,8 +13,10 @@ from torchvision.datasets import MNIST
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples, shuffled_splits
-from ode_runner.tasks.idx import FILES, find_file, read_idx
+from ode_runner.tasks.idx import FILES, find_file, hash_idx, read_idx
 from ode_runner.tasks.images import ImageClassification
+
+MNIST_CONTENT = "8f840143b0cf"  # `hash_idx` of the four files of MNIST itself
 
 
 @final
@@ -29,7 +32,7 @@ class Mnist(ImageClassification):
     def __init__(
         self, *, data_dir: str | None, validation: int, crop_padding: int, seed: int, device: torch.device
     ) -> None:
-        folder = find_files(Path(data_dir or os.environ.get("ODE_RUN_DATA") or "data"))
+        folder = find_files(place_of(data_dir))
         everything, test = (read_samples(folder, *FILES[part]) for part in ("train", "test"))
         train = len(everything.targets) - validation
         if min(train, validation) < 1:
@@ -43,6 +46,28 @@ class Mnist(ImageClassification):
             raise RefusedInput(f"the training and test files in {folder} are of different datasets.")
         super().__init__(splits, classes=classes, brightest=255, crop_padding=crop_padding, seed=seed, device=device)
 
+    @classmethod
+    def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
+        folder = place_of(options.get("data_dir"))
+        found = next(filter(None, (_all_in(place) for place in places_in(folder))), None)
+        content = None if found is None else hash_idx(found)
+        return {"data_dir": None if content == MNIST_CONTENT else content}
+
+
+def place_of(data_dir: str | None) -> Path:
+    """Where files are looked for."""
+    return Path(data_dir or os.environ.get("ODE_RUN_DATA") or "data")
+
+
+def places_in(data_dir: Path) -> tuple[Path, ...]:
+    """The folders that may hold the files, in the order in which they are asked."""
+    return data_dir, data_dir / "raw", data_dir / "MNIST" / "raw"
+
+
+def _all_in(folder: Path) -> list[Path] | None:
+    found = [find_file(folder, name) for names in FILES.values() for name in names]
+    return [path for path in found if path is not None] if None not in found else None
+
 
 def find_files(data_dir: Path) -> Path:
     """The folder that holds the four files; MNIST's are downloaded where there is not one of them.
@@ -51,7 +76,7 @@ def find_files(data_dir: Path) -> Path:
         RefusedInput: some are missing, or none is there and they could not be downloaded.
     """
     wanted = [name for names in FILES.values() for name in names]
-    for folder in (data_dir, data_dir / "raw", data_dir / "MNIST" / "raw"):
+    for folder in places_in(data_dir):
         found = [name for name in wanted if find_file(folder, name) is not None]
         missing = [name for name in wanted if name not in found]
         if not missing:
