@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
@@ -15,6 +15,7 @@ from ode_runner.models.base import Model
 from ode_runner.models.bases import BASES, Basis
 from ode_runner.models.galerkin import Galerkin, expanded
 from ode_runner.models.stacked import Stacked
+from ode_runner.solvers.mapped_field import MappedField
 from tests.helpers import options
 from tests.problems import Compose, Formula, build
 
@@ -178,6 +179,52 @@ def test_times_beyond_a_basis_are_refused_unless_it_is_endless(composed: Compose
             continue
         with pytest.raises(RefusedInput, match=f"model.basis={name} is defined from time 0 to .* Use model.period=1.5"):
             model(x, beyond, integrate)
+
+
+@pytest.mark.sampled(8)
+@pytest.mark.parametrize("network", SPECS)
+def test_rows_with_times_of_their_own_are_those_that_vmap_gives(composed: Compose, network: str, basis: str) -> None:
+    template = build(composed, "network", network, SPECS[network]).field(given=1)
+    y = torch.rand(17, 64 if network == "conv" else 2, *([4, 4] if network == "conv" else []))
+    ts, z = torch.linspace(0, 1, 17), torch.rand(17, 1, *y.shape[2:])
+    field, mapped = (expanded(template, BASES[basis](SIZE), 1.0) for _ in range(2))
+    for one in (field, mapped):
+        one.coefficients.data += 0.1 * torch.linspace(-1, 1, one.coefficients.numel()).view_as(one.coefficients)
+    mapped.batched_time = False
+    assert field.batched_time
+    torch.testing.assert_close(MappedField(field, [z])(ts, y), MappedField(mapped, [z])(ts, y), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint"])
+def test_steps_of_each_sample_have_one_gradient_whether_declared_or_mapped(composed: Compose, gradient: str) -> None:
+    model = build(composed, "model", "galerkin", build(composed, "network", "mlp", PLANE, width=4, depth=1))
+    integrate, x = integrator(composed, "dopri5", gradient, per_sample=True), torch.rand(20, 2)
+    declared = gradient_of(model, x, integrate)
+    model.field.batched_time = False
+    torch.testing.assert_close(declared, gradient_of(model, x, integrate), rtol=1e-12, atol=1e-12)
+
+
+def test_a_template_keeps_its_own_weights_even_where_a_call_fails() -> None:
+    class Shared(VectorField):
+        """One weight in two places."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = self.second = nn.Linear(2, 2, bias=False)
+            self.weight = self.first.weight
+
+        def forward(self, t: Tensor, y: Tensor) -> Tensor:
+            return self.second(self.first(y)) + y @ self.weight
+
+    template, y = Shared(), torch.rand(3, 2)
+    weight, field = template.weight, expanded(template, BASES["fourier"](3), 1.0)
+    torch.testing.assert_close(field(torch.tensor(0.3), y), template(torch.tensor(0.3), y))
+    field.coefficients.data *= 2
+    doubled = 2 * template.weight
+    torch.testing.assert_close(field(torch.tensor(0.3), y), y @ doubled.T @ doubled.T + y @ doubled)
+    with pytest.raises(RuntimeError):
+        field(torch.tensor(0.3), torch.rand(3, 5))
+    assert template.weight is template.first.weight is weight
 
 
 def test_fields_without_weights_and_of_other_kinds_are_not_expanded() -> None:

@@ -28,7 +28,7 @@ class Basis(abc.ABC):
 
     @abc.abstractmethod
     def functions(self, u: Tensor) -> Tensor:
-        """psi_k(u), (size,), in the type of `u`, which is one number."""
+        """psi_k(u), (*u.shape, size), in the type of `u`."""
 
     def constant(self) -> Tensor:
         """Coefficients (size,) of the function that is 1 everywhere: unless overridden, the first."""
@@ -57,8 +57,9 @@ class Fourier(Basis):
         super().__init__(size)
 
     def functions(self, u: Tensor) -> Tensor:
-        angles = 2 * math.pi * u * torch.arange(1, self.size // 2 + 1, dtype=u.dtype, device=u.device)
-        return torch.cat([torch.ones_like(u)[None], math.sqrt(2) * angles.cos(), math.sqrt(2) * angles.sin()])
+        angles = 2 * math.pi * u[..., None] * torch.arange(1, self.size // 2 + 1, dtype=u.dtype, device=u.device)
+        parts = [torch.ones_like(u)[..., None], math.sqrt(2) * angles.cos(), math.sqrt(2) * angles.sin()]
+        return torch.cat(parts, dim=-1)
 
 
 @final
@@ -66,10 +67,11 @@ class Chebyshev(Basis):
     """T_k(2 u - 1)."""
 
     def functions(self, u: Tensor) -> Tensor:
-        x, found = 2 * u - 1, [torch.ones_like(u), 2 * u - 1]
+        x = 2 * u - 1
+        double, found = 2 * x, [torch.ones_like(u), x]
         while len(found) < self.size:
-            found.append(2 * x * found[-1] - found[-2])
-        return torch.stack(found[: self.size])
+            found.append(double * found[-1] - found[-2])
+        return torch.stack(found[: self.size], dim=-1)
 
 
 @final
@@ -77,10 +79,11 @@ class Legendre(Basis):
     """P_k(2 u - 1)."""
 
     def functions(self, u: Tensor) -> Tensor:
-        x, found = 2 * u - 1, [torch.ones_like(u), 2 * u - 1]
+        x = 2 * u - 1
+        found = [torch.ones_like(u), x]
         for k in range(1, self.size - 1):
-            found.append(((2 * k + 1) * x * found[k] - k * found[k - 1]) / (k + 1))
-        return torch.stack(found[: self.size])
+            found.append(torch.sub((2 * k + 1) / (k + 1) * (x * found[k]), found[k - 1], alpha=k / (k + 1)))
+        return torch.stack(found[: self.size], dim=-1)
 
 
 @final
@@ -90,7 +93,7 @@ class Monomials(Basis):
     most: ClassVar[int] = 12  # in single precision the last ones are no more than rounding apart
 
     def functions(self, u: Tensor) -> Tensor:
-        return u ** torch.arange(self.size, dtype=u.dtype, device=u.device)
+        return u[..., None] ** torch.arange(self.size, dtype=u.dtype, device=u.device)
 
 
 @final
@@ -101,7 +104,8 @@ class RadialBasis(Basis):
 
     def functions(self, u: Tensor) -> Tensor:
         centres = torch.linspace(0, 1, self.size - 1, dtype=u.dtype, device=u.device)
-        return torch.cat([torch.ones_like(u)[None], (-((u - centres) * (self.size - 2)).square()).exp()])
+        bells = (-((u[..., None] - centres) * (self.size - 2)).square()).exp()
+        return torch.cat([torch.ones_like(u)[..., None], bells], dim=-1)
 
 
 @final
@@ -112,7 +116,7 @@ class Hats(Basis):
 
     def functions(self, u: Tensor) -> Tensor:
         nodes = torch.arange(self.size, dtype=u.dtype, device=u.device)
-        return (1 - (u * (self.size - 1) - nodes).abs()).clamp_min(0)
+        return (1 - (u[..., None] * (self.size - 1) - nodes).abs()).clamp_min(0)
 
     def constant(self) -> Tensor:
         return torch.ones(self.size)

@@ -1,11 +1,11 @@
 """An ODE-Net whose weights change with depth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ode_runner.counted_field import kind_of
 from ode_runner.encoding import Encoding
@@ -75,25 +75,24 @@ def expanded(field: VectorField, basis: Basis, period: float) -> VectorField:
     return made[kind](field, basis, period)
 
 
-class _Expansion(VectorField):
-    """Calls the methods of a template with weights that belong to a time.
+class ExpandedField(VectorField):
+    """f(t, y, *given; theta(t)), by the methods of a template with weights that belong to a time.
 
     All coefficients are one parameter (functions, weights), so that the weights of a time are one product. The template
-    gives no more than shapes: its own parameters are none of this module's.
+    gives no more than shapes: its own parameters are none of this module's. Where samples have times of their own,
+    each has weights of its own, over which the template is mapped.
     """
 
     def __init__(self, template: VectorField, basis: Basis, period: float) -> None:
         super().__init__()
-        weights = dict(template.named_parameters())
-        flat = torch.cat([weight.detach().flatten() for weight in weights.values()])
+        weights = list(template.parameters())
+        flat = torch.cat([weight.detach().flatten() for weight in weights])
         self.coefficients = nn.Parameter(basis.constant().to(flat)[:, None] * flat)
-        self.shapes = [weight.shape for weight in weights.values()]
-        self.sizes = [weight.numel() for weight in weights.values()]
-        self.names = [f"field.{name}" for name in weights]
-        self.basis, self.time_unit = basis, period
-        # In plain containers, for a module would be registered.
-        self._template = [template]
-        self._methods = {method: _Method(template, method) for method in type(self).call_weights}
+        self.shapes = [weight.shape for weight in weights]
+        self.sizes = [weight.numel() for weight in weights]
+        self.basis, self.time_unit, self.batched_time = basis, period, template.batched_time
+        self._template = [template]  # in a list, for a module would be registered
+        self._places = _places(template, weights)
 
     @property
     def longest_step(self) -> float | None:
@@ -101,15 +100,40 @@ class _Expansion(VectorField):
         known = [self._template[0].longest_step, None if own is None else own * self.time_unit / 10]
         return min((step for step in known if step is not None), default=None)
 
-    def weights(self, t: Time) -> dict[str, Tensor]:
-        """By their names under `_Method`."""
+    def weights(self, t: Time) -> list[Tensor]:
+        """In the order of the template's parameters, of which each has a row for each time where `t` is (batch,)."""
         flat = self.basis.functions(t.to(self.coefficients.dtype) / self.time_unit) @ self.coefficients
-        parts = flat.split(self.sizes)
-        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+        parts = flat.split(self.sizes, dim=-1)
+        return [part.view(*t.shape, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def call(self, method: str, t: Time, *positional: Tensor) -> Tensor:
-        out: Tensor = functional_call(self._methods[method], self.weights(t), (t, *positional))
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.call("forward", t, y, *given)
+
+    def call(self, method: str, t: Time, y: State, *given: Tensor) -> Tensor:
+        """A method of the template at time `t`, or at a time for each sample."""
+        if t.dim() == 0:
+            return self._at_once(method, self.weights(t), t, y, *given)
+        return torch.vmap(partial(self._alone, method))(self.weights(t), t, y, *given)
+
+    def _alone(self, method: str, weights: list[Tensor], t: Time, y: Tensor, *given: Tensor) -> Tensor:
+        """Of one sample, of which it makes a batch."""
+        return self._at_once(method, weights, t, y[None], *(z[None] for z in given))[0]
+
+    def _at_once(self, method: str, weights: list[Tensor], *positional: Tensor) -> Tensor:
+        """As torch.func.functional_call does it for any module, but in a fifth of the time: the modules are known."""
+        own = [places[0][0]._parameters[places[0][1]] for places in self._places]
+        try:
+            self._put(weights)
+            out: Tensor = getattr(self._template[0], method)(*positional)
+        finally:
+            self._put(own)
         return out
+
+    def _put(self, weights: Sequence[Tensor | None]) -> None:
+        """In the place of the template's parameters. Values that are no parameters can be put there only like this."""
+        for weight, places in zip(weights, self._places, strict=True):
+            for module, name in places:
+                module._parameters[name] = weight  # type: ignore[assignment]
 
     def train(self, mode: bool = True) -> Self:
         self._template[0].train(mode)
@@ -122,15 +146,7 @@ class _Expansion(VectorField):
 
 
 @final
-class ExpandedField(_Expansion):
-    """f(t, y, *given; theta(t))."""
-
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.call("forward", t, y, *given)
-
-
-@final
-class ExpandedSeparable(_Expansion, SeparableField):
+class ExpandedSeparable(ExpandedField, SeparableField):
     """dq/dt = drift(t, p; theta(t)), dp/dt = kick(t, q; theta(t))."""
 
     def drift(self, t: Time, p: State, *given: Tensor) -> State:
@@ -140,14 +156,7 @@ class ExpandedSeparable(_Expansion, SeparableField):
         return self.call("kick", t, q, *given)
 
 
-@final
-class _Method(nn.Module):
-    """A method of a field as a module, whose parameters can be replaced for a call."""
-
-    def __init__(self, field: VectorField, method: str) -> None:
-        super().__init__()
-        self.field, self.method = field, method
-
-    def forward(self, *positional: Tensor) -> Tensor:
-        out: Tensor = getattr(self.field, self.method)(*positional)
-        return out
+def _places(template: nn.Module, weights: Sequence[nn.Parameter]) -> list[list[tuple[nn.Module, str]]]:
+    """For each of the weights, the modules that hold it, and under which name; several where it is shared."""
+    held = [(module, name, one) for module in template.modules() for name, one in module._parameters.items()]
+    return [[(module, name) for module, name, one in held if one is weight] for weight in weights]
