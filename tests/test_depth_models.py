@@ -12,7 +12,7 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import SeparableField
 from ode_runner.integrator import Integrator
-from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime, PacedField
+from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime, PacedField, PacedSeparable
 from ode_runner.models.base import Model
 from ode_runner.models.cnf import ConditionedField, beside_noise
 from ode_runner.models.data_controlled import DataControlled
@@ -144,6 +144,18 @@ def test_an_end_time_is_how_far_the_flow_goes(composed: Compose) -> None:
     torch.testing.assert_close(slope, 2 * end.exp() - 1, rtol=1e-7, atol=0)
 
 
+@pytest.mark.parametrize("network", ["mlp", "separable"])
+def test_the_field_of_a_sample_depends_on_time_through_its_depth_alone(composed: Compose, network: str) -> None:
+    """Also of a task that is not autonomous; and a separable field stays one, half by half."""
+    field = AdaptiveDepth(build(composed, "network", network, PLANE), shortest=0.1, longest=10.0).field
+    t, y, end = torch.tensor(0.5), torch.rand(3, 2), torch.full((3,), 1.5)
+    torch.testing.assert_close(field(t, y, end), field(t / 2, y, 2 * end) / 2)
+    assert isinstance(field, PacedSeparable) == (network == "separable")
+    if isinstance(field, PacedSeparable):
+        halves = [field.drift(t, y[:, 1:], end), field.kick(t, y[:, :1], end)]
+        torch.testing.assert_close(field(t, y, end), torch.cat(halves, dim=1))
+
+
 @pytest.mark.parametrize("shape", [(3,), (3, 4, 5)])
 def test_end_times_begin_about_1_and_stay_within_their_bounds(shape: tuple[int, ...]) -> None:
     end_time = EndTime(3, shortest=0.2, longest=4.0)
@@ -151,6 +163,24 @@ def test_end_times_begin_about_1_and_stay_within_their_bounds(shape: tuple[int, 
     for sign in (1, -1):
         end_time.map.bias.data.fill_(sign * 100.0)
         torch.testing.assert_close(end_time(torch.zeros(2, *shape)), torch.full((2,), 4.0 if sign > 0 else 0.2))
+
+
+def test_end_times_that_have_gone_to_a_bound_are_said(composed: Compose) -> None:
+    model, inputs = build(composed, "model", "adaptive_depth", build(composed, "network", "mlp", PLANE)), torch.eye(2)
+    assert list(model.remarks(inputs)) == []
+    model.end_time.map.weight.data = torch.tensor([[20.0, -20.0]])
+    shortest, longest = model.remarks(inputs)
+    assert shortest.startswith("50% of the end times have gone to their bound model.shortest=0.1, ")
+    assert shortest.endswith("Try a smaller one.")
+    assert longest.startswith("50% of the end times have gone to their bound model.longest=10, ")
+    assert longest.endswith("Try a larger one.")
+
+
+@pytest.mark.slow
+def test_a_run_says_that_end_times_are_at_a_bound(tmp_path: Path) -> None:
+    words = ("task=reflection", "model=adaptive_depth", "model.shortest=0.995", "trainer.max_steps=1", "logger=none")
+    ended = typed(*words, cwd=tmp_path)
+    assert "of the end times have gone to their bound model.shortest=0.995" in " ".join(ended.stdout.split())
 
 
 def test_senseless_bounds_of_end_times_are_refused(composed: Compose) -> None:
@@ -207,6 +237,6 @@ def test_a_field_made_of_another_keeps_to_its_longest_step() -> None:
         kick = drift
 
     inner = Paced()
-    made = [kind(inner) for kind in (DampedField, UndampedField, PacedField, beside_noise)]
+    made = [kind(inner) for kind in (DampedField, UndampedField, PacedField, PacedSeparable, beside_noise)]
     for field in (*made, ConditionedField(inner, 1)):
         assert (field.longest_step, field.batched_time) == (0.25, True), type(field).__name__

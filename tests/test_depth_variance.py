@@ -181,6 +181,20 @@ def test_times_beyond_a_basis_are_refused_unless_it_is_endless(composed: Compose
             model(x, beyond, integrate)
 
 
+@pytest.mark.parametrize("name", ["fourier", "monomials", "hats"])
+def test_functions_that_the_data_cannot_tell_apart_are_refused_in_training(composed: Compose, name: str) -> None:
+    path = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True)
+    network, integrate, x = build(composed, "network", "linear", path), integrator(composed, "dopri5"), torch.rand(2, 2)
+    fits, beyond = (build(composed, "model", "galerkin", network, basis=name, size=n, period=1.2) for n in (7, 9))
+    seven_times = torch.linspace(0, 1.2, 7)
+    assert fits(x, seven_times, integrate).values.isfinite().all()
+    with pytest.raises(RefusedInput, match=r"model.size=9 is too large for the data: .* within 0.3,.* are 0.2 apart"):
+        beyond(x, seven_times, integrate)
+    assert beyond.eval()(x, seven_times, integrate).values.isfinite().all()
+    classifier = build(composed, "model", "galerkin", build(composed, "network", "linear", PLANE), basis=name, size=9)
+    assert classifier(x, TS, integrate).values.isfinite().all()
+
+
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("network", SPECS)
 def test_rows_with_times_of_their_own_are_those_that_vmap_gives(composed: Compose, network: str, basis: str) -> None:

@@ -56,7 +56,7 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     display = Display()
     display.comparison(columns)
     display.say(conclusion, style="bold")
-    for remark in experiment.task.remarks(columns[f"solver={solver}"]):
+    for remark in experiment.remarks(columns[f"solver={solver}"]):
         display.say(remark, style="yellow")
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")

@@ -114,6 +114,14 @@ class Experiment:
         of_the_split = set_scalars(self.task, split, answers)
         return self.task.reported(means.read()) | of_the_split | evaluations.read()
 
+    @torch.no_grad()
+    def remarks(self, metrics: Mapping[str, float]) -> list[str]:
+        """What a person should not overlook in the numbers of a run, and in the model on a batch of the test split."""
+        batch = next(self.task.batches(Split.TEST, batch_size=self.options.eval_batch_size, epoch=0)).to(self.dtype)
+        self.model.eval()
+        with self._autocast():
+            return [*self.task.remarks(metrics), *self.model.remarks(batch.inputs)]
+
     def view(self, history: Sequence[Mapping[str, float]]) -> ModelView:
         """The functions of the model that the task's pictures may call."""
         own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts

@@ -1,6 +1,7 @@
 """What a model is, and all it may know of numerics."""
 
 import abc
+from collections.abc import Iterator
 from enum import Enum
 from typing import Any, ClassVar, final
 
@@ -95,6 +96,11 @@ class Model(nn.Module, abc.ABC):
                 "ode_runner.problem."
             )
         return solution.ys
+
+    def remarks(self, inputs: Tensor) -> Iterator[str]:
+        """What a person should not overlook in what the model has learned to do with such inputs, a sentence each."""
+        del inputs
+        yield from ()
 
     def learned_field(self) -> VectorField | None:
         """The field on the task's own state space, if that is what the model learns."""

@@ -1,5 +1,6 @@
 """An ODE-Net whose weights change with depth."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, final
@@ -23,7 +24,7 @@ class Galerkin(Model):
     """The network's own field with weights theta(t) = sum_k alpha_k psi_k(t / period), of `size` functions of a basis.
 
     It begins with the network's own weights at all times. A basis other than Fourier's is defined from time 0 to
-    `period` only, in the task's unit of time.
+    `period` only, in the task's unit of time. Of data along the way, two must fall into the shortest of its periods.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
@@ -47,6 +48,8 @@ class Galerkin(Model):
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         self._check(float(ts.min()), float(ts.max()))
+        if self.training and self.every_time and len(ts) > 1:
+            self._check_seen(abs(float(ts[-1] - ts[0])) / (len(ts) - 1))
         return integrate(self.field, y0, ts, breaks=[self.period * u for u in self.basis.kinks()])
 
     def _check(self, first: float, last: float) -> None:
@@ -56,6 +59,16 @@ class Galerkin(Model):
             raise RefusedInput(
                 f"model.basis={self.name} is defined from time 0 to model.period={self.period:g}, and times here go "
                 f"from {first:.6g} to {last:.6g}. Use model.period={last:.6g}, or model.basis=fourier."
+            )
+
+    def _check_seen(self, spacing: float) -> None:
+        """Raises RefusedInput where data `spacing` apart cannot tell a function of the basis from a slower one."""
+        size, shortest = self.basis.size, self.period * (self.basis.period() or math.inf)
+        if shortest < 2 * spacing * (1 - 1e-6):
+            raise RefusedInput(
+                f"model.size={size} is too large for the data: the fastest function of model.basis={self.name} repeats "
+                f"within {shortest:.4g}, and the task's outputs are {spacing:.4g} apart, which do not tell it from a "
+                f"slower one. Use fewer functions, or model.period={math.ceil(100 * (size - 1) * spacing) / 100:g}."
             )
 
 

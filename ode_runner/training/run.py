@@ -174,7 +174,7 @@ def _train_and_evaluate(
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _check_finite(experiment, record)
-            for remark in experiment.task.remarks(record.metrics):
+            for remark in experiment.remarks(record.metrics):
                 display.say(remark, style="yellow")
             with same_folder():
                 draw(experiment, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
