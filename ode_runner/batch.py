@@ -38,6 +38,8 @@ class TaskSpec:
     output_shape: tuple[int, ...]
     every_time: bool = False  # outputs are wanted at each of the batch's times, not at the last alone
     autonomous: bool = False  # the rule to be learned does not change with time
+    state_itself: bool = False  # outputs are the state itself: a head that is learned would change the question
+    span: tuple[float, float] | None = None  # first and last of all times that are asked for, where that is known
     condition: int = 0  # so many numbers at the end of an input are a condition, on which a density depends
     sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
     field: VectorField | None = None  # the rule itself, where it is known

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.optimizer_options import check_optimizer
 from ode_runner.building.regularization import GROUP, build_regularizers, check_integrable, regularizer_axis
-from ode_runner.compatibility import check_answers, check_compatible, check_fields, unused_axes
+from ode_runner.compatibility import check_answers, check_compatible, check_fields, check_state, unused_axes
 from ode_runner.config.choices import built_in
 from ode_runner.config.identity import fingerprint
 from ode_runner.config.rerun import Rerun
@@ -126,6 +126,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     torch.manual_seed(cfg.seed)
     task = construct(cfg, "task", seed=cfg.seed, device=device)
     network = construct(cfg, "network", task.spec)
+    check_state(choices, target_of(cfg, "model"), network)
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
     check_fields(choices, model, solver)
     integrator = Integrator(

@@ -1,5 +1,6 @@
 """Which task, model, solver and gradient mode go together: decided by type, before anything is made."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 from torch import nn
@@ -10,6 +11,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
+from ode_runner.networks.base import Network
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
@@ -67,6 +69,16 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
         f"task={choices['task']} asks for {_listed(task.needs)}, and model={choices['model']} gives "
         f"{_listed(model.answers() - {Answer.STATES} or model.answers())} only. "
         + (f"Use {able}." if able else "No model here gives that.")
+    )
+
+
+def check_state(choices: Mapping[str, str], model: type[Model], network: Network) -> None:
+    """Raises IncompatibleChoice where a task is about the state itself, and the network makes features of it."""
+    if not network.spec.state_itself or network.state_is_data or "network" in unused_axes(model):
+        return
+    raise IncompatibleChoice(
+        f"task={choices['task']} is about the state itself, {math.prod(network.spec.input_shape)} numbers, and "
+        f"network={choices['network']} makes features of it. Use network=mlp, with a network.width of no less."
     )
 
 

@@ -54,9 +54,9 @@ def test_a_channel_map_is_a_convolution_of_size_1() -> None:
     )
 
 
-@pytest.mark.parametrize("network", ["mlp", "linear", "separable", "conv"])
+@pytest.mark.parametrize("network", ["mlp", "linear", "separable", "conv", "conv_flat"])
 def test_a_field_reads_what_is_given_and_returns_the_state(composed: Compose, network: str) -> None:
-    spec = IMAGES if network == "conv" else PLANE
+    spec = IMAGES if network.startswith("conv") else PLANE
     made = build(composed, "network", network, spec)
     y = made.stem()(torch.rand(3, *spec.input_shape))
     field, z = made.field(extra=2, given=3), torch.rand(3, 3, *y.shape[2:])

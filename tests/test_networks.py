@@ -9,7 +9,8 @@ from torch import nn
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.networks.base import Network
-from ode_runner.networks.conv import Conv, TimeConv2d
+from ode_runner.networks.conv import Conv
+from ode_runner.networks.time_conv import TimeConv2d
 from tests.problems import Compose, build
 
 MNIST = TaskSpec(input_shape=(1, 28, 28), output_shape=(10,))
@@ -18,8 +19,13 @@ PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))
 SPECS = {"mnist": MNIST, "digits": DIGITS, "plane": PLANE}
 
 
-@pytest.fixture(params=["mlp", "conv"])  # of layers that any data may pass; tests of the others are below
+@pytest.fixture(params=["mlp", "conv", "conv_flat"])  # of layers that any data may pass; tests of the others are below
 def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["mlp", "conv"])  # those whose depth can be chosen
+def deep(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
@@ -50,10 +56,53 @@ def test_on_mnist_models_have_the_papers_numbers_of_parameters(
     assert size(build(composed, "model", model, network, **model_options)) == parameters
 
 
+@pytest.mark.parametrize(
+    ("shape", "model", "extra", "width", "parameters"),
+    [
+        ((1, 28, 28), "augmented", 5, 64, 85_462),  # Dupont et al. 2019, conv_models.py: MNIST and CIFAR-10
+        ((1, 28, 28), "odenet", 0, 92, 85_316),
+        ((3, 32, 32), "augmented", 10, 64, 172_452),
+        ((3, 32, 32), "odenet", 0, 125, 173_611),
+    ],
+)
+def test_anodes_image_models_have_its_numbers_of_parameters(
+    composed: Compose, shape: tuple[int, ...], model: str, extra: int, width: int, parameters: int
+) -> None:
+    network = build(composed, "network", "conv_flat", TaskSpec(input_shape=shape, output_shape=(10,)), width=width)
+    assert size(build(composed, "model", model, network, **{"extra": extra} if extra else {})) == parameters
+
+
+def test_conv_flat_is_a_1x1_a_3x3_and_a_1x1_convolution_with_relu_on_the_image_itself(composed: Compose) -> None:
+    network = build(composed, "network", "conv_flat", TaskSpec(input_shape=(2, 5, 7), output_shape=(3,)), width=4)
+    images, t = torch.rand(3, 2, 5, 7), torch.tensor(0.7)
+    assert torch.equal(network.stem()(images), images)
+    field, y = network.field(), images
+    for place, layer in enumerate((field.first, field.middle, field.last)):
+        y = joined(layer)(torch.cat([t.expand(3, 1, 5, 7), y.relu() if place else y], dim=1))
+    torch.testing.assert_close(field(t, images), y)
+    assert [tuple(layer.weight.shape[2:]) for layer in (field.first, field.middle, field.last)] == [
+        (1, 1),
+        (3, 3),
+        (1, 1),
+    ]
+    head = network.head(extra=1)
+    assert head(torch.rand(3, 3, 5, 7)).shape == (3, 3)
+    assert size(head) == 3 * (3 * 5 * 7 + 1)
+
+
+def test_more_channels_within_make_a_larger_field_and_block(composed: Compose) -> None:
+    small, large = (build(composed, "network", "conv_flat", DIGITS, width=width) for width in (2, 3))
+    assert size(large.field()) > size(small.field())
+    assert size(large.block()) > size(small.block())
+    assert size(large.head()) == size(small.head())
+    with pytest.raises(RefusedInput, match="network.width must be at least 1"):
+        build(composed, "network", "conv_flat", DIGITS, width=0)
+
+
 def joined(convolution: TimeConv2d) -> nn.Conv2d:
     """The same weights as an ordinary convolution over the channels [t, y]."""
-    outputs, inputs = convolution.weight.shape[:2]
-    ordinary = nn.Conv2d(inputs + 1, outputs, 3, padding=1)
+    outputs, inputs, size, _ = convolution.weight.shape
+    ordinary = nn.Conv2d(inputs + 1, outputs, size, padding=size // 2)
     with torch.no_grad():
         ordinary.weight.copy_(torch.cat([convolution.time_weight, convolution.weight], dim=1))
         ordinary.bias.copy_(convolution.bias)
@@ -61,8 +110,9 @@ def joined(convolution: TimeConv2d) -> nn.Conv2d:
 
 
 @pytest.mark.usefixtures("float64")
-def test_a_time_convolution_equals_one_over_time_and_state_together() -> None:
-    ours = TimeConv2d(4, 6)
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_time_convolution_equals_one_over_time_and_state_together(size: int) -> None:
+    ours = TimeConv2d(4, 6, size=size)
     theirs, t, y = joined(ours), torch.tensor(0.7, requires_grad=True), torch.randn(3, 4, 5, 7, requires_grad=True)
     out, weights = ours(t, y), torch.randn(3, 6, 5, 7)
     expected = theirs(torch.cat([t.expand(3, 1, 5, 7), y], dim=1))
@@ -75,7 +125,7 @@ def test_a_time_convolution_equals_one_over_time_and_state_together() -> None:
 
 
 def test_a_time_convolution_begins_like_torchs_over_as_many_channels() -> None:
-    ours, theirs = TimeConv2d(15, 40), nn.Conv2d(16, 40, 3)
+    ours, theirs = TimeConv2d(15, 40, size=3), nn.Conv2d(16, 40, 3)
     bound = float(theirs.weight.detach().abs().max())
     assert bound == pytest.approx(1 / math.sqrt(16 * 9), rel=1e-2)  # the largest of 5,760 draws
     for parameter in (ours.weight, ours.time_weight):
@@ -117,10 +167,11 @@ def test_images_may_be_oblong_and_coloured(composed: Compose, shape: tuple[int, 
     assert network.head()(y).shape == (2, 4)
 
 
+@pytest.mark.parametrize("network", ["conv", "conv_flat"])
 @pytest.mark.parametrize("shape", [(2,), (64,), (8, 8)])
-def test_a_convolution_refuses_what_is_no_image(composed: Compose, shape: tuple[int, ...]) -> None:
-    with pytest.raises(IncompatibleChoice, match="Use network=mlp"):
-        build(composed, "network", "conv", TaskSpec(input_shape=shape, output_shape=(2,)))
+def test_a_convolution_refuses_what_is_no_image(composed: Compose, shape: tuple[int, ...], network: str) -> None:
+    with pytest.raises(IncompatibleChoice, match=f"network={network} needs images.*Use network=mlp"):
+        build(composed, "network", network, TaskSpec(input_shape=shape, output_shape=(2,)))
 
 
 def test_a_convolution_refuses_images_below_three_pixels(composed: Compose) -> None:
@@ -129,24 +180,24 @@ def test_a_convolution_refuses_images_below_three_pixels(composed: Compose) -> N
 
 
 @pytest.mark.parametrize("option", ["width", "depth"])
-def test_width_and_depth_change_every_piece_that_has_them(composed: Compose, name: str, option: str) -> None:
-    small, large = (network_for(composed, name, DIGITS, **{option: value}) for value in (2, 3))
+def test_width_and_depth_change_every_piece_that_has_them(composed: Compose, deep: str, option: str) -> None:
+    small, large = (network_for(composed, deep, DIGITS, **{option: value}) for value in (2, 3))
     assert size(large.field()) > size(small.field())
     assert size(large.block()) > size(small.block())
 
 
-def test_depth_counts_the_layers_of_the_field(composed: Compose, name: str) -> None:
+def test_depth_counts_the_layers_of_the_field(composed: Compose, deep: str) -> None:
     for depth in (1, 2, 4):
-        network = network_for(composed, name, DIGITS, depth=depth)
+        network = network_for(composed, deep, DIGITS, depth=depth)
         layers = [m for m in network.field().modules() if isinstance(m, TimeConv2d | nn.Linear)]
         assert len(layers) == depth + (0 if isinstance(network, Conv) else 1)  # an MLP has an output layer besides
 
 
 @pytest.mark.parametrize("option", ["width", "depth"])
 @pytest.mark.parametrize("value", [0, -1])
-def test_senseless_sizes_are_refused(composed: Compose, name: str, option: str, value: int) -> None:
+def test_senseless_sizes_are_refused(composed: Compose, deep: str, option: str, value: int) -> None:
     with pytest.raises(RefusedInput, match=f"network.{option} must be at least 1"):
-        build(composed, "network", name, DIGITS, **{option: value})
+        build(composed, "network", deep, DIGITS, **{option: value})
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)

@@ -197,6 +197,39 @@ def test_annuli_that_are_not_filled_are_spheres(make: MakeTask) -> None:
         assert float(away.square().mean().sqrt()) == pytest.approx(spread, rel=0.1, abs=1e-6)
 
 
+def test_spheres_are_half_and_half_and_in_space(make: MakeTask) -> None:
+    task = make("spheres")
+    assert isinstance(task, Classification)
+    points, classes = task.splits[Split.TRAIN].inputs, task.splits[Split.TRAIN].targets
+    assert task.spec.input_shape == (3,)
+    assert classes.bincount().tolist() == [4096, 4096]
+    assert float((points.norm(dim=1) - 0.5 - 0.5 * classes).abs().max()) < 6e-4  # six standard deviations
+    for value, radius in ((0, 0.5), (1, 1.0)):  # as uniform as the sphere: each coordinate is uniform between poles
+        heights = points[classes == value].sort(dim=0).values / radius
+        even = torch.linspace(-1, 1, 4096)[:, None]
+        assert float((heights - even).abs().max()) < 2 * 1.63 / 4096**0.5
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_annuli_of_many_dimensions_are_finite(make: MakeTask, filled: bool) -> None:
+    task = make("annuli", dim=1000, filled=filled, radii=[[0.0, 0.5], [1.0, 1.5]] if filled else [0.5, 1.5], train=60)
+    assert isinstance(task, Classification)
+    norms = task.splits[Split.TRAIN].inputs.norm(dim=1)
+    assert norms.max() == pytest.approx(1.5, rel=0.01)  # nearly all of the volume is near the surface
+    assert norms.min() == pytest.approx(0.5, rel=0.01)
+
+
+def test_sines_are_as_far_apart_as_twice_the_shift(make: MakeTask) -> None:
+    task = make("sines", shift=0.4, noise=0.2, train=6000)
+    assert isinstance(task, Classification)
+    (x, y), classes = task.splits[Split.TRAIN].inputs.T, task.splits[Split.TRAIN].targets
+    assert classes.bincount().tolist() == [3000, 3000]
+    rest = y - torch.sin(torch.pi * x) - 0.4 * (2 * classes - 1)
+    assert float(rest.mean()) == pytest.approx(0, abs=4 * 0.2 / 6000**0.5)
+    assert float(rest.std()) == pytest.approx(0.2, rel=0.05)
+    assert float((x.sort().values - torch.linspace(-1, 1, 6000)).abs().max()) < 2 * 1.63 / 6000**0.5
+
+
 def test_reflected_points_are_the_same_in_all_splits_and_their_floor_is_known(make: MakeTask) -> None:
     task = make("reflection")
     batches = [next(task.batches(split, batch_size=100, epoch=3)) for split in Split]
@@ -416,11 +449,19 @@ def test_files_without_a_single_image_are_refused(make: MakeTask, idx_dir: Path)
         ("annuli", {"train": 2}, "task.train"),
         ("annuli", {"dim": 0}, "task.dim"),
         ("annuli", {"noise": -0.1}, "task.noise"),
+        ("annuli", {"dim": 1001}, "task.dim"),
+        ("annuli", {"train": 20_000_000}, "task.train must be at most 10,000,000, not 20,000,000"),
+        ("annuli", {"radii": [[0.0, 0.5], [1.0, float("inf")]]}, "task.radii"),
         ("annuli", {"radii": [1.0, 2.0]}, r"task.radii=\[1.0,2.0\] with task.filled=true must be \[\[low,high\]"),
         ("annuli", {"filled": False}, "with task.filled=false must be two numbers"),
         ("annuli", {"radii": [[0.0, 1.0], [1.0, 1.5]]}, "task.radii"),
         ("annuli", {"filled": False, "radii": [2.0, 1.0]}, "task.radii"),
         ("annuli", {"filled": False, "radii": [1.0, 2.0, 3.0]}, "task.radii"),
+        ("spheres", {"dim": 0}, "task.dim must be from 1 to 1000, not 0"),
+        ("spheres", {"filled": True}, r"task.radii=\[0.5,1.0\] with task.filled=true must be \[\[low,high\]"),
+        ("sines", {"test": 1}, "task.test must be at least 2"),
+        ("sines", {"noise": -0.1}, "task.noise must be 0 or more"),
+        ("sines", {"shift": 0.0}, "task.shift must be above 0"),
         ("reflection", {"points": 1}, "task.points"),
     ],
 )

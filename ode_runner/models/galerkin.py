@@ -43,6 +43,8 @@ class Galerkin(Model):
         if period <= 0:
             raise RefusedInput(f"model.period must be above 0, not {period}.")
         self.basis, self.period, self.name = BASES[basis](size), float(period), basis
+        if network.spec.span is not None:
+            self._check(*network.spec.span)
         self.field = expanded(network.field(), self.basis, self.period)
         self.head = network.head()
 

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField, broadcast_time
+from ode_runner.field import VectorField
 from ode_runner.networks.base import Block, Network
 from ode_runner.networks.channels import with_given
 from ode_runner.networks.sizes import check_sizes
+from ode_runner.networks.time_conv import TimeConv2d
 from ode_runner.types import State, Time
 
 
@@ -77,34 +78,13 @@ class ConvField(VectorField):
         super().__init__()
         widths = [width + given, *[width] * depth]
         self.norms = nn.ModuleList(map(_norm, widths))
-        self.convolutions = nn.ModuleList(TimeConv2d(inputs, width) for inputs in widths[:-1])
+        self.convolutions = nn.ModuleList(TimeConv2d(inputs, width, size=3) for inputs in widths[:-1])
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         y = with_given(y, given)
         for norm, convolution in zip(self.norms, self.convolutions, strict=False):
             y = convolution(t, F.relu(norm(y), inplace=True))
         return self.norms[-1](y)
-
-
-@final
-class TimeConv2d(nn.Module):
-    """A 3x3 convolution over the channels [t, y], without building them.
-
-    A convolution is linear in its input, so the constant channel t adds a map that is the same for the whole batch, or
-    for each sample one where each has a time of its own: same function, same parameters, one copy of the state less
-    per evaluation.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        bound = 1 / math.sqrt((inputs + 1) * 9)  # torch's default for a convolution of inputs + 1 channels
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3).uniform_(-bound, bound))
-        self.time_weight = nn.Parameter(torch.empty(outputs, 1, 3, 3).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
-
-    def forward(self, t: Time, y: Tensor) -> Tensor:
-        time = broadcast_time(t, y).to(y.dtype).expand(len(t) if t.dim() else 1, 1, *y.shape[2:])
-        return F.conv2d(y, self.weight, padding=1) + F.conv2d(time, self.time_weight, self.bias, padding=1)
 
 
 @final

@@ -17,9 +17,10 @@ _TWO_CLASSES = LinearSegmentedColormap.from_list("two classes", [style.BLUE, "wh
 
 def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Tensor], Tensor]) -> Figure:
     """Probability of class 1 over the plane, with the test points; wrongly classified ones are ringed."""
-    figure = style.figure(6.4, 4.6)
-    axes = figure.subplots()
     low, high = points.amin(0) - 0.4, points.amax(0) + 0.4
+    width, height = (high - low).tolist()
+    figure = style.figure(min(6.4, 2.2 + 4.2 * width / height), 4.6)  # no wider than tall data ask for
+    axes = figure.subplots()
     columns, rows = (torch.linspace(float(low[i]), float(high[i]), 200) for i in (0, 1))
     grid = torch.cartesian_prod(columns, rows).to(points)
     probability = predict(grid).softmax(dim=1)[:, 1].reshape(200, 200).T.cpu()

@@ -1,5 +1,6 @@
 """A ball and a shell around it, or two spheres."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -11,6 +12,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.points import Points
+from ode_runner.tasks.sizes import check_counts, check_deviations
 
 Radii = tuple[float, float]  # of one class, the least and the largest
 
@@ -39,13 +41,10 @@ class Annuli(Points):
         seed: int,
         device: torch.device,
     ) -> None:
-        for name, value in (("train", train), ("validation", validation), ("test", test)):
-            if value < 3:
-                raise RefusedInput(f"task.{name} must be at least 3 samples, not {value}.")
+        check_counts(3, train=train, validation=validation, test=test)
         if not 1 <= dim <= 1000:
             raise RefusedInput(f"task.dim must be from 1 to 1000, not {dim}.")
-        if noise < 0:
-            raise RefusedInput(f"task.noise must be 0 or more, not {noise}.")
+        check_deviations(noise=noise)
         inner, outer = _two_classes(radii, filled=filled)
         generator = torch.Generator().manual_seed(seed)
         splits = {}
@@ -74,7 +73,7 @@ def _two_classes(radii: Sequence[Any], *, filled: bool) -> tuple[Radii, Radii]:
         raise RefusedInput(
             f"task.radii={as_typed(radii)} with task.filled={as_typed(filled)} must be {form}."
         ) from None
-    if not (0 <= inner[0] <= inner[1] < outer[0] <= outer[1] and inner[1] > 0):
+    if not (0 <= inner[0] <= inner[1] < outer[0] <= outer[1] < math.inf and inner[1] > 0):
         raise RefusedInput(f"task.radii={as_typed(radii)} must be {form}, each radius no less than the one before it.")
     return inner, outer
 
@@ -83,5 +82,7 @@ def _between(radii: Radii, count: int, dim: int, generator: torch.Generator) -> 
     """Points (count, dim), uniform in the volume between two radii, or on a sphere where they are equal."""
     directions = torch.randn(count, dim, generator=generator)
     directions = directions / directions.norm(dim=1, keepdim=True)
-    low, high = (radius**dim for radius in radii)
-    return directions * (low + (high - low) * torch.rand(count, 1, generator=generator)) ** (1 / dim)
+    low, high = radii
+    hollow = (low / high) ** dim  # of the volume within `high`, which itself may be beyond any number
+    volumes = hollow + (1 - hollow) * torch.rand(count, 1, generator=generator)
+    return high * directions * volumes ** (1 / dim)

@@ -6,9 +6,9 @@ import torch
 from sklearn.datasets import make_moons
 
 from ode_runner.batch import Split, TaskSpec
-from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples, shuffled_splits
 from ode_runner.tasks.points import Points
+from ode_runner.tasks.sizes import check_counts, check_deviations
 
 
 @final
@@ -18,11 +18,8 @@ class HalfMoons(Points):
     def __init__(
         self, *, train: int, validation: int, test: int, noise: float, seed: int, device: torch.device
     ) -> None:
-        for name, value in (("train", train), ("validation", validation), ("test", test)):
-            if value < 2:
-                raise RefusedInput(f"task.{name} must be at least 2 samples, not {value}.")
-        if noise < 0:
-            raise RefusedInput(f"task.noise must be 0 or more, not {noise}.")
+        check_counts(2, train=train, validation=validation, test=test)
+        check_deviations(noise=noise)
         sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
         points, classes = make_moons(sum(sizes.values()), noise=noise, random_state=seed)
         samples = Samples(torch.tensor(points, dtype=torch.float32), torch.tensor(classes))

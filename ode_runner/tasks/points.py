@@ -11,6 +11,7 @@ from ode_runner.plots.animation import Animation, Picture
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.line import draw_paths_over_depth
 from ode_runner.plots.plane import animate_flow, draw_decision_regions, draw_flow
+from ode_runner.plots.space import draw_states_in_space
 from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.classification import Classification
 
@@ -42,6 +43,8 @@ class Points(Classification):
             )
         points, classes = test.inputs[:SHOWN], test.targets[:SHOWN]
         states = view.path(view.encode(points), FRAMES)
+        if dimensions == 3:
+            yield "space", draw_states_in_space(states, classes)
         if dimensions == 1:
             yield "paths", draw_paths_over_depth(states, classes, names=("class 0", "class 1"))
         if states.shape[2] > 1:

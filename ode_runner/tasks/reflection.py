@@ -34,7 +34,7 @@ class Reflection(Task):
         self.inputs = torch.linspace(-1, 1, points, device=device)[:, None]
         self.ts = torch.tensor([0.0, 1.0], device=device)
         self.seed = seed
-        self.spec = TaskSpec(input_shape=(1,), output_shape=(1,), every_time=True, autonomous=True)
+        self.spec = TaskSpec(input_shape=(1,), output_shape=(1,), every_time=True, autonomous=True, state_itself=True)
 
     def size(self, split: Split) -> int:
         return len(self.inputs)

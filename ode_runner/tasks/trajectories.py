@@ -57,7 +57,10 @@ class Trajectories(Task):
         generator = torch.Generator().manual_seed(self.seed)
         shape = (len(self.y0),)
         true = self.true_field()
-        self.spec = TaskSpec(input_shape=shape, output_shape=shape, every_time=True, autonomous=True, field=true)
+        span = (0.0, self.horizon * self.foresight)
+        self.spec = TaskSpec(
+            input_shape=shape, output_shape=shape, every_time=True, autonomous=True, span=span, field=true
+        )
         self.observations = {
             split: self._observe(true, size, generator)
             for split, size in {Split.TRAIN: self.train, Split.VALIDATION: self.validation}.items()

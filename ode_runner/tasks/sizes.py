@@ -1,0 +1,21 @@
+"""Sizes of data sets and scales of noise: what can be drawn."""
+
+from ode_runner.errors import RefusedInput
+
+MOST = 10_000_000  # samples: more would be drawn for minutes before memory is used up
+
+
+def check_counts(least: int, **counts: int) -> None:
+    """Raises RefusedInput for an option of the task that is below `least`, or beyond what anybody can draw."""
+    for name, value in counts.items():
+        if value < least:
+            raise RefusedInput(f"task.{name} must be at least {least}, not {value}.")
+        if value > MOST:
+            raise RefusedInput(f"task.{name} must be at most {MOST:,}, not {value:,}.")
+
+
+def check_deviations(**deviations: float) -> None:
+    """Raises RefusedInput for a standard deviation of the task that is negative."""
+    for name, value in deviations.items():
+        if value < 0:
+            raise RefusedInput(f"task.{name} must be 0 or more, not {value}.")
