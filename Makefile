@@ -36,8 +36,9 @@ generated: .venv/installed-dev  ## Write the parts of docs/ that are made from t
 docs: .venv/installed-docs  ## Build docs/ as a site in site/; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: .venv/installed-dev  ## Our engine against torchdiffeq's, then whole training steps (needs MNIST)
+bench: .venv/installed-dev  ## Our engine against torchdiffeq's, a flow, then whole training steps (needs MNIST)
 	$(BIN)/python -m tests.benchmarks.solving
+	$(BIN)/python -m tests.benchmarks.density
 	$(BIN)/python -m tests.benchmarks.training
 
 bench-compare: .venv/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)

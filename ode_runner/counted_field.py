@@ -4,16 +4,18 @@ It also knows what is to be integrated along a solve of the field.
 """
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Ledger, StochasticField, VectorField
+from ode_runner.field import Ledger, LinearizableField, Push, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.noise import Increment, Noise
 from ode_runner.random_state import RandomState
@@ -75,6 +77,7 @@ class CountedField(VectorField):
         self.integrals, self.names = nn.ModuleList(integrals.values()), tuple(integrals)
         self.noise, self.span = noise, span
         self.observer: Observer | None = None
+        self._pushes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by the derivative that was made with each
         self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
         for name, z in zip(self.held, self.given, strict=True):
             leaf = z.is_floating_point() and not attached
@@ -86,9 +89,16 @@ class CountedField(VectorField):
         return _counted(kind_of(field))(field, ledger, **options)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        dy = self.evaluate(self.field, 1, t, y, given)
+        remembers = self.names and isinstance(self.field, LinearizableField)
+        dy = self.evaluate(self._remembered if remembers else self.field, 1, t, y, given)
         if not isinstance(dy, Tensor) or dy.shape != y.shape:
             raise self._misshapen(dy, y)
+        return dy
+
+    def _remembered(self, t: Any, y: State, *given: Tensor) -> State:
+        """f(t, y, *given), with which is kept how tangents are pushed through the layers that made it."""
+        assert isinstance(self.field, LinearizableField)
+        dy, self._pushes[dy] = self.field.linearize(t, y, *given)
         return dy
 
     def evaluate(
@@ -113,25 +123,39 @@ class CountedField(VectorField):
         arguments, t = given or self.arguments(), t if self.span is None else t.clamp(*self.span)
 
         def integrands(t: Any, y: State) -> Tensor:
-            pull = Pull(partial(self._again, arguments, t), y, self._enter_products)
+            push = partial(self._push, t, y, dy, arguments) if isinstance(self.field, LinearizableField) else None
+            pull = Pull(partial(self._again, arguments, t), y, self._enter_products, push)
             return stacked([g(t, y, dy, pull, *arguments) for g in self.integrals], self.names, y)
 
         return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
 
     def _again(self, arguments: Sequence[Tensor], t: Any, y: State) -> State:
-        """f(t, y) evaluated once more, for its Jacobian.
+        """f(t, y) evaluated once more, for its Jacobian."""
+        with self._nothing_drawn(y.device):
+            return _Call(self.field, self.dtype, arguments)(t, y)
 
-        Raises:
-            IncompatibleChoice: it draws random numbers, so that this is another field.
-        """
-        drawn = RandomState.now(y.device)
-        dy = _Call(self.field, self.dtype, arguments)(t, y)
-        if not drawn.same_as(RandomState.now(y.device)):
+    @contextmanager
+    def _nothing_drawn(self, device: torch.device) -> Iterator[None]:
+        """Raises IncompatibleChoice if the field, evaluated once more, draws random numbers: then it is another one."""
+        drawn = RandomState.now(device)
+        yield
+        if not drawn.same_as(RandomState.now(device)):
             raise IncompatibleChoice(
                 f"{name_of(self.field)} draws random numbers, as dropout does, and an integral takes products with its "
                 "Jacobian, for which it is evaluated anew with others. Leave dropout out of the field."
             )
-        return dy
+
+    def _push(self, t: Any, y: State, dy: State, arguments: Sequence[Tensor], v: Tensor) -> Tensor:
+        """(df/dy) v, where dy = f(t, y): by the pass that made `dy`, if that is known, else in full precision.
+
+        An observer is shown a pass of its own, all of which belongs to this call.
+        """
+        push: Push | None = self._pushes.get(dy) if self.observer is None else None
+        if push is None:
+            assert isinstance(self.field, LinearizableField)
+            with self._nothing_drawn(y.device):
+                push = self.field.linearize(t, y, *arguments)[1]
+        return push(v)
 
     def between(self, low: float, high: float) -> "CountedField":
         """The same, parameters and all, which sees no time outside."""

@@ -1,7 +1,7 @@
 """The right-hand side of an ODE, and the ledger in which every evaluation of it is entered."""
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -68,6 +68,23 @@ class KnownJacobian(VectorField):
     @abc.abstractmethod
     def jacobian(self, t: Time, y: State) -> Tensor:
         """df/dy of every sample, (batch, element, element), without a graph."""
+
+
+Push = Callable[[Tensor], Tensor]  # tangents (k, batch or 1, *state) to df/dy times each of them, (k, batch, *state)
+
+
+class LinearizableField(VectorField):
+    """A field that pushes tangents through its own layers: much cheaper than going back through its graph.
+
+    Its Jacobian then is that of the pass that made the derivative, for no evaluation more. It draws no random numbers.
+    """
+
+    @abc.abstractmethod
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+        """f(t, y, *given), and v -> (df/dy) v at this place, differentiable as the derivative itself is."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.linearize(t, y, *given)[0]
 
 
 class SeparableField(VectorField):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from ode_runner.errors import RefusedInput
+from ode_runner.field import Push
 from ode_runner.types import State
 
 Integrand = Callable[..., Tensor]  # of t, y, dy, pull, *given
@@ -41,10 +42,17 @@ class Pull:
 
     `v` has the shape of `y`; or several vectors of that shape are stacked before it, (k, *y.shape), and so are their
     products. Each counts as one product in the ledger. The first evaluates the field anew, which counts as none.
+
+    Args:
+        slope: the field at this time.
+        enter: takes the number of products.
+        push: how the field pushes tangents through its layers here, where it does; else None.
     """
 
-    def __init__(self, slope: Callable[[State], State], y: State, enter: Callable[[int], None]) -> None:
-        self._slope, self._y, self._enter = slope, y, enter
+    def __init__(
+        self, slope: Callable[[State], State], y: State, enter: Callable[[int], None], push: Push | None = None
+    ) -> None:
+        self._slope, self._y, self._enter, self._push = slope, y, enter, push
         self._product: Callable[[Tensor], Any] | None = None
 
     def __call__(self, v: Tensor) -> Tensor:
@@ -53,6 +61,19 @@ class Pull:
         several = v.dim() > self._y.dim()
         self._enter(len(v) if several else 1)
         return torch.vmap(self._alone)(v) if several else self._alone(v)
+
+    def quadratic(self, v: Tensor) -> Tensor:
+        """v^T (df/dy) v of every sample for each of several vectors, (k, batch), in the cheapest way there is.
+
+        `v` is (k, batch or 1, *state), where 1 stands for the same vector in all samples.
+        """
+        if self._push is None:
+            parts = v * self(v.expand(len(v), *self._y.shape))
+        else:
+            self._enter(len(v))
+            parts = v * self._push(v)
+        sums = parts.reshape(*parts.shape[:2], -1).sum(dim=2)
+        return sums.expand(len(v), len(self._y))  # a linear field makes one for all samples
 
     def _alone(self, v: Tensor) -> Tensor:
         assert self._product is not None
@@ -66,9 +87,8 @@ NONE: Mapping[str, Integral] = MappingProxyType({})  # nothing is integrated
 def trace(y: State, pull: Pull) -> Tensor:
     """The trace of df/dy of every sample, (batch,), by a product for each element of its state."""
     size = y[0].numel()
-    units = torch.eye(size, dtype=y.dtype, device=y.device).view(size, 1, *y.shape[1:]).expand(size, *y.shape)
-    rows = pull(units).reshape(size, len(y), size)
-    return rows.diagonal(dim1=0, dim2=2).sum(dim=-1)
+    units = torch.eye(size, dtype=y.dtype, device=y.device).view(size, 1, *y.shape[1:])
+    return pull.quadratic(units).sum(dim=0)
 
 
 def stacked(rates: Sequence[Tensor], names: Sequence[str], y: State) -> Tensor:

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import WrappedField
 from ode_runner.integrator import Integrator
-from ode_runner.models.cnf import ContinuousFlow, normal_log_density
+from ode_runner.models.cnf import ContinuousFlow, beside_noise, normal_log_density
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.types import State, Time
 from tests.problems import Compose, accepted_pairs, build
 from tests.test_given import SEPARABLE, is_slow, solver_of
 
@@ -175,6 +177,36 @@ def test_a_flow_over_every_network_has_the_gradient_of_backpropagation(
     for mode, gradients in found.items():
         for one, other in zip(gradients, found["backprop"], strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-7 if mode == "adjoint" else 1e-12)
+
+
+class Opaque(WrappedField):
+    """Another field that does not say how it pushes tangents."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.inner(t, y, *given)
+
+
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_tangents_through_the_layers_give_what_products_with_the_jacobian_give(trace: str, composed: Compose) -> None:
+    """Value, gradient and the count of products, in modes that keep the graph and that make it anew."""
+    found = []
+    for opaque in (False, True):
+        for mode in ("backprop", "checkpoint", "forward") if trace == "exact" else ("backprop", "symplectic"):
+            model = flow(composed, "concatsquash", trace=trace)
+            gradient = build(composed, "gradient", mode, **({"max_directions": 200} if mode == "forward" else {}))
+            integrate = Integrator(solver=replace(TIGHT, rtol=1e-5, atol=1e-5), gradient=gradient)
+            weights = [p for name, p in model.named_parameters() if name.startswith("field.")]
+            if opaque:
+                model.field = Opaque(model.field)
+                model.noisy_field = beside_noise(model.field) if trace == "hutchinson" else model.field
+            torch.manual_seed(1)
+            loss = model(torch.linspace(-2, 2, 12).view(6, 2), TS, integrate).values.mean()
+            slopes = torch.autograd.grad(loss, weights)
+            found.append((integrate.ledger.tally.products if mode == "backprop" else 0, loss.detach(), *slopes))
+    for other in found[1:]:
+        assert other[0] in (0, found[0][0])
+        for one, same in zip(found[0][1:], other[1:], strict=True):
+            torch.testing.assert_close(one, same, rtol=0, atol=1e-11)
 
 
 def test_a_network_that_makes_features_is_refused(composed: Compose) -> None:

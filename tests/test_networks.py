@@ -8,6 +8,7 @@ from torch import nn
 
 from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import LinearizableField
 from ode_runner.networks.base import Network
 from ode_runner.networks.conv import Conv
 from ode_runner.networks.time_conv import TimeConv2d
@@ -248,12 +249,25 @@ def test_concatsquash_layers_are_those_of_ffjord(composed: Compose) -> None:
     """(W y + b) * sigmoid(g t + c) + h t; its toy flow has 9,224 parameters."""
     field = build(composed, "network", "concatsquash", PLANE).field()
     assert size(field) == 9224
-    layer, y, t = field.layers[0], torch.randn(5, 2), torch.tensor(0.7)
-    gate = torch.sigmoid(layer.gate.weight[:, 0] * t + layer.gate.bias)
-    expected = (y @ layer.map.weight.T + layer.map.bias) * gate + layer.shift.weight[:, 0] * t
-    torch.testing.assert_close(layer(t, y), expected)
-    with torch.no_grad():
-        for p in field.parameters():
-            p.zero_()
-        field.layers[-1].map.bias.fill_(2.0)
-    torch.testing.assert_close(field(t, y), torch.ones(5, 2))
+    y, t = torch.randn(5, 2), torch.tensor(0.7)
+    gates = torch.sigmoid(field.gates.weight[:, 0] * t + field.gates.bias).split([64, 64, 64, 2])
+    shifts = (field.shifts.weight[:, 0] * t).split([64, 64, 64, 2])
+    expected = y
+    for i, layer in enumerate(field.maps):
+        expected = layer(expected if i == 0 else expected.tanh()) * gates[i] + shifts[i]
+    torch.testing.assert_close(field(t, y), expected)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("given", [0, 3])
+@pytest.mark.parametrize("name", ["linear", "mlp", "concatsquash"])
+def test_tangents_are_pushed_as_autograd_pushes_them(name: str, given: int, composed: Compose) -> None:
+    field = build(composed, "network", name, PLANE).field(given=given).double()
+    assert isinstance(field, LinearizableField)
+    y, z, v = torch.randn(5, 2), [torch.randn(5, given)] * bool(given), torch.randn(3, 5, 2)
+    for t in (torch.tensor(0.7), torch.linspace(0, 1, 5)):
+        dy, push = field.linearize(t, y, *z)
+        torch.testing.assert_close(dy, field(t, y, *z), rtol=0, atol=0)
+        jacobian = torch.autograd.functional.jacobian(lambda y, t=t: field(t, y, *z).sum(dim=0), y)
+        torch.testing.assert_close(push(v), torch.einsum("ibj,kbj->kbi", jacobian, v))
+        torch.testing.assert_close(push(v[:, :1]).expand_as(v), push(v[:, :1].expand_as(v)))

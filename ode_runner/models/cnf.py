@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import SeparableField, VectorField, WrappedField
+from ode_runner.field import LinearizableField, Push, SeparableField, VectorField, WrappedField
 from ode_runner.integral import Integral, Pull, trace
 from ode_runner.models.base import Numerics
 from ode_runner.models.density import DensityModel, Drawn
@@ -104,6 +104,15 @@ class FieldBesideNoise(WrappedField):
         return self.inner(t, y, *given[:-1])
 
 
+class LinearizableFieldBesideNoise(WrappedField, LinearizableField):
+    """The same of a field that pushes tangents through its layers."""
+
+    inner: LinearizableField
+
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+        return self.inner.linearize(t, y, *given[:-1])
+
+
 class SeparableFieldBesideNoise(WrappedField, SeparableField):
     """The same of a separable field."""
 
@@ -118,7 +127,9 @@ class SeparableFieldBesideNoise(WrappedField, SeparableField):
 
 def beside_noise(field: VectorField) -> VectorField:
     """The field, of its own kind, where noise is given besides."""
-    return SeparableFieldBesideNoise(field) if isinstance(field, SeparableField) else FieldBesideNoise(field)
+    if isinstance(field, SeparableField):
+        return SeparableFieldBesideNoise(field)
+    return LinearizableFieldBesideNoise(field) if isinstance(field, LinearizableField) else FieldBesideNoise(field)
 
 
 def normal_log_density(y: State) -> Tensor:
@@ -133,5 +144,5 @@ def _exact(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
 
 def _estimated(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
     del t, dy
-    noise = given[-1]
-    return (pull(noise) * noise).flatten(1).sum(dim=1)
+    [estimate] = pull.quadratic(given[-1][None])
+    return estimate

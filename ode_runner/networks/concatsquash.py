@@ -1,5 +1,6 @@
 """Fully connected layers that time scales and shifts."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import final
 
@@ -7,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
-from ode_runner.field import VectorField, broadcast_time
+from ode_runner.field import LinearizableField, Push, VectorField
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
-from ode_runner.networks.dense import ResidualMLP
+from ode_runner.networks.dense import AffineMap, ResidualMLP, tanh_between
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.networks.vector import VectorNetwork, layer_sizes
 from ode_runner.types import State, Time
@@ -39,34 +40,28 @@ class ConcatSquash(VectorNetwork):
 
 
 @final
-class ConcatSquashField(VectorField):
+class ConcatSquashField(LinearizableField):
     """f(t, y, *given) by layers that time scales and shifts, tanh between them; what is given stands beside y."""
 
     batched_time = True
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(ConcatSquashLayer(inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.outputs = sizes[1:]
+        self.maps = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.gates, self.shifts = nn.Linear(1, sum(self.outputs)), nn.Linear(1, sum(self.outputs), bias=False)
 
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        y = self.layers[0](t, with_given(y, given))
-        for layer in self.layers[1:]:
-            y = layer(t, torch.tanh(y))
-        return y
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+        return tanh_between(list(self._layers(t.to(y.dtype).reshape(-1, 1))), with_given(y, given))
 
-
-@final
-class ConcatSquashLayer(nn.Module):
-    """(W y + b) * sigmoid(g t + c) + h t."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.map, self.gate, self.shift = (
-            nn.Linear(inputs, outputs),
-            nn.Linear(1, outputs),
-            nn.Linear(1, outputs, bias=False),
-        )
-
-    def forward(self, t: Time, y: Tensor) -> Tensor:
-        time = broadcast_time(t, y).to(y.dtype).reshape(-1, 1)
-        return self.map(y) * torch.sigmoid(self.gate(time)) + self.shift(time)
+    def _layers(self, t: Tensor) -> Iterator[AffineMap]:
+        """At a time for each sample, (batch, 1), or at one for all, (1, 1): then the weights themselves are scaled."""
+        layers = [layer for layer in self.maps if isinstance(layer, nn.Linear)]
+        gates = torch.sigmoid(self.gates(t))
+        biases = torch.addcmul(self.shifts(t), gates, torch.cat([layer.bias for layer in layers]))
+        parts = zip(layers, gates.split(self.outputs, dim=1), biases.split(self.outputs, dim=1), strict=True)
+        for layer, gate, bias in parts:
+            if len(t) == 1:
+                yield AffineMap(gate.T * layer.weight, bias[0])
+            else:
+                yield AffineMap(layer.weight, bias, gate)

@@ -1,19 +1,21 @@
 """Fields and blocks of fully connected layers."""
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from ode_runner.field import VectorField, broadcast_time
+from ode_runner.field import LinearizableField, Push, broadcast_time
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.types import State, Time
 
 
 @final
-class MLPField(VectorField):
+class MLPField(LinearizableField):
     """f(t, y, *given) by a tanh MLP over (y, *given, t), or without t."""
 
     batched_time = True
@@ -23,9 +25,10 @@ class MLPField(VectorField):
         self.time = time
         self.layers = tanh_layers([sizes[0] + given + time, *sizes[1:]])
 
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
         y = with_given(y, given)
-        return self.layers(with_time(t, y) if self.time else y)
+        maps = [AffineMap(layer.weight, layer.bias) for layer in self.layers if isinstance(layer, nn.Linear)]
+        return tanh_between(maps, with_time(t, y) if self.time else y)
 
 
 @final
@@ -38,6 +41,43 @@ class ResidualMLP(Block):
 
     def forward(self, y: State, dt: float) -> State:
         return torch.add(y, self.layers(y), alpha=dt)
+
+
+class AffineMap(NamedTuple):
+    """x -> gate * (weight x) + bias, the gate 1 where it is None."""
+
+    weight: Tensor  # (out, in)
+    bias: Tensor  # (out,), or (batch, out) beside a gate
+    gate: Tensor | None = None  # (batch, out)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.gate is None:
+            return linear(x, self.weight, self.bias)
+        return torch.addcmul(self.bias, self.gate, linear(x, self.weight))
+
+    def push(self, v: Tensor) -> Tensor:
+        """Tangents (..., n) of the first n inputs to those of the outputs."""
+        inputs = v.shape[-1]
+        v = linear(v, self.weight if inputs == self.weight.shape[1] else self.weight[:, :inputs])
+        return v if self.gate is None else self.gate * v
+
+
+def tanh_between(maps: Sequence[AffineMap], x: Tensor) -> tuple[Tensor, Push]:
+    """The maps one after another with tanh between them, and how they push tangents of the first elements of `x`."""
+    first, *others = maps
+    hidden = []
+    x = first(x)
+    for affine in others:
+        hidden.append(torch.tanh(x))
+        x = affine(hidden[-1])
+
+    def push(v: Tensor) -> Tensor:
+        v = first.push(v)
+        for h, affine in zip(hidden, others, strict=True):
+            v = affine.push(torch.ops.aten.tanh_backward(v, h))  # v * (1 - h * h), and half as much to keep
+        return v
+
+    return x, push
 
 
 def with_time(t: Time, y: State) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
-from ode_runner.field import VectorField
+from ode_runner.field import LinearizableField, Push, VectorField
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.networks.vector import VectorNetwork
@@ -31,7 +31,7 @@ class Linear(VectorNetwork):
 
 
 @final
-class LinearField(VectorField):
+class LinearField(LinearizableField):
     """f(t, y, *given) = theta (y, *given)."""
 
     batched_time = True
@@ -40,8 +40,9 @@ class LinearField(VectorField):
         super().__init__()
         self.theta = _matrix(state, state + given)
 
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return with_given(y, given) @ self.theta.T
+    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
+        theta = self.theta
+        return with_given(y, given) @ theta.T, lambda v: v @ theta[:, : v.shape[-1]].T
 
 
 @final

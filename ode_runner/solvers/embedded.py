@@ -89,8 +89,9 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             if error > 1:
                 failed += 1
                 continue
+            if judged.which:
+                judged.accept(gain, y1, None if f1 is None else rates[len(ks)])
             f1 = stepper.slope(t1, y1) if f1 is None else f1
-            judged.q = judged.q + gain if judged.which else judged.q
             begin = served
             while served < len(times) and sign * (times[served] - t1) <= 0:
                 served += 1

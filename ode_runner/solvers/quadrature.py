@@ -81,6 +81,7 @@ class JudgedIntegrals:
         self.along, self.rtol, self.atol = counted(field), rtol, atol
         self.which = [] if self.along is None else self.along.judged
         self.q = begin(field, y0)
+        self._at: tuple[State, Tensor | None] = (y0, None)  # where a step last began or ended, and the rates there
 
     def rates(self, t: Time, y: State, dy: State) -> Tensor:
         """What they gain in a unit of time, (batch, integral); without elements where none is judged."""
@@ -99,8 +100,14 @@ class JudgedIntegrals:
     ) -> tuple[list[Tensor | None], Tensor, float]:
         """Of an attempted step: the rates at its nodes, what is gained by it, and the size of its error."""
         assert self.along is not None
-        rates = rates_at(self.along, nodes, [b, b_error])
+        place, known = self._at
+        rates = rates_at(self.along, nodes, [b, b_error], [known] if nodes[0].y is place else ())
+        self._at = (nodes[0].y, rates[0])
         with torch.no_grad():
             zero = torch.zeros_like(self.q)
             gain, difference = (_summed(zero, dt, row, rates) for row in (b, b_error))
             return rates, gain, self.size(difference, gain)
+
+    def accept(self, gain: Tensor, y1: State, rate: Tensor | None) -> None:
+        """The step that gained so much is taken; it ended in `y1`, with these rates if it has found them."""
+        self.q, self._at = self.q + gain, (y1, rate)

@@ -1,0 +1,215 @@
+"""`make bench`: a training step of a continuous normalising flow, ours and one written on torchdiffeq.
+
+Eight Gaussians in the plane, layers 64-64-64 of concatsquash, batch 512, the exact trace, dopri5 at 1e-3. Theirs is as
+torchdiffeq's cnf example has it: the state with its log density beside it, and a backward pass for each diagonal
+element of the Jacobian. Both hold the same weights, trained for 60 steps, and change nothing: every step solves the
+same equation. Before they are timed, both gradients are compared in double precision along the same steps; and as
+they are timed, with a fine solve in double precision.
+"""
+
+import argparse
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+import torchdiffeq
+from torch import Tensor, nn
+
+from ode_runner.batch import TaskSpec
+from ode_runner.field import Phase
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.integrator import Integrator
+from ode_runner.models.cnf import ContinuousFlow, normal_log_density
+from ode_runner.networks.concatsquash import ConcatSquash, ConcatSquashField
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.rk38 import RK38
+from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
+from tests.benchmarks.measure import BenchmarkFailed, Spread
+
+BATCH, TRAINED, TOLERANCE, WARMUP = 512, 60, 1e-3, 5
+SAME_STEPS, AS_TIMED = 1e-9, 5e-2  # distances of gradients allowed, relative to their length
+
+
+class PlainLayers(nn.Module):
+    """The layers as FFJORD writes them, with the weights of a field of ours."""
+
+    def __init__(self, field: ConcatSquashField) -> None:
+        super().__init__()
+        self.maps, sizes = copy.deepcopy(field.maps), field.outputs
+        self.gates = nn.ModuleList(nn.Linear(1, size) for size in sizes)
+        self.shifts = nn.ModuleList(nn.Linear(1, size, bias=False) for size in sizes)
+        parts = zip(self.gates, self.shifts, *_split(field), strict=True)
+        with torch.no_grad():
+            for gate, shift, weight, bias, of_shift in parts:
+                gate.weight.copy_(weight)
+                gate.bias.copy_(bias)
+                shift.weight.copy_(of_shift)
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        t = t.view(1, 1)
+        for i, (layer, gate, shift) in enumerate(zip(self.maps, self.gates, self.shifts, strict=True)):
+            y = layer(torch.tanh(y) if i else y) * torch.sigmoid(gate(t)) + shift(t)
+        return y
+
+
+class PlainFlow(nn.Module):
+    """The slope of a point and of its log density, as torchdiffeq's cnf example writes it."""
+
+    def __init__(self, field: ConcatSquashField) -> None:
+        super().__init__()
+        self.layers, self.evaluations = PlainLayers(field), 0
+
+    def forward(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        self.evaluations += 1
+        y = state[0]
+        with torch.enable_grad():
+            y.requires_grad_()
+            slope = self.layers(t, y)
+            rows = [torch.autograd.grad(slope[:, i].sum(), y, create_graph=True)[0][:, i] for i in range(y.shape[1])]
+        return slope, -torch.stack(rows).sum(dim=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A loss to be differentiated, what it is differentiated by, and a count of evaluations on the way forward."""
+
+    loss: Callable[[], Tensor]
+    parameters: list[nn.Parameter]
+    evaluations: Callable[[], float]
+
+    def step(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+        self.loss().backward()
+
+    def gradient(self) -> Tensor:
+        """In the order of our parameters, in double precision."""
+        self.step()
+        return torch.cat([p.grad.double().flatten() for p in self.parameters if p.grad is not None])
+
+
+def main() -> int:
+    """0: done; 1: the two sides do not compute the same thing."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.density", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=30, help="steps of each (default 30)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, points = trained()
+    try:
+        errors = check(model, points)
+    except BenchmarkFailed as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 1
+    sides = {"ours": ours(model, points, dopri5(TOLERANCE)), "theirs": theirs(model, points, method="dopri5")}
+    nfe = {name: side.evaluations() for name, side in sides.items()}
+    seconds = [{name: timed(side.step) for name, side in sides.items()} for _ in range(WARMUP + options.pairs)][WARMUP:]
+    ratio = Spread.of([pair["theirs"] / pair["ours"] for pair in seconds])
+    for name, side_nfe in nfe.items():
+        median = 1000 * statistics.median(pair[name] for pair in seconds)
+        print(f"{name:<8}{median:.1f} ms, {side_nfe:g} evaluations, gradient off by {errors[name]:.0e}")
+    equal = ratio.median * nfe["ours"] / nfe["theirs"]
+    print(f"{ratio.median:.2f} times as fast [{ratio.least:.2f}, {ratio.most:.2f}]; {equal:.2f} at equal evaluations")
+    return 0
+
+
+def trained() -> tuple[ContinuousFlow, Tensor]:
+    """A flow that bends, and the points of the step that is timed."""
+    plane = TaskSpec(input_shape=(2,), output_shape=(2,))
+    model = ContinuousFlow(ConcatSquash(plane, width=64, depth=3), trace="exact", noise="rademacher")
+    law = gaussians(*GAUSSIANS["8gaussians"])
+    batches = law.draw(BATCH * TRAINED, torch.Generator().manual_seed(0))[0].float().split(BATCH)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for points in batches:
+        ours(model, points, dopri5(TOLERANCE)).step()
+        optimizer.step()
+    return model, batches[0]
+
+
+def check(model: ContinuousFlow, points: Tensor) -> dict[str, float]:
+    """Relative distances of both gradients, as they are timed, from a fine solve in double precision.
+
+    Raises:
+        BenchmarkFailed: one is off, or they differ along the same steps.
+    """
+    double, exact = copy.deepcopy(model).double(), points.double()
+    one = ours(double, exact, RK38(num_steps=4, step_size=None)).gradient()
+    other = theirs(double, exact, method="rk4", options={"step_size": 1 / 4}).gradient()
+    if (same := distance(one, other)) > SAME_STEPS:
+        raise BenchmarkFailed(f"along the same steps the two gradients are {same:.1e} apart.")
+    fine = ours(double, exact, dopri5(1e-8)).gradient()
+    timed_sides = {"ours": ours(model, points, dopri5(TOLERANCE)), "theirs": theirs(model, points, method="dopri5")}
+    errors = {name: distance(side.gradient(), fine) for name, side in timed_sides.items()}
+    if max(errors.values()) > AS_TIMED:
+        raise BenchmarkFailed(f"gradients are off from those of a fine solve: {errors}.")
+    return errors
+
+
+def ours(model: ContinuousFlow, points: Tensor, solver: Solver) -> Side:
+    integrate, ts = Integrator(solver=solver, gradient=Backprop()), points.new_tensor([0.0, 1.0])
+
+    def loss() -> Tensor:
+        return -model(points, ts, integrate).values.mean()
+
+    def evaluations() -> float:
+        with integrate.ledger.phase(Phase.FORWARD) as tally:
+            loss()
+        return tally.evaluations
+
+    field = model.field
+    assert isinstance(field, ConcatSquashField)
+    return Side(loss=loss, parameters=list(field.parameters()), evaluations=evaluations)
+
+
+def theirs(model: ContinuousFlow, points: Tensor, **how: object) -> Side:
+    """Its gradient is in the order of ours: those of gates and shifts stand together there."""
+    assert isinstance(model.field, ConcatSquashField)
+    flow, ts = PlainFlow(model.field).to(points), points.new_tensor([0.0, 1.0])
+    layers = flow.layers
+
+    def loss() -> Tensor:
+        begun = (points.clone(), points.new_zeros(len(points)))
+        ys, qs = torchdiffeq.odeint(flow, begun, ts, rtol=TOLERANCE, atol=TOLERANCE, **how)
+        return -(normal_log_density(ys[-1]) - qs[-1]).mean()
+
+    def evaluations() -> float:
+        flow.evaluations = 0
+        loss()
+        return flow.evaluations
+
+    weights: list[Iterable[nn.Parameter]] = [
+        layers.maps.parameters(),
+        (gate.weight for gate in layers.gates),
+        (gate.bias for gate in layers.gates),
+        (shift.weight for shift in layers.shifts),
+    ]
+    return Side(loss=loss, parameters=[p for part in weights for p in part], evaluations=evaluations)
+
+
+def dopri5(tolerance: float) -> Dopri5:
+    return Dopri5(rtol=tolerance, atol=tolerance, max_steps=10_000)
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+def timed(step: Callable[[], None]) -> float:
+    begun = time.process_time()  # of this process alone, whoever else keeps the processor busy
+    step()
+    return time.process_time() - begun
+
+
+def _split(field: ConcatSquashField) -> list[tuple[Tensor, ...]]:
+    """Weights and biases of the gates and weights of the shifts, of each layer."""
+    parts = (field.gates.weight, field.gates.bias, field.shifts.weight)
+    return [part.split(field.outputs) for part in parts]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
