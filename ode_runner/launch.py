@@ -36,6 +36,7 @@ from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
 from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
 from ode_runner.config.overrides import check_overrides
+from ode_runner.config.run_mode import known_from_words
 from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import remove_if_fresh
@@ -70,7 +71,7 @@ def launch() -> ExitCode:
         sys.argv[1:] = with_original_command(one_of_each(sys.argv[1:]))
         check_overrides(sys.argv[1:])
         check_known_keys(sys.argv[1:])
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), known_from_words(sys.argv[1:]):
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
             main()

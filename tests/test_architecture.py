@@ -156,6 +156,7 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
                 "launch.py",
                 "config/overrides.py",
                 "config/messages.py",
+                "config/run_mode.py",
                 "config/unused_words.py",
                 *within("sweeps"),
             },
