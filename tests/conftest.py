@@ -1,5 +1,6 @@
 """Fixtures common to all tests."""
 
+import gc
 import hashlib
 import os
 from collections import defaultdict
@@ -33,6 +34,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         [count] = alike[0].get_closest_marker("sampled").args
         for item in alike[count:]:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Each run collects garbage to measure its memory: it need not walk through all modules and all tests for that."""
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

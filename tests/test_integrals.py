@@ -121,18 +121,18 @@ def test_what_is_not_judged_has_no_effect_on_the_steps(name: str, composed: Comp
     assert cost.products > cheaper.products, "those of the divergence are in the ledger"
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["lsoda", "bdf", "radau"])
 @pytest.mark.parametrize("judged", [False, True])
 def test_scipys_solvers_take_them_as_quadratures(name: str, judged: bool, composed: Compose) -> None:
-    solver, adjoint = build(composed, "solver", name, rtol=1e-8, atol=1e-8), build(composed, "gradient", "adjoint")
+    solver, adjoint = build(composed, "solver", name, rtol=1e-6, atol=1e-6), build(composed, "gradient", "adjoint")
     found, solution, _ = solved(solver, adjoint, judged=judged)
     _, without, _ = solved(solver, adjoint, judged=None)
     assert (solution.accepted == without.accepted) != judged
-    fine, exact, _ = solved(build(composed, "solver", "dopri8", rtol=1e-11, atol=1e-11), Backprop())
-    assert difference(found, fine) < 1e-6
+    fine, exact, _ = solved(build(composed, "solver", "dopri8", rtol=1e-9, atol=1e-9), Backprop())
+    assert difference(found, fine) < 1e-4
     for key, q in solution.integrals.items():
-        torch.testing.assert_close(q, exact.integrals[key], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(q, exact.integrals[key], rtol=1e-4, atol=1e-4)
 
 
 class Linear(VectorField):
@@ -255,9 +255,9 @@ class Augmented(VectorField):
         return torch.cat([dy, tracking(t, y[:, :2], dy, None)[:, None]], dim=1)
 
 
-def by_hand(field: Galerkin, ends: State, terminal: Tensor, *, sign: float, direct: float) -> list[Tensor]:
+def by_hand(field: Galerkin, ends: State, terminal: Tensor, *, sign: float, direct: float, steps: int) -> list[Tensor]:
     """The generalised adjoint, with its second term times `sign` and the cost's own dependence on weights `direct`."""
-    parameters, y, a, steps = list(field.parameters()), ends, terminal, 400
+    parameters, y, a = list(field.parameters()), ends, terminal
     sums = [torch.zeros_like(p) for p in parameters]
 
     def slopes(t: float, y: State, a: State) -> tuple[State, State, list[Tensor]]:
@@ -281,10 +281,10 @@ def by_hand(field: Galerkin, ends: State, terminal: Tensor, *, sign: float, dire
 
 
 def test_the_generalised_adjoint_has_its_direct_term_and_its_sign() -> None:
-    """As it is, 3e-10 from the augmented state's; 0.15 without the direct term; 1.1 with the other sign."""
+    """As it is, 3e-9 from the augmented state's; 0.15 without the direct term; 1.1 with the other sign."""
     torch.manual_seed(1)
     field, y0, ts = Galerkin(), torch.randn(8, 2), torch.tensor([0.0, 1.0])
-    fine = Dopri5(rtol=1e-10, atol=1e-10, max_steps=10_000)
+    fine = Dopri5(rtol=1e-9, atol=1e-9, max_steps=10_000)
     adjoint = named_class("gradient", "adjoint")(rtol=None, atol=None)
 
     def gradient(ends: State, cost: Tensor) -> list[Tensor]:
@@ -300,11 +300,11 @@ def test_the_generalised_adjoint_has_its_direct_term_and_its_sign() -> None:
         one, other = (torch.cat([part.flatten() for part in parts]) for parts in (some, expected))
         return float((one - other).norm() / other.norm())
 
-    assert off(found) < 5e-9
+    assert off(found) < 2e-8
     ends = solution.ys[-1].detach()
-    assert off(by_hand(field, ends, 0.6 * ends, sign=1, direct=1)) < 1e-7
-    assert 1e-3 < off(by_hand(field, ends, 0.6 * ends, sign=1, direct=0)) < 0.3
-    assert off(by_hand(field, ends, 0.6 * ends, sign=-1, direct=1)) > 0.5
+    assert off(by_hand(field, ends, 0.6 * ends, sign=1, direct=1, steps=100)) < 1e-7
+    assert 1e-3 < off(by_hand(field, ends, 0.6 * ends, sign=1, direct=0, steps=20)) < 0.3
+    assert off(by_hand(field, ends, 0.6 * ends, sign=-1, direct=1, steps=20)) > 0.5
 
 
 @pytest.mark.parametrize("mode", ["backprop", "checkpoint", "adjoint"])

@@ -15,7 +15,7 @@ ELSEWHERE = ("--config-dir", "--config-path", "--config-name")
 def known_from_words(words: Sequence[str]) -> Iterator[None]:
     """Within it, Hydra does not compose the configuration only to read `hydra.mode` and then once more to run it.
 
-    Composing takes a sixth of a second. Where a word, a preset or a yaml of one's own may set the mode Hydra still looks.
+    Composing takes a sixth of a second. Where a word, a preset or a yaml of one's own may set the mode, it still does.
     """
     asked = Hydra.get_mode
     if not _may_set_mode(words):
