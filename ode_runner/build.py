@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.optimizer_options import check_optimizer
-from ode_runner.building.regularization import GROUP, build_regularizers, check_integrable, regularizer_axis
+from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
 from ode_runner.compatibility import check_answers, check_compatible, check_fields, check_state, unused_axes
 from ode_runner.config.choices import built_in
 from ode_runner.config.identity import fingerprint
@@ -113,7 +113,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     model, solver = target_of(cfg, "model"), construct(cfg, "solver")
     check_answers(choices, target_of(cfg, "task"), model)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
-    check_integrable(cfg, model, solver)
+    check_regularizers(choices, cfg, model, solver)
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
@@ -139,6 +139,8 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         gradient=construct(built_in(cfg, "gradient", STAND_INS["gradient"]), "gradient"),
     )
     regularizers = build_regularizers(cfg, type(model))
+    for regularizer in regularizers.values():
+        regularizer.check(model)
     objective = Regularized(model.objective, regularizers) if regularizers else model.objective
     return Experiment(
         options=options,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import cache, partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class CountedField(VectorField):
     Args:
         dtype: a lower precision in which the field is evaluated where autocast deems it safe; time and state keep their
             own.
-        given: tensors (batch, ...) that the field takes after time and state.
+        given: tensors (batch, ...) that the field takes after time and state, and after them those of each integral.
         attached: whether the field takes the caller's own tensors, by whose graph autograd then differentiates. If not,
             it takes leaves of the same values, which are parameters of this wrapper: so every gradient mode
             differentiates by them as by any parameter, and a graph that what was given shares with the field's own
@@ -75,6 +76,7 @@ class CountedField(VectorField):
         self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for one
         self.given, self.attached = tuple(given), attached
         self.integrals, self.names = nn.ModuleList(integrals.values()), tuple(integrals)
+        self.counts = [len(integral.given) for integral in integrals.values()]  # given to each of them alone
         self.noise, self.span = noise, span
         self.observer: Observer | None = None
         self._pushes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by the derivative that was made with each
@@ -108,7 +110,7 @@ class CountedField(VectorField):
         self.ledger.tally.evaluations += count
         t = t if self.span is None else t.clamp(*self.span)
         if self.held or self.dtype is not None or given:
-            function = _Call(function, self.dtype, given or self.arguments())
+            function = _Call(function, self.dtype, self.of_field(given or self.arguments()))
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
     def _misshapen(self, dy: Any, y: State) -> RefusedInput:
@@ -120,12 +122,15 @@ class CountedField(VectorField):
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
-        arguments, t = given or self.arguments(), t if self.span is None else t.clamp(*self.span)
+        every, t = given or self.arguments(), t if self.span is None else t.clamp(*self.span)
+        arguments, ends = self.of_field(every), accumulate(self.counts, initial=len(every) - sum(self.counts))
+        own = [every[begin:end] for begin, end in pairwise(ends)]
 
         def integrands(t: Any, y: State) -> Tensor:
             push = partial(self._push, t, y, dy, arguments) if isinstance(self.field, LinearizableField) else None
-            pull = Pull(partial(self._again, arguments, t), y, self._enter_products, push)
-            return stacked([g(t, y, dy, pull, *arguments) for g in self.integrals], self.names, y)
+            pull = Pull(partial(self._again, arguments), t, y, self._enter_products, push)
+            rates = [g(t, y, dy, pull, *arguments, *more) for g, more in zip(self.integrals, own, strict=True)]
+            return stacked(rates, self.names, y)
 
         return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
 
@@ -204,8 +209,12 @@ class CountedField(VectorField):
         return own | {"integrals": dict(zip(self.names, self.integrals, strict=True))}
 
     def arguments(self) -> list[Tensor]:
-        """What the field takes after time and state."""
+        """What the field takes after time and state, and after that what each integral takes besides."""
         return [getattr(self, name) for name in self.held]
+
+    def of_field(self, given: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Of all that is given, what the field takes."""
+        return given[: len(given) - sum(self.counts)]
 
     def leaves(self) -> list[Tensor]:
         """What a solve is differentiated by besides its initial state: parameters, then what was given."""

@@ -1,18 +1,22 @@
 """An integral along a solve: what is summed up on the way, for every sample."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp
+from torch.func import jvp, vjp
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import Push
-from ode_runner.types import State
+from ode_runner.types import State, Time
 
 Integrand = Callable[..., Tensor]  # of t, y, dy, pull, *given
+Slope = Callable[[Time, State], State]
+Law = Literal["rademacher", "normal"]
 
 
 @final
@@ -26,11 +30,13 @@ class Integral(nn.Module):
             shape of `y`, and `pull` its `Pull`. `t` is (), or (batch,) where samples step on their own.
         judged: whether step control keeps its error within tolerance too. What is the objective itself must be judged,
             or training learns to exploit the error; what is a price on it need not cost a step.
+        given: tensors (batch, ...) that `g` takes after those of the field, which does not see them: the noise of an
+            estimator, say, drawn once for a solve.
     """
 
-    def __init__(self, g: Integrand, judged: bool) -> None:
+    def __init__(self, g: Integrand, judged: bool, *, given: Sequence[Tensor] = ()) -> None:
         super().__init__()
-        self.g, self.judged = g, judged
+        self.g, self.judged, self.given = g, judged, tuple(given)
 
     def forward(self, t: Tensor, y: State, dy: State, pull: "Pull", *given: Tensor) -> Tensor:
         return self.g(t, y, dy, pull, *given)
@@ -44,20 +50,18 @@ class Pull:
     products. Each counts as one product in the ledger. The first evaluates the field anew, which counts as none.
 
     Args:
-        slope: the field at this time.
+        slope: the field.
         enter: takes the number of products.
         push: how the field pushes tangents through its layers here, where it does; else None.
     """
 
-    def __init__(
-        self, slope: Callable[[State], State], y: State, enter: Callable[[int], None], push: Push | None = None
-    ) -> None:
-        self._slope, self._y, self._enter, self._push = slope, y, enter, push
+    def __init__(self, slope: Slope, t: Time, y: State, enter: Callable[[int], None], push: Push | None = None) -> None:
+        self._slope, self._t, self._y, self._enter, self._push = slope, t, y, enter, push
         self._product: Callable[[Tensor], Any] | None = None
 
     def __call__(self, v: Tensor) -> Tensor:
         if self._product is None:
-            self._product = vjp(self._slope, self._y)[1]
+            self._product = vjp(partial(self._slope, self._t), self._y)[1]
         several = v.dim() > self._y.dim()
         self._enter(len(v) if several else 1)
         return torch.vmap(self._alone)(v) if several else self._alone(v)
@@ -75,10 +79,39 @@ class Pull:
         sums = parts.reshape(*parts.shape[:2], -1).sum(dim=2)
         return sums.expand(len(v), len(self._y))  # a linear field makes one for all samples
 
+    def path_derivative(self, order: int) -> State:
+        """d^order y/dt^order of the path through this place, by order - 1 products nested in each other.
+
+        The next derivative of any function along the path is that in the direction (1, f) of (t, y).
+
+        Kelly, Bettencourt, Johnson, Duvenaud. Learning Differential Equations that are Easy to Solve. NeurIPS 2020.
+        """
+        self._enter(order - 1)
+        _load_jvp()
+        derivative = self._slope
+        for _ in range(order - 1):
+            derivative = partial(_along, derivative, self._slope)
+        return derivative(self._t, self._y)
+
     def _alone(self, v: Tensor) -> Tensor:
         assert self._product is not None
         [product] = self._product(v)
         return product
+
+
+@cache
+def _load_jvp() -> None:
+    """Torch's first one loads its decompositions, and warns of a deprecated part of itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
+        jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+
+
+def _along(function: Slope, slope: Slope, t: Time, y: State) -> State:
+    """The derivative of function(t, y) along the path through this place."""
+    directions = (torch.ones_like(t), slope(t, y))
+    tangent: State = jvp(function, (t, y), directions)[1]
+    return tangent
 
 
 NONE: Mapping[str, Integral] = MappingProxyType({})  # nothing is integrated
@@ -89,6 +122,17 @@ def trace(y: State, pull: Pull) -> Tensor:
     size = y[0].numel()
     units = torch.eye(size, dtype=y.dtype, device=y.device).view(size, 1, *y.shape[1:])
     return pull.quadratic(units).sum(dim=0)
+
+
+def probe(y0: State, law: Law, generator: torch.Generator | None = None) -> Tensor:
+    """Noise e in the shape of `y0` with mean e e^T = 1, for estimates of traces and norms: random signs, or normal.
+
+    Drawn by torch's generator, or by this one of the CPU; in one type whatever the precision, so that an audit in
+    another draws the same.
+    """
+    device = y0.device if generator is None else generator.device
+    normal = torch.randn(y0.shape, generator=generator, device=device, dtype=torch.float32)
+    return (normal if law == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0)
 
 
 def stacked(rates: Sequence[Tensor], names: Sequence[str], y: State) -> Tensor:

@@ -81,6 +81,7 @@ class Integrator:
             IncompatibleChoice: the solver takes no such field, or has no rule for integrals, noise or events.
         """
         y0, given = begun(y0, given)
+        given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         check_solvable(y0, ts)
         check_given(given, y0)
         check_breaks(breaks)

@@ -14,7 +14,7 @@ from ode_runner.field import SeparableField
 from ode_runner.integrator import Integrator
 from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime, PacedField, PacedSeparable
 from ode_runner.models.base import Model
-from ode_runner.models.cnf import ConditionedField, beside_noise
+from ode_runner.models.cnf import ConditionedField
 from ode_runner.models.data_controlled import DataControlled
 from ode_runner.models.input_layer import InputLayer
 from ode_runner.models.second_order import DampedField, SecondOrder, UndampedField
@@ -237,6 +237,6 @@ def test_a_field_made_of_another_keeps_to_its_longest_step() -> None:
         kick = drift
 
     inner = Paced()
-    made = [kind(inner) for kind in (DampedField, UndampedField, PacedField, PacedSeparable, beside_noise)]
+    made = [kind(inner) for kind in (DampedField, UndampedField, PacedField, PacedSeparable)]
     for field in (*made, ConditionedField(inner, 1)):
         assert (field.longest_step, field.batched_time) == (0.25, True), type(field).__name__

@@ -3,20 +3,19 @@
 from torch import Tensor
 
 from ode_runner.integral import Integral
-from ode_runner.regularizers.base import Regularizer
+from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.types import State
 
 
-class PowerOfSpeed(Regularizer):
+class PowerOfSpeed(PathRegularizer):
     """Joins the loss of training by `weight`. Step control does not judge it, so it costs no step."""
 
     def __init__(self, *, weight: float, power: float) -> None:
         super().__init__(weight=weight)
         self.power = power
-        self._integral = Integral(self._rate, judged=False)
 
-    def integral(self) -> Integral:
-        return self._integral
+    def integral(self, y0: State, *, training: bool) -> Integral:
+        return Integral(self._rate, judged=False)
 
     def _rate(self, t: Tensor, y: State, dy: State, *rest: object) -> Tensor:
         """Of every sample, (batch,)."""

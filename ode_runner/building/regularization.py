@@ -1,14 +1,16 @@
 """The regularisers that a configuration chooses: none, one or several, by the keys under `regularizer`."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.instantiate import construct, target_of
+from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.models.base import Model, Numerics
 from ode_runner.recording.record import NONE, UNUSED
-from ode_runner.regularizers.base import Regularizer
+from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.solvers.base import Solver
 
 GROUP = "regularizer"
@@ -41,9 +43,16 @@ def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regular
     return made
 
 
-def check_integrable(cfg: DictConfig, model: type[Model], solver: Solver) -> None:
-    """Raises IncompatibleChoice where a regulariser is an integral along solves, and the solver takes none."""
-    names = [name for name, made in build_regularizers(cfg, model).items() if made.integral() is not None]
+def check_regularizers(choices: Mapping[str, str], cfg: DictConfig, model: type[Model], solver: Solver) -> None:
+    """Raises IncompatibleChoice where a regulariser has nothing to price in the model, or the solver no rule for it."""
+    made = build_regularizers(cfg, model)
+    for name, one in made.items():
+        if not one.takes(model):
+            raise IncompatibleChoice(
+                f"{GROUP}={name} needs {one.requirement}, and model={choices['model']} has none. "
+                f"Use {naming('model', members('model'), one.takes)}."
+            )
+    names = [name for name, one in made.items() if isinstance(one, PathRegularizer)]
     try:
         if names:
             solver.check_integrals()

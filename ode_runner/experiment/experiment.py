@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split
 from ode_runner.encoding import Encoding
+from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.options import TrainerOptions
@@ -66,6 +67,8 @@ class Experiment:
     def measured(self, loss: Loss, batch: Batch) -> dict[str, float]:
         """The task's metrics of a batch, where the loss has the model's outputs, and the loss with its terms."""
         found = {} if loss.outputs is None else self.task.metrics(loss.outputs, batch)
+        if both := found.keys() & loss.prices.keys():
+            raise RefusedInput(f"a metric of the task has the name of a regulariser: {', '.join(both)}. Rename one.")
         return {name: float(value) for name, value in found.items()} | loss.scalars()
 
     def outputs(self, batch: Batch) -> Outputs:

@@ -2,13 +2,17 @@
 
 import abc
 import math
+from functools import cached_property
 from typing import ClassVar, final
 
 import torch
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
+from torch.func import jacrev
 
 from ode_runner.errors import RefusedInput
 
+NODES = 16  # of quadrature in an interval
 MOST = 256  # functions of a basis: as many copies of all weights
 
 
@@ -41,6 +45,15 @@ class Basis(abc.ABC):
     def kinks(self) -> list[float]:
         """Places in u, inside of (0, 1), at which derivatives jump."""
         return []
+
+    @cached_property
+    def stiffness(self) -> Tensor:
+        """Integrals of psi_k' psi_l' from 0 to 1, (size, size), by Gauss's rule on short intervals without kinks."""
+        nodes, weights = (torch.from_numpy(part) for part in leggauss(NODES))
+        edges = torch.tensor([0.0, *(self.kinks() or (k / self.size for k in range(1, self.size))), 1.0]).double()
+        middles, halves = (edges[1:] + edges[:-1])[:, None] / 2, edges.diff()[:, None] / 2
+        slopes = torch.vmap(jacrev(self.functions))((middles + halves * nodes).flatten())
+        return (slopes.mT * (halves * weights).flatten()) @ slopes
 
 
 @final

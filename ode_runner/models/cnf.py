@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import LinearizableField, Push, SeparableField, VectorField, WrappedField
-from ode_runner.integral import Integral, Pull, trace
+from ode_runner.field import VectorField, WrappedField
+from ode_runner.integral import Integral, Law, Pull, probe, trace
 from ode_runner.models.base import Numerics
 from ode_runner.models.density import DensityModel, Drawn
 from ode_runner.networks.base import Network
@@ -38,9 +38,7 @@ class ContinuousFlow(DensityModel):
     numerics: ClassVar[Numerics] = Numerics.ANY
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.STATES})
 
-    def __init__(
-        self, network: Network, *, trace: Literal["exact", "hutchinson"], noise: Literal["rademacher", "normal"]
-    ) -> None:
+    def __init__(self, network: Network, *, trace: Literal["exact", "hutchinson"], noise: Law) -> None:
         super().__init__(network)
         if not network.state_is_input:
             raise IncompatibleChoice(
@@ -51,9 +49,7 @@ class ContinuousFlow(DensityModel):
         self.size = math.prod(network.spec.input_shape) - network.spec.condition
         self.estimated, self.noise = trace == "hutchinson", noise
         self.field = ConditionedField(network.field(), self.size) if network.spec.condition else network.field()
-        self.noisy_field = beside_noise(self.field) if self.estimated else self.field
         self.exact_trace = Integral(_exact, judged=True)
-        self.estimated_trace = Integral(_estimated, judged=True)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, and the condition that is given with them, if there is one."""
@@ -74,15 +70,10 @@ class ContinuousFlow(DensityModel):
         return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
 
     def _with_trace(self, y0: State, ts: Times, integrate: Integrate, given: Sequence[Tensor]) -> Solution:
-        if not (self.estimated and self.training):
-            return integrate(self.field, y0, ts, given=given, integrals={TRACE: self.exact_trace})
-        with_noise = (*given, self._draw(y0))
-        return integrate(self.noisy_field, y0, ts, given=with_noise, integrals={TRACE: self.estimated_trace})
-
-    def _draw(self, y0: State) -> Tensor:
-        """Noise for a solve; drawn in one type whatever the precision, so that an audit in another draws the same."""
-        normal = torch.randn(y0.shape, device=y0.device, dtype=torch.float32)
-        return (normal if self.noise == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0.dtype)
+        along = self.exact_trace
+        if self.estimated and self.training:
+            along = Integral(_estimated, judged=True, given=(probe(y0, self.noise),))
+        return integrate(self.field, y0, ts, given=given, integrals={TRACE: along})
 
 
 @final
@@ -95,41 +86,6 @@ class ConditionedField(WrappedField):
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.inner(t, torch.cat([y, given[0]], dim=1))[:, : self.size]
-
-
-class FieldBesideNoise(WrappedField):
-    """Another field where the last that is given is noise, which it does not take."""
-
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.inner(t, y, *given[:-1])
-
-
-class LinearizableFieldBesideNoise(WrappedField, LinearizableField):
-    """The same of a field that pushes tangents through its layers."""
-
-    inner: LinearizableField
-
-    def linearize(self, t: Time, y: State, *given: Tensor) -> tuple[State, Push]:
-        return self.inner.linearize(t, y, *given[:-1])
-
-
-class SeparableFieldBesideNoise(WrappedField, SeparableField):
-    """The same of a separable field."""
-
-    inner: SeparableField
-
-    def drift(self, t: Time, p: State, *given: Tensor) -> State:
-        return self.inner.drift(t, p, *given[:-1])
-
-    def kick(self, t: Time, q: State, *given: Tensor) -> State:
-        return self.inner.kick(t, q, *given[:-1])
-
-
-def beside_noise(field: VectorField) -> VectorField:
-    """The field, of its own kind, where noise is given besides."""
-    if isinstance(field, SeparableField):
-        return SeparableFieldBesideNoise(field)
-    return LinearizableFieldBesideNoise(field) if isinstance(field, LinearizableField) else FieldBesideNoise(field)
 
 
 def normal_log_density(y: State) -> Tensor:

@@ -16,11 +16,12 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.models.bases import BASES, Basis
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import State, Time, Times
+from ode_runner.regularizers.depth_varying import Expanded
+from ode_runner.types import Scalar, State, Time, Times
 
 
 @final
-class Galerkin(Model):
+class Galerkin(Model, Expanded):
     """The network's own field with weights theta(t) = sum_k alpha_k psi_k(t / period), of `size` functions of a basis.
 
     It begins with the network's own weights at all times. A basis other than Fourier's is defined from time 0 to
@@ -54,6 +55,13 @@ class Galerkin(Model):
             self._check_seen(abs(float(ts[-1] - ts[0])) / (len(ts) - 1))
         return integrate(self.field, y0, ts, breaks=[self.period * u for u in self.basis.kinks()])
 
+    @property
+    def last_depth(self) -> float | None:
+        return None if self.basis.endless else self.period
+
+    def roughness(self) -> Scalar:
+        return self.field.roughness()
+
     def _check(self, first: float, last: float) -> None:
         """Raises RefusedInput for times at which the basis is not defined, but for rounding."""
         slack = 1e-6 * self.period
@@ -74,12 +82,13 @@ class Galerkin(Model):
             )
 
 
-def expanded(field: VectorField, basis: Basis, period: float) -> VectorField:
+def expanded(field: VectorField, basis: Basis, period: float) -> "ExpandedField":
     """A field as it is, but that its weights change with time, of the same kind.
 
     Raises:
         IncompatibleChoice: it is of a kind that nobody has said how to expand, or has no weights.
     """
+    made: dict[type, Callable[[VectorField, Basis, float], ExpandedField]]
     made = {VectorField: ExpandedField, KnownJacobian: ExpandedField, SeparableField: ExpandedSeparable}
     kind = kind_of(field)
     if kind not in made or not any(True for _ in field.parameters()):
@@ -120,6 +129,11 @@ class ExpandedField(VectorField):
         flat = self.basis.functions(t.to(self.coefficients.dtype) / self.time_unit) @ self.coefficients
         parts = flat.split(self.sizes, dim=-1)
         return [part.view(*t.shape, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def roughness(self) -> Scalar:
+        """The integral of the square of the weights' derivative by time over a period."""
+        stiffness = self.basis.stiffness.to(self.coefficients) / self.time_unit
+        return ((stiffness @ self.coefficients) * self.coefficients).sum()
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.call("forward", t, y, *given)

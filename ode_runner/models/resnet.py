@@ -11,11 +11,12 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import PathStates, State, Times
+from ode_runner.regularizers.depth_varying import DepthVarying, squared_differences
+from ode_runner.types import PathStates, Scalar, State, Times
 
 
 @final
-class ResNet(Model):
+class ResNet(Model, DepthVarying):
     """`blocks` residual blocks with weights of their own; 0 leaves stem and head, the no-middle baseline.
 
     Between two times all the blocks are passed once, each told how much time that is: a classifier has one interval of
@@ -39,6 +40,9 @@ class ResNet(Model):
             y = self._through_the_blocks(y, dt)[-1]
             states.append(y)
         return Solution(ys=torch.stack(states))
+
+    def roughness(self) -> Scalar:
+        return squared_differences(self.blocks) * len(self.blocks)
 
     def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each block, however many `times` are asked for."""

@@ -15,11 +15,12 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
-from ode_runner.types import Times
+from ode_runner.regularizers.depth_varying import DepthVarying, squared_differences
+from ode_runner.types import Scalar, Times
 
 
 @final
-class Stacked(Model):
+class Stacked(Model, DepthVarying):
     """`pieces` fields one after another, each for an equal part of the time from 0 to `period`, in the task's unit.
 
     The first reigns before that, too, and the last after it. Each part is a solve of its own, so that no step goes over
@@ -35,6 +36,7 @@ class Stacked(Model):
         check_sizes("model", pieces=pieces)
         if period <= 0:
             raise RefusedInput(f"model.period must be above 0, not {period}.")
+        self.period = period
         self.fields = nn.ModuleList(network.field() for _ in range(pieces))
         self.head = network.head()
         self.edges = [-math.inf, *(period * k / pieces for k in range(1, pieces)), math.inf]
@@ -46,6 +48,9 @@ class Stacked(Model):
             states.append(ys[1 : 1 + outputs])
             y0 = y0._replace(y0=ys[-1])
         return Solution(ys=torch.cat(states))
+
+    def roughness(self) -> Scalar:
+        return squared_differences(self.fields) * len(self.fields) / self.period
 
     def _solves(self, ts: Times) -> Iterator[tuple[VectorField, Times, int]]:
         """The fields that are passed on the way, the times of each solve, and how many outputs follow its first time.

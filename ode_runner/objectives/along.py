@@ -1,4 +1,4 @@
-"""Integrals of others than the model along its solves."""
+"""Prices of others than the model along its solves."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,39 +11,55 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
 from ode_runner.problem import Integrate, Solution, SolveOptions
-from ode_runner.types import Scalar, State, Time, Times
+from ode_runner.types import Scalar, State, Time, Times, Trajectory
+
+Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # of the outputs of a solve, (batch,) each
+
+
+def no_prices(ts: Times, ys: Trajectory) -> Mapping[str, Tensor]:
+    """None."""
+    del ts, ys
+    return {}
 
 
 @final
 class Along:
-    """Solves for a model with integrals added to every solve, whose means over the batch it sums up.
+    """Solves for a model with prices added to every solve, whose means over the batch it sums up.
 
     The model sees none of them. A solve backwards in time counts as one forwards: a price has no direction.
 
     Args:
-        integrals: by the names of their sums.
-        times: what becomes of the times of each solve.
+        integrals: from the initial state of a solve to what is integrated along it, by the names of the sums.
+        of_states: from the times and outputs of a solve to prices on them, by their names.
     """
 
     def __init__(
-        self, integrate: Integrate, integrals: Mapping[str, Integral], *, times: Callable[[Times], Times] | None = None
+        self,
+        integrate: Integrate,
+        integrals: Callable[[State], Mapping[str, Integral]],
+        *,
+        of_states: Prices = no_prices,
     ) -> None:
-        self.integrate, self.integrals, self.times = integrate, integrals, times
+        self.integrate, self.integrals, self.of_states = integrate, integrals, of_states
         self.sums: dict[str, Scalar] = {}
 
     def __call__(
         self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution:
-        ts = ts if self.times is None else self.times(ts)
+        added = self.integrals(y0.y0 if isinstance(y0, Encoding) else y0)
         own = options.get("integrals", NONE)
-        if twice := self.integrals.keys() & own.keys():
+        if twice := added.keys() & own.keys():
             raise RefusedInput(f"a model's integral may not have the name of a price on its path: {', '.join(twice)}.")
-        options["integrals"] = {**own, **self.integrals}
+        options["integrals"] = {**own, **added}
         solution = self.integrate(field, y0, ts, **options)
-        for name in self.integrals:
-            reached = solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1)
-            self.sums[name] = self.sums[name] + reached if name in self.sums else reached
+        for name in added:
+            self._add(name, solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1))
+        for name, price in self.of_states(ts, solution.ys).items():
+            self._add(name, price.mean())
         return replace(solution, integrals={name: solution.integrals[name] for name in own})
+
+    def _add(self, name: str, price: Scalar) -> None:
+        self.sums[name] = self.sums[name] + price if name in self.sums else price
 
     def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
         return self.integrate.evaluate(field, t, y, given=given)

@@ -22,12 +22,14 @@ class Loss(NamedTuple):
     total: Scalar
     terms: Mapping[str, Scalar] = MappingProxyType({})  # means over the batch by name, before they are weighted
     outputs: Outputs | None = None  # what the model answered, where the objective has asked for an answer
+    prices: Mapping[str, Scalar] = MappingProxyType({})  # of regularisers, where they are no part of the loss
 
     def scalars(self) -> dict[str, float]:
-        """`loss`, and `loss/<term>` of each term where there are several."""
+        """`loss`, `loss/<term>` of each term where there are several, and prices by their names."""
         several = self.terms if len(self.terms) > 1 else {}
         terms = {f"loss/{name}": float(value.detach()) for name, value in several.items()}
-        return {"loss": float(self.total.detach())} | terms
+        prices = {name: float(price.detach()) for name, price in self.prices.items()}
+        return {"loss": float(self.total.detach())} | terms | prices
 
 
 class Objective(abc.ABC, Generic[ModelT]):

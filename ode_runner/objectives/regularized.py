@@ -1,47 +1,65 @@
 """An objective, and what regularisers add to it."""
 
 from collections.abc import Mapping
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, final
 
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.batch import Batch
 from ode_runner.errors import RefusedInput
+from ode_runner.integral import Integral
 from ode_runner.objectives.along import Along
 from ode_runner.objectives.base import TASK, Loss, Objective
 from ode_runner.problem import Integrate
-from ode_runner.regularizers.base import Regularizer
+from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.tasks.base import Task
-from ode_runner.types import Scalar, Times
+from ode_runner.types import Scalar, State, Times, Trajectory
 
 
 @final
 class Regularized(Objective[nn.Module]):
-    """Another objective with a term for each regulariser, by its name; they join the loss in training alone."""
+    """Another objective with the price of each regulariser, by its name.
+
+    In training they join the loss as its terms. Otherwise they are reported beside it, and solves are as the task asks
+    for them.
+    """
 
     def __init__(self, objective: Objective[Any], regularizers: Mapping[str, Regularizer]) -> None:
         self.objective, self.regularizers = objective, regularizers
         self.solves = objective.solves
-        integrals = {name: regularizer.integral() for name, regularizer in regularizers.items()}
-        self.integrals = {name: integral for name, integral in integrals.items() if integral is not None}
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        along = Along(integrate, self.integrals, times=self._times if model.training else None)
+        along = Along(integrate, partial(self._integrals, training=model.training), of_states=self._of_states)
+        if model.training:
+            batch = batch._replace(ts=self._times(batch.ts))
         loss = self.objective.loss(model, task, batch, along)
-        prices, total = self._prices(model, along), loss.total
-        for name, price in prices.items() if model.training else ():
-            total = total + self.regularizers[name].weight * price
-        own = loss.terms or {TASK: loss.total}
-        if both := own.keys() & prices.keys():
+        prices = self._prices(model, along)
+        if both := {TASK, *loss.terms} & prices.keys():
             raise RefusedInput(f"a term of the loss has the name of a regulariser: {', '.join(both)}. Rename one.")
-        return loss._replace(total=total, terms={**own, **prices})
+        if not model.training:
+            return loss._replace(prices=prices)
+        total = loss.total
+        for name, price in prices.items():
+            total = total + self.regularizers[name].weight * price
+        return loss._replace(total=total, terms={**(loss.terms or {TASK: loss.total}), **prices})
 
     def _times(self, ts: Times) -> Times:
         return reduce(lambda times, regularizer: regularizer.last_time(times), self.regularizers.values(), ts)
 
+    def _integrals(self, y0: State, *, training: bool) -> dict[str, Integral]:
+        return {
+            name: regularizer.integral(y0, training=training)
+            for name, regularizer in self.regularizers.items()
+            if isinstance(regularizer, PathRegularizer)
+        }
+
+    def _of_states(self, ts: Times, ys: Trajectory) -> dict[str, Tensor]:
+        prices = {name: regularizer.of_states(ts, ys) for name, regularizer in self.regularizers.items()}
+        return {name: price for name, price in prices.items() if price is not None}
+
     def _prices(self, model: nn.Module, along: Along) -> dict[str, Scalar]:
-        """By regulariser: its integral over the solves that were made, and its penalty."""
+        """By regulariser: its prices of the solves that were made, and its penalty."""
         prices = dict(along.sums)
         for name, regularizer in self.regularizers.items():
             penalty = regularizer.penalty(model)

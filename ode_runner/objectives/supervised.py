@@ -21,10 +21,11 @@ class Supervised(Objective[nn.Module]):
     """
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        along = Along(integrate, task.running_costs())
+        costs = task.running_costs()
+        along = Along(integrate, lambda y0: costs)
         outputs: Outputs = model(batch.inputs, batch.ts, along)
         outputs = outputs._replace(values=outputs.values.to(batch.ts.dtype))
-        if missing := along.integrals.keys() - along.sums.keys():
+        if missing := costs.keys() - along.sums.keys():
             raise RefusedInput(f"the task asks for costs along the way ({', '.join(missing)}), and nothing is solved.")
         if twice := {TASK, *along.sums} & outputs.terms.keys():
             raise RefusedInput(f"a model's term may have no name of the task's own: {', '.join(twice)}.")

@@ -1,34 +1,59 @@
 """What a regulariser is."""
 
+import abc
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.integral import Integral
-from ode_runner.types import Scalar, Times
+from ode_runner.types import Scalar, State, Times, Trajectory
 
 
 class Regularizer:
     """A price that joins the loss of training, by its weight, or a change of the solves that training makes.
 
-    A subclass overrides at least one of three hooks. In validation and test its price is a term that is reported, and
-    no part of the loss, and solves are as the task asks for them.
+    A subclass overrides at least one of the hooks, or is a `PathRegularizer`. In validation and test its price is
+    reported, and no part of the loss, and solves are as the task asks for them.
     """
 
-    needs_solve: ClassVar[bool] = True  # False: its penalty does with a model that solves nothing
+    needs_solve: ClassVar[bool] = True  # False: it does with a model that solves nothing
+    requires: ClassVar[type] = nn.Module  # the least a model must offer
+    excludes: ClassVar[tuple[type, ...]] = ()  # models that it does not take all the same
+    requirement: ClassVar[str] = "any model"  # the same, in words
 
     def __init__(self, *, weight: float) -> None:
         self.weight = weight
 
-    def integral(self) -> Integral | None:
-        """Taken along every solve of the model; its mean over the batch, summed over solves, is a price."""
-        return None
+    @classmethod
+    def takes(cls, model: type) -> bool:
+        """Whether it has something to price in a model."""
+        return issubclass(model, cls.requires) and not issubclass(model, cls.excludes)
+
+    def check(self, model: nn.Module) -> None:
+        """Raises IncompatibleChoice where a model, of a class that it takes, has options that do not go with it."""
+        del model
 
     def last_time(self, ts: Times) -> Times:
-        """The times of a solve of training; all but the last stay."""
+        """The times of a batch of training in the place of the task's `ts`; all but the last stay."""
         return ts
+
+    def of_states(self, ts: Times, ys: Trajectory) -> Tensor | None:
+        """A price (batch,) on the outputs of a solve; its mean over the batch, summed over solves, is added."""
+        del ts, ys
+        return None
 
     def penalty(self, model: nn.Module) -> Scalar | None:
         """A price on the parameters."""
         del model
         return None
+
+
+class PathRegularizer(Regularizer, abc.ABC):
+    """A price along every solve of a model: the mean over the batch of an integral, summed over solves."""
+
+    @abc.abstractmethod
+    def integral(self, y0: State, *, training: bool) -> Integral:
+        """For a solve from `y0`. Noise is drawn here, once a solve, and handed over: `Integral(..., given=(noise,))`.
+
+        Noise outside training must not be taken from the generators that training draws from.
+        """

@@ -5,12 +5,12 @@ from typing import final
 from torch import Tensor
 
 from ode_runner.integral import Integral
-from ode_runner.regularizers.base import Regularizer
+from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.types import State
 
 
 @final
-class Kinetic(Regularizer):
+class Kinetic(PathRegularizer):
     """The integral of |dy/dt|^2 / 2 along a path, the square summed over the state, which straight lines at an even
     pace have least of. Costs no evaluation and no step, for step control does not judge it.
 
@@ -20,12 +20,8 @@ class Kinetic(Regularizer):
     Regularization. ICML 2020.
     """
 
-    def __init__(self, *, weight: float) -> None:
-        super().__init__(weight=weight)
-        self._integral = Integral(_energy, judged=False)
-
-    def integral(self) -> Integral:
-        return self._integral
+    def integral(self, y0: State, *, training: bool) -> Integral:
+        return Integral(_energy, judged=False)
 
 
 def _energy(t: Tensor, y: State, dy: State, *rest: object) -> Tensor:

@@ -29,7 +29,7 @@ class MappedField:
         counted = field if isinstance(field, CountedField) else None
         self.field = field
         self.declared = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for a field
-        self.given = [*given] if given is not None else counted.arguments() if counted else []
+        self.given: Sequence[Tensor] = [*given] if given is not None else counted.arguments() if counted else []
         self.mapped = torch.vmap(self._alone)
         self.observer = counted.observer if counted else None
 
@@ -56,13 +56,15 @@ class MappedField:
         Raises:
             IncompatibleChoice: the field declares `batched_time`, and takes t of shape (batch,) for something else.
         """
-        field = self.field
+        field, given = self.field, self.given
         while isinstance(field, CountedField):
-            y, field = field.state(y) if isinstance(field, PackedField) else y, field.field
+            y = field.state(y) if isinstance(field, PackedField) else y
+            given = field.of_field(given)
+            field = field.field
         if not self.declared or field.batched_time_checked or len(y) < 2:
             return
         rows = y.flatten(1).abs().nan_to_num().amax(dim=1).topk(2).indices
-        two = [part[rows.to(part.device)] for part in (y, *self.given)]
+        two = [part[rows.to(part.device)] for part in (y, *given)]
         if not _agrees(field, ts, two):
             raise IncompatibleChoice(
                 f"{name_of(field)} declares batched_time, and with a time for each sample, t of shape (batch,), gives "

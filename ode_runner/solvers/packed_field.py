@@ -23,7 +23,7 @@ class PackedField(CountedField):
         nn.Module.__init__(self)
         self.field, self.ledger, self.dtype = field, field.ledger, field.dtype
         self.batched_time, self.attached = field.batched_time, field.attached
-        self.integrals, self.names = nn.ModuleList(), ()  # none along this field
+        self.integrals, self.names, self.counts = nn.ModuleList(), (), []  # none along this field
         self.shape, self.width = y0.shape[1:], y0.shape[1:].numel()
 
     @property

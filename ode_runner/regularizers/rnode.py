@@ -1,0 +1,22 @@
+"""The price of RNODE."""
+
+from typing import final
+
+from torch import Tensor
+
+from ode_runner.integral import Pull
+from ode_runner.regularizers.estimates import EstimatedRegularizer, squared_norm
+from ode_runner.types import State, Time
+
+
+@final
+class RNODE(EstimatedRegularizer):
+    """`kinetic` and `jacobian` in one, at the same weight: |dy/dt|^2 / 2 + |e^T df/dy|^2 along a path, one product an
+    evaluation. For weights of their own choose both: regularizer=[kinetic,jacobian].
+
+    Finlay, Jacobsen, Nurbekyan, Oberman. How to Train Your Neural ODE: the World of Jacobian and Kinetic
+    Regularization. ICML 2020.
+    """
+
+    def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+        return 0.5 * dy.flatten(1).square().sum(dim=1) + squared_norm(pull, given[-1])
