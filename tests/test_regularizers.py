@@ -40,7 +40,7 @@ import torch
 from ode_runner.regularizers.base import Regularizer
 
 
-class Steer(Regularizer):
+class Later(Regularizer):
     \"\"\"The end of a solve is drawn at random.\"\"\"
 
     def __init__(self, *, weight: float, half_width: float):
@@ -84,7 +84,7 @@ def own(tmp_path: Path) -> Path:
     (tmp_path / "own_regularizers.py").write_text(OWN)
     folder = tmp_path / "conf" / "regularizer"
     folder.mkdir(parents=True)
-    for name, options in (("steer", "weight: 0\nhalf_width: 0.25\n"), ("decay", "weight: 0.01\n")):
+    for name, options in (("later", "weight: 0\nhalf_width: 0.25\n"), ("decay", "weight: 0.01\n")):
         head = f"# @package regularizer.{name}\n# Mine.\n_target_: own_regularizers.{name.title()}\n"
         (folder / f"{name}.yaml").write_text(head + options)
     return tmp_path
@@ -207,17 +207,17 @@ def test_a_price_changes_training_by_its_weight_and_takes_no_step_more(tmp_path:
 
 
 def test_several_are_chosen_at_once_by_the_keys_of_the_configuration(own: Path) -> None:
-    for names in ("[kinetic,steer,decay]", "[steer,decay,kinetic]"):
+    for names in ("[kinetic,later,decay]", "[later,decay,kinetic]"):
         ended = typed("-cd", "conf", f"regularizer={names}", *QUICK, cwd=own)
         assert ended.returncode == 0, ended.stdout + ended.stderr
     record = RunRecord.read(run_folder(own))  # of one run, whatever their order
     assert record is not None
-    assert record.choices["regularizer"] == "decay+kinetic+steer"
-    assert record.hyperparameters()["with.regularizer.steer.half_width"] == 0.25
-    assert record.config["regularizer"].keys() == {"kinetic", "steer", "decay"}
+    assert record.choices["regularizer"] == "decay+kinetic+later"
+    assert record.hyperparameters()["with.regularizer.later.half_width"] == 0.25
+    assert record.config["regularizer"].keys() == {"kinetic", "later", "decay"}
     row = rows_of(run_folder(own))[0]
     assert row["train/loss"] == pytest.approx(row["loss/task"] + 0.02 * row["loss/kinetic"] + 0.01 * row["loss/decay"])
-    assert "loss/steer" not in row, "it has no price"
+    assert "loss/later" not in row, "it has no price"
 
 
 def test_what_a_model_without_a_solve_cannot_use_is_left_out_and_said(own: Path) -> None:
