@@ -4,18 +4,14 @@ import gc
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
-from ode_runner.config.help import conf_dir
 from tests import shape_checks
-
-Compose = Callable[..., DictConfig]
+from tests.composition import Compose, composition
 
 collect_ignore: list[str] = []  # pytest reads it
 
@@ -68,13 +64,7 @@ def float64() -> Iterator[None]:
 @pytest.fixture
 def composed() -> Compose:
     """`composed("task=digits", "model=resnet")` is the configuration that ode-run would use."""
-
-    def make(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", overrides=list(overrides), return_hydra_config=True)
-        return cfg
-
-    return make
+    return composition
 
 
 @pytest.fixture

@@ -24,9 +24,8 @@ from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.types import State, Time, Times
+from tests.composition import Compose
 from tests.helpers import options
-
-Compose = Callable[..., DictConfig]
 
 _composed: dict[str, DictConfig] = {}
 _made: dict[str, Any] = {}

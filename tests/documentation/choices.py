@@ -1,16 +1,14 @@
 """Tables of docs/choices.md: the members of each group, and which solvers, gradient modes and models go together."""
 
-from functools import cache
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
-from ode_runner.building.instantiate import construct, target_of
 from ode_runner.compatibility import check_compatible
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Numerics
+from tests.composition import composition
 from tests.helpers import options
+from tests.problems import build, named_class
 
 
 def members(group: str) -> str:
@@ -43,7 +41,7 @@ def matrix() -> str:
 
 def _classes(pairs: list[tuple[str, str]]) -> dict[tuple[str, ...], frozenset[tuple[str, str]]]:
     """Models that learn through a solver, those with the same admissible pairs together, by name."""
-    located = {name: target_of(_configuration("model", name), "model") for name in options("model")}
+    located = {name: named_class("model", name) for name in options("model")}
     admissible: dict[frozenset[tuple[str, str]], list[str]] = {}
     for name, model in located.items():
         if model.numerics not in (Numerics.NONE, Numerics.SOLVER):
@@ -53,23 +51,13 @@ def _classes(pairs: list[tuple[str, str]]) -> dict[tuple[str, ...], frozenset[tu
 
 
 def _compatible(name: str, model: Any, solver: str, gradient: str) -> bool:
-    made = {"solver": _made("solver", solver), "gradient": _made("gradient", gradient)}
+    choices = {"model": name, "solver": solver, "gradient": gradient}
+    numerics = (build(composition, group, choices[group]) for group in ("solver", "gradient"))
     try:
-        check_compatible({"model": name, "solver": solver, "gradient": gradient}, model, **made)
+        check_compatible(choices, model, *numerics)
     except IncompatibleChoice:
         return False
     return True
-
-
-@cache
-def _made(group: str, name: str) -> Any:
-    return construct(_configuration(group, name), group)
-
-
-@cache
-def _configuration(group: str, name: str) -> Any:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", overrides=[f"{group}={name}"])
 
 
 def _first_comment(group: str, name: str) -> str:
