@@ -107,6 +107,9 @@ class Integrator:
             return CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=True)(t, y)
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
+        solver = solver_along(self.solver, field)
+        if self.gradient.as_posed:
+            return self.gradient.solve(solver, problem)
         moving = problem.ts.requires_grad and torch.is_grad_enabled()
         compiled = self._compiled.find(problem) if torch.is_grad_enabled() and not moving else None
         if compiled is not None:
@@ -117,7 +120,7 @@ class Integrator:
             return solve_between(one, piece) if moving else one(piece)
 
         with self._observed(field, problem.field):
-            return solve_in_pieces(solve, solver_along(self.solver, field), problem)
+            return solve_in_pieces(solve, solver, problem)
 
     def _check_rules(
         self,

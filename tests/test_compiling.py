@@ -444,11 +444,11 @@ def cell_of(cfg: Any) -> Any:
 
 def test_what_will_be_solved_is_found_without_evaluating_anything(composed: Compose) -> None:
     made = experiment(composed)
-    [(field, y0, ts, given)] = training_solves(made)
-    assert field is made.model.field
-    assert y0.shape == (20, 2)
-    assert not given
-    assert ts.tolist() == [0.0, 1.0]
+    [problem] = training_solves(made)
+    assert problem.field.field is made.model.field
+    assert problem.y0.shape == (20, 2)
+    assert not problem.field.given
+    assert problem.ts.tolist() == [0.0, 1.0]
     assert made.integrator.ledger.tally == Tally()
 
 

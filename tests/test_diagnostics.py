@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ode_runner.analysis.flow import FlowDiagnostics
 from ode_runner.analysis.spectrum import largest_singular_value, ritz_values
-from ode_runner.analysis.trajectory_probe import ProbingIntegrator, TrajectoryProbe
+from ode_runner.analysis.trajectory_probe import ProbeTrajectory, TrajectoryProbe
 from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import SolverFailed
-from ode_runner.field import Ledger, Phase
+from ode_runner.field import Phase
+from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
 from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.solvers.base import Solver
@@ -100,10 +101,12 @@ def test_the_largest_stretch_is_the_largest_singular_value(float64: None) -> Non
 
 
 def probe(composed: Compose, field: Formula, y0: Tensor, end: float, solver: str, **options: Any) -> TrajectoryProbe:
-    probing = ProbingIntegrator(build(composed, "solver", solver, **options), Ledger(), places=5)
-    probing(field, y0, torch.tensor([0.0, end]))
-    assert probing.probe is not None
-    return probing.probe
+    probing = ProbeTrajectory(places=5)
+    Integrator(solver=build(composed, "solver", solver, **options), gradient=probing)(
+        field, y0, torch.tensor([0.0, end])
+    )
+    [made] = probing.probes
+    return made
 
 
 @pytest.mark.parametrize("solver", ["dopri5", "tsit5"])
@@ -161,12 +164,11 @@ def test_without_a_graph_nothing_is_said_of_derivatives(composed: Compose) -> No
 
 def test_output_times_on_the_way_are_served_in_order(composed: Compose, float64: None) -> None:
     ts = torch.tensor([0.0, 0.1, 0.25, 0.3, 0.9, 1.0])
-    probing = ProbingIntegrator(build(composed, "solver", "dopri5", rtol=1e-9, atol=1e-9), Ledger(), places=5)
-    ys = probing(Formula(lambda t, y: -y), torch.ones(1, 1), ts).ys
+    solver = build(composed, "solver", "dopri5", rtol=1e-9, atol=1e-9)
+    field, there, back = Formula(lambda t, y: -y), ProbeTrajectory(places=5), ProbeTrajectory(places=3)
+    ys = Integrator(solver=solver, gradient=there)(field, torch.ones(1, 1), ts).ys
     torch.testing.assert_close(ys[:, 0, 0], (-ts).exp(), rtol=0, atol=1e-7)  # the solver's tolerance
-    backwards = ProbingIntegrator(probing.solver, Ledger(), places=3)(
-        Formula(lambda t, y: -y), torch.ones(1, 1), ts.flip(0)
-    ).ys
+    backwards = Integrator(solver=solver, gradient=back)(field, torch.ones(1, 1), ts.flip(0)).ys
     torch.testing.assert_close(backwards[:, 0, 0], (1 - ts.flip(0)).exp(), rtol=0, atol=1e-7)  # the same
 
 
@@ -186,12 +188,10 @@ class OneWay(Solver):
 
 
 def test_a_way_back_that_fails_is_a_finding(composed: Compose, float64: None) -> None:
-    probing = ProbingIntegrator(OneWay(build(composed, "solver", "rk4")), Ledger(), places=3)
-    probing(Formula(lambda t, y: -y), torch.ones(2, 3), torch.tensor([0.0, 1.0]))
-    assert probing.probe is not None
-    found = FlowDiagnostics(every=1, samples=2, places=3, products=3).about(
-        probing.probe, probing.probe.states[-1].sum()
-    )
+    probing, solver = ProbeTrajectory(places=3), OneWay(build(composed, "solver", "rk4"))
+    Integrator(solver=solver, gradient=probing)(Formula(lambda t, y: -y), torch.ones(2, 3), torch.tensor([0.0, 1.0]))
+    [made] = probing.probes
+    found = FlowDiagnostics(every=1, samples=2, places=3, products=3).about(made, made.states[-1].sum())
     assert math.isnan(found["drift"])
     assert found["stiffness"] == pytest.approx(1)
     [sentence] = remarks({f"diagnostics/{name}": value for name, value in found.items()})

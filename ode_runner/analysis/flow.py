@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.spectrum import largest_singular_value, ritz_values
-from ode_runner.analysis.trajectory_probe import ProbingIntegrator, TrajectoryProbe
+from ode_runner.analysis.trajectory_probe import ProbeTrajectory, TrajectoryProbe
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import Phase
+from ode_runner.integrator import Integrator
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.jacobian import JacobianProducts
 from ode_runner.solvers.tableau import time_tensor
@@ -62,16 +63,17 @@ class FlowDiagnostics(Diagnostics):
             return {}
         ledger = experiment.integrator.ledger
         batch = next(experiment.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(experiment.dtype)
-        probing = ProbingIntegrator(experiment.integrator.solver, ledger, places=self.places)
+        probing = ProbeTrajectory(places=self.places)
+        integrate = Integrator(solver=experiment.integrator.solver, gradient=probing, ledger=ledger)
         experiment.model.eval()
         with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(experiment.device).again():
             try:
-                loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, probing).total
+                loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, integrate).total
             except (RuntimeError, MemoryError):  # of this solve; the run's own may succeed, so it goes on
                 return {}
-            if probing.probe is None:
+            if not probing.probes:
                 return {}
-            found = self.about(probing.probe, loss)
+            found = self.about(probing.probes[0], loss)
         return {f"diagnostics/{name}": value for name, value in found.items()}
 
     def about(self, probe: TrajectoryProbe, loss: Tensor) -> dict[str, float]:

@@ -1,22 +1,19 @@
 """One solve of a model, with states at equally spaced times that lie on the graph."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
+from typing import ClassVar, final
 
 import torch
-from torch import Tensor
 
 from ode_runner.counted_field import CountedField
-from ode_runner.encoding import Encoding, begun
-from ode_runner.field import Ledger, VectorField
+from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.pieces import solve_in_pieces
-from ode_runner.integral import NONE, Integral
-from ode_runner.noise import Noise
-from ode_runner.problem import Event, Problem, Solution, check_solvable, in_joint_precision
-from ode_runner.solvers.base import Solver, solver_along
-from ode_runner.types import State, Time, Times
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
+from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,41 +41,29 @@ class TrajectoryProbe:
         return float((back - y0).norm() / y0.norm())
 
 
-class ProbingIntegrator:
-    """An integrator, by backpropagation, that probes the model's first solve over a span of time at `places` times.
+@final
+@dataclass(frozen=True, kw_only=True)
+class ProbeTrajectory(GradientMode):
+    """Backpropagation that probes the first solve over a span of time at `places` times.
 
     The solver begins anew at each of these times, so a fixed grid of fewer steps than that becomes a finer one.
     """
 
-    def __init__(self, solver: Solver, ledger: Ledger, *, places: int) -> None:
-        self.solver, self.ledger, self.places = solver, ledger, places
-        self.probe: TrajectoryProbe | None = None
+    exact: ClassVar[bool] = True
+    through_autograd: ClassVar[bool] = True
+    as_posed: ClassVar[bool] = True
+    places: int
+    probes: list[TrajectoryProbe] = field(default_factory=list)  # one, once there has been such a solve
 
-    def __call__(
-        self,
-        field: VectorField,
-        y0: State | Encoding,
-        ts: Times,
-        *,
-        given: Sequence[Tensor] = (),
-        integrals: Mapping[str, Integral] = NONE,
-        noise: Noise | None = None,
-        event: Event | None = None,
-        breaks: Sequence[float] = (),
-    ) -> Solution:
-        del event  # none is found
-        y0, given = begun(y0, given)
-        check_solvable(y0, ts)
-        y0 = in_joint_precision(y0, ts)
-        counted = CountedField.around(field, self.ledger, given=given, attached=True, integrals=integrals, noise=noise)
-        solve = partial(_solve, solver_along(self.solver, field), counted, breaks)
-        if self.probe is not None or ts[-1] == ts[0]:
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
+        y0, ts, solve = problem.y0, problem.ts, partial(_solve, solver, problem)
+        if self.probes or ts[-1] == ts[0]:
             return solve(y0, ts)
         with torch.no_grad():
             solution = solve(y0, ts)
         times = torch.linspace(float(ts[0]), float(ts[-1]), self.places, dtype=torch.float64).tolist()
         y0 = y0 if y0.requires_grad else y0.detach().requires_grad_()
-        states, outputs, qs = [y0], [y0], {name: [y0.new_zeros(len(y0))] for name in integrals}
+        states, outputs, qs = [y0], [y0], {name: [y0.new_zeros(len(y0))] for name in problem.field.names}
         q = {name: parts[0] for name, parts in qs.items()}
         for begin, end in pairwise(times):
             due = _between(ts, begin, end)
@@ -90,18 +75,18 @@ class ProbingIntegrator:
                 q[name] = q[name] + parts[-1]
         whole = {name: torch.stack([*parts, q[name]]) for name, parts in qs.items()}
         outputs.append(states[-1])
-        self.probe = TrajectoryProbe(
-            solver=self.solver, solve=solve, field=counted, ts=ts, solution=solution, times=times, states=states
+        self.probes.append(
+            TrajectoryProbe(
+                solver=solver, solve=solve, field=problem.field, ts=ts, solution=solution, times=times, states=states
+            )
         )
         return replace(solution, ys=torch.stack(outputs), integrals=whole)
 
-    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
-        return CountedField.around(field, self.ledger, given=given, attached=True)(t, y)
 
-
-def _solve(solver: Solver, field: CountedField, breaks: Sequence[float], y0: State, ts: Times) -> Solution:
-    problem = Problem(field=field, y0=y0, ts=ts, breaks=breaks)
-    return solve_in_pieces(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, problem)
+def _solve(solver: Solver, problem: Problem, y0: State, ts: Times) -> Solution:
+    """Of another beginning and other times."""
+    posed = replace(problem, y0=y0, ts=ts)
+    return solve_in_pieces(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, posed)
 
 
 def _between(ts: Times, begin: float, end: float) -> list[float]:

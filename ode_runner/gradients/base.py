@@ -28,6 +28,7 @@ class GradientMode(abc.ABC):
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
     through_autograd: ClassVar[bool] = False  # which sees all evaluations, each of them made once
     redraws: ClassVar[bool] = False  # evaluates anew with the random numbers of before, along steps of a fixed grid
+    as_posed: ClassVar[bool] = False  # takes problems with their breaks, not piece by piece: who only looks at solves
     each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
 
     @classmethod

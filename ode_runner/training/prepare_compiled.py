@@ -2,25 +2,25 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple, Unpack
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.batch import Split
 from ode_runner.buffers import Buffers
 from ode_runner.counted_field import CountedField
-from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.field import Ledger, VectorField
+from ode_runner.field import Ledger
+from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
-from ode_runner.problem import Problem, Solution, SolveOptions, in_joint_precision
-from ode_runner.solvers.base import AdaptiveSolver
-from ode_runner.types import State, Time, Times
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import AdaptiveSolver, Solver
 
 FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
 LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
@@ -61,50 +61,37 @@ def compile_solves(experiment: Experiment, *, steps: int, processes: int, say: C
     return time.perf_counter() - begun
 
 
-class TrainingSolve(NamedTuple):
-    """One solve that a model makes in training."""
+@final
+@dataclass(frozen=True, kw_only=True)
+class RecordProblems(GradientMode):
+    """Solves nothing: keeps each problem, and gives the initial state at every time."""
 
-    field: VectorField
-    y0: State
-    ts: Times
-    given: list[Tensor]
+    exact: ClassVar[bool] = False
+    through_autograd: ClassVar[bool] = True
+    as_posed: ClassVar[bool] = True
+    problems: list[Problem] = field(default_factory=list)
 
-
-class _SolveRecorder:
-    """An integrator that records the solves of a model and returns the initial state at every time."""
-
-    def __init__(self) -> None:
-        self.solves: list[TrainingSolve] = []
-
-    def __call__(
-        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
-    ) -> Solution:
-        y0, given = begun(y0, options.get("given", ()))
-        if integrals := options.get("integrals"):
-            raise CannotCompile(f"something is integrated along the solve: {', '.join(integrals)}")
-        if options.get("noise") is not None or options.get("event") is not None or options.get("breaks"):
-            raise CannotCompile("the solve has noise, an event or breaks")
-        state = in_joint_precision(y0, ts).detach()
-        held = [z.to(state.dtype) if z.is_floating_point() else z for z in given]
-        self.solves.append(TrainingSolve(field, state, ts, [z.detach().requires_grad_(z.requires_grad) for z in held]))
-        return Solution(ys=torch.stack([y0] * len(ts)))
-
-    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
-        del field, t, given
-        return y
+    def solve(self, solver: Solver, problem: Problem) -> Solution:
+        if problem.field.names:
+            raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
+        if problem.field.noise is not None or problem.breaks:
+            raise CannotCompile("the solve has noise or breaks")
+        self.problems.append(problem)
+        return Solution(ys=torch.stack([problem.y0] * len(problem.ts)))
 
 
-def training_solves(experiment: Experiment) -> list[TrainingSolve]:
+def training_solves(experiment: Experiment) -> list[Problem]:
     """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
 
     Raises:
-        CannotCompile: a solve has integrals, noise, an event or breaks.
+        CannotCompile: a solve has integrals, noise or breaks.
     """
     batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
-    recorder = _SolveRecorder()
+    recorded = RecordProblems()
+    recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.enable_grad():  # which tells what is given that has a gradient
-        experiment.objective.loss(experiment.model, experiment.task, next(batches).to(experiment.dtype), recorder)
-    return recorder.solves
+        recording.loss(next(batches).to(experiment.dtype))
+    return recorded.problems
 
 
 @contextmanager
@@ -135,15 +122,16 @@ def _check_possible(experiment: Experiment, processes: int) -> None:
         raise CannotCompile("compiled steps are those of one process")
 
 
-def _small(solve: TrainingSolve) -> bool:
+def _small(problem: Problem) -> bool:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        solve.field(solve.ts[0], solve.y0, *solve.given)
+        problem.field.field(problem.ts[0], problem.y0, *problem.field.given)
     return counter.get_total_flops() <= LARGEST
 
 
-def _compile(experiment: Experiment, wanted: TrainingSolve) -> None:
+def _compile(experiment: Experiment, wanted: Problem) -> None:
     """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves."""
-    (field, y0, ts, given), integrate = wanted, experiment.integrator
+    integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
+    given = [z.detach().requires_grad_(z.requires_grad) for z in wanted.field.given]
     if not any(field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
     solve, parameters = integrate.compile(field, y0, given=given), [p for p in field.parameters() if p.requires_grad]
