@@ -105,9 +105,7 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
     checked_partial(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     checked_partial(cfg, "diagnostics")
     check_possible(cfg, choices)
-    experiment = assemble_experiment(cfg, choices)
-    experiment.check_times()
-    return experiment
+    return assemble_experiment(cfg, choices)
 
 
 def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:

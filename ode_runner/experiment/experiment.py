@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
 from typing import Any
 
 import torch
@@ -117,13 +116,6 @@ class Experiment:
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         of_the_split = set_scalars(self.task, split, answers)
         return self.task.reported(means.read()) | of_the_split | evaluations.read()
-
-    def check_times(self) -> None:
-        """Raises RefusedInput where the model has no answer at times that the run will ask for."""
-        for split in (Split.TEST, Split.TRAIN):  # a test asks several questions, and goes furthest
-            batches = self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0)
-            times = [batch.ts for batch in (batches if split is Split.TEST else islice(batches, 1))]
-            self.model.check_times(torch.cat(times), split)
 
     @torch.no_grad()
     def remarks(self, metrics: Mapping[str, float]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.batch import Answer, Outputs, Split
+from ode_runner.batch import Answer, Outputs
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
@@ -50,13 +50,6 @@ class Model(nn.Module, abc.ABC):
     def answers(cls) -> frozenset[Answer]:
         """What it gives; there are no states at any time where there is no time between two blocks."""
         return cls.gives - {Answer.STATES} if cls.numerics is Numerics.NONE else cls.gives
-
-    def check_times(self, ts: Times, split: Split) -> None:
-        """Raises RefusedInput where the model has no answer at the output times of a split, or cannot learn from them.
-
-        Asked before training; `ts` are those of a batch of training, or of all batches of the test one after another.
-        """
-        del ts, split
 
     @abc.abstractmethod
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal, Self, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.batch import Split
 from ode_runner.counted_field import kind_of
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
@@ -52,12 +51,9 @@ class Galerkin(Model, Expanded):
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         self._check(float(ts.min()), float(ts.max()))
-        return integrate(self.field, y0, ts, breaks=[self.period * u for u in self.basis.kinks()])
-
-    def check_times(self, ts: Times, split: Split) -> None:
-        self._check(float(ts.min()), float(ts.max()))
-        if split is Split.TRAIN and self.every_time and len(ts) > 2:  # of two, only the end is data, as of a classifier
+        if self.training and self.every_time and len(ts) > 2:  # of two, only the end is data, as of a classifier
             self._check_seen(abs(float(ts[-1] - ts[0])) / (len(ts) - 1))
+        return integrate(self.field, y0, ts, breaks=[self.period * u for u in self.basis.kinks()])
 
     @property
     def last_depth(self) -> float | None:
