@@ -46,7 +46,8 @@ class ContinuousFlow(DensityModel):
                 "network makes features of them. Use network=mlp or concatsquash, with a network.width of no less."
             )
         self.head = nn.Identity()
-        self.size = math.prod(network.spec.input_shape) - network.spec.condition
+        shape = self.stem(torch.zeros(1, *network.spec.input_shape)).shape[1:]
+        self.size, self.sides = shape[0] - network.spec.condition, shape[1:]
         self.estimated, self.noise = trace == "hutchinson", noise
         self.field = ConditionedField(network.field(), self.size) if network.spec.condition else network.field()
         self.exact_trace = Integral(_exact, judged=True)
@@ -65,7 +66,7 @@ class ContinuousFlow(DensityModel):
         return normal_log_density(solution.ys[-1]) + solution.integrals[TRACE][-1]
 
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
-        begin = torch.randn(count, self.size, device=ts.device).to(ts.dtype)
+        begin = torch.randn(count, self.size, *self.sides, device=ts.device).to(ts.dtype)
         solution = self._with_trace(begin, ts.flip(0), integrate, given)
         return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
 

@@ -1,0 +1,42 @@
+"""Images beside samples of a density that was learned from them."""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from ode_runner.plots import style
+from ode_runner.types import Trajectory
+
+COLUMNS = 8
+
+
+def draw_images_beside(images: Tensor, samples: Tensor, *, brightest: int) -> Figure:
+    """Images (count, 1, height, width) of the data, and as many samples."""
+    figure = style.figure(9, 3.3)
+    for axes, shown, title in zip(figure.subplots(1, 2), (images, samples), ("Test images", "Samples"), strict=True):
+        axes.imshow(_mosaic(shown, COLUMNS).numpy(), cmap="gray_r", vmin=0, vmax=brightest)
+        axes.set_title(title, fontsize=10)
+        axes.axis("off")
+    return figure
+
+
+def draw_images_on_the_way(path: Trajectory, *, brightest: int) -> Figure:
+    """The first samples of a path (times, count, 1, height, width), a row for each time."""
+    times, height = len(path), path.shape[3]
+    figure = style.figure(6.4, 0.78 * times + 0.4)
+    axes = figure.subplots()
+    axes.imshow(_mosaic(path[:, :COLUMNS].flatten(0, 1), COLUMNS).numpy(), cmap="gray_r", vmin=0, vmax=brightest)
+    axes.set(xticks=[], yticks=[1 + height / 2 + i * (height + 1) for i in range(times)])
+    axes.set_yticklabels([f"{i / (times - 1):.0%}" for i in range(times)])
+    axes.set_title("Samples on their way from the normal law to the data", fontsize=10)
+    return figure
+
+
+def _mosaic(images: Tensor, columns: int) -> Tensor:
+    """Images (count, 1, height, width) in rows of so many, a white line between them: (height, width) of them all."""
+    rows = -(-len(images) // columns)
+    padded = torch.nan_to_num(images[:, 0].cpu().float(), nan=0.0)
+    filled = torch.cat([padded, padded.new_zeros(rows * columns - len(padded), *padded.shape[1:])])
+    cells = F.pad(filled, (1, 0, 1, 0)).unflatten(0, (rows, columns))
+    return cells.permute(0, 2, 1, 3).flatten(2, 3).flatten(0, 1)

@@ -1,0 +1,83 @@
+"""The density of handwritten digits."""
+
+import math
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Batch, Outputs, Split, TaskSpec
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.image_density import draw_images_beside, draw_images_on_the_way
+from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.density import TOLERATED, DensityTask
+from ode_runner.tasks.digits import BRIGHTEST, digits_splits
+from ode_runner.tasks.sizes import check_counts
+from ode_runner.types import Scalar
+
+SHAPE = (1, 8, 8)
+SHOWN, TIMES = 40, 5  # of the pictures: images, and times at which samples are shown
+APART = 2**52  # from the seeds by which batches are shuffled
+
+
+@final
+class DigitsDensity(DensityTask):
+    """The 1,797 digits of `digits` as points in 64 dimensions: 8x8 pixels of 17 levels, with noise within a level.
+
+    Whole numbers have no density. So uniform noise of one level is added, in training anew in every epoch; the mean of
+    -log p is then no less than that of the law which it gives to the whole numbers. It is in nats of an image whose
+    pixels go from 0 to 17, and `bits_per_dim` is the same in bits of a pixel: that of a uniform law is log2 17, 4.0875.
+    Models are given every pixel less its mean and divided by its standard deviation, both of the training split.
+
+    Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998. Dequantisation:
+    Theis, van den Oord, Bethge. A Note on the Evaluation of Generative Models. ICLR 2016.
+    """
+
+    def __init__(self, *, validation: int, test: int, seed: int, device: torch.device) -> None:
+        check_counts(2, validation=validation, test=test)
+        levels = {split: samples.inputs.float() for split, samples in digits_splits(validation, test, seed).items()}
+        train = levels[Split.TRAIN]
+        self.mean = (train.mean(dim=0) + 0.5).to(device)
+        self.std = (train.var(dim=0, correction=0) + 1 / 12).sqrt().to(device)  # at least that of the noise
+        generator = torch.Generator().manual_seed(seed)
+        noisy = {split: x + torch.rand(x.shape, generator=generator) for split, x in levels.items()}
+        points = {split: self._scaled(x.to(device)) for split, x in {**noisy, Split.TRAIN: train}.items()}
+        super().__init__(points, entropy=None, seed=seed, device=device)
+        self.log_determinant = -float(self.std.double().log().sum())
+        self.bits = 1 / (self.std.numel() * math.log(2))  # of a pixel, a nat of an image
+        self.tolerated = TOLERATED / self.bits
+        self.spec = TaskSpec(input_shape=SHAPE, output_shape=())
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        """Those of training are whole numbers until noise is added here; targets stay without it."""
+        generator = torch.Generator().manual_seed(APART + (self.seed << 20) + epoch)
+        for batch in super().batches(split, batch_size=batch_size, epoch=epoch):
+            noise = torch.rand(batch.inputs.shape, generator=generator).to(self.std) / self.std
+            yield batch._replace(inputs=batch.inputs + noise) if split is Split.TRAIN else batch
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        found = super().metrics(outputs, batch)
+        return {**found, "bits_per_dim": self.bits * found["nll"]}
+
+    def model_metrics(self, view: ModelView) -> dict[str, float]:
+        found = super().model_metrics(view)
+        return {**found, "bits_per_dim_fine": self.bits * found["nll_fine"]}
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
+        yield "curves", draw_curves(view.history, quality="bits_per_dim")
+        if view.sample is None:
+            return
+        path = self._levels(view.sample(SHOWN, TIMES, []))
+        test = self._levels(self.points[Split.TEST][:SHOWN])
+        yield "samples", draw_images_beside(test, path[-1], brightest=BRIGHTEST)
+        yield "samples_on_the_way", draw_images_on_the_way(path, brightest=BRIGHTEST)
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    def _levels(self, inputs: Tensor) -> Tensor:
+        """Images (..., 1, 8, 8) of whole numbers of a model's inputs, which may be flat and beyond black and white."""
+        images = inputs.unflatten(-1, SHAPE) if inputs.shape[-1] == math.prod(SHAPE) else inputs
+        return (images * self.std + self.mean).floor().clamp(0, BRIGHTEST)

@@ -1,0 +1,112 @@
+"""The task `digits_density`: units, noise within a level, known laws."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Outputs, Split
+from ode_runner.building.instantiate import construct
+from ode_runner.errors import RefusedInput
+from ode_runner.models.cnf import normal_log_density
+from ode_runner.tasks.digits_density import DigitsDensity
+from tests.helpers import record_of, typed
+from tests.problems import Compose, compose_once
+
+
+@pytest.fixture
+def task(composed: Compose) -> DigitsDensity:
+    made = made_of(composed)
+    assert isinstance(made, DigitsDensity)
+    return made
+
+
+def made_of(composed: Compose, **changed: Any) -> Any:
+    cfg = compose_once(composed, "task=digits_density")
+    cfg.task.update(changed)
+    return construct(cfg, "task", seed=0, device=torch.device("cpu"))
+
+
+def images(task: DigitsDensity, inputs: Tensor) -> Tensor:
+    """With noise, from 0 to 17."""
+    return inputs * task.std + task.mean
+
+
+def test_a_uniform_law_has_the_logarithm_of_its_levels_whatever_the_scale_of_inputs(task: DigitsDensity) -> None:
+    """log p of the inputs is that of the images plus the log of the volume of a pixel's level, summed over pixels."""
+    batch = next(task.batches(Split.TEST, batch_size=50, epoch=0))
+    uniform = -64 * math.log(17) + float(task.std.log().sum())
+    found = task.metrics(Outputs(torch.full((50,), uniform)), batch)
+    assert float(found["nll"]) == pytest.approx(64 * math.log(17), rel=1e-6)
+    assert float(found["bits_per_dim"]) == pytest.approx(4.0875, abs=1e-4)
+    assert float(task.loss(Outputs(torch.full((50,), uniform)), batch)) == pytest.approx(float(found["nll"]))
+
+
+def test_noise_stays_within_the_level_of_a_pixel_and_is_new_in_every_epoch_of_training(task: DigitsDensity) -> None:
+    first, second = (next(task.batches(Split.TRAIN, batch_size=1150, epoch=epoch)) for epoch in (0, 1))
+    levels = images(task, first.targets)
+    torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-4)
+    noise = images(task, first.inputs) - levels
+    assert float(noise.min()) >= -1e-4
+    assert float(noise.max()) <= 1 + 1e-4
+    assert float(noise.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float(noise.var()) == pytest.approx(1 / 12, rel=0.02)
+    other = images(task, second.inputs) - images(task, second.targets)
+    assert abs(float(torch.corrcoef(torch.stack([noise.flatten(), other.flatten()]))[0, 1])) < 0.02
+    test = images(task, next(task.batches(Split.TEST, batch_size=360, epoch=0)).inputs)
+    assert float(test.min()) + 1e-4 >= 0
+    assert float(test.max()) <= 17 + 1e-4
+    assert float((test - test.floor()).std()) == pytest.approx(12**-0.5, rel=0.02)  # fixed, but there
+
+
+def test_inputs_are_standardised_by_the_training_split(task: DigitsDensity) -> None:
+    inputs = next(task.batches(Split.TRAIN, batch_size=1150, epoch=0)).inputs
+    assert float(inputs.mean(dim=0).abs().max()) < 0.05
+    torch.testing.assert_close(inputs.std(dim=0), torch.ones(1, 8, 8), rtol=0, atol=0.1)
+
+
+def test_the_standard_normal_law_has_the_nll_of_a_normal_law_with_these_moments(task: DigitsDensity) -> None:
+    batch = next(task.batches(Split.TEST, batch_size=360, epoch=0))
+    law = torch.distributions.Normal(task.mean, task.std)
+    expected = -float(law.log_prob(images(task, batch.inputs)).flatten(1).sum(dim=1).mean())
+    found = task.metrics(Outputs(normal_log_density(batch.inputs)), batch)
+    assert float(found["nll"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"test": 1}, {"validation": 1}, {"test": 1600}, {"validation": 1797}])
+def test_splits_that_leave_nothing_are_refused(composed: Compose, options: dict[str, int]) -> None:
+    with pytest.raises(RefusedInput, match="task.(test|validation)"):
+        made_of(composed, **options)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("model=odenet",), "task=digits_density asks for a log density, and model=odenet gives values only"),
+        (("network=conv",), "moves the data themselves, 64 numbers each"),
+        (("network=mlp", "network.width=63"), "moves the data themselves, 64 numbers each"),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, tuple) else "",
+)
+def test_what_has_no_density_is_refused_in_a_sentence(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    ended = typed("task=digits_density", "logger=none", *words, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+
+
+@pytest.mark.parametrize("network", ["concatsquash", pytest.param("conv_flat", marks=pytest.mark.slow)])
+def test_a_run_reports_bits_and_draws_samples(network: str, tmp_path: Path) -> None:
+    ended = typed(
+        "task=digits_density", f"network={network}", "network.width=4", "model.trace=hutchinson", "solver=rk4",
+        "solver.num_steps=1", "task.test=20", "task.validation=20", "trainer.max_steps=2", "logger=none", cwd=tmp_path,
+        pictures=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    metrics = record_of(tmp_path)["metrics"]
+    assert metrics["test/bits_per_dim"] == pytest.approx(metrics["test/nll"] / (64 * math.log(2)))
+    assert metrics["test/bits_per_dim_fine"] == pytest.approx(metrics["test/bits_per_dim"], rel=0.01)
+    drawn = {path.name for path in tmp_path.rglob("plots/*")}
+    assert drawn == {"curves.png", "samples.png", "samples_on_the_way.png"}
