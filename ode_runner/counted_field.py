@@ -265,8 +265,13 @@ def kind_of(field: VectorField) -> type[VectorField]:
     return next((cls for cls in type(field).__mro__ if "call_weights" in vars(cls)), VectorField)
 
 
-def name_of(field: VectorField) -> str:
-    """The class of a field, whatever it is wrapped in."""
+def uncounted(field: VectorField) -> VectorField:
+    """The field itself."""
     while isinstance(field, CountedField):
         field = field.field
-    return type(field).__name__
+    return field
+
+
+def name_of(field: VectorField) -> str:
+    """The class of a field, whatever it is wrapped in."""
+    return type(uncounted(field)).__name__

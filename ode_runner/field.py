@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.heads import Head, to_velocity
 from ode_runner.types import State, Time
 
 
@@ -134,6 +136,44 @@ class StochasticField(VectorField):
         raise NotImplementedError("a stochastic field has a drift and a diffusion, and no derivative")
 
 
+class DenoisingField(StochasticField):
+    """The field of a Gaussian path: what it takes the data to be, given a state, and all that follows from that.
+
+    As an ordinary field it is the path's velocity, from noise at t = 1 to data at t = 0. As a stochastic one it is the
+    reverse equation dx = (F x - g^2 score) dt + g dW, whose solution from 1 to 0 has the same law at every time. Its
+    diffusion is the path's own and costs no evaluation.
+
+    Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "denoise": 1, "drift": 1, "diffusion": 0}
+    path: GaussianPath
+
+    @abc.abstractmethod
+    def denoise(self, t: Time, x: State, *given: Tensor) -> State:
+        """E[x_0 | x_t = x], in the shape of `x`."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return to_velocity(self.path, Head.X0, broadcast_time(t, y), y, self.denoise(t, y, *given))
+
+    def drift(self, t: Time, y: State, *given: Tensor) -> State:
+        time, denoised = broadcast_time(t, y), self.denoise(t, y, *given)
+        score = (self.path.alpha(time) * denoised - y) / self.path.sigma(time).square()
+        return self.path.drift_rate(time) * y - self.path.squared_diffusion(time) * score
+
+    def diffusion(self, t: Time, y: State, *given: Tensor) -> Tensor:
+        del given
+        return self.path.squared_diffusion(broadcast_time(t, y)).sqrt() * torch.ones_like(y)
+
+
+class KnownLaw(DenoisingField):
+    """The true field between a law whose density is known and noise."""
+
+    @abc.abstractmethod
+    def log_density(self, x: State) -> Tensor:
+        """Of the data, (batch,), nats."""
+
+
 class WrappedField(VectorField):
     """A field made of another, `inner`: it takes the same times, and its steps may be no longer.
 
@@ -155,6 +195,7 @@ class Phase(StrEnum):
     FORWARD = "forward"
     BACKWARD = "backward"
     EVALUATION = "evaluation"
+    SAMPLING = "sampling"
     DIAGNOSTICS = "diagnostics"
 
 

@@ -12,7 +12,7 @@ from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import CountedField
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import Ledger, StochasticField, VectorField
+from ode_runner.field import DenoisingField, Ledger, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.observation import Observations
 from ode_runner.gradients.pieces import solve_in_pieces
@@ -72,8 +72,8 @@ class Integrator:
         place of `y0` brings what it gives.
 
         `integrals` are taken along the solve, (time, batch) each in the solution by their names, from 0 at ts[0].
-        `noise` drives a stochastic field. At `breaks`, times in any order, the field jumps: every piece is solved by
-        itself. An `event` is found by no solver yet.
+        `noise` drives a stochastic field; one of a Gaussian path may be solved without it, too. At `breaks`, times in
+        any order, the field jumps: every piece is solved by itself. An `event` is found by no solver yet.
 
         Raises:
             RefusedInput: times, state or what is given are none that can be solved for.
@@ -136,7 +136,8 @@ class Integrator:
         if integrals:
             check_batch(y0)
             self.solver.check_integrals()
-        if noise is not None and not issubclass(self.solver.fields, StochasticField):
+        with_or_without = isinstance(field, DenoisingField)  # solved as an ordinary equation, it leaves noise alone
+        if noise is not None and not with_or_without and not issubclass(self.solver.fields, StochasticField):
             raise IncompatibleChoice(
                 f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "
                 "by a solver whose `fields` it is. Leave noise out."

@@ -36,7 +36,7 @@ def test_each_phase_keeps_its_own_account() -> None:
             for _ in range(count):
                 field(torch.tensor(0.0), torch.ones(1))
         assert tally.evaluations == count
-    assert evaluations(ledger) == {"forward": 1, "backward": 2, "evaluation": 3, "diagnostics": 4}
+    assert evaluations(ledger) == {"forward": 1, "backward": 2, "evaluation": 3, "sampling": 4, "diagnostics": 5}
 
 
 def test_phases_nest_without_leaking() -> None:
@@ -47,7 +47,8 @@ def test_phases_nest_without_leaking() -> None:
         with ledger.phase(Phase.EVALUATION):
             field(torch.tensor(0.0), torch.ones(1))
         field(torch.tensor(0.0), torch.ones(1))
-    assert evaluations(ledger) == {"forward": 2, "backward": 0, "evaluation": 1, "diagnostics": 0}
+    expected = {"forward": 2, "backward": 0, "evaluation": 1, "sampling": 0, "diagnostics": 0}
+    assert evaluations(ledger) == expected
 
 
 def test_a_phase_that_fails_still_counts() -> None:
@@ -62,7 +63,7 @@ def test_a_phase_that_fails_still_counts() -> None:
 def test_what_is_counted_outside_any_phase_is_diagnostics() -> None:
     ledger = Ledger()
     CountedField(Formula(lambda t, y: -y), ledger)(torch.tensor(0.0), torch.ones(1))
-    assert evaluations(ledger) == {"forward": 0, "backward": 0, "evaluation": 0, "diagnostics": 1}
+    assert evaluations(ledger) == {"forward": 0, "backward": 0, "evaluation": 0, "sampling": 0, "diagnostics": 1}
 
 
 def test_a_ledger_survives_its_state() -> None:

@@ -39,6 +39,11 @@ class Solver(abc.ABC):
             SolverFailed: the end of the time span was not reached.
         """
 
+    @property
+    def draws(self) -> bool:
+        """Whether a solve depends on the noise that it is given, besides the field and the initial state."""
+        return False
+
     def check_state(self, y0: State) -> None:
         """Raises RefusedInput if the solver does not take states of this shape."""
         del y0

@@ -1,0 +1,82 @@
+"""The times between which samplers step, and what a path says of them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.paths.base import END_TIME, GaussianPath
+from ode_runner.paths.heads import LATEST
+
+GridName = Literal["time", "quadratic", "logsnr", "karras"]
+KARRAS = 7  # the exponent of Karras et al. 2022
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A time of the grid, and what the path says of it."""
+
+    t: float
+    alpha: float
+    sigma: float
+    log_snr: float  # log(alpha / sigma); may be infinite
+    rho: float  # sigma / alpha; may be infinite
+
+    @classmethod
+    def at(cls, path: GaussianPath, t: float) -> "Level":
+        """In double precision, whatever that of the state is."""
+        time = torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = float(path.alpha(time)), float(path.sigma(time))
+        return cls(t=t, alpha=alpha, sigma=sigma, log_snr=float(path.log_snr(time)), rho=float(path.rho(time)))
+
+
+def sampling_grid(path: GaussianPath, start: float, end: float, *, grid: GridName, steps: int) -> list[Level]:
+    """The levels of `steps` steps from a time to another, both included.
+
+    `time` is uniform in t, `quadratic` in its square root, `logsnr` in log(alpha / sigma), and `karras` in the seventh
+    root of sigma / alpha. A level that the last two lack, for alpha is 0 at the start or sigma at the end, has a step
+    of its own, from t = 1 to 0.999 or from 0.001 to 0.
+
+    Raises:
+        RefusedInput: the times are too close to tell apart.
+    """
+    times = _times(path, start, end, grid, steps)
+    sign = 1 if end >= start else -1
+    if not all(sign * (u - t) > 0 for t, u in pairwise(times)):
+        raise RefusedInput(
+            f"solver.grid={grid} with {steps} steps from t = {start:g} to {end:g} has times that do not differ or do "
+            "not run one way. Use fewer steps, or another solver.grid."
+        )
+    return [Level.at(path, t) for t in times]
+
+
+def _times(path: GaussianPath, start: float, end: float, grid: GridName, steps: int) -> list[float]:
+    if grid == "time":
+        return _uniform(lambda t: t, lambda t: t, start, end, steps)
+    if grid == "quadratic":
+        return _uniform(torch.sqrt, torch.square, start, end, steps)
+    begin = start if math.isfinite(Level.at(path, start).log_snr) else LATEST
+    finish = end if math.isfinite(Level.at(path, end).log_snr) else END_TIME
+    before, behind = [start] if begin != start else [], [end] if finish != end else []
+    inner = steps - len(before) - len(behind)
+    if inner < 1:
+        return _times(path, start, end, "time", steps)
+    if grid == "logsnr":
+        return [*before, *_uniform(path.log_snr, path.time_of_log_snr, begin, finish, inner), *behind]
+    root = 1 / KARRAS
+    times = _uniform(lambda t: path.rho(t) ** root, lambda s: path.time_of_rho(s**KARRAS), begin, finish, inner)
+    return [*before, *times, *behind]
+
+
+def _uniform(
+    scale: Callable[[Tensor], Tensor], inverse: Callable[[Tensor], Tensor], start: float, end: float, steps: int
+) -> list[float]:
+    """Times that are uniform on a scale, of which the ends are as given."""
+    ends = scale(torch.tensor([start, end], dtype=torch.float64))
+    inner = ends[0] + (ends[1] - ends[0]) * torch.arange(1, steps, dtype=torch.float64) / steps
+    return [start, *inverse(inner).tolist(), end]

@@ -1,0 +1,65 @@
+"""A mixture of Gaussians in closed form, at every noise level."""
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import KnownLaw, broadcast_time
+from ode_runner.paths.base import GaussianPath
+from ode_runner.types import State, Time
+
+
+@final
+class GaussianMixture(KnownLaw):
+    """The field of a path whose data are, in equal parts, N(m_k, std^2 I).
+
+    With v = alpha^2 std^2 + sigma^2, x_t is the mixture of N(alpha m_k, v I). With m the mean of m_k under the weights
+    softmax(-|x - alpha m_k|^2 / 2v) and r = x - alpha m, E[x_0 | x] = m + alpha std^2 r / v and E[e | x] = sigma r / v;
+    both are regular at every time.
+
+    Args:
+        path: from the data to noise.
+        means: (components, size).
+        std: of each component; 0 for points.
+    """
+
+    batched_time = True
+    means: Tensor
+
+    def __init__(self, path: GaussianPath, *, means: Tensor, std: float) -> None:
+        super().__init__()
+        self.path, self.std = path, std
+        self.register_buffer("means", means, persistent=False)
+
+    def denoise(self, t: Time, x: State, *given: Tensor) -> State:
+        mean, residual, alpha, _ = self._posterior(t, x)
+        return mean + alpha * self.std**2 * residual
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        time = broadcast_time(t, y)
+        mean, residual, alpha, sigma = self._posterior(t, y)
+        denoised = mean + alpha * self.std**2 * residual
+        return self.path.alpha_dot(time) * denoised + self.path.sigma_dot(time) * sigma * residual
+
+    def log_density(self, x: State) -> Tensor:
+        logits = self._logits(x, x.new_ones(()), x.new_tensor(self.std**2))
+        normaliser = x.shape[1] / 2 * math.log(2 * math.pi * self.std**2) + math.log(len(self.means))
+        return torch.logsumexp(logits, dim=1) - normaliser
+
+    def _posterior(self, t: Time, x: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The mean of the components' means, what is left of x over the variance, alpha and sigma."""
+        time = broadcast_time(t, x)
+        alpha, sigma, variance = self.path.alpha(time), self.path.sigma(time), self._variance(time)
+        means = self.means.to(x.dtype)
+        mean = torch.softmax(self._logits(x, alpha, variance), dim=1) @ means
+        return mean, (x - alpha * mean) / variance, alpha, sigma
+
+    def _variance(self, time: Tensor) -> Tensor:
+        return (self.path.alpha(time) * self.std).square() + self.path.sigma(time).square()
+
+    def _logits(self, x: State, alpha: Tensor, variance: Tensor) -> Tensor:
+        """-|x - alpha m_k|^2 / 2v without the part that all components share: (batch, components)."""
+        means = self.means.to(x.dtype)
+        return -(x[:, None] - alpha[..., None] * means).square().sum(dim=-1) / (2 * variance)
