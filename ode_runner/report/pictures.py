@@ -5,7 +5,18 @@ from functools import cached_property
 
 from matplotlib.figure import Figure
 
-from ode_runner.plots.comparison import LINES, Axis, Curve, Look, Point, draw_curves, draw_memory, draw_trade_offs
+from ode_runner.plots.comparison import (
+    LINES,
+    SLOPED,
+    Axis,
+    Curve,
+    Look,
+    Point,
+    draw_curves,
+    draw_error_against_evaluations,
+    draw_memory,
+    draw_trade_offs,
+)
 from ode_runner.plots.style import CLASSES
 from ode_runner.report.curves import curves_of
 from ode_runner.report.drawn import Failures, Picture, noting_failure
@@ -15,7 +26,7 @@ from ode_runner.report.rows import Row, Statistic, label
 from ode_runner.report.table import Table
 
 MOST_CURVES = 12  # more cannot be told apart
-NUM_STEPS = "solver.num_steps"
+NUM_STEPS, ENDPOINT = "solver.num_steps", "test/endpoint_rmse"
 WIDE = 20  # cost axes that span more than this factor are logarithmic
 
 
@@ -47,6 +58,7 @@ class _OneTask:
             "nfe": self._evaluations,
             "trade_offs": self._trade_offs,
             "memory": self._memory,
+            "sampling": self._sampling,
         }
 
     @cached_property
@@ -104,6 +116,15 @@ class _OneTask:
         if not (memory := _memory(self.rows, self.looks)):
             return None
         return "Memory for the backward pass against the number of solver steps.", draw_memory(memory)
+
+    def _sampling(self) -> tuple[str, Figure] | None:
+        if not (curves := _errors_of_samples(self.rows)):
+            return None
+        caption = (
+            "Distance of samples from those of a fine solve from the same noise, against evaluations, and the slope of "
+            f"the last {SLOPED} points of each curve."
+        )
+        return caption, draw_error_against_evaluations(curves, error=ENDPOINT)
 
 
 def _drawn_curves(caption: str, panels: Mapping[str, tuple[Axis, list[Curve]]]) -> tuple[str, Figure] | None:
@@ -185,6 +206,23 @@ def _memory(rows: Sequence[Row], looks: dict[str, Look]) -> list[Curve]:
         megabytes = [1e-6 * by_steps[steps][1] for steps in x]
         look = Look(label=key or "saved bytes", colour=colour, shape=colour)
         curves.append(Curve(look=look, x=x, mean=megabytes, least=megabytes, most=megabytes))
+    return curves
+
+
+def _errors_of_samples(rows: Sequence[Row]) -> list[Curve]:
+    """Endpoint errors of rows that are alike but for the number of steps, at least two of each kind."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        evaluations, error = row.statistic("nfe/sample"), row.statistic(ENDPOINT)
+        if evaluations is not None and error is not None:
+            key = label({name: value for name, value in row.columns.items() if name != NUM_STEPS})
+            groups.setdefault(key, []).append((evaluations.mean, error.mean))
+    curves = []
+    several = {key: sorted(points) for key, points in groups.items() if len(points) > 1}
+    for place, (key, points) in enumerate(several.items()):
+        x, y = [point[0] for point in points], [point[1] for point in points]
+        look = Look(label=key or "samples", colour=place, shape=place // len(CLASSES))
+        curves.append(Curve(look=look, x=x, mean=y, least=y, most=y))
     return curves
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ode_runner.report.runs import Run
 
-LOWER = ("loss", "mse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected")
+LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected")
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood")
-COSTS = ("cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
+COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
+OF_SAMPLES = ("test/endpoint_rmse", "test/sw2")  # what samplers are compared by, before what does not depend on them
 MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read
 LEGIBLE = 1e15  # more is written with an exponent: a number of 300 digits makes a table of one column
 SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals would hide the least
@@ -40,7 +41,7 @@ def usual(runs: Sequence[Run]) -> list[str]:
     names = known(runs)
     results = [name for name in names if name.startswith("test/")]
     first = objective(runs)
-    results.sort(key=lambda name: name != first)
+    results.sort(key=lambda name: (name != first, name not in OF_SAMPLES))
     costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
     return results[:MOST_RESULTS] + costs
 
