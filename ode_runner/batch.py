@@ -43,6 +43,7 @@ class TaskSpec:
     condition: int = 0  # so many numbers at the end of an input are a condition, on which a density depends
     sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
     field: VectorField | None = None  # the rule itself, where it is known
+    sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
 
 
 class Batch(NamedTuple):

@@ -13,7 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.optimizer_options import check_optimizer
 from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
-from ode_runner.compatibility import check_answers, check_compatible, check_fields, check_state, unused_axes
+from ode_runner.compatibility import (
+    check_answers,
+    check_compatible,
+    check_fields,
+    check_of_true_field,
+    check_state,
+    unused_axes,
+)
 from ode_runner.config.choices import built_in
 from ode_runner.config.identity import fingerprint
 from ode_runner.config.rerun import Rerun
@@ -112,6 +119,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
     model, solver = target_of(cfg, "model"), construct(cfg, "solver")
     check_answers(choices, target_of(cfg, "task"), model)
+    check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
     check_regularizers(choices, cfg, model, solver)
 
@@ -150,6 +158,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         integrator=integrator,
         fine_integrator=fine,
         device=device,
+        seed=cfg.seed,
     )
 
 

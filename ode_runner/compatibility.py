@@ -8,7 +8,7 @@ from torch import nn
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField
+from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
@@ -82,11 +82,29 @@ def check_state(choices: Mapping[str, str], model: type[Model], network: Network
     )
 
 
+def check_of_true_field(
+    choices: Mapping[str, str], task: type[Task], model: type[Model], options: Mapping[str, object]
+) -> None:
+    """Raises IncompatibleChoice where an option for the true field is set beside a model that learns one."""
+    if model.numerics is Numerics.SOLVER:
+        return
+    for name in sorted(task.of_true_field):
+        if options.get(name) is not None:
+            raise IncompatibleChoice(
+                f"task.{name}={options[name]} is of the task's true field, which model=exact solves; "
+                f"model={choices['model']} learns one of its own. Leave task.{name} out."
+            )
+
+
 def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
     if model.numerics is Numerics.NONE or all(map(solver.takes_field, _fields(model))):
         return
     needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
+    if issubclass(solver.fields, StochasticField):
+        raise IncompatibleChoice(
+            f"{needed}; that of task={choices['task']} model={choices['model']} is none. Use solver=rk4."
+        )
     if model.numerics is Numerics.SOLVER:
         raise IncompatibleChoice(f"{needed}; that of task={choices['task']} is none. Use task=pendulum, or solver=rk4.")
     raise IncompatibleChoice(needed + model.other_kind.format_map(choices))

@@ -130,5 +130,7 @@ def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if any(typing.get_origin(member) is typing.Literal for member in members):
+        return " or ".join(map(_describe, members))
     names = [getattr(typing.get_origin(member) or member, "__name__", "") for member in members]
     return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or " or ".join(names)

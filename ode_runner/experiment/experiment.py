@@ -22,6 +22,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel
+from ode_runner.models.generator import sample_noise
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
@@ -48,6 +49,7 @@ class Experiment:
     integrator: Integrator
     fine_integrator: Integrator  # accurate whatever the run's own is, to compare with it; counts by itself
     device: torch.device
+    seed: int  # of the samples that a model is asked for
 
     @property
     def dtype(self) -> torch.dtype:
@@ -151,22 +153,28 @@ class Experiment:
             encode=encode,
             decode=decode,
             predict_finely=self._finely(own),
-            sample=self._sampler(own) if isinstance(self.model, DensityModel) else None,
+            sample=self._sampler(own),
             continuous=Answer.STATES in self.model.answers(),
         )
 
+    def fine(self) -> "Experiment":
+        """The same with a copy of the model in float64 and the fine integrator; on the CPU if the device has none."""
+        device = torch.device("cpu") if self.device.type == "mps" else self.device
+        options = replace(self.options, precision="fp64")
+        model = copied(self.model).to(device, torch.float64)
+        return replace(self, model=model, integrator=self.fine_integrator, options=options, device=device)
+
+    def generate(self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = ()) -> Trajectory:
+        """The samples of these numbers (sample,) at `times` times from noise to data, of a model that generates."""
+        generator = self.model.generator()
+        assert generator is not None
+        noise = sample_noise(self.seed, numbers.to(self.device))
+        return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given)
+
     def _finely(self, ts: Times) -> Callable[[Tensor], Tensor]:
-        """Inputs to output values at `ts`, with the same weights, by the fine integrator in float64.
+        """Inputs to output values at `ts` by the fine experiment, which is made when first asked."""
 
-        On the CPU where the device has no float64. The model is copied when first asked.
-        """
-
-        @cache
-        def fine() -> Experiment:
-            device = torch.device("cpu") if self.device.type == "mps" else self.device
-            options = replace(self.options, precision="fp64")
-            model = copied(self.model).to(device, torch.float64)
-            return replace(self, model=model, integrator=self.fine_integrator, options=options, device=device)
+        fine = cache(self.fine)
 
         def predict(inputs: Tensor) -> Tensor:
             there = fine().device
@@ -174,16 +182,23 @@ class Experiment:
 
         return predict
 
-    def _sampler(self, ts: Times) -> Callable[[int, int, Sequence[Tensor]], Trajectory]:
-        """Samples of a density, so many at so many times, the last of which are of the data; conditions are given."""
-        assert isinstance(self.model, DensityModel)
+    def _sampler(self, ts: Times) -> Callable[[int, int, Sequence[Tensor]], Trajectory] | None:
+        """Samples, so many at so many times, the last of which are of the data; conditions are given."""
         model = self.model
+        if model.generator() is not None:
+            return self._generated
+        if not isinstance(model, DensityModel):
+            return None
 
         def sample(count: int, times: int, given: Sequence[Tensor]) -> Trajectory:
             along = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=self.dtype, device=self.device)
             return model.sample(count, along, self.integrator, given=[z.to(self.dtype) for z in given]).path
 
         return sample
+
+    def _generated(self, count: int, times: int, given: Sequence[Tensor]) -> Trajectory:
+        with self.integrator.ledger.phase(Phase.SAMPLING):
+            return self.generate(torch.arange(count), times=times, given=[z.to(self.dtype) for z in given])
 
     def _autocast(self) -> AbstractContextManager[None]:
         """The context of stem and head in bf16; the integrator lowers the field itself, and the solve stays in fp32."""

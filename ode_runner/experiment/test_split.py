@@ -10,6 +10,7 @@ from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import CrashDump, check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
+from ode_runner.experiment.sampling import measure_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
 from ode_runner.recording.display import Display
@@ -23,6 +24,8 @@ def evaluate_test(experiment: Experiment, stop: StopRequest, counts: PerSampleCo
     `counts` is given what each sample took.
     """
     results = experiment.evaluate(Split.TEST, stop, counts)
+    if experiment.model.generator() is not None:
+        results |= measure_samples(experiment, stop)
     nfe = {"nfe/eval": results.pop("nfe")}
     nfe |= {name.replace("_", "/", 1): results.pop(name) for name in list(results) if name.startswith("nfe_")}
     field = experiment.model.learned_field()

@@ -12,6 +12,7 @@ from ode_runner.batch import Answer, Outputs
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.models.generator import Generator
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.supervised import Supervised
@@ -101,6 +102,10 @@ class Model(nn.Module, abc.ABC):
         """What a person should not overlook in what the model has learned to do with such inputs, a sentence each."""
         del inputs
         yield from ()
+
+    def generator(self) -> Generator | None:
+        """What takes noise to samples, where the model has that."""
+        return None
 
     def learned_field(self) -> VectorField | None:
         """The field on the task's own state space, if that is what the model learns."""

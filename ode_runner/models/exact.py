@@ -2,12 +2,14 @@
 
 from typing import ClassVar, final
 
-from torch import nn
+from torch import Tensor, nn
 
+from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField
+from ode_runner.field import KnownLaw, VectorField
 from ode_runner.models.base import Model, Numerics
+from ode_runner.models.generator import Generator
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import Times
@@ -15,22 +17,40 @@ from ode_runner.types import Times
 
 @final
 class Exact(Model):
-    """Solves the true field from the true initial states, so that every error is the solver's."""
+    """Solves the true field, from the true initial states or from noise, so that every error is the solver's.
+
+    Where the field is that of a known law, answers are its log density, which no solve is needed for.
+    """
 
     numerics: ClassVar[Numerics] = Numerics.SOLVER
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES})
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         if network.spec.field is None:
             raise IncompatibleChoice(
-                "model=exact needs a task whose true field is known. "
-                "Use task=lotka_volterra, pendulum or linear, or model=odenet."
+                "model=exact needs a task whose true field or density is known. Use task=lotka_volterra, pendulum or "
+                "linear, or task=density2d task.name=8gaussians_narrow; or another model."
             )
         self.stem = self.head = nn.Identity()
-        self.field = network.spec.field
+        self.field, self.shape, self.sampled = network.spec.field, network.spec.input_shape, network.spec.sampled
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        """From data to noise, where the field is of a path; it begins where samples end."""
+        if self.sampled is not None:
+            ts = ts.clamp(self.sampled[1], self.sampled[0])
         return integrate(self.field, y0, ts)
+
+    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+        if isinstance(self.field, KnownLaw):
+            return self.field.log_density(begun.y0)
+        return super().decode(begun, ts, integrate)
+
+    def generator(self) -> Generator | None:
+        if not isinstance(self.field, KnownLaw) or self.sampled is None:
+            return None
+        start, end = self.sampled
+        return Generator(field=self.field, shape=self.shape, start=start, end=end)
 
     def learned_field(self) -> VectorField:
         return self.field

@@ -60,6 +60,7 @@ class Task(abc.ABC):
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES})  # of a model's answers
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that decide nothing but the test split and pictures
+    of_true_field: ClassVar[frozenset[str]] = frozenset()  # options for a model that solves the true field, alone
     spec: TaskSpec
     objective: ClassVar[str]  # the metric by which `best.pt` is chosen
     higher_is_better: ClassVar[bool]  # of the objective

@@ -1,7 +1,7 @@
 """Densities in the plane, from points drawn of a known law."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -9,11 +9,15 @@ from torch.nn.functional import one_hot
 
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
+from ode_runner.paths.base import END_TIME, GaussianPath
+from ode_runner.paths.named import PathName, path_named
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.density import draw_density, draw_samples
+from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import TOLERATED, DensityTask, in_parts
+from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.plane_laws import GAUSSIANS, OTHERS, PlaneLaw, gaussians
 
 Name = Literal[
@@ -45,7 +49,12 @@ class Density2D(DensityTask):
     Args:
         radius: of the circle of eight normal laws, whose name begins with 8gaussians; None: that of the name.
         std: of each of them.
+        path: between the law and noise, for the true field; None: linear.
+        start_time: where samples by the true field begin; None: at 1.
+        end_time: where they end; None: where the path says.
     """
+
+    of_true_field: ClassVar[frozenset[str]] = frozenset({"path", "start_time", "end_time"})
 
     def __init__(
         self,
@@ -54,6 +63,9 @@ class Density2D(DensityTask):
         radius: float | None,
         std: float | None,
         conditional: bool,
+        path: PathName | None,
+        start_time: float | None,
+        end_time: float | None,
         train: int,
         validation: int,
         test: int,
@@ -77,7 +89,19 @@ class Density2D(DensityTask):
         self.grid, self.centres = grid, law.centres
         self.conditions = torch.eye(law.components if conditional else 0, device=device)
         condition = len(self.conditions)
-        self.spec = TaskSpec(input_shape=(2 + condition,), output_shape=(2 + condition,), condition=condition)
+        field = None if conditional else true_field(law, path)
+        if field is None and path is not None:
+            raise RefusedInput(
+                f"task.path={path} needs a law whose noised densities are known, and that of {as_typed(name)}"
+                f"{' with conditions' if conditional else ''} is none. Use task.name={' or '.join(GAUSSIANS)}."
+            )
+        self.spec = TaskSpec(
+            input_shape=(2 + condition,),
+            output_shape=(2 + condition,),
+            condition=condition,
+            field=field,
+            sampled=None if field is None else sampled_span(field.path, start_time, end_time),
+        )
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         cells, area = self._cells(self.grid)
@@ -93,7 +117,8 @@ class Density2D(DensityTask):
             )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        yield "curves", draw_curves(view.history, quality="nll")
+        if view.history:
+            yield "curves", draw_curves(view.history, quality="nll")
         test = self.points[Split.TEST][:SAMPLES]
         cells, _ = self._cells(CELLS)
         density = self._density(view, cells).view(CELLS, CELLS)
@@ -134,6 +159,32 @@ class Density2D(DensityTask):
         size = (high - low) / count
         middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
         return torch.cartesian_prod(middles, middles), size**2
+
+
+def true_field(law: PlaneLaw, path: PathName | None) -> GaussianMixture | None:
+    """That between the law and noise, along the linear path unless another is named; None where it is not known."""
+    if law.centres is None or law.std is None:
+        return None
+    return GaussianMixture(path_named(path or "linear"), means=law.centres, std=law.std)
+
+
+def sampled_span(path: GaussianPath, start: float | None, end: float | None) -> tuple[float, float]:
+    """Where a solve from noise to data begins and ends.
+
+    Raises:
+        RefusedInput: it does not run from later to earlier, within the path.
+    """
+    first, last = 1.0 if start is None else start, path.end_time if end is None else end
+    if not 0 <= last < first <= 1:
+        raise RefusedInput(
+            f"task.start_time={first:g} task.end_time={last:g}: samples run from noise, at t = 1, towards data, at "
+            "t = 0. Leave them out, or type task.start_time=1 task.end_time=0.001."
+        )
+    if not torch.isfinite(path.sigma_dot(torch.tensor(last))):
+        raise RefusedInput(
+            f"task.end_time={last:g}: the velocity of {type(path).__name__} is infinite there. Use {END_TIME:g}."
+        )
+    return first, last
 
 
 def law_of(name: Name, radius: float | None, std: float | None) -> PlaneLaw:

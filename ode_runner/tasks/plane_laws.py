@@ -25,6 +25,7 @@ class PlaneLaw:
     components: int = 1
     entropy_within: float | None = None  # mean entropy of a component, nats, where it is known
     centres: Tensor | None = None  # (components, 2), where they have some
+    std: float | None = None  # of each component, where all are normal laws around their centres
 
 
 def gaussians(radius: float, std: float) -> PlaneLaw:
@@ -36,6 +37,7 @@ def gaussians(radius: float, std: float) -> PlaneLaw:
         components=8,
         entropy_within=math.log(2 * math.pi * math.e * std**2),
         centres=_centres(radius),
+        std=std,
     )
 
 

@@ -1,0 +1,44 @@
+"""What takes noise to samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import DenoisingField
+from ode_runner.noise import BrownianPath, Noise
+from ode_runner.problem import Integrate
+from ode_runner.types import State, Times, Trajectory
+
+CELLS, DEPTH = 64, 16  # of the noise: steps end on a grid of 2^-22, and one of a few cells costs some tens of draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A field that is solved from noise, at `start`, to samples, at `end`, which is before it.
+
+    Noise is known by the sample's number, so that a sample depends on the seed and its number and on nothing else:
+    neither on the solver's steps, nor on the batch that it is in.
+    """
+
+    field: DenoisingField
+    shape: Sequence[int]  # of a sample
+    start: float
+    end: float
+
+    def generate(
+        self, noise: Noise, integrate: Integrate, *, times: int, dtype: torch.dtype, given: Sequence[Tensor] = ()
+    ) -> Trajectory:
+        """The samples of the noise at `times` times from the noise to the data: (time, sample, *shape)."""
+        ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
+        return integrate(self.field, self.begin(noise, dtype=dtype), ts, given=given, noise=noise).ys
+
+    def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
+        """Where samples begin: what the noise does from t = 1 to 2, where no solve needs it."""
+        return self.field.path.noise_std * noise.increment(1.0, 2.0, self.shape, dtype=dtype).w
+
+
+def sample_noise(seed: int, numbers: Tensor) -> Noise:
+    """The noise of the samples of these numbers (sample,)."""
+    return Noise(path=BrownianPath(seed=seed, cells=CELLS, depth=DEPTH), samples=numbers)
