@@ -13,7 +13,7 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.image_density import draw_images_beside, draw_images_on_the_way
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import TOLERATED, DensityTask
-from ode_runner.tasks.digits import BRIGHTEST, digits_splits
+from ode_runner.tasks.digit_images import BRIGHTEST, digits_splits
 from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar
 

@@ -1,0 +1,27 @@
+"""scikit-learn's digits, read and split: for the tasks that classify them and that ask for their density."""
+
+import torch
+from sklearn.datasets import load_digits
+
+from ode_runner.batch import Split
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.classification import Samples, shuffled_splits
+
+BRIGHTEST = 16
+
+
+def digits_splits(validation: int, test: int, seed: int) -> dict[Split, Samples]:
+    """Images (count, 1, 8, 8) of whole numbers from 0 to BRIGHTEST, in splits drawn by `seed`.
+
+    Raises:
+        RefusedInput: the counts leave nothing for training, or are less than 1.
+    """
+    images = load_digits()
+    samples = Samples(torch.tensor(images.images, dtype=torch.uint8)[:, None], torch.tensor(images.target))
+    train = len(samples.targets) - validation - test
+    if min(validation, test, train) < 1:
+        raise RefusedInput(
+            f"task.validation={validation} and task.test={test} must each be at least 1 and leave something of "
+            f"{len(samples.targets)} images."
+        )
+    return shuffled_splits(samples, {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}, seed)
