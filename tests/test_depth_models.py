@@ -1,5 +1,6 @@
 """Models of Dissecting Neural ODEs: closed forms, known floors, gradients in every mode."""
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,13 @@ def test_a_field_made_of_another_keeps_to_its_longest_step() -> None:
     made = [kind(inner) for kind in (DampedField, UndampedField, PacedField, PacedSeparable)]
     for field in (*made, ConditionedField(inner, 1)):
         assert (field.longest_step, field.batched_time) == (0.25, True), type(field).__name__
+
+
+@pytest.mark.slow
+def test_an_audit_of_the_defaults_finds_the_gradient_of_the_flow(tmp_path: Path) -> None:
+    assert typed("audit=true", "task=annuli", "model=galerkin", "trainer.device=cpu", cwd=tmp_path).returncode == 0
+    [table] = tmp_path.rglob("gradients.csv")
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    errors = {row["mode"]: float(row["flow_error"]) for row in rows if row["flow_error"]}
+    assert len(errors) >= 7, errors
+    assert max(errors.values()) < 1e-3, errors
