@@ -116,20 +116,20 @@ def test_ddpm_without_noise_is_ddim_in_all_steps(composed: Compose) -> None:
     close(sampled(eight("vp"), ddpm), sampled(eight("vp"), ddim))
 
 
-def test_a_step_of_ddpm_has_the_moments_of_the_stochastic_dpmpp(composed: Compose) -> None:
-    """(sigma_u / sigma_t) e^-h x + alpha_u (1 - e^-2h) x0 and sigma_u^2 (1 - e^-2h), by the first of two steps."""
-    field, many = eight("vp"), sample_noise(3, torch.arange(10_000))
-    now, after, _ = sampling_grid(field.path, 0.5, 0.1, grid="logsnr", steps=2)
-    x = torch.tensor([[0.4, -0.7]], dtype=torch.float64)
-    denoised = field.denoise(torch.tensor(now.t, dtype=torch.float64), x)
-    shrunk = after.rho / now.rho
-    mean = after.sigma / now.sigma * shrunk * x + after.alpha * (1 - shrunk**2) * denoised
-    ts = torch.tensor([now.t, after.t, 0.1], dtype=torch.float64)
+def test_a_step_of_ddpm_is_that_of_the_stochastic_dpmpp(composed: Compose) -> None:
+    """(sigma_u / sigma_t) e^-h x + alpha_u (1 - e^-2h) x0 + sigma_u (1 - e^-2h)^(1/2) z, the first of two steps."""
+    field = eight("vp")
+    now, after, last = sampling_grid(field.path, 0.5, 0.1, grid="logsnr", steps=2)
+    begin = torch.linspace(-1, 1, 100, dtype=torch.float64).view(50, 2)
+    ts = torch.tensor([now.t, after.t, last.t], dtype=torch.float64)
     solver = build(composed, "solver", "ddpm", num_steps=2, grid="logsnr", eta=1.0)
-    found = integrator(solver)(field, x.expand(10_000, 2), ts, noise=many).ys[1]
-    std = after.sigma * math.sqrt(1 - shrunk**2)
-    close(found.mean(dim=0), mean[0], 4 * std / 100)
-    close(found.std(dim=0), torch.full((2,), std, dtype=torch.float64), 4 * std / 140)
+    found = integrator(solver)(field, begin, ts, noise=NOISE).ys[1]
+    span = NOISE.path.nearest(now.t) - NOISE.path.nearest(after.t)
+    z = NOISE.increment(now.t, after.t, (2,), dtype=torch.float64).w / math.sqrt(span)
+    shrunk, denoised = after.rho / now.rho, field.denoise(ts[0], begin)
+    mean = after.sigma / now.sigma * shrunk * begin + after.alpha * (1 - shrunk**2) * denoised
+    close(found, mean + after.sigma * math.sqrt(1 - shrunk**2) * z)
+    assert 0.8 < float(z.std()) < 1.2
 
 
 def test_the_mean_of_a_step_of_euler_maruyama_nears_that_of_ddpm(composed: Compose) -> None:
