@@ -1,5 +1,6 @@
 """A batch of data, what a model answers to it, and what a network must know of a task before it can be built."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.types import Times
+from ode_runner.types import Times, Trajectory
 
 
 class Split(StrEnum):
@@ -40,16 +41,21 @@ class TaskSpec:
     autonomous: bool = False  # the rule to be learned does not change with time
     state_itself: bool = False  # outputs are the state itself: a head that is learned would change the question
     span: tuple[float, float] | None = None  # first and last of all times that are asked for, where that is known
-    condition: int = 0  # so many numbers at the end of an input are a condition, on which a density depends
+    condition: int = 0  # so many numbers behind those of an input are a condition, on which a density depends
     sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
     field: VectorField | None = None  # the rule itself, where it is known
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
+
+    @property
+    def told_shape(self) -> tuple[int, ...]:
+        """Of an input with its condition behind it, if there is one."""
+        return (math.prod(self.input_shape) + self.condition,) if self.condition else self.input_shape
 
 
 class Batch(NamedTuple):
     """What one step learns from."""
 
-    inputs: Tensor  # (batch, *input_shape)
+    inputs: Tensor  # (batch, *told_shape)
     ts: Times  # the task owns time: output times of a trajectory, or [0, 1] for a classifier
     targets: Tensor  # (batch, ...), or (time, batch, ...) where outputs are wanted at every time
     observed: Tensor | None = None  # (time, batch), bool: where targets are known; None: everywhere
@@ -77,3 +83,10 @@ class Outputs(NamedTuple):
     def cpu(self) -> "Outputs":
         """The same on the CPU."""
         return Outputs(self.values.cpu(), {name: term.cpu() for name, term in self.terms.items()})
+
+
+class Drawn(NamedTuple):
+    """Samples of a density."""
+
+    path: Trajectory  # (time, sample, *shape), from the base law to the data
+    log_density: Tensor | None  # (sample,), nats, of the last; None where sampling does not tell it

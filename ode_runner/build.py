@@ -39,13 +39,6 @@ from ode_runner.training.run import Plan
 from ode_runner.training.trainer import Trainer
 
 STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same
-FINE_SOLVER = {  # of numbers that are compared with those by a run's own
-    "_target_": "ode_runner.solvers.dopri5.Dopri5",
-    "rtol": 1e-5,
-    "atol": 1e-5,
-    "max_steps": 100_000,
-    "per_sample": False,
-}
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 
 
@@ -142,10 +135,6 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         gradient=gradient,
         field_dtype=torch.bfloat16 if options.precision == "bf16" else None,
     )
-    fine = Integrator(
-        solver=construct(OmegaConf.create({"solver": FINE_SOLVER}), "solver"),
-        gradient=construct(built_in(cfg, "gradient", STAND_INS["gradient"]), "gradient"),
-    )
     regularizers = build_regularizers(cfg, type(model))
     for regularizer in regularizers.values():
         regularizer.check(model)
@@ -156,7 +145,6 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         model=model,
         objective=objective,
         integrator=integrator,
-        fine_integrator=fine,
         device=device,
         seed=cfg.seed,
     )

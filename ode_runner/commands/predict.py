@@ -132,7 +132,7 @@ def _check_no_file(option: str, value: Any, *, example: str) -> None:
 
 
 def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
-    shape = experiment.task.spec.input_shape
+    shape = experiment.task.spec.told_shape
     _check_no_file("inputs", inputs, example="[[1.0,2.0]]")
     found = _numbers(inputs) if isinstance(inputs, list) else None
     if found is None or len(found) == 0 or found.shape[1:] != shape:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Outputs, Split
+from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
@@ -18,15 +18,21 @@ from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
+from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import sample_noise
 from ode_runner.objectives.base import Loss, Objective
+from ode_runner.random_state import RandomState
+from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
 from ode_runner.types import Times, Trajectory
+
+FINE = 1e-5  # tolerance of solves that are compared with those of a run's own solver
+NOISE = 0  # seed of what is drawn to judge a model by: metrics, tables and pictures are of the same samples
 
 
 def criterion(task: type[Task], model: type[Model]) -> tuple[str, bool]:
@@ -38,6 +44,11 @@ def criterion(task: type[Task], model: type[Model]) -> tuple[str, bool]:
     return (task.objective, task.higher_is_better) if model.objective.solves else ("loss", False)
 
 
+def fine_integrator() -> Integrator:
+    """One that is accurate whatever a run's own is, to compare with it; it counts by itself."""
+    return Integrator(solver=Dopri5(rtol=FINE, atol=FINE, max_steps=100_000), gradient=Backprop())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """The objects of a run: its task, its model and the numerics between them."""
@@ -47,7 +58,6 @@ class Experiment:
     model: Model
     objective: Objective[Any]  # the model's own, with what regularisers add to it
     integrator: Integrator
-    fine_integrator: Integrator  # accurate whatever the run's own is, to compare with it; counts by itself
     device: torch.device
     seed: int  # of the samples that a model is asked for
 
@@ -162,7 +172,7 @@ class Experiment:
         device = torch.device("cpu") if self.device.type == "mps" else self.device
         options = replace(self.options, precision="fp64")
         model = copied(self.model).to(device, torch.float64)
-        return replace(self, model=model, integrator=self.fine_integrator, options=options, device=device)
+        return replace(self, model=model, integrator=fine_integrator(), options=options, device=device)
 
     def generate(self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = ()) -> Trajectory:
         """The samples of these numbers (sample,) at `times` times from noise to data, of a model that generates."""
@@ -182,23 +192,29 @@ class Experiment:
 
         return predict
 
-    def _sampler(self, ts: Times) -> Callable[[int, int, Sequence[Tensor]], Trajectory] | None:
-        """Samples, so many at so many times, the last of which are of the data; conditions are given."""
+    def _sampler(self, ts: Times) -> Callable[[int, int, Sequence[Tensor]], Drawn] | None:
+        """Samples, so many at so many times, the last of which are of the data; conditions are given.
+
+        Every time the same ones.
+        """
         model = self.model
         if model.generator() is not None:
             return self._generated
         if not isinstance(model, DensityModel):
             return None
 
-        def sample(count: int, times: int, given: Sequence[Tensor]) -> Trajectory:
+        def sample(count: int, times: int, given: Sequence[Tensor]) -> Drawn:
             along = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=self.dtype, device=self.device)
-            return model.sample(count, along, self.integrator, given=[z.to(self.dtype) for z in given]).path
+            with RandomState.now(self.device).again():
+                torch.manual_seed(NOISE)
+                return model.sample(count, along, self.integrator, given=[z.to(self.dtype) for z in given])
 
         return sample
 
-    def _generated(self, count: int, times: int, given: Sequence[Tensor]) -> Trajectory:
+    def _generated(self, count: int, times: int, given: Sequence[Tensor]) -> Drawn:
         with self.integrator.ledger.phase(Phase.SAMPLING):
-            return self.generate(torch.arange(count), times=times, given=[z.to(self.dtype) for z in given])
+            path = self.generate(torch.arange(count), times=times, given=[z.to(self.dtype) for z in given])
+        return Drawn(path, None)
 
     def _autocast(self) -> AbstractContextManager[None]:
         """The context of stem and head in bf16; the integrator lowers the field itself, and the solve stays in fp32."""

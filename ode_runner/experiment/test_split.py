@@ -13,6 +13,7 @@ from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
 from ode_runner.experiment.sampling import measure_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
+from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger, MetricsFile
 from ode_runner.recording.pictures import save_pictures
@@ -63,3 +64,11 @@ def draw(
         )  # fmt: skip
     if experiment.options.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):
         display.say("trainer.animate=true is not used: this task has no picture that moves")
+
+
+def write_tables(experiment: Experiment, *, folder: Path) -> None:
+    """The task's tables, as csv files in `folder`."""
+    experiment.model.eval()
+    with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        for name, table in experiment.task.tables(experiment.view([])):
+            write_csv(folder / f"{name}.csv", table.header, table.rows)

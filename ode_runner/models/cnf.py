@@ -7,13 +7,12 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.batch import Answer
+from ode_runner.batch import Answer, Drawn
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField, WrappedField
 from ode_runner.integral import Integral, Law, Pull, probe, trace
 from ode_runner.models.base import Numerics
-from ode_runner.models.density import DensityModel, Drawn
+from ode_runner.models.density import DensityModel
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
@@ -47,9 +46,9 @@ class ContinuousFlow(DensityModel):
             )
         self.head = nn.Identity()
         shape = self.stem(torch.zeros(1, *network.spec.input_shape)).shape[1:]
-        self.size, self.sides = shape[0] - network.spec.condition, shape[1:]
+        self.size, self.sides = shape[0], shape[1:]
         self.estimated, self.noise = trace == "hutchinson", noise
-        self.field = ConditionedField(network.field(), self.size) if network.spec.condition else network.field()
+        self.field = network.field(given=network.spec.condition)
         self.exact_trace = Integral(_exact, judged=True)
 
     def encode(self, inputs: Tensor) -> Encoding:
@@ -75,18 +74,6 @@ class ContinuousFlow(DensityModel):
         if self.estimated and self.training:
             along = Integral(_estimated, judged=True, given=(probe(y0, self.noise),))
         return integrate(self.field, y0, ts, given=given, integrals={TRACE: along})
-
-
-@final
-class ConditionedField(WrappedField):
-    """The first `size` numbers of a field on states of which the rest is a condition."""
-
-    def __init__(self, inner: VectorField, size: int) -> None:
-        super().__init__(inner)
-        self.size = size
-
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return self.inner(t, torch.cat([y, given[0]], dim=1))[:, : self.size]
 
 
 def normal_log_density(y: State) -> Tensor:

@@ -2,20 +2,13 @@
 
 import abc
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from torch import Tensor
 
+from ode_runner.batch import Drawn
 from ode_runner.models.base import Model
 from ode_runner.problem import Integrate
-from ode_runner.types import Times, Trajectory
-
-
-class Drawn(NamedTuple):
-    """Samples of a density."""
-
-    path: Trajectory  # (time, sample, *shape), from the base law to the data
-    log_density: Tensor  # (sample,), nats, of the last
+from ode_runner.types import Times
 
 
 class DensityModel(Model, abc.ABC):

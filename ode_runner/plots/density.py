@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.plots import style
+from ode_runner.plots.animation import Animation
 from ode_runner.types import Trajectory
 
 Side = tuple[float, float]  # from where to where, in both directions
@@ -30,6 +31,20 @@ def draw_samples(path: Trajectory, *, side: Side) -> Figure:
         _scatter(axes, points, f"{i / (len(path) - 1):.0%} of the way", side)
     figure.suptitle("Samples on their way from the normal law to the data", fontsize=11)
     return figure
+
+
+def animate_samples(path: Trajectory, *, side: Side) -> Animation:
+    """Samples on their way from the normal law to the data, a frame for each of the times of `path`."""
+    figure = style.figure(4.6, 4.6)
+    axes = figure.subplots()
+    points = path.cpu().numpy()
+    dots = axes.scatter([], [], s=2, color=style.BLUE, alpha=0.5, linewidths=0)
+
+    def show(i: int) -> None:
+        dots.set_offsets(points[i])
+        _finish(axes, f"From the normal law to the data: {i / (len(points) - 1):.0%}", side)
+
+    return Animation(figure=figure, show=show, frames=len(points), per_second=12)
 
 
 def _scatter(axes: Axes, points: Tensor, title: str, side: Side) -> None:

@@ -3,13 +3,13 @@
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.integral import Integral
@@ -30,7 +30,7 @@ class ModelView:
     path: Callable[[Encoding, int], Trajectory]  # from there to about as many states along the way as the number
     continuous: bool  # whether any times may be asked for, before the first one too
     predict_finely: Callable[[Tensor], Tensor]  # inputs to output values by a solve at 1e-5 in float64
-    sample: Callable[[int, int, Sequence[Tensor]], Trajectory] | None  # of a density: so many, at so many times, given
+    sample: Callable[[int, int, Sequence[Tensor]], Drawn] | None  # of a density: so many, at so many times, given
     animate: bool = False  # whether pictures that move are wanted, too
 
 
@@ -50,6 +50,13 @@ class PerSampleCost:
         if self.labels is not None and not self.labels.is_floating_point():
             found |= {f"class {label}": self.labels == label for label in self.labels.unique().tolist()}
         return {name: chosen for name, chosen in found.items() if name}
+
+
+class Table(NamedTuple):
+    """Numbers in rows."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[float]]
 
 
 class Task(abc.ABC):
@@ -112,6 +119,11 @@ class Task(abc.ABC):
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         """What a person should not overlook in the numbers of a run, a sentence each."""
         del metrics
+        yield from ()
+
+    def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
+        """Tables of the result, by file name without ending: csv files in the run folder."""
+        del view
         yield from ()
 
     def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:

@@ -1,13 +1,16 @@
 """What the tasks that ask for a log density share."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Outputs, Split
-from ode_runner.tasks.base import ModelView, Task
+from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
+from ode_runner.tasks.base import ModelView, Table, Task
+from ode_runner.tasks.sample_metrics import distance_from_data
+from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.types import Scalar
 
 TOLERATED = 0.01  # nats, or of a mass, before a person is told
@@ -20,10 +23,11 @@ class DensityTask(Task):
 
     `nll` is the mean of their negative by the run's own solver, `nll_fine` that of a solve at 1e-5 in float64 with its
     standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known. All are of the data
-    in their own units: where inputs are an affine map of them, a subclass sets `log_determinant`.
+    in their own units: where inputs are an affine map of them, a subclass sets `log_determinant`. `sw2` is the sliced
+    Wasserstein distance of samples from the test split, as inputs, and `sw2_floor` that of other data.
 
     Args:
-        points: (points, *shape) of each split.
+        points: (points, *shape) of each split, with their conditions behind them where there are any.
         entropy: in nats; None where it is not known.
     """
 
@@ -59,7 +63,43 @@ class DensityTask(Task):
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         fine = in_parts(view.predict_finely, self.points[Split.TEST]) + self.log_determinant
         found = {"nll_fine": -float(fine.mean()), "nll_error": float(fine.std()) / len(fine) ** 0.5}
-        return found if self.entropy is None else found | {"nll_gap": found["nll_fine"] - self.entropy}
+        gap = {} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy}
+        return found | gap | self.sample_metrics(view)
+
+    def sample_metrics(self, view: ModelView) -> dict[str, float]:
+        """Of samples, for the conditions of the test split where there are any."""
+        if view.sample is None:
+            return {}
+        learned = next(self.batches(Split.TRAIN, batch_size=self.size(Split.TRAIN), epoch=0)).inputs
+        test, train = (self.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
+        return with_floors({"sw2": distance_from_data(self.drawn(view, 2).path[-1], test, others=train)})
+
+    def drawn(self, view: ModelView, times: int) -> Drawn:
+        """As many samples as there are test points, on their way at so many times; asked of a view that samples."""
+        assert view.sample is not None
+        _, condition = self.parted(self.points[Split.TEST])
+        return view.sample(len(condition), times, [condition] if self.spec.condition else [])
+
+    def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Data, and their conditions: vectors that may be of no length."""
+        data, condition = inputs.flatten(1).tensor_split([math.prod(self.spec.input_shape)], dim=1)
+        return data.unflatten(1, self.spec.input_shape), condition
+
+    def own_units(self, points: Tensor) -> Tensor:
+        """Data in their own units, of which inputs may be an affine map."""
+        return points
+
+    def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
+        """`samples`: elements, conditions, and the log density that sampling reports."""
+        if view.sample is None:
+            return
+        drawn, (_, condition) = self.drawn(view, 2), self.parted(self.points[Split.TEST])
+        samples = self.own_units(drawn.path[-1])
+        told = [] if drawn.log_density is None else [drawn.log_density[:, None] + self.log_determinant]
+        columns = torch.cat([samples.flatten(1), condition.to(samples), *told], dim=1)
+        elements = [f"x_{i + 1}" for i in range(math.prod(self.spec.input_shape))]
+        conditions = [f"condition_{i + 1}" for i in range(condition.shape[1])]
+        yield "samples", Table([*elements, *conditions, *["log_prob"] * len(told)], columns.tolist())
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         nll, fine, error = (metrics[f"test/{name}"] for name in ("nll", "nll_fine", "nll_error"))

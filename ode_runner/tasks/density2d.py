@@ -13,7 +13,7 @@ from ode_runner.paths.base import END_TIME, GaussianPath
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
-from ode_runner.plots.density import draw_density, draw_samples
+from ode_runner.plots.density import animate_samples, draw_density, draw_samples
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import TOLERATED, DensityTask, in_parts
@@ -32,7 +32,7 @@ Name = Literal[
     "rings",
 ]
 REACH, MARGIN = 5.0, 0.25  # a picture holds [-REACH, REACH] each way, and the data with so much of their extent around
-CELLS, SAMPLES, TIMES = 100, 2000, 5  # of the pictures
+CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of the pictures; times in the still one, frames in the moving one
 
 
 @final
@@ -88,7 +88,6 @@ class Density2D(DensityTask):
         super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
         self.grid, self.centres = grid, law.centres
         self.conditions = torch.eye(law.components if conditional else 0, device=device)
-        condition = len(self.conditions)
         field = None if conditional else true_field(law, path)
         if field is None and path is not None:
             raise RefusedInput(
@@ -96,9 +95,9 @@ class Density2D(DensityTask):
                 f"{' with conditions' if conditional else ''} is none. Use task.name={' or '.join(GAUSSIANS)}."
             )
         self.spec = TaskSpec(
-            input_shape=(2 + condition,),
-            output_shape=(2 + condition,),
-            condition=condition,
+            input_shape=(2,),
+            output_shape=(2,),
+            condition=len(self.conditions),
             field=field,
             sampled=None if field is None else sampled_span(field.path, start_time, end_time),
         )
@@ -106,7 +105,10 @@ class Density2D(DensityTask):
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         cells, area = self._cells(self.grid)
         found = {"mass": float(self._density(view, cells).double().sum()) * area}
-        return super().model_metrics(view) | found | self._right_centre(view)
+        return super().model_metrics(view) | found
+
+    def sample_metrics(self, view: ModelView) -> dict[str, float]:
+        return super().sample_metrics(view) | self._right_centre(view)
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         yield from super().remarks(metrics)
@@ -119,14 +121,15 @@ class Density2D(DensityTask):
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
             yield "curves", draw_curves(view.history, quality="nll")
-        test = self.points[Split.TEST][:SAMPLES]
+        test, _ = self.parted(self.points[Split.TEST][:SAMPLES])
         cells, _ = self._cells(CELLS)
-        density = self._density(view, cells).view(CELLS, CELLS)
-        path = view.sample(len(test), TIMES, self._given(test)) if view.sample is not None else None
-        side = self._side()
-        yield "density", draw_density(test[:, :2], density, samples=None if path is None else path[-1], side=side)
+        density, side = self._density(view, cells).view(CELLS, CELLS), self._side()
+        path = None if view.sample is None else self.drawn(view, TIMES).path[:, :SAMPLES]
+        yield "density", draw_density(test, density, samples=None if path is None else path[-1], side=side)
         if path is not None:
             yield "samples", draw_samples(path, side=side)
+        if path is not None and view.animate:
+            yield "samples_in_motion", animate_samples(self.drawn(view, FRAMES).path[:, :SAMPLES], side=side)
 
     def _density(self, view: ModelView, points: Tensor) -> Tensor:
         """The learned density at points of the plane, by the run's own solver: the mean over conditions."""
@@ -137,18 +140,14 @@ class Density2D(DensityTask):
     def _right_centre(self, view: ModelView) -> dict[str, float]:
         if not len(self.conditions) or self.centres is None or view.sample is None:
             return {}
-        [condition] = self._given(self.points[Split.TEST])
-        samples = view.sample(len(condition), 2, [condition])[-1].cpu().double()
+        samples = self.drawn(view, 2).path[-1].cpu().double()
+        component = self.parted(self.points[Split.TEST])[1].argmax(dim=1).cpu()
         nearest = torch.cdist(samples, self.centres).argmin(dim=1)
-        return {"right_centre": float((nearest == condition.argmax(dim=1).cpu()).double().mean())}
-
-    def _given(self, inputs: Tensor) -> list[Tensor]:
-        """The conditions of inputs, as a sampler takes them."""
-        return [inputs[:, 2:]] if len(self.conditions) else []
+        return {"right_centre": float((nearest == component).double().mean())}
 
     def _side(self) -> tuple[float, float]:
         """From where to where the pictures go, in both directions."""
-        points = torch.cat(list(self.points.values()))[:, :2]
+        points, _ = self.parted(torch.cat(list(self.points.values())))
         low, high = float(points.min()), float(points.max())
         margin = MARGIN * (high - low)
         return min(-REACH, low - margin), max(REACH, high + margin)

@@ -69,15 +69,18 @@ class DigitsDensity(DensityTask):
         yield "curves", draw_curves(view.history, quality="bits_per_dim")
         if view.sample is None:
             return
-        path = self._levels(view.sample(SHOWN, TIMES, []))
+        path = self._levels(view.sample(SHOWN, TIMES, []).path)
         test = self._levels(self.points[Split.TEST][:SHOWN])
         yield "samples", draw_images_beside(test, path[-1], brightest=BRIGHTEST)
         yield "samples_on_the_way", draw_images_on_the_way(path, brightest=BRIGHTEST)
+
+    def own_units(self, points: Tensor) -> Tensor:
+        images = points.unflatten(-1, SHAPE) if points.shape[-1] == math.prod(SHAPE) else points
+        return images * self.std + self.mean
 
     def _scaled(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
 
     def _levels(self, inputs: Tensor) -> Tensor:
         """Images (..., 1, 8, 8) of whole numbers of a model's inputs, which may be flat and beyond black and white."""
-        images = inputs.unflatten(-1, SHAPE) if inputs.shape[-1] == math.prod(SHAPE) else inputs
-        return (images * self.std + self.mean).floor().clamp(0, BRIGHTEST)
+        return self.own_units(inputs).floor().clamp(0, BRIGHTEST)

@@ -1,7 +1,7 @@
 """Metrics of a whole split: what no mean over batches can tell, such as a distance between two samples."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ode_runner.batch import Batch, Outputs, Split
@@ -27,10 +27,13 @@ class SetMeasuringTask(Task):
 
 
 def set_scalars(task: Task, split: Split, answers: Sequence[tuple[Batch, Outputs]]) -> dict[str, float]:
-    """The set metrics of a task, each followed by its floor; none of a task that has none."""
-    if not isinstance(task, SetMeasuringTask):
-        return {}
+    """The set metrics of a task as numbers to report; none of a task that has none."""
+    return with_floors(task.set_metrics(split, answers)) if isinstance(task, SetMeasuringTask) else {}
+
+
+def with_floors(metrics: Mapping[str, SetMetric]) -> dict[str, float]:
+    """Each metric, followed by its floor."""
     found: dict[str, float] = {}
-    for name, metric in task.set_metrics(split, answers).items():
+    for name, metric in metrics.items():
         found |= {name: float(metric.value), f"{name}_floor": float(metric.floor)}
     return found

@@ -14,11 +14,10 @@ from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, Re
 from ode_runner.experiment.crash_dump import FILE as CRASH_DUMP
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
-from ode_runner.experiment.per_sample_cost import FILE as PER_SAMPLE_COST
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
-from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch
+from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, write_tables
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.attempts import attempt
 from ode_runner.recording.checkpoint import Checkpoints
@@ -53,7 +52,8 @@ class Plan:
     build_diagnostics: Callable[[], Diagnostics]
 
 
-ARTEFACTS = ("checkpoints", "plots", METRICS, "ode-run.log", PER_SAMPLE_COST)
+ARTEFACTS = ("checkpoints", "plots", METRICS, "ode-run.log")
+TABLES = "*.csv"
 
 
 def execute(plan: Plan) -> RunRecord:
@@ -178,6 +178,7 @@ def _train_and_evaluate(
                 display.say(remark, style="yellow")
             with same_folder():
                 draw(experiment, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
+                write_tables(experiment, folder=absolute)
             report(counts.found(), experiment.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()
@@ -247,5 +248,6 @@ def _clear(folder: Path) -> None:
         path = folder / name
         is_folder = path.is_dir() and not path.is_symlink()  # what a link leads to is not this run's
         shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
-    for events in folder.glob(EVENTS):
-        events.unlink()
+    for pattern in (EVENTS, TABLES):
+        for path in folder.glob(pattern):
+            path.unlink()
