@@ -3,6 +3,7 @@
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ode_runner.plots import style
@@ -17,7 +18,8 @@ def draw_density(points: Tensor, density: Tensor, *, samples: Tensor | None, sid
     figure = style.figure(4.2 * (3 - (samples is None)), 4.6)
     panels = figure.subplots(1, 3 - (samples is None))
     _scatter(panels[0], points, f"{len(points):,} test points", side)
-    panels[1].imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
+    shown = panels[1].imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
+    figure.colorbar(shown, ax=panels[1], shrink=0.8)
     _finish(panels[1], "Learned density", side)
     if samples is not None:
         _scatter(panels[2], samples, f"{len(samples):,} samples", side)
@@ -27,8 +29,10 @@ def draw_density(points: Tensor, density: Tensor, *, samples: Tensor | None, sid
 def draw_samples(path: Trajectory, *, side: Side) -> Figure:
     """Samples on their way from the normal law to the data, a panel for each of the times of `path`."""
     figure = style.figure(2.9 * len(path), 3.6)
-    for i, (axes, points) in enumerate(zip(figure.subplots(1, len(path)), path, strict=True)):
+    panels = figure.subplots(1, len(path), sharex=True, sharey=True)
+    for i, (axes, points) in enumerate(zip(panels, path, strict=True)):
         _scatter(axes, points, f"{i / (len(path) - 1):.0%} of the way", side)
+        axes.label_outer()
     figure.suptitle("Samples on their way from the normal law to the data", fontsize=11)
     return figure
 
@@ -38,7 +42,7 @@ def animate_samples(path: Trajectory, *, side: Side) -> Animation:
     figure = style.figure(4.6, 4.6)
     axes = figure.subplots()
     points = path.cpu().numpy()
-    dots = axes.scatter([], [], s=2, color=style.BLUE, alpha=0.5, linewidths=0)
+    dots = axes.scatter([], [], s=_size(points.shape[1]), color=style.BLUE, alpha=0.5, linewidths=0)
 
     def show(i: int) -> None:
         dots.set_offsets(points[i])
@@ -50,10 +54,17 @@ def animate_samples(path: Trajectory, *, side: Side) -> Animation:
 def _scatter(axes: Axes, points: Tensor, title: str, side: Side) -> None:
     within = points[torch.isfinite(points).all(dim=1)].cpu()
     x, y = within.T.numpy()
-    axes.scatter(x, y, s=2, color=style.BLUE, alpha=0.5, linewidths=0)
+    axes.scatter(x, y, s=_size(len(within)), color=style.BLUE, alpha=0.5, linewidths=0)
     _finish(axes, title, side)
+
+
+def _size(points: int) -> float:
+    """Of a dot, in square points: a few are seen, and many do not run into each other."""
+    return min(12.0, max(2.0, 4000 / max(points, 1)))
 
 
 def _finish(axes: Axes, title: str, side: Side) -> None:
     axes.set(xlim=side, ylim=side, aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_title(title, fontsize=10)
