@@ -124,6 +124,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     solver, gradient = construct(cfg, "solver"), construct(cfg, "gradient")
     options: TrainerOptions = construct(cfg, "trainer")
     device = _device(options.device)
+    _set_products(options.precision, device)
     torch.manual_seed(cfg.seed)
     task = construct(cfg, "task", seed=cfg.seed, device=device)
     network = construct(cfg, "network", task.spec)
@@ -229,6 +230,20 @@ def _device(name: str) -> torch.device:
     if not available[name]:
         raise RefusedInput(f"trainer.device={name} is not available here. Use trainer.device=auto.")
     return torch.device(name)
+
+
+def _set_products(precision: str, device: torch.device) -> None:
+    """Round the factors of products on a GPU to TF32 where that is asked for, and there alone: torch's convolutions do.
+
+    Raises:
+        RefusedInput: the device has no TF32.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise RefusedInput(
+            f"trainer.precision=tf32 is a way of GPUs of NVIDIA's to multiply, and this run is on {device.type}. "
+            "Use trainer.precision=fp32."
+        )
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def _build_logger(cfg: DictConfig, **runtime: Any) -> Any:

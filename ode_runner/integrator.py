@@ -39,19 +39,26 @@ class Integrator:
     _compiled: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
     _observations: Observations = field(default_factory=Observations, init=False, repr=False, compare=False)
 
-    def compile(self, field: VectorField, y0: State, *, given: Sequence[Tensor] = ()) -> CompiledSolve:
+    def compile(
+        self, field: VectorField, y0: State, *, given: Sequence[Tensor] = (), fuses: bool = False
+    ) -> CompiledSolve:
         """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
 
-        That is, if states and what is given have the shapes, types and gradients of `y0` and `given`.
+        That is, if states and what is given have the shapes, types and gradients of `y0` and `given`. On a GPU steps
+        are recorded as they are, and compiled besides if `fuses` says so.
 
         Raises:
             CannotCompile: they cannot be.
         """
         problem = Problem(field=self._counted(field, given, NONE, None), y0=y0, ts=y0.new_zeros(1))
         solver = solver_along(self.solver, field)
-        solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem)
+        solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
         self._compiled.add(problem, solve)
         return solve
+
+    def forget_compiled(self) -> None:
+        """From now on, solves are eager again."""
+        self._compiled.clear()
 
     def __call__(
         self,

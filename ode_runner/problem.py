@@ -14,6 +14,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, VectorField
 from ode_runner.integral import Integral
 from ode_runner.noise import Noise
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Time, Times, Trajectory
 
 Event = Callable[[Time, State], Tensor]  # (batch,): its root ends or resets a solve
@@ -78,7 +79,7 @@ class Integrate(Protocol):
 def check_solvable(y0: State, ts: Times) -> None:
     """Raises RefusedInput unless the state is real and the times are finite, floating-point numbers that run one way.
 
-    Times may be repeated. Reads the times, which on a GPU waits for it, as every solver does.
+    Times may be repeated.
     """
     if y0.is_complex():
         raise RefusedInput(
@@ -90,7 +91,7 @@ def check_solvable(y0: State, ts: Times) -> None:
         raise RefusedInput(f"times must be a vector of one number at least, and are {shape}. Give torch.tensor([0.0]).")
     if not ts.is_floating_point():
         raise RefusedInput(f"times must be floating-point numbers, and are {ts.dtype}. Give ts.to(y0.dtype).")
-    times = ts.tolist()
+    times = read_times(ts)
     for place, t in enumerate(times):
         if not math.isfinite(t):
             raise RefusedInput(f"times must be finite, and number {place + 1} of {len(times)} is {t}.")

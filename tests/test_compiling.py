@@ -17,6 +17,8 @@ from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.solves import CompiledSolves
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Ledger, Phase, Tally, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
@@ -33,7 +35,7 @@ from ode_runner.solvers.euler import Euler
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tsit5 import Tsit5
-from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_solves, training_solves
+from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_training, training_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by
@@ -60,6 +62,13 @@ MODES = {
 }
 compiler = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
 COMPILED = ("trainer.compile=on", "trainer.device=cpu")
+
+
+def compiled_seconds(made: Experiment, **options: Any) -> float | None:
+    """What compiling for the training of an experiment takes; None where it is not compiled."""
+    return compile_training(ForwardPass(made, phase=Phase.FORWARD), **options).seconds
+
+
 RUN = ("task=half_moons", "trainer.device=cpu", *TINY, "trainer.epochs=2", "logger=none")
 
 
@@ -414,7 +423,7 @@ def test_only_solves_like_the_one_compiled_for_and_to_be_differentiated_are(monk
         taken.append(tuple(problem.y0.shape))
         return solve(problem.field, problem.y0, problem.ts)
 
-    monkeypatch.setattr(Backprop, "compiled", lambda *where: noting)
+    monkeypatch.setattr(Backprop, "compiled", lambda *where, **how: noting)
     integrate.compile(field, state())
     with torch.no_grad():
         integrate(field, state(), ts)
@@ -474,7 +483,7 @@ def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) 
     )
     made.model.head = Counting(made.model.head)
     random = torch.get_rng_state()
-    assert compile_solves(made, steps=1, processes=1, say=print) is not None
+    assert compiled_seconds(made, steps=1, processes=1, say=print) is not None
     assert torch.equal(torch.get_rng_state(), random)
     assert not made.model.head.calls
     made.model.train()
@@ -503,7 +512,7 @@ def test_auto_compiles_where_training_is_long_and_the_field_small(
     composed: Compose, wish: str, steps: int, choices: tuple[str, ...], sentence: str
 ) -> None:
     made, said = experiment(composed, f"trainer.compile={wish}", *choices), list[str]()
-    seconds = compile_solves(made, steps=steps, processes=1, say=said.append)
+    seconds = compiled_seconds(made, steps=steps, processes=1, say=said.append)
     assert (seconds is not None) == (sentence == "compiling")
     assert bool(said) == bool(sentence)
     assert not said or said[-1].startswith(sentence)
@@ -531,7 +540,7 @@ def test_a_random_field_is_left_alone_and_its_numbers_with_it(composed: Compose,
     made.model.field = field()
     random = torch.get_rng_state()
     said: list[str] = []
-    assert compile_solves(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
+    assert compiled_seconds(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
     assert said[-1] == "not compiled: the field draws random numbers"
     assert torch.equal(torch.get_rng_state(), random), "a run that is resumed would go on with others"
 
@@ -540,7 +549,7 @@ def test_a_field_made_for_one_solve_is_left_alone(composed: Compose, monkeypatch
     made = experiment(composed, "trainer.compile=auto")
     monkeypatch.setattr(made.model, "evolve", lambda y0, ts, integrate: integrate(Dropping(), y0, ts))
     said: list[str] = []
-    assert compile_solves(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
+    assert compiled_seconds(made, steps=FEWEST_STEPS, processes=1, say=said.append) is None
     assert "anew for every solve" in said[-1]
 
 
@@ -558,7 +567,7 @@ def test_a_solve_that_fails_fails_in_training_which_keeps_it(tmp_path: Path) -> 
 
 def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -> None:
     with pytest.raises(IncompatibleChoice, match=r"trainer\.compile=on: .* Use trainer\.compile=off\."):
-        compile_solves(experiment(composed, "trainer.compile=on"), steps=1, processes=2, say=print)
+        compiled_seconds(experiment(composed, "trainer.compile=on"), steps=1, processes=2, say=print)
 
 
 def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
@@ -615,7 +624,7 @@ def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkey
             "task=lotka_volterra", "task.train=12", "trainer.batch_size=6", "trainer.compile=on", "trainer.device=cpu"
         )
     )
-    compile_solves(made, steps=1, processes=1, say=print)
+    compiled_seconds(made, steps=1, processes=1, say=print)
     assert sorted(compiled) == ["_begin", "_bend", "_dense_step_vjp", "_step", "_step_vjp"]
 
 

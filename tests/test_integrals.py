@@ -396,7 +396,7 @@ def test_the_jacobian_of_a_field_that_draws_is_refused() -> None:
 
 
 def test_compiled_steps_are_not_those_of_a_solve_with_integrals(monkeypatch: pytest.MonkeyPatch) -> None:
-    def compiled(self: Backprop, *where: object) -> Any:
+    def compiled(self: Backprop, *where: object, **how: object) -> Any:
         return lambda *problem: pytest.fail("compiled steps know no integrals")
 
     monkeypatch.setattr(Backprop, "compiled", compiled)

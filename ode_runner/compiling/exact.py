@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.captured_solve import capture_exact
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import stepping_by, steps_of
 from ode_runner.compiling.steps import CompiledSteps
@@ -23,14 +24,17 @@ OF_COMPILED_STEPS = (
 )
 
 
-def compile_exact(solver: Solver, problem: Problem) -> CompiledSolve:
+def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool = False) -> CompiledSolve:
     """For problems like this one: accepted steps are taken anew on the way back, as by `gradient=checkpoint`.
 
-    That costs as many evaluations as there, and needs no more of a compiled step than its beginning.
+    That costs as many evaluations as there, and needs no more of a compiled step than its beginning. On a GPU, where
+    steps are recorded, all can be kept (`keeps`), and the field is compiled only if `fuses` says so.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
+    if problem.y0.device.type == "cuda":
+        return capture_exact(solver, problem, keeps=keeps, fuses=fuses)
     return partial(_solve, *steps_of(solver, problem))
 
 

@@ -17,6 +17,10 @@ class CompiledSolves:
         """From now on, problems like this one are solved by `solve`."""
         self._solves[_kind(problem)] = solve
 
+    def clear(self) -> None:
+        """From now on, nothing is compiled."""
+        self._solves.clear()
+
     def find(self, problem: Problem) -> CompiledSolve | None:
         """What has been compiled for such problems."""
         return self._solves.get(_kind(problem)) if self._solves else None

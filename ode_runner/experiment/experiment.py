@@ -29,7 +29,8 @@ from ode_runner.random_state import RandomState
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
-from ode_runner.types import Times, Trajectory
+from ode_runner.transfer import read_scalars
+from ode_runner.types import Scalar, Times, Trajectory
 
 FINE = 1e-5  # tolerance of solves that are compared with those of a run's own solver
 NOISE = 0  # seed of what is drawn to judge a model by: metrics, tables and pictures are of the same samples
@@ -76,12 +77,12 @@ class Experiment:
             return self.objective.loss(self.model, self.task, batch, self.integrator)
 
     @torch.no_grad()
-    def measured(self, loss: Loss, batch: Batch) -> dict[str, float]:
+    def measured(self, loss: Loss, batch: Batch) -> dict[str, Scalar]:
         """The task's metrics of a batch, where the loss has the model's outputs, and the loss with its terms."""
         found = {} if loss.outputs is None else self.task.metrics(loss.outputs, batch)
         if both := found.keys() & loss.prices.keys():
             raise RefusedInput(f"a metric of the task has the name of a regulariser: {', '.join(both)}. Rename one.")
-        return {name: float(value) for name, value in found.items()} | loss.scalars()
+        return found | loss.scalars()
 
     def outputs(self, batch: Batch) -> Outputs:
         """The model's outputs for a batch of this experiment's dtype."""
@@ -124,7 +125,7 @@ class Experiment:
                 counts.add(batch, each)
             if isinstance(self.task, SetMeasuringTask) and loss.outputs is not None:
                 answers.append((batch.cpu(), loss.outputs.cpu()))
-            means.add(self.measured(loss, batch), weight=len(batch.inputs))
+            means.add(read_scalars(self.measured(loss, batch)), weight=len(batch.inputs))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         of_the_split = set_scalars(self.task, split, answers)
         return self.task.reported(means.read()) | of_the_split | evaluations.read()

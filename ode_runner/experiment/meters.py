@@ -5,7 +5,8 @@ import resource
 import sys
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -131,6 +132,51 @@ class Means:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._sums = {name: (pair[0], pair[1]) for name, pair in state.items()}
+
+
+class Stopwatch:
+    """Seconds that a device works on what is asked of it in each lap. Nothing waits for a GPU until they are read."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._laps: list[list[Any]] = []  # marks, where the watch was started and stopped in turn
+        self._open: list[Any] | None = None
+
+    @contextmanager
+    def lap(self) -> Iterator[None]:
+        """One that is ended by an error does not count."""
+        self._open = [self._mark()]
+        yield
+        self._laps.append([*self._open, self._mark()])
+        self._open = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside does not belong to the lap."""
+        if self._open is not None:
+            self._open.append(self._mark())
+        yield
+        if self._open is not None:
+            self._open.append(self._mark())
+
+    def take(self) -> list[float]:
+        """Seconds of the laps since the last time."""
+        laps, self._laps = self._laps, []
+        pairs = [zip(marks[::2], marks[1::2], strict=True) for marks in laps]
+        return [sum(self._between(begun, ended) for begun, ended in lap) for lap in pairs]
+
+    def _mark(self) -> Any:
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _between(self, begun: Any, ended: Any) -> float:
+        if not self._on_gpu:
+            return float(ended - begun)
+        ended.synchronize()
+        return float(begun.elapsed_time(ended)) / 1000
 
 
 class Clock:

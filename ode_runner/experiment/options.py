@@ -15,7 +15,7 @@ class TrainerOptions:
     batch_size: int
     eval_batch_size: int
     max_grad_norm: float | None  # None: no clipping
-    precision: Literal["fp32", "bf16", "fp64"]  # bf16: of the network; state and time of the ODE stay fp32
+    precision: Literal["fp32", "tf32", "bf16", "fp64"]  # bf16: of the network; tf32: of a GPU's products; else as fp32
     device: Literal["auto", "cpu", "cuda", "mps"]
     compile: Literal["auto", "on", "off"]  # the steps of the solver, in training
     log_every: int  # steps

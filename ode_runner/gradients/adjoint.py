@@ -38,7 +38,7 @@ class Adjoint(GradientMode):
     def check(self, solver: Solver) -> None:
         check_a_use(solver, rtol=self.rtol, atol=self.atol)
 
-    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
+    def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, problem)
 

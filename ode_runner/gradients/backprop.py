@@ -23,8 +23,8 @@ class Backprop(GradientMode):
     through_autograd: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
-    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
-        return compile_exact(solver, problem)
+    def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
+        return compile_exact(solver, problem, keeps=True, fuses=fuses)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         return solver.solve(problem.field, problem.y0, problem.ts)

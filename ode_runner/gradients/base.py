@@ -42,8 +42,10 @@ class GradientMode(abc.ABC):
         """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""
         del solver
 
-    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
+    def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         """`solve` of compiled steps for problems like this one, which differ in values and times alone.
+
+        Where they are recorded, on a GPU, the field is compiled into fused kernels first if `fuses` says so.
 
         Raises:
             CannotCompile: this mode, the solver or the field does not allow it.

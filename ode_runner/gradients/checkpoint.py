@@ -38,8 +38,8 @@ class Checkpoint(GradientMode):
     redraws: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
 
-    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
-        return compile_exact(solver, problem)
+    def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
+        return compile_exact(solver, problem, keeps=False, fuses=fuses)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, StepwiseSolver):

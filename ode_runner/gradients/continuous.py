@@ -16,6 +16,7 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.initial_step import rms
+from ode_runner.transfer import some_times
 from ode_runner.types import State, Time, Times, Trajectory
 
 
@@ -143,14 +144,15 @@ class _AdjointSolve(torch.autograd.Function):
         taken.append(solution)
         ctx.backward_solver, ctx.field, ctx.adjoint = backward, field, adjoint
         ctx.inputs = (y0, *inputs)
-        ctx.save_for_backward(solution.ys, ts, *field.leaves())
+        ctx.ts = ts  # the very tensor, whose numbers are known
+        ctx.save_for_backward(solution.ys, *field.leaves())
         return solution.ys, field.stacked(solution.integrals, solution.ys)
 
     @staticmethod
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         solver, field = ctx.backward_solver, ctx.field
-        ys, ts, *parameters = ctx.saved_tensors
+        ts, (ys, *parameters) = ctx.ts, ctx.saved_tensors
         adjoint = ctx.adjoint(field, parameters, ys.shape[1:])
         a, c = dys[-1], torch.zeros_like(dqs[0])
         g = ys.new_zeros(sum(p.numel() for p in parameters))
@@ -159,7 +161,7 @@ class _AdjointSolve(torch.autograd.Function):
             flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
             if field.names:
                 adjoint.of_integrals = c = c + dqs[i]
-            solution = solver.solve(adjoint, flat, ts[[i, i - 1]])
+            solution = solver.solve(adjoint, flat, some_times(ts, [i, i - 1]))
             solver = warm_started(solver, solution)
             enter(field, solution)
             _, a, g = adjoint.split(solution.ys[-1])

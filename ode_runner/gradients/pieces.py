@@ -12,6 +12,7 @@ from ode_runner.field import EachSample
 from ode_runner.gradients.continuous import warm_started
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
+from ode_runner.transfer import read_times
 
 Solve = Callable[[Solver, Problem], Solution]
 
@@ -41,7 +42,10 @@ def solve_in_pieces(solve: Solve, solver: Solver, problem: Problem) -> Solution:
 
 def _edges(problem: Problem) -> list[float]:
     """Where pieces begin and end, in the order of the times; none where there is no break within or at their ends."""
-    begin, end = problem.ts[0].item(), problem.ts[-1].item()
+    if not problem.breaks:
+        return []
+    times = read_times(problem.ts)
+    begin, end = times[0], times[-1]
     low, high = min(begin, end), max(begin, end)
     breaks = sorted(
         {b for b in problem.ts.new_tensor(problem.breaks).tolist() if low <= b <= high}, reverse=begin > end

@@ -16,6 +16,7 @@ from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.symplectic import SplittingSolver
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -94,7 +95,7 @@ class _Undone(torch.autograd.Function):
                 field.ledger.tally.accepted += 1
         with torch.enable_grad():
             y0 = carried[0].detach().requires_grad_()
-            begun = solver.begin(field, float(ts[0]), y0)
+            begun = solver.begin(field, read_times(ts)[0], y0)
         (a,) = _pull_back(begun, cotangents, (y0,), parameters, sums)
         return None, None, None, a + dys[0], None, *sums
 

@@ -32,7 +32,7 @@ class Seminorm(GradientMode):
     solves_an_adjoint: ClassVar[bool] = True
     exact: ClassVar[bool] = False
 
-    def compiled(self, solver: Solver, problem: Problem) -> CompiledSolve:
+    def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, problem)
 

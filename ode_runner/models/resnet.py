@@ -12,6 +12,7 @@ from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
 from ode_runner.regularizers.depth_varying import DepthVarying, squared_differences
+from ode_runner.transfer import read_times
 from ode_runner.types import PathStates, Scalar, State, Times
 
 
@@ -36,7 +37,7 @@ class ResNet(Model, DepthVarying):
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         y = _alone(y0)
         states = [y]
-        for dt in ts.diff().tolist():
+        for dt in torch.tensor(read_times(ts), dtype=ts.dtype).diff().tolist():
             y = self._through_the_blocks(y, dt)[-1]
             states.append(y)
         return Solution(ys=torch.stack(states))

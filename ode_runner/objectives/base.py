@@ -24,12 +24,12 @@ class Loss(NamedTuple):
     outputs: Outputs | None = None  # what the model answered, where the objective has asked for an answer
     prices: Mapping[str, Scalar] = MappingProxyType({})  # of regularisers, where they are no part of the loss
 
-    def scalars(self) -> dict[str, float]:
-        """`loss`, `loss/<term>` of each term where there are several, and prices by their names."""
+    def scalars(self) -> dict[str, Scalar]:
+        """`loss`, `loss/<term>` of each term where there are several, and prices by their names; without a graph."""
         several = self.terms if len(self.terms) > 1 else {}
-        terms = {f"loss/{name}": float(value.detach()) for name, value in several.items()}
-        prices = {name: float(price.detach()) for name, price in self.prices.items()}
-        return {"loss": float(self.total.detach())} | terms | prices
+        terms = {f"loss/{name}": value.detach() for name, value in several.items()}
+        prices = {name: price.detach() for name, price in self.prices.items()}
+        return {"loss": self.total.detach()} | terms | prices
 
 
 class Objective(abc.ABC, Generic[ModelT]):

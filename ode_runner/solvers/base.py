@@ -16,6 +16,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.quoting import as_typed
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 MOST_STEPS = 1_000_000  # of a fixed grid, per unit of time: single precision hardly tells shorter ones apart
@@ -121,7 +122,13 @@ class FixedStepSolver(Solver):
         an end is moved to see what that does.
         """
         rounding = 8 * torch.finfo(ts.dtype).eps  # of output times, relative to themselves
-        return [self._grid(t0, t1, rounding * max(abs(t0), abs(t1))) for t0, t1 in pairwise(ts.tolist())]
+        return [self._grid(t0, t1, rounding * max(abs(t0), abs(t1))) for t0, t1 in pairwise(read_times(ts))]
+
+    def grid(self, ts: Times) -> list[float]:
+        """The same for the whole span, as if no output were asked for in between."""
+        times = read_times(ts)
+        rounding = 8 * torch.finfo(ts.dtype).eps
+        return self._grid(times[0], times[-1], rounding * max(abs(times[0]), abs(times[-1])))
 
     def _grid(self, t0: float, t1: float, rounding: float) -> list[float]:
         size = self.size

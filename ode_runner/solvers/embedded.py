@@ -19,6 +19,7 @@ from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, time_tensor
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 
@@ -58,7 +59,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         return replace(super().refined(), min_step=None)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        times, served = ts.tolist(), 1
+        times, served = read_times(ts), 1
         if len(times) == 1:
             return
         if min(times) == max(times):  # a step over no time, however stiff the field

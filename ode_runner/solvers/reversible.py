@@ -13,6 +13,7 @@ from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.packed_field import solve_packed
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 Carried = tuple[Tensor, ...]  # the state, and the companions without which a step could not be undone
@@ -60,7 +61,7 @@ class ReversibleSolver(FixedStepSolver):
         ys, steps, q = [y0], 0, quadrature.begin(field, y0)
         qs = [q]
         grids = self.grids(ts)
-        carried: Carried = self.begin(field, float(ts[0]), y0) if grids else (y0,)
+        carried: Carried = self.begin(field, read_times(ts)[0], y0) if grids else (y0,)
         for grid in grids:
             for t0, t1 in self.strides(grid):
                 carried, gain = self.stride(field, t0, t1, carried)

@@ -9,6 +9,7 @@ import torch
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 
@@ -34,10 +35,10 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
     """
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        times, f0, stepper = ts.tolist(), None, self.stepper(field)
+        times, f0, stepper = read_times(ts), None, self.stepper(field)
         if len(times) == 1:
             return
-        [grid] = self.grids(ts[[0, -1]])
+        grid = self.grid(ts)
         rounding = 8 * torch.finfo(ts.dtype).eps * max(abs(times[0]), abs(times[-1]))
         hair = min(rounding, abs(grid[1] - grid[0]) / 4)
         for t0, t1 in pairwise(grid):

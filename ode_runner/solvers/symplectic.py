@@ -17,6 +17,7 @@ from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.quadrature import Node
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.tableau import time_tensor
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 
@@ -73,7 +74,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         if len(ts) == 1:
             return
-        carried = self.begin(field, float(ts[0]), y0)
+        carried = self.begin(field, read_times(ts)[0], y0)
         for grid in self.grids(ts):
             for t0, t1 in pairwise(grid):
                 y0, (carried, gain) = carried[0], self.stride(field, t0, t1, carried)

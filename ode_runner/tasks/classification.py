@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.tasks.base import Task
+from ode_runner.transfer import send
 from ode_runner.types import Scalar
 
 
@@ -50,7 +51,7 @@ class Classification(Task):
         samples, count = self.splits[split], self.size(split)
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch) if split is Split.TRAIN else None
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        for chosen in order.to(samples.targets.device).split(batch_size):
+        for chosen in send(order, samples.targets.device).split(batch_size):
             yield Batch(self.prepare(samples.inputs[chosen], generator), self.ts, samples.targets[chosen])
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:

@@ -11,6 +11,7 @@ from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.tasks.base import ModelView, Table, Task
 from ode_runner.tasks.sample_metrics import distance_from_data
 from ode_runner.tasks.set_metrics import with_floors
+from ode_runner.transfer import send
 from ode_runner.types import Scalar
 
 TOLERATED = 0.01  # nats, or of a mass, before a person is told
@@ -51,7 +52,7 @@ class DensityTask(Task):
         points, count = self.points[split], self.size(split)
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
         order = torch.randperm(count, generator=generator) if split is Split.TRAIN else torch.arange(count)
-        for chosen in order.to(points.device).split(batch_size):
+        for chosen in send(order, points.device).split(batch_size):
             yield Batch(points[chosen], self.ts, points[chosen])
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:

@@ -15,6 +15,7 @@ from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.plots.images import draw_confusion, draw_mistakes
 from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.classification import Classification, Samples
+from ode_runner.transfer import send
 
 
 class ImageClassification(Classification):
@@ -68,7 +69,7 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
     """
     batch, channels, height, width = images.shape
     across = partial(torch.arange, device=images.device)
-    offsets = torch.randint(2 * padding + 1, (2, batch, 1), generator=generator).to(images.device)
+    offsets = send(torch.randint(2 * padding + 1, (2, batch, 1), generator=generator), images.device)
     rows = (offsets[0] + across(height))[:, None, :, None]  # (batch, 1, height, 1)
     columns = (offsets[1] + across(width))[:, None, None, :]  # (batch, 1, 1, width)
     # All four axes are indexed: a permuted result would put the whole network into the slower channels-last layout.

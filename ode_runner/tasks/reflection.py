@@ -12,6 +12,7 @@ from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.line import draw_map
 from ode_runner.tasks.base import ModelView, Task
+from ode_runner.transfer import send
 from ode_runner.types import Scalar
 
 
@@ -43,7 +44,7 @@ class Reflection(Task):
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch) if split is Split.TRAIN else None
         count = len(self.inputs)
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        for chosen in order.to(self.inputs.device).split(batch_size):
+        for chosen in send(order, self.inputs.device).split(batch_size):
             x = self.inputs[chosen]
             yield Batch(x, self.ts, torch.stack([x, -x]))
 

@@ -16,6 +16,7 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.observations import on_the_union, with_roots
+from ode_runner.transfer import send
 from ode_runner.types import Scalar
 
 TURNS, GRID = 3, 500  # of a whole spiral: revolutions, and points in time that it is cut into
@@ -66,7 +67,7 @@ class SpiralVAE(Task):
         training = split is Split.TRAIN
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
         order = torch.randperm(self.size(split), generator=generator) if training else torch.arange(self.size(split))
-        for chosen in order.to(self.device).split(batch_size):
+        for chosen in send(order, self.device).split(batch_size):
             batch = self.batch(self.splits[split], chosen, whole=split is Split.TEST)
             yield batch._replace(weights={"kl": min(1.0, (epoch + 1) / self.kl_epochs)}) if training else batch
 

@@ -15,6 +15,7 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.tracking import animate_tracking, draw_tracking
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sizes import check_counts, check_deviations
+from ode_runner.transfer import send
 from ode_runner.types import Scalar, State, Time
 
 MOST_PERIODS = 1000
@@ -82,7 +83,7 @@ class Tracking(Task):
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
         order = torch.randperm(count, generator=generator) if split is Split.TRAIN else torch.arange(count)
         ts = self._times(split)
-        for chosen in order.to(self.device).split(batch_size):
+        for chosen in send(order, self.device).split(batch_size):
             yield Batch(starts[chosen], ts, circle(ts)[:, None].expand(-1, len(chosen), -1))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:

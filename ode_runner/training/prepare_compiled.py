@@ -1,39 +1,51 @@
-"""Compiles the solver's steps before training, where that is requested or worth while."""
+"""Compiles the solver's steps before training, where that is requested or worth while; on a GPU, captures them."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ode_runner.batch import Split
+from ode_runner.batch import Batch, Split
 from ode_runner.buffers import Buffers
+from ode_runner.compiling.fused import fusible
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Ledger
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Numerics
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.training.captured_pass import CapturedPasses
 
 FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
+FEWEST_CAPTURED = 200  # that repay the seconds which capturing takes
 LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
 
 
-def compile_solves(experiment: Experiment, *, steps: int, processes: int, say: Callable[[str], None]) -> float | None:
-    """Compile the solves of a training step if trainer.compile asks for it; returns the seconds taken, or None.
+class Compiled(NamedTuple):
+    """What has been made before training: captured passes, or solves, which the integrator has."""
+
+    seconds: float | None = None  # None: nothing
+    passes: CapturedPasses | None = None
+    measurable: bool = True  # what is kept for the way back; recorded steps keep it where nobody sees it
+
+
+def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: Callable[[str], None]) -> Compiled:
+    """What trainer.compile asks for: on a CPU compiled solves; on a GPU captured passes, or solves if adaptive.
 
     What `auto` decides depends on the configuration and the number of processes only, so that a resumed run takes the
     same steps.
 
     Args:
-        experiment: whose integrator is given the compiled solves.
+        forward: of training; its experiment's integrator is given the solves.
         steps: of the whole training.
         processes: of the run.
         say: prints a line.
@@ -41,24 +53,80 @@ def compile_solves(experiment: Experiment, *, steps: int, processes: int, say: C
     Raises:
         IncompatibleChoice: trainer.compile=on, and a solve cannot be compiled.
     """
-    requested, begun = experiment.options.compile, time.perf_counter()
-    if requested == "off" or (requested == "auto" and steps < FEWEST_STEPS):
-        return None
+    experiment, begun = forward.experiment, time.perf_counter()
+    requested, on_gpu = experiment.options.compile, experiment.device.type == "cuda"
+    if requested == "off" or (requested == "auto" and steps < (FEWEST_CAPTURED if on_gpu else FEWEST_STEPS)):
+        return Compiled()
+    passes = None
     try:
         _check_possible(experiment, processes)
-        with _as_in_training(experiment.model):
-            solves = training_solves(experiment)
-            if requested == "auto" and not all(map(_small, solves)):
-                return None
-            say("compiling the solver's steps: half a minute the first time, then seconds")
-            for solve in solves:
-                _compile(experiment, solve)
+        with _as_in_training(experiment.model, experiment.device):
+            if on_gpu and not _adaptive(experiment):
+                passes = _capture_passes(forward, fuses=steps >= FEWEST_STEPS, say=say)
+            elif on_gpu:
+                _capture_solves(experiment, fuses=steps >= FEWEST_STEPS, say=say)
+            elif not _compile_solves(experiment, whatever_size=requested == "on", say=say):
+                return Compiled()
     except CannotCompile as reason:
+        experiment.integrator.forget_compiled()
         if requested == "on":
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
-        say(f"not compiled: {reason}")
-        return None
-    return time.perf_counter() - begun
+        say(f"not {'captured' if on_gpu else 'compiled'}: {reason}")
+        return Compiled()
+    return Compiled(time.perf_counter() - begun, passes, measurable=not on_gpu or passes is not None)
+
+
+def _compile_solves(experiment: Experiment, *, whatever_size: bool, say: Callable[[str], None]) -> bool:
+    """Compile the solves of a training step; returns whether they are worth it."""
+    solves = training_solves(experiment)
+    if not whatever_size and not all(map(_small, solves)):
+        return False
+    say("compiling the solver's steps: half a minute the first time, then seconds")
+    for solve in solves:
+        _compile(experiment, solve)
+    return True
+
+
+def _capture_solves(experiment: Experiment, *, fuses: bool, say: Callable[[str], None]) -> None:
+    """Record the steps of the solves of a training step."""
+    solves = training_solves(experiment)
+
+    def capture(fuses: bool) -> None:
+        experiment.integrator.forget_compiled()
+        for solve in solves:
+            _compile(experiment, solve, fuses=fuses)
+
+    _fused_if_possible(capture, fuses=fuses, say=say)
+
+
+def _capture_passes(forward: ForwardPass, *, fuses: bool, say: Callable[[str], None]) -> CapturedPasses:
+    """Record the passes of batches like the first."""
+    passes, batch = CapturedPasses(forward, say=say), _first_batch(forward.experiment)
+    modules = fusible(forward.experiment.model)
+    _fused_if_possible(lambda fuses: passes.prepare(batch, fusing=modules if fuses else ()), fuses=fuses, say=say)
+    return passes
+
+
+def _fused_if_possible(capture: Callable[[bool], None], *, fuses: bool, say: Callable[[str], None]) -> None:
+    """With fields and blocks compiled, if that is worth while and possible."""
+    if fuses:
+        say("compiling fields and blocks for the GPU: half a minute the first time, then seconds")
+        try:
+            return capture(True)
+        except CannotCompile as reason:
+            say(f"captured without being compiled: {reason}")
+    capture(False)
+
+
+def _adaptive(experiment: Experiment) -> bool:
+    """Whether a training step waits for errors, by which the next step is chosen."""
+    solves = experiment.model.numerics is not Numerics.NONE and experiment.objective.solves
+    return solves and isinstance(experiment.integrator.solver, AdaptiveSolver)
+
+
+def _first_batch(experiment: Experiment) -> Batch:
+    batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
+    return next(batches).to(experiment.dtype)
 
 
 @final
@@ -86,22 +154,21 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     Raises:
         CannotCompile: a solve has integrals, noise or breaks.
     """
-    batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.enable_grad():  # which tells what is given that has a gradient
-        recording.loss(next(batches).to(experiment.dtype))
+        recording.loss(_first_batch(experiment))
     return recorded.problems
 
 
 @contextmanager
-def _as_in_training(model: nn.Module) -> Iterator[None]:
+def _as_in_training(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Put the model into training mode, in which it may make other solves; restore random state and buffers.
 
     Otherwise a resumed run would have other random numbers than an uninterrupted one.
     """
     buffers = Buffers.now(model)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         model.train()
         try:
             yield
@@ -110,16 +177,18 @@ def _as_in_training(model: nn.Module) -> Iterator[None]:
 
 
 def _check_possible(experiment: Experiment, processes: int) -> None:
+    if processes > 1:
+        raise CannotCompile("compiled steps are those of one process")
+    if experiment.device.type == "cuda":
+        return
     if experiment.model.numerics is Numerics.NONE:
         raise CannotCompile("the model solves nothing")
     if not experiment.objective.solves:
         raise CannotCompile("the model is trained without a solve")
     if experiment.device.type != "cpu":
-        raise CannotCompile(f"steps are compiled for trainer.device=cpu only, and this is {experiment.device.type}")
+        raise CannotCompile(f"steps are compiled on a CPU or a GPU of NVIDIA's, and this is {experiment.device.type}")
     if experiment.integrator.field_dtype is not None:
         raise CannotCompile("compiled steps are of trainer.precision=fp32 or fp64")
-    if processes > 1:
-        raise CannotCompile("compiled steps are those of one process")
 
 
 def _small(problem: Problem) -> bool:
@@ -128,13 +197,16 @@ def _small(problem: Problem) -> bool:
     return counter.get_total_flops() <= LARGEST
 
 
-def _compile(experiment: Experiment, wanted: Problem) -> None:
+def _compile(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> None:
     """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves."""
     integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
     given = [z.detach().requires_grad_(z.requires_grad) for z in wanted.field.given]
     if not any(field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
-    solve, parameters = integrate.compile(field, y0, given=given), [p for p in field.parameters() if p.requires_grad]
+    solve, parameters = (
+        integrate.compile(field, y0, given=given, fuses=fuses),
+        [p for p in field.parameters() if p.requires_grad],
+    )
     counted = CountedField.around(field, Ledger(), given=given, attached=integrate.gradient.through_autograd)
     spans = [ts]
     if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:

@@ -1,32 +1,37 @@
-"""The training loop. It has the only `.backward()` of the program."""
+"""The training loop."""
 
 import itertools
 import math
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.gradient_monitor import GradientMonitor
 from ode_runner.batch import Batch, Split
 from ode_runner.distributed.process_group import ProcessGroup
+from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.experiment.meters import Clock, Means, peak_bytes
+from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
 from ode_runner.field import Phase
-from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
 from ode_runner.recording.display import clock, shown
 from ode_runner.training.averaging import WeightAverage
-from ode_runner.training.prepare_compiled import compile_solves
+from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
+from ode_runner.training.training_pass import TrainingPass, ordinary_pass
+from ode_runner.training.unread import UnreadSteps, reported
+from ode_runner.transfer import read_scalars
 
 MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # of the cost, where it was
 
@@ -58,9 +63,11 @@ class Trainer:
         self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
         self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
         self.whole = Means()  # since the beginning
-        self.clock = Clock()
+        self.clock, self.stopwatch = Clock(), Stopwatch(self.device)
+        self.waits = self.device.type != "cuda" or group.size > 1  # for the numbers of a step, in the step
+        self.unread = UnreadSteps(self.model, self.device, most=self.options.log_every, at_once=self.waits)
         self.train_seconds, self.timed_samples = 0.0, 0
-        self.compile_seconds: float | None = None  # of this session; None: the steps are not compiled
+        self.compiled = Compiled()  # in this session
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
         self.schedule = schedule.scheduler(optimizer, steps_per_epoch=per_epoch, epochs=self.options.epochs)
         self.total_steps = min(self.options.epochs * per_epoch, self.options.max_steps or sys.maxsize)
@@ -68,18 +75,21 @@ class Trainer:
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
-        self.compile_seconds = compile_solves(
-            self.experiment, steps=self.total_steps, processes=self.group.size, say=session.display.say
+        self.compiled = compile_training(
+            self.forward, steps=self.total_steps, processes=self.group.size, say=session.display.say
         )
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         while self.epoch < self.options.epochs and not spent:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
             for batch in itertools.islice(batches, self.batch, None):
                 logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
-                with dump_on_failure(self.model, batch, self.device, learning=True, where=self._where()):
+                self.unread.keep()
+                with self._dumping(batch), self.stopwatch.lap():
                     scalars = self.train_step(batch, measure_memory=logged)
-                self._account(scalars, samples=len(batch.inputs), warm=warm)
-                warm = True
+                self.unread.add(scalars, batch, where=self._where(), warm=warm)
+                self.step, self.batch, warm = self.step + 1, self.batch + 1, True
+                if logged or self.unread.full:
+                    self._look()
                 if remark := self.forward.remark():
                     session.display.say(remark)
                 if warning := self.gradient_monitor.warning():
@@ -95,31 +105,27 @@ class Trainer:
             self._finish_epoch(session)
         return spent
 
-    def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, float]:
-        """Update the weights once; returns the scalars of the step: loss, metrics, evaluations, seconds.
+    def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, Tensor | float]:
+        """Update the weights once; returns the scalars of the step: loss, metrics as measured, evaluations.
+
+        On a GPU loss, metrics and the norm of the gradient are still there, and nobody knows whether they are finite.
 
         Raises:
-            NumericalFailure: a solve failed, or loss or gradient is not finite.
+            NumericalFailure: a solve failed, or, elsewhere, loss or gradient is not finite.
         """
-        begun = time.perf_counter()
         self.model.train()
         batch = self.group.share(batch, epoch=self.epoch, place=self.batch).to(self.experiment.dtype)
         random = RandomState.now(self.device) if self.gradient_monitor.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
-        passed = self.forward(batch, measure_memory=measure_memory)
-        loss, forward = passed.loss, passed.tally
+        passed = self._passed(batch, measure_memory)
+        forward, backward = passed.forward, passed.backward
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
-        check_finite(float(loss.total.detach()), "loss", self._where())
-        with self.integrator.ledger.phase(Phase.BACKWARD) as backward:
-            loss.total.backward()
-        paused = time.perf_counter()
-        audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
-        begun += time.perf_counter() - paused  # not what training costs
+        with self.stopwatch.paused():  # not what training costs
+            audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
         self.group.average_gradients(self.model.parameters())
-        grad_norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.options.max_grad_norm or math.inf, error_if_nonfinite=False
-        )
-        check_finite(float(grad_norm), "gradient", self._where())
+        grad_norm = self._clipped()
+        if self.waits:
+            check_finite(float(grad_norm), "gradient", self._where())
         lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
@@ -130,25 +136,38 @@ class Trainer:
             audited | batch_scalars(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
         )
         found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
-        return scalars | self._quality(loss, batch) | found | {
-            "optim/grad_norm": float(grad_norm),
+        return scalars | self._quality(passed) | found | {
+            "optim/grad_norm": float(grad_norm) if self.waits else grad_norm,
             "optim/lr": lr,
             "nfe/forward": forward.evaluations,
             "nfe/backward": backward.evaluations,
             "solver/accepted": forward.accepted,
             "solver/rejected": forward.rejected,
-            "time/step_seconds": time.perf_counter() - begun,
         }  # fmt: skip
 
-    def _quality(self, loss: Loss, batch: Batch) -> dict[str, float]:
+    def _passed(self, batch: Batch, measure_memory: bool) -> TrainingPass:
+        """As one, if such passes have been captured; else operation by operation."""
+        passes = self.compiled.passes
+        if passes is not None and (captured := passes(batch, measure_memory=measure_memory)) is not None:
+            return captured
+        measured = measure_memory and self.compiled.measurable
+        return ordinary_pass(self.forward, batch, measure_memory=measured, where=self._where(), waits=self.waits)
+
+    def _clipped(self) -> Tensor:
+        """The norm of the gradient before it is clipped, if it is."""
+        if self.options.max_grad_norm is not None:
+            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
+        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+
+    def _quality(self, found: TrainingPass) -> dict[str, Tensor | float]:
         """Loss, its terms and metrics, means over the batch of all processes."""
-        means = self.group.mean(self.experiment.measured(loss, batch))
-        own = {name: means.pop(name) for name in loss.scalars()}
-        reported = self.task.reported(means).items()
-        return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in reported}
+        means: dict[str, Any] = dict(self.group.mean(read_scalars(found.measured)) if self.waits else found.measured)
+        own = {name: means.pop(name) for name in found.of_loss}
+        return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in means.items()}
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
         """All that the next step and the record depend on; `metrics_position` is metrics.jsonl's length in bytes."""
+        self._look()  # what is kept is known to be sound
         return {
             "position": [self.step, self.epoch, self.batch],
             "best": dict(self.best),
@@ -194,17 +213,33 @@ class Trainer:
             "nfe_backward": means.get("nfe/backward", 0.0),
             "samples_per_second": self.timed_samples / self.train_seconds if self.train_seconds else 0.0,
             "ledger": self.integrator.ledger.state_dict(),
-            "compile_seconds": self.compile_seconds,
+            "compile_seconds": self.compiled.seconds,
             **{name: means[source] for name, source in MEASURED.items() if source in means},
         }
 
-    def _account(self, scalars: dict[str, float], *, samples: int, warm: bool) -> None:
-        self.step, self.batch = self.step + 1, self.batch + 1
-        self.window.add(scalars)
-        self.whole.add(scalars)
-        if warm:  # the first step of a process pays for allocation and caches
-            self.train_seconds += scalars["time/step_seconds"]
-            self.timed_samples += samples
+    @contextmanager
+    def _dumping(self, batch: Batch) -> Iterator[None]:
+        """A step that fails leaves a crash dump, unless one before it, not looked at so far, has failed already."""
+        with dump_on_failure(self.model, batch, self.device, learning=True, where=self._where()):
+            try:
+                yield
+            except NumericalFailure:
+                self._look()
+                raise
+
+    def _look(self) -> None:
+        """Read the numbers of the steps since the last look, and account for them.
+
+        Raises:
+            Diverged: loss or gradient of one of them is not finite.
+        """
+        for (step, scalars), seconds in zip(self.unread.read(), self.stopwatch.take(), strict=True):
+            scalars = reported(self.task, scalars) | {"time/step_seconds": seconds}
+            self.window.add(scalars)
+            self.whole.add(scalars)
+            if step.warm:
+                self.train_seconds += seconds
+                self.timed_samples += len(step.batch.inputs)
 
     def _log(self, session: Session) -> None:
         scalars = self.latest = self.window.take()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All checks that need a GPU, in a few minutes: the quick tests on it, a training step's time against the plain loop and
-# its profile, one epoch of MNIST. Writes check.json and check.log to OUT (outputs/gpu).
+# its profile, eager and captured, one epoch of MNIST. Writes check.json and check.log to OUT (outputs/gpu).
 #
 #   WHEELS=folder ODE_RUN_DATA=folder OUT=folder PYTHON=python3 WORKERS=12 tests/gpu/check.sh
 #
@@ -33,12 +33,13 @@ step() {  # step NAME COMMAND...: runs it, and goes on whatever comes of it
   echo "== $1: $((SECONDS - begun)) s"
 }
 
-step "GPU against CPU" "$BIN/python" -m pytest -q -p no:benchmark -p no:cacheprovider tests/gpu -n "$WORKERS"
+step "GPU against CPU, captured against eager" "$BIN/python" -m pytest -q -p no:benchmark -p no:cacheprovider tests/gpu -n "$WORKERS"
 step "quick tests" "$BIN/python" -m pytest -q -p no:benchmark -p no:cacheprovider -m "not slow" -n "$WORKERS" \
   --junitxml "$OUT/quick.xml" --ignore tests/gpu
 step "training step" "$BIN/python" -m tests.benchmarks.training --device cuda --pairs 15 --data-dir "${ODE_RUN_DATA:-data}"
 step "profile" "$BIN/python" -m tests.gpu.profile --data-dir "${ODE_RUN_DATA:-data}" --out "$OUT/profile.json"
 step "one epoch" "$BIN/ode-run" experiment=mnist_one_epoch hydra.run.dir="$OUT/epoch" trainer.device=cuda \
+  trainer.batch_size=128 trainer.compile=on trainer.precision=tf32 \
   task.data_dir="${ODE_RUN_DATA:-data}"
 "$BIN/python" -m tests.gpu.summary --out "$OUT"
 exit $failed

@@ -1,0 +1,290 @@
+"""Adaptive solves on a GPU along recorded steps; the CPU waits once an attempt, for its error, and once to begin."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.captured_function import CapturedFunction
+from ode_runner.compiling.captured_steps import CapturedSteps, Recordings
+from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.stepper import compilable
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.first_order import first_order
+from ode_runner.solvers.initial_step import first_step
+from ode_runner.solvers.one_step import AcceptedStep, Step, solution_along
+from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
+from ode_runner.types import State, Times, Trajectory
+
+OF_CAPTURED_STEPS = (
+    "a second derivative of captured steps was asked for (create_graph=True), and they have none. "
+    "Use trainer.compile=off with gradient=backprop."
+)
+
+
+def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool) -> CompiledSolve:
+    """For problems like this one: by recorded steps, whose derivative is that of the steps.
+
+    Args:
+        solver: a pair.
+        problem: of the kind.
+        keeps: whether all that the derivative needs is kept, as by `gradient=backprop`; else accepted steps are taken
+            anew on the way back, as by `gradient=checkpoint`.
+        fuses: whether the field is compiled into fused kernels.
+
+    Raises:
+        CannotCompile: the field or the solver does not allow it.
+    """
+    field, y0 = problem.field, problem.y0
+    pair = compilable(solver)
+    if not isinstance(pair, EmbeddedRungeKutta):
+        raise CannotCompile("of the solvers of fixed step whole training passes are recorded, and no single steps")
+    if any(True for _ in field.field.buffers()):
+        raise CannotCompile("the field has buffers, which recording would change as a call does")
+    if field.names:
+        raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
+    return _CapturedSolve(CapturedSteps(pair, field, y0, field.given, fuses=fuses), solver, keeps=keeps)
+
+
+@final
+class _CapturedSolve:
+    """Solves by recorded steps, and by ordinary ones for good once one could not be recorded."""
+
+    def __init__(self, steps: CapturedSteps, solver: Solver, *, keeps: bool) -> None:
+        self.steps, self.solver, self.keeps = steps, solver, keeps
+        self._proven = self._given_up = False
+
+    def __call__(self, problem: Problem) -> Solution:
+        field, y0, ts = problem.field, problem.y0, problem.ts
+        if len(ts) == 1 or self._given_up:
+            return self.solver.solve(field, y0, ts)
+        accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
+        try:
+            ys = _Captured.apply(field, self, accepted_steps, y0, ts, *field.given, *self.steps.parameters)
+        except CannotCompile:
+            if not self._proven:  # before training, where somebody will say so
+                raise
+            self._given_up = True
+            return self.solver.solve(field, y0, ts)
+        self._proven = True
+        return solution_along(accepted_steps, ys)
+
+
+_OfAStep = list[tuple[Recordings, CapturedFunction]]  # recordings that it uses, and where they go back to
+
+
+class _Taken(NamedTuple):
+    """An accepted step, and where its derivative comes from."""
+
+    place: AcceptedStep
+    y0: State
+    step: CapturedFunction | None  # None: a step over no time
+    end: CapturedFunction | None  # by which f(t1, y1) was found, if not by the step
+
+
+@final
+class CapturedStepper(AdaptiveStepper):
+    """Takes the steps of one solve, each accepted one on a recording of its own, for as long as it lives.
+
+    Args:
+        steps: the recordings.
+        field: evaluated as it is where norms overflow; in its ledger evaluations are entered.
+        keeps: whether recordings of accepted steps are held until this goes.
+        dense: whether there may be outputs within steps.
+    """
+
+    def __init__(self, steps: CapturedSteps, field: CountedField, *, keeps: bool, dense: bool) -> None:
+        self.steps, self.field, self.keeps = steps, field, keeps
+        self._recordings = steps.dense_step if keeps and dense else steps.step
+        self.given = [z.detach() for z in field.given]
+        self.taken: list[_Taken] = []
+        self.first: CapturedFunction | None = None  # by which the first slope was found
+        self.evaluations = 0
+        self._attempt: CapturedFunction | None = None
+        self._end: CapturedFunction | None = None
+        self._held: list[_OfAStep] = [[]]  # the first are of what comes before the steps
+
+    def __del__(self) -> None:
+        self._release(self._held)
+
+    def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
+        self.first, self.evaluations = self._take(self.steps.begin), self.evaluations + 2
+        f0, norms = self.first(_clock(t0, t0 + span, y0), y0, *self.given)
+        d0, d1, bend = norms.tolist()
+        dt = first_step(d0, d1, lambda _: bend, order=self.steps.solver.error_order, span=span)
+        if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
+            dt = self.steps.solver.first_size(self.field, t0, y0, f0, span=span)
+        return f0, dt
+
+    def slope(self, t: float, y: State) -> State:
+        recording, self.evaluations = self._take(self.steps.slope), self.evaluations + 1
+        if self._attempt is None:
+            self.first = recording
+        else:
+            self._end = recording
+        [f] = recording(_clock(t, t, y), y, *self.given)
+        return f
+
+    def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
+        assert f0 is not None, "a pair knows the slope that a step begins with"
+        self._attempt = self._attempt or self._take(self._recordings)  # one that was rejected is written over
+        y1, *rest, error = self._attempt(_clock(t0, t1, y0), y0, f0, *self.given)
+        tableau = self.steps.tableau
+        f1 = rest.pop(0) if tableau.first_same_as_last else None
+        self.evaluations += len(tableau.b) - 1
+        return StepResult(y1, [f0, *rest], f1, float(error))
+
+    def accept(self, step: Step) -> None:
+        """The last attempt is part of the solution."""
+        y0 = step.y0 if self.keeps else step.y0.clone()
+        self.taken.append(_Taken(step.interval, y0, self._attempt, self._end))
+        self._attempt = self._end = None
+        self._held.append([])
+        if not self.keeps:  # the next step begins where the last one ended, and with nothing of those before
+            self._release(self._held[:-2])
+            self._held = self._held[-2:]
+
+    def _take(self, recordings: Recordings) -> CapturedFunction:
+        recording = recordings.take()
+        self._held[-1].append((recordings, recording))
+        return recording
+
+    @staticmethod
+    def _release(held: Iterable[_OfAStep]) -> None:
+        for of_a_step in held:
+            for recordings, recording in of_a_step:
+                recordings.give_back(recording)
+
+
+class _Captured(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        field: CountedField,
+        solve: _CapturedSolve,
+        accepted_steps: list[AcceptedStep],
+        y0: State,
+        ts: Times,
+        *values: Tensor,
+    ) -> Trajectory:
+        stepper = CapturedStepper(solve.steps, field, keeps=solve.keeps, dense=len(ts) > 2)
+        solver = replace(solve.steps.solver, stepping=lambda _: stepper)
+        ys = [y0]
+        try:
+            for step in solver.steps(field, y0.detach(), ts):
+                ys += solver.outputs(step) if solve.keeps else [y.clone() for y in solver.outputs(step)]
+                stepper.accept(step)
+        except CannotCompile:
+            stepper.evaluations = 0  # the solve will be made anew
+            raise
+        finally:
+            field.ledger.tally.evaluations += stepper.evaluations
+        accepted_steps += [taken.place for taken in stepper.taken]
+        ctx.field, ctx.stepper, ctx.inputs = field, stepper, (y0, *values)
+        return torch.stack(ys)
+
+    @staticmethod
+    @first_order(OF_CAPTURED_STEPS)
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        stepper: CapturedStepper = ctx.stepper
+        back, served = _WayBack(stepper, dys[0]), len(dys)
+        for taken in reversed(stepper.taken):
+            due = dys[served - len(taken.place.due) : served]
+            served -= len(due)
+            back.through(taken, due)
+        back.to_the_beginning()
+        if not stepper.keeps:
+            ctx.field.ledger.tally.evaluations += back.evaluations
+            ctx.field.ledger.tally.accepted += len(stepper.taken)
+        return None, None, None, back.a + dys[0], None, *back.of_given(), *back.of_parameters()
+
+
+@final
+class _WayBack:
+    """Adjoints on their way from the last step of a solve to the first: dL/dy, dL/df, and sums of the others."""
+
+    def __init__(self, stepper: CapturedStepper, like: State) -> None:
+        self.stepper, self.steps = stepper, stepper.steps
+        self.a, self.af = torch.zeros_like(like), torch.zeros_like(like)
+        self.moving = [z for z in stepper.field.given if z.requires_grad]
+        self.sums: list[Tensor] = []  # of what is given and asks for a gradient, then of the parameters
+        self.evaluations = 0
+
+    def through(self, taken: _Taken, due: Tensor) -> None:
+        """A step, in which outputs with these derivatives were due."""
+        place = taken.place
+        within = [(place.fraction(t), dy) for t, dy in zip(place.due, due, strict=True) if t != place.t1]
+        for t, dy in zip(place.due, due, strict=True):
+            self.a = self.a + dy if t == place.t1 else self.a
+        of_slopes = self._of_slopes(within, place.t1 - place.t0)
+        if taken.step is None:
+            return
+        if self.stepper.keeps:
+            self._kept(taken, taken.step, of_slopes)
+        else:
+            self._again(taken, of_slopes)
+        for _, dy in within:
+            self.a = self.a + dy
+
+    def to_the_beginning(self) -> None:
+        """Through the first slope, where steps were kept."""
+        if self.stepper.keeps and self.stepper.first is not None:
+            self.a = self.a + self._pulled(self.stepper.first, self.af)[0]
+
+    def of_given(self) -> list[Tensor | None]:
+        """dL/dz, None where z asks for no gradient."""
+        sums = iter(self.sums or [torch.zeros_like(z) for z in self.moving])
+        return [next(sums) if z.requires_grad else None for z in self.stepper.field.given]
+
+    def of_parameters(self) -> list[Tensor]:
+        """dL/dtheta."""
+        return self.sums[len(self.moving) :] or [torch.zeros_like(p) for p in self.steps.parameters]
+
+    def _kept(self, taken: _Taken, step: CapturedFunction, of_slopes: list[Tensor]) -> None:
+        if of_slopes:
+            self.af = self.af + of_slopes[-1]
+        if taken.end is not None:
+            self.a = self.a + self._pulled(taken.end, self.af)[0]
+        ends = [self.a] if taken.end is not None else [self.a, self.af]
+        self.a, self.af = self._pulled(step, *ends, *of_slopes[1:-1])
+        if of_slopes:
+            self.af = self.af + of_slopes[0]
+
+    def _again(self, taken: _Taken, of_slopes: list[Tensor]) -> None:
+        """The step is taken anew; with outputs within, together with the slope at its end."""
+        recordings = self.steps.dense_again if of_slopes else self.steps.again
+        recording, place = recordings.take(), taken.place
+        try:
+            recording(_clock(place.t0, place.t1, taken.y0), taken.y0, *self.stepper.given)
+            self.evaluations += self.steps.tableau.stages + bool(of_slopes)
+            [a] = self._pulled(recording, self.a, *of_slopes[-1:], *of_slopes[:-1])
+            self.a = a.clone()  # the recording may be taken for the next step
+        finally:
+            recordings.give_back(recording)
+
+    def _pulled(self, recording: CapturedFunction, *cotangents: Tensor) -> list[Tensor]:
+        """By the states and slopes that it was called with; what it adds to the sums is added."""
+        found, of_parameters = recording.pull_back(*cotangents)
+        states = found[: len(found) - len(self.moving)]
+        parts = [*found[len(states) :], *of_parameters]
+        self.sums = list(torch._foreach_add(self.sums, parts)) if self.sums else [part.clone() for part in parts]
+        return states
+
+    def _of_slopes(self, within: Sequence[tuple[float, Tensor]], dt: float) -> list[Tensor]:
+        """dL/dk of each stage and of f1, from outputs within the step; none where there are none."""
+        rows = [(self.steps.tableau.within(x), dy) for x, dy in within]
+        return [
+            torch.stack([dt * weights[i] * dy for weights, dy in rows]).sum(0)
+            for i in range(self.steps.tableau.stages + 1 if rows else 0)
+        ]
+
+
+def _clock(t0: float, t1: float, y: State) -> Tensor:
+    """In the CPU's memory, from where a recording fetches it."""
+    return torch.tensor([t0, t1, t1 - t0], dtype=y.dtype, pin_memory=y.is_cuda)

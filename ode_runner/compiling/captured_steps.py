@@ -1,0 +1,129 @@
+"""The steps of a pair along one field, recorded as CUDA graphs."""
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from ode_runner.compiling.captured_function import CapturedFunction
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
+from ode_runner.field import Ledger
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.tableau import advance, explicit_step, stage_time
+from ode_runner.types import State, Time
+
+MOST = 64  # recordings of one function: each keeps all that its derivative needs
+
+
+@final
+class Recordings:
+    """Recordings of one function, as many as are in use at a time; each is made when first wanted."""
+
+    def __init__(self, make: Callable[[], CapturedFunction]) -> None:
+        self._make, self._made, self._free = make, 0, list[CapturedFunction]()
+
+    def take(self) -> CapturedFunction:
+        """One that nobody uses.
+
+        Raises:
+            CannotCompile: there are too many in use, or it cannot be recorded.
+        """
+        if self._free:
+            return self._free.pop()
+        if self._made == MOST:
+            raise CannotCompile(f"a solve takes more than {MOST} steps")
+        self._made += 1
+        return self._make()
+
+    def give_back(self, recording: CapturedFunction) -> None:
+        """It may be used for something else."""
+        self._free.append(recording)
+
+
+@final
+class CapturedSteps:
+    """For states of one shape and type; every function also takes what is given to the field.
+
+    `clock` holds t0, t1 and their difference, which is taken before they are rounded.
+
+    Args:
+        solver: whose steps these are.
+        field: along which; counts nothing here, for a replay is none of its calls.
+        y0: a state.
+        given: what the field takes after time and state.
+        fuses: whether the field is compiled for it.
+    """
+
+    def __init__(
+        self, solver: EmbeddedRungeKutta, field: CountedField, y0: State, given: Sequence[Tensor], *, fuses: bool
+    ) -> None:
+        self.solver, self.tableau = solver, solver.tableau
+        self.fusing = [field.field] if fuses else []
+        self.parameters = [p for p in field.field.parameters() if p.requires_grad]
+        counted = CountedField.around(field.field, Ledger(), dtype=field.dtype, attached=True)
+        learned = {name: p for name, p in counted.named_parameters() if p.requires_grad}
+        leaves = {name: p.detach().requires_grad_() for name, p in learned.items()}  # the same memory
+        self.field: Callable[..., State] = lambda *inputs: functional_call(counted, leaves, inputs)
+        state = y0.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+        clock, others = state.detach().new_tensor([0.0, 0.125, 0.125]), list(given)
+        here = [clock, state, *others]
+
+        def of(function: Callable[..., list[Tensor]], examples: Sequence[Tensor], facts: int = 0) -> Recordings:
+            return Recordings(
+                lambda: CapturedFunction(function, examples, [*leaves.values()], facts=facts, fusing=self.fusing)
+            )
+
+        self.begin = of(self._begin, here, facts=1)
+        self.slope = of(self._slope, here)
+        stages = self.tableau.stages
+        self.step = of(self._step, [clock, state, state, *others], facts=stages)
+        self.dense_step = of(self._step, [clock, state, state, *others], facts=1)
+        self.again = of(self._again, here)
+        self.dense_again = of(self._dense_again, here)
+
+    def _slope(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+        """f(t0, y0)."""
+        return [self.field(clock[0], y0, *given)]
+
+    def _begin(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+        """f(t0, y0); norms of state, slope and its change over a first trial. `clock` holds both ends of the span."""
+        f0 = self.field(clock[0], y0, *given)
+        with torch.no_grad():
+            d0, d1 = (self.solver.in_tolerances(y, y0, y0) for y in (y0, f0))
+            small = (d0 < 1e-5) | (d1 < 1e-5)
+            trial = torch.minimum(clock[2].abs() / 2, torch.where(small, 1e-6, 0.01 * d0 / d1)).copysign(clock[2])
+        f1 = self.field(clock[0] + trial, y0 + trial * f0, *given)  # with a graph, so that it is compiled as others are
+        with torch.no_grad():
+            return [f0, torch.stack([d0, d1, self.solver.in_tolerances(f1 - f0, y0, y0)])]
+
+    def _step(self, clock: Tensor, y0: State, f0: State, *given: Tensor) -> list[Tensor]:
+        """y1, f1 of a pair whose last stage that is, the stages after f0; the error in units of the tolerance."""
+        y1, ks = self._stages(clock, y0, f0, given)
+        last = [self.field(clock[1], y1, *given)] if self.tableau.first_same_as_last else []
+        with torch.no_grad():
+            difference = clock[2] * advance(torch.zeros_like(y0), 1.0, self.tableau.b_error, [*ks, *last])
+            return [y1, *last, *ks[1:], self.solver.in_tolerances(difference, y0, y1)]
+
+    def _again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+        """y1 of a step that has been accepted."""
+        return [self._stages(clock, y0, self.field(clock[0], y0, *given), given)[0]]
+
+    def _dense_again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+        """y1, and all that outputs within the step are made of: f1, and the stages."""
+        y1, ks = self._stages(clock, y0, self.field(clock[0], y0, *given), given)
+        return [y1, self.field(clock[1], y1, *given), *ks]
+
+    def _stages(self, clock: Tensor, y0: State, f0: State, given: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
+        """y1 and the stages. It is made of slopes times the step: one operation a term, as where that is a number."""
+        (t0, t1, dt), ks = clock.unbind(), [f0]
+
+        def gain(c: float, y: State) -> State:
+            t: Time = stage_time(t0, t1, c, dt=dt)
+            ks.append(self.field(t, y, *given))
+            return dt * ks[-1]
+
+        y1, _ = explicit_step(self.tableau, gain, 1.0, y0, dt * f0, rows=self.tableau.stages)
+        return y1, ks

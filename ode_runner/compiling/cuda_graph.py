@@ -1,0 +1,123 @@
+"""What a function asks of a GPU, recorded once and asked for again as a whole: a CUDA graph."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+
+from ode_runner.errors import CannotCompile
+
+Found = TypeVar("Found")
+# TF32 and bf16 round alike both times, but sums may be in another order.
+BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-2}
+NUDGE = 1 / 8  # by up to which part parameters are changed, to see whether they have been recorded as they were
+
+
+class CudaGraph(Generic[Found]):
+    """A function without arguments, which reads and writes tensors that stay where they are.
+
+    Nothing but what it asks of the GPU is repeated: its Python code runs while it is recorded, and not again. `found`
+    is what it returned then; its tensors are written anew by every replay. Memory that the function takes is its own as
+    long as the graph lives.
+
+    Raises:
+        CannotCompile: it waits for the GPU, or draws random numbers on the CPU.
+    """
+
+    def __init__(self, function: Callable[[], Found]) -> None:
+        drawn = torch.get_rng_state()
+        with aside() as stream, _reasons():
+            function()  # whatever is done once, such as choosing algorithms, is done now
+            with never_waiting():
+                function()
+        if not torch.equal(drawn, torch.get_rng_state()):
+            raise CannotCompile("random numbers are drawn on the CPU")
+        self.graph = torch.cuda.CUDAGraph()
+        with _reasons(), never_waiting(), torch.cuda.graph(self.graph, stream=stream):
+            self.found = function()
+
+    def replay(self) -> None:
+        """Ask for all of it again."""
+        self.graph.replay()
+
+
+@cache
+def _stream(device: int) -> torch.cuda.Stream:
+    """The one on which everything is recorded: autograd goes back on the stream on which it came."""
+    return torch.cuda.Stream(device)
+
+
+@contextmanager
+def aside() -> Iterator[Any]:
+    """Inside, what is asked for is asked for on the stream on which all is recorded, after what was before."""
+    stream = _stream(torch.cuda.current_device())
+    stream.wait_stream(torch.cuda.current_stream())
+    try:
+        with torch.cuda.stream(stream):
+            yield stream
+    finally:
+        torch.cuda.current_stream().wait_stream(stream)
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Inside, an operation that would have the CPU wait for the GPU is an error: it cannot be recorded."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def bound(dtype: torch.dtype) -> float:
+    """On how far what is repeated may be from the function itself."""
+    return BOUNDS[dtype]
+
+
+def far_apart(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> float:
+    """The relative distance of two lists of tensors taken as one vector each."""
+    pairs = [(a.double(), b.double()) for a, b in zip(found, expected, strict=True) if a is not None and b is not None]
+    size = sum(float(b.square().sum()) for _, b in pairs)
+    off = sum(float((a - b).square().sum()) for a, b in pairs)
+    return (off / size if size else off) ** 0.5
+
+
+@contextmanager
+def nudged(parameters: Sequence[nn.Parameter | Tensor]) -> Iterator[None]:
+    """Inside, parameters have other values than those that a function may have been recorded with."""
+    kept = [p.detach().clone() for p in parameters]
+    _write(parameters, [p * torch.linspace(1, 1 + NUDGE, p.numel()).to(p).view_as(p) for p in kept])
+    try:
+        yield
+    finally:
+        _write(parameters, kept)
+
+
+def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """A graph that somebody else has made with them stays good, for they will be as they were."""
+    with torch.no_grad(), _unsafe_preserve_version_counter(tuple(parameters)):
+        for p, value in zip(parameters, values, strict=True):
+            p.copy_(value)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Errors of PyTorch in a clause."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, CannotCompile):
+            raise
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise CannotCompile("there is no memory for it on the GPU") from error
+        if "synchronizing" in str(error):
+            raise CannotCompile("something in it waits for the GPU") from error
+        raise CannotCompile(str(error).strip().partition("\n")[0] or type(error).__name__) from error

@@ -1,0 +1,187 @@
+"""Passes of training on a GPU, each recorded once as a CUDA graph.
+
+What the CPU does for a pass, operation by operation, takes longer than what the GPU then computes, unless batches are
+large. A graph is asked for as a whole.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Batch
+from ode_runner.buffers import Buffers
+from ode_runner.compiling.cuda_graph import CudaGraph, bound, far_apart, nudged
+from ode_runner.compiling.fused import fused
+from ode_runner.errors import CannotCompile
+from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.field import Phase, Tally
+from ode_runner.random_state import RandomState
+from ode_runner.training.training_pass import TrainingPass
+from ode_runner.transfer import read_times
+
+MOST_KINDS = 4  # of batch; the last one of an epoch is smaller
+
+
+class _Recorded(NamedTuple):
+    """What a pass returns, on tensors that every replay writes anew."""
+
+    gradients: list[Tensor | None]
+    names: list[str]
+    numbers: Tensor  # by these names
+    of_loss: list[str]  # which of them are no metrics
+    forward: Tally
+    backward: Tally
+
+
+@final
+class CapturedPass:
+    """The passes of one kind of batch; a replay enters in the ledger what the recorded pass did.
+
+    Before it is used, its gradient is compared with that of an ordinary pass, on a batch and weights other than those
+    that were recorded. Random numbers, weights and buffers are left as they were.
+
+    Args:
+        forward: makes the forward pass; its model is in training mode.
+        batch: one of the kind.
+        fusing: parts of the model that are compiled for it.
+
+    Raises:
+        CannotCompile: something in the pass cannot be recorded, or gives another gradient when it is repeated.
+    """
+
+    def __init__(self, forward: ForwardPass, batch: Batch, *, fusing: Sequence[nn.Module] = ()) -> None:
+        self.experiment, self._forward = forward.experiment, forward
+        self.parameters = self.experiment.parameters()
+        self._batch = _copy(batch)
+        ledger, buffers = self.experiment.integrator.ledger, Buffers.now(self.experiment.model)
+        random, totals = RandomState.now(self.experiment.device), {p: replace(t) for p, t in ledger.totals.items()}
+        try:
+            self.saved_bytes = forward(self._batch, measure_memory=True).saved_bytes
+            _write(self._batch, batch, shift=1)
+            with fused(fusing):
+                self._graph = CudaGraph(self._pass)
+            self._check_right(batch)
+        finally:
+            buffers.restore()
+            random.restore()
+            for phase, total in totals.items():
+                ledger.put_back(phase, total)
+
+    def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass:
+        """The pass of a batch of the kind."""
+        _write(self._batch, batch)
+        self._graph.replay()
+        found, ledger = self._graph.found, self.experiment.integrator.ledger
+        ledger.totals[Phase.FORWARD].add(found.forward)
+        ledger.totals[Phase.BACKWARD].add(found.backward)
+        for parameter, gradient in zip(self.parameters, found.gradients, strict=True):
+            parameter.grad = gradient
+        numbers = dict(zip(found.names, found.numbers.clone().unbind(), strict=True))  # the next replay's are others
+        return TrainingPass(
+            measured=numbers,
+            of_loss=found.of_loss,
+            forward=found.forward,
+            backward=found.backward,
+            each=[],
+            saved_bytes=self.saved_bytes if measure_memory else None,
+        )
+
+    def _pass(self) -> _Recorded:
+        experiment = self.experiment
+        passed = self._forward(self._batch, measure_memory=False)
+        if passed.each:
+            raise CannotCompile("every sample has steps of its own")
+        with experiment.integrator.ledger.phase(Phase.BACKWARD) as backward:
+            gradients = torch.autograd.grad(passed.loss.total, self.parameters, allow_unused=True)
+        measured = experiment.measured(passed.loss, self._batch)
+        numbers = torch.stack([value.double() for value in measured.values()])
+        return _Recorded(
+            gradients=_own(gradients, self.parameters),
+            names=list(measured),
+            numbers=numbers,
+            of_loss=list(passed.loss.scalars()),
+            forward=passed.tally,
+            backward=backward,
+        )
+
+    def _check_right(self, batch: Batch) -> None:
+        """Raises CannotCompile unless a replay gives the gradient of an ordinary pass, and its numbers."""
+        _write(self._batch, batch)
+        random = RandomState.now(self.experiment.device)
+        with nudged(self.parameters):
+            self._graph.replay()
+            random.restore()
+            expected = self._pass()
+            found = self._graph.found
+            off = far_apart(found.gradients, expected.gradients)
+        if not off < bound(self.experiment.dtype):
+            raise CannotCompile(f"repeated as a whole, its gradient is off by {off:.1e}")
+
+
+@final
+class CapturedPasses:
+    """Those of a run: each kind of batch is captured when it first comes. What cannot be is left to ordinary passes.
+
+    Args:
+        forward: makes forward passes.
+        say: prints a line.
+    """
+
+    def __init__(self, forward: ForwardPass, *, say: Callable[[str], None]) -> None:
+        self.forward, self.say = forward, say
+        self._passes: dict[Hashable, CapturedPass | None] = {}
+
+    def prepare(self, batch: Batch, *, fusing: Sequence[nn.Module] = ()) -> None:
+        """Capture the passes of batches like this one.
+
+        Raises:
+            CannotCompile: they cannot be.
+        """
+        self._passes[kind_of_batch(batch)] = CapturedPass(self.forward, batch, fusing=fusing)
+
+    def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass | None:
+        """The pass of a batch; None where it has not been captured."""
+        kind = kind_of_batch(batch)
+        if kind not in self._passes:
+            if len(self._passes) == MOST_KINDS:
+                return None
+            self._try(kind, batch)
+        captured = self._passes[kind]
+        return captured and captured(batch, measure_memory=measure_memory)
+
+    def _try(self, kind: Hashable, batch: Batch) -> None:
+        self._passes[kind] = None
+        try:
+            self.prepare(batch)
+        except CannotCompile as reason:
+            self.say(f"not captured: {reason} (batches of {len(batch.inputs)})")
+
+
+def kind_of_batch(batch: Batch) -> Hashable:
+    """Batches of one kind differ in the values of their inputs and targets alone: times are numbers of the CPU."""
+    tensors = (batch.inputs, batch.targets, batch.observed)
+    shapes = tuple(None if x is None else (x.shape, x.dtype, x.stride()) for x in tensors)
+    return (shapes, tuple(read_times(batch.ts)), batch.part, tuple(sorted(batch.weights.items())))
+
+
+def _copy(batch: Batch) -> Batch:
+    observed = None if batch.observed is None else batch.observed.clone()
+    return batch._replace(inputs=batch.inputs.clone(), targets=batch.targets.clone(), observed=observed)
+
+
+def _write(mine: Batch, batch: Batch, *, shift: int = 0) -> None:
+    """The values of a batch into one of its kind, its samples in another order where they are shifted."""
+    for own, value in ((mine.inputs, batch.inputs), (mine.targets, batch.targets), (mine.observed, batch.observed)):
+        if own is not None and value is not None:
+            own.copy_(value.roll(shift, dims=0) if shift else value, non_blocking=True)
+
+
+def _own(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradients in memory of their own, laid out as the parameters are: two of them may be one tensor."""
+    own = [None if g is None else torch.empty_like(p) for g, p in zip(gradients, parameters, strict=True)]
+    with torch.no_grad():
+        torch._foreach_copy_([x for x in own if x is not None], [g for g in gradients if g is not None])
+    return own

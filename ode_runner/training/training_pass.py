@@ -1,0 +1,52 @@
+"""Forward and backward pass of a training batch. Here is the only `.backward()` of the program."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ode_runner.batch import Batch
+from ode_runner.experiment.crash_dump import check_finite
+from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.field import EachSample, Phase, Tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPass:
+    """Of a pass whose gradients are in the parameters' `.grad`."""
+
+    measured: Mapping[str, Tensor]  # metrics, loss and its terms: means over the batch
+    of_loss: Sequence[str]  # which of them are no metrics
+    forward: Tally
+    backward: Tally
+    each: list[EachSample]
+    saved_bytes: int | None  # kept for the backward pass; None: not measured
+
+
+def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, where: str, waits: bool) -> TrainingPass:
+    """Operation by operation.
+
+    Args:
+        forward: makes the forward pass.
+        batch: of training.
+        measure_memory: whether the bytes kept for the backward pass are measured.
+        where: the place in words, for a message.
+        waits: whether the loss is looked at before it is differentiated, for which the CPU waits.
+
+    Raises:
+        NumericalFailure: a solve failed, or the loss was looked at and is not finite.
+    """
+    passed, experiment = forward(batch, measure_memory=measure_memory), forward.experiment
+    total = passed.loss.total
+    if waits:
+        check_finite(float(total.detach()), "loss", where)
+    with experiment.integrator.ledger.phase(Phase.BACKWARD) as backward:
+        total.backward()
+    return TrainingPass(
+        measured=experiment.measured(passed.loss, batch),
+        of_loss=list(passed.loss.scalars()),
+        forward=passed.tally,
+        backward=backward,
+        each=passed.each,
+        saved_bytes=passed.saved_bytes,
+    )

@@ -1,0 +1,111 @@
+"""Steps of training whose numbers nobody has looked at: on a GPU a look waits for it, and is made now and then."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Batch
+from ode_runner.errors import Diverged
+from ode_runner.experiment.crash_dump import CrashDump, check_finite
+from ode_runner.random_state import RandomState
+from ode_runner.tasks.base import Task
+from ode_runner.transfer import read_all
+
+MOST_BYTES = 2**28  # of weights that are kept until the steps that they were changed in have been looked at
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadStep:
+    """A step, with all that it can be repeated by if it turns out to have failed."""
+
+    where: str  # "at step 12 (epoch 3)"
+    batch: Batch
+    warm: bool  # not the first of a process, which pays for allocation and caches
+    random: RandomState | None  # before it, as are the weights; None: a failure is seen before they change
+    weights: dict[str, Tensor]
+    scalars: Mapping[str, Tensor | float]
+
+    def check(self, scalars: Mapping[str, float]) -> None:
+        """Raises Diverged, with a crash dump, where loss or gradient is not finite."""
+        try:
+            check_finite(scalars["train/loss"], "loss", self.where)
+            check_finite(scalars["optim/grad_norm"], "gradient", self.where)
+        except Diverged as failure:
+            if self.random is not None:
+                failure.crash_dump = CrashDump(
+                    message=str(failure),
+                    learning=True,
+                    where=self.where,
+                    batch=self.batch,
+                    weights=self.weights,
+                    random=self.random,
+                )
+            raise
+
+
+def reported(task: Task, scalars: dict[str, float]) -> dict[str, float]:
+    """The scalars of a step, metrics as the task reports them."""
+    names = [name for name in scalars if name.startswith("train/") and name != "train/loss"]
+    metrics = task.reported({name.removeprefix("train/"): scalars[name] for name in names})
+    place = list(scalars).index(names[0]) if names else 0
+    before = dict(list(scalars.items())[:place])
+    others = {name: value for name, value in scalars.items() if name not in names}
+    return before | {f"train/{name}": value for name, value in metrics.items()} | others
+
+
+@final
+class UnreadSteps:
+    """The steps since the last look, and the weights before each of them.
+
+    Args:
+        model: whose weights are kept; as many times as fit into `MOST_BYTES`.
+        device: on which it is.
+        most: steps between two looks.
+        at_once: every step is looked at while it is made, and nothing is kept.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, *, most: int, at_once: bool) -> None:
+        self.model, self.device, self.at_once = model, device, at_once
+        size = sum(value.nbytes for value in model.state_dict().values())
+        self.most = 1 if at_once else max(1, min(most, MOST_BYTES // max(size, 1)))
+        self._kept: list[dict[str, Tensor]] = []  # made once, and written into again and again
+        self._before: tuple[RandomState | None, dict[str, Tensor]] = (None, {})
+        self._steps: list[UnreadStep] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether a look is due."""
+        return len(self._steps) >= self.most
+
+    def keep(self) -> None:
+        """The weights as they are and the random state, before a step."""
+        if self.at_once:
+            return
+        weights = self.model.state_dict()
+        if len(self._steps) == len(self._kept):
+            self._kept.append({name: torch.empty_like(value) for name, value in weights.items()})
+        kept = self._kept[len(self._steps)]
+        with torch.no_grad():
+            torch._foreach_copy_(list(kept.values()), list(weights.values()))
+        self._before = (RandomState.now(self.device), kept)
+
+    def add(self, scalars: Mapping[str, Tensor | float], batch: Batch, *, where: str, warm: bool) -> None:
+        """The step that was made since."""
+        random, weights = self._before
+        self._steps.append(
+            UnreadStep(where=where, batch=batch, warm=warm, random=random, weights=weights, scalars=scalars)
+        )
+
+    def read(self) -> Iterator[tuple[UnreadStep, dict[str, float]]]:
+        """Each step and its numbers, once.
+
+        Raises:
+            Diverged: of the first step whose loss or gradient is not finite.
+        """
+        steps, self._steps = self._steps, []
+        for step, scalars in zip(steps, read_all([step.scalars for step in steps]), strict=True):
+            step.check(scalars)
+            yield step, scalars

@@ -1,0 +1,178 @@
+"""Captured steps and passes: all but the graphs themselves, in whose place a function is called again and again."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Split
+from ode_runner.build import build_experiment, build_trainer
+from ode_runner.compiling.captured_solve import capture_exact
+from ode_runner.compiling.captured_steps import Recordings
+from ode_runner.errors import CannotCompile
+from ode_runner.field import Ledger, Phase, VectorField
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.integrator import Integrator
+from ode_runner.problem import Problem
+from ode_runner.solvers.bosh3 import Bosh3
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.training.captured_pass import CapturedPasses
+from ode_runner.training.prepare_compiled import Compiled
+from ode_runner.types import State, Time
+from tests.helpers import TINY, typed
+from tests.problems import Compose
+
+OPTIONS: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6, "max_steps": 1000}
+
+
+class Called:
+    """Stands for a CapturedFunction: called anew, on memory of its own all the same."""
+
+    def __init__(self, function: Callable[..., Any], examples: Any, leaves: Any, *, facts: int, fusing: Any) -> None:
+        self.function, self.leaves, self.facts = function, leaves, facts
+        self.inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in examples]
+        self.outputs: list[Tensor] = []
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        self.inputs = [
+            x.detach().clone().requires_grad_(old.requires_grad) for x, old in zip(inputs, self.inputs, strict=True)
+        ]
+        with torch.enable_grad():
+            self.graph = self.function(*self.inputs)
+        if not self.outputs:
+            self.outputs = [y.detach().clone() for y in self.graph]
+        for old, new in zip(self.outputs, self.graph, strict=True):
+            old.copy_(new.detach())
+        return self.outputs
+
+    def pull_back(self, *cotangents: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        moving = [x for x in self.inputs if x.requires_grad]
+        assert len(cotangents) <= len(self.graph) - self.facts
+        found = torch.autograd.grad(
+            self.graph[: len(cotangents)],
+            [*moving, *self.leaves],
+            cotangents,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return list(found[: len(moving)]), list(found[len(moving) :])
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ode_runner.compiling.captured_steps.CapturedFunction", Called)
+
+
+class Spiral(VectorField):
+    """dy/dt = tanh(A y) z + w cos(t) y, where z and w are given, w undifferentiated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, t: Time, y: State, z: Tensor, w: Tensor) -> State:
+        return torch.tanh(self.layer(y)) * z + w * torch.cos(t) * y
+
+
+class Repeated:
+    """Stands for a CUDA graph: what the function returned is written anew by each replay, and nothing is counted."""
+
+    ledger: Ledger
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function, self.found = function, function()
+
+    def replay(self) -> None:
+        totals = {phase: replace(tally) for phase, tally in self.ledger.totals.items()}
+        again = self.function()
+        for phase, total in totals.items():
+            self.ledger.put_back(phase, total)
+        with torch.no_grad():
+            for old, new in zip(
+                [*self.found.gradients, self.found.numbers], [*again.gradients, again.numbers], strict=True
+            ):
+                old.copy_(new)
+
+
+@pytest.mark.parametrize("choices", [("model=resnet",), ("solver=rk4", "gradient=checkpoint")])
+def test_training_by_captured_passes_is_training(
+    choices: tuple[str, ...], composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, numbers and ledger, with a smaller last batch, and random numbers that nobody has drawn."""
+    monkeypatch.setattr("ode_runner.training.captured_pass.CudaGraph", Repeated)
+    found = {}
+    for captured in (False, True):
+        cfg = composed("trainer.device=cpu", *TINY, "trainer.batch_size=7", *choices)
+        trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
+        Repeated.ledger, said, random = trainer.integrator.ledger, list[str](), torch.get_rng_state()
+        if captured:
+            trainer.compiled = Compiled(0.0, CapturedPasses(trainer.forward, say=said.append))
+        steps = [
+            trainer.train_step(batch, measure_memory=True)
+            for batch in trainer.task.batches(Split.TRAIN, batch_size=7, epoch=0)
+        ]
+        assert torch.equal(torch.get_rng_state(), random)
+        assert not said
+        found[captured] = steps, trainer.model.state_dict(), trainer.integrator.ledger.state_dict()
+    assert found[True][0] == found[False][0]
+    assert found[True][2] == found[False][2]
+    assert all(torch.equal(found[True][1][name], value) for name, value in found[False][1].items())
+
+
+@pytest.mark.usefixtures("called", "float64")
+@pytest.mark.parametrize("mode", [Backprop(), Checkpoint()], ids=["backprop", "checkpoint"])
+@pytest.mark.parametrize("method", [Dopri5, Bosh3, Fehlberg2])
+def test_a_captured_solve_is_the_eager_one(mode: Any, method: Any) -> None:
+    torch.manual_seed(0)
+    solver = method(**OPTIONS | ({"rtol": 1e-4, "atol": 1e-4} if method is Fehlberg2 else {}))
+    field, ts = Spiral(), torch.tensor([0.0, 0.3, 0.31, 1.0, 2.5])
+    y0, z, w = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True), torch.rand(4, 3)
+    found = {}
+    for captured in (False, True):
+        integrate = Integrator(solver=solver, gradient=mode)
+        if captured:
+            solve = capture_exact(
+                solver, _problem(integrate, field, y0, [z, w]), keeps=isinstance(mode, Backprop), fuses=False
+            )
+            integrate._compiled.add(_problem(integrate, field, y0, [z, w]), solve)
+        with integrate.ledger.phase(Phase.FORWARD):
+            solution = integrate(field, y0, ts, given=[z, w])
+        with integrate.ledger.phase(Phase.BACKWARD):
+            weights = torch.arange(1.0, 6.0)[:, None, None]
+            gradients = torch.autograd.grad((solution.ys.square() * weights).sum(), [y0, z, *field.parameters()])
+        found[captured] = [solution.ys, *gradients], integrate.ledger.state_dict()
+    for theirs, ours in zip(found[False][0], found[True][0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    for phase in (Phase.FORWARD, Phase.BACKWARD):
+        ours, theirs = found[True][1][phase], found[False][1][phase]
+        assert ours.pop("smallest_step") == pytest.approx(theirs.pop("smallest_step"))
+        assert ours == theirs
+
+
+def _problem(integrate: Integrator, field: VectorField, y0: Tensor, given: list[Tensor]) -> Problem:
+    counted = integrate._counted(field, given, {}, None)
+    return Problem(field=counted, y0=y0, ts=y0.detach().new_zeros(1))
+
+
+def test_tf32_is_refused_without_a_gpu(tmp_path: Path) -> None:
+    ended = typed("trainer.precision=tf32", "trainer.device=cpu", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "trainer.precision=tf32 is a way of GPUs of NVIDIA's to multiply, and this run is on cpu." in ended.stderr
+
+
+def test_no_more_recordings_are_made_than_a_limit_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ode_runner.compiling.captured_steps.MOST", 2)
+    made = Recordings(lambda: object())  # type: ignore[arg-type, return-value]
+    first, second = made.take(), made.take()
+    with pytest.raises(CannotCompile, match="more than 2 steps"):
+        made.take()
+    made.give_back(first)
+    assert made.take() is first
+    assert second is not first
