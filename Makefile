@@ -39,6 +39,7 @@ docs: .venv/installed-docs  ## Build docs/ as a site in site/; a dead link fails
 bench: .venv/installed-dev  ## Our engine against torchdiffeq's, a flow, then whole training steps (needs MNIST)
 	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.density
+	$(BIN)/python -m tests.benchmarks.regularizers
 	$(BIN)/python -m tests.benchmarks.training
 
 bench-compare: .venv/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
