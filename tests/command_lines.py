@@ -9,7 +9,19 @@ from omegaconf import OmegaConf
 from ode_runner.config.help import conf_dir
 from tests.helpers import TINY, options
 
-GROUPS = ("task", "model", "network", "solver", "gradient", "optimizer", "schedule", "trainer", "logger", "diagnostics")
+GROUPS = (
+    "task",
+    "model",
+    "network",
+    "solver",
+    "gradient",
+    "regularizer",
+    "optimizer",
+    "schedule",
+    "trainer",
+    "logger",
+    "diagnostics",
+)
 PRESETS = ("experiment", "grid", "search", "hydra/sweeper", "hydra/launcher")
 KEYS = (
     *("seed", "rerun", "plan", "sweep", "output_dir", "tolerance", "processes", "recipe"),
@@ -22,6 +34,12 @@ KEYS = (
     *("trainer.device", "trainer.compile", "trainer.log_every", "trainer.audit_every", "trainer.max_steps"),
     *("trainer.max_seconds", "trainer.max_nfe", "trainer.save_every_seconds", "diagnostics.every", "times", "inputs"),
     *("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name", "hydra.searchpath", "hydra.verbose"),
+    *(
+        "regularizer.kinetic.weight",
+        "regularizer.taylor.order",
+        "regularizer.steer.spread",
+        "regularizer.jacobian.noise",
+    ),
     *("hydra.mode", "hydra.sweeper.trials", "hydra.sweeper.params", "hydra.launcher.n_jobs"),
 )
 RIGHT = ("seed=1", "tolerance=1e-2", "solver.rtol=1e-4", "trainer.epochs=2", "optimizer.lr=0.01", "network.width=8")

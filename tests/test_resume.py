@@ -32,6 +32,7 @@ COMMANDS = {
         "schedule=one_cycle",
         "schedule.cycle_momentum=true",
     ),
+    "priced": (*HURRIED, "regularizer=[jacobian,steer]", "solver=rk4"),  # both draw at random
     "budget": (*HURRIED, "trainer.max_steps=7"),
 }
 CLOCKS = ("wall_seconds", "train_seconds", "seconds", "time/", "samples_per_second", "timed_samples")
@@ -164,6 +165,7 @@ def test_a_run_killed_again_and_again_goes_on_as_if_nothing_had_been(
         pytest.param("adjoint", signal.SIGTERM, 1, marks=pytest.mark.slow),
         ("adjoint", signal.SIGTERM, 21),
         ("averaged", signal.SIGINT, 20),
+        pytest.param("priced", signal.SIGINT, 20, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_stops_after_the_step_and_the_same_command_resumes(

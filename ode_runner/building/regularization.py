@@ -9,6 +9,7 @@ from ode_runner.building.instantiate import construct, target_of
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.models.base import Model, Numerics
+from ode_runner.quoting import as_typed
 from ode_runner.recording.record import NONE, UNUSED
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.solvers.base import Solver
@@ -64,9 +65,13 @@ def _chosen(cfg: DictConfig) -> dict[str, DictConfig]:
     """By name, a configuration that holds the options under `regularizer.<name>`.
 
     Raises:
-        RefusedInput: a yaml does not say under which name its options belong.
+        RefusedInput: a yaml does not say under which name its options belong, or a value stands in their place.
     """
     groups = cast(dict[str, Any], OmegaConf.to_container(cfg.get(GROUP) or OmegaConf.create(), resolve=True))
+    for name, options in groups.items():
+        if not isinstance(options, dict) and "_target_" not in groups:
+            typed = f"{GROUP}.{name}={as_typed(options)}"
+            raise RefusedInput(f"{typed} stands in the place of its options. Type {GROUP}.{name}.OPTION=VALUE.")
     if not all(isinstance(options, dict) and "_target_" in options for options in groups.values()):
         raise RefusedInput(
             f"a yaml in conf/{GROUP} holds a class and options of its own name: its first line is "

@@ -107,7 +107,8 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
     hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else _nearest(key, siblings, known)
     if not elsewhere and foreign_hint(key) and not (siblings and hint):
         return f"no option '{key}'.{foreign_hint(key)}"
-    if owners := [choice for choice in _choices(group) if leaf in _keys(group, choice)]:
+    owners = [choice for choice in _choices(group) if leaf in _keys(group, choice)]
+    if owners := [owner for owner in owners if key == f"{group}.{owner}.{leaf}"] or owners:
         hint = f" It belongs to {', '.join(f'{group}={owner}' for owner in owners)}."
         if _swept(group, arguments):
             return f"no option '{key}' of the default {group}. For each that is swept, type '{key}=choice(VALUE)'."

@@ -1,7 +1,7 @@
 """`make bench`: a training step on digits with a price on the paths, and one without, in turn.
 
-The convolutional ODE-Net of `task=digits` as `ode-run` builds it, batch 128, dopri5 at 1e-3. Learning rates are 0 and the
-weights the same, so both solve the same equation by the same steps, which is checked.
+The convolutional ODE-Net of `task=digits` as `ode-run` builds it, batch 128, dopri5 at 1e-3. Learning rates are 0 and
+the weights the same, so both solve the same equation by the same steps, which is checked.
 """
 
 import argparse
