@@ -70,14 +70,14 @@ class _Undone(torch.autograd.Function):
         solution, carried = solver.solve_noting_steps(field, y0.detach(), ts)
         taken.append(solution)
         ctx.solver, ctx.field, ctx.companions = solver, field, len(carried)
-        ctx.inputs = (y0, *inputs)
-        ctx.save_for_backward(ts, *carried, *field.leaves())
+        ctx.inputs, ctx.ts = (y0, *inputs), ts  # the very tensor of times, whose numbers are known
+        ctx.save_for_backward(*carried, *field.leaves())
         return solution.ys, field.stacked(solution.integrals, solution.ys)
 
     @staticmethod
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        ts, *saved = ctx.saved_tensors
+        saved, ts = ctx.saved_tensors, ctx.ts
         solver, field = ctx.solver, ctx.field
         carried, parameters = tuple(saved[: ctx.companions]), saved[ctx.companions :]
         sums = [torch.zeros_like(p) for p in parameters]

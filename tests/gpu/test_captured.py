@@ -32,6 +32,7 @@ CELLS = {
     "rk4, checkpoint": ("solver=rk4", "solver.num_steps=3", "gradient=checkpoint"),
     "rk4, adjoint": ("solver=rk4", "solver.num_steps=3", "gradient=adjoint"),
     "leapfrog": ("solver=leapfrog", "network=separable"),
+    "reversible_heun": ("solver=reversible_heun", "gradient=reversible"),
     "resnet": ("model=resnet",),
     "rknet": ("model=rknet", "solver=rk4"),
 }
