@@ -78,6 +78,7 @@ def test_long_curves_are_thinned_to_their_means() -> None:
 def test_every_picture_that_has_something_to_show_is_drawn(sweep: Path) -> None:
     names = {picture.name for picture in draw_all(make_table(find_runs([sweep / "outputs"]).runs), {})}
     assert names == {"learning_curves", "nfe", "trade_offs", "memory"}
+
     resnets = [run for run in find_runs([sweep / "outputs"]).runs if run.record.choices["solver"] == "-"]
     assert {picture.name for picture in draw_all(make_table(resnets), {})} == {"learning_curves"}
     assert draw_all(make_table([run for run in find_runs([sweep / "outputs"]).runs if not run.completed]), {}) == []
@@ -208,3 +209,18 @@ def test_a_picture_that_cannot_be_rendered_costs_itself(sweep: Path, monkeypatch
     assert (ended.returncode, ended.stderr.count("\n")) == (0, 4)
     assert not list((sweep / "drawn").iterdir())
     assert "<h2>Runs</h2>" in (sweep / "all.html").read_text(encoding="utf-8")
+
+
+def test_errors_of_samples_have_a_curve_and_a_slope_for_each_solver(tmp_path: Path) -> None:
+    """Of those with several numbers of steps; a slope of order 2 from three points, and of order 1."""
+    for solver, order in (("rk4", 2), ("euler", 1)):
+        for steps in (4, 8, 16):
+            metrics = {"test/endpoint_rmse": steps**-order, "nfe/sample": float(order * steps)}
+            write_run(
+                tmp_path, f"{solver}{steps}", solver=solver, options={"solver": {"num_steps": steps}}, metrics=metrics
+            )
+    write_run(tmp_path, "alone", solver="dopri5", metrics={"test/endpoint_rmse": 0.1, "nfe/sample": 4.0})
+    table = make_table(find_runs([tmp_path]).runs)
+    [picture] = [picture for picture in draw_all(table, {}) if picture.name == "sampling"]
+    labels = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert sorted(labels) == ["euler, slope -1.0", "rk4, slope -2.0"]

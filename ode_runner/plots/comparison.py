@@ -139,7 +139,7 @@ def draw_error_against_evaluations(curves: Sequence[Curve], *, error: str) -> Fi
     figure.set_size_inches(9, 5)
     for curve in curves:
         look = {**curve.look.line(), **curve.look.marker()}
-        named = f"{curve.look.label}: {slope(curve.x[-SLOPED:], curve.mean[-SLOPED:]):+.1f}"
+        named = f"{curve.look.label}, slope {slope(curve.x[-SLOPED:], curve.mean[-SLOPED:]):.1f}"
         axes.plot(curve.x, curve.mean, label=named, markersize=4, linewidth=1.2, **look)
     axes.set(xlabel="evaluations a sample batch (nfe/sample)")
     axes.set_xscale("log", base=2)

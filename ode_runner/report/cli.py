@@ -33,7 +33,8 @@ columns that differ. Runs that did not complete are listed below with their reas
   --sort NAMES       by these columns or measurements, the best first
   --reverse          the other way round
   --format FORMAT    md, csv (raw numbers), latex or html instead of a table for the terminal
-  --plots FOLDER     write the pictures there: learning curves, NFE, trade-offs with Pareto fronts, memory
+  --plots FOLDER     write the pictures there: learning curves, NFE, trade-offs with Pareto fronts, memory,
+                     errors of samples against evaluations
   --html PATH        write one page with the table, the pictures and links to the runs
   -h, --help         this page
   --version          the program's version
