@@ -39,6 +39,13 @@ from ode_runner.training.run import Plan
 from ode_runner.training.trainer import Trainer
 
 STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same
+FINE_SOLVER = {  # of numbers that are compared with those by a run's own
+    "_target_": "ode_runner.solvers.dopri5.Dopri5",
+    "rtol": 1e-5,
+    "atol": 1e-5,
+    "max_steps": 100_000,
+    "per_sample": False,
+}
 LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 
 
@@ -146,8 +153,17 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         model=model,
         objective=objective,
         integrator=integrator,
+        fine_integrator=partial(_fine_integrator, cfg),
         device=device,
         seed=cfg.seed,
+    )
+
+
+def _fine_integrator(cfg: DictConfig) -> Integrator:
+    """One that is accurate whatever a run's own is; it counts by itself."""
+    return Integrator(
+        solver=construct(OmegaConf.create({"solver": FINE_SOLVER}), "solver"),
+        gradient=construct(built_in(cfg, "gradient", STAND_INS["gradient"]), "gradient"),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
@@ -15,7 +16,6 @@ from ode_runner.field import SeparableField
 from ode_runner.integrator import Integrator
 from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime, PacedField, PacedSeparable
 from ode_runner.models.base import Model
-from ode_runner.models.cnf import ConditionedField
 from ode_runner.models.data_controlled import DataControlled
 from ode_runner.models.input_layer import InputLayer
 from ode_runner.models.second_order import DampedField, SecondOrder, UndampedField
@@ -239,8 +239,7 @@ def test_a_field_made_of_another_keeps_to_its_longest_step() -> None:
         kick = drift
 
     inner = Paced()
-    made = [kind(inner) for kind in (DampedField, UndampedField, PacedField, PacedSeparable)]
-    for field in (*made, ConditionedField(inner, 1)):
+    for field in [kind(inner) for kind in (DampedField, UndampedField, PacedField, PacedSeparable)]:
         assert (field.longest_step, field.batched_time) == (0.25, True), type(field).__name__
 
 
@@ -252,3 +251,38 @@ def test_an_audit_of_the_defaults_finds_the_gradient_of_the_flow(tmp_path: Path)
     errors = {row["mode"]: float(row["flow_error"]) for row in rows if row["flow_error"]}
     assert len(errors) >= 7, errors
     assert max(errors.values()) < 1e-3, errors
+
+
+def drawn(composed: Compose, model: str, spec: TaskSpec, inputs: Tensor, **changed: Any) -> dict[str, Figure]:
+    made = build(composed, "model", model, build(composed, "network", "mlp", spec), **changed)
+    with torch.no_grad():
+        return {name: figure for name, figure in made.figures(inputs) if isinstance(figure, Figure)}
+
+
+@pytest.mark.parametrize(("inputs", "panels"), [(1, 1), (2, 2), (3, 1)])
+def test_learned_end_times_are_drawn(composed: Compose, inputs: int, panels: int) -> None:
+    spec = TaskSpec(input_shape=(inputs,), output_shape=(2,))
+    figures = drawn(composed, "adaptive_depth", spec, torch.randn(9, inputs))
+    assert list(figures) == ["end_times"]
+    assert len(figures["end_times"].axes) == panels, "a plane has a bar of colours beside it"
+
+
+@pytest.mark.parametrize("model", ["galerkin", "stacked"])
+def test_weights_over_depth_are_drawn_as_they_are(composed: Compose, model: str) -> None:
+    network = build(composed, "network", "mlp", PLANE, width=4)
+    made = build(composed, "model", model, network)
+    with torch.no_grad():
+        for p in made.parameters():
+            p.add_(torch.randn_like(p))
+        ((name, figure),) = made.figures(torch.randn(3, 2))
+    assert name == "weights"
+    some, everything = figure.axes
+    curves = [line.get_ydata() for line in some.lines]
+    distances = everything.lines[0].get_ydata()
+    assert len(curves) == 24
+    assert distances[0] == 0
+    assert distances.max() > 0
+    if model == "stacked":
+        first = torch.nn.utils.parameters_to_vector(made.fields[0].parameters())
+        last = torch.nn.utils.parameters_to_vector(made.fields[-1].parameters())
+        assert distances[-1] == pytest.approx(float((last - first).norm()), rel=1e-5)

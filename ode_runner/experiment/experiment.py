@@ -1,6 +1,6 @@
 """The experiment: task, model, solver and gradient mode as objects that fit together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,21 +18,19 @@ from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
-from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import sample_noise
 from ode_runner.objectives.base import Loss, Objective
+from ode_runner.plots.animation import Picture
 from ode_runner.random_state import RandomState
-from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
 from ode_runner.transfer import read_scalars
 from ode_runner.types import Scalar, Times, Trajectory
 
-FINE = 1e-5  # tolerance of solves that are compared with those of a run's own solver
 NOISE = 0  # seed of what is drawn to judge a model by: metrics, tables and pictures are of the same samples
 
 
@@ -45,11 +43,6 @@ def criterion(task: type[Task], model: type[Model]) -> tuple[str, bool]:
     return (task.objective, task.higher_is_better) if model.objective.solves else ("loss", False)
 
 
-def fine_integrator() -> Integrator:
-    """One that is accurate whatever a run's own is, to compare with it; it counts by itself."""
-    return Integrator(solver=Dopri5(rtol=FINE, atol=FINE, max_steps=100_000), gradient=Backprop())
-
-
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """The objects of a run: its task, its model and the numerics between them."""
@@ -59,6 +52,7 @@ class Experiment:
     model: Model
     objective: Objective[Any]  # the model's own, with what regularisers add to it
     integrator: Integrator
+    fine_integrator: Callable[[], Integrator]  # makes one whose numbers those by `integrator` are compared with
     device: torch.device
     seed: int  # of the samples that a model is asked for
 
@@ -133,10 +127,21 @@ class Experiment:
     @torch.no_grad()
     def remarks(self, metrics: Mapping[str, float]) -> list[str]:
         """What a person should not overlook in the numbers of a run, and in the model on a batch of the test split."""
-        batch = next(self.task.batches(Split.TEST, batch_size=self.options.eval_batch_size, epoch=0)).to(self.dtype)
         self.model.eval()
         with self._autocast():
-            return [*self.task.remarks(metrics), *self.model.remarks(batch.inputs)]
+            return [*self.task.remarks(metrics), *self.model.remarks(self._test_inputs())]
+
+    def figures(self, history: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, Picture]]:
+        """The pictures of the task, then those of the model, by file name without ending."""
+        yield from self.task.figures(self.view(history))
+        with self._autocast():
+            of_model = list(self.model.figures(self._test_inputs()))
+        yield from of_model
+
+    def _test_inputs(self) -> Tensor:
+        """A batch of the test split."""
+        batch = next(self.task.batches(Split.TEST, batch_size=self.options.eval_batch_size, epoch=0))
+        return batch.to(self.dtype).inputs
 
     def view(self, history: Sequence[Mapping[str, float]]) -> ModelView:
         """The functions of the model that the task's pictures may call."""
@@ -173,7 +178,7 @@ class Experiment:
         device = torch.device("cpu") if self.device.type == "mps" else self.device
         options = replace(self.options, precision="fp64")
         model = copied(self.model).to(device, torch.float64)
-        return replace(self, model=model, integrator=fine_integrator(), options=options, device=device)
+        return replace(self, model=model, integrator=self.fine_integrator(), options=options, device=device)
 
     def generate(self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = ()) -> Trajectory:
         """The samples of these numbers (sample,) at `times` times from noise to data, of a model that generates."""

@@ -55,11 +55,11 @@ def first_failing_batch(experiment: Experiment) -> CrashDump | None:
 def draw(
     experiment: Experiment, metrics: MetricsFile, *, folder: Path, display: Display, logger: MetricLogger, step: int
 ) -> None:
-    """The task's pictures, as files and in the logger; one that cannot be drawn is reported and left out."""
+    """The pictures of task and model, as files and in the logger; one that cannot be drawn is reported and left out."""
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         drawn = save_pictures(
-            lambda: experiment.task.figures(experiment.view(metrics.rows())),
+            lambda: experiment.figures(metrics.rows()),
             folder=folder, display=display, logger=logger, step=step,
         )  # fmt: skip
     if experiment.options.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):

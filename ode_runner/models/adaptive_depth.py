@@ -12,6 +12,8 @@ from ode_runner.field import SeparableField, WrappedField, broadcast_time
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.depth import draw_end_times
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
 
@@ -57,6 +59,11 @@ class AdaptiveDepth(Model):
                     f"{share:.0%} of the end times have gone to their bound model.{name}={bound:g}, where they hardly "
                     f"learn. Try a {other} one."
                 )
+
+    def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
+        """The end time of each sample."""
+        y0, bounds = self.encode(inputs).y0, (self.end_time.shortest, self.end_time.longest)
+        yield "end_times", draw_end_times(self.end_time(y0), y0, bounds=bounds)
 
 
 @final

@@ -16,6 +16,7 @@ from ode_runner.models.generator import Generator
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.supervised import Supervised
+from ode_runner.plots.animation import Picture
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import PathStates, Times, Trajectory
 
@@ -100,6 +101,11 @@ class Model(nn.Module, abc.ABC):
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
         """What a person should not overlook in what the model has learned to do with such inputs, a sentence each."""
+        del inputs
+        yield from ()
+
+    def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
+        """Pictures of what the model has learned besides its answers, by file name without ending."""
         del inputs
         yield from ()
 

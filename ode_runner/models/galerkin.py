@@ -1,7 +1,7 @@
 """An ODE-Net whose weights change with depth."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -15,6 +15,8 @@ from ode_runner.field import KnownJacobian, SeparableField, VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.bases import BASES, Basis
 from ode_runner.networks.base import Network
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.depth import draw_weights
 from ode_runner.problem import Integrate, Solution
 from ode_runner.regularizers.depth_varying import Expanded
 from ode_runner.types import Scalar, State, Time, Times
@@ -61,6 +63,12 @@ class Galerkin(Model, Expanded):
 
     def roughness(self) -> Scalar:
         return self.field.roughness()
+
+    def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
+        """The weights over depth."""
+        del inputs
+        times = torch.linspace(0, self.period, 201, device=self.field.coefficients.device)
+        yield "weights", draw_weights(times, torch.cat([w.flatten(1) for w in self.field.weights(times)], dim=1))
 
     def _check(self, first: float, last: float) -> None:
         """Raises RefusedInput for times at which the basis is not defined, but for rounding."""

@@ -6,7 +6,8 @@ from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
@@ -14,6 +15,8 @@ from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.depth import draw_weights
 from ode_runner.problem import Integrate, Solution
 from ode_runner.regularizers.depth_varying import DepthVarying, squared_differences
 from ode_runner.types import Scalar, Times
@@ -51,6 +54,14 @@ class Stacked(Model, DepthVarying):
 
     def roughness(self) -> Scalar:
         return squared_differences(self.fields) * len(self.fields) / self.period
+
+    def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
+        """The weights over depth, which jump from piece to piece."""
+        del inputs
+        of_pieces = torch.stack([parameters_to_vector(field.parameters()) for field in self.fields])
+        edges = torch.linspace(0, self.period, len(self.fields) + 1)
+        times = torch.stack([edges[:-1], edges[1:]], dim=1).flatten()
+        yield "weights", draw_weights(times, of_pieces.repeat_interleave(2, dim=0))
 
     def _solves(self, ts: Times) -> Iterator[tuple[VectorField, Times, int]]:
         """The fields that are passed on the way, the times of each solve, and how many outputs follow its first time.
