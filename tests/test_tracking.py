@@ -130,6 +130,13 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(words: tuple[str, ...], s
     assert run_folders(tmp_path) == []
 
 
+def test_a_solve_that_sees_the_start_alone_cannot_be_trained(tmp_path: Path) -> None:
+    """One step of Euler's method takes the cost at the initial state, which no parameter moves."""
+    ended = typed(*TINY, "solver=euler", "solver.num_steps=1", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "the loss depends on none of the model's parameters" in ended.stderr
+
+
 def test_a_run_reports_both_deviations_and_draws_them(tmp_path: Path) -> None:
     words = ("model=galerkin", "solver=rk4", "solver.num_steps=20", "task.periods=2", "task.points=10")
     ended = typed(*TINY, *words, cwd=tmp_path, pictures=True)

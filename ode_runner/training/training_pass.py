@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ode_runner.batch import Batch
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.crash_dump import check_finite
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import EachSample, Phase, Tally
@@ -35,11 +36,17 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
 
     Raises:
         NumericalFailure: a solve failed, or the loss was looked at and is not finite.
+        IncompatibleChoice: the loss depends on no parameter.
     """
     passed, experiment = forward(batch, measure_memory=measure_memory), forward.experiment
     total = passed.loss.total
     if waits:
         check_finite(float(total.detach()), "loss", where)
+    if not total.requires_grad:
+        raise IncompatibleChoice(
+            "the loss depends on none of the model's parameters, so that nothing can be learned: with few steps a "
+            "solver may see the initial state alone. Use more of them, solver.num_steps=20, or another model or task."
+        )
     with experiment.integrator.ledger.phase(Phase.BACKWARD) as backward:
         total.backward()
     return TrainingPass(
