@@ -42,6 +42,7 @@ class TaskSpec:
     state_itself: bool = False  # outputs are the state itself: a head that is learned would change the question
     span: tuple[float, float] | None = None  # first and last of all times that are asked for, where that is known
     condition: int = 0  # so many numbers behind those of an input are a condition, on which a density depends
+    std: float = 1.0  # of the numbers of an input in the training split
     sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
     field: VectorField | None = None  # the rule itself, where it is known
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data

@@ -14,6 +14,7 @@ from ode_runner.building.instantiate import checked_partial, construct, target_o
 from ode_runner.building.optimizer_options import check_optimizer
 from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
 from ode_runner.compatibility import (
+    check_answerable,
     check_answers,
     check_compatible,
     check_fields,
@@ -31,6 +32,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.integrator import Integrator
+from ode_runner.models.base import Model
 from ode_runner.objectives.regularized import Regularized
 from ode_runner.quoting import as_typed
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
@@ -78,14 +80,19 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
     config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
     used = _used_choices(cfg, choices)
-    task = _task_class(cfg)
+    task, model = _class(cfg, "task") or Task, _class(cfg, "model") or Model
     contents = task.contents(config["task"])
     identifying = config | {"task": config["task"] | contents}
     return RunRecord(
         choices=used,
         seed=cfg.seed,
         fingerprint=fingerprint(identifying, used, choices),
-        training=fingerprint(identifying, used | _sampler(cfg), choices, without={"task": task.test_only}),
+        training=fingerprint(
+            identifying,
+            used | _sampler(cfg),
+            choices,
+            without={"task": task.test_only, "model": model.test_only},
+        ),
         status=RunStatus.RUNNING,
         config=config,
         contents=contents,
@@ -122,6 +129,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
     check_regularizers(choices, cfg, model, solver)
+    check_answerable(model, solver)
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
@@ -223,11 +231,12 @@ def _sampler(cfg: DictConfig) -> dict[str, str]:
     return {} if solves else {"solver": UNUSED}
 
 
-def _task_class(cfg: DictConfig) -> type[Task]:
+def _class(cfg: DictConfig, group: str) -> Any:
+    """The class that is chosen; None where it cannot be loaded, which is said properly when the run is built."""
     try:
-        return typing.cast(type[Task], target_of(cfg, "task"))
-    except RefusedInput:  # said properly when the run is built
-        return Task
+        return target_of(cfg, group)
+    except RefusedInput:
+        return None
 
 
 def _check_numbers(cfg: DictConfig) -> None:

@@ -96,6 +96,13 @@ def check_of_true_field(
             )
 
 
+def check_answerable(model: type[Model], solver: Solver) -> None:
+    """Raises IncompatibleChoice where answers are integrals along a solve of an ordinary equation, and there is no rule
+    for these; a sampler makes samples, and a fine solve the answers."""
+    if model.takes_integrals and (solver.of_ordinary_equations or model.objective.solves):
+        solver.check_integrals()
+
+
 def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
     if model.numerics is Numerics.NONE or all(map(solver.takes_field, _fields(model))):

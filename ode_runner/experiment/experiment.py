@@ -89,6 +89,11 @@ class Experiment:
         """The number of a validation by which the best weights are chosen, and whether higher is better."""
         return criterion(type(self.task), type(self.model))
 
+    @property
+    def answers(self) -> bool:
+        """Whether the model can answer by the run's own solver: a sampler gives samples, and no density of them."""
+        return not self.model.takes_integrals or self.integrator.solver.of_ordinary_equations
+
     @torch.no_grad()
     def evaluate(self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None) -> dict[str, float]:
         """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
@@ -113,7 +118,7 @@ class Experiment:
             guarded = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
             with guarded, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 loss = self.loss(batch)
-                if loss.outputs is None and split is Split.TEST:
+                if loss.outputs is None and split is Split.TEST and self.answers:
                     loss = loss._replace(outputs=self.outputs(batch))
             if counts is not None:
                 counts.add(batch, each)
@@ -147,7 +152,11 @@ class Experiment:
         """The functions of the model that the task's pictures may call."""
         own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
 
+        finely = self._finely(own)
+
         def predict(inputs: Tensor, ts: Times | None) -> Tensor:
+            if not self.answers:
+                return finely(inputs)
             wanted = own if ts is None else ts
             return self.outputs(Batch(inputs, wanted, inputs).to(self.dtype)).values
 
@@ -168,7 +177,8 @@ class Experiment:
             path=path,
             encode=encode,
             decode=decode,
-            predict_finely=self._finely(own),
+            predict_finely=finely,
+            answers=self.answers,
             sample=self._sampler(own),
             continuous=Answer.STATES in self.model.answers(),
         )
@@ -185,6 +195,7 @@ class Experiment:
         generator = self.model.generator()
         assert generator is not None
         noise = sample_noise(self.seed, numbers.to(self.device))
+        given = [z.to(self.device, self.dtype) for z in given]
         return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given)
 
     def _finely(self, ts: Times) -> Callable[[Tensor], Tensor]:
@@ -219,7 +230,7 @@ class Experiment:
 
     def _generated(self, count: int, times: int, given: Sequence[Tensor]) -> Drawn:
         with self.integrator.ledger.phase(Phase.SAMPLING):
-            path = self.generate(torch.arange(count), times=times, given=[z.to(self.dtype) for z in given])
+            path = self.generate(torch.arange(count), times=times, given=given)
         return Drawn(path, None)
 
     def _autocast(self) -> AbstractContextManager[None]:

@@ -1,6 +1,5 @@
 """A continuous normalising flow."""
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, final
 
@@ -9,15 +8,12 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Answer, Drawn
 from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice
-from ode_runner.integral import Integral, Law, Pull, probe, trace
+from ode_runner.integral import Integral, Law, Pull, probe
 from ode_runner.models.base import Numerics
-from ode_runner.models.density import DensityModel
+from ode_runner.models.density import TRACE, DensityModel, data_shape, exact_trace, normal_log_density
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
-
-TRACE = "trace"  # the integral's name
 
 
 @final
@@ -36,20 +32,15 @@ class ContinuousFlow(DensityModel):
 
     numerics: ClassVar[Numerics] = Numerics.ANY
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.STATES})
+    takes_integrals: ClassVar[bool] = True
 
     def __init__(self, network: Network, *, trace: Literal["exact", "hutchinson"], noise: Law) -> None:
         super().__init__(network)
-        if not network.state_is_input:
-            raise IncompatibleChoice(
-                f"model=cnf moves the data themselves, {math.prod(network.spec.input_shape)} numbers each, and this "
-                "network makes features of them. Use network=mlp or concatsquash, with a network.width of no less."
-            )
         self.head = nn.Identity()
-        shape = self.stem(torch.zeros(1, *network.spec.input_shape)).shape[1:]
-        self.size, self.sides = shape[0], shape[1:]
+        self.size, *self.sides = data_shape(network)
         self.estimated, self.noise = trace == "hutchinson", noise
         self.field = network.field(given=network.spec.condition)
-        self.exact_trace = Integral(_exact, judged=True)
+        self.exact_trace = Integral(exact_trace, judged=True)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, and the condition that is given with them, if there is one."""
@@ -74,16 +65,6 @@ class ContinuousFlow(DensityModel):
         if self.estimated and self.training:
             along = Integral(_estimated, judged=True, given=(probe(y0, self.noise),))
         return integrate(self.field, y0, ts, given=given, integrals={TRACE: along})
-
-
-def normal_log_density(y: State) -> Tensor:
-    """That of the standard normal law, (batch,)."""
-    return -0.5 * (y.square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)
-
-
-def _exact(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-    del t, dy, given
-    return trace(y, pull)
 
 
 def _estimated(t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:

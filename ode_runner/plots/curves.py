@@ -17,7 +17,10 @@ def draw_curves(history: History, *, quality: str = "accuracy") -> Figure:
     _draw(loss, history, {"train/loss": "training", "eval/loss": "validation"})
     loss.set(title="Loss", xlabel="epoch", yscale=_scale(history, "train/loss", "eval/loss"))
     _draw(middle, history, {f"train/{quality}": "training", f"eval/{quality}": "validation"})
-    if quality == "accuracy":
+    if not middle.lines:
+        middle.axis("off")
+        middle.text(0.5, 0.5, "measured in the test alone", ha="center", color=style.GREY)
+    elif quality == "accuracy":
         middle.set(title="Accuracy", xlabel="epoch", ylim=(None, 1.0))
         middle.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     else:
@@ -45,4 +48,5 @@ def _draw(axes: Axes, history: History, keys: Mapping[str, str]) -> None:
             marker = "o" if len(points) <= 60 else ""  # more of them would hide the lines
             axes.plot(*zip(*points, strict=True), line, color=colour, label=label, marker=marker, markersize=3)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()

@@ -49,6 +49,11 @@ class Solver(abc.ABC):
         """Raises RefusedInput if the solver does not take states of this shape."""
         del y0
 
+    @property
+    def of_ordinary_equations(self) -> bool:
+        """Whether it solves dy/dt = f(t, y) of any field; samplers and stochastic solvers take some kinds alone."""
+        return issubclass(VectorField, self.fields)
+
     def takes_field(self, field: VectorField) -> bool:
         """Whether the field is of the kind that the solver evaluates, by all the calls that it makes."""
         kind = kind_of(field)

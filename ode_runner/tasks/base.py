@@ -31,6 +31,7 @@ class ModelView:
     continuous: bool  # whether any times may be asked for, before the first one too
     predict_finely: Callable[[Tensor], Tensor]  # inputs to output values by a solve at 1e-5 in float64
     sample: Callable[[int, int, Sequence[Tensor]], Drawn] | None  # of a density: so many, at so many times, given
+    answers: bool = True  # whether the run's own solver answers; if not, `predict` is `predict_finely`
     animate: bool = False  # whether pictures that move are wanted, too
 
 

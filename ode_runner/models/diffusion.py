@@ -1,0 +1,69 @@
+"""Diffusion models: a head of a path, learned by regression."""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.models.path_model import PathModel
+from ode_runner.models.predicted_field import PredictedField
+from ode_runner.networks.base import Network
+from ode_runner.paths.heads import Head, check_span, convert, default_end_time, to_eps
+from ode_runner.paths.named import PathName, path_named
+from ode_runner.problem import Integrate
+from ode_runner.types import State
+
+
+@final
+class Diffusion(PathModel):
+    """Learns what a network predicts along a path: the noise, the data, the score, or the velocity.
+
+    Args:
+        head: what the network predicts.
+        weighting: `simple`: the squared error of the head, of a score times sigma^2; `snr`: that of the data times the
+            signal-to-noise ratio, which is that of the noise; `likelihood`: that of the score times g^2, whose integral
+            bounds the NLL.
+
+    Ho, Jain, Abbeel. Denoising Diffusion Probabilistic Models. NeurIPS 2020. · Song, Sohl-Dickstein, Kingma, Kumar,
+    Ermon, Poole. Score-Based Generative Modeling through SDEs. ICLR 2021. · Song, Durkan, Murray, Ermon. Maximum
+    Likelihood Training of Score-Based Diffusion Models. NeurIPS 2021, for the third weighting.
+    """
+
+    field: PredictedField
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        path: PathName,
+        head: Literal["v", "eps", "x0", "score"],
+        weighting: Literal["simple", "snr", "likelihood"],
+        guidance: float,
+        hidden: float,
+        start_time: float,
+        end_time: float | None,
+    ) -> None:
+        made, predicted = path_named(path), Head(head)
+        end = default_end_time(made, predicted) if end_time is None else end_time
+        super().__init__(network, guidance=guidance, hidden=hidden, start_time=start_time, end_time=end)
+        names = (f"model.path={path}", f"model.head={head}")
+        check_span(made, predicted, start=start_time, end=end, names=names)
+        self.weighting = weighting
+        self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=predicted)
+
+    def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
+        return integrate.evaluate(self.field.inner, t, x, given=given)
+
+    def target(self, t: Tensor, data: State, noise: State) -> State:
+        path, head = self.field.path, self.field.head
+        return convert(path, Head.EPS, head, t, path.noised(t, data, noise), noise)
+
+    def weight(self, t: Tensor) -> Tensor:
+        path, head = self.field.path, self.field.head
+        if self.weighting == "simple":
+            return path.sigma(t).square() if head is Head.SCORE else torch.ones_like(t)
+        of_noise = to_eps(path, head, t, torch.zeros_like(t), torch.ones_like(t)).square()
+        if self.weighting == "snr":
+            return of_noise
+        return of_noise * path.squared_diffusion(t) / path.sigma(t).square()

@@ -1,0 +1,99 @@
+"""What the models share that learn the field of a Gaussian path by regression."""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import DenoisingField
+from ode_runner.integral import Integral
+from ode_runner.models.base import Model, Numerics
+from ode_runner.models.density import TRACE, data_shape, exact_trace, normal_log_density
+from ode_runner.models.generator import Generator
+from ode_runner.models.predicted_field import GuidedField
+from ode_runner.networks.base import Network
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.path_regression import PathLearner, PathRegression
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Times
+
+
+class PathModel(Model, PathLearner):
+    """Learns the field of a path from data, at t = 0, to noise, at t = 1; samples run from `start_time` to `end_time`.
+
+    Answers are log densities, by the same field from `end_time` to `start_time`, of which the noise there is taken to
+    be normal. Where there is a condition, both are given it; samples may be guided, log densities are not, for a
+    guided field is that of no law.
+
+    Args:
+        guidance: of samples, see `GuidedField`.
+        hidden: share of conditions that training replaces by zeros.
+        start_time: where the field is asked for by samplers first.
+        end_time: and last.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.SAMPLES, Answer.STATES})
+    objective: ClassVar[Objective[PathLearner]] = PathRegression()
+    takes_integrals: ClassVar[bool] = True
+    test_only: ClassVar[frozenset[str]] = frozenset({"guidance"})
+    field: DenoisingField
+
+    def __init__(self, network: Network, *, guidance: float, hidden: float, start_time: float, end_time: float) -> None:
+        super().__init__(network)
+        self.shape = data_shape(network)
+        conditional = network.spec.condition > 0
+        if guidance != 1 and not conditional:
+            raise IncompatibleChoice(
+                f"model.guidance={guidance:g} needs a condition to be guided by, and this task gives none. Use "
+                "task.conditional=true, or leave model.guidance out."
+            )
+        if not 0 <= hidden < 1:
+            raise RefusedInput(f"model.hidden must be 0 or more and less than 1, not {hidden}.")
+        if guidance != 1 and hidden == 0:
+            raise RefusedInput(
+                f"model.guidance={guidance:g} needs a model that does without its condition, and model.hidden=0 "
+                "hides none in training. Use model.hidden=0.1."
+            )
+        if not 0 <= end_time < start_time <= 1:
+            raise RefusedInput(
+                f"samples end at model.end_time={end_time:g} and begin at {start_time:g}: the end must be 0 or more, "
+                "and before the beginning."
+            )
+        self.head = nn.Identity()
+        self.guidance, self.hidden, self.start_time, self.end_time = guidance, hidden, start_time, end_time
+        self.trace = Integral(exact_trace, judged=True)
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        """The data, and the condition that is given with them, if there is one."""
+        data, condition = super().encode(inputs).y0.tensor_split([self.shape[0]], dim=1)
+        return Encoding(data, (condition,) if condition.shape[1] else ())
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        """From data to noise; times beyond the ends of the path are taken for these."""
+        return integrate(self.field, y0, self._within(ts))
+
+    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+        """The log density of data, (batch,)."""
+        solution = integrate(self.field, begun, self._within(ts), integrals={TRACE: self.trace})
+        std = self.field.path.noise_std
+        normal = normal_log_density(solution.ys[-1] / std) - math.prod(self.shape) * math.log(std)
+        return normal + solution.integrals[TRACE][-1]
+
+    def generator(self) -> Generator:
+        field = self.field if self.guidance == 1 else GuidedField(self.field, scale=self.guidance)
+        return Generator(field=field, shape=self.shape, start=self.start_time, end=self.end_time)
+
+    def paired(self, data: State, noise: State, given: Sequence[Tensor]) -> State:
+        del data, given
+        return noise
+
+    def times(self, uniform: Tensor) -> Tensor:
+        return self.end_time + (self.start_time - self.end_time) * uniform
+
+    def _within(self, ts: Times) -> Times:
+        return ts.clamp(self.end_time, self.start_time)

@@ -1,0 +1,94 @@
+"""A regression along a Gaussian path: what flow matching and diffusion models minimise."""
+
+import abc
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Batch
+from ode_runner.encoding import Encoding
+from ode_runner.field import DenoisingField, broadcast_time
+from ode_runner.objectives.base import Loss, Objective
+from ode_runner.problem import Integrate
+from ode_runner.tasks.base import Task
+from ode_runner.types import State
+
+VALIDATION = 0  # the seed of what is drawn outside training
+
+
+class PathLearner(nn.Module, abc.ABC):
+    """What the objective asks of a model. Times are (batch,), and shaped to broadcast where values are computed."""
+
+    field: DenoisingField
+    hidden: float  # share of conditions that are replaced by zeros in training
+
+    @abc.abstractmethod
+    def encode(self, inputs: Tensor) -> Encoding:
+        """The data, and the condition that is given with them, where there is one."""
+
+    @abc.abstractmethod
+    def times(self, uniform: Tensor) -> Tensor:
+        """Times at which training looks, of numbers between 0 and 1."""
+
+    @abc.abstractmethod
+    def paired(self, data: State, noise: State, given: Sequence[Tensor]) -> State:
+        """The noise in the order in which it goes with the data."""
+
+    @abc.abstractmethod
+    def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
+        """What is to be near the target, for one evaluation."""
+
+    @abc.abstractmethod
+    def target(self, t: Tensor, data: State, noise: State) -> State:
+        """What a perfect model would predict in the mean."""
+
+    @abc.abstractmethod
+    def weight(self, t: Tensor) -> Tensor:
+        """What multiplies a squared error."""
+
+
+@final
+class PathRegression(Objective[PathLearner]):
+    """The mean of weight(t) |predict(t, x_t) - target|^2 over elements, times and noise; one evaluation, no solve.
+
+    Times are spread evenly over a batch. Outside training the same times and noise are drawn for every batch, so that
+    weights are compared by the same numbers, and no condition is hidden. The least that the mean can be is not 0 but
+    what data and noise leave open: of flow matching between two normal laws, pi / 2.
+
+    Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023, equation 14. · Ho, Jain, Abbeel. Denoising Diffusion
+    Probabilistic Models. NeurIPS 2020, equation 14.
+    """
+
+    solves = False
+
+    def loss(self, model: PathLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
+        begun = model.encode(batch.inputs)
+        data, given = begun.y0, begun.given
+        drawn = _draw(data, training=model.training)
+        noise = model.paired(data, drawn.noise, given)
+        if model.training:
+            given = [z * (drawn.hiding >= model.hidden)[:, None] for z in given]
+        times = model.times(drawn.times)
+        t = broadcast_time(times, data)
+        error = model.predict(times, model.field.path.noised(t, data, noise), given, integrate).to(data.dtype)
+        error = error - model.target(t, data, noise)
+        return Loss((model.weight(t) * error.square()).mean())
+
+
+class _Drawn(NamedTuple):
+    """Random numbers for a batch."""
+
+    times: Tensor  # (batch,), one in each of as many equal parts of (0, 1)
+    noise: State
+    hiding: Tensor  # (batch,), between 0 and 1
+
+
+def _draw(data: State, *, training: bool) -> _Drawn:
+    """In single precision whatever that of the data, so that a repetition in another precision draws the same."""
+    generator = None if training else torch.Generator(data.device).manual_seed(VALIDATION)
+    normal = torch.randn(data.shape, generator=generator, device=data.device, dtype=torch.float32)
+    within, hiding = torch.rand(2, len(data), generator=generator, device=data.device, dtype=torch.float32)
+    times = (torch.arange(len(data), device=data.device) + within) / len(data)
+    return _Drawn(times.to(data.dtype), normal.to(data.dtype), hiding)

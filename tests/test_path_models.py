@@ -1,0 +1,304 @@
+"""Flow matching and diffusion: targets, weights, pairs, guidance; the likelihood of a known field; runs."""
+
+import itertools
+import json
+import math
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Batch, TaskSpec
+from ode_runner.field import Ledger, Phase, VectorField, broadcast_time
+from ode_runner.integrator import Integrator
+from ode_runner.models.flow_matching import FlowMatching, nearest_pairs
+from ode_runner.models.path_model import PathModel
+from ode_runner.models.predicted_field import GuidedField, PredictedField
+from ode_runner.objectives.path_regression import PathRegression
+from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.heads import Head, convert
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.types import State, Time
+from tests.helpers import before_step, run_folders, typed
+from tests.problems import Compose, build
+from tests.test_resume import assert_equal, outcome
+
+PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))
+TOLD = TaskSpec(input_shape=(2,), output_shape=(2,), condition=3)
+STD = 0.5  # of normal data
+SMALL = (
+    "task=density2d", "task.name=8gaussians_narrow", "task.train=400", "task.validation=40", "task.test=40",
+    "task.grid=20", "trainer.batch_size=40", "trainer.epochs=2", "network.width=8", "logger=none",
+)  # fmt: skip
+
+
+class NormalData(VectorField):
+    """What a perfect network predicts where data are N(0, STD^2 I)."""
+
+    batched_time = True
+
+    def __init__(self, path: GaussianPath, head: Head) -> None:
+        super().__init__()
+        self.path, self.head = path, head
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        time = broadcast_time(t, y)
+        alpha, sigma = self.path.alpha(time), self.path.sigma(time)
+        variance = alpha.square() * STD**2 + sigma.square()
+        data, noise = alpha * STD**2 * y / variance, sigma * y / variance
+        if self.head is Head.V:
+            return self.path.alpha_dot(time) * data + self.path.sigma_dot(time) * noise
+        return {Head.X0: data, Head.EPS: noise, Head.SCORE: -y / variance}[self.head]
+
+
+def records_of(root: Path) -> list[dict[str, Any]]:
+    return [json.loads((folder / "record.json").read_text()) for folder in run_folders(root)]
+
+
+def model_of(composed: Compose, name: str, spec: TaskSpec = PLANE, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return build(composed, "model", name, build(composed, "network", "mlp", spec, width=8), **options)
+
+
+def known(composed: Compose, name: str, **options: Any) -> PathModel:
+    """A model whose network has been replaced by the perfect one."""
+    model: PathModel = model_of(composed, name, **options)
+    assert isinstance(model.field, PredictedField)
+    model.field.inner = NormalData(model.field.path, model.field.head)
+    return model.eval()
+
+
+def integrator(composed: Compose, mode: str = "backprop", tolerance: float = 1e-9) -> Integrator:
+    solver = Dopri5(rtol=tolerance, atol=tolerance, max_steps=10_000)
+    return Integrator(solver=solver, gradient=build(composed, "gradient", mode))
+
+
+def batch_of(data: Tensor) -> Batch:
+    return Batch(data, torch.tensor([0.0, 1.0]), data)
+
+
+def loss_of(model: PathModel, data: Tensor, composed: Compose) -> Tensor:
+    return PathRegression().loss(model, None, batch_of(data), integrator(composed)).total.detach()  # type: ignore[arg-type]
+
+
+def test_the_loss_of_a_perfect_velocity_between_two_normal_laws_is_half_pi(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "STD", 1.0)
+    model = known(composed, "flow_matching")
+    data = torch.randn(400_000, 2, generator=torch.Generator().manual_seed(4))
+    assert float(loss_of(model, data, composed)) == pytest.approx(math.pi / 2, abs=0.01)
+
+
+@pytest.mark.parametrize("head", ["v", "eps", "x0", "score"])
+def test_weightings_measure_one_error_whatever_the_head(head: str, composed: Compose) -> None:
+    """A prediction that is off by what one of the noise would be has the weighted error of that one."""
+    t, data = torch.linspace(0.1, 0.9, 5)[:, None], torch.randn(5, 2)
+    noise, off = torch.randn(5, 2), torch.randn(5, 2)
+    for weighting in ("snr", "likelihood"):
+        model = model_of(composed, "diffusion", path="subvp", head=head, weighting=weighting)
+        path = model.field.path
+        x = path.noised(t, data, noise)
+        wrong = convert(path, Head.EPS, Head(head), t, x, noise + off)
+        squares = model.weight(t) * (wrong - model.target(t, data, noise)).square()
+        expected = off.square() if weighting == "snr" else (off * path.squared_diffusion(t).sqrt() / path.sigma(t)) ** 2
+        torch.testing.assert_close(squares, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_an_untrained_denoiser_of_edm_has_a_loss_of_one(composed: Compose) -> None:
+    spec = TaskSpec(input_shape=(2,), output_shape=(2,), std=STD)
+    model = model_of(composed, "edm", spec)
+    for parameter in list(model.field.inner.inner.parameters())[-2:]:
+        torch.nn.init.zeros_(parameter)
+    data = STD * torch.randn(200_000, 2, generator=torch.Generator().manual_seed(4))
+    assert float(loss_of(model, data, composed)) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("flow_matching", {}),
+        ("flow_matching", {"path": "cosine"}),
+        ("diffusion", {"end_time": 1e-5}),
+        ("diffusion", {"path": "ve", "head": "score"}),
+        ("diffusion", {"path": "subvp", "head": "x0", "end_time": 1e-4}),
+        ("edm", {}),
+    ],
+)
+def test_the_likelihood_of_a_known_field_is_that_of_its_law(
+    name: str, options: dict[str, Any], composed: Compose
+) -> None:
+    """Of what is noised up to the end time, of which these take little; the noise at the start is taken for normal."""
+    model = known(composed, name, **options)
+    x = torch.randn(40, 2) * STD
+    found = model(x, torch.tensor([0.0, 1.0]), integrator(composed)).values
+    expected = -0.5 * (x / STD).square().sum(1) - math.log(2 * math.pi * STD**2)
+    assert model.generator().end == model.end_time
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-2)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("mode", ["backprop", "checkpoint", "adjoint"])
+def test_the_gradient_of_a_likelihood_is_that_of_its_law(mode: str, composed: Compose) -> None:
+    model, x = known(composed, "flow_matching"), torch.randn(10, 2).requires_grad_()
+    log_density = model(x, torch.tensor([0.0, 1.0]), integrator(composed, mode, 1e-8)).values
+    [slope] = torch.autograd.grad(log_density.sum(), x)
+    torch.testing.assert_close(slope, -x.detach() / STD**2, rtol=0, atol=1e-5)
+
+
+def test_pairs_of_least_distance_are_a_permutation_and_no_other_is_shorter() -> None:
+    data, noise = torch.randn(6, 2), torch.randn(6, 2)
+    chosen = nearest_pairs(data, noise)
+    assert sorted(chosen.tolist()) == list(range(6))
+    reached = float((data - noise[chosen]).square().sum())
+    shortest = min(float((data - noise[list(order)]).square().sum()) for order in itertools.permutations(range(6)))
+    assert reached == pytest.approx(shortest, rel=1e-5)
+
+
+def test_noise_is_paired_among_data_of_one_condition(composed: Compose) -> None:
+    model = model_of(composed, "flow_matching", TOLD, coupling="minibatch_ot")
+    data, noise = torch.randn(60, 2), torch.randn(60, 2)
+    label = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(0))
+    paired = model.paired(data, noise, [torch.eye(3)[label]])
+    for one in range(3):
+        own = label == one
+        torch.testing.assert_close(paired[own], noise[own][nearest_pairs(data[own], noise[own])], rtol=0, atol=0)
+    independent = model_of(composed, "flow_matching", TOLD)
+    assert independent.paired(data, noise, [torch.eye(3)[label]]) is noise
+
+
+def test_conditions_are_hidden_in_training_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = model_of(composed, "flow_matching", TOLD, hidden=0.4), []
+    predict = FlowMatching.predict
+
+    def watched(self: FlowMatching, t: Tensor, x: State, given: Any, integrate: Any) -> State:
+        seen.append(given[0].sum(dim=1))
+        return predict(self, t, x, given, integrate)
+
+    monkeypatch.setattr(FlowMatching, "predict", watched)
+    inputs = torch.cat([torch.randn(2000, 2), torch.eye(3)[torch.arange(2000) % 3]], dim=1)
+    for training in (True, False):
+        model.train(training)
+        loss_of(model, inputs, composed)
+    assert float((seen[0] == 0).float().mean()) == pytest.approx(0.4, abs=0.05)
+    assert float(seen[1].min()) == 1
+
+
+def test_a_batch_outside_training_has_the_same_loss_twice_and_in_training_never(composed: Compose) -> None:
+    model, data = model_of(composed, "flow_matching"), torch.randn(50, 2)
+    model.eval()
+    assert float(loss_of(model, data, composed)) == float(loss_of(model, data, composed))
+    model.train()
+    assert float(loss_of(model, data, composed)) != float(loss_of(model, data, composed))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_a_guided_field_goes_beyond_its_condition_and_counts_two_evaluations(scale: float, composed: Compose) -> None:
+    model, ledger = model_of(composed, "flow_matching", TOLD).eval(), Ledger()
+    x, condition, t = torch.randn(7, 2), torch.eye(3)[torch.arange(7) % 3], torch.tensor(0.3)
+    guided = GuidedField(model.field, scale=scale)
+    integrate = Integrator(solver=integrator(composed).solver, gradient=integrator(composed).gradient, ledger=ledger)
+    with ledger.phase(Phase.SAMPLING) as tally:
+        found = integrate.evaluate(guided, t, x, given=[condition])
+    free, told = (model.field(t, x, given) for given in (0 * condition, condition))
+    torch.testing.assert_close(found, free + scale * (told - free), rtol=1e-5, atol=1e-6)
+    assert tally.evaluations == 2
+    denoised = [model.field.denoise(t.expand(7), x, given) for given in (0 * condition, condition)]
+    expected = denoised[0] + scale * (denoised[1] - denoised[0])
+    torch.testing.assert_close(guided.denoise(t.expand(7), x, condition), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_head_predicts_is_one_field(composed: Compose) -> None:
+    """The denoised data and the velocity of every head of one perfect model are the same."""
+    t, x = torch.tensor(0.4), torch.randn(5, 2)
+    fields = [known(composed, "diffusion", path="vp", head=head).field for head in ("v", "eps", "x0", "score")]
+    for field in fields[1:]:
+        torch.testing.assert_close(field(t, x), fields[0](t, x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(field.denoise(t, x), fields[0].denoise(t, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("model=diffusion", "model.path=linear"), "singular. Begin at 0.999"),
+        (("model=diffusion", "model.path=vp", "model.end_time=0"), "not finite at t = 0"),
+        (("model=flow_matching", "model.guidance=2"), "needs a condition to be guided by"),
+        (
+            ("model=flow_matching", "task.conditional=true", "model.guidance=2", "model.hidden=0"),
+            "a model that does without its condition",
+        ),
+        (("model=flow_matching", "model.hidden=1"), "model.hidden must be 0 or more and less than 1"),
+        (("model=flow_matching", "model.end_time=1"), "the end must be 0 or more, and before the beginning"),
+        (("model=flow_matching", "solver=implicit_adams"), "no rule for integrals"),
+        (("model=flow_matching", "solver=leapfrog"), "separable"),
+        (("model=flow_matching", "network=mlp", "network.width=1"), "moves the data themselves"),
+        (("model=flow_matching", "audit=true"), "no solve to differentiate"),
+        (("model=edm", "model.rho_max=0"), "model.rho_max must be above 0"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_mean_anything_is_refused_in_a_sentence(
+    words: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    ended = typed(*SMALL, *words, cwd=tmp_path)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert re.search(sentence, ended.stderr)
+    assert ended.stderr.count("\n") == 1
+    assert run_folders(tmp_path) == []
+
+
+def test_solvers_of_one_training_share_it_and_each_makes_samples(tmp_path: Path) -> None:
+    several = ("solver=heun,dpmpp_2m,euler_maruyama", "solver.num_steps=choice(4)")
+    ended = typed("-m", *SMALL, "model=flow_matching", *several, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("nothing is trained") == 2
+    assert "model=flow_matching does not use gradient" in ended.stdout
+    records = {record["choices"]["solver"]: record for record in records_of(tmp_path)}
+    assert len({record["training"] for record in records.values()}) == 1
+    assert len({record["metrics"]["test/loss"] for record in records.values()}) == 1
+    assert len({record["metrics"]["test/nll_gap"] for record in records.values()}) == 1
+    for name, record in records.items():
+        metrics = record["metrics"]
+        assert record["choices"]["gradient"] == "-"
+        assert (record["cost"]["nfe_forward"], record["cost"]["nfe_backward"]) == (1, 0)
+        assert metrics["nfe/sample"] == (8 if name == "heun" else 4)
+        assert ("test/nll" in metrics) == ("test/mass" in metrics) == (name == "heun"), "a sampler gives no density"
+        assert ("test/endpoint_rmse" in metrics) == (name != "euler_maruyama"), "that is of another equation"
+
+
+def test_a_guided_run_takes_the_weights_of_one_that_is_not_and_counts_twice(tmp_path: Path) -> None:
+    told = (*SMALL, "task.conditional=true", "solver=euler", "solver.num_steps=3", "model=flow_matching")
+    for guidance in ("model.guidance=1", "model.guidance=3"):
+        assert typed(*told, guidance, cwd=tmp_path).returncode == 0
+    plain, guided = sorted(records_of(tmp_path), key=lambda record: record["config"]["model"]["guidance"])
+    assert plain["training"] == guided["training"]
+    assert plain["metrics"]["test/nll"] == guided["metrics"]["test/nll"], (
+        "a likelihood is of the field without guidance"
+    )
+    assert (plain["metrics"]["nfe/sample"], guided["metrics"]["nfe/sample"]) == (3, 6)
+    assert plain["metrics"]["test/endpoint_rmse"] != guided["metrics"]["test/endpoint_rmse"]
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    command = (*SMALL, "model=flow_matching", "model.coupling=minibatch_ot", "solver=euler", "trainer.log_every=4")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir(), parts.mkdir()
+    assert typed(*command, cwd=whole).returncode == 0
+    with pytest.MonkeyPatch.context() as patched:
+        before_step(patched, 13, lambda: signal.raise_signal(signal.SIGINT))
+        assert typed(*command, cwd=parts).returncode == 130
+    assert "resuming at step 13" in typed(*command, cwd=parts).stdout
+    assert_equal(outcome(parts), outcome(whole))
+
+
+def test_a_picture_is_drawn_of_the_samples_of_every_solver(tmp_path: Path) -> None:
+    for solver in ("heun", "ddim"):
+        ended = typed(*SMALL, "model=diffusion", f"solver={solver}", "trainer.max_steps=2", cwd=tmp_path, pictures=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    for folder in run_folders(tmp_path):
+        assert {path.stem for path in (folder / "plots").glob("*.png")} == {"curves", "density", "samples"}
