@@ -119,7 +119,10 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
     checked_partial(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
     checked_partial(cfg, "diagnostics")
     check_possible(cfg, choices)
-    return assemble_experiment(cfg, choices)
+    experiment = assemble_experiment(cfg, choices)
+    if experiment.model.generator() is not None and not experiment.integrator.solver.of_ordinary_equations:
+        experiment.try_sampler()
+    return experiment
 
 
 def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:

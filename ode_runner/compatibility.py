@@ -97,9 +97,11 @@ def check_of_true_field(
 
 
 def check_answerable(model: type[Model], solver: Solver) -> None:
-    """Raises IncompatibleChoice where answers are integrals along a solve of an ordinary equation, and there is no rule
-    for these; a sampler makes samples, and a fine solve the answers."""
-    if model.takes_integrals and (solver.of_ordinary_equations or model.objective.solves):
+    """Raises IncompatibleChoice where answers are integrals along a solve, for which the solver has no rule.
+
+    Of those for ordinary equations: where the model goes with a sampler, a fine solve gives the answers.
+    """
+    if model.takes_integrals and solver.of_ordinary_equations:
         solver.check_integrals()
 
 

@@ -9,6 +9,7 @@ from ode_runner.building.members import members, naming
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import DensityModel
 from ode_runner.models.exact import Exact
+from ode_runner.models.path_model import PathModel
 from tests.helpers import options, run_folders, typed
 from tests.problems import named_class
 
@@ -58,9 +59,10 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def able(*needs: Answer) -> str:
-    """The built-in models that give this, as a sentence lists them."""
-    *names, last = (name for name in options("model") if {*needs} <= named_class("model", name).answers())
+def able(*needs: Answer, own: tuple[str, ...] = ()) -> str:
+    """The built-in models that give this and one's own, as a sentence lists them."""
+    built_in = [name for name in options("model") if {*needs} <= named_class("model", name).answers()]
+    *names, last = [*built_in, *own]
     return f"{', '.join(names)} or {last}"
 
 
@@ -69,11 +71,13 @@ def able(*needs: Answer) -> str:
     [
         (
             ("task=density", "model=odenet"),
-            "task=density asks for a log density and samples, and model=odenet gives values only. Use model=flow.",
+            "task=density asks for a log density and samples, and model=odenet gives values only. "
+            f"Use model={able(Answer.LOG_DENSITY, Answer.SAMPLES, own=('flow',))}.",
         ),
         (
             ("task=density", "model=sampler"),
-            "task=density asks for a log density and samples, and model=sampler gives samples only. Use model=flow.",
+            "task=density asks for a log density and samples, and model=sampler gives samples only. "
+            f"Use model={able(Answer.LOG_DENSITY, Answer.SAMPLES, own=('flow',))}.",
         ),
         (
             ("task=half_moons", "model=flow"),
@@ -111,6 +115,8 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
     answers = {Answer.LOG_DENSITY if issubclass(model, DensityModel) else Answer.VALUES}
     if issubclass(model, Exact):  # the truth of whatever the task asks
         answers = {Answer.LOG_DENSITY, Answer.VALUES}
+    if issubclass(model, PathModel):
+        answers = {Answer.LOG_DENSITY, Answer.SAMPLES}
     assert model.answers() == answers | (set() if model.numerics is Numerics.NONE else {Answer.STATES})
 
 

@@ -23,6 +23,8 @@ from tests.problems import Compose, SmallNet, build, compose_once, offering
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
+PAIRS = [(group, name) for group, name in CHOICES if group == "task_model"]  # chosen by a task and a model together
+CHOICES = [choice for choice in CHOICES if choice not in PAIRS]
 WHOLE = ("experiment", "grid", "search", "regularizer")  # set others, or are several at once: no object of their own
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
@@ -89,6 +91,17 @@ def test_each_choice_composes_and_constructs(
     made_here = made(cfg, group, request)
     target = target_of(cfg, group)
     assert isinstance(made_here, target) if inspect.isclass(target) else made_here is not None
+
+
+@pytest.mark.parametrize("name", [name for _, name in PAIRS])
+def test_what_a_model_needs_on_a_task_comes_with_the_two_and_gives_way_to_what_is_typed(
+    composed: Compose, name: str
+) -> None:
+    task = next(task for task in options("task") if name.startswith(f"{task}_"))
+    pair = (f"task={task}", f"model={name.removeprefix(f'{task}_')}")
+    own = OmegaConf.load(conf_dir() / "task_model" / f"{name}.yaml")
+    assert OmegaConf.merge(cfg := composed(*pair), own) == cfg
+    assert composed(*pair, "trainer.epochs=3").trainer.epochs == 3
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=map("=".join, CHOICES))
@@ -171,7 +184,8 @@ def test_the_solver_a_model_comes_with_is_one_it_takes(composed: Compose, name: 
 
 @pytest.mark.parametrize("solver", options("solver"))
 def test_models_of_any_numerics_take_every_solver(composed: Compose, solver: str) -> None:
-    taking = [name for name in options("model") if model_class(composed, name).numerics is Numerics.ANY]
+    classes = {name: model_class(composed, name) for name in options("model")}
+    taking = [name for name, made in classes.items() if made.numerics is Numerics.ANY and made.objective.solves]
     for gradient in options("gradient"):
         refusals = {
             verdict(model_class(composed, name), {"model": name, "solver": solver, "gradient": gradient}, composed)

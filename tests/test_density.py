@@ -14,7 +14,8 @@ from ode_runner.field import WrappedField
 from ode_runner.integral import probe
 from ode_runner.integrator import Integrator
 from ode_runner.models import cnf
-from ode_runner.models.cnf import ContinuousFlow, normal_log_density
+from ode_runner.models.cnf import ContinuousFlow
+from ode_runner.models.density import normal_log_density
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.types import State, Time

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.models.cnf import normal_log_density
+from ode_runner.models.density import normal_log_density
 from ode_runner.tasks.density2d import law_of
 from ode_runner.tasks.plane_laws import GAUSSIANS, OTHERS, gaussians_entropy
 from tests.helpers import record_of, run_folder, run_folders, typed

@@ -11,7 +11,7 @@ from torch import Tensor
 from ode_runner.batch import Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
-from ode_runner.models.cnf import normal_log_density
+from ode_runner.models.density import normal_log_density
 from ode_runner.tasks.digits_density import DigitsDensity
 from tests.helpers import record_of, typed
 from tests.problems import Compose, compose_once

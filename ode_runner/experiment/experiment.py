@@ -198,6 +198,16 @@ class Experiment:
         given = [z.to(self.device, self.dtype) for z in given]
         return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given)
 
+    @torch.no_grad()
+    def try_sampler(self) -> None:
+        """One sample of the untrained model, for no sampler has to be refused after training.
+
+        Raises:
+            RefusedInput: the sampler cannot begin, or has no grid, between these times.
+        """
+        inputs = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).inputs[:1]
+        self.generate(torch.arange(1), given=self.model.encode(inputs).given)
+
     def _finely(self, ts: Times) -> Callable[[Tensor], Tensor]:
         """Inputs to output values at `ts` by the fine experiment, which is made when first asked."""
 

@@ -38,12 +38,13 @@ class FlowMatching(PathModel):
         coupling: Literal["independent", "minibatch_ot"],
         guidance: float,
         hidden: float,
+        start_time: float,
         end_time: float | None,
     ) -> None:
         made = path_named(path)
         end = default_end_time(made, Head.V) if end_time is None else end_time
-        check_span(made, Head.V, start=1.0, end=end, names=(f"model.path={path}", "the velocity"))
-        super().__init__(network, guidance=guidance, hidden=hidden, start_time=1.0, end_time=end)
+        super().__init__(network, guidance=guidance, hidden=hidden, start_time=start_time, end_time=end)
+        check_span(made, Head.V, start=start_time, end=end, names=(f"model.path={path}", "the velocity"))
         self.coupling = coupling
         self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=Head.V)
 

@@ -61,5 +61,5 @@ def _check_start(field: DenoisingField, ts: Times) -> None:
     if not torch.isfinite(field.path.squared_diffusion(ts[0])):
         raise RefusedInput(
             f"the reverse equation of {type(field.path).__name__} has infinite noise at t = {float(ts[0]):g}, where "
-            f"alpha is 0. Begin at {LATEST} (with model=exact, task.start_time={LATEST}), or use solver=ddpm."
+            f"alpha is 0. Begin at {LATEST} (model.start_time; task.start_time of model=exact), or use solver=ddpm."
         )
