@@ -39,7 +39,9 @@ def test_a_sweep_is_planned_cell_by_cell_and_nothing_is_left_behind(tmp_path: Pa
     }
     assert planned["same run"] == ["model=resnet solver=dopri5  as model=resnet solver=euler"]
     assert "model=rknet takes a fixed-step explicit Runge-Kutta solver" in planned["incompatible"][0]
-    assert "model=exact needs a task whose true field or density is known" in planned["incompatible"][1], "known once it is built"
+    assert "model=exact needs a task whose true field or density is known" in planned["incompatible"][1], (
+        "known once it is built"
+    )
     assert all("time unknown" in cell for cell in planned["will run"])
     assert "4 will run, 1 same run, 3 incompatible" in ended.stdout
 
