@@ -149,6 +149,7 @@ def test_the_mean_of_a_step_of_euler_maruyama_nears_that_of_ddpm(composed: Compo
     assert slope([0.02, 0.01, 0.005], apart) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", [*SAMPLERS, "euler_maruyama"])
 def test_a_single_gaussian_is_scaled_exactly_as_steps_grow(composed: Compose, name: str) -> None:
     """x_u = x_t sqrt((a_u^2 c^2 + s_u^2) / (a_t^2 c^2 + s_t^2)); of a noisy sampler, the law has that spread."""
@@ -320,6 +321,23 @@ def test_states_on_the_way_lie_on_the_steps(composed: Compose) -> None:
     assert torch.equal(many.ys[-1], few.ys[-1])
     assert torch.equal(many.ys[-2], few.ys[-1])
     assert (many.ys[2] - many.ys[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm2", "dpmpp_2m", "deis", "unipc", "edm_heun"])
+def test_the_way_back_leads_to_the_noise(composed: Compose, name: str) -> None:
+    """On the cosine path up to t = 1, where alpha is 0."""
+    field, ts = single("cosine", 0.5), torch.tensor([0.01, 1.0], dtype=torch.float64)
+    begin = Level.at(field.path, 0.01)
+    x = math.hypot(0.5 * begin.alpha, begin.sigma) * torch.ones(2, 2, dtype=torch.float64)
+    found = integrator(build(composed, "solver", name, num_steps=100))(field, x, ts).ys[-1]
+    torch.testing.assert_close(found, torch.ones_like(found), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("name", "said"), [("ddpm", "no such way back"), ("euler_maruyama", "from noise to data")])
+def test_the_way_back_has_no_noise_on_it(composed: Compose, name: str, said: str) -> None:
+    bound, x = integrator(build(composed, "solver", name)), torch.ones(50, 2, dtype=torch.float64)
+    with pytest.raises(RefusedInput, match=said):
+        bound(eight("vp"), x, torch.tensor([0.1, 1.0], dtype=torch.float64), noise=NOISE)
 
 
 def test_the_way_back_is_refused_from_where_there_is_no_noise(composed: Compose) -> None:

@@ -43,7 +43,7 @@ class EulerMaruyama(FixedStepSolver):
     def solve(self, field: Any, y0: State, ts: Times) -> Solution:
         own = uncounted(field)
         if of_path := isinstance(own, DenoisingField):
-            _check_start(own, ts)
+            _check_reverse(own, ts)
         noisy_to_the_end = not of_path if self.last_noise is None else self.last_noise
         y, ys, grids = y0, [y0], self.grids(ts)
         for grid in grids:
@@ -56,8 +56,13 @@ class EulerMaruyama(FixedStepSolver):
         return Solution(ys=torch.stack(ys), accepted=sum(len(grid) - 1 for grid in grids))
 
 
-def _check_start(field: DenoisingField, ts: Times) -> None:
-    """Raises RefusedInput where the reverse equation of a path is singular at the first time."""
+def _check_reverse(field: DenoisingField, ts: Times) -> None:
+    """Raises RefusedInput where the reverse equation of a path is singular at the first time, or run the other way."""
+    if ts[-1] > ts[0]:
+        raise RefusedInput(
+            f"the reverse equation of {type(field.path).__name__} runs from noise to data, and not from "
+            f"t = {float(ts[0]):g} to {float(ts[-1]):g}. Use a solver without noise, such as solver=ddim."
+        )
     if not torch.isfinite(field.path.squared_diffusion(ts[0])):
         raise RefusedInput(
             f"the reverse equation of {type(field.path).__name__} has infinite noise at t = {float(ts[0]):g}, where "

@@ -1,6 +1,8 @@
 """What a sampler is: a solver that steps from noise level to noise level, by what a field takes the data to be."""
 
 import abc
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Self
@@ -80,6 +82,7 @@ class Sampler(Solver):
             return Solution(ys=torch.stack([y0] * len(times)))
         path = path_of(field)
         self._check_start(Level.at(path, times[0]))
+        self._check_direction(times)
         levels = sampling_grid(path, times[0], times[-1], grid=self.grid, steps=self.steps)
         ys, x, history = [y0], y0, list[Denoised]()
         for now, after in pairwise(levels):
@@ -88,7 +91,10 @@ class Sampler(Solver):
                 history[-1] = self.corrected(history)
             while len(ys) < len(times) and _is_before(times[len(ys)], now.t, after.t):
                 ys.append(history[-1].at(Level.at(path, times[len(ys)])))
-            x = self.step(field, history, after, last=after is levels[-1])
+            if math.isinf(after.rho):  # there is no level beyond, and nothing of the data left
+                x = history[-1].at(after)
+            else:
+                x = self.step(field, history, after, last=after is levels[-1])
         return Solution(ys=torch.stack([*ys, *[x] * (len(times) - len(ys))]), accepted=self.steps)
 
     def _check_start(self, level: Level) -> None:
@@ -97,6 +103,14 @@ class Sampler(Solver):
             raise RefusedInput(
                 f"{type(self).__name__} divides by the noise that is left, and at t = {level.t:g} there is none. "
                 "Begin later, or use a solver of ordinary equations, such as solver=heun."
+            )
+
+    def _check_direction(self, times: Sequence[float]) -> None:
+        """Raises RefusedInput where noise would be drawn on the way from data to noise."""
+        if self.draws and times[-1] > times[0]:
+            raise RefusedInput(
+                f"{type(self).__name__} draws noise on its way from noise to data, and there is no such way back from "
+                f"t = {times[0]:g} to {times[-1]:g}. Use a solver without noise, such as solver=ddim."
             )
 
     @staticmethod

@@ -39,8 +39,8 @@ def sampling_grid(path: GaussianPath, start: float, end: float, *, grid: GridNam
     """The levels of `steps` steps from a time to another, both included.
 
     `time` is uniform in t, `quadratic` in its square root, `logsnr` in log(alpha / sigma), and `karras` in the seventh
-    root of sigma / alpha. A level that the last two lack, for alpha is 0 at the start or sigma at the end, has a step
-    of its own, from t = 1 to 0.999 or from 0.001 to 0.
+    root of sigma / alpha. A level that the last two lack, for alpha or sigma is 0 at an end, has a step of its own,
+    between t = 1 and 0.999 or between 0.001 and 0.
 
     Raises:
         RefusedInput: the times are too close to tell apart.
@@ -60,8 +60,7 @@ def _times(path: GaussianPath, start: float, end: float, grid: GridName, steps: 
         return _uniform(lambda t: t, lambda t: t, start, end, steps)
     if grid == "quadratic":
         return _uniform(torch.sqrt, torch.square, start, end, steps)
-    begin = start if math.isfinite(Level.at(path, start).log_snr) else LATEST
-    finish = end if math.isfinite(Level.at(path, end).log_snr) else END_TIME
+    begin, finish = _nearest_finite(path, start), _nearest_finite(path, end)
     before, behind = [start] if begin != start else [], [end] if finish != end else []
     inner = steps - len(before) - len(behind)
     if inner < 1:
@@ -71,6 +70,14 @@ def _times(path: GaussianPath, start: float, end: float, grid: GridName, steps: 
     root = 1 / KARRAS
     times = _uniform(lambda t: path.rho(t) ** root, lambda s: path.time_of_rho(s**KARRAS), begin, finish, inner)
     return [*before, *times, *behind]
+
+
+def _nearest_finite(path: GaussianPath, t: float) -> float:
+    """The time itself, or the nearest one whose noise level is finite for all that a grid needs."""
+    level = Level.at(path, t)
+    if math.isfinite(level.log_snr):
+        return t
+    return LATEST if level.alpha == 0 else END_TIME
 
 
 def _uniform(
