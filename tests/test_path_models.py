@@ -303,3 +303,16 @@ def test_a_picture_is_drawn_of_the_samples_of_every_solver(tmp_path: Path) -> No
         assert ended.returncode == 0, ended.stdout + ended.stderr
     for folder in run_folders(tmp_path):
         assert {path.stem for path in (folder / "plots").glob("*.png")} == {"curves", "density", "samples"}
+
+
+def test_a_trained_run_is_sampled_again_by_other_solvers(tmp_path: Path) -> None:
+    assert typed(*SMALL, "model=edm", "solver=edm_heun", "solver.num_steps=4", cwd=tmp_path).returncode == 0
+    [folder] = run_folders(tmp_path)
+    for words, evaluations in ((("solver=heun", "solver.num_steps=3"), 6), (("solver=ddpm", "solver.num_steps=5"), 5)):
+        ended = typed(f"evaluate={folder}", *words, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "Learned without a solve" in ended.stdout
+        [written] = folder.glob(f"evaluations/{words[0].removeprefix('solver=')}-*/evaluation.json")
+        metrics = json.loads(written.read_text())["metrics"]
+        assert metrics["nfe/sample"] == evaluations
+        assert ("test/endpoint_rmse" in metrics) == ("from the ends of a fine solve" in ended.stdout)

@@ -1,6 +1,7 @@
 """`evaluate=`: test metrics of a trained model under another solver, and whether the model is an ODE at all."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -41,7 +42,11 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
         conclusion = f"model={trained.record.choices['model']} solves no ODE."
         if experiment.model.numerics is not Numerics.NONE:
             columns["much finer"] = evaluate_test(_finer(experiment, own_solver), stop, PerSampleCounts())
-            conclusion = describe_as_ode(experiment, columns["training"], columns["much finer"])
+            conclusion = (
+                describe_as_ode(experiment, columns["training"], columns["much finer"])
+                if experiment.model.objective.solves
+                else describe_samples(solver, columns[f"solver={solver}"])
+            )
     content = {
         "run": str(trained.folder),
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
@@ -61,6 +66,19 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
+
+
+def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:
+    """A sentence about a field that was learned without a solve, in which no solver's error can be.
+
+    Args:
+        solver: by which samples were drawn.
+        metrics: of these samples.
+    """
+    apart = metrics.get("test/endpoint_rmse")
+    if apart is None:
+        return f"Learned without a solve. solver={solver} draws noise on the way: compare its samples with the data."
+    return f"Learned without a solve: samples by solver={solver} are {apart:.3g} from the ends of a fine solve."
 
 
 def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: dict[str, float]) -> str:
