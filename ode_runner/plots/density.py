@@ -20,7 +20,7 @@ def draw_density(points: Tensor, density: Tensor, *, samples: Tensor | None, sid
     _scatter(panels[0], points, f"{len(points):,} test points", side)
     shown = panels[1].imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
     figure.colorbar(shown, ax=panels[1], shrink=0.8)
-    _finish(panels[1], "Learned density", side)
+    _finish(panels[1], "Density of the model", side)
     if samples is not None:
         _scatter(panels[2], samples, f"{len(samples):,} samples", side)
     return figure
