@@ -40,6 +40,7 @@ bench: .venv/installed-dev  ## Our engine against torchdiffeq's, a flow, then wh
 	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.density
 	$(BIN)/python -m tests.benchmarks.regularizers
+	$(BIN)/python -m tests.benchmarks.path_models
 	$(BIN)/python -m tests.benchmarks.training
 
 bench-compare: .venv/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)

@@ -23,7 +23,8 @@ from ode_runner.batch import TaskSpec
 from ode_runner.field import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.models.cnf import ContinuousFlow, normal_log_density
+from ode_runner.models.cnf import ContinuousFlow
+from ode_runner.models.density import normal_log_density
 from ode_runner.networks.concatsquash import ConcatSquash, ConcatSquashField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
