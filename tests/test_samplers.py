@@ -240,6 +240,19 @@ def test_a_grid_has_the_steps_and_the_ends_that_were_asked_for(path: GaussianPat
         assert times == sorted(times, reverse=True)
 
 
+def test_the_usual_grid_depends_on_where_a_path_begins(composed: Compose) -> None:
+    for name, path, grid in (
+        ("dpmpp_2m", "vp", "logsnr"),
+        ("dpmpp_2m", "linear", "quadratic"),
+        ("edm_heun", "vp", "karras"),
+        ("edm_heun", "cosine", "quadratic"),
+        ("deis", "vp", "quadratic"),
+    ):
+        field = eight(path)  # type: ignore[arg-type]
+        usual, named = (build(composed, "solver", name, num_steps=4, grid=chosen) for chosen in (None, grid))
+        assert torch.equal(sampled(field, usual), sampled(field, named)), (name, path)
+
+
 def test_grids_are_uniform_in_what_they_are_named_after() -> None:
     path = path_named("vp")
     for grid, of in (

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from ode_runner.errors import RefusedInput
 from ode_runner.solvers.sampler import Denoised, Sampler
-from ode_runner.solvers.sampling_grid import Level
+from ode_runner.solvers.sampling_grid import GridName, Level
 from ode_runner.types import State
 
 
@@ -21,6 +21,7 @@ class Deis(Sampler):
     Zhang, Chen. Fast Sampling of Diffusion Models with Exponential Integrator. ICLR 2023, rhoAB-DEIS.
     """
 
+    usual_grid: ClassVar[GridName] = "quadratic"
     order: int  # 2 or 3
 
     def __post_init__(self) -> None:

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 
 from ode_runner.errors import RefusedInput
 from ode_runner.solvers.sampler import Denoised, Sampler, path_of, standard_normal
-from ode_runner.solvers.sampling_grid import Level
+from ode_runner.solvers.sampling_grid import GridName, Level
 from ode_runner.types import State
 
 
@@ -26,6 +26,7 @@ class EdmHeun(Sampler):
     algorithm 2.
     """
 
+    usual_grid: ClassVar[GridName] = "karras"
     order: int = field(default=2, init=False)
     s_churn: float  # over the whole span; 0: none, and no noise is drawn
     s_min: float

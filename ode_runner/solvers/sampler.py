@@ -45,15 +45,17 @@ class Denoised(NamedTuple):
 class Sampler(Solver):
     """A solver for the field of a Gaussian path, whose steps go by alpha, sigma and the denoised state.
 
-    `num_steps` is of the whole span, whose times `grid` chooses. It sets no step size, for its steps are not equal.
+    `num_steps` is of the whole span, whose times `grid` chooses; None: `usual_grid` where the noise level is finite at
+    the first time, otherwise quadratic. It sets no step size, for its steps are not equal.
     """
 
     kind: ClassVar[str] = "a sampler"
     fields: ClassVar[type] = DenoisingField
     fields_in_words: ClassVar[str] = "the field of a Gaussian path, such as that of task=density2d model=exact"
+    usual_grid: ClassVar[GridName] = "logsnr"
     num_steps: int | None
     step_size: float | None
-    grid: GridName
+    grid: GridName | None
     order: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,8 @@ class Sampler(Solver):
         path = path_of(field)
         self._check_start(Level.at(path, times[0]))
         self._check_direction(times)
-        levels = sampling_grid(path, times[0], times[-1], grid=self.grid, steps=self.steps)
+        grid = self.grid or self._grid_from(Level.at(path, times[0]))
+        levels = sampling_grid(path, times[0], times[-1], grid=grid, steps=self.steps)
         ys, x, history = [y0], y0, list[Denoised]()
         for now, after in pairwise(levels):
             history.append(self.denoised(field, now, x))
@@ -96,6 +99,10 @@ class Sampler(Solver):
             else:
                 x = self.step(field, history, after, last=after is levels[-1])
         return Solution(ys=torch.stack([*ys, *[x] * (len(times) - len(ys))]), accepted=self.steps)
+
+    def _grid_from(self, level: Level) -> GridName:
+        """Where alpha is 0, a grid of noise levels would spend most of its steps on noise alone."""
+        return self.usual_grid if math.isfinite(level.log_snr) else "quadratic"
 
     def _check_start(self, level: Level) -> None:
         """Raises RefusedInput where no first step can be made from a level."""
