@@ -118,6 +118,17 @@ def test_an_untrained_denoiser_of_edm_has_a_loss_of_one(composed: Compose) -> No
     assert float(loss_of(model, data, composed)) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("head", ["v", "eps", "x0", "score"])
+def test_an_untrained_diffusion_model_is_right_of_normal_data(head: str, composed: Compose) -> None:
+    spec = TaskSpec(input_shape=(2,), output_shape=(2,), std=STD)
+    model = model_of(composed, "diffusion", spec, path="subvp", head=head)
+    for parameter in list(model.field.inner.inner.parameters())[-2:]:
+        torch.nn.init.zeros_(parameter)
+    t, x = torch.tensor([0.1, 0.5, 0.9]), 10 * torch.randn(3, 2)
+    expected = NormalData(model.field.path, Head(head))(t, x)
+    torch.testing.assert_close(model.field.inner(t, x), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("name", "options"),

@@ -6,21 +6,26 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
+from ode_runner.field import VectorField, WrappedField, broadcast_time
 from ode_runner.models.path_model import PathModel
 from ode_runner.models.predicted_field import PredictedField
 from ode_runner.networks.base import Network
+from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head, check_span, convert, default_end_time, to_eps
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.problem import Integrate
-from ode_runner.types import State
+from ode_runner.types import State, Time
 
 
 @final
 class Diffusion(PathModel):
-    """Learns what a network predicts along a path: the noise, the data, the score, or the velocity.
+    """Learns what is predicted along a path: the noise, the data, the score, or the velocity.
+
+    The network adds to what would be right if the data were normal, which is linear in the state: so the prediction
+    grows as the noise does where the network is flat, far out.
 
     Args:
-        head: what the network predicts.
+        head: what is predicted.
         weighting: `simple`: the squared error of the head, of a score times sigma^2; `snr`: that of the data times the
             signal-to-noise ratio, which is that of the noise; `likelihood`: that of the score times g^2, whose integral
             bounds the NLL.
@@ -50,7 +55,10 @@ class Diffusion(PathModel):
         names = (f"model.path={path}", f"model.head={head}")
         check_span(made, predicted, start=start_time, end=end, names=names)
         self.weighting = weighting
-        self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=predicted)
+        learned = AboutNormal(
+            network.field(given=network.spec.condition), path=made, head=predicted, std=network.spec.std
+        )
+        self.field = PredictedField(learned, path=made, head=predicted)
 
     def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
         return integrate.evaluate(self.field.inner, t, x, given=given)
@@ -67,3 +75,21 @@ class Diffusion(PathModel):
         if self.weighting == "snr":
             return of_noise
         return of_noise * path.squared_diffusion(t) / path.sigma(t).square()
+
+
+@final
+class AboutNormal(WrappedField):
+    """A head of a path where the data are N(0, std^2 I), and a function of time and state added to it."""
+
+    def __init__(self, inner: VectorField, *, path: GaussianPath, head: Head, std: float) -> None:
+        super().__init__(inner)
+        self.path, self.head, self.std = path, head, std
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        time = broadcast_time(t, y)
+        alpha, sigma = self.path.alpha(time), self.path.sigma(time)
+        variance = (alpha * self.std).square() + sigma.square()
+        data, noise = alpha * self.std**2 / variance, sigma / variance
+        slopes = {Head.X0: data, Head.EPS: noise, Head.SCORE: -1 / variance}
+        velocity = self.path.alpha_dot(time) * data + self.path.sigma_dot(time) * noise
+        return slopes.get(self.head, velocity) * y + self.inner(t, y, *given)
