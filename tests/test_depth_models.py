@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from ode_runner.batch import TaskSpec
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import SeparableField
 from ode_runner.integrator import Integrator
 from ode_runner.models.adaptive_depth import AdaptiveDepth, EndTime, PacedField, PacedSeparable
@@ -240,8 +240,19 @@ def test_a_field_made_of_another_keeps_to_its_longest_step() -> None:
         kick = drift
 
     inner = Paced()
-    for field in [kind(inner) for kind in (DampedField, UndampedField, PacedField, PacedSeparable)]:
+    for field in [kind(inner) for kind in (DampedField, UndampedField)]:
         assert (field.longest_step, field.batched_time) == (0.25, True), type(field).__name__
+    for paced in [kind(inner, depth_given=False, longest=10.0) for kind in (PacedField, PacedSeparable)]:
+        assert (paced.longest_step, paced.batched_time) == (0.025, True), "its clock may run ten times as fast"
+
+
+def test_a_field_that_takes_one_time_for_all_has_no_depth_of_each_sample(composed: Compose) -> None:
+    network = build(composed, "network", "mlp", PLANE)
+    own = network.field()
+    own.batched_time = False
+    network.field = lambda **_: own
+    with pytest.raises(IncompatibleChoice, match="takes one for all. Declare batched_time = True"):
+        AdaptiveDepth(network, shortest=0.1, longest=10.0)
 
 
 @pytest.mark.slow

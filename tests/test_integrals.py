@@ -442,7 +442,7 @@ def test_an_empty_batch_has_integrals_of_no_samples() -> None:
 def test_pulls_are_products_with_the_jacobian() -> None:
     field, y = Linear(), Y0.clone()
     entered: list[int] = []
-    pull = Pull(lambda y: field(torch.tensor(0.0), y), y, entered.append)
+    pull = Pull(field, torch.tensor(0.0), y, entered.append)
     torch.testing.assert_close(pull(Y0), Y0 @ field.matrix)
     torch.testing.assert_close(pull(torch.stack([Y0, 2 * Y0])), torch.stack([Y0, 2 * Y0]) @ field.matrix)
     assert entered == [1, 2]

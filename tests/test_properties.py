@@ -29,10 +29,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning"),  # torch's own, at its first jvp
 ]
 
-each_solver = pytest.mark.parametrize("name", options("solver"))
-IMPLICIT = [name for name in options("solver") if issubclass(named_class("solver", name), ImplicitSolver)]
+SOLVERS = [name for name in options("solver") if issubclass(SeparableField, named_class("solver", name).fields)]
+each_solver = pytest.mark.parametrize("name", SOLVERS)  # that solves ordinary equations: samplers step elsewhere
+IMPLICIT = [name for name in SOLVERS if issubclass(named_class("solver", name), ImplicitSolver)]
 each_patiently = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in IMPLICIT else name for name in options("solver")]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in IMPLICIT else name for name in SOLVERS]
 )
 each_adaptive = pytest.mark.parametrize("name", offering(AdaptiveRungeKutta))
 each_fixed_explicit = pytest.mark.parametrize("name", offering(FixedStepRungeKutta))

@@ -105,7 +105,7 @@ def test_several_numerics_are_tried_in_a_sweep(failed: Any) -> None:
 def test_the_random_numbers_are_those_of_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A latent ODE draws its beginning: of another one the loss would be another."""
     sizes = ("task.train=20", "task.validation=5", "task.test=5", "trainer.batch_size=10", "logger=none")
-    monkeypatch.setattr("ode_runner.training.trainer.check_finite", refuse)
+    monkeypatch.setattr("ode_runner.training.training_pass.check_finite", refuse)
     monkeypatch.setattr("ode_runner.commands.replay.check_finite", refuse)
     assert typed("task=spiral_vae", "solver=euler", "solver.num_steps=1", *sizes, cwd=tmp_path).returncode == 1
     assert "the loss is" in record_of(tmp_path)["reason"]

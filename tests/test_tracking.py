@@ -144,7 +144,7 @@ def test_a_run_reports_both_deviations_and_draws_them(tmp_path: Path) -> None:
     metrics = record_of(tmp_path)["metrics"]
     assert {"test/deviation", "test/deviation_last_period", "test/loss"} <= metrics.keys()
     assert metrics["test/loss"] == pytest.approx(metrics["test/squared_distance"], rel=0.05)
-    assert {path.name for path in tmp_path.rglob("plots/*")} == {"curves.png", "tracking.png"}
+    assert {path.name for path in tmp_path.rglob("plots/*")} == {"curves.png", "tracking.png", "weights.png"}
 
 
 def test_a_picture_that_moves_has_a_frame_for_each_time() -> None:

@@ -242,7 +242,7 @@ def test_a_solver_that_blows_up_is_told_in_a_sentence_and_the_record_is_kept(tmp
 def test_the_exact_model_is_refused_where_no_field_is_known(tmp_path: Path) -> None:
     ended = typed("task=half_moons", "model=exact", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "model=exact needs a task whose true field is known" in ended.stderr
+    assert "model=exact needs a task whose true field or density is known" in ended.stderr
     assert not (tmp_path / "outputs" / "half_moons").exists()
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.encoding import Encoding
-from ode_runner.errors import RefusedInput
-from ode_runner.field import SeparableField, WrappedField, broadcast_time
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import SeparableField, VectorField, WrappedField, broadcast_time
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
@@ -25,8 +25,8 @@ class AdaptiveDepth(Model):
     """dy/dt = T f(T t, y): the clock of a sample runs T times as fast, so that at t = 1 it has gone to depth T.
 
     T is learned, a function of the initial state between the bounds `shortest` and `longest`, and is told to the field
-    as it is given. The field reads the depth T t as one more feature or channel, of autonomous tasks too: otherwise
-    all samples would move the same way along the line.
+    as it is given. The depth T t is the time of the network's field. That of an autonomous task reads no time and is
+    given the depth as one more feature: otherwise all samples would move the same way along the line.
 
     Massaroli, Poli, Park, Yamashita, Asama. Dissecting Neural ODEs. NeurIPS 2020.
     """
@@ -40,8 +40,15 @@ class AdaptiveDepth(Model):
                 f"model.shortest={shortest} and model.longest={longest} are the bounds of end times, of which 1 is "
                 "one, the depth of model=odenet. Use model.shortest=0.1 model.longest=10."
             )
-        inner = network.field(given=1)
-        self.field = PacedSeparable(inner) if isinstance(inner, SeparableField) else PacedField(inner)
+        depth_given = network.spec.autonomous
+        inner = network.field(given=int(depth_given))
+        if not inner.batched_time:
+            raise IncompatibleChoice(
+                f"model=adaptive_depth has a time for each sample, and {type(inner).__name__} takes one for all. "
+                "Declare batched_time = True in it once it takes t of shape (batch,), or use model=odenet."
+            )
+        kind = PacedSeparable if isinstance(inner, SeparableField) else PacedField
+        self.field = kind(inner, depth_given=depth_given, longest=longest)
         self.head = network.head()
         self.end_time = EndTime(network.state, shortest=shortest, longest=longest)
 
@@ -66,32 +73,45 @@ class AdaptiveDepth(Model):
         yield "end_times", draw_end_times(self.end_time(y0), y0, bounds=bounds)
 
 
-@final
 class PacedField(WrappedField):
-    """T f(T t, y), where `inner` is told T t after what else is given, and T is the last of those, (batch,)."""
+    """T f(T t, y), where T is the last of what is given, (batch,).
+
+    Args:
+        inner: f, or f(t, y, depth), which is given T t as a feature or channel besides.
+        depth_given: whether it is.
+        longest: the largest T, with which the clock of `inner` runs so many times as fast.
+    """
+
+    def __init__(self, inner: VectorField, *, depth_given: bool, longest: float) -> None:
+        super().__init__(inner)
+        self.depth_given, self.longest = depth_given, longest
+
+    @property
+    def longest_step(self) -> float | None:
+        return None if self.inner.longest_step is None else self.inner.longest_step / self.longest
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return _paced(self.inner, t, y, given)
+        return self.paced(self.inner, t, y, given)
+
+    def paced(self, function: Callable[..., State], t: Time, y: State, given: Sequence[Tensor]) -> State:
+        """T times a function of T t and the state; `t` is how much of T has passed."""
+        *others, end = given
+        depth = t * end
+        told = [broadcast_time(depth, y).expand(len(y), 1, *y.shape[2:])] if self.depth_given else []
+        return broadcast_time(end, y) * function(depth, y, *others, *told)
 
 
 @final
-class PacedSeparable(WrappedField, SeparableField):
+class PacedSeparable(PacedField, SeparableField):
     """The same of a separable field, half by half."""
 
     inner: SeparableField
 
     def drift(self, t: Time, p: State, *given: Tensor) -> State:
-        return _paced(self.inner.drift, t, p, given)
+        return self.paced(self.inner.drift, t, p, given)
 
     def kick(self, t: Time, q: State, *given: Tensor) -> State:
-        return _paced(self.inner.kick, t, q, given)
-
-
-def _paced(function: Callable[..., State], t: Time, y: State, given: Sequence[Tensor]) -> State:
-    """T times a function of T t, which is given, and of no time besides: t is how much of T has passed."""
-    *others, end = given
-    depth = broadcast_time(t * end, y).expand(len(y), 1, *y.shape[2:])
-    return broadcast_time(end, y) * function(torch.zeros_like(t), y, *others, depth)
+        return self.paced(self.inner.kick, t, q, given)
 
 
 @final
