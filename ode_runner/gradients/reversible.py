@@ -79,7 +79,7 @@ class _Undone(torch.autograd.Function):
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         saved, ts = ctx.saved_tensors, ctx.ts
         solver, field = ctx.solver, ctx.field
-        carried, parameters = tuple(saved[: ctx.companions]), saved[ctx.companions :]
+        carried, parameters = tuple(saved[: ctx.companions]), list(saved[ctx.companions :])
         sums = [torch.zeros_like(p) for p in parameters]
         cotangents, c = [torch.zeros_like(part) for part in carried], torch.zeros_like(dqs[0])
         grids = reversed(solver.grids(ts))
