@@ -42,8 +42,6 @@ def solve_in_pieces(solve: Solve, solver: Solver, problem: Problem) -> Solution:
 
 def _edges(problem: Problem) -> list[float]:
     """Where pieces begin and end, in the order of the times; none where there is no break within or at their ends."""
-    if not problem.breaks:
-        return []
     times = read_times(problem.ts)
     begin, end = times[0], times[-1]
     low, high = min(begin, end), max(begin, end)

@@ -126,14 +126,12 @@ class FixedStepSolver(Solver):
         The count is a rounded-up ratio less a thousandth, so that 1 / 0.1 is 10 steps and never 11, and stays so where
         an end is moved to see what that does.
         """
-        rounding = 8 * torch.finfo(ts.dtype).eps  # of output times, relative to themselves
-        return [self._grid(t0, t1, rounding * max(abs(t0), abs(t1))) for t0, t1 in pairwise(read_times(ts))]
+        return [self._grid(t0, t1, rounding_of(ts, t0, t1)) for t0, t1 in pairwise(read_times(ts))]
 
     def grid(self, ts: Times) -> list[float]:
         """The same for the whole span, as if no output were asked for in between."""
         times = read_times(ts)
-        rounding = 8 * torch.finfo(ts.dtype).eps
-        return self._grid(times[0], times[-1], rounding * max(abs(times[0]), abs(times[-1])))
+        return self._grid(times[0], times[-1], rounding_of(ts, times[0], times[-1]))
 
     def _grid(self, t0: float, t1: float, rounding: float) -> list[float]:
         size = self.size
@@ -207,3 +205,8 @@ def solver_along(solver: Solver, field: VectorField) -> Solver:
             stacklevel=1,  # always the same place, so that it is said once
         )
     return solver
+
+
+def rounding_of(ts: Times, t0: float, t1: float) -> float:
+    """By how much output times between two numbers may be off, in the type of `ts`."""
+    return 8 * torch.finfo(ts.dtype).eps * max(abs(t0), abs(t1))

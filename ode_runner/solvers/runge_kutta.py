@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
-
 from ode_runner.field import VectorField
-from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.base import FixedStepSolver, rounding_of
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
@@ -39,8 +37,7 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
         if len(times) == 1:
             return
         grid = self.grid(ts)
-        rounding = 8 * torch.finfo(ts.dtype).eps * max(abs(times[0]), abs(times[-1]))
-        hair = min(rounding, abs(grid[1] - grid[0]) / 4)
+        hair = min(rounding_of(ts, times[0], times[-1]), abs(grid[1] - grid[0]) / 4)
         for t0, t1 in pairwise(grid):
             taken = stepper.step(t0, t1, y0, f0)
             due = _due(times[1:], t0, t1, hair, first=t0 == grid[0])

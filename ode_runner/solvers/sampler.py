@@ -19,6 +19,7 @@ from ode_runner.quoting import as_typed
 from ode_runner.solvers.base import MOST_STEPS, Solver
 from ode_runner.solvers.sampling_grid import GridName, Level, sampling_grid
 from ode_runner.solvers.tableau import time_tensor
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 ROUNDING = 1e-4  # of times, in steps
@@ -79,7 +80,7 @@ class Sampler(Solver):
 
     def solve(self, field: Any, y0: State, ts: Times) -> Solution:
         """Times within a step are read off by the data and the noise that the step began with, at no evaluation."""
-        times = ts.tolist()
+        times = read_times(ts)
         if times[0] == times[-1]:
             return Solution(ys=torch.stack([y0] * len(times)))
         path = path_of(field)

@@ -87,9 +87,8 @@ class _Step(NamedTuple):
         """The first `count` of those that make polynomials exact, at the earlier places and at the end of the step."""
         places = torch.tensor([*self.places, 1.0][:count], dtype=torch.float64)
         powers = torch.stack([places**k for k in range(count)])
-        phi, moments = -1.0, []  # phi_k of -h, times k!, over B
         rate, scale = -self.h, math.expm1(-self.h)
-        phi = scale / rate - 1
+        phi, moments = scale / rate - 1, []  # phi_k of -h, times k!, over B
         for k in range(1, count + 1):
             moments.append(phi * math.factorial(k) / scale)
             phi = phi / rate - 1 / math.factorial(k + 1)
