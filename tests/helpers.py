@@ -4,9 +4,11 @@ import contextlib
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -143,3 +145,27 @@ def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[],
         return train_step(self, *positional, **named)
 
     monkeypatch.setattr(Trainer, "train_step", eventful)
+
+
+def check_resumed(command: Sequence[str], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run stopped before its fourth step goes on to the losses of one that was not, which lies in root / "whole"."""
+    for place in ("whole", "parted"):
+        (root / place).mkdir()
+    assert typed(*command, cwd=root / "whole").returncode == 0
+    with monkeypatch.context() as patched:
+        before_step(patched, 4, lambda: signal.raise_signal(signal.SIGINT))
+        assert typed(*command, cwd=root / "parted").returncode == 130
+    assert typed(*command, cwd=root / "parted").returncode == 0
+    whole, parted = (rows_of(run_folder(root / place)) for place in ("whole", "parted"))
+    assert [row["train/loss"] for row in parted if "train/loss" in row] == [
+        row["train/loss"] for row in whole if "train/loss" in row
+    ]
+
+
+def check_refused(*words: str, sentence: str, cwd: Path) -> None:
+    """The command is refused in one line, in which `sentence` is found, and leaves no run folder."""
+    ended = typed(*words, cwd=cwd)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert re.search(sentence, ended.stderr)
+    assert ended.stderr.count("\n") == 1
+    assert run_folders(cwd) == []

@@ -217,6 +217,17 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 
 
+class GivenSpiral(VectorField):
+    """dy/dt = tanh(A y) z + w cos(t) y, where z and w are given, w undifferentiated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, t: Time, y: State, z: Tensor, w: Tensor) -> State:
+        return torch.tanh(self.layer(y)) * z + w * torch.cos(t) * y
+
+
 class SmallNet(VectorField):
     """A field with parameters, one of which (`unused`) takes no part."""
 

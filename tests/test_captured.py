@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
@@ -24,9 +24,8 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.training.captured_pass import CapturedPasses
 from ode_runner.training.prepare_compiled import Compiled
-from ode_runner.types import State, Time
 from tests.helpers import TINY, typed
-from tests.problems import Compose
+from tests.problems import Compose, GivenSpiral
 
 OPTIONS: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6, "max_steps": 1000}
 
@@ -68,17 +67,6 @@ class Called:
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ode_runner.compiling.captured_steps.CapturedFunction", Called)
-
-
-class Spiral(VectorField):
-    """dy/dt = tanh(A y) z + w cos(t) y, where z and w are given, w undifferentiated."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 3)
-
-    def forward(self, t: Time, y: State, z: Tensor, w: Tensor) -> State:
-        return torch.tanh(self.layer(y)) * z + w * torch.cos(t) * y
 
 
 class Repeated:
@@ -132,7 +120,7 @@ def test_training_by_captured_passes_is_training(
 def test_a_captured_solve_is_the_eager_one(mode: Any, method: Any) -> None:
     torch.manual_seed(0)
     solver = method(**OPTIONS | ({"rtol": 1e-4, "atol": 1e-4} if method is Fehlberg2 else {}))
-    field, ts = Spiral(), torch.tensor([0.0, 0.3, 0.31, 1.0, 2.5])
+    field, ts = GivenSpiral(), torch.tensor([0.0, 0.3, 0.31, 1.0, 2.5])
     y0, z, w = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True), torch.rand(4, 3)
     found = {}
     for captured in (False, True):

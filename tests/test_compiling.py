@@ -1,7 +1,6 @@
 """Compiled steps against the same steps as PyTorch takes them one operation at a time."""
 
 import shutil
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -37,7 +36,7 @@ from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tsit5 import Tsit5
 from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_training, training_solves
 from ode_runner.types import State, Time
-from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, check_resumed, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # PyTorch 2.11's own
@@ -597,17 +596,7 @@ def test_a_run_with_compiled_steps_learns_what_it_learns_without(tmp_path: Path)
 @pytest.mark.usefixtures("uncompiled")
 def test_a_run_with_compiled_steps_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = (*RUN, "trainer.compile=on", "trainer.log_every=1", "trainer.save_every_seconds=0")
-    for place in ("whole", "parted"):
-        (tmp_path / place).mkdir()
-    assert typed(*command, cwd=tmp_path / "whole").returncode == 0
-    with monkeypatch.context() as patched:
-        before_step(patched, 4, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*command, cwd=tmp_path / "parted").returncode == 130
-    assert typed(*command, cwd=tmp_path / "parted").returncode == 0
-    whole, parted = (rows_of(run_folder(tmp_path / place)) for place in ("whole", "parted"))
-    assert [row["train/loss"] for row in parted if "train/loss" in row] == [
-        row["train/loss"] for row in whole if "train/loss" in row
-    ]
+    check_resumed(command, tmp_path, monkeypatch)
 
 
 def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

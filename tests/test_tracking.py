@@ -1,7 +1,6 @@
 """The task `tracking`: known paths, its integral as the whole loss, and what it refuses."""
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from ode_runner.objectives.supervised import Supervised
 from ode_runner.plots.tracking import animate_tracking
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.tracking import Tracking, circle
-from tests.helpers import record_of, run_folders, typed
+from tests.helpers import check_refused, record_of, typed
 from tests.problems import Compose, build, compose_once
 
 TINY = ("task=tracking", "task.train=20", "task.validation=10", "task.test=10", "trainer.batch_size=20",
@@ -123,11 +122,7 @@ def test_options_that_mean_nothing_are_refused(composed: Compose, changed: dict[
     ids=" ".join,
 )
 def test_what_cannot_be_asked_is_refused_in_a_sentence(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
-    ended = typed(*TINY, *words, cwd=tmp_path)
-    assert ended.returncode == 2, ended.stdout + ended.stderr
-    assert re.search(sentence, ended.stderr)
-    assert ended.stderr.count("\n") == 1
-    assert run_folders(tmp_path) == []
+    check_refused(*TINY, *words, sentence=sentence, cwd=tmp_path)
 
 
 def test_a_solve_that_sees_the_start_alone_cannot_be_trained(tmp_path: Path) -> None:

@@ -1,19 +1,17 @@
 """Training on a GPU: nothing waits for it without need, and captured passes and steps are those of ordinary ones."""
 
-import signal
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.compiling.cuda_graph import never_waiting
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
@@ -21,9 +19,8 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
-from ode_runner.types import State, Time
-from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
-from tests.problems import Compose
+from tests.helpers import TINY, check_resumed, record_of, run_folder, typed
+from tests.problems import Compose, GivenSpiral
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DIGITS = ("task=digits", "trainer.device=cuda", "trainer.batch_size=50")
@@ -89,24 +86,13 @@ def test_captured_training_is_training(name: str, precision: str, composed: Comp
             }
 
 
-class Spiral(VectorField):
-    """dy/dt = tanh(A y) z + w cos(t) y, where z and w are given, w undifferentiated."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 3)
-
-    def forward(self, t: Time, y: State, z: Tensor, w: Tensor) -> State:
-        return torch.tanh(self.layer(y)) * z + w * torch.cos(t) * y
-
-
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("mode", [Backprop(), Checkpoint()], ids=["backprop", "checkpoint"])
 @pytest.mark.parametrize("method", [Dopri5, Fehlberg2])
 def test_captured_solves_are_solves(mode: Any, method: Any) -> None:
     """Several at a time, with outputs within steps, after weights have changed, and one that nobody differentiates."""
     torch.manual_seed(0)
-    field, ts = Spiral().cuda(), torch.tensor([0.0, 0.3, 0.31, 1.0, 2.5], device="cuda")
+    field, ts = GivenSpiral().cuda(), torch.tensor([0.0, 0.3, 0.31, 1.0, 2.5], device="cuda")
     y0, z, w = (torch.randn(4, 3, device="cuda") for _ in range(3))
     y0.requires_grad_()
     z.requires_grad_()
@@ -172,17 +158,7 @@ def test_a_captured_run_is_resumed_bit_for_bit(
 ) -> None:
     command = (*TINY, *choices, "trainer.device=cuda", "trainer.compile=on", "trainer.log_every=1")
     command = (*command, "trainer.batch_size=16", "trainer.epochs=3", "logger=none")
-    for place in ("whole", "parted"):
-        (tmp_path / place).mkdir()
-    assert typed(*command, cwd=tmp_path / "whole").returncode == 0
-    with monkeypatch.context() as patched:
-        before_step(patched, 4, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*command, cwd=tmp_path / "parted").returncode == 130
-    assert typed(*command, cwd=tmp_path / "parted").returncode == 0
-    whole, parted = (rows_of(run_folder(tmp_path / place)) for place in ("whole", "parted"))
-    assert [row["train/loss"] for row in parted if "train/loss" in row] == [
-        row["train/loss"] for row in whole if "train/loss" in row
-    ]
+    check_resumed(command, tmp_path, monkeypatch)
     assert record_of(tmp_path / "whole")["cost"]["compile_seconds"] > 0
 
 
