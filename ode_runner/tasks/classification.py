@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.tasks.base import Task
-from ode_runner.transfer import send
+from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.types import Scalar
 
 
@@ -48,10 +48,8 @@ class Classification(Task):
         return len(self.splits[split].targets)
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        samples, count = self.splits[split], self.size(split)
-        generator = torch.Generator().manual_seed((self.seed << 20) + epoch) if split is Split.TRAIN else None
-        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        for chosen in send(order, samples.targets.device).split(batch_size):
+        samples, generator = self.splits[split], shuffler(split, seed=self.seed, epoch=epoch)
+        for chosen in in_batches(self.size(split), batch_size, generator, device=samples.targets.device):
             yield Batch(self.prepare(samples.inputs[chosen], generator), self.ts, samples.targets[chosen])
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.tasks.base import ModelView, Table, Task
+from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sample_metrics import distance_from_data
 from ode_runner.tasks.set_metrics import with_floors
-from ode_runner.transfer import send
 from ode_runner.types import Scalar
 
 TOLERATED = 0.01  # nats, or of a mass, before a person is told
@@ -49,10 +49,8 @@ class DensityTask(Task):
         return len(self.points[split])
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        points, count = self.points[split], self.size(split)
-        generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-        order = torch.randperm(count, generator=generator) if split is Split.TRAIN else torch.arange(count)
-        for chosen in send(order, points.device).split(batch_size):
+        points, generator = self.points[split], shuffler(split, seed=self.seed, epoch=epoch)
+        for chosen in in_batches(len(points), batch_size, generator, device=points.device):
             yield Batch(points[chosen], self.ts, points[chosen])
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
@@ -65,15 +63,13 @@ class DensityTask(Task):
         fine = in_parts(view.predict_finely, self.points[Split.TEST]) + self.log_determinant
         found = {"nll_fine": -float(fine.mean()), "nll_error": float(fine.std()) / len(fine) ** 0.5}
         gap = {} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy}
-        return found | gap | self.sample_metrics(view)
+        return found | gap | ({} if view.sample is None else self.sample_metrics(self.drawn(view, 2).path[-1]))
 
-    def sample_metrics(self, view: ModelView) -> dict[str, float]:
+    def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         """Of samples, for the conditions of the test split where there are any."""
-        if view.sample is None:
-            return {}
         learned = next(self.batches(Split.TRAIN, batch_size=self.size(Split.TRAIN), epoch=0)).inputs
         test, train = (self.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
-        return with_floors({"sw2": distance_from_data(self.drawn(view, 2).path[-1], test, others=train)})
+        return with_floors({"sw2": distance_from_data(samples, test, others=train)})
 
     def drawn(self, view: ModelView, times: int) -> Drawn:
         """As many samples as there are test points, on their way at so many times; asked of a view that samples."""

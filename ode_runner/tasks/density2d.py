@@ -107,8 +107,8 @@ class Density2D(DensityTask):
         mass = {"mass": self._mass(view)} if view.answers else {}
         return super().model_metrics(view) | mass
 
-    def sample_metrics(self, view: ModelView) -> dict[str, float]:
-        return super().sample_metrics(view) | self._right_centre(view)
+    def sample_metrics(self, samples: Tensor) -> dict[str, float]:
+        return super().sample_metrics(samples) | self._right_centre(samples)
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         yield from super().remarks(metrics)
@@ -141,12 +141,11 @@ class Density2D(DensityTask):
         parts = [in_parts(lambda inputs: view.predict(inputs, None), inputs) for inputs in told]
         return torch.stack(parts).exp().mean(dim=0)
 
-    def _right_centre(self, view: ModelView) -> dict[str, float]:
-        if not len(self.conditions) or self.centres is None or view.sample is None:
+    def _right_centre(self, samples: Tensor) -> dict[str, float]:
+        if not len(self.conditions) or self.centres is None:
             return {}
-        samples = self.drawn(view, 2).path[-1].cpu().double()
         component = self.parted(self.points[Split.TEST])[1].argmax(dim=1).cpu()
-        nearest = torch.cdist(samples, self.centres).argmin(dim=1)
+        nearest = torch.cdist(samples.cpu().double(), self.centres).argmin(dim=1)
         return {"right_centre": float((nearest == component).double().mean())}
 
     def _side(self) -> tuple[float, float]:

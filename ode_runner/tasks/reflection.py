@@ -12,7 +12,7 @@ from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.line import draw_map
 from ode_runner.tasks.base import ModelView, Task
-from ode_runner.transfer import send
+from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.types import Scalar
 
 
@@ -41,10 +41,8 @@ class Reflection(Task):
         return len(self.inputs)
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed((self.seed << 20) + epoch) if split is Split.TRAIN else None
-        count = len(self.inputs)
-        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        for chosen in send(order, self.inputs.device).split(batch_size):
+        generator = shuffler(split, seed=self.seed, epoch=epoch)
+        for chosen in in_batches(len(self.inputs), batch_size, generator, device=self.inputs.device):
             x = self.inputs[chosen]
             yield Batch(x, self.ts, torch.stack([x, -x]))
 

@@ -15,8 +15,8 @@ from ode_runner.errors import RefusedInput
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
 from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import on_the_union, with_roots
-from ode_runner.transfer import send
 from ode_runner.types import Scalar
 
 TURNS, GRID = 3, 500  # of a whole spiral: revolutions, and points in time that it is cut into
@@ -64,10 +64,8 @@ class SpiralVAE(Task):
         return len(self.splits[split].clean)
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        training = split is Split.TRAIN
-        generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-        order = torch.randperm(self.size(split), generator=generator) if training else torch.arange(self.size(split))
-        for chosen in send(order, self.device).split(batch_size):
+        training, generator = split is Split.TRAIN, shuffler(split, seed=self.seed, epoch=epoch)
+        for chosen in in_batches(self.size(split), batch_size, generator, device=self.device):
             batch = self.batch(self.splits[split], chosen, whole=split is Split.TEST)
             yield batch._replace(weights={"kl": min(1.0, (epoch + 1) / self.kl_epochs)}) if training else batch
 

@@ -14,8 +14,8 @@ from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.tracking import animate_tracking, draw_tracking
 from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sizes import check_counts, check_deviations
-from ode_runner.transfer import send
 from ode_runner.types import Scalar, State, Time
 
 MOST_PERIODS = 1000
@@ -79,11 +79,8 @@ class Tracking(Task):
         return len(self.starts[split])
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        starts, count = self.starts[split], self.size(split)
-        generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-        order = torch.randperm(count, generator=generator) if split is Split.TRAIN else torch.arange(count)
-        ts = self._times(split)
-        for chosen in send(order, self.device).split(batch_size):
+        starts, ts, generator = self.starts[split], self._times(split), shuffler(split, seed=self.seed, epoch=epoch)
+        for chosen in in_batches(len(starts), batch_size, generator, device=self.device):
             yield Batch(starts[chosen], ts, circle(ts)[:, None].expand(-1, len(chosen), -1))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:

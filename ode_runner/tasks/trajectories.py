@@ -19,6 +19,7 @@ from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.trajectories import draw_errors, draw_time_series
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, PerSampleCost, Task
+from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
 
@@ -89,8 +90,8 @@ class Trajectories(Task):
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
         if split is Split.TRAIN:
-            generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-            for chosen in torch.randperm(self.size(split), generator=generator).split(batch_size):
+            generator = shuffler(split, seed=self.seed, epoch=epoch)
+            for chosen in in_batches(self.size(split), batch_size, generator, device=torch.device("cpu")):
                 yield self._windows(chosen)
         elif split is Split.VALIDATION:
             seen = self.observations[split]

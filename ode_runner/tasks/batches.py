@@ -1,0 +1,22 @@
+"""The order in which samples come."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Split
+from ode_runner.transfer import send
+
+
+def shuffler(split: Split, *, seed: int, epoch: int) -> torch.Generator | None:
+    """By which the training split is shuffled in an epoch; None of other splits, which are not."""
+    return torch.Generator().manual_seed((seed << 20) + epoch) if split is Split.TRAIN else None
+
+
+def in_batches(
+    count: int, batch_size: int, generator: torch.Generator | None, *, device: torch.device
+) -> Sequence[Tensor]:
+    """The numbers of the samples of each batch, shuffled by the generator if there is one."""
+    order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    return send(order, device).split(batch_size)
