@@ -10,7 +10,7 @@ from ode_runner.batch import Answer, Drawn
 from ode_runner.encoding import Encoding
 from ode_runner.integral import Integral, Law, Pull, probe
 from ode_runner.models.base import Numerics
-from ode_runner.models.density import TRACE, DensityModel, data_shape, exact_trace, normal_log_density
+from ode_runner.models.density import TRACE, DensityModel, data_shape, exact_trace, normal_log_density, parted
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
@@ -44,8 +44,7 @@ class ContinuousFlow(DensityModel):
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, and the condition that is given with them, if there is one."""
-        data, condition = super().encode(inputs).y0.tensor_split([self.size], dim=1)
-        return Encoding(data, (condition,) if condition.shape[1] else ())
+        return parted(super().encode(inputs), self.size)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)

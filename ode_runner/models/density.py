@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Drawn
+from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.integral import Pull, trace
 from ode_runner.models.base import Model
@@ -42,6 +43,12 @@ def data_shape(network: Network) -> tuple[int, ...]:
             "network makes features of them. Use network=mlp or concatsquash, with a network.width of no less."
         )
     return tuple(network.stem()(torch.zeros(1, *network.spec.input_shape)).shape[1:])
+
+
+def parted(told: Encoding, size: int) -> Encoding:
+    """Data of `size` features or channels, and the condition that stands behind them, if one does, as given."""
+    data, condition = told.y0.tensor_split([size], dim=1)
+    return Encoding(data, (condition,) if condition.shape[1] else ())
 
 
 def normal_log_density(y: State) -> Tensor:

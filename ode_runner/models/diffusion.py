@@ -1,6 +1,5 @@
 """Diffusion models: a head of a path, learned by regression."""
 
-from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -13,7 +12,6 @@ from ode_runner.networks.base import Network
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head, check_span, convert, default_end_time, to_eps
 from ode_runner.paths.named import PathName, path_named
-from ode_runner.problem import Integrate
 from ode_runner.types import State, Time
 
 
@@ -34,8 +32,6 @@ class Diffusion(PathModel):
     Ermon, Poole. Score-Based Generative Modeling through SDEs. ICLR 2021. · Song, Durkan, Murray, Ermon. Maximum
     Likelihood Training of Score-Based Diffusion Models. NeurIPS 2021, for the third weighting.
     """
-
-    field: PredictedField
 
     def __init__(
         self,
@@ -59,9 +55,6 @@ class Diffusion(PathModel):
             network.field(given=network.spec.condition), path=made, head=predicted, std=network.spec.std
         )
         self.field = PredictedField(learned, path=made, head=predicted)
-
-    def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
-        return integrate.evaluate(self.field.inner, t, x, given=given)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:
         path, head = self.field.path, self.field.head

@@ -1,6 +1,5 @@
 """Diffusion as EDM has it: a denoiser whose inputs and outputs have unit variance."""
 
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -14,7 +13,6 @@ from ode_runner.networks.base import Network
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head
 from ode_runner.paths.named import path_named
-from ode_runner.problem import Integrate
 from ode_runner.types import State, Time
 
 ROUNDING = 1e-6  # of numbers between 0 and 1, of which normal ones are made
@@ -33,8 +31,6 @@ class Edm(PathModel):
     Karras, Aittala, Aila, Laine. Elucidating the Design Space of Diffusion-Based Generative Models. NeurIPS 2022,
     table 1.
     """
-
-    field: PredictedField
 
     def __init__(
         self,
@@ -61,9 +57,6 @@ class Edm(PathModel):
         """Those of the levels of noise; some are beyond the ends of the path, which is known there, too."""
         normal = torch.special.ndtri(uniform.clamp(ROUNDING, 1 - ROUNDING))
         return self.field.path.time_of_log_snr(-(self.log_mean + self.log_std * normal))
-
-    def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
-        return integrate.evaluate(self.field.inner, t, x, given=given)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:
         del t, noise

@@ -12,7 +12,6 @@ from ode_runner.models.predicted_field import PredictedField
 from ode_runner.networks.base import Network
 from ode_runner.paths.heads import Head, check_span, default_end_time
 from ode_runner.paths.named import PathName, path_named
-from ode_runner.problem import Integrate
 from ode_runner.types import State
 
 
@@ -47,9 +46,6 @@ class FlowMatching(PathModel):
         check_span(made, Head.V, start=start_time, end=end, names=(f"model.path={path}", "the velocity"))
         self.coupling = coupling
         self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=Head.V)
-
-    def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
-        return integrate.evaluate(self.field, t, x, given=given)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:
         return self.field.path.alpha_dot(t) * data + self.field.path.sigma_dot(t) * noise

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import DenoisingField
 from ode_runner.integral import Integral
 from ode_runner.models.base import Model, Numerics
-from ode_runner.models.density import TRACE, data_shape, exact_trace, normal_log_density
+from ode_runner.models.density import TRACE, data_shape, exact_trace, normal_log_density, parted
 from ode_runner.models.generator import Generator
-from ode_runner.models.predicted_field import GuidedField
+from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.path_regression import PathLearner, PathRegression
@@ -41,7 +40,7 @@ class PathModel(Model, PathLearner):
     objective: ClassVar[Objective[PathLearner]] = PathRegression()
     takes_integrals: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"guidance"})
-    field: DenoisingField
+    field: PredictedField
 
     def __init__(self, network: Network, *, guidance: float, hidden: float, start_time: float, end_time: float) -> None:
         super().__init__(network)
@@ -70,8 +69,7 @@ class PathModel(Model, PathLearner):
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, and the condition that is given with them, if there is one."""
-        data, condition = super().encode(inputs).y0.tensor_split([self.shape[0]], dim=1)
-        return Encoding(data, (condition,) if condition.shape[1] else ())
+        return parted(super().encode(inputs), self.shape[0])
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         """From data to noise; times beyond the ends of the path are taken for these."""
@@ -87,6 +85,9 @@ class PathModel(Model, PathLearner):
     def generator(self) -> Generator:
         field = self.field if self.guidance == 1 else GuidedField(self.field, scale=self.guidance)
         return Generator(field=field, shape=self.shape, start=self.start_time, end=self.end_time)
+
+    def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
+        return integrate.evaluate(self.field.inner, t, x, given=given)
 
     def paired(self, data: State, noise: State, given: Sequence[Tensor]) -> State:
         del data, given
