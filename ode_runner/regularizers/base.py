@@ -48,6 +48,11 @@ class Regularizer:
         return None
 
 
+def squares(x: Tensor) -> Tensor:
+    """The sum of the squares of all elements of each sample, (batch,)."""
+    return x.flatten(1).square().sum(dim=1)
+
+
 class PathRegularizer(Regularizer, abc.ABC):
     """A price along every solve of a model: the mean over the batch of an integral, summed over solves."""
 

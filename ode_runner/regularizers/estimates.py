@@ -29,8 +29,3 @@ class EstimatedRegularizer(PathRegularizer):
     @abc.abstractmethod
     def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
         """Of every sample, (batch,), where the last given is the noise."""
-
-
-def squared_norm(pull: Pull, noise: Tensor) -> Tensor:
-    """|e^T df/dy|^2 of every sample, (batch,)."""
-    return pull(noise).flatten(1).square().sum(dim=1)

@@ -5,7 +5,8 @@ from typing import final
 from torch import Tensor
 
 from ode_runner.integral import Pull
-from ode_runner.regularizers.estimates import EstimatedRegularizer, squared_norm
+from ode_runner.regularizers.base import squares
+from ode_runner.regularizers.estimates import EstimatedRegularizer
 from ode_runner.types import State, Time
 
 
@@ -19,4 +20,4 @@ class Jacobian(EstimatedRegularizer):
     """
 
     def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        return squared_norm(pull, given[-1])
+        return squares(pull(given[-1]))

@@ -5,7 +5,7 @@ from typing import final
 from torch import Tensor
 
 from ode_runner.integral import Integral
-from ode_runner.regularizers.base import PathRegularizer
+from ode_runner.regularizers.base import PathRegularizer, squares
 from ode_runner.types import State
 
 
@@ -27,4 +27,4 @@ class Kinetic(PathRegularizer):
 def _energy(t: Tensor, y: State, dy: State, *rest: object) -> Tensor:
     """Of every sample, (batch,)."""
     del t, y, rest
-    return 0.5 * dy.flatten(1).square().sum(dim=1)
+    return 0.5 * squares(dy)

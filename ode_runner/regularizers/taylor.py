@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.integral import Integral, Pull
-from ode_runner.regularizers.base import PathRegularizer
+from ode_runner.regularizers.base import PathRegularizer, squares
 from ode_runner.types import State, Time
 
 MOST = 6  # orders: derivatives nested in each other, each of which doubles the work
@@ -34,4 +34,4 @@ class Taylor(PathRegularizer):
     def _squared(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
         """Of every sample, (batch,)."""
         derivative = dy if self.order == 1 else pull.path_derivative(self.order)
-        return derivative.flatten(1).square().sum(dim=1)
+        return squares(derivative)
