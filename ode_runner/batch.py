@@ -52,6 +52,11 @@ class TaskSpec:
         """Of an input with its condition behind it, if there is one."""
         return (math.prod(self.input_shape) + self.condition,) if self.condition else self.input_shape
 
+    def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Of inputs (batch, *told_shape), data (batch, *input_shape) and conditions (batch, condition)."""
+        data, condition = inputs.flatten(1).tensor_split([math.prod(self.input_shape)], dim=1)
+        return data.unflatten(1, self.input_shape), condition
+
 
 class Batch(NamedTuple):
     """What one step learns from."""
@@ -91,3 +96,4 @@ class Drawn(NamedTuple):
 
     path: Trajectory  # (time, sample, *shape), from the base law to the data
     log_density: Tensor | None  # (sample,), nats, of the last; None where sampling does not tell it
+    evaluations: float | None = None  # of the field for a batch of them; None where they were not counted

@@ -132,7 +132,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
     check_regularizers(choices, cfg, model, solver)
-    check_answerable(model, solver)
+    check_answerable(target_of(cfg, "task"), model, solver)
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:

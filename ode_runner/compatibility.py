@@ -96,12 +96,14 @@ def check_of_true_field(
             )
 
 
-def check_answerable(model: type[Model], solver: Solver) -> None:
+def check_answerable(task: type[Task], model: type[Model], solver: Solver) -> None:
     """Raises IncompatibleChoice where answers are integrals along a solve, for which the solver has no rule.
 
-    Of those for ordinary equations: where the model goes with a sampler, a fine solve gives the answers.
+    Of those for ordinary equations: where the model goes with a sampler, a fine solve gives the answers. Samples of a
+    model that is trained without a solve ask for no integral.
     """
-    if model.takes_integrals and solver.of_ordinary_equations:
+    asked = model.objective.solves or task.needs != {Answer.SAMPLES}
+    if model.takes_integrals and asked and solver.of_ordinary_equations:
         solver.check_integrals()
 
 

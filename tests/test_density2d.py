@@ -91,7 +91,10 @@ def test_a_radius_or_a_deviation_that_means_nothing_is_refused(options: Any, sen
             ("model=odenet",),
             "task=density2d asks for a log density, and model=odenet gives values only. Use model=cnf.",
         ),
-        (("task=half_moons", "model=cnf"), "task=half_moons asks for values, and model=cnf gives a log density only."),
+        (
+            ("task=half_moons", "model=cnf"),
+            "task=half_moons asks for values, and model=cnf gives a log density and samples only.",
+        ),
         (("task.name=9gaussians",), "8gaussians"),
         (("network=mlp", "network.width=1"), "moves the data themselves"),
         (("network=conv",), "network=conv needs images"),

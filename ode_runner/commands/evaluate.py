@@ -9,7 +9,7 @@ import torch
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
-from ode_runner.experiment.signals import stop_on_signals
+from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import evaluate_test
 from ode_runner.models.base import Numerics
 from ode_runner.recording.atomic_write import atomic_write
@@ -38,10 +38,10 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     """
     experiment, counts = trained.experiment(), PerSampleCounts()
     with stop_on_signals() as stop:
-        columns = {"training": trained.record.metrics, f"solver={solver}": evaluate_test(experiment, stop, counts)}
+        columns = {"training": trained.record.metrics, f"solver={solver}": _tested(experiment, stop, counts)}
         conclusion = f"model={trained.record.choices['model']} solves no ODE."
         if experiment.model.numerics is not Numerics.NONE:
-            columns["much finer"] = evaluate_test(_finer(experiment, own_solver), stop, PerSampleCounts())
+            columns["much finer"] = _tested(_finer(experiment, own_solver), stop, PerSampleCounts())
             conclusion = (
                 describe_as_ode(experiment, columns["training"], columns["much finer"])
                 if experiment.model.objective.solves
@@ -66,6 +66,10 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
+
+
+def _tested(experiment: Experiment, stop: StopRequest, counts: PerSampleCounts) -> dict[str, float]:
+    return evaluate_test(experiment, experiment.view([], stop), stop, counts)
 
 
 def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
+from ode_runner.experiment.drawing import Draw, drawn_once
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
@@ -94,6 +95,11 @@ class Experiment:
         """Whether the model can answer by the run's own solver: a sampler gives samples, and no density of them."""
         return not self.model.takes_integrals or self.integrator.solver.of_ordinary_equations
 
+    @property
+    def asks(self) -> bool:
+        """Whether the task asks anything of the model but samples."""
+        return self.task.needs != {Answer.SAMPLES}
+
     @torch.no_grad()
     def evaluate(self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None) -> dict[str, float]:
         """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
@@ -118,7 +124,7 @@ class Experiment:
             guarded = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
             with guarded, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 loss = self.loss(batch)
-                if loss.outputs is None and split is Split.TEST and self.answers:
+                if loss.outputs is None and split is Split.TEST and self.answers and self.asks:
                     loss = loss._replace(outputs=self.outputs(batch))
             if counts is not None:
                 counts.add(batch, each)
@@ -136,9 +142,9 @@ class Experiment:
         with self._autocast():
             return [*self.task.remarks(metrics), *self.model.remarks(self._test_inputs())]
 
-    def figures(self, history: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, Picture]]:
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         """The pictures of the task, then those of the model, by file name without ending."""
-        yield from self.task.figures(self.view(history))
+        yield from self.task.figures(view)
         with self._autocast():
             of_model = list(self.model.figures(self._test_inputs()))
         yield from of_model
@@ -148,8 +154,13 @@ class Experiment:
         batch = next(self.task.batches(Split.TEST, batch_size=self.options.eval_batch_size, epoch=0))
         return batch.to(self.dtype).inputs
 
-    def view(self, history: Sequence[Mapping[str, float]]) -> ModelView:
-        """The functions of the model that the task's pictures may call."""
+    def view(self, history: Sequence[Mapping[str, float]], stop: StopRequest) -> ModelView:
+        """The functions of the model, with its present weights, that the task's pictures may call.
+
+        Args:
+            history: the rows of metrics.jsonl.
+            stop: checked between batches of samples.
+        """
         own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
 
         finely = self._finely(own)
@@ -179,7 +190,7 @@ class Experiment:
             decode=decode,
             predict_finely=finely,
             answers=self.answers,
-            sample=self._sampler(own),
+            sample=self._sampler(own, stop),
             continuous=Answer.STATES in self.model.answers(),
         )
 
@@ -219,14 +230,14 @@ class Experiment:
 
         return predict
 
-    def _sampler(self, ts: Times) -> Callable[[int, int, Sequence[Tensor]], Drawn] | None:
+    def _sampler(self, ts: Times, stop: StopRequest) -> Draw | None:
         """Samples, so many at so many times, the last of which are of the data; conditions are given.
 
         Every time the same ones.
         """
         model = self.model
         if model.generator() is not None:
-            return self._generated
+            return drawn_once(lambda count, times, given: self._generated(count, times, given, stop))
         if not isinstance(model, DensityModel):
             return None
 
@@ -236,12 +247,19 @@ class Experiment:
                 torch.manual_seed(NOISE)
                 return model.sample(count, along, self.integrator, given=[z.to(self.dtype) for z in given])
 
-        return sample
+        return drawn_once(sample)
 
-    def _generated(self, count: int, times: int, given: Sequence[Tensor]) -> Drawn:
-        with self.integrator.ledger.phase(Phase.SAMPLING):
-            path = self.generate(torch.arange(count), times=times, given=given)
-        return Drawn(path, None)
+    @torch.no_grad()
+    def _generated(self, count: int, times: int, given: Sequence[Tensor], stop: StopRequest) -> Drawn:
+        """In batches of the size of an evaluation."""
+        paths, evaluations = list[Trajectory](), Means()
+        for numbers in torch.arange(count).split(self.options.eval_batch_size):
+            if paths:
+                stop.check()
+            with self.integrator.ledger.phase(Phase.SAMPLING) as tally:
+                paths.append(self.generate(numbers, times=times, given=[z[numbers.to(z.device)] for z in given]))
+            evaluations.add({"of a batch": tally.evaluations})
+        return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])
 
     def _autocast(self) -> AbstractContextManager[None]:
         """The context of stem and head in bf16; the integrator lowers the field itself, and the solve stays in fp32."""

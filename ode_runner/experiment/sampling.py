@@ -1,44 +1,35 @@
 """How well a sampler solves: its samples against those of a fine solve from the same noise."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.field import Phase
+from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.sampled import SampledTask
 from ode_runner.types import Trajectory
 
 PLACES = 65  # on the way, at which the straightness of ways is looked at
 
 
-def measure_samples(experiment: Experiment, stop: StopRequest) -> dict[str, float]:
-    """As many samples as the test split has, in batches: evaluations for a batch, as `nfe_sample`, and their error.
+def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) -> dict[str, float]:
+    """Of the samples by which the task judges: evaluations for a batch, as `nfe_sample`, and their error.
 
     `endpoint_rmse` is the root mean square, over samples, of their distance to the end of a solve at 1e-7 in float64
     from the same noise, and `straightness` that of the ways of this solve from straight ones, see `straightness`. A
-    solver that draws noise on the way has none of both, for it solves another equation. Conditions are those of the
-    test split.
+    solver that draws noise on the way has none of both, for it solves another equation.
     """
-    draws, compared, evaluations = experiment.integrator.solver.draws, Means(), Means()
-    fine = _finest(experiment)
-    for numbers, given in _conditions(experiment):
-        stop.check()
-        with torch.no_grad(), experiment.integrator.ledger.phase(Phase.SAMPLING) as tally:
-            samples = experiment.generate(numbers, given=given)[-1]
-        evaluations.add({"nfe_sample": tally.evaluations})
-        if not draws:
-            with torch.no_grad():
-                path = fine.generate(numbers, times=PLACES, given=given)
-            found = {"squares": _squared_distance(samples, path[-1]), "straightness": straightness(path)}
-            compared.add(found, weight=len(numbers))
-    means = compared.read()
-    error = {} if draws else {"endpoint_rmse": means.pop("squares") ** 0.5}
-    return error | means | evaluations.read()
+    task = experiment.task
+    assert isinstance(task, SampledTask)
+    drawn = task.drawn(view)
+    assert drawn.evaluations is not None
+    found = {"nfe_sample": drawn.evaluations}
+    if experiment.integrator.solver.draws:
+        return found
+    return _errors(experiment, task, drawn.path[-1][: task.finely_solved], stop) | found
 
 
 def straightness(path: Trajectory) -> float:
@@ -50,13 +41,17 @@ def straightness(path: Trajectory) -> float:
     return float((velocities - chord).flatten(2).square().sum(dim=2).mean())
 
 
-def _conditions(experiment: Experiment) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
-    """The numbers of the samples of each batch of the test split, and what is given with them."""
-    begin = 0
-    for batch in experiment.task.batches(Split.TEST, batch_size=experiment.options.eval_batch_size, epoch=0):
-        count = len(batch.inputs)
-        yield torch.arange(begin, begin + count), experiment.model.encode(batch.inputs).given
-        begin += count
+@torch.no_grad()
+def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: StopRequest) -> dict[str, float]:
+    """Of the first samples, batch by batch."""
+    fine, given, compared = _finest(experiment), task.given(len(samples)), Means()
+    for numbers in torch.arange(len(samples)).split(experiment.options.eval_batch_size):
+        stop.check()
+        path = fine.generate(numbers, times=PLACES, given=[z[numbers.to(z.device)] for z in given])
+        squares = _squared_distance(samples[numbers.to(samples.device)], path[-1])
+        compared.add({"squares": squares, "straightness": straightness(path)}, weight=len(numbers))
+    means = compared.read()
+    return {"endpoint_rmse": means.pop("squares") ** 0.5, **means}
 
 
 def _finest(experiment: Experiment) -> Experiment:

@@ -15,25 +15,28 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
-from ode_runner.recording.logger import MetricLogger, MetricsFile
+from ode_runner.recording.logger import MetricLogger
 from ode_runner.recording.pictures import save_pictures
+from ode_runner.tasks.base import ModelView
 
 
-def evaluate_test(experiment: Experiment, stop: StopRequest, counts: PerSampleCounts) -> dict[str, float]:
+def evaluate_test(
+    experiment: Experiment, view: ModelView, stop: StopRequest, counts: PerSampleCounts
+) -> dict[str, float]:
     """Metrics of the test split, the learned field and the model as `test/...`, mean evaluations a batch as `nfe/...`.
 
     `counts` is given what each sample took.
     """
     results = experiment.evaluate(Split.TEST, stop, counts)
     if experiment.model.generator() is not None:
-        results |= measure_samples(experiment, stop)
+        results |= measure_samples(experiment, view, stop)
     nfe = {"nfe/eval": results.pop("nfe")}
     nfe |= {name.replace("_", "/", 1): results.pop(name) for name in list(results) if name.startswith("nfe_")}
     field = experiment.model.learned_field()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         if field is not None:
             results |= experiment.task.field_metrics(field)
-        results |= experiment.task.model_metrics(experiment.view([]))
+        results |= experiment.task.model_metrics(view)
     return {f"test/{name}": value for name, value in results.items()} | scalars(counts.found()) | nfe
 
 
@@ -53,22 +56,22 @@ def first_failing_batch(experiment: Experiment) -> CrashDump | None:
 
 
 def draw(
-    experiment: Experiment, metrics: MetricsFile, *, folder: Path, display: Display, logger: MetricLogger, step: int
+    experiment: Experiment, view: ModelView, *, folder: Path, display: Display, logger: MetricLogger, step: int
 ) -> None:
     """The pictures of task and model, as files and in the logger; one that cannot be drawn is reported and left out."""
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         drawn = save_pictures(
-            lambda: experiment.figures(metrics.rows()),
+            lambda: experiment.figures(view),
             folder=folder, display=display, logger=logger, step=step,
         )  # fmt: skip
     if experiment.options.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):
         display.say("trainer.animate=true is not used: this task has no picture that moves")
 
 
-def write_tables(experiment: Experiment, *, folder: Path) -> None:
+def write_tables(experiment: Experiment, view: ModelView, *, folder: Path) -> None:
     """The task's tables, as csv files in `folder`."""
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
-        for name, table in experiment.task.tables(experiment.view([])):
+        for name, table in experiment.task.tables(view):
             write_csv(folder / f"{name}.csv", table.header, table.rows)

@@ -10,7 +10,7 @@ from ode_runner.batch import Answer, Drawn
 from ode_runner.encoding import Encoding
 from ode_runner.integral import Integral, Law, Pull, probe
 from ode_runner.models.base import Numerics
-from ode_runner.models.density import TRACE, DensityModel, data_shape, exact_trace, normal_log_density, parted
+from ode_runner.models.density import TRACE, DensityModel, data_shape, encode_data, exact_trace, normal_log_density
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
@@ -31,20 +31,20 @@ class ContinuousFlow(DensityModel):
     """
 
     numerics: ClassVar[Numerics] = Numerics.ANY
-    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.STATES})
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.SAMPLES, Answer.STATES})
     takes_integrals: ClassVar[bool] = True
 
     def __init__(self, network: Network, *, trace: Literal["exact", "hutchinson"], noise: Law) -> None:
         super().__init__(network)
         self.head = nn.Identity()
-        self.size, *self.sides = data_shape(network)
+        self.spec, self.shape = network.spec, data_shape(network)
         self.estimated, self.noise = trace == "hutchinson", noise
         self.field = network.field(given=network.spec.condition)
         self.exact_trace = Integral(exact_trace, judged=True)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, and the condition that is given with them, if there is one."""
-        return parted(super().encode(inputs), self.size)
+        return encode_data(self.stem, inputs, self.spec)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)
@@ -55,7 +55,7 @@ class ContinuousFlow(DensityModel):
         return normal_log_density(solution.ys[-1]) + solution.integrals[TRACE][-1]
 
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
-        begin = torch.randn(count, self.size, *self.sides, device=ts.device).to(ts.dtype)
+        begin = torch.randn(count, *self.shape, device=ts.device).to(ts.dtype)
         solution = self._with_trace(begin, ts.flip(0), integrate, given)
         return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
 

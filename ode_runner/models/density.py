@@ -5,9 +5,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ode_runner.batch import Drawn
+from ode_runner.batch import Drawn, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.integral import Pull, trace
@@ -45,10 +45,10 @@ def data_shape(network: Network) -> tuple[int, ...]:
     return tuple(network.stem()(torch.zeros(1, *network.spec.input_shape)).shape[1:])
 
 
-def parted(told: Encoding, size: int) -> Encoding:
-    """Data of `size` features or channels, and the condition that stands behind them, if one does, as given."""
-    data, condition = told.y0.tensor_split([size], dim=1)
-    return Encoding(data, (condition,) if condition.shape[1] else ())
+def encode_data(stem: nn.Module, inputs: Tensor, spec: TaskSpec) -> Encoding:
+    """The data, as the stem shapes them, and the condition that stands behind them, if one does, as given."""
+    data, condition = spec.parted(inputs)
+    return Encoding(stem(data), (condition,) if spec.condition else ())
 
 
 def normal_log_density(y: State) -> Tensor:

@@ -11,7 +11,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.integral import Integral
 from ode_runner.models.base import Model, Numerics
-from ode_runner.models.density import TRACE, data_shape, exact_trace, normal_log_density, parted
+from ode_runner.models.density import TRACE, data_shape, encode_data, exact_trace, normal_log_density
 from ode_runner.models.generator import Generator
 from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.networks.base import Network
@@ -44,7 +44,7 @@ class PathModel(Model, PathLearner):
 
     def __init__(self, network: Network, *, guidance: float, hidden: float, start_time: float, end_time: float) -> None:
         super().__init__(network)
-        self.shape = data_shape(network)
+        self.spec, self.shape = network.spec, data_shape(network)
         conditional = network.spec.condition > 0
         if guidance != 1 and not conditional:
             raise IncompatibleChoice(
@@ -69,7 +69,7 @@ class PathModel(Model, PathLearner):
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, and the condition that is given with them, if there is one."""
-        return parted(super().encode(inputs), self.shape[0])
+        return encode_data(self.stem, inputs, self.spec)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         """From data to noise; times beyond the ends of the path are taken for these."""

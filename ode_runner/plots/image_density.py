@@ -1,5 +1,7 @@
 """Images beside samples of a density that was learned from them."""
 
+import math
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -9,6 +11,18 @@ from ode_runner.plots import style
 from ode_runner.types import Trajectory
 
 COLUMNS = 8
+
+
+def draw_images(images: Tensor, *, brightest: int) -> Figure:
+    """Images (count, 1, height, width), about as many in a row as there are rows."""
+    columns = math.ceil(len(images) ** 0.5)
+    mosaic = _mosaic(images, columns)
+    height, width = mosaic.shape
+    figure = style.figure(6.4, 6.4 * height / width)
+    axes = figure.subplots()
+    axes.imshow(mosaic.numpy(), cmap="gray_r", vmin=0, vmax=brightest)
+    axes.axis("off")
+    return figure
 
 
 def draw_images_beside(images: Tensor, samples: Tensor, *, brightest: int) -> Figure:

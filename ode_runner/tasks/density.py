@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
-from ode_runner.tasks.base import ModelView, Table, Task
+from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sample_metrics import distance_from_data
+from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.set_metrics import with_floors
 from ode_runner.types import Scalar
 
@@ -19,7 +20,7 @@ CERTAIN = 3  # standard errors
 AT_ONCE = 2000  # points of a solve
 
 
-class DensityTask(Task):
+class DensityTask(SampledTask):
     """Points whose log density is learned by maximum likelihood; values of the model are log densities, in nats.
 
     `nll` is the mean of their negative by the run's own solver, `nll_fine` that of a solve at 1e-5 in float64 with its
@@ -63,39 +64,30 @@ class DensityTask(Task):
         fine = in_parts(view.predict_finely, self.points[Split.TEST]) + self.log_determinant
         found = {"nll_fine": -float(fine.mean()), "nll_error": float(fine.std()) / len(fine) ** 0.5}
         gap = {} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy}
-        return found | gap | ({} if view.sample is None else self.sample_metrics(self.drawn(view, 2).path[-1]))
+        return found | gap | ({} if view.sample is None else self.sample_metrics(self.drawn(view).path[-1]))
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         """Of samples, for the conditions of the test split where there are any."""
         learned = next(self.batches(Split.TRAIN, batch_size=self.size(Split.TRAIN), epoch=0)).inputs
-        test, train = (self.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
+        test, train = (self.spec.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
         return with_floors({"sw2": distance_from_data(samples, test, others=train)})
 
-    def drawn(self, view: ModelView, times: int) -> Drawn:
-        """As many samples as there are test points, on their way at so many times; asked of a view that samples."""
-        assert view.sample is not None
-        _, condition = self.parted(self.points[Split.TEST])
-        return view.sample(len(condition), times, [condition] if self.spec.condition else [])
-
-    def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Data, and their conditions: vectors that may be of no length."""
-        data, condition = inputs.flatten(1).tensor_split([math.prod(self.spec.input_shape)], dim=1)
-        return data.unflatten(1, self.spec.input_shape), condition
-
-    def own_units(self, points: Tensor) -> Tensor:
-        """Data in their own units, of which inputs may be an affine map."""
-        return points
+    def sampled_conditions(self) -> Tensor:
+        """Those of the test split."""
+        return self.spec.parted(self.points[Split.TEST])[1]
 
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
+        if view.sample is not None:
+            yield from self.sample_tables(self.drawn(view))
+
+    def sample_tables(self, drawn: Drawn) -> Iterator[tuple[str, Table]]:
         """`samples`: elements, conditions, and the log density that sampling reports."""
-        if view.sample is None:
-            return
-        drawn, (_, condition) = self.drawn(view, 2), self.parted(self.points[Split.TEST])
         samples = self.own_units(drawn.path[-1])
+        given = [z.to(samples) for z in self.given(len(samples))]
         told = [] if drawn.log_density is None else [drawn.log_density[:, None] + self.log_determinant]
-        columns = torch.cat([samples.flatten(1), condition.to(samples), *told], dim=1)
+        columns = torch.cat([samples.flatten(1), *given, *told], dim=1)
         elements = [f"x_{i + 1}" for i in range(math.prod(self.spec.input_shape))]
-        conditions = [f"condition_{i + 1}" for i in range(condition.shape[1])]
+        conditions = [f"condition_{i + 1}" for i in range(self.spec.condition)]
         yield "samples", Table([*elements, *conditions, *["log_prob"] * len(told)], columns.tolist())
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal, final
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ode_runner.batch import Split, TaskSpec
+from ode_runner.batch import Drawn, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.paths.base import END_TIME, GaussianPath
 from ode_runner.paths.named import PathName, path_named
@@ -121,15 +122,18 @@ class Density2D(DensityTask):
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
             yield "curves", draw_curves(view.history, quality="nll")
-        test, _ = self.parted(self.points[Split.TEST][:SAMPLES])
+        test, _ = self.spec.parted(self.points[Split.TEST][:SAMPLES])
         cells, _ = self._cells(CELLS)
         density, side = self._density(view, cells).view(CELLS, CELLS), self._side()
-        path = None if view.sample is None else self.drawn(view, TIMES).path[:, :SAMPLES]
+        path = None if view.sample is None else self.drawn(view, times=TIMES).path[:, :SAMPLES]
         yield "density", draw_density(test, density, samples=None if path is None else path[-1], side=side)
         if path is not None:
             yield "samples", draw_samples(path, side=side)
         if path is not None and view.animate:
-            yield "samples_in_motion", animate_samples(self.drawn(view, FRAMES).path[:, :SAMPLES], side=side)
+            yield "samples_in_motion", animate_samples(self.drawn(view, times=FRAMES).path[:, :SAMPLES], side=side)
+
+    def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
+        yield "samples", draw_samples(drawn.path[[0, -1]], side=self._side())
 
     def _mass(self, view: ModelView) -> float:
         cells, area = self._cells(self.grid)
@@ -144,13 +148,13 @@ class Density2D(DensityTask):
     def _right_centre(self, samples: Tensor) -> dict[str, float]:
         if not len(self.conditions) or self.centres is None:
             return {}
-        component = self.parted(self.points[Split.TEST])[1].argmax(dim=1).cpu()
+        component = self.sampled_conditions().argmax(dim=1).cpu()
         nearest = torch.cdist(samples.cpu().double(), self.centres).argmin(dim=1)
         return {"right_centre": float((nearest == component).double().mean())}
 
     def _side(self) -> tuple[float, float]:
         """From where to where the pictures go, in both directions."""
-        points, _ = self.parted(torch.cat(list(self.points.values())))
+        points, _ = self.spec.parted(torch.cat(list(self.points.values())))
         low, high = float(points.min()), float(points.max())
         margin = MARGIN * (high - low)
         return min(-REACH, low - margin), max(REACH, high + margin)

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import final
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from ode_runner.batch import Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import Batch, Drawn, Outputs, Split, TaskSpec
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
-from ode_runner.plots.image_density import draw_images_beside, draw_images_on_the_way
+from ode_runner.plots.image_density import draw_images, draw_images_beside, draw_images_on_the_way
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import TOLERATED, DensityTask
 from ode_runner.tasks.digit_images import BRIGHTEST, digits_splits
@@ -73,6 +74,9 @@ class DigitsDensity(DensityTask):
         test = self._levels(self.points[Split.TEST][:SHOWN])
         yield "samples", draw_images_beside(test, path[-1], brightest=BRIGHTEST)
         yield "samples_on_the_way", draw_images_on_the_way(path, brightest=BRIGHTEST)
+
+    def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
+        yield "samples", draw_images(self._levels(drawn.path[-1]), brightest=BRIGHTEST)
 
     def own_units(self, points: Tensor) -> Tensor:
         images = points.unflatten(-1, SHAPE) if points.shape[-1] == math.prod(SHAPE) else points

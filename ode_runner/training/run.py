@@ -170,15 +170,16 @@ def _train_and_evaluate(
                 reached = (
                     _fit(trainer, session, record) if trainer else plan.build_diagnostics().measure(experiment, epoch=1)
                 )
-                record.metrics = evaluate_test(experiment, stop, counts) | reached
+                view = experiment.view(metrics.rows(), stop)
+                record.metrics = evaluate_test(experiment, view, stop, counts) | reached
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _check_finite(experiment, record)
             for remark in experiment.remarks(record.metrics):
                 display.say(remark, style="yellow")
             with same_folder():
-                draw(experiment, metrics, folder=folder / "plots", display=display, logger=logger, step=step)
-                write_tables(experiment, folder=absolute)
+                draw(experiment, view, folder=folder / "plots", display=display, logger=logger, step=step)
+                write_tables(experiment, view, folder=absolute)
             report(counts.found(), experiment.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()

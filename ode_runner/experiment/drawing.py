@@ -1,0 +1,27 @@
+"""Samples that are asked for again are not drawn again."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Drawn
+
+Draw = Callable[[int, int, Sequence[Tensor]], Drawn]  # so many samples, at so many times, under what is given
+
+
+def drawn_once(draw: Draw) -> Draw:
+    """The same function, which keeps the last answer for each number of samples and of times.
+
+    For one state of a model: metrics, tables and pictures are of the same samples, and samples of images take minutes.
+    """
+    kept: dict[tuple[int, int], tuple[Sequence[Tensor], Drawn]] = {}
+
+    def again(count: int, times: int, given: Sequence[Tensor]) -> Drawn:
+        known, drawn = kept.get((count, times), ((), None))
+        if drawn is None or not all(map(torch.equal, known, given)):
+            drawn = draw(count, times, given)
+            kept[count, times] = given, drawn
+        return drawn
+
+    return again

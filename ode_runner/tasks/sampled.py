@@ -1,0 +1,46 @@
+"""What the tasks share that judge samples of a model."""
+
+import abc
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.batch import Drawn
+from ode_runner.tasks.base import ModelView, Table, Task
+
+
+class SampledTask(Task):
+    """A task whose models can be asked for samples of its data, under conditions where there are any."""
+
+    finely_solved: ClassVar[int | None] = None  # so many samples are compared with those of a fine solve; None: all
+
+    @abc.abstractmethod
+    def sampled_conditions(self) -> Tensor:
+        """Of the samples by which a model is judged, (sample, condition); of no columns where there are none."""
+
+    def given(self, count: int) -> list[Tensor]:
+        """What is given for so many samples: those conditions, again from the first on where they do not suffice."""
+        conditions = self.sampled_conditions()
+        return [conditions[torch.arange(count) % len(conditions)]] if self.spec.condition else []
+
+    def drawn(self, view: ModelView, *, times: int = 2) -> Drawn:
+        """The samples by which a model is judged, at so many times on their way; asked of a view that samples."""
+        assert view.sample is not None
+        count = len(self.sampled_conditions())
+        return view.sample(count, times, self.given(count))
+
+    def own_units(self, points: Tensor) -> Tensor:
+        """Data in their own units, of which inputs may be an affine map."""
+        return points
+
+    def sample_tables(self, drawn: Drawn) -> Iterator[tuple[str, Table]]:
+        """Tables of samples under the conditions of `given`, by file name without ending."""
+        del drawn
+        yield from ()
+
+    @abc.abstractmethod
+    def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
+        """Pictures of samples under the conditions of `given`, by file name without ending."""
