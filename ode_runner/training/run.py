@@ -143,9 +143,7 @@ def _train_and_evaluate(
     record, folder = plan.record, plan.folder
     reset_peak_bytes(experiment.device)
     record.environment = describe_environment(experiment.device, processes=trainer.group.size if trainer else 1)
-    _introduce(experiment, record, folder, display)
-    if trainer is not None and experiment.options.ema is not None:
-        _introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
+    _introduce(experiment, trainer, record, folder, display)
     absolute = folder.absolute()  # for what is written while code of one's own runs, which may change directory
     checkpoints = Checkpoints(absolute / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
     taken = take_over(record, folder, checkpoints, display) if trainer is not None and not plan.rerun else ""
@@ -204,8 +202,10 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
     raise failure
 
 
-def _introduce(experiment: Experiment, record: RunRecord, folder: Path, display: Display) -> None:
-    """Print the header: sizes, axes that are not used, and a warning where bf16 is slow."""
+def _introduce(
+    experiment: Experiment, trainer: Trainer | None, record: RunRecord, folder: Path, display: Display
+) -> None:
+    """Print the header: sizes, axes that are not used, a warning where bf16 is slow, and what weights are judged."""
     parameters, precision = sum(p.numel() for p in experiment.parameters()), experiment.options.precision
     sizes = " / ".join(f"{experiment.task.size(split):,} {split}" for split in Split)
     display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
@@ -215,6 +215,8 @@ def _introduce(experiment: Experiment, record: RunRecord, folder: Path, display:
         display.say(f"model={record.choices['model']} {uses}")
     if precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
+    if trainer is not None and experiment.options.ema is not None:
+        _introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
 
 
 def _introduce_average(decay: float, *, steps: int, display: Display) -> None:
