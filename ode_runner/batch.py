@@ -29,6 +29,7 @@ class Answer(StrEnum):
     LOG_DENSITY = "a log density"
     SAMPLES = "samples"
     STATES = "states at any time"
+    TRUTH = "the solution of the task's own field"
 
 
 @dataclass(frozen=True, kw_only=True)

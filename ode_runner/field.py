@@ -18,7 +18,8 @@ from ode_runner.types import State, Time
 class VectorField(nn.Module, abc.ABC):
     """The right-hand side of dy/dt = f(t, y), or f(t, y, *given) where tensors are given for a solve.
 
-    A kind of field is a subclass that declares `call_weights` of its own: the methods by which solvers ask for it.
+    A kind of field is a subclass that declares `call_weights` of its own: the methods by which solvers ask for it. A
+    field may be of several kinds, and then offers the calls of each.
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {
@@ -87,29 +88,6 @@ class LinearizableField(VectorField):
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.linearize(t, y, *given)[0]
-
-
-class SeparableField(VectorField):
-    """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
-
-    What a separable Hamiltonian makes, H = T(p) + V(q), and any other field neither half of which asks for itself.
-
-    Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.
-    """
-
-    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "drift": 0.5, "kick": 0.5}
-
-    @abc.abstractmethod
-    def drift(self, t: Time, p: State) -> State:
-        """dq/dt."""
-
-    @abc.abstractmethod
-    def kick(self, t: Time, q: State) -> State:
-        """dp/dt."""
-
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        q, p = y.chunk(2, dim=1)
-        return torch.cat([self.drift(t, p, *given), self.kick(t, q, *given)], dim=1)
 
 
 class StochasticField(VectorField):

@@ -20,7 +20,15 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 ROOT = {
     *("__init__", "__main__", "cli", "launch", "build", "compatibility"),  # from a command line to objects
     *("types", "batch", "encoding", "errors", "quoting"),  # what everybody speaks of
-    *("field", "counted_field", "integral", "problem", "noise", "integrator"),  # an equation and its solve
+    *(
+        "field",
+        "structured_field",
+        "counted_field",
+        "integral",
+        "problem",
+        "noise",
+        "integrator",
+    ),  # an equation and its solve
     *("random_state", "buffers", "transfer"),  # what a computation leaves behind, and where
 }
 

@@ -114,7 +114,7 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
     assert issubclass(model, Model)
     answers = {Answer.LOG_DENSITY if issubclass(model, DensityModel) else Answer.VALUES}
     if issubclass(model, Exact):  # the truth of whatever the task asks
-        answers = {Answer.LOG_DENSITY, Answer.VALUES}
+        answers = {Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH}
     if issubclass(model, PathModel):
         answers = {Answer.LOG_DENSITY, Answer.SAMPLES}
     assert model.answers() == answers | (set() if model.numerics is Numerics.NONE else {Answer.STATES})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
 from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput
-from ode_runner.field import Ledger, Phase, SeparableField, Tally, VectorField
+from ode_runner.field import Ledger, Phase, Tally, VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import Integral, Pull, trace
@@ -19,6 +19,7 @@ from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk4 import RK4
+from ode_runner.structured_field import SeparableField
 from ode_runner.training.prepare_compiled import training_solves
 from ode_runner.types import State, Time, Times
 from tests.problems import Compose, accepted_pairs, build, named_class, offering, slope

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.meters import SavedBytes
-from ode_runner.field import Phase, SeparableField, VectorField
+from ode_runner.field import Phase, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -34,6 +34,7 @@ from ode_runner.solvers.leapfrog import Leapfrog
 from ode_runner.solvers.reversible_heun import ReversibleHeun
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.scipy_ivp import SciPy
+from ode_runner.structured_field import SeparableField
 from tests.helpers import own_models, record_of, typed
 
 TS = torch.tensor([0.0, 0.3, 0.6, 1.2])

@@ -456,3 +456,36 @@ def test_a_thousand_records_take_half_a_second(tmp_path: Path) -> None:
         return time.perf_counter() - begun
 
     assert min(seconds() for _ in range(5)) < 0.5, "the least of several: the machine may be busy"
+
+
+def swept(root: Path, solver: str, errors: dict[int, dict[str, float]]) -> None:
+    for steps, metrics in errors.items():
+        options = {"solver": {"num_steps": steps}, "trainer": {"precision": "fp64"}}
+        write_run(root, f"{solver}{steps}", solver=solver, options=options, metrics=metrics)
+
+
+def test_an_order_is_the_slope_over_a_sweep_of_steps_and_says_over_which(tmp_path: Path) -> None:
+    swept(tmp_path, "euler", {n: {"test/rmse": 0.3 / n} for n in (4, 8, 16)})
+    swept(tmp_path, "rk4", {n: {"test/rmse": max(2.0 * n**-4.0, 1e-13)} for n in (4, 8, 16, 2000)})
+    write_run(tmp_path, "alone", solver="dopri5", metrics={"test/rmse": 1e-4})
+    lines = reported(str(tmp_path), cwd=tmp_path).stdout.splitlines()
+    assert "order (rmse)" in lines[1]
+    assert [line.count("1.00 (4 to 16)") for line in lines if "euler" in line] == [1, 1, 1]
+    assert [line.count("4.00 (4 to 16)") for line in lines if "rk4" in line] == [1] * 4  # at 2000 rounding is left
+    [alone] = [line for line in lines if line.startswith("dopri5")]
+    assert "-" in alone.split()
+    assert any("order: how fast test/rmse falls with the step" in line for line in lines)
+    typed_out = reported(str(tmp_path), "--metrics", "order", "--format", "csv", cwd=tmp_path).stdout
+    rows = [row for row in csv.DictReader(io.StringIO(typed_out)) if row["solver"] == "euler"]
+    assert float(rows[0]["test/rmse/order"]) == pytest.approx(1)
+
+
+def test_errors_that_sampling_makes_are_not_fitted(tmp_path: Path) -> None:
+    """Those near their floor; and of two errors each has its order."""
+    errors = {n: {"test/tv": max(0.3 / n, 0.01), "test/tv_floor": 0.01, "test/rmse": 0.1 / n**2} for n in (4, 8, 64)}
+    swept(tmp_path, "euler", errors)
+    out = reported(str(tmp_path), "--metrics", "tv,test/tv/order,test/rmse/order", cwd=tmp_path).stdout
+    assert "1.00 (4 to 8)" in out
+    assert "2.00 (4 to 64)" in out
+    refused = reported(str(tmp_path), "--metrics", "order", cwd=tmp_path)
+    assert "'order' may mean" in refused.stderr

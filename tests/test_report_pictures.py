@@ -221,6 +221,6 @@ def test_errors_of_samples_have_a_curve_and_a_slope_for_each_solver(tmp_path: Pa
             )
     write_run(tmp_path, "alone", solver="dopri5", metrics={"test/endpoint_rmse": 0.1, "nfe/sample": 4.0})
     table = make_table(find_runs([tmp_path]).runs)
-    [picture] = [picture for picture in draw_all(table, {}) if picture.name == "sampling"]
+    [picture] = [picture for picture in draw_all(table, {}) if picture.name == "errors"]
     labels = [text.get_text() for text in picture.figure.legends[0].get_texts()]
     assert sorted(labels) == ["euler, slope -1.0", "rk4, slope -2.0"]

@@ -23,7 +23,7 @@ class Exact(Model):
     """
 
     numerics: ClassVar[Numerics] = Numerics.SOLVER
-    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES})
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES, Answer.TRUTH})
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)

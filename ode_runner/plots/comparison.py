@@ -14,7 +14,6 @@ from ode_runner.plots import style
 
 LINES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-SLOPED = 3  # points at the end of a curve, whose slope is its order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,30 +132,19 @@ def draw_memory(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
-def draw_error_against_evaluations(curves: Sequence[Curve], *, error: str) -> Figure:
-    """Errors of samples against evaluations, both logarithmic; the legend has each slope over the last three points."""
+def draw_error_against_evaluations(curves: Sequence[Curve], *, error: str, evaluations: str) -> Figure:
+    """Errors against evaluations, both logarithmic."""
     figure, [axes] = _panels(1)
     figure.set_size_inches(9, 5)
     for curve in curves:
         look = {**curve.look.line(), **curve.look.marker()}
-        named = f"{curve.look.label}, slope {slope(curve.x[-SLOPED:], curve.mean[-SLOPED:]):.1f}"
-        axes.plot(curve.x, curve.mean, label=named, markersize=4, linewidth=1.2, **look)
-    axes.set(xlabel="evaluations a sample batch (nfe/sample)")
+        axes.plot(curve.x, curve.mean, label=curve.look.label, markersize=4, linewidth=1.2, **look)
+    axes.set(xlabel=f"evaluations of the field for a batch ({evaluations})")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     _finish(axes, Axis(label=error, log=True))
     _legend(figure, [axes])
     return figure
-
-
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Of the line through the logarithms that fits best; NaN where there is none."""
-    if len(set(x)) < 2 or min(*x, *y) <= 0:
-        return math.nan
-    across, up = [math.log(value) for value in x], [math.log(value) for value in y]
-    mean = math.fsum(across) / len(x)
-    spread = math.fsum((value - mean) ** 2 for value in across)
-    return math.fsum((a - mean) * b for a, b in zip(across, up, strict=True)) / spread
 
 
 def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Point]:

@@ -155,7 +155,8 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
         rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
     elif solves:
         along = {name: value for name, value in metrics.items() if name.startswith("nfe/") and name != "nfe/eval"}
-        rows.append(("NFE", ", ".join(f"{value:.0f} {name[4:]}" for name, value in along.items())))
+        shown_along = ", ".join(f"{value:.0f} {name[4:]}" for name, value in along.items())
+        rows.append(("NFE", shown_along or f"{metrics.get('nfe/eval', math.nan):.4g} a batch"))
     peak = byte_count(cost["peak_memory_bytes"])
     if not learns:
         return [*rows, ("peak memory", peak)]

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 
 from ode_runner.plots.comparison import (
     LINES,
-    SLOPED,
     Axis,
     Curve,
     Look,
@@ -18,15 +17,19 @@ from ode_runner.plots.comparison import (
     draw_trade_offs,
 )
 from ode_runner.plots.style import CLASSES
+from ode_runner.recording.record import UNUSED
 from ode_runner.report.curves import curves_of
 from ode_runner.report.drawn import Failures, Picture, noting_failure
 from ode_runner.report.encoding import encode
+from ode_runner.report.orders import slope
 from ode_runner.report.quantities import direction, objective
 from ode_runner.report.rows import Row, Statistic, label
 from ode_runner.report.table import Table
 
 MOST_CURVES = 12  # more cannot be told apart
-NUM_STEPS, ENDPOINT = "solver.num_steps", "test/endpoint_rmse"
+NUM_STEPS = "solver.num_steps"
+FINENESS = (NUM_STEPS, "solver.step_size", "tolerance", "solver.rtol", "solver.atol")  # what makes a solve finer
+SLOPED = 3  # points at the end of a curve, whose slope is shown
 WIDE = 20  # cost axes that span more than this factor are logarithmic
 
 
@@ -58,7 +61,7 @@ class _OneTask:
             "nfe": self._evaluations,
             "trade_offs": self._trade_offs,
             "memory": self._memory,
-            "sampling": self._sampling,
+            "errors": self._errors,
         }
 
     @cached_property
@@ -117,14 +120,18 @@ class _OneTask:
             return None
         return "Memory for the backward pass against the number of solver steps.", draw_memory(memory)
 
-    def _sampling(self) -> tuple[str, Figure] | None:
-        if not (curves := _errors_of_samples(self.rows)):
-            return None
-        caption = (
-            "Distance of samples from those of a fine solve from the same noise, against evaluations, and the slope of "
-            f"the last {SLOPED} points of each curve."
-        )
-        return caption, draw_error_against_evaluations(curves, error=ENDPOINT)
+    def _errors(self) -> tuple[str, Figure] | None:
+        alone = [row for row in self.rows if row.runs[0].options["gradient"] == UNUSED]  # no model adds an error
+        for rows, evaluations, error in (
+            (self.rows, "nfe/sample", "test/endpoint_rmse"),
+            (alone, "nfe/eval", "test/rmse"),
+        ):
+            if curves := _errors_against(rows, evaluations, error):
+                caption = (
+                    f"{error} against evaluations of the field, and the slope of each curve's last {SLOPED} points."
+                )
+                return caption, draw_error_against_evaluations(curves, error=error, evaluations=evaluations)
+        return None
 
 
 def _drawn_curves(caption: str, panels: Mapping[str, tuple[Axis, list[Curve]]]) -> tuple[str, Figure] | None:
@@ -209,19 +216,20 @@ def _memory(rows: Sequence[Row], looks: dict[str, Look]) -> list[Curve]:
     return curves
 
 
-def _errors_of_samples(rows: Sequence[Row]) -> list[Curve]:
-    """Endpoint errors of rows that are alike but for the number of steps, at least two of each kind."""
+def _errors_against(rows: Sequence[Row], evaluations: str, error: str) -> list[Curve]:
+    """Errors of rows that are alike but for how fine their solves are, at least two of each kind."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
-        evaluations, error = row.statistic("nfe/sample"), row.statistic(ENDPOINT)
-        if evaluations is not None and error is not None:
-            key = label({name: value for name, value in row.columns.items() if name != NUM_STEPS})
-            groups.setdefault(key, []).append((evaluations.mean, error.mean))
+        cost, off = row.statistic(evaluations), row.statistic(error)
+        if cost is not None and off is not None and off.mean > 0:
+            key = label({name: value for name, value in row.columns.items() if name not in FINENESS})
+            groups.setdefault(key, []).append((cost.mean, off.mean))
     curves = []
     several = {key: sorted(points) for key, points in groups.items() if len(points) > 1}
     for place, (key, points) in enumerate(several.items()):
         x, y = [point[0] for point in points], [point[1] for point in points]
-        look = Look(label=key or "samples", colour=place, shape=place // len(CLASSES))
+        named = f"{key or 'error'}, slope {slope(x[-SLOPED:], y[-SLOPED:]):.1f}"
+        look = Look(label=named, colour=place, shape=place // len(CLASSES))
         curves.append(Curve(look=look, x=x, mean=y, least=y, most=y))
     return curves
 

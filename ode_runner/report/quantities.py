@@ -18,6 +18,8 @@ SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals 
 def direction(name: str) -> int:
     """+1 where higher is better, -1 where lower is, 0 where neither (or not known)."""
     last = name.rpartition("/")[2]
+    if last == "order":
+        return 0
     if any(word in last for word in HIGHER):
         return 1
     return -1 if any(word in name for word in LOWER) else 0
@@ -43,6 +45,8 @@ def usual(runs: Sequence[Run]) -> list[str]:
     first = objective(runs)
     results.sort(key=lambda name: (name != first, name not in OF_SAMPLES))
     costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
+    if not costs and any("nfe/eval" in run.measurements for run in runs):  # nothing was trained
+        costs = ["nfe/eval"]
     return results[:MOST_RESULTS] + costs
 
 

@@ -38,18 +38,29 @@ class Statistic:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweptOrder:
+    """The order at which an error falls over the sweep of steps that a row belongs to."""
+
+    slope: float
+    over: str  # from how many steps to how many it is fitted
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """The runs of one row of the table."""
 
     runs: list[Run]
     columns: dict[str, Any] = field(default_factory=dict)  # what tells this row from the others
+    orders: Mapping[str, SweptOrder] = field(default_factory=dict)  # by the name of their column
 
     @cached_property
     def completed(self) -> list[Run]:
         return [run for run in self.runs if run.completed]
 
     def statistic(self, name: str) -> Statistic | None:
-        """Over the completed runs that measured it."""
+        """Over the completed runs that measured it; of an order, its slope."""
+        if name in self.orders:
+            return Statistic(mean=self.orders[name].slope, deviation=None)
         return Statistic.of([run.measurements[name] for run in self.completed if name in run.measurements])
 
     @property

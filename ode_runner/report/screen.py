@@ -7,6 +7,7 @@ from rich.text import Text
 
 from ode_runner.recording.printable import on_one_line, printable
 from ode_runner.report.formats import Report
+from ode_runner.report.orders import legend
 from ode_runner.report.table import Cell, Column
 
 WIDE = 10_000  # columns of something that is no terminal: nothing is wrapped or cut
@@ -100,4 +101,6 @@ def _legend(report: Report, is_terminal: bool) -> str:
         parts.append("mean ± standard deviation")
     if any(cell.best for cells in report.table.cells for cell in cells):
         parts.append("best in bold" if is_terminal else "* best")
+    if orders := legend(report.table.rows, [column.name for column in report.table.columns]):
+        parts.append(orders)
     return "; ".join(parts)

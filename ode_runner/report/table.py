@@ -7,6 +7,7 @@ from typing import Any
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.record import AXES, UNUSED
 from ode_runner.report.names import resolve, split_names
+from ode_runner.report.orders import ENDING, with_orders
 from ode_runner.report.quantities import Style, direction, known, usual
 from ode_runner.report.rows import Row, Statistic, by_columns, by_configuration, plain
 from ode_runner.report.runs import Run
@@ -33,6 +34,8 @@ class Column:
 
     @property
     def title(self) -> str:
+        if self.name.endswith(ENDING):
+            return f"order ({self.name.removesuffix(ENDING).rpartition('/')[2]})"
         return self.name.removeprefix("cost/")
 
 
@@ -56,8 +59,8 @@ def make_table(
         RefusedInput: a metric or column does not exist.
     """
     completed = [run for run in runs if run.completed]
-    chosen = _chosen_metrics(completed, metrics)
-    rows = by_columns(runs, _chosen_columns(runs, by)) if by else by_configuration(runs)
+    rows = with_orders(by_columns(runs, _chosen_columns(runs, by)) if by else by_configuration(runs))
+    chosen = _chosen_metrics(completed, rows, metrics)
     rows = _sorted(rows, chosen, sort, reverse)
     options = [Column(name=name) for name in (rows[0].columns if rows else [])]
     styles = {name: _style(name, rows) for name in chosen}
@@ -73,10 +76,13 @@ def make_table(
                  shared=_shared(rows))  # fmt: skip
 
 
-def _chosen_metrics(completed: Sequence[Run], typed: str | None) -> list[str]:
-    names = known(completed)
+def _chosen_metrics(completed: Sequence[Run], rows: Sequence[Row], typed: str | None) -> list[str]:
+    """Those typed; or else the usual ones, each error with its order behind it."""
+    orders = list({name: None for row in rows for name in row.orders})
+    names = known(completed) + orders
     if typed is None:
-        return usual(completed)
+        shown = usual(completed)
+        return [name for metric in shown for name in (metric, *({metric + ENDING} & {*orders}))]
     if not names:
         return split_names(typed)  # nothing has been measured yet: nobody can say that a name is wrong
     return list(dict.fromkeys(resolve(name, names, "metric") for name in split_names(typed)))
@@ -135,6 +141,8 @@ def _measured_cell(row: Row, name: str, style: Style, best: dict[str, float]) ->
     statistic = row.statistic(name)
     if statistic is None:
         return Cell(text="-")
+    if name in row.orders:
+        return Cell(text=f"{statistic.mean:.2f} ({row.orders[name].over})", statistic=statistic)
     text = style.write(statistic.mean)
     if statistic.deviation is not None and style.deviations:
         text += f" ± {style.write(statistic.deviation)}"

@@ -184,4 +184,4 @@ class EmbeddedRungeKutta(AdaptiveRungeKutta, PerSampleStepping):
     A pair whose last stage is not f(t1, y1) pays one more for every accepted step.
     """
 
-    suspicion: ClassVar[str] = "the problem is stiff for an explicit method"
+    suspicion: ClassVar[str] = "the problem is stiff for an explicit method, or its solution has no bound"

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from ode_runner.analysis.audit import Audit
 from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import SeparableField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.noise import BrownianPath
+from ode_runner.structured_field import SeparableField
 from tests.helpers import TINY, record_of, typed
 from tests.problems import Compose, accepted_pairs, build
 from tests.test_given import ConditionedHalves, solver_of

@@ -1,0 +1,30 @@
+"""A solution beside the true one, and its error."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+from ode_runner.types import Times
+
+
+def draw_known_solution(ts: Times, true: Tensor, found: Tensor, *, names: Sequence[str], log: bool) -> Figure:
+    """States (time, coordinate), one coordinate above the other, and their distance; `log` is of the time axis."""
+    figure = style.figure(8.5, 1.7 * len(names) + 2.2)
+    *rows, last = figure.subplots(len(names) + 1, 1, sharex=True, squeeze=False)[:, 0]
+    shown = slice(1, None) if log else slice(None)  # t = 0 has no place on a logarithmic axis
+    for row, (axes, name) in enumerate(zip(rows, names, strict=True)):
+        axes.plot(ts[shown], true[shown, row], color="black", linewidth=1.2, label="true")
+        axes.plot(ts[shown], found[shown, row], "--", color=style.VERMILION, linewidth=1.6, label="solved")
+        axes.set_ylabel(f"${name}$")
+        axes.grid(alpha=0.3)
+    distance = (found - true).norm(dim=1).clamp_min(torch.finfo(true.dtype).eps / 16)  # 0 has no place either
+    last.plot(ts[1:], distance[1:], color=style.VERMILION)
+    last.set(yscale="log", ylabel="distance", xlabel="t")
+    last.grid(alpha=0.3)
+    if log:
+        last.set_xscale("log")
+    figure.legend(*rows[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=2)
+    return figure

@@ -1,0 +1,95 @@
+"""Kinds of field of which solvers ask for more than the derivative: parts, halves, a force, a matrix."""
+
+import abc
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import VectorField
+from ode_runner.types import State, Time
+
+
+class SplitField(VectorField):
+    """A sum of two parts, each of which a splitting method follows by itself.
+
+    Where one of them is stiff it is the second, which methods that treat parts differently take implicitly.
+
+    Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, II.5.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "first_part": 0.5, "second_part": 0.5}
+
+    @abc.abstractmethod
+    def first_part(self, t: Time, y: State, *given: Tensor) -> State:
+        """The one part of the derivative, in the shape of `y`."""
+
+    @abc.abstractmethod
+    def second_part(self, t: Time, y: State, *given: Tensor) -> State:
+        """The other."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.first_part(t, y, *given) + self.second_part(t, y, *given)
+
+
+class SeparableField(SplitField):
+    """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
+
+    What a separable Hamiltonian makes, H = T(p) + V(q), and any other field neither half of which asks for itself. Its
+    parts are that of q and that of p.
+
+    Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {**SplitField.call_weights, "drift": 0.5, "kick": 0.5}
+
+    @abc.abstractmethod
+    def drift(self, t: Time, p: State) -> State:
+        """dq/dt."""
+
+    @abc.abstractmethod
+    def kick(self, t: Time, q: State) -> State:
+        """dp/dt."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        q, p = y.chunk(2, dim=1)
+        return torch.cat([self.drift(t, p, *given), self.kick(t, q, *given)], dim=1)
+
+    def first_part(self, t: Time, y: State, *given: Tensor) -> State:
+        q, p = y.chunk(2, dim=1)
+        return torch.cat([self.drift(t, p, *given), torch.zeros_like(p)], dim=1)
+
+    def second_part(self, t: Time, y: State, *given: Tensor) -> State:
+        q, _ = y.chunk(2, dim=1)
+        return torch.cat([torch.zeros_like(q), self.kick(t, q, *given)], dim=1)
+
+
+class SecondOrderField(VectorField):
+    """q' = v, v' = force(t, y), where y = (q, v): the halves of the state's first axis after the batch.
+
+    The force may depend on the velocity, as friction does.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "force": 1}
+
+    @abc.abstractmethod
+    def force(self, t: Time, y: State, *given: Tensor) -> State:
+        """dv/dt, in the shape of q."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        _, v = y.chunk(2, dim=1)
+        return torch.cat([v, self.force(t, y, *given)], dim=1)
+
+
+class MatrixField(VectorField):
+    """dy/dt = A y, where the matrix depends neither on the time nor on the state, which is flattened for it."""
+
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "matrix": 1}
+
+    @abc.abstractmethod
+    def matrix(self, t: Time, y: State, *given: Tensor) -> Tensor:
+        """A, (element, element), in the type of `y`, at the first time and state of a solve."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return (y.flatten(1) @ self.matrix(t, y, *given).T).view_as(y)
