@@ -15,6 +15,7 @@ from ode_runner.networks.base import Network
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.structured_field import SeparableField
 from ode_runner.tasks.base import Task
 
 UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
@@ -117,7 +118,14 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
             f"{needed}; that of task={choices['task']} model={choices['model']} is none. Use solver=rk4."
         )
     if model.numerics is Numerics.SOLVER:
-        raise IncompatibleChoice(f"{needed}; that of task={choices['task']} is none. Use task=pendulum, or solver=rk4.")
+        raise IncompatibleChoice(
+            f"{needed}; that of task={choices['task']} is none. Use {solver.example}, or solver=rk4."
+        )
+    if not issubclass(SeparableField, solver.fields):
+        raise IncompatibleChoice(
+            f"{needed}; that of model={choices['model']} network={choices['network']} is none. Use model=exact "
+            f"{solver.example}, or solver=rk4."
+        )
     raise IncompatibleChoice(needed + model.other_kind.format_map(choices))
 
 

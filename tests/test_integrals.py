@@ -16,6 +16,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import Integral, Pull, trace
 from ode_runner.integrator import Integrator
 from ode_runner.problem import Solution
+from ode_runner.solvers.adams_bashforth import AdamsBashforth
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk4 import RK4
@@ -178,6 +179,8 @@ FIXED = [name for name in offering(Solver) if not issubclass(named_class("solver
 @pytest.mark.parametrize("name", [n for n in FIXED if not n.endswith("adams")])
 def test_they_are_of_the_order_of_the_method(name: str, composed: Compose) -> None:
     ts, errors, sizes = torch.tensor([0.0, 1.0]), [], [8, 16, 32]
+    if name in offering(AdamsBashforth):
+        sizes = [32, 64, 128]  # its start by another method must be a small part of every interval
     for steps in sizes:
         solver = build(composed, "solver", name, num_steps=steps)
         found = Integrator(solver=solver, gradient=Backprop())(Linear(), Y0, ts, integrals=KNOWN).integrals["kinetic"]

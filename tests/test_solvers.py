@@ -15,6 +15,7 @@ from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.solvers.adams import Adams
+from ode_runner.solvers.adams_bashforth import AdamsBashforth
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.diagonally_implicit import AdaptiveImplicit
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
@@ -76,7 +77,7 @@ def error_of(solver: Solver, problem: Problem, ts: torch.Tensor) -> float:
 
 def measured_order(composed: Compose, name: str, solver: FixedStepSolver, problem: Problem, ts: torch.Tensor) -> float:
     counts = (8, 16, 32, 64) if solver.order > 3 else (20, 40, 80, 160)
-    if isinstance(solver, Adams):
+    if isinstance(solver, Adams | AdamsBashforth):
         counts = (40, 80, 160, 320)  # its start by another method must be a small part of every interval
     variants = [build(composed, "solver", name, num_steps=n, **exactly_corrected(solver)) for n in counts]
     return slope([1 / n for n in counts], [error_of(variant, problem, ts) for variant in variants])

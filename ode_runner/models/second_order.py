@@ -11,7 +11,7 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
 from ode_runner.problem import Integrate, Solution
-from ode_runner.structured_field import SeparableField
+from ode_runner.structured_field import SecondOrderField, SeparableField
 from ode_runner.types import State, Time, Times
 
 
@@ -41,16 +41,16 @@ class SecondOrder(Model):
 
 
 @final
-class DampedField(WrappedField):
+class DampedField(WrappedField, SecondOrderField):
     """q' = v, v' = f(t, q, v, *given)."""
 
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+    def force(self, t: Time, y: State, *given: Tensor) -> State:
         q, v = y.chunk(2, dim=1)
-        return torch.cat([v, self.inner(t, q, v, *given)], dim=1)
+        return self.inner(t, q, v, *given)
 
 
 @final
-class UndampedField(WrappedField, SeparableField):
+class UndampedField(WrappedField, SeparableField, SecondOrderField):
     """q' = v, v' = f(t, q, *given)."""
 
     def drift(self, t: Time, p: State, *given: Tensor) -> State:
@@ -58,3 +58,6 @@ class UndampedField(WrappedField, SeparableField):
 
     def kick(self, t: Time, q: State, *given: Tensor) -> State:
         return self.inner(t, q, *given)
+
+    def force(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.kick(t, y.chunk(2, dim=1)[0], *given)

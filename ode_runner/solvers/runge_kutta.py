@@ -40,14 +40,14 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
         hair = min(rounding_of(ts, times[0], times[-1]), abs(grid[1] - grid[0]) / 4)
         for t0, t1 in pairwise(grid):
             taken = stepper.step(t0, t1, y0, f0)
-            due = _due(times[1:], t0, t1, hair, first=t0 == grid[0])
+            due = due_times(times[1:], t0, t1, hair, first=t0 == grid[0])
             f0 = stepper.slope(t1, taken.y1) if any(t != t1 for t in due) else None
             step = Step(t0=t0, t1=t1, y0=y0, y1=taken.y1, ks=taken.ks, due=due, f1=f0)
             yield self.detailed(field, step)
             y0 = taken.y1
 
 
-def _due(times: list[float], t0: float, t1: float, hair: float, *, first: bool) -> list[float]:
+def due_times(times: list[float], t0: float, t1: float, hair: float, *, first: bool) -> list[float]:
     """The output times after t0, up to t1 inclusive; one that differs from t1 by a `hair`, its rounding, is t1."""
     sign = 1 if t1 >= t0 else -1
     within = [t for t in times if (first or sign * (t - t0) > hair) and sign * (t - t1) <= hair]

@@ -1,0 +1,55 @@
+"""Splitting methods for sums of two parts."""
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import VectorField
+from ode_runner.solvers.euler import Euler
+from ode_runner.solvers.grid_step import GridStepSolver
+from ode_runner.solvers.heun import Heun
+from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.tableau import explicit_step, stage_time, time_tensor
+from ode_runner.structured_field import SplitField
+from ode_runner.types import State, Time
+
+Part = Callable[[Time, State], State]
+TABLEAUS = {"euler": Euler.tableau, "heun": Heun.tableau, "rk4": RK4.tableau}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composition(GridStepSolver):
+    """Follows one part of the field after the other, each by itself.
+
+    Args:
+        substep: the explicit method by which a part is followed, one step at a time.
+
+    Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, II.5. · McLachlan, Quispel. Splitting
+    methods. Acta Numerica 11, 2002.
+    """
+
+    kind: ClassVar[str] = "of fixed step and for fields of two parts"
+    fields: ClassVar[type] = SplitField
+    fields_in_words: ClassVar[str] = "a field that is a sum of two parts"
+    example: ClassVar[str] = "task=closed_form task.problem=heavy_ball"
+    substep: Literal["euler", "heun", "rk4"]
+
+    def step(self, field: VectorField, t0: float, t1: float, y0: State) -> State:
+        if not isinstance(field, SplitField):
+            raise IncompatibleChoice(f"{type(self).__name__} needs {self.fields_in_words}. Use solver=rk4.")
+        return self.composed(field, t0, t1, y0)
+
+    @abc.abstractmethod
+    def composed(self, field: SplitField, t0: float, t1: float, y0: State) -> State:
+        """y(t1), by `follow`."""
+
+    def follow(self, part: Part, t0: float, t1: float, y0: State) -> State:
+        """What the part alone makes of y0."""
+        tableau = TABLEAUS[self.substep]
+
+        def slope(c: float, y: State) -> State:
+            return part(time_tensor(stage_time(t0, t1, c), y), y)
+
+        return explicit_step(tableau, slope, t1 - t0, y0, slope(0.0, y0), rows=len(tableau.b))[0]
