@@ -18,6 +18,7 @@ from ode_runner.compatibility import (
     check_answers,
     check_compatible,
     check_fields,
+    check_noise,
     check_of_true_field,
     check_state,
     unused_axes,
@@ -149,6 +150,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     check_state(choices, target_of(cfg, "model"), network)
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
     check_fields(choices, model, solver)
+    check_noise(choices, model, solver)
     integrator = Integrator(
         solver=solver,
         gradient=gradient,

@@ -129,6 +129,17 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
     raise IncompatibleChoice(needed + model.other_kind.format_map(choices))
 
 
+def check_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
+    """Raises IncompatibleChoice where fresh noise would take the place of noise that is not independent of the data."""
+    generator = model.generator()
+    if generator is not None and not generator.of_path and solver.draws:
+        raise IncompatibleChoice(
+            f"solver={choices['solver']} draws noise on its way, as the reverse equation of a path does; "
+            f"model={choices['model']} learns from pairs of data and noise that belong together, and no such path is "
+            "theirs. Use a solver without noise, such as solver=heun or ddim."
+        )
+
+
 def _discrete(solver: type[Solver]) -> bool:
     return issubclass(solver, FixedStepRungeKutta)
 

@@ -174,12 +174,12 @@ def test_noise_is_paired_among_data_of_one_condition(composed: Compose) -> None:
     model = model_of(composed, "flow_matching", TOLD, coupling="minibatch_ot")
     data, noise = torch.randn(60, 2), torch.randn(60, 2)
     label = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(0))
-    paired = model.paired(data, noise, [torch.eye(3)[label]])
+    paired = model.coupled(data, noise, [torch.eye(3)[label]]).noise
     for one in range(3):
         own = label == one
         torch.testing.assert_close(paired[own], noise[own][nearest_pairs(data[own], noise[own])], rtol=0, atol=0)
     independent = model_of(composed, "flow_matching", TOLD)
-    assert independent.paired(data, noise, [torch.eye(3)[label]]) is noise
+    assert independent.coupled(data, noise, [torch.eye(3)[label]]).noise is noise
 
 
 def test_conditions_are_hidden_in_training_alone(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel
-from ode_runner.models.generator import sample_noise
+from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.random_state import RandomState
@@ -201,9 +201,14 @@ class Experiment:
         model = copied(self.model).to(device, torch.float64)
         return replace(self, model=model, integrator=self.fine_integrator(), options=options, device=device)
 
-    def generate(self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = ()) -> Trajectory:
-        """The samples of these numbers (sample,) at `times` times from noise to data, of a model that generates."""
-        generator = self.model.generator()
+    def generate(
+        self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = (), by: Generator | None = None
+    ) -> Trajectory:
+        """The samples of these numbers (sample,) at `times` times from noise to data, of a model that generates.
+
+        `by`: another generator than the model's own, from the same noise.
+        """
+        generator = by or self.model.generator()
         assert generator is not None
         noise = sample_noise(self.seed, numbers.to(self.device))
         given = [z.to(self.device, self.dtype) for z in given]

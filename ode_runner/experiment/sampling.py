@@ -1,17 +1,22 @@
 """How well a sampler solves: its samples against those of a fine solve from the same noise."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.plots.ways import draw_ways, off_straight
 from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.types import Trajectory
 
+DRAWN = 500  # samples whose ways are drawn
 PLACES = 65  # on the way, at which the straightness of ways is looked at
 
 
@@ -20,7 +25,9 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
 
     `endpoint_rmse` is the root mean square, over samples, of their distance to the end of a solve at 1e-7 in float64
     from the same noise, and `straightness` that of the ways of this solve from straight ones, see `straightness`. A
-    solver that draws noise on the way has none of both, for it solves another equation.
+    solver that draws noise on the way has none of both, for it solves another equation. Where the model has learned
+    from the samples of a field, `straightness_teacher` is of that, and `sw2_teacher` the distance of those samples
+    from the data, which the model's own can hardly go below.
     """
     task = experiment.task
     assert isinstance(task, SampledTask)
@@ -33,24 +40,43 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
 
 
 def straightness(path: Trajectory) -> float:
-    """Mean |dx/ds - (x(1) - x(0))|^2 over samples and the part s of the way from 0 to 1: 0 of straight lines.
+    """The mean of `off_straight` over samples and the way, of states at equal intervals: 0 of straight lines."""
+    return float(off_straight(path).mean())
 
-    Of states at equal intervals. Liu, Gong, Liu. Rectified Flow. ICLR 2023, section 2.2.
-    """
-    velocities, chord = path.diff(dim=0) * (len(path) - 1), path[-1] - path[0]
-    return float((velocities - chord).flatten(2).square().sum(dim=2).mean())
+
+@torch.no_grad()
+def figures_of_ways(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
+    """`straightness`: the ways of a field, beside those of the field from whose samples it has learned."""
+    task = experiment.task
+    if experiment.model.teacher_generator() is None or not isinstance(task, SampledTask):
+        return
+    fine = _finest(experiment)
+    numbers, given = torch.arange(DRAWN), task.given(DRAWN)
+    before, after = (
+        fine.generate(numbers, times=PLACES, given=given, by=by) for by in (fine.model.teacher_generator(), None)
+    )
+    yield "straightness", draw_ways({"before reflow": before, "after": after})
 
 
 @torch.no_grad()
 def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: StopRequest) -> dict[str, float]:
     """Of the first samples, batch by batch."""
-    fine, given, compared = _finest(experiment), task.given(len(samples)), Means()
+    fine, given, compared, taught = _finest(experiment), task.given(len(samples)), Means(), list[Tensor]()
+    teacher = fine.model.teacher_generator()
     for numbers in torch.arange(len(samples)).split(experiment.options.eval_batch_size):
         stop.check()
-        path = fine.generate(numbers, times=PLACES, given=[z[numbers.to(z.device)] for z in given])
+        told = [z[numbers.to(z.device)] for z in given]
+        path = fine.generate(numbers, times=PLACES, given=told)
         squares = _squared_distance(samples[numbers.to(samples.device)], path[-1])
-        compared.add({"squares": squares, "straightness": straightness(path)}, weight=len(numbers))
+        found = {"squares": squares, "straightness": straightness(path)}
+        if teacher is not None:
+            path = fine.generate(numbers, times=PLACES, given=told, by=teacher)
+            found["straightness_teacher"] = straightness(path)
+            taught.append(path[-1])
+        compared.add(found, weight=len(numbers))
     means = compared.read()
+    if taught and isinstance(task, DensityTask):
+        means["sw2_teacher"] = task.sample_metrics(torch.cat(taught))["sw2"]
     return {"endpoint_rmse": means.pop("squares") ** 0.5, **means}
 
 

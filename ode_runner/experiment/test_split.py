@@ -1,6 +1,7 @@
 """Evaluation on the test split, and the task's pictures."""
 
 import typing
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import CrashDump, check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
-from ode_runner.experiment.sampling import measure_samples
+from ode_runner.experiment.sampling import figures_of_ways, measure_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import Phase
 from ode_runner.recording.csv_table import write_csv
@@ -62,7 +63,7 @@ def draw(
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         drawn = save_pictures(
-            lambda: experiment.figures(view),
+            lambda: chain(experiment.figures(view), figures_of_ways(experiment)),
             folder=folder, display=display, logger=logger, step=step,
         )  # fmt: skip
     if experiment.options.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):

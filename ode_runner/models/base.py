@@ -115,6 +115,10 @@ class Model(nn.Module, abc.ABC):
         """What takes noise to samples, where the model has that."""
         return None
 
+    def teacher_generator(self) -> Generator | None:
+        """What took noise to the samples that the model has learned from, where it has learned from samples."""
+        return None
+
     def learned_field(self) -> VectorField | None:
         """The field on the task's own state space, if that is what the model learns."""
         return None

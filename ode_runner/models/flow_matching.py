@@ -10,6 +10,7 @@ from torch import Tensor
 from ode_runner.models.path_model import PathModel
 from ode_runner.models.predicted_field import PredictedField
 from ode_runner.networks.base import Network
+from ode_runner.objectives.path_regression import Coupled
 from ode_runner.paths.heads import Head, check_span, default_end_time
 from ode_runner.paths.named import PathName, path_named
 from ode_runner.types import State
@@ -44,7 +45,7 @@ class FlowMatching(PathModel):
         end = default_end_time(made, Head.V) if end_time is None else end_time
         super().__init__(network, guidance=guidance, hidden=hidden, start_time=start_time, end_time=end)
         check_span(made, Head.V, start=start_time, end=end, names=(f"model.path={path}", "the velocity"))
-        self.coupling = coupling
+        self.coupling, self.of_path = coupling, coupling == "independent"
         self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=Head.V)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:
@@ -53,16 +54,16 @@ class FlowMatching(PathModel):
     def weight(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
-    def paired(self, data: State, noise: State, given: Sequence[Tensor]) -> State:
+    def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
         if self.coupling == "independent":
-            return noise
+            return super().coupled(data, noise, given)
         groups = [data.new_zeros(len(data), 1), *given]
         _, group = torch.unique(torch.cat(groups, dim=1), dim=0, return_inverse=True)
         paired = noise.clone()
         for number in group.unique():
             [own] = torch.nonzero(group == number, as_tuple=True)
             paired[own] = noise[own[nearest_pairs(data[own], noise[own])]]
-        return paired
+        return Coupled(data, paired, given)
 
 
 def nearest_pairs(data: State, noise: State) -> Tensor:

@@ -26,6 +26,9 @@ class Generator:
     shape: Sequence[int]  # of a sample
     start: float
     end: float
+    of_path: bool = (
+        True  # whether states on the way are data with noise, so that fresh noise may take their noise's place
+    )
 
     def generate(
         self, noise: Noise, integrate: Integrate, *, times: int, dtype: torch.dtype, given: Sequence[Tensor] = ()

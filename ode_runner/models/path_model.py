@@ -16,7 +16,7 @@ from ode_runner.models.generator import Generator
 from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
-from ode_runner.objectives.path_regression import PathLearner, PathRegression
+from ode_runner.objectives.path_regression import Coupled, PathLearner, PathRegression
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Times
 
@@ -41,6 +41,7 @@ class PathModel(Model, PathLearner):
     takes_integrals: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"guidance"})
     field: PredictedField
+    of_path: bool = True  # whether data and noise are independent, as the reverse equation of a path takes them to be
 
     def __init__(self, network: Network, *, guidance: float, hidden: float, start_time: float, end_time: float) -> None:
         super().__init__(network)
@@ -83,15 +84,19 @@ class PathModel(Model, PathLearner):
         return normal + solution.integrals[TRACE][-1]
 
     def generator(self) -> Generator:
-        field = self.field if self.guidance == 1 else GuidedField(self.field, scale=self.guidance)
-        return Generator(field=field, shape=self.shape, start=self.start_time, end=self.end_time)
+        return self._generator(self.field)
+
+    def _generator(self, field: PredictedField) -> Generator:
+        """Of a field that is guided as samples are to be."""
+        guided = field if self.guidance == 1 else GuidedField(field, scale=self.guidance)
+        start, end = self.start_time, self.end_time
+        return Generator(field=guided, shape=self.shape, start=start, end=end, of_path=self.of_path)
 
     def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
         return integrate.evaluate(self.field.inner, t, x, given=given)
 
-    def paired(self, data: State, noise: State, given: Sequence[Tensor]) -> State:
-        del data, given
-        return noise
+    def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
+        return Coupled(data, noise, given)
 
     def times(self, uniform: Tensor) -> Tensor:
         return self.end_time + (self.start_time - self.end_time) * uniform

@@ -18,6 +18,14 @@ from ode_runner.types import State
 VALIDATION = 0  # the seed of what is drawn outside training
 
 
+class Coupled(NamedTuple):
+    """Data, noise and conditions that go together, row by row."""
+
+    data: State
+    noise: State
+    given: Sequence[Tensor]
+
+
 class PathLearner(nn.Module, abc.ABC):
     """What the objective asks of a model. Times are (batch,), and shaped to broadcast where values are computed."""
 
@@ -33,8 +41,8 @@ class PathLearner(nn.Module, abc.ABC):
         """Times at which training looks, of numbers between 0 and 1."""
 
     @abc.abstractmethod
-    def paired(self, data: State, noise: State, given: Sequence[Tensor]) -> State:
-        """The noise in the order in which it goes with the data."""
+    def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
+        """What goes together of a batch and of noise, or as much of something else to learn from."""
 
     @abc.abstractmethod
     def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
@@ -67,7 +75,7 @@ class PathRegression(Objective[PathLearner]):
         begun = model.encode(batch.inputs)
         data, given = begun.y0, begun.given
         drawn = _draw(data, training=model.training)
-        noise = model.paired(data, drawn.noise, given)
+        data, noise, given = model.coupled(data, drawn.noise, given)
         if model.training:
             given = [z * (drawn.hiding >= model.hidden)[:, None] for z in given]
         times = model.times(drawn.times)

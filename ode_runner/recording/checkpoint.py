@@ -53,6 +53,13 @@ class Checkpoints:
     def save_best(self, state: dict[str, Any]) -> None:
         self._write(self.best, state)
 
+    def stage(self, number: int) -> Path:
+        """What a stage of training learns from, where a run has several."""
+        return self.folder / f"stage-{number}.pt"
+
+    def save_stage(self, number: int, made: dict[str, Any]) -> None:
+        self._write(self.stage(number), made)
+
     def load_newest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest sound state, if any, and a sentence for each file refused on the way."""
         refusals: list[str] = []

@@ -33,6 +33,10 @@ class WeightAverage:
             if not ours.is_floating_point():
                 ours.copy_(latest)
 
+    def begin_anew(self) -> None:
+        """With the weights after the next step."""
+        self.averaged.n_averaged.zero_()
+
     def state_dict(self) -> dict[str, Any]:
         return self.averaged.state_dict()
 

@@ -30,6 +30,7 @@ from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
+from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
 from ode_runner.training.taken_weights import take_over
@@ -181,7 +182,7 @@ def _train_and_evaluate(
             report(counts.found(), experiment.task, folder=folder, display=display, logger=logger, step=step)
         finally:
             display.stop()
-            record.cost = trainer.cost() if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
+            record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
             record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
         nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward") if trainer}
         logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)

@@ -29,11 +29,10 @@ from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
+from ode_runner.training.stages import Stages
 from ode_runner.training.training_pass import TrainingPass, ordinary_pass
 from ode_runner.training.unread import UnreadSteps, reported
 from ode_runner.transfer import read_scalars
-
-MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # of the cost, where it was
 
 
 class Trainer:
@@ -69,17 +68,19 @@ class Trainer:
         self.train_seconds, self.timed_samples = 0.0, 0
         self.compiled = Compiled()  # in this session
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
-        self.schedule = schedule.scheduler(optimizer, steps_per_epoch=per_epoch, epochs=self.options.epochs)
-        self.total_steps = min(self.options.epochs * per_epoch, self.options.max_steps or sys.maxsize)
+        self.stages = Stages(experiment, optimizer, schedule, processes=group.size)
+        self.schedule = self.stages.scheduler(steps_per_epoch=per_epoch)
+        self.total_steps = min(self.stages.epochs * per_epoch, self.options.max_steps or sys.maxsize)
 
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
-        self.compiled = compile_training(
-            self.forward, steps=self.total_steps, processes=self.group.size, say=session.display.say
-        )
+        self.stages.resume(self.average, session.checkpoints)
+        self.compiled = self._compiled(session)
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
-        while self.epoch < self.options.epochs and not spent:
+        while self.epoch < self.stages.epochs and not spent:
+            if self.stages.due(self.epoch):
+                self._begin_stage(session)
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
             for batch in itertools.islice(batches, self.batch, None):
                 logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
@@ -104,6 +105,18 @@ class Trainer:
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
             self._finish_epoch(session)
         return spent
+
+    def _begin_stage(self, session: Session) -> None:
+        """As a run begins; weights of the stage before, which learned something else, are no better than its own."""
+        self.stages.begin(self.average, session)
+        self.best = {"objective": math.nan, "epoch": 0}
+        self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)
+        self.compiled = self._compiled(session)
+        session.save(self)
+
+    def _compiled(self, session: Session) -> Compiled:
+        steps, processes = self.total_steps, self.group.size
+        return compile_training(self.forward, steps=steps, processes=processes, say=session.display.say)
 
     def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, Tensor | float]:
         """Update the weights once; returns the scalars of the step: loss, metrics as measured, evaluations.
@@ -197,25 +210,8 @@ class Trainer:
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own, by the name under which it is kept."""
-        names = ("model", "optimizer", "schedule", "average", "window", "whole")
+        names = ("stages", "model", "optimizer", "schedule", "average", "window", "whole")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
-
-    def cost(self) -> dict[str, Any]:
-        """The cost so far: the record's `cost` without peak memory."""
-        means = self.whole.read()
-        return {
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "train_seconds": self.train_seconds,
-            "wall_seconds": self.clock.seconds,
-            "steps": self.step,
-            "best_epoch": self.best["epoch"],
-            "nfe_forward": means.get("nfe/forward", 0.0),
-            "nfe_backward": means.get("nfe/backward", 0.0),
-            "samples_per_second": self.timed_samples / self.train_seconds if self.train_seconds else 0.0,
-            "ledger": self.integrator.ledger.state_dict(),
-            "compile_seconds": self.compiled.seconds,
-            **{name: means[source] for name, source in MEASURED.items() if source in means},
-        }
 
     @contextmanager
     def _dumping(self, batch: Batch) -> Iterator[None]:
@@ -289,7 +285,7 @@ class Trainer:
         if self.last_validation:
             numbers += f"  val {self.last_validation}"
         rate = min(self.options.batch_size, self.task.size(Split.TRAIN)) / means["time/step_seconds"]
-        return {"epoch": f"{self.epoch + 1}/{self.options.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
+        return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
 
     def _spent_budget(self) -> str:
         """A sentence if a budget is used up, otherwise nothing."""

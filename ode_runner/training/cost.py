@@ -1,0 +1,26 @@
+"""What the training of a run has cost."""
+
+from typing import Any
+
+from ode_runner.training.trainer import Trainer
+
+MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # where they were
+
+
+def cost_of(trainer: Trainer) -> dict[str, Any]:
+    """The cost so far: the record's `cost` without peak memory."""
+    means = trainer.whole.read()
+    return {
+        "parameters": sum(p.numel() for p in trainer.experiment.parameters()),
+        "train_seconds": trainer.train_seconds,
+        "wall_seconds": trainer.clock.seconds,
+        "steps": trainer.step,
+        "best_epoch": trainer.best["epoch"],
+        "nfe_forward": means.get("nfe/forward", 0.0),
+        "nfe_backward": means.get("nfe/backward", 0.0),
+        "samples_per_second": trainer.timed_samples / trainer.train_seconds if trainer.train_seconds else 0.0,
+        "ledger": trainer.integrator.ledger.state_dict(),
+        "compile_seconds": trainer.compiled.seconds,
+        **{name: means[source] for name, source in MEASURED.items() if source in means},
+        **({"learned_from": trainer.stages.learned_from} if trainer.stages.learned_from else {}),
+    }

@@ -1,0 +1,134 @@
+"""Training in stages: what the next one learns from is made once, kept in a file, and the same after a resume."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ode_runner.batch import Split
+from ode_runner.config.identity import DIGITS
+from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.field import Phase
+from ode_runner.models.staged import StagedModel
+from ode_runner.recording.checkpoint import Checkpoints
+from ode_runner.training.averaging import WeightAverage
+from ode_runner.training.schedules import Schedule
+from ode_runner.training.session import Session
+
+
+class Stages:
+    """Which stage the training of a run is in; most models have one, of all the epochs.
+
+    Args:
+        experiment: of training.
+        optimizer: of its parameters, which begins anew with each stage.
+        schedule: as well.
+        processes: of the run.
+
+    Raises:
+        IncompatibleChoice: several processes would train in stages, of which workers lack the data.
+    """
+
+    def __init__(self, experiment: Experiment, optimizer: Optimizer, schedule: Schedule, *, processes: int) -> None:
+        self.experiment, self.optimizer, self._schedule = experiment, optimizer, schedule
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.count = experiment.model.stages if isinstance(experiment.model, StagedModel) else 1
+        self.epochs = experiment.options.epochs * self.count  # of all stages
+        self.present, self.learned_from = 0, ""  # the stage, and a hash of what it learns from, where that was made
+        if self.count > 1 and processes > 1:
+            raise IncompatibleChoice(
+                f"{type(experiment.model).__name__} is trained in {self.count} stages, and what each learns from is in "
+                "the main process alone. Use processes=1."
+            )
+
+    def scheduler(self, *, steps_per_epoch: int) -> LRScheduler:
+        """Of the stage that begins."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate
+            group.pop("initial_lr", None)  # of the stage before
+        epochs = self.experiment.options.epochs
+        return self._schedule.scheduler(self.optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs)
+
+    def due(self, epoch: int) -> bool:
+        """Whether the next stage begins with the epoch of this number, counted from 0."""
+        return epoch // self.experiment.options.epochs > self.present
+
+    def begin(self, average: WeightAverage | None, session: Session) -> None:
+        """Go on to the next stage from the best weights so far.
+
+        Args:
+            average: of the weights, by which the run is judged, if it is.
+            session: whose checkpoints hold these weights, and keep what the stage learns from.
+        """
+        self.present += 1
+        session.display.say(f"stage {self.present + 1} of {self.count}")
+        model, *others = self._models(average)
+        best = session.checkpoints.load(session.checkpoints.best)["model"]
+        model.load_state_dict(best)
+        made = _made(self.experiment, model)
+        session.checkpoints.save_stage(self.present, made)
+        model.begin_stage(made)
+        for other in others:
+            other.load_state_dict(best)
+            other.begin_stage(made)
+        if average is not None:
+            average.begin_anew()
+        self.learned_from = digest(made)
+        self.optimizer.state.clear()
+
+    def resume(self, average: WeightAverage | None, checkpoints: Checkpoints) -> None:
+        """Take up the present stage again with what it has learned from so far.
+
+        Raises:
+            RefusedInput: that is lost, damaged, or another, by its hash.
+        """
+        if not self.present:
+            return
+        path = checkpoints.stage(self.present)
+        try:
+            made = checkpoints.load(path)
+        except CheckpointRefused as refusal:
+            raise RefusedInput(f"{str(refusal).rstrip('.')}: {_ANEW}") from None
+        if digest(made) != self.learned_from:
+            raise RefusedInput(f"{path} is not what this run has learned from so far: {_ANEW}")
+        for model in self._models(average):
+            model.resume_stage(made)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"present": self.present, "learned_from": self.learned_from}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.present, self.learned_from = state["present"], state["learned_from"]
+
+    def _models(self, average: WeightAverage | None) -> list[StagedModel]:
+        """That which learns, and that which is judged, where it is another."""
+        models = [self.experiment.model] if average is None else [self.experiment.model, average.model]
+        return [model for model in models if isinstance(model, StagedModel)]
+
+
+_ANEW = "the run cannot go on as if it had never been stopped. To begin anew, add rerun=all."
+
+
+def digest(made: Mapping[str, Tensor]) -> str:
+    """A hash of tensors and their names."""
+    found = hashlib.sha256()
+    for name, values in sorted(made.items()):
+        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        found.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:DIGITS]
+
+
+@torch.no_grad()
+def _made(experiment: Experiment, model: StagedModel) -> dict[str, Tensor]:
+    task, ledger = experiment.task, experiment.integrator.ledger
+    whole = next(task.batches(Split.TRAIN, batch_size=task.size(Split.TRAIN), epoch=0)).to(experiment.dtype)
+    integrator = replace(experiment.fine_integrator(), ledger=ledger)
+    model.eval()
+    with ledger.phase(Phase.SAMPLING):
+        return model.make_stage(whole.inputs, integrator, seed=experiment.seed)
