@@ -33,6 +33,17 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Drive:
+    """What acts on a system from outside, measured at times of its own.
+
+    Behind the state and the number of its series, an input has the knots of each: (columns, knots, 2), time and value.
+    """
+
+    columns: int
+    held: bool  # between two knots the value of the first; False: a straight line
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskSpec:
     """What a network must know of a task before it can be built."""
 
@@ -45,13 +56,16 @@ class TaskSpec:
     condition: int = 0  # so many numbers behind those of an input are a condition, on which a density depends
     std: float = 1.0  # of the numbers of an input in the training split
     sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
+    series: int = 0  # behind the state an input has the number of its series, which is one of so many
+    drive: Drive | None = None  # and behind that what acts on it from outside
     field: VectorField | None = None  # the rule itself, where it is known
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
 
     @property
     def told_shape(self) -> tuple[int, ...]:
-        """Of an input with its condition behind it, if there is one."""
-        return (math.prod(self.input_shape) + self.condition,) if self.condition else self.input_shape
+        """Of an input with its condition, or the number of its series, behind it; knots of a drive come besides."""
+        behind = self.condition + (self.series > 0)
+        return (math.prod(self.input_shape) + behind,) if behind else self.input_shape
 
     def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Of inputs (batch, *told_shape), data (batch, *input_shape) and conditions (batch, condition)."""
@@ -65,7 +79,7 @@ class Batch(NamedTuple):
     inputs: Tensor  # (batch, *told_shape)
     ts: Times  # the task owns time: output times of a trajectory, or [0, 1] for a classifier
     targets: Tensor  # (batch, ...), or (time, batch, ...) where outputs are wanted at every time
-    observed: Tensor | None = None  # (time, batch), bool: where targets are known; None: everywhere
+    observed: Tensor | None = None  # bool, (time, batch) or as targets: where these are known; None: everywhere
     part: str = ""  # which of several questions the test split asks
     weights: Mapping[str, float] = MappingProxyType({})  # of terms that the model adds to the loss, where not 1
 

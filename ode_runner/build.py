@@ -34,6 +34,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
+from ode_runner.networks.driven import of_series
 from ode_runner.objectives.regularized import Regularized
 from ode_runner.quoting import as_typed
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
@@ -146,7 +147,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     _set_products(options.precision, device)
     torch.manual_seed(cfg.seed)
     task = construct(cfg, "task", seed=cfg.seed, device=device)
-    network = construct(cfg, "network", task.spec)
+    network = of_series(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
     check_fields(choices, model, solver)

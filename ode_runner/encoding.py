@@ -16,6 +16,7 @@ class Encoding(NamedTuple):
     y0: State
     given: Sequence[Tensor] = ()  # (batch, ...) each: the field takes them after time and state, such as a condition
     terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: joins the loss, by name, such as {"kl": ...}
+    breaks: Sequence[float] = ()  # times at which what is given makes the field jump
 
     def to(self, dtype: torch.dtype) -> "Encoding":
         """The same with state and floating-point givens in a type; whole numbers stay whole."""

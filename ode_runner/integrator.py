@@ -80,13 +80,15 @@ class Integrator:
 
         `integrals` are taken along the solve, (time, batch) each in the solution by their names, from 0 at ts[0].
         `noise` drives a stochastic field; one of a Gaussian path may be solved without it, too. At `breaks`, times in
-        any order, the field jumps: every piece is solved by itself. An `event` is found by no solver yet.
+        any order, and those of an encoding, the field jumps: every piece is solved by itself. An `event` is found by no
+        solver yet.
 
         Raises:
             RefusedInput: times, state or what is given are none that can be solved for.
             SolverFailed: the end of the times was not reached.
             IncompatibleChoice: the solver takes no such field, or has no rule for integrals, noise or events.
         """
+        breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
         y0, given = begun(y0, given)
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         check_solvable(y0, ts)

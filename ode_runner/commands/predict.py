@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Split
+from ode_runner.commands.forecast import forecast
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
@@ -19,6 +20,7 @@ from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.record import RunStatus
+from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.types import Times, Trajectory
 
 SHOWN = 10  # samples of the test split, where no inputs are given
@@ -43,6 +45,11 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, folder: Path) -> Ru
         raise IncompatibleChoice(
             f"model={trained.record.choices['model']} has blocks and no time between them. Use predict= on another."
         )
+    if isinstance(experiment.task, ForecastingTask):
+        if inputs is not None:
+            raise RefusedInput("a forecast begins with the series that the run has read. Leave inputs out.")
+        asked = None if times is None else typed_times(times).tolist()
+        return forecast(trained, times=asked, folder=folder)
     batch = next(experiment.task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
     wanted = batch.ts if times is None else _times(times, experiment)
     given = batch.inputs if inputs is None else _inputs(inputs, experiment)
@@ -78,14 +85,20 @@ def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, output
     write_csv(folder / "states.csv", ["sample", "t", *names], rows)
 
 
-def _times(times: Any, experiment: Experiment) -> Times:
-    """The times typed, `[0, 0.5, 2]` or `begin:end:count`, as a tensor (time,) of the experiment's dtype."""
+def typed_times(times: Any) -> np.ndarray:
+    """The times typed, `[0, 0.5, 2]` or `begin:end:count`, which increase: float64 (time,)."""
     _check_no_file("times", times, example="[0,0.5,2]")
     found = _spaced(times) if isinstance(times, str) else _numbers(times if isinstance(times, list) else [times])
     if found is None or found.ndim != 1 or len(found) == 0:
         raise RefusedInput(f"times={as_typed(times)} is neither a list, such as [0,0.5,2], nor begin:end:count.")
     if bool((found[1:] <= found[:-1]).any()):
         raise RefusedInput(f"times={as_typed(times)} must increase from each to the next.")
+    return found
+
+
+def _times(times: Any, experiment: Experiment) -> Times:
+    """The times typed, as a tensor (time,) of the experiment's dtype."""
+    found = typed_times(times)
     ts = torch.from_numpy(found).to(experiment.dtype)
     if not bool(ts.isfinite().all()) or bool((ts[1:] <= ts[:-1]).any()):
         raise RefusedInput(

@@ -53,7 +53,9 @@ class TrainedRun:
         if experiment.parameters():
             fingerprint, seed = self.record.fingerprint, self.record.seed
             checkpoints = Checkpoints(self.folder / "checkpoints", fingerprint=fingerprint, seed=seed)
-            load_weights(experiment.model, checkpoints.load(checkpoints.best).get("model"), path=checkpoints.best)
+            best = checkpoints.load(checkpoints.best)
+            load_weights(experiment.model, best.get("model"), path=checkpoints.best)
+            experiment.task.use_statistics(best.get("task", {}))
         experiment.model.eval()
         return experiment
 

@@ -54,10 +54,10 @@ class PerSampleCost:
 
 
 class Table(NamedTuple):
-    """Numbers in rows."""
+    """Numbers and names in rows."""
 
     header: Sequence[str]
-    rows: Sequence[Sequence[float]]
+    rows: Sequence[Sequence[object]]
 
 
 class Task(abc.ABC):
@@ -116,6 +116,18 @@ class Task(abc.ABC):
         """Numbers that take more of the model than its answers to the test split, as those of a finer solve do."""
         del view
         return {}
+
+    def introduction(self) -> Iterator[str]:
+        """What a person should see of the data before anything is trained, a line each."""
+        yield from ()
+
+    def statistics(self) -> dict[str, Tensor]:
+        """What the task has taken from its training data and a trained model relies on: kept with the weights."""
+        return {}
+
+    def use_statistics(self, found: Mapping[str, Tensor]) -> None:
+        """Take those of a trained model in place of the task's own."""
+        del found
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         """What a person should not overlook in the numbers of a run, a sentence each."""

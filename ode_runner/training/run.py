@@ -210,6 +210,8 @@ def _introduce(
     parameters, precision = sum(p.numel() for p in experiment.parameters()), experiment.options.precision
     sizes = " / ".join(f"{experiment.task.size(split):,} {split}" for split in Split)
     display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
+    for line in experiment.task.introduction():
+        display.say(line)
     unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     if unused:
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"

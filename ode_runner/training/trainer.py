@@ -30,7 +30,7 @@ from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
-from ode_runner.training.training_pass import TrainingPass, ordinary_pass
+from ode_runner.training.training_pass import TrainingPass, clipped, ordinary_pass
 from ode_runner.training.unread import UnreadSteps, reported
 from ode_runner.transfer import read_scalars
 
@@ -136,7 +136,7 @@ class Trainer:
         with self.stopwatch.paused():  # not what training costs
             audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
         self.group.average_gradients(self.model.parameters())
-        grad_norm = self._clipped()
+        grad_norm = clipped(self.model, self.options.max_grad_norm)
         if self.waits:
             check_finite(float(grad_norm), "gradient", self._where())
         lr = self.optimizer.param_groups[0]["lr"]
@@ -165,12 +165,6 @@ class Trainer:
             return captured
         measured = measure_memory and self.compiled.measurable
         return ordinary_pass(self.forward, batch, measure_memory=measured, where=self._where(), waits=self.waits)
-
-    def _clipped(self) -> Tensor:
-        """The norm of the gradient before it is clipped, if it is."""
-        if self.options.max_grad_norm is not None:
-            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
-        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
     def _quality(self, found: TrainingPass) -> dict[str, Tensor | float]:
         """Loss, its terms and metrics, means over the batch of all processes."""
@@ -259,7 +253,8 @@ class Trainer:
         reached = results[name]
         if self._is_better(reached):
             self.best = {"objective": reached, "epoch": self.epoch + 1}
-            session.checkpoints.save_best({"model": self.evaluated_experiment.model.state_dict(), "step": self.step})
+            weights = self.evaluated_experiment.model.state_dict()
+            session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), "step": self.step})
         self.last_validation = shown(name, reached)
         standing = self._standing()
         if not self.window.empty():

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ode_runner.batch import Batch
 from ode_runner.errors import IncompatibleChoice
@@ -57,3 +58,10 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
         each=passed.each,
         saved_bytes=passed.saved_bytes,
     )
+
+
+def clipped(model: nn.Module, most: float | None) -> Tensor:
+    """The norm of the gradient before it is clipped to `most`; None: it is not."""
+    if most is not None:
+        return torch.nn.utils.clip_grad_norm_(model.parameters(), most)
+    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])

@@ -1,0 +1,100 @@
+"""`predict=` of a run on series: what comes after the data, with bands where other seeds lie beside it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ode_runner.commands.trained_run import TrainedRun, load_weights
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.models.copies import copied
+from ode_runner.recording.checkpoint import Checkpoints
+from ode_runner.recording.csv_table import write_csv
+from ode_runner.recording.display import Display, counted
+from ode_runner.recording.pictures import save_pictures
+from ode_runner.recording.record import FILE, RunRecord, RunStatus
+from ode_runner.tasks.forecasting import Forecast, ForecastingTask
+
+WIDTH = 2.0  # standard deviations between the mean of an ensemble and each edge of its band
+
+
+def forecast(trained: TrainedRun, *, times: Sequence[float] | None, folder: Path) -> RunStatus:
+    """Write `forecast.csv`, in columns and units of the series' file, and `forecast.png`.
+
+    Where runs that differ in their seed alone lie beside the run, the forecast is the mean of all and the band two
+    standard deviations of them to each side: how far the data leave the model open, without the noise of a measurement.
+
+    Args:
+        trained: the run.
+        times: in the file's unit, increasing; None: beyond the end of each series.
+        folder: where to write.
+
+    Raises:
+        RefusedInput: times lie before a series begins.
+    """
+    experiment, display = trained.experiment(), Display()
+    task = experiment.task
+    assert isinstance(task, ForecastingTask)
+    others = _other_seeds(trained)
+    members = [experiment, *(_with_weights_of(other, experiment) for other in others)]
+    with torch.no_grad():
+        each = [task.forecasts(member.view([]), times) for member in members]
+    found = [_mean(same) for same in zip(*each, strict=True)]
+    bands = [_half_width(same) for same in zip(*each, strict=True)] if others else []
+    table = task.forecast_table(found, bands)
+    write_csv(folder / "forecast.csv", table.header, table.rows)
+    save_pictures(lambda: [("forecast", task.forecast_figure(found, bands))], folder=folder, display=display)
+    for line in _lines(table.header, table.rows):
+        display.say(line)
+    if others:
+        names = ", ".join(str(RunRecord.read(other).seed) for other in others)  # type: ignore[union-attr]
+        display.say(
+            f"bands: mean and {WIDTH:g} standard deviations of {len(members)} seeds ({trained.record.seed}, {names})"
+        )
+    else:
+        display.say("no bands: they take runs of other seeds beside this one. Train it with -m seed=0,1,2,3,4.")
+    display.say(f"{counted(len(table.rows), 'row')}: {folder / 'forecast.csv'}, {folder / 'forecast.png'}")
+    return RunStatus.COMPLETED
+
+
+def _other_seeds(trained: TrainedRun) -> list[Path]:
+    """Completed runs beside this one with its fingerprint, which holds all but the seed."""
+    found = {}
+    for path in trained.folder.parent.glob(f"*/{FILE}"):
+        record = RunRecord.read(path.parent)
+        alike = record is not None and record.fingerprint == trained.record.fingerprint
+        if record is not None and alike and record.status is RunStatus.COMPLETED:
+            found[record.seed] = path.parent
+    found.pop(trained.record.seed, None)
+    return [found[seed] for seed in sorted(found)]
+
+
+def _with_weights_of(folder: Path, experiment: Experiment) -> Experiment:
+    record = RunRecord.read(folder)
+    assert record is not None
+    checkpoints = Checkpoints(folder / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
+    model = copied(experiment.model)
+    load_weights(model, checkpoints.load(checkpoints.best).get("model"), path=checkpoints.best)
+    model.eval()
+    return replace(experiment, model=model)
+
+
+def _mean(same: Sequence[Forecast]) -> Forecast:
+    return replace(same[0], values=np.mean([one.values for one in same], axis=0))
+
+
+def _half_width(same: Sequence[Forecast]) -> np.ndarray:
+    return WIDTH * np.std([one.values for one in same], axis=0, ddof=1)
+
+
+def _lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """The first rows as text."""
+    most = 12
+    cells = [[f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows[:most]]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    lines = [
+        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *cells]
+    ]
+    return [*lines, f"  and {len(rows) - most} more"] if len(rows) > most else lines

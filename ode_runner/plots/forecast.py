@@ -1,0 +1,65 @@
+"""Measured series, and what a model says of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ode_runner.plots import style
+
+MOST_COLUMNS = 6  # a picture of more could not be looked at
+COLOURS = (style.BLUE, style.VERMILION, style.GREEN)
+
+
+class Line(NamedTuple):
+    """What a model says, in the units of the file."""
+
+    label: str
+    times: np.ndarray  # (time,)
+    values: np.ndarray  # (time, column)
+    half_width: np.ndarray | None  # of a band, (time, column)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Panel:
+    """One series."""
+
+    title: str
+    times: np.ndarray  # of the measurements
+    values: np.ndarray  # (time, column), NaN where blank
+    lines: Sequence[Line]
+    test_begin: float | None  # after which rows were held back
+
+
+def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str) -> Figure:
+    """A row of axes for each of the first columns, and a column of axes for each series."""
+    shown = columns[:MOST_COLUMNS]
+    figure = style.figure(max(8.5, 4.2 * len(panels)), 2.1 * len(shown) + 0.8)
+    grid = figure.subplots(len(shown), len(panels), sharex="col", squeeze=False)
+    for across, panel in enumerate(panels):
+        for down, name in enumerate(shown):
+            _draw(grid[down, across], panel, down)
+            grid[down, across].set_ylabel(name if across == 0 else "")
+        grid[-1, across].set_xlabel(time)
+        grid[0, across].set_title(panel.title, fontsize=10)
+    if len(shown) < len(columns):
+        figure.suptitle(f"the first {len(shown)} of {len(columns)} columns", fontsize=10)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=len(handles))
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel, column: int) -> None:
+    axes.plot(panel.times, panel.values[:, column], "o", color="black", markersize=3, label="measured", zorder=3)
+    for line, colour in zip(panel.lines, COLOURS, strict=False):
+        middle = line.values[:, column]
+        axes.plot(line.times, middle, color=colour, linewidth=1.6, label=line.label)
+        if line.half_width is not None:
+            half = line.half_width[:, column]
+            axes.fill_between(line.times, middle - half, middle + half, color=colour, alpha=0.2, linewidth=0)
+    if panel.test_begin is not None:
+        axes.axvline(panel.test_begin, color=style.GREY, linewidth=0.8, linestyle=":", label="the test begins")
+    axes.grid(alpha=0.3)

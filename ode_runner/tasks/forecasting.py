@@ -1,0 +1,52 @@
+"""Tasks whose trained models say what comes after the data."""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ode_runner.tasks.base import ModelView, Table, Task
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forecast:
+    """Of one series, in the units of its file."""
+
+    series: str
+    times: np.ndarray  # (time,)
+    values: np.ndarray  # (time, column)
+
+
+class ForecastingTask(Task):
+    """A task of series that can be asked for other times than those of its data."""
+
+    @abc.abstractmethod
+    def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
+        """Every series at increasing `times`, in the file's unit; None: beyond its end, as far as the task says."""
+
+    @abc.abstractmethod
+    def forecast_table(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Table:
+        """In the columns of the file; with half widths (time, column) of a band for each, two columns more for each."""
+
+    @abc.abstractmethod
+    def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
+        """The series as measured, and what is said of them."""
+
+
+def table_of(
+    found: Sequence[Forecast], bands: Sequence[np.ndarray], *, series: str | None, time: str, columns: Sequence[str]
+) -> Table:
+    """A row for each time of each series, under these heads; bands (time, column) as NAME_low and NAME_high."""
+    named = [] if series is None else [series]
+    edges = [f"{name}_{edge}" for name in columns for edge in ("low", "high")] if bands else []
+    rows: list[list[object]] = []
+    for place, one in enumerate(found):
+        values = one.values
+        if bands:
+            sides = np.stack([values - bands[place], values + bands[place]], axis=-1)
+            values = np.concatenate([values, sides.reshape(len(values), -1)], axis=1)
+        for clock, row in zip(one.times.tolist(), values.tolist(), strict=True):
+            rows.append([*([one.series] if named else []), clock, *row])
+    return Table([*named, time, *columns, *edges], rows)

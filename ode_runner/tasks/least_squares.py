@@ -1,0 +1,20 @@
+"""Tasks whose loss is a mean of squares."""
+
+import abc
+
+from torch import Tensor
+
+from ode_runner.batch import Batch, Outputs
+from ode_runner.tasks.base import Task
+from ode_runner.types import Scalar
+
+
+class LeastSquaresTask(Task):
+    """A task that knows each error of an answer, so that Gauss-Newton steps and standard errors can be had."""
+
+    @abc.abstractmethod
+    def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """The errors where targets are known, (number,)."""
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        return self.residuals(outputs, batch).square().mean()

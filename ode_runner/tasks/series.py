@@ -1,0 +1,280 @@
+"""One's own measurements, from a file."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.batch import Batch, Drive, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.forecast import Line, Panel, draw_forecasts
+from ode_runner.tasks.base import ModelView, Table
+from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.forecasting import Forecast, ForecastingTask, table_of
+from ode_runner.tasks.least_squares import LeastSquaresTask
+from ode_runner.tasks.observations import on_the_union, with_roots
+from ode_runner.tasks.series_file import Recorded, Roles, check_logarithms, content_of, find_file, read_series
+from ode_runner.tasks.series_samples import Measured, Samples, inputs_of, samples_of
+from ode_runner.tasks.series_scaling import Scaling, measured_scaling
+from ode_runner.tasks.series_splits import Piece, SeriesSplits, ways_of
+from ode_runner.tasks.series_table import lines_of
+from ode_runner.types import Scalar
+
+GRAIN = 2.0**-30  # units of time: times of two windows that differ by less, from rounding, are one
+SHOWN = 4  # series in a picture
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Series(LeastSquaresTask, ForecastingTask):
+    """Series of a file, learned from windows of successive rows and asked for rows that were held back.
+
+    With `split=time` the last rows of every series are the test and those before them validation, each forecast from
+    the row before; with `split=series` whole series are, solved from their first row. A blank cell is in no error. A
+    solve begins at the values of a row; where one of them is blank, at the last one before it, or, in training, on the
+    line between its neighbours. Errors are in standard deviations of the training rows, and in the file's units by the
+    column's name.
+    """
+
+    file: str
+    time: str | None
+    series: str | None
+    values: list[str] | None
+    inputs: list[str]
+    between: Literal["hold", "linear"]
+    label: str | None
+    sort: bool
+    log: list[str]
+    scaling: Literal["standard", "none"]
+    unit: float | None
+    split: Literal["time", "series"]
+    validation: float  # of the rows, or of the series; 0: judged by the training rows
+    test: float
+    window: int | None  # rows of a training sample; None: all
+    start: Literal["last", "first"]  # where a forecast begins: the last known row, or the first of the series
+    ahead: float | None  # of the forecast beyond the end, in the file's unit of time; None: a quarter of the span
+    seed: int
+    device: torch.device
+
+    test_only: ClassVar[frozenset[str]] = frozenset({"ahead"})
+    objective: ClassVar[str] = "rmse"
+    higher_is_better: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        self._check()
+        self.read = read_series(find_file(self.file), Roles.of(vars(self)))
+        self.columns = self.read.values
+        check_logarithms(self.read, self.log)
+        self.recorded = [one.with_values() for one in self.read.series]
+        self.splits = SeriesSplits(
+            series=self.recorded,
+            columns=self.columns,
+            path=self.read.path,
+            by=self.split,
+            **{name: getattr(self, name) for name in ("validation", "test", "window", "start")},
+        )
+        self._use(self._measured_scaling())
+        self.spec = TaskSpec(
+            input_shape=(len(self.columns),),
+            output_shape=(len(self.columns),),
+            every_time=True,
+            autonomous=True,
+            series=len(self.recorded),
+            drive=Drive(columns=len(self.inputs), held=self.between == "hold") if self.inputs else None,
+        )
+
+    @classmethod
+    def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
+        return {"file": content_of(str(options.get("file")), Roles.of(options))}
+
+    def size(self, split: Split) -> int:
+        return sum(len(samples.times) for samples in self.samples[split].values())
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        for part, samples in self.samples[split].items():
+            generator = shuffler(split, seed=self.seed, epoch=epoch)
+            for chosen in in_batches(len(samples.times), batch_size, generator, device=torch.device("cpu")):
+                yield self._batch(samples, chosen, part)
+
+    def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
+        error = (outputs.values - batch.targets) / self.scales.weight.to(outputs.values)
+        return error[batch.observed]
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        mse = self.residuals(outputs, batch).square().mean()
+        if batch.part:
+            return {f"mse_{batch.part}": mse}
+        apart = self.scales.restored(outputs.values) - self.scales.restored(batch.targets)
+        found = {"mse": mse}
+        for place, name in enumerate(self.columns):
+            own = apart[..., place][batch.observed[..., place]] if batch.observed is not None else apart[..., place]
+            if own.numel():
+                found[f"mse_{_plain(name)}"] = own.square().mean()
+        return found
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        return with_roots(means)
+
+    def statistics(self) -> dict[str, Tensor]:
+        return self.scales.state_dict()
+
+    def use_statistics(self, found: Mapping[str, Tensor]) -> None:
+        if found:
+            self._use(Scaling.of(found))
+
+    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        fit = metrics.get("test/rmse_fit", metrics["test/rmse"])
+        if not fit < 0.9:
+            yield (
+                f"the model follows its training series little better than their mean does ({fit:.2f} standard "
+                "deviations from their first row on, where the mean has 1). Train longer, or choose a shorter "
+                "task.window."
+            )
+
+    def introduction(self) -> Iterator[str]:
+        yield from lines_of(self.read, self.splits)
+        yield f"  a unit of time of the model is {float(self.scales.unit):.4g} of {self.read.time}"
+
+    def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
+        found = []
+        for number, one in enumerate(self.recorded):
+            asked = self._beyond(one) if times is None else np.array(times, dtype=np.float64)
+            if asked[0] < one.times[0]:
+                name = f" of series {one.name}" if one.name else ""
+                raise RefusedInput(
+                    f"times begin at {asked[0]:.10g}, before the first row{name} at {one.times[0]:.10g}."
+                )
+            end = len(one.times) - 1
+            begin = 0 if self.start == "first" or asked[0] < one.times[end] else end
+            found.append(Forecast(series=one.name, times=asked, values=self._at(view, number, begin, asked)))
+        return found
+
+    def forecast_table(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Table:
+        return table_of(found, bands, series=self.series, time=self.read.time, columns=self.columns)
+
+    def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
+        panels = [
+            self._panel(place, [Line("forecast", one.times, one.values, bands[place] if bands else None)])
+            for place, one in enumerate(found[:SHOWN])
+        ]
+        return draw_forecasts(panels, self.columns, self.read.time)
+
+    def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
+        if view.continuous:
+            yield "forecast", self.forecast_table(self.forecasts(view, None), [])
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
+        if view.history:
+            yield "curves", draw_curves(view.history, quality=self.objective)
+        if view.continuous:
+            yield "forecast", self._figure(view)
+
+    def _figure(self, view: ModelView) -> Figure:
+        """Of the first series of the test: the fit, the test and what lies beyond."""
+        panels = []
+        for number in self.splits.parts[Split.TEST][:SHOWN]:
+            lines = []
+            for label, begin, start, stop in ways_of(self.splits, number, end=self._beyond(self.recorded[number])[-1]):
+                times = np.linspace(start, stop, 201)
+                lines.append(Line(label, times, self._at(view, number, begin, times), None))
+            panels.append(self._panel(number, lines))
+        return draw_forecasts(panels, self.columns, self.read.time)
+
+    def _panel(self, number: int, lines: Sequence[Line]) -> Panel:
+        one, held = self.recorded[number], self.split == "time" and self.test > 0
+        begin = one.times[self.splits.ends[number].validation - 1] if held else None
+        return Panel(title=one.name, times=one.times, values=one.values, lines=lines, test_begin=begin)
+
+    def _check(self) -> None:
+        for name in ("validation", "test"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RefusedInput(f"task.{name} must be a part from 0 to below 1, not {getattr(self, name)}.")
+        if self.window is not None and self.window < 2:
+            raise RefusedInput(f"task.window must be at least 2 rows, or null for all of them, not {self.window}.")
+        for name in ("unit", "ahead"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise RefusedInput(f"task.{name} must be positive or null, not {value}.")
+
+    def _measured_scaling(self) -> Scaling:
+        training = [(self.recorded[i], self.splits.ends[i].train) for i in self.splits.parts[Split.TRAIN]]
+        starts = [one.times[0] for one, _ in training]
+        ends = [one.times[stop - 1] for one, stop in training]
+        whole = {one.name: one for one in self.read.series}
+        inputs = [
+            whole[one.name].inputs[whole[one.name].times <= end] for (one, _), end in zip(training, ends, strict=True)
+        ]
+        return measured_scaling(
+            [one.values[:stop] for one, stop in training],
+            inputs,
+            [one.times[:stop] - start for (one, stop), start in zip(training, starts, strict=True)],
+            log=[name in self.log for name in self.columns],
+            standard=self.scaling == "standard",
+            unit=self.unit,
+        )
+
+    def _use(self, scales: Scaling) -> None:
+        """See the series in these units."""
+        self.scales = scales
+        self.measured = [self._in_units(one, whole) for one, whole in zip(self.recorded, self.read.series, strict=True)]
+        self.samples = {
+            split: {part: samples_of(own, self.measured).to(self.device) for part, own in parts.items()}
+            for split, parts in self.splits.pieces().items()
+        }
+
+    def _in_units(self, one: Recorded, whole: Recorded) -> Measured:
+        unit, origin = float(self.scales.unit), one.times[0]
+        times = self._rounded((one.times - origin) / unit)
+        close = np.diff(times) <= 0
+        if close.any():
+            place = int(close.argmax())
+            raise RefusedInput(
+                f"{self.read.path}, rows {one.rows[place]} and {one.rows[place + 1]}, column '{self.read.time}': their "
+                f"times are too close together for a series of this length. Keep one of them."
+            )
+        clock = self._rounded((whole.times - origin) / unit)
+        inputs = self.scales.scaled_inputs(whole.inputs)
+        knots = [torch.stack([torch.from_numpy(clock), u], dim=-1)[~u.isnan()] for u in inputs.T]
+        for name, own in zip(self.inputs, knots, strict=True):
+            if not len(own):
+                raise RefusedInput(f"{self.read.path}, column '{name}': an input without a value in series {one.name}.")
+        return Measured(torch.from_numpy(times), self.scales.scaled(one.values), knots)
+
+    def _rounded(self, times: np.ndarray) -> np.ndarray:
+        return np.round(times / GRAIN) * GRAIN
+
+    def _batch(self, samples: Samples, chosen: Tensor, part: str) -> Batch:
+        both = torch.cat([samples.values[chosen], samples.known[chosen].to(samples.values)], dim=-1)
+        ts, found, _ = on_the_union(samples.times[chosen], both, samples.real[chosen])
+        targets, known = found.chunk(2, dim=-1)
+        return Batch(samples.inputs[chosen], ts, targets, observed=known > 0, part=part)
+
+    def _at(self, view: ModelView, number: int, begin: int, times: np.ndarray) -> np.ndarray:
+        """Values (time, columns) at increasing `times`, in the file's units, of a solve from a row."""
+        own = self.measured[number]
+        times = (times - self.recorded[number].times[0]) / float(self.scales.unit)
+        known = self.splits.ends[number].train if begin == 0 else begin + 1
+        later = torch.from_numpy(times) - own.times[begin]
+        ts = torch.cat([later.new_zeros(1), later.clamp_min(0.0)])
+        inputs = inputs_of([Piece(number, begin, begin + 1, begin, known)], self.measured, spans=[float(ts[-1])])
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which mps has not
+        values = view.predict(inputs.to(self.device, dtype), ts.to(self.device, dtype))[1:, 0]
+        return self.scales.restored(values).cpu().numpy()
+
+    def _beyond(self, one: Recorded) -> np.ndarray:
+        """Times after the end, as far apart as its rows are at the median."""
+        gap = float(np.median(np.diff(one.times)))
+        ahead = (one.times[-1] - one.times[0]) / 4 if self.ahead is None else self.ahead
+        return one.times[-1] + gap * np.arange(1, max(2, round(ahead / gap) + 1))
+
+
+def _plain(name: str) -> str:
+    """A column's name as a part of a metric's."""
+    return "".join(mark if mark.isalnum() else "_" for mark in name)

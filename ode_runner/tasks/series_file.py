@@ -1,0 +1,293 @@
+"""Series of measurements as they stand in a file: csv, parquet or npz."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from ode_runner.config.help import conf_dir, did_you_mean
+from ode_runner.errors import RefusedInput
+
+BLANK = ("", "NA", "NaN", "nan")  # a cell without a measurement; any other text in a column of numbers is refused
+COMMENT = "#"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Which column is what; None and [] are what the file's own columns decide, or nothing."""
+
+    time: str | None  # None: the first column
+    series: str | None  # None: all rows are of one series
+    values: tuple[str, ...] | None  # None: all that have no other role
+    inputs: tuple[str, ...]
+    label: str | None
+    sort: bool  # whether the rows of a series may come in any order
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Roles":
+        """As a task's options say."""
+        values = options.get("values")
+        return cls(
+            time=options.get("time"),
+            series=options.get("series"),
+            values=None if values is None else tuple(values),
+            inputs=tuple(options.get("inputs") or ()),
+            label=options.get("label"),
+            sort=bool(options.get("sort")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recorded:
+    """One series."""
+
+    name: str
+    rows: np.ndarray  # (points,) numbers of its rows in the file
+    times: np.ndarray  # (points,), increasing, in the file's unit
+    values: np.ndarray  # (points, columns), NaN where a cell is blank
+    inputs: np.ndarray  # (points, inputs), likewise
+    label: str | None
+
+    @property
+    def first(self) -> int:
+        """The number of its first row, 1 without any."""
+        return int(self.rows[0]) if len(self.rows) else 1
+
+    def with_values(self) -> "Recorded":
+        """Without the rows in which no value is."""
+        some = ~np.isnan(self.values).all(axis=1)
+        arrays = {name: getattr(self, name)[some] for name in ("rows", "times", "values", "inputs")}
+        return replace(self, **arrays)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeriesFile:
+    """What was read: the names of the columns by their role, and the series in the order of the file."""
+
+    path: Path
+    time: str
+    values: list[str]
+    inputs: list[str]
+    series: list[Recorded]
+
+    def content(self) -> str:
+        """A hash of names and numbers, in 12 hexadecimal digits."""
+        digest = hashlib.sha256(repr((self.time, self.values, self.inputs)).encode())
+        for one in self.series:
+            digest.update(repr((one.name, one.label, one.times.shape)).encode())
+            for array in (one.times, one.values, one.inputs):
+                digest.update((array + 0.0).tobytes())  # -0.0 is 0.0
+        return digest.hexdigest()[:12]
+
+
+def find_file(name: str) -> Path:
+    """The file of this name, or the one that comes with the program.
+
+    Raises:
+        RefusedInput: there is neither.
+    """
+    path, shipped = Path(name), conf_dir() / "data" / f"{name}.csv"
+    if path.is_file():
+        return path
+    if path.name == name and shipped.is_file():
+        return shipped
+    ours = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.csv")))
+    raise RefusedInput(f"task.file={name}: there is no such file. Type its path, or one that comes with us: {ours}.")
+
+
+def read_series(path: Path, roles: Roles) -> SeriesFile:
+    """The series in a file, rows grouped by series in the order of their first appearance.
+
+    Raises:
+        RefusedInput: it cannot be read, a column is missing, a cell of a number holds something else, or the times of a
+            series do not increase. The sentence names file, row and column; rows are counted as a spreadsheet does.
+    """
+    table, first = _read(path)
+    roles = _resolved(table, roles, path)
+    assert roles.time is not None
+    assert roles.values is not None
+    numbers = {name: _numbers(table[name], first, path) for name in [roles.time, *roles.values, *roles.inputs]}
+    times = numbers[roles.time]
+    keys = [""] * len(table) if roles.series is None else [str(key).strip() for key in table[roles.series]]
+    labels = None if roles.label is None else [str(label).strip() for label in table[roles.label]]
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(keys):
+        if not all(_is_blank(cell) for cell in table.iloc[place]):
+            places.setdefault(key, []).append(place)
+    series = []
+    for key, own in places.items():
+        chosen = np.array(own)
+        chosen = chosen[np.argsort(times[chosen], kind="stable")] if roles.sort else chosen
+        _check_times(times[chosen], chosen + first, key, roles.time, path)
+        of_one = None if labels is None else _one_label([labels[i] for i in own], chosen + first, key, path)
+        series.append(
+            Recorded(
+                name=key,
+                rows=chosen + first,
+                times=times[chosen],
+                values=np.stack([numbers[name][chosen] for name in roles.values], axis=1),
+                inputs=np.array([numbers[name][chosen] for name in roles.inputs]).reshape(-1, len(chosen)).T,
+                label=of_one,
+            )
+        )
+    if not series:
+        raise RefusedInput(f"{path} has no rows below its heads.")
+    return SeriesFile(path=path, time=roles.time, values=list(roles.values), inputs=list(roles.inputs), series=series)
+
+
+def check_logarithms(read: SeriesFile, names: Sequence[str]) -> None:
+    """Raises RefusedInput unless these are columns of values and all their cells positive."""
+    for name in names:
+        if name not in read.values:
+            raise RefusedInput(f"task.log: '{name}' is no column of values. They are: {', '.join(read.values)}.")
+        place = read.values.index(name)
+        for one in read.series:
+            low = one.values[:, place] <= 0
+            if low.any():
+                raise RefusedInput(
+                    f"{read.path}, row {one.rows[low.argmax()]}, column '{name}': "
+                    f"{one.values[low.argmax(), place]:g} has no logarithm. Leave it out of task.log."
+                )
+
+
+def content_of(name: str, roles: Roles) -> str | None:
+    """`SeriesFile.content` of a file; None where it cannot be read. One that has not changed is not read again."""
+    try:
+        path = find_file(name)
+        stat = path.stat()
+        return _content(path, roles, stat.st_size, stat.st_mtime_ns)
+    except (OSError, RefusedInput):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _content(path: Path, roles: Roles, size: int, changed: int) -> str:
+    del size, changed  # for the cache alone
+    return read_series(path, roles).content()
+
+
+def _read(path: Path) -> tuple[pd.DataFrame, int]:
+    """The cells of a file, and the number of its first row below the heads."""
+    try:
+        match path.suffix.lower():
+            case ".npz":
+                return _read_npz(path), 1
+            case ".parquet" | ".pq":
+                return pd.read_parquet(path), 1
+            case _:
+                return _read_csv(path)
+    except ImportError as error:
+        raise RefusedInput(
+            f"{path}: parquet files need pyarrow. Install it: pip install 'ode-run[parquet]'."
+        ) from error
+    except (OSError, ValueError, BadZipFile, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise RefusedInput(f"{path} cannot be read as a table ({reason}).") from error
+
+
+def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
+    """Cells as text. Lines above the heads that begin with # are comments."""
+    with path.open(encoding="utf-8-sig") as file:
+        above = 0
+        while (line := file.readline()).startswith(COMMENT):
+            above += 1
+    separator = next((mark for mark in ("\t", ";") if mark in line and "," not in line), ",")
+    table = pd.read_csv(
+        path, sep=separator, skiprows=above, dtype=str, keep_default_na=False, skip_blank_lines=False,
+        encoding="utf-8-sig", skipinitialspace=True,
+    )  # fmt: skip
+    table.columns = [str(name).strip() for name in table.columns]
+    if separator == ";":  # where a comma is the decimal point
+        table = table.map(lambda cell: cell.replace(",", "."))
+    return table.fillna(""), above + 2
+
+
+def _read_npz(path: Path) -> pd.DataFrame:
+    """Vectors of one length by their names; the columns of a matrix get its name and their number."""
+    columns: dict[str, np.ndarray] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            array = arrays[name]
+            if array.ndim == 1:
+                columns[name] = array
+            elif array.ndim == 2:
+                columns |= {f"{name}{i}": array[:, i] for i in range(array.shape[1])}
+            else:
+                raise ValueError(f"the array {name} has {array.ndim} dimensions and not 1 or 2")
+    return pd.DataFrame(columns)
+
+
+def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
+    """The same with every column named.
+
+    Raises:
+        RefusedInput: one is not there, or has two roles; or none is left for the values.
+    """
+    there = [str(name) for name in table.columns]
+    time = roles.time or there[0]
+    others = [name for name in (time, roles.series, roles.label) if name is not None]
+    values = roles.values or tuple(name for name in there if name not in others and name not in roles.inputs)
+    single = {"time": roles.time, "series": roles.series, "label": roles.label}
+    named = [(option, name) for option, name in single.items() if name is not None]
+    named += [(option, name) for option in ("values", "inputs") for name in getattr(roles, option) or []]
+    for option, name in named:
+        if name not in there:
+            close = did_you_mean(name, there)
+            raise RefusedInput(f"task.{option}: {path} has no column '{name}'.{close} It has: {', '.join(there)}.")
+    for name in values:
+        if name in others or values.count(name) > 1:
+            raise RefusedInput(f"task.values: the column '{name}' of {path} has another role. Name others.")
+    if not values:
+        raise RefusedInput(f"{path} has no column of values besides {', '.join(others)}.")
+    return Roles(time=time, series=roles.series, values=values, inputs=roles.inputs, label=roles.label, sort=roles.sort)
+
+
+def _numbers(column: pd.Series, first: int, path: Path) -> np.ndarray:
+    """The cells of a column as float64, NaN where blank."""
+    found = np.empty(len(column))
+    for place, cell in enumerate(column):
+        try:
+            found[place] = math.nan if _is_blank(cell) else float(cell)
+        except (TypeError, ValueError):
+            found[place] = math.inf
+        if math.isinf(found[place]):
+            raise RefusedInput(
+                f"{path}, row {place + first}, column '{column.name}': {str(cell).strip()!r} is no finite number. "
+                "Leave a cell without a measurement empty."
+            )
+    return found
+
+
+def _is_blank(cell: object) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in BLANK
+
+
+def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path) -> None:
+    """Raises RefusedInput unless they are there and increase."""
+    of = f" of series {key}" if key else ""
+    for place, time in enumerate(times):
+        if math.isnan(time):
+            raise RefusedInput(f"{path}, row {rows[place]}, column '{column}': the time is missing.")
+        if place and time == times[place - 1]:
+            both = f"rows {rows[place - 1]} and {rows[place]}{of} are both at {time:.10g}"
+            raise RefusedInput(f"{path}, column '{column}': {both}. Keep one of them, or name task.series.")
+        if place and time < times[place - 1]:
+            raise RefusedInput(
+                f"{path}, row {rows[place]}, column '{column}': the times{of} run backwards, from "
+                f"{times[place - 1]:.10g} to {time:.10g}. Sort the rows, or say task.sort=true."
+            )
+
+
+def _one_label(labels: list[str], rows: np.ndarray, key: str, path: Path) -> str:
+    """That of a series, which is the same in all its rows."""
+    for row, label in zip(rows, labels, strict=True):
+        if label != labels[0]:
+            raise RefusedInput(f"{path}, row {row}: series {key} has the labels {labels[0]!r} and {label!r}.")
+    return labels[0]

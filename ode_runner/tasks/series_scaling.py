@@ -1,0 +1,102 @@
+"""Units in which a model sees series, and the way back to those of the file."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Statistics of training rows, float64.
+
+    A column is seen as (g(x) - mean) / std, where g is the logarithm or nothing; a time as (t - t0) / unit, where t0 is
+    the first of its series.
+    """
+
+    unit: Tensor  # (), of time, in the file's
+    mean: Tensor  # (columns,)
+    std: Tensor
+    log: Tensor  # (columns,), bool
+    input_mean: Tensor  # (inputs,)
+    input_std: Tensor
+    weight: Tensor  # (columns,): by which an error is divided, in the model's units
+
+    def scaled(self, values: np.ndarray) -> Tensor:
+        """Values (..., columns) of the file in the model's units; NaN stays."""
+        x = torch.as_tensor(values, dtype=torch.float64)
+        return (torch.where(self.log, x.log(), x) - self.mean) / self.std
+
+    def restored(self, values: Tensor) -> Tensor:
+        """The way back, in float64."""
+        x = values.double() * self.std.to(values.device) + self.mean.to(values.device)
+        return torch.where(self.log.to(values.device), x.exp(), x)
+
+    def scaled_inputs(self, values: np.ndarray) -> Tensor:
+        return (torch.as_tensor(values, dtype=torch.float64) - self.input_mean) / self.input_std
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> "Scaling":
+        return cls(**state)
+
+
+def measured_scaling(
+    values: Sequence[np.ndarray],
+    inputs: Sequence[np.ndarray],
+    times: Sequence[np.ndarray],
+    *,
+    log: Sequence[bool],
+    standard: bool,
+    unit: float | None,
+) -> Scaling:
+    """Of the training rows of each series; a column that does not change, or is blank, has the standard deviation 1.
+
+    Without `standard` values, inputs and times are left as they are, and only errors are divided by the deviations.
+    `unit` None: the time in which the columns, on average, go through a radian, by how often they cross their mean
+    (S. O. Rice, Bell System Technical Journal 24, 1945); the whole span has three units at least.
+    """
+    logs = torch.tensor(log)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen = [np.where(np.array(log), np.log(x), x) for x in values]
+    mean, std = _moments(seen)
+    input_mean, input_std = _moments(inputs)
+    if standard:
+        own = _radian(seen, times, mean) if unit is None else unit
+        weight = torch.ones_like(std)
+    else:
+        own, weight = 1.0 if unit is None else unit, std
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
+        input_mean, input_std = torch.zeros_like(input_mean), torch.ones_like(input_std)
+    return Scaling(
+        unit=torch.tensor(own, dtype=torch.float64),
+        mean=mean,
+        std=std,
+        log=logs,
+        input_mean=input_mean,
+        input_std=input_std,
+        weight=weight,
+    )
+
+
+def _moments(parts: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column of all parts together, blanks apart."""
+    columns = [column[~np.isnan(column)] for column in np.concatenate(parts).T]
+    mean = [float(column.mean()) if len(column) else 0.0 for column in columns]
+    std = [float(column.std()) if len(column) else 0.0 for column in columns]
+    held = [spread if spread > 1e-12 * abs(middle) else 1.0 for middle, spread in zip(mean, std, strict=True)]
+    return torch.tensor(mean, dtype=torch.float64), torch.tensor(held, dtype=torch.float64)
+
+
+def _radian(values: Sequence[np.ndarray], times: Sequence[np.ndarray], mean: Tensor) -> float:
+    """Mean crossings of a column, half a period each, against the time that all series span."""
+    span = sum(float(clock[-1] - clock[0]) for clock in times)
+    crossings = []
+    for place, middle in enumerate(mean.tolist()):
+        columns = [x[:, place][~np.isnan(x[:, place])] > middle for x in values]
+        crossings.append(sum(int((above[1:] != above[:-1]).sum()) for above in columns))
+    return span / (np.pi * max(1.0, float(np.mean(crossings)), len(times)))

@@ -1,0 +1,246 @@
+"""Series of files: what is read, what is refused, what a sample of them is, and forecasts in the file's units."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ode_runner.batch import Drive, Outputs, Split
+from ode_runner.building.instantiate import construct
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.integrator import Integrator
+from ode_runner.networks.driven import DrivenField, SeriesStem
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.tasks.series import Series
+from tests.helpers import record_of, run_folder, typed
+from tests.problems import Compose, compose_once
+
+CPU = torch.device("cpu")
+TWO = "id,t,x,y,u\nA,0,1,5,0\nA,1,2,,0\nA,2,3,6,1\nA,3,4,7,\nA,4,6,7,\nB,10,1,4,1\nB,11,2,5,\nB,13,5,6,\nB,14,6,8,\n"
+ROLES = {"time": "t", "series": "id", "values": ["x", "y"]}
+
+
+@pytest.fixture
+def made(composed: Compose, tmp_path: Path) -> Callable[..., Series]:
+    def task(text: str = TWO, **options: Any) -> Series:
+        (path := tmp_path / "data.csv").write_text(text)
+        cfg = compose_once(composed, "task=series")
+        cfg.task.update({"file": str(path), **ROLES, "window": 2, "validation": 0.2, "test": 0.2} | options)
+        return construct(cfg, "task", seed=0, device=CPU)
+
+    return task
+
+
+def test_the_shipped_series_is_read_whole(composed: Compose) -> None:
+    task = construct(compose_once(composed, "task=series"), "task", seed=0, device=CPU)
+    assert (task.read.time, task.columns) == ("year", ["hare", "lynx"])
+    values = task.recorded[0].values
+    assert values.shape == (21, 2)
+    assert values.sum(axis=0).tolist() == pytest.approx([715.7, 423.5])  # of the 21 figures of either source, by hand
+    assert [int(column.argmax()) + 1900 for column in values.T] == [1903, 1904]
+
+
+def test_rows_are_parted_by_time_and_a_window_begins_where_its_first_row_is(made: Callable[..., Series]) -> None:
+    task = made(scaling="none")
+    assert [tuple(ends) for ends in task.splits.ends] == [(3, 4, 5), (2, 3, 4)]
+    [batch] = task.batches(Split.VALIDATION, batch_size=10, epoch=0)
+    assert batch.inputs[:, :3].tolist() == [[3.0, 6.0, 0.0], [2.0, 5.0, 1.0]]  # state and number of the series
+    assert batch.ts.tolist() == [0.0, 1.0, 2.0]
+    assert batch.observed is not None
+    assert batch.targets[batch.observed].tolist() == [4.0, 7.0, 5.0, 6.0]
+    assert sum(len(b.inputs) for b in task.batches(Split.TRAIN, batch_size=2, epoch=0)) == task.size(Split.TRAIN) == 3
+
+
+def test_a_blank_cell_is_in_no_error_and_training_begins_between_its_neighbours(made: Callable[..., Series]) -> None:
+    task = made(scaling="none")
+    [batch] = task.batches(Split.TRAIN, batch_size=10, epoch=0)
+    starts = {tuple(row) for row in batch.inputs[:, :2].tolist()}
+    assert starts == {(1.0, 5.0), (2.0, 5.5), (1.0, 4.0)}
+    said = torch.zeros_like(batch.targets)
+    loss = task.loss(Outputs(said), batch)
+    assert batch.observed is not None
+    filled = batch._replace(targets=torch.where(batch.observed, batch.targets, 1e6))
+    assert task.loss(Outputs(said), filled) == loss
+    assert int(batch.observed.sum()) == 4 + 4 + 4 - 2  # two windows see the blank of A
+
+
+def test_statistics_are_of_training_rows_alone_and_come_back_from_a_checkpoint(made: Callable[..., Series]) -> None:
+    task = made()
+    changed = made(TWO.replace("A,4,6,7", "A,4,60,70").replace("B,14,6,8", "B,14,60,80"))
+    for name, value in task.statistics().items():
+        assert torch.equal(value, changed.statistics()[name]), name
+    x = np.array([1.0, 2, 3, 1, 2])
+    assert task.scales.mean[0] == pytest.approx(x.mean())
+    assert task.scales.std[0] == pytest.approx(x.std())
+    other = made(TWO.replace("A,0,1,5", "A,0,9,5"))
+    assert other.scales.mean[0] != task.scales.mean[0]
+    other.use_statistics(task.statistics())
+    assert torch.equal(other.scales.mean, task.scales.mean)
+
+
+def test_the_unit_of_time_in_the_file_changes_nothing(made: Callable[..., Series]) -> None:
+    rows = "".join(f"{{}},{float(np.sin(i))},{float(np.cos(i))}\n" for i in range(30))
+    options = {"time": None, "series": None, "values": None, "window": 5}
+    clocks = (range(30), [1024 * i for i in range(30)], [1_700_000_000 + i for i in range(30)])
+    tasks = [made("t,x,y\n" + rows.format(*clock), **options) for clock in clocks]
+    first, *others = [[b for s in Split for b in task.batches(s, batch_size=7, epoch=0)] for task in tasks]
+    for other in others:
+        for mine, its in zip(first, other, strict=True):
+            assert torch.equal(mine.ts, its.ts)
+            assert torch.equal(mine.inputs, its.inputs)
+            assert torch.equal(mine.targets, its.targets)
+    assert 0.7 < float(tasks[0].scales.unit) < 1.4  # a radian of a sine
+
+
+def test_the_order_of_rows_changes_neither_data_nor_their_hash(made: Callable[..., Series], tmp_path: Path) -> None:
+    head, *rows = TWO.splitlines()
+    options = {"file": str(tmp_path / "data.csv"), **ROLES, "sort": True}
+    made()
+    before = Series.contents(options)
+    shuffled = made("\n".join([head, *rows[2:5][::-1], *rows[:2], *rows[5:]]) + "\n", sort=True)
+    assert Series.contents(options) == before
+    assert shuffled.recorded[0].values[:, 0].tolist() == [1, 2, 3, 4, 6]
+    made(TWO.replace("B,11,2", "B,11,3"))
+    assert Series.contents(options) != before
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_other_files_hold_the_same(made: Callable[..., Series], tmp_path: Path, ending: str) -> None:
+    options = {"values": ["x"], "series": None, "time": "t"}
+    csv = made("t,x\n0,1\n1,2\n2,4\n3,7\n4,8\n", **options)
+    path = tmp_path / f"data.{ending}"
+    columns = {"t": np.arange(5.0), "x": np.array([1.0, 2, 4, 7, 8])}
+    if ending == "npz":
+        np.savez(path, **columns)
+    else:
+        pd.DataFrame(columns).to_parquet(path)
+    assert made(**options, file=str(path)).read.content() == csv.read.content()
+
+
+def test_parquet_without_its_library_is_told_in_a_sentence(
+    made: Callable[..., Series], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / "data.parquet").touch()
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(RefusedInput, match=r"parquet files need pyarrow. Install it: pip install 'ode-run\[parquet\]'"):
+        made(file=str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (TWO, {"values": ["x", "z"]}, r"task.values: .*data.csv has no column 'z'.* It has: id, t, x, y, u"),
+        (TWO, {"values": ["x", "t"]}, r"the column 't' of .*data.csv has another role"),
+        (TWO.replace("A,3,4", "A,3,four"), {}, r"data.csv, row 5, column 'x': 'four' is no finite number"),
+        (TWO.replace("A,3,4", "A,3,n/a"), {}, r"row 5, column 'x': 'n/a'"),
+        (TWO.replace("A,3,4", "A,1,4"), {}, r"row 5, column 't': the times of series A run backwards, from 2 to 1"),
+        (TWO.replace("A,3,4", "A,2,4"), {}, r"column 't': rows 4 and 5 of series A are both at 2"),
+        (TWO.replace("A,3,4", "A,,4"), {}, r"row 5, column 't': the time is missing"),
+        (TWO + "C,0,1,1,1\nC,1,1,2,1\n", {}, r"series C of .*data.csv, from row 11 on: 2 with values"),
+        (TWO, {"log": ["x"], "values": ["x"]}, None),
+        (TWO.replace("A,3,4", "A,3,-4"), {"log": ["x"]}, r"row 5, column 'x': -4 has no logarithm"),
+        (TWO, {"split": "series", "test": 0.5, "validation": 0.5}, r"leaves none of 2 series to learn from"),
+        (TWO.replace(",1\n", ",\n").replace(",0\n", ",\n"), {"inputs": ["u"]}, r"column 'u': an input without a value"),
+        ("", {}, r"data.csv cannot be read as a table"),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_file_row_and_column(
+    made: Callable[..., Series], text: str, options: dict[str, Any], sentence: str | None
+) -> None:
+    if sentence is None:
+        made(text, **options)
+        return
+    with pytest.raises(RefusedInput, match=sentence):
+        made(text, **options)
+
+
+def test_other_marks_between_cells_are_understood(made: Callable[..., Series]) -> None:
+    task = made("# measured in May\nt;x\n0;1,5\n1;2\n\n2;4\n3;7\n", time=None, series=None, values=None)
+    assert task.recorded[0].values[:, 0].tolist() == [1.5, 2, 4, 7]
+    assert task.recorded[0].rows.tolist() == [3, 4, 6, 7]  # as an editor counts lines
+
+
+def test_whole_series_are_held_back_alike_for_every_seed(made: Callable[..., Series]) -> None:
+    text = "id,t,x\n" + "".join(f"{i},{t},{i + t}\n" for i in range(10) for t in range(4))
+    tasks = [made(text, values=["x"], split="series") for _ in range(2)]
+    parts = tasks[0].splits.parts
+    assert sorted(sum(parts.values(), [])) == list(range(10))
+    assert [len(parts[split]) for split in Split] == [6, 2, 2]
+    assert tasks[1].splits.parts == parts
+    [batch] = [b for b in tasks[0].batches(Split.TEST, batch_size=10, epoch=0) if not b.part]
+    assert batch.inputs[:, -1].tolist() == parts[Split.TEST]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(("held", "expected"), [(True, 0.632121), (False, 0.767456)])
+def test_an_input_is_held_or_linear_between_its_own_times(held: bool, expected: float) -> None:
+    """A capacitor, x' = u - x from 0, where u is 0, 1, 1 at 0, 1, 2."""
+
+    class Charging(VectorField):
+        def forward(self, t: Any, y: Any, u: Any) -> Any:
+            return u - y
+
+    stem = SeriesStem(torch.nn.Identity(), state=1, drive=Drive(columns=1, held=held))
+    own = [0.0, 0.0, 0, 0, 1, 1, 2, 1]  # x, the number of the series, knots
+    later = [0.0, 0.0, 0, 0, 1.5, 1, 2, 1]
+    solver = Dopri5(rtol=1e-8, atol=1e-8, max_steps=1000, per_sample=False)
+    integrate = Integrator(solver=solver, gradient=Backprop())
+    begun = stem(torch.tensor([own, later]))
+    x = integrate(DrivenField(Charging(), held=held), begun, torch.tensor([0.0, 2.0])).ys[-1, :, 0]
+    assert float(x[0]) == pytest.approx(expected, abs=2e-6)
+    if held:  # the second has its step at 1.5
+        assert float(x[1]) == pytest.approx(1 - np.exp(-0.5), abs=2e-6)
+
+
+def test_inputs_have_a_clock_of_their_own(made: Callable[..., Series]) -> None:
+    task = made(inputs=["u"], scaling="none")
+    clock = task.measured[0].knots[0]
+    assert clock.tolist() == [[0, 0], [1, 0], [2, 1]]
+    [batch] = task.batches(Split.VALIDATION, batch_size=10, epoch=0)
+    knots = batch.inputs[:, 3:].view(2, 1, -1, 2)
+    assert knots[0, 0].tolist() == [[0, 1]]  # at row 2 of A, in times of the piece, held from then on
+    assert knots[1, 0].tolist() == [[-1, 1]]
+
+
+@pytest.mark.slow
+def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_bands(tmp_path: Path) -> None:
+    command = ("task=series", "task.ahead=3", "trainer.epochs=2", "logger=none")
+    assert typed(*command, cwd=tmp_path, pictures=True).returncode == 0
+    folder = run_folder(tmp_path)
+    table = pd.read_csv(folder / "forecast.csv")
+    assert list(table.columns) == ["year", "hare", "lynx"]
+    assert table["year"].tolist() == [1921, 1922, 1923]
+    assert {path.name for path in (folder / "plots").iterdir()} == {"curves.png", "forecast.png"}
+    assert {"test/rmse", "test/rmse_hare", "test/rmse_fit"} <= record_of(tmp_path)["metrics"].keys()
+    alone = typed(f"predict={folder}", cwd=tmp_path)
+    assert "no bands" in alone.stdout
+    assert typed(*command, "seed=1", cwd=tmp_path).returncode == 0
+    banded = typed(f"predict={folder}", "times=[1921,1930.5]", cwd=tmp_path)
+    assert "standard deviations of 2 seeds (0, 1)" in banded.stdout
+    [path] = folder.glob("predictions/*/forecast.csv")
+    both = pd.read_csv(path)
+    assert list(both.columns) == ["year", "hare", "lynx", "hare_low", "hare_high", "lynx_low", "lynx_high"]
+    assert both["year"].tolist() == [1921, 1930.5]
+    assert (both["hare_low"] < both["hare"]).all()
+    early = typed(f"predict={folder}", "times=[1890,1900]", cwd=tmp_path)
+    assert early.returncode == 2
+    assert "before the first row at 1900" in early.stderr
+
+
+def test_the_mean_is_told_from_a_model(made: Callable[..., Series]) -> None:
+    task = made()
+    assert "little better than their mean" in next(task.remarks({"test/rmse": 0.5, "test/rmse_fit": 0.95}))
+    assert not list(task.remarks({"test/rmse": 0.5, "test/rmse_fit": 0.5}))
+
+
+def test_a_table_of_what_was_read_comes_before_training(made: Callable[..., Series]) -> None:
+    text = "\n".join(made(values=["x", "y"]).introduction())
+    assert "2 series" in text
+    assert "0 to 4" in text
+    assert "1 of 9" in text  # blanks of y
