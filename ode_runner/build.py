@@ -20,6 +20,8 @@ from ode_runner.compatibility import (
     check_fields,
     check_noise,
     check_of_true_field,
+    check_rows,
+    check_series,
     check_state,
     unused_axes,
 )
@@ -131,6 +133,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
     model, solver = target_of(cfg, "model"), construct(cfg, "solver")
     check_answers(choices, target_of(cfg, "task"), model)
+    check_series(choices, target_of(cfg, "task"), model)
     check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
     check_regularizers(choices, cfg, model, solver)
@@ -149,6 +152,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     task = construct(cfg, "task", seed=cfg.seed, device=device)
     network = of_series(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
+    check_rows(choices, network, target_of(cfg, "model"))
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
     check_fields(choices, model, solver)
     check_noise(choices, model, solver)

@@ -73,6 +73,31 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
     )
 
 
+def check_series(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
+    """Raises IncompatibleChoice where a model is driven by a series and the task gives none; names tasks that do."""
+    if model.of_series and not task.gives_series:
+        able = naming("task", members("task"), lambda other: other.gives_series)
+        raise IncompatibleChoice(
+            f"model={choices['model']} is driven by the rows of a series, and task={choices['task']} gives none. "
+            f"Use {able}, or model=odenet."
+        )
+
+
+def check_rows(choices: Mapping[str, str], network: Network, model: type[Model]) -> None:
+    """Raises IncompatibleChoice where inputs lack numbers that the network reads, or are read before their time."""
+    if network.spec.causal and not model.of_series:
+        able = naming("model", members("model"), lambda other: other.of_series)
+        raise IncompatibleChoice(
+            f"task={choices['task']} asks for an answer at every row from no later one, and "
+            f"model={choices['model']} begins when all rows have been read. Use {able}."
+        )
+    if network.spec.blanks and not network.takes_blanks:
+        raise IncompatibleChoice(
+            f"inputs of task={choices['task']} lack some numbers, and network={choices['network']} needs all of them. "
+            "Use network=sequence."
+        )
+
+
 def check_state(choices: Mapping[str, str], model: type[Model], network: Network) -> None:
     """Raises IncompatibleChoice where a task is about the state itself, and the network makes features of it."""
     if not network.spec.state_itself or network.state_is_data or "network" in unused_axes(model):

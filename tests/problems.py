@@ -102,10 +102,10 @@ def named_class(group: str, name: str) -> Any:
 
 
 def learners() -> list[str]:
-    """Every model that has something to learn, and answers with values."""
+    """Every model that has something to learn, and answers with values about inputs of any kind."""
     classes = {name: named_class("model", name) for name in options("model")}
     able = {name: made for name, made in classes.items() if Answer.VALUES in made.answers()}
-    return [name for name, made in able.items() if made.numerics is not Numerics.SOLVER]
+    return [name for name, made in able.items() if made.numerics is not Numerics.SOLVER and not made.of_series]
 
 
 def solve_by(mode: GradientMode, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:

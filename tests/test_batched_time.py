@@ -27,6 +27,7 @@ SPECS = [
     TaskSpec(input_shape=(4,), output_shape=(4,)),
     TaskSpec(input_shape=(1, 12, 12), output_shape=(3,)),
     TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True),
+    TaskSpec(input_shape=(5, 4), output_shape=(2,), sequence=True),
 ]
 TASKS = ["linear", "lotka_volterra", "pendulum"]
 EACH = Dopri5(rtol=1e-6, atol=1e-6, max_steps=1000, per_sample=True)

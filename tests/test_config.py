@@ -19,7 +19,7 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.step_control import StepControl
 from tests.helpers import options
-from tests.problems import Compose, SmallNet, build, compose_once, offering
+from tests.problems import Compose, SmallNet, build, compose_once, named_class, offering
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
@@ -28,6 +28,7 @@ CHOICES = [choice for choice in CHOICES if choice not in PAIRS]
 WHOLE = ("experiment", "grid", "search", "regularizer")  # set others, or are several at once: no object of their own
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
+SERIES = TaskSpec(input_shape=(5, 4), output_shape=(2,), sequence=True)
 SOLVED = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=SmallNet(2))
 
 
@@ -39,6 +40,8 @@ def spec_of(cfg: DictConfig) -> TaskSpec:
     """What a task would have to be like for the network and the model chosen."""
     if "recurrent" in cfg.network._target_:
         return SEQUENCES
+    if cfg.network._target_.endswith("SequenceNetwork"):
+        return SERIES
     return SOLVED if target_of(cfg, "model").numerics is Numerics.SOLVER else IMAGES
 
 
@@ -81,7 +84,8 @@ def test_each_folder_is_a_group_that_help_explains() -> None:
 def test_each_choice_composes_and_constructs(
     composed: Compose, group: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    cfg = compose_once(composed, f"{group}={name}")
+    of_series = group == "model" and named_class("model", name).of_series
+    cfg = composed("task=area", f"model={name}") if of_series else compose_once(composed, f"{group}={name}")
     if group not in WHOLE:
         OmegaConf.to_container(cfg[group], resolve=True)
     else:

@@ -36,6 +36,7 @@ class Model(nn.Module, abc.ABC):
     numerics: ClassVar[Numerics]
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
     objective: ClassVar[Objective[Any]] = Supervised()  # what training minimises
+    of_series: ClassVar[bool] = False  # True: the rows of a series drive it, which a task must give
     takes_integrals: ClassVar[bool] = False  # True: its answers are integrals along a solve, as log densities are
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
     other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out

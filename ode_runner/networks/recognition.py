@@ -11,8 +11,8 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 
 
-def observed_coordinates(spec: TaskSpec, network: str) -> int:
-    """How many coordinates a sequence task observes.
+def observed_channels(spec: TaskSpec, network: str) -> int:
+    """How many numbers an observation of a sequence task has.
 
     Raises:
         IncompatibleChoice: the task's inputs are no sequences of observations.
@@ -22,7 +22,22 @@ def observed_coordinates(spec: TaskSpec, network: str) -> int:
             f"network={network} reads sequences of observations; this task's inputs have shape {spec.input_shape}. "
             "Use task=spiral_vae, or network=mlp."
         )
-    return spec.output_shape[0]
+    return spec.input_shape[1] - 2
+
+
+def observed_coordinates(spec: TaskSpec, network: str) -> int:
+    """The same of a task whose answers are observations.
+
+    Raises:
+        IncompatibleChoice: they are not.
+    """
+    channels = observed_channels(spec, network)
+    if not spec.every_time or spec.causal:
+        raise IncompatibleChoice(
+            f"network={network} says what is observed at other times, and this task asks for something else. "
+            "Use network=sequence."
+        )
+    return channels
 
 
 @final

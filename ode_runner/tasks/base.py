@@ -67,6 +67,7 @@ class Task(abc.ABC):
     """
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES})  # of a model's answers
+    gives_series: ClassVar[bool] = False  # True: inputs are rows of series (`ode_runner.series`), answered at their end
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that decide nothing but the test split and pictures
     of_true_field: ClassVar[frozenset[str]] = frozenset()  # options for a model that solves the true field, alone
     spec: TaskSpec

@@ -1,0 +1,79 @@
+"""What a control is: a path X(s) through the rows of a series, over their numbers."""
+
+import abc
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.controls.missing import interpolated
+from ode_runner.series import Series
+from ode_runner.types import State, Time
+
+
+class Control(abc.ABC):
+    """A way from row to row, a polynomial for every piece; `pieces` of them, each of length 1, lead to the next row.
+
+    The parameter is the number of the piece and not the time, which is a channel like any other: so all series of a
+    batch have the same knots, whatever the times of their rows. A controlled equation depends on the path and not on
+    how fast it is gone.
+    """
+
+    kinks: ClassVar[bool]  # dX/ds jumps at the knots
+    causal: ClassVar[bool] = True  # on the way to a row, X depends on nothing after it
+    causal_with_blanks: ClassVar[bool] = False  # the same where values are missing
+    pieces: ClassVar[int] = 1
+
+    def fill(self, series: Series) -> Tensor:
+        """The values (series, rows, channels) with something in place of each that is missing."""
+        return interpolated(series)
+
+    @abc.abstractmethod
+    def derivative(self, knots: Tensor, lengths: Tensor) -> Tensor:
+        """Coefficients (series, pieces, degree + 1, channels) of dX/ds, by powers of the distance from a piece's start.
+
+        Args:
+            knots: (series, rows, channels), the time first of them; rows of padding repeat the last one.
+            lengths: (series,) rows that are no padding.
+        """
+
+    def coefficients(self, knots: Tensor, lengths: Tensor) -> Tensor:
+        """The same, 0 in padding."""
+        found = self.derivative(knots, lengths)
+        numbers = torch.arange(found.shape[1], device=knots.device)
+        beyond = numbers >= self.pieces * (lengths[:, None] - 1)
+        return found.masked_fill(beyond[..., None, None], 0.0)
+
+    def breaks(self, lengths: Tensor, *, ends: bool) -> list[float]:
+        """Where dX/ds jumps: at knots, if at all, and where a series ends before the others; `ends`: at every row."""
+        last = int(lengths.max()) - 1
+        if self.kinks:
+            return [float(k) for k in range(1, self.pieces * last)]
+        rows = range(1, last) if ends else sorted({length - 1 for length in lengths.tolist()} - {0, last})
+        return [float(self.pieces * row) for row in rows]
+
+
+def slope_at(s: Time, coefficients: Tensor) -> State:
+    """dX/ds (series, channels) at a place, or at one of each series: of the piece that begins there, at a knot."""
+    pieces = coefficients.shape[1]
+    piece = s.detach().floor().long().clamp(0, pieces - 1)
+    distance = s - piece
+    if s.dim():
+        polynomial = coefficients[torch.arange(len(coefficients), device=s.device), piece]
+        distance = distance[:, None]
+    else:
+        polynomial = coefficients.index_select(1, piece.view(1)).squeeze(1)
+    slope = polynomial[:, -1]
+    for power in range(polynomial.shape[1] - 2, -1, -1):
+        slope = slope * distance + polynomial[:, power]
+    return slope
+
+
+def path_at(s: Tensor, start: Tensor, coefficients: Tensor) -> Tensor:
+    """X (places, channels) of one series at places in order, from `start` (channels,) and its coefficients."""
+    degrees = torch.arange(1, coefficients.shape[1] + 1).to(coefficients)[:, None]
+    whole = (coefficients / degrees).sum(dim=1)
+    at_knots = torch.cat([start[None], start + whole.cumsum(dim=0)])
+    piece = s.floor().long().clamp(0, len(coefficients) - 1)
+    distance = (s - piece)[:, None, None]
+    return at_knots[piece] + (coefficients[piece] / degrees * distance**degrees).sum(dim=1)

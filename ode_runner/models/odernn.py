@@ -1,0 +1,74 @@
+"""A recurrent cell at every row, and a flow from row to row."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.encoding import Encoding
+from ode_runner.field import WrappedField
+from ode_runner.models.base import Numerics
+from ode_runner.models.series_model import SeriesModel
+from ode_runner.networks.base import Network
+from ode_runner.networks.reading import features, reading_network
+from ode_runner.problem import Integrate, Solution
+from ode_runner.series import Series
+from ode_runner.types import State, Time, Times
+
+
+@final
+class ODERNN(SeriesModel):
+    """Between two rows the state flows for as long as lies between them; at a row a GRU cell is told what is there.
+
+    A unit of the solver's time is the way from one row to the next.
+
+    Rubanova, Chen, Duvenaud. Latent ODEs for Irregularly-Sampled Time Series. NeurIPS 2019.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    stem: "RowStem"
+
+    def __init__(self, network: Network) -> None:
+        network = reading_network(network, "odernn")
+        super().__init__(network)
+        self.stem, self.head = RowStem(network.cell()), network.head()
+        self.field = GapField(network.field())
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        rows, lengths = y0.given
+        places = self.places(ts, rows=rows.shape[1])
+        h = y0.y0
+        states = [h] * int((places == 0).sum())
+        for row in range(1, rows.shape[1]):
+            if len(states) == len(places):
+                break
+            due = places[(places > row - 1) & (places < row)]
+            times = torch.cat([places.new_tensor([row - 1]), due, places.new_tensor([row])])
+            flowed = integrate(self.field, h, times, given=(rows[:, row, -1:],)).ys
+            h = torch.where(lengths[:, None] > row, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
+            states += [*flowed[1:-1], *[h] * int((places == row).sum())]
+        return Solution(ys=torch.stack(states))
+
+
+@final
+class GapField(WrappedField):
+    """f(h) times the time between two rows, (batch, 1), which is given."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        (gap,) = given
+        return gap * self.inner(t, y)
+
+
+@final
+class RowStem(nn.Module):
+    """The state after the first row, and what the cell is told of all rows, with the lengths of the series."""
+
+    def __init__(self, cell: nn.GRUCell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, rows: Tensor) -> Encoding:
+        series = Series.of_rows(rows)
+        told = features(series)
+        first = told[:, 0]
+        return Encoding(self.cell(first, first.new_zeros(len(first), self.cell.hidden_size)), (told, series.lengths))

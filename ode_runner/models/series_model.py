@@ -1,0 +1,31 @@
+"""What the models share that read a series on the way."""
+
+from typing import ClassVar
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.models.base import Model
+from ode_runner.networks.reading import ReadingNetwork
+from ode_runner.types import Times
+
+
+class SeriesModel(Model):
+    """A model whose state is moved by the rows of a series, from the first (time 0) to the last.
+
+    Depth is counted in rows: the task's times, from 0 to 1, are the way through all rows of a batch, or numbers of rows
+    where answers are wanted at each. Before the first and after the last the state stands still.
+    """
+
+    of_series: ClassVar[bool] = True
+
+    def __init__(self, network: ReadingNetwork) -> None:
+        super().__init__(network)
+        self.causal = network.spec.causal
+        if self.every_time and not self.causal:
+            raise IncompatibleChoice(
+                "a model that a series drives answers at its end, and this task asks for states at other times. "
+                "Use task=chirality, or network=recurrent_vae model=odenet."
+            )
+
+    def places(self, ts: Times, *, rows: int) -> Times:
+        """The task's times as numbers of rows, from 0."""
+        return (ts if self.causal else ts * (rows - 1)).clamp(0, rows - 1)

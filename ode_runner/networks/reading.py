@@ -1,0 +1,78 @@
+"""What networks for series have besides: pieces for models that read a series row by row."""
+
+import abc
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.networks.base import Network
+from ode_runner.series import Series
+
+
+class ReadingNetwork(Network):
+    """A network whose state is moved by the rows of a series; the stem is a GRU over all of them."""
+
+    takes_blanks = True
+    channels: int  # of an observation
+
+    @abc.abstractmethod
+    def stem(self) -> "SeriesReader":
+        """From rows of series to the state after the last."""
+
+    @abc.abstractmethod
+    def initial(self, channels: int) -> nn.Module:
+        """From the first point of a control, (batch, channels), to the state there."""
+
+    @abc.abstractmethod
+    def matrix_field(self, channels: int) -> nn.Module:
+        """From states (batch, state) to matrices (batch, state, channels)."""
+
+    @abc.abstractmethod
+    def cell(self) -> nn.GRUCell:
+        """From `features` of a row and the state before to the state after it."""
+
+
+@final
+class SeriesReader(nn.Module):
+    """A GRU over the rows of series.
+
+    Cho et al. Learning Phrase Representations using RNN Encoder-Decoder. EMNLP 2014.
+    """
+
+    def __init__(self, *, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(2 * channels + 1, hidden, batch_first=True)
+
+    def along(self, rows: Tensor) -> Tensor:
+        """States (series, rows, hidden) after each row; in padding, after the last."""
+        series = Series.of_rows(rows)
+        states = self.gru(features(series))[0]
+        places = torch.minimum(torch.arange(rows.shape[1], device=rows.device), series.lengths[:, None] - 1)
+        return states.gather(1, places[..., None].expand_as(states))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.along(rows)[:, -1]
+
+
+def features(series: Series) -> Tensor:
+    """(series, rows, 2 channels + 1): the values, 0 where blank, whether each was observed, and the time since before.
+
+    That is 0 at the first row and in padding.
+    """
+    gaps = torch.cat([torch.zeros_like(series.times[:, :1]), series.times.diff(dim=1)], dim=1)
+    return torch.cat([series.values.nan_to_num(0.0), series.observed.to(gaps), gaps[..., None]], dim=-1)
+
+
+def reading_network(network: Network, model: str) -> ReadingNetwork:
+    """The network, which has the pieces of a model of series.
+
+    Raises:
+        IncompatibleChoice: it has not.
+    """
+    if not isinstance(network, ReadingNetwork):
+        raise IncompatibleChoice(
+            f"model={model} is driven by a series, and the network chosen has no such pieces. Use network=sequence."
+        )
+    return network

@@ -1,0 +1,58 @@
+"""A hidden state that a series of observations moves."""
+
+from typing import final
+
+from torch import nn
+
+from ode_runner.batch import TaskSpec
+from ode_runner.field import VectorField
+from ode_runner.networks.base import Block
+from ode_runner.networks.dense import MLPField, ResidualMLP
+from ode_runner.networks.reading import ReadingNetwork, SeriesReader
+from ode_runner.networks.recognition import observed_channels
+from ode_runner.networks.sizes import check_sizes
+from ode_runner.networks.vector import layer_sizes
+
+
+@final
+class SequenceNetwork(ReadingNetwork):
+    """A state of `hidden` numbers, fields of `depth` hidden layers of `width` units, which are not told the time.
+
+    The stem is a GRU over the rows, so that models which know nothing of series go on from its last state; the models
+    of series take the other pieces: `matrix_field`, `cell`.
+    """
+
+    def __init__(self, spec: TaskSpec, *, hidden: int, width: int, depth: int) -> None:
+        check_sizes("network", hidden=hidden, width=width, depth=depth)
+        self.spec = spec
+        self.channels = observed_channels(spec, "sequence")
+        self.outputs, self.state, self.width, self.depth = spec.output_shape[0], hidden, width, depth
+
+    def stem(self) -> SeriesReader:
+        return SeriesReader(channels=self.channels, hidden=self.state)
+
+    def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
+        sizes = layer_sizes(self.state + extra, width=self.width, depth=self.depth)
+        return MLPField(sizes, time=False, given=given)
+
+    def block(self) -> Block:
+        return ResidualMLP(layer_sizes(self.state, width=self.width, depth=self.depth))
+
+    def head(self, *, extra: int = 0) -> nn.Module:
+        return nn.Linear(self.state + extra, self.outputs)
+
+    def initial(self, channels: int) -> nn.Module:
+        return nn.Linear(channels, self.state)
+
+    def matrix_field(self, channels: int) -> nn.Module:
+        """ReLU between layers, tanh after the last: without that bound a state may run away (Kidger et al. 2020)."""
+        layers: list[nn.Module] = []
+        inputs = self.state
+        for _ in range(self.depth):
+            layers += [nn.Linear(inputs, self.width), nn.ReLU()]
+            inputs = self.width
+        last = nn.Linear(inputs, self.state * channels)
+        return nn.Sequential(*layers, last, nn.Tanh(), nn.Unflatten(1, (self.state, channels)))
+
+    def cell(self) -> nn.GRUCell:
+        return nn.GRUCell(2 * self.channels + 1, self.state)

@@ -1,0 +1,70 @@
+"""Series of observations, and what is said of them."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+from ode_runner.series import Series
+
+LARGEST = 4  # pictures in a row
+
+
+def draw_answers(series: Series, answers: Sequence[str]) -> Figure:
+    """Each series, in the plane where it has two channels and over time otherwise, under what is said of it."""
+    rows = -(-len(answers) // LARGEST)
+    figure = style.figure(2.6 * LARGEST, 2.5 * rows + 0.3)
+    every = list(figure.subplots(rows, LARGEST, squeeze=False).flat)
+    for axes in every[len(answers) :]:
+        axes.axis("off")
+    for number, (answer, axes) in enumerate(zip(answers, every, strict=False)):
+        length = int(series.lengths[number])
+        times, values = series.times[number, :length].cpu(), series.values[number, :length].cpu()
+        if values.shape[1] == 2:
+            axes.plot(*values.T, ".-", color=style.BLUE, markersize=3, linewidth=0.7)
+            axes.plot(*values[0], "o", color=style.VERMILION, markersize=4)
+            axes.set_aspect("equal", "datalim")
+        else:
+            axes.plot(times, values, ".-", markersize=3, linewidth=0.7)
+        axes.set_title(answer, fontsize=9)
+        axes.tick_params(labelsize=7)
+    title = "Test series in the plane; red: where each begins" if series.values.shape[2] == 2 else "Test series"
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def draw_control(ts: Tensor, channels: Tensor, knots: Tensor, names: Sequence[str]) -> Figure:
+    """The control of one series over the numbers of its rows.
+
+    Args:
+        ts: (time,) numbers of rows.
+        channels: (time, channels), the control there.
+        knots: (rows, channels), what it passes through.
+        names: of the channels.
+    """
+    figure = style.figure(8, 1.3 * len(names) + 0.8)
+    every = list(figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
+    for channel, (name, axes) in enumerate(zip(names, every, strict=True)):
+        axes.plot(ts, channels[:, channel], color=style.BLUE, linewidth=1.0)
+        axes.plot(range(len(knots)), knots[:, channel], ".", color=style.VERMILION, markersize=4)
+        axes.set_ylabel(name, fontsize=9)
+    every[-1].set_xlabel("row")
+    figure.suptitle("A test series: its control (line) and its rows (points)", fontsize=11)
+    return figure
+
+
+def draw_states(states: Tensor, answers: Sequence[str]) -> Figure:
+    """The hidden states (time, series, units) of some series on their way through the rows, each unit a line."""
+    figure = style.figure(2.6 * len(answers), 2.6)
+    share = torch.linspace(0, 1, len(states))
+    for number, (answer, axes) in enumerate(
+        zip(answers, figure.subplots(1, len(answers), squeeze=False)[0], strict=True)
+    ):
+        axes.plot(share, states[:, number].cpu(), linewidth=0.9)
+        axes.set_title(answer, fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.set_xlabel("share of the rows", fontsize=8)
+    figure.suptitle("Hidden states of the first of them, each unit a line", fontsize=11)
+    return figure

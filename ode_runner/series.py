@@ -1,0 +1,44 @@
+"""Series of observations at times of their own, and the rows of a tensor in which a model is given them."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """Several series of the same channels.
+
+    Rows from the length of a series on are padding: whatever they hold is left out. Times increase from row to row.
+    """
+
+    times: Tensor  # (series, rows)
+    values: Tensor  # (series, rows, channels), NaN where a channel was not observed
+    lengths: Tensor  # (series,), int64, at least 1: rows that were observed
+
+    @classmethod
+    def complete(cls, times: Tensor, values: Tensor) -> Self:
+        """Series without padding."""
+        return cls(times=times, values=values, lengths=torch.full((len(times),), times.shape[1], device=times.device))
+
+    def rows(self) -> Tensor:
+        """(series, rows, channels + 2), float: the values, their time, and 1, or 0 for padding."""
+        real = torch.arange(self.times.shape[1], device=self.times.device) < self.lengths[:, None]
+        return torch.cat([self.values, self.times[..., None], real[..., None].to(self.values)], dim=-1)
+
+    @classmethod
+    def of_rows(cls, rows: Tensor) -> Self:
+        """The series of `rows`, as that method makes them; in padding, the last row of the series is repeated."""
+        lengths = (rows[..., -1] > 0).sum(dim=1)
+        places = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[:2])
+        places = torch.minimum(places, lengths[:, None] - 1)
+        held = rows.gather(1, places[..., None].expand_as(rows))
+        return cls(times=held[..., -2], values=held[..., :-2], lengths=lengths)
+
+    @property
+    def observed(self) -> Tensor:
+        """(series, rows, channels), bool: which values there are. Those of padding are no observations."""
+        real = torch.arange(self.times.shape[1], device=self.times.device) < self.lengths[:, None]
+        return ~self.values.isnan() & real[..., None]

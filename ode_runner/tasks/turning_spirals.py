@@ -1,0 +1,63 @@
+"""Spirals in the plane that turn one way or the other, seen at a few points in time."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Split
+from ode_runner.errors import RefusedInput
+from ode_runner.series import Series
+
+TURNS = 2
+
+
+class Spirals(NamedTuple):
+    """One split."""
+
+    series: Series  # of x and y
+    mirrored: Tensor  # (spirals,), bool
+
+
+def draw_spirals(
+    count: int, *, points: int, observed: int, noise: float, missing: float, generator: torch.Generator
+) -> Spirals:
+    """Spirals (cos, sin)(phi + t) / (1 + t/2) of random phase, the second half of them mirrored, in random order.
+
+    t is on `points` even times from 0 to 4 pi, of which each spiral is observed at `observed` of its own; to every
+    coordinate Gaussian noise of standard deviation `noise` is added, and a share `missing` of them is blank. (The
+    spirals of torchcde's time_series_classification.py.)
+    """
+    t = torch.linspace(0, TURNS * math.tau, points)
+    angle = math.tau * torch.rand(count, 1, generator=generator) + t
+    mirrored = torch.randperm(count, generator=generator) >= count // 2
+    x = torch.where(mirrored[:, None], -angle.cos(), angle.cos())
+    values = torch.stack([x, angle.sin()], dim=-1) / (1 + t / 2)[:, None]
+    values = values + noise * torch.randn(values.shape, generator=generator)
+    places = torch.rand(count, points, generator=generator).argsort(dim=1)[:, :observed].sort(dim=1).values
+    seen = values.gather(1, places[..., None].expand(-1, -1, 2))
+    if missing:
+        seen = seen.masked_fill(torch.rand(seen.shape, generator=generator) < missing, torch.nan)
+    return Spirals(Series.complete(t[places], seen), mirrored)
+
+
+def draw_splits(
+    sizes: dict[Split, int],
+    *,
+    points: int,
+    observed: int,
+    noise: float,
+    missing: float = 0.0,
+    generator: torch.Generator,
+) -> dict[Split, Spirals]:
+    """Spirals of each split, in the order of `sizes`.
+
+    Raises:
+        RefusedInput: more points are to be observed than there are, or less than two.
+    """
+    if not 2 <= observed <= points:
+        raise RefusedInput(f"task.observed must be from 2 to task.points={points}, not {observed}.")
+    draw = partial(draw_spirals, points=points, observed=observed, noise=noise, missing=missing, generator=generator)
+    return {split: draw(size) for split, size in sizes.items()}
