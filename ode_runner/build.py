@@ -174,6 +174,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         fine_integrator=partial(_fine_integrator, cfg),
         device=device,
         seed=cfg.seed,
+        output_dir=Path(str(cfg.output_dir)).absolute(),
     )
 
 

@@ -286,7 +286,7 @@ def test_missing_mnist_names_the_ways_out(place: Path, monkeypatch: pytest.Monke
             "Tried http://two/, got:\n<urlopen error [Errno -2] Name or service not known>\n"
         )
 
-    monkeypatch.setattr("ode_runner.tasks.mnist.MNIST", offline)
+    monkeypatch.setattr("ode_runner.tasks.mnist_files.MNIST", offline)
     monkeypatch.delenv("ODE_RUN_DATA", raising=False)
     ended = typed("task=mnist", "task.data_dir=a_place", cwd=place)
     cause = "(Error downloading train-images-idx3-ubyte.gz: <urlopen error [Errno -2] Name or service not known>)"

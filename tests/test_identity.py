@@ -12,7 +12,8 @@ from ode_runner.build import identify
 from ode_runner.config import identity
 from ode_runner.recording.record import AXES, RunRecord
 from ode_runner.tasks.idx import FILES, find_file, hash_idx
-from ode_runner.tasks.mnist import MNIST_CONTENT, Mnist
+from ode_runner.tasks.mnist import Mnist
+from ode_runner.tasks.mnist_files import MNIST_CONTENT
 from tests.helpers import TINY, options, own_models, record_of, run_folders, typed
 
 Compose = Callable[..., DictConfig]

@@ -63,6 +63,7 @@ def findings_of(values: Any) -> ModelView:
         path=unasked,
         continuous=True,
         predict_finely=unasked,
+        output_dir=Path(),
         sample=None,
     )
 

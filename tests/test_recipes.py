@@ -193,6 +193,15 @@ def test_ratios_are_formed_seed_by_seed(tmp_path: Path) -> None:
     assert band_check is BandCheck.PASS
 
 
+def test_a_metric_may_be_divided_by_another_of_the_same_runs(tmp_path: Path) -> None:
+    recipe = made(metric="test/frechet", unit="", seeds=[0], against_metric="test/frechet_floor", band=[1, 2])
+    write_run(tmp_path / "mine", "b", metrics={"test/frechet": 6.0, "test/frechet_floor": 4.0})
+    assert results(tmp_path, recipe) == (BandCheck.PASS, [1.5])
+    assert "| test/frechet / test/frechet_floor | " in page_of(tmp_path, {"mine": recipe})
+    with pytest.raises(RefusedInput, match="by other runs, or by another metric, not by both"):
+        made(metric="test/frechet", against_metric="test/frechet_floor", against=["solver=euler"])
+
+
 def test_a_ratio_may_be_to_another_recipe_and_waits_for_it(tmp_path: Path) -> None:
     recipe = made(metric="test/loss", unit="", seeds=[0], against_recipe="theirs", band=[0, 0.99])
     write_run(tmp_path / "mine", "a", metrics={"test/loss": 0.2})

@@ -21,6 +21,7 @@ from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
 from ode_runner.tasks.digits_density import DigitsDensity
 from ode_runner.tasks.idx import FILES, names_of
+from ode_runner.tasks.image_generation import ImageGeneration
 from ode_runner.tasks.images import ImageClassification, random_crop
 from ode_runner.tasks.mnist import Mnist
 from tests.helpers import options
@@ -106,7 +107,7 @@ def marks(task: Task, batch: Batch) -> Tensor:
     """A number for each sample that tells it from others: its class, or the sum of what is known of it."""
     if isinstance(task, DigitsDensity):
         return batch.targets.flatten(1).sum(dim=1)
-    return batch.targets if isinstance(task, Classification) else batch.inputs.flatten(1).sum(dim=1)
+    return batch.targets if isinstance(task, Classification | ImageGeneration) else batch.inputs.flatten(1).sum(dim=1)
 
 
 def same(some: list[Batch], others: list[Batch]) -> bool:
@@ -389,7 +390,7 @@ def test_packed_files_and_dotted_names_are_read(
 def test_nothing_is_downloaded_among_somebodys_files(
     make: MakeTask, tmp_path: Path, place: str, kept: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ode_runner.tasks.mnist.MNIST", lambda *_, **__: pytest.fail("a download"))
+    monkeypatch.setattr("ode_runner.tasks.mnist_files.MNIST", lambda *_, **__: pytest.fail("a download"))
     folder = tmp_path / "theirs" / place
     folder.mkdir(parents=True)
     for name in kept:
@@ -408,7 +409,7 @@ def test_a_download_that_ends_halfway_leaves_no_files_of_it(
         if not whole:
             raise RuntimeError("the line is cut")
 
-    monkeypatch.setattr("ode_runner.tasks.mnist.MNIST", download)
+    monkeypatch.setattr("ode_runner.tasks.mnist_files.MNIST", download)
     whole = False
     with pytest.raises(RefusedInput, match="the line is cut"):
         make("mnist", data_dir=str(tmp_path / "new"))

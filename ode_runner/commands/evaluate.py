@@ -9,8 +9,8 @@ import torch
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
-from ode_runner.experiment.signals import StopRequest, stop_on_signals
-from ode_runner.experiment.test_split import evaluate_test
+from ode_runner.experiment.signals import stop_on_signals
+from ode_runner.experiment.test_split import evaluate_test, measured_with
 from ode_runner.models.base import Numerics
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, shown
@@ -38,10 +38,15 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     """
     experiment, counts = trained.experiment(), PerSampleCounts()
     with stop_on_signals() as stop:
-        columns = {"training": trained.record.metrics, f"solver={solver}": _tested(experiment, stop, counts)}
+        view = experiment.view([], stop)
+        columns = {
+            "training": trained.record.metrics,
+            f"solver={solver}": evaluate_test(experiment, view, stop, counts),
+        }
         conclusion = f"model={trained.record.choices['model']} solves no ODE."
         if experiment.model.numerics is not Numerics.NONE:
-            columns["much finer"] = _tested(_finer(experiment, own_solver), stop, PerSampleCounts())
+            finer = _finer(experiment, own_solver)
+            columns["much finer"] = evaluate_test(finer, finer.view([], stop), stop, PerSampleCounts())
             conclusion = (
                 describe_as_ode(experiment, columns["training"], columns["much finer"])
                 if experiment.model.objective.solves
@@ -51,6 +56,7 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
         "run": str(trained.folder),
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
         "metrics": columns[f"solver={solver}"],
+        "measured_with": measured_with(experiment, view),
         "training": {"solver": _plain(own_solver), "metrics": columns["training"]},
         "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get("much finer", {})},
         "verdict": conclusion,
@@ -66,10 +72,6 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
-
-
-def _tested(experiment: Experiment, stop: StopRequest, counts: PerSampleCounts) -> dict[str, float]:
-    return evaluate_test(experiment, experiment.view([], stop), stop, counts)
 
 
 def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:

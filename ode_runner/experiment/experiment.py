@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +57,7 @@ class Experiment:
     fine_integrator: Callable[[], Integrator]  # makes one whose numbers those by `integrator` are compared with
     device: torch.device
     seed: int  # of the samples that a model is asked for
+    output_dir: Path  # the folder of all outputs
 
     @property
     def dtype(self) -> torch.dtype:
@@ -191,6 +193,7 @@ class Experiment:
             predict_finely=finely,
             answers=self.answers,
             sample=self._sampler(own, stop),
+            output_dir=self.output_dir,
             continuous=Answer.STATES in self.model.answers(),
         )
 

@@ -41,6 +41,11 @@ def evaluate_test(
     return {f"test/{name}": value for name, value in results.items()} | scalars(counts.found()) | nfe
 
 
+def measured_with(experiment: Experiment, view: ModelView) -> dict[str, str]:
+    """By metric of the test split, what it was measured with, where it has a meaning for that alone."""
+    return {f"test/{name}": thing for name, thing in experiment.task.measured_with(view).items()}
+
+
 def first_failing_batch(experiment: Experiment) -> CrashDump | None:
     """A crash dump of the first batch of the test split that fails or whose loss is not finite; None without one."""
     experiment.model.eval()

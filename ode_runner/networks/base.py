@@ -38,7 +38,8 @@ class Network(abc.ABC):
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         """The right-hand side on the state enlarged by `extra`.
 
-        With `given` it is a field f(t, y, z), where z has as many features or channels and otherwise the shape of `y`.
+        With `given` it is a field f(t, y, z), where z has as many features or channels and otherwise the shape of `y`,
+        or is a vector of so many numbers for each sample.
         """
 
     @abc.abstractmethod

@@ -18,5 +18,12 @@ class ChannelMap(nn.Linear):
 
 
 def with_given(y: State, given: Sequence[Tensor]) -> Tensor:
-    """`y` and behind it what is given, along the first axis after the batch."""
-    return torch.cat([y, *given], dim=1) if given else y
+    """`y` and behind it what is given, along the first axis after the batch.
+
+    A vector for each sample, (batch, features), is the same in every place of an image.
+    """
+    return torch.cat([y, *(_in_every_place(z, y) for z in given)], dim=1) if given else y
+
+
+def _in_every_place(z: Tensor, y: State) -> Tensor:
+    return z if z.dim() == y.dim() else z.view(*z.shape, *[1] * (y.dim() - 2)).expand(*z.shape, *y.shape[2:])

@@ -77,10 +77,13 @@ def latest(recipe: Recipe, runs: Sequence[Run], conditions: Sequence[str]) -> di
 
 def _values(recipe: Recipe, expectation: Expectation, recipes: Mapping[str, Recipe], runs: Runs) -> list[float]:
     ours = _measured(recipe, expectation.metric, runs, expectation.where)
-    if not expectation.is_ratio:
+    if expectation.against_metric:
+        theirs = _measured(recipe, expectation.against_metric, runs, expectation.where)
+    elif expectation.is_ratio:
+        other = recipes[expectation.against_recipe or recipe.name]
+        theirs = _measured(other, expectation.metric, runs, expectation.against)
+    else:
         return [value * FACTORS[expectation.unit] for value in ours.values()]
-    other = recipes[expectation.against_recipe or recipe.name]
-    theirs = _measured(other, expectation.metric, runs, expectation.against)
     return [value / theirs[seed] for seed, value in ours.items() if theirs.get(seed)]
 
 

@@ -19,7 +19,8 @@ class Expectation:
     """A number, or the ratio of two, and the band that it must fall in.
 
     With `against`, the metric of the runs that `where` chooses is divided by that of the runs that `against` chooses,
-    seed by seed; the latter may be another recipe's.
+    seed by seed; the latter may be another recipe's. With `against_metric`, it is divided by another metric of the same
+    runs, such as its floor.
     """
 
     metric: str  # as a record names it: test/accuracy, cost/saved_bytes
@@ -29,6 +30,7 @@ class Expectation:
     where: Sequence[str] = ()  # conditions such as model=odenet, as ode-report --where takes them
     against: Sequence[str] = ()
     against_recipe: str = ""  # another one's name; by default the runs are its own
+    against_metric: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -36,6 +38,8 @@ class Expectation:
             raise RefusedInput(f"recipe: {self.metric} has the unit '{self.unit}'. Use {' or '.join(FACTORS)}.")
         if self.band is None and not self.note:
             raise RefusedInput(f"recipe: {self.metric} has no band and no note that says why.")
+        if self.against_metric and self.is_ratio:
+            raise RefusedInput(f"recipe: {self.metric} is divided by other runs, or by another metric, not by both.")
         if self.band is not None and (len(self.band) != 2 or self.band[0] > self.band[1]):
             raise RefusedInput(f"recipe: the band of {self.metric} must be [low, high], not {self.band}.")
 

@@ -102,6 +102,7 @@ def _named(outcome: Outcome) -> str:
     """What is measured, and of which runs."""
     expectation = outcome.expectation
     words = f"{expectation.metric}" + (f" [{expectation.unit}]" if expectation.unit else "")
+    words += f" / {expectation.against_metric}" if expectation.against_metric else ""
     of = ", ".join(expectation.where)
     if expectation.is_ratio:
         other = " ".join([expectation.against_recipe, ", ".join(expectation.against)]).strip()

@@ -48,6 +48,7 @@ class RunRecord:
     training: str = ""  # fingerprint of what the weights depend on: the same with other options of the test alone
     reason: str = ""  # one sentence unless all went as asked
     metrics: dict[str, float] = field(default_factory=dict)  # final, e.g. test/accuracy
+    measured_with: dict[str, str] = field(default_factory=dict)  # by metric, what it has a meaning for alone
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     contents: dict[str, str | None] = field(default_factory=dict)  # by option of the task: hash of the files it names
@@ -89,7 +90,15 @@ class RunRecord:
 
     def _is_well_formed(self) -> bool:
         """Whether its parts are of their types: a record of the right keys may still hold the wrong things."""
-        mappings = (self.choices, self.metrics, self.cost, self.config, self.contents, self.environment)
+        mappings = (
+            self.choices,
+            self.metrics,
+            self.measured_with,
+            self.cost,
+            self.config,
+            self.contents,
+            self.environment,
+        )
         if not all(isinstance(mapping, dict) for mapping in mappings):
             return False
         texts = (self.fingerprint, self.training, self.reason, self.started, self.finished, *self.choices.values())

@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ class ModelView:
     continuous: bool  # whether any times may be asked for, before the first one too
     predict_finely: Callable[[Tensor], Tensor]  # inputs to output values by a solve at 1e-5 in float64
     sample: Callable[[int, int, Sequence[Tensor]], Drawn] | None  # of a density: so many, at so many times, given
+    output_dir: Path  # the folder of all outputs, in which is kept what the numbers of several runs are measured with
     answers: bool = True  # whether the run's own solver answers; if not, `predict` is `predict_finely`
     animate: bool = False  # whether pictures that move are wanted, too
 
@@ -129,6 +131,11 @@ class Task(abc.ABC):
     def use_statistics(self, found: Mapping[str, Tensor]) -> None:
         """Take those of a trained model in place of the task's own."""
         del found
+
+    def measured_with(self, view: ModelView) -> dict[str, str]:
+        """By metric, what it was measured with: numbers that were measured with different things are not comparable."""
+        del view
+        return {}
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         """What a person should not overlook in the numbers of a run, a sentence each."""

@@ -10,14 +10,19 @@ from ode_runner.tasks.classification import Samples, shuffled_splits
 BRIGHTEST = 16
 
 
+def read_digits() -> Samples:
+    """All of them, images (count, 1, 8, 8) of whole numbers from 0 to BRIGHTEST."""
+    images = load_digits()
+    return Samples(torch.tensor(images.images, dtype=torch.uint8)[:, None], torch.tensor(images.target))
+
+
 def digits_splits(validation: int, test: int, seed: int) -> dict[Split, Samples]:
     """Images (count, 1, 8, 8) of whole numbers from 0 to BRIGHTEST, in splits drawn by `seed`.
 
     Raises:
         RefusedInput: the counts leave nothing for training, or are less than 1.
     """
-    images = load_digits()
-    samples = Samples(torch.tensor(images.images, dtype=torch.uint8)[:, None], torch.tensor(images.target))
+    samples = read_digits()
     train = len(samples.targets) - validation - test
     if min(validation, test, train) < 1:
         raise RefusedInput(

@@ -17,7 +17,7 @@ from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
-from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, write_tables
+from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, measured_with, write_tables
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.attempts import attempt
 from ode_runner.recording.checkpoint import Checkpoints
@@ -171,6 +171,7 @@ def _train_and_evaluate(
                 )
                 view = experiment.view(metrics.rows(), stop)
                 record.metrics = evaluate_test(experiment, view, stop, counts) | reached
+                record.measured_with = measured_with(experiment, view)
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _check_finite(experiment, record)

@@ -1,4 +1,4 @@
-"""Images beside samples of a density that was learned from them."""
+"""Images, and samples of a model that has learned from them."""
 
 import math
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ode_runner.plots import style
+from ode_runner.plots.animation import Animation
 from ode_runner.types import Trajectory
 
 COLUMNS = 8
@@ -45,6 +46,31 @@ def draw_images_on_the_way(path: Trajectory, *, brightest: int) -> Figure:
     axes.set_yticklabels([f"{i / (times - 1):.0%}" for i in range(times)])
     axes.set_title("Samples on their way from the normal law to the data", fontsize=10)
     return figure
+
+
+def draw_nearest(samples: Tensor, images: Tensor, *, brightest: int) -> Figure:
+    """Samples (count, 1, height, width), and below each the training image that is nearest to it."""
+    figure = style.figure(9, 2.4)
+    axes = figure.subplots()
+    axes.imshow(_mosaic(torch.cat([samples, images]), len(samples)).numpy(), cmap="gray_r", vmin=0, vmax=brightest)
+    axes.set_title("Samples, and the training image nearest to each", fontsize=10)
+    axes.axis("off")
+    return figure
+
+
+def animate_images(path: Trajectory, *, brightest: int) -> Animation:
+    """All samples of a path (times, count, 1, height, width), a frame for each time."""
+    figure = style.figure(4.6, 4.8)
+    axes = figure.subplots()
+    columns = math.ceil(path.shape[1] ** 0.5)
+    shown = axes.imshow(_mosaic(path[0], columns).numpy(), cmap="gray_r", vmin=0, vmax=brightest)
+    axes.axis("off")
+
+    def show(i: int) -> None:
+        shown.set_data(_mosaic(path[i], columns).numpy())
+        axes.set_title(f"From noise to data: {i / (len(path) - 1):.0%}", fontsize=10)
+
+    return Animation(figure=figure, show=show, frames=len(path), per_second=12)
 
 
 def _mosaic(images: Tensor, columns: int) -> Tensor:
