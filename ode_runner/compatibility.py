@@ -23,7 +23,8 @@ UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "g
 
 def unused_axes(model: type[Model]) -> tuple[str, ...]:
     """The axes that a model has no use for, whatever was typed for them."""
-    return UNUSED.get(model.numerics, () if model.objective.solves else ("gradient",))
+    unused = UNUSED.get(model.numerics, () if model.objective.solves else ("gradient",))
+    return unused if model.uses_network else (*unused, "network")
 
 
 def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:

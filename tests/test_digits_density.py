@@ -19,7 +19,7 @@ from tests.problems import Compose, compose_once
 
 @pytest.fixture
 def task(composed: Compose) -> DigitsDensity:
-    made = made_of(composed)
+    made = made_of(composed, passes=1)
     assert isinstance(made, DigitsDensity)
     return made
 
@@ -62,6 +62,16 @@ def test_noise_stays_within_the_level_of_a_pixel_and_is_new_in_every_epoch_of_tr
     assert float((test - test.floor()).std()) == pytest.approx(12**-0.5, rel=0.02)  # fixed, but there
 
 
+def test_an_image_comes_as_often_as_there_are_passes_each_time_with_other_noise(composed: Compose) -> None:
+    task = made_of(composed, passes=3)
+    assert task.size(Split.TRAIN) == 3 * 1150
+    [batch] = task.batches(Split.TRAIN, batch_size=3 * 1150, epoch=0)
+    images, times = batch.targets.flatten(1).unique(dim=0, return_counts=True)
+    assert len(images) == 1150  # no two digits are alike
+    assert times.tolist() == [3] * 1150
+    assert len(batch.inputs.flatten(1).unique(dim=0)) == 3 * 1150
+
+
 def test_inputs_are_standardised_by_the_training_split(task: DigitsDensity) -> None:
     inputs = next(task.batches(Split.TRAIN, batch_size=1150, epoch=0)).inputs
     assert float(inputs.mean(dim=0).abs().max()) < 0.05
@@ -76,9 +86,11 @@ def test_the_standard_normal_law_has_the_nll_of_a_normal_law_with_these_moments(
     assert float(found["nll"]) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"test": 1}, {"validation": 1}, {"test": 1600}, {"validation": 1797}])
+@pytest.mark.parametrize(
+    "options", [{"test": 1}, {"validation": 1}, {"test": 1600}, {"validation": 1797}, {"passes": 0}]
+)
 def test_splits_that_leave_nothing_are_refused(composed: Compose, options: dict[str, int]) -> None:
-    with pytest.raises(RefusedInput, match="task.(test|validation)"):
+    with pytest.raises(RefusedInput, match="task.(test|validation|passes)"):
         made_of(composed, **options)
 
 

@@ -38,6 +38,8 @@ class Model(nn.Module, abc.ABC):
     objective: ClassVar[Objective[Any]] = Supervised()  # what training minimises
     of_series: ClassVar[bool] = False  # True: the rows of a series drive it, which a task must give
     takes_integrals: ClassVar[bool] = False  # True: its answers are integrals along a solve, as log densities are
+    uses_network: ClassVar[bool] = True  # False: its layers are its own
+    draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
     other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out
         "; that of network={network} is none. Use network=separable, or solver=rk4."
@@ -101,6 +103,10 @@ class Model(nn.Module, abc.ABC):
                 "ode_runner.problem."
             )
         return solution.ys
+
+    def initialise(self, inputs: Tensor) -> None:
+        """Set weights that depend on the first batch of training, before the first step; most models have none."""
+        del inputs
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
         """What a person should not overlook in what the model has learned to do with such inputs, a sentence each."""

@@ -114,9 +114,12 @@ class Density2D(DensityTask):
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         yield from super().remarks(metrics)
         if "test/mass" in metrics and not abs(metrics["test/mass"] - 1) <= TOLERATED:
+            mass = f"{metrics['test/mass']:.4f}"
             yield (
-                f"the density has mass {metrics['test/mass']:.4f} by the run's own solver, and 1 is right: its NLL is "
-                "none. Use a smaller tolerance, or more steps."
+                f"the density has mass {mass} by the run's own solver, and 1 is right: its NLL is none. Use a smaller "
+                "tolerance, or more steps."
+                if metrics["nfe/eval"]
+                else f"the density has mass {mass} within the pictures' square, and the rest beyond, where no data are."
             )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:

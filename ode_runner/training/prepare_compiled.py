@@ -179,6 +179,8 @@ def _as_in_training(model: nn.Module, device: torch.device) -> Iterator[None]:
 def _check_possible(experiment: Experiment, processes: int) -> None:
     if processes > 1:
         raise CannotCompile("compiled steps are those of one process")
+    if experiment.model.draws_work:
+        raise CannotCompile("how much a step computes is drawn anew for each")
     if experiment.device.type == "cuda":
         return
     if experiment.model.numerics is Numerics.NONE:

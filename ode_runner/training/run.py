@@ -241,6 +241,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
             scalars = {name: value for name, value in row.items() if "/" in name}
             session.logger.log(scalars, step=trainer.step)
     session.display.start(trainer.total_steps, trainer.step)
+    trainer.initialise()
     with trainer.group.training(trainer.state_dict(0)):
         record.reason = "; ".join(filter(None, (record.reason, trainer.fit(session))))
     session.display.stop()

@@ -118,6 +118,13 @@ class Trainer:
         steps, processes = self.total_steps, self.group.size
         return compile_training(self.forward, steps=steps, processes=processes, say=session.display.say)
 
+    def initialise(self) -> None:
+        """Let the model set weights from the first batch, whole in every process, if no step has been made."""
+        if self.step == 0:
+            batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=0)
+            self.model.eval()
+            self.model.initialise(next(batches).to(self.experiment.dtype).inputs)
+
     def train_step(self, batch: Batch, *, measure_memory: bool) -> dict[str, Tensor | float]:
         """Update the weights once; returns the scalars of the step: loss, metrics as measured, evaluations.
 

@@ -1,0 +1,172 @@
+"""Invertible layers between data and a base law, of which discrete flows are made."""
+
+import abc
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from ode_runner.types import State
+
+SMALLEST = 1e-12  # variance by which first data are divided: a constant feature stays one
+
+
+class Mapped(NamedTuple):
+    """Where a map takes states (batch, *shape), and log |det| of its derivative there, (batch,)."""
+
+    state: State
+    log_det: Tensor
+
+
+class FlowLayer(nn.Module, abc.ABC):
+    """An invertible map from data towards the base law, of states that keep their shape.
+
+    `given` is the condition, (batch, condition), where there is one.
+    """
+
+    @abc.abstractmethod
+    def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
+        """Towards the base law."""
+
+    @abc.abstractmethod
+    def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
+        """Towards the data."""
+
+    def initialise(self, x: State, given: Sequence[Tensor]) -> None:
+        """Set weights that depend on the first data; most layers have none."""
+        del x, given
+
+
+@final
+class Chain(FlowLayer):
+    """Layers one after another, from the data on."""
+
+    def __init__(self, layers: Iterable[FlowLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
+        *_, end = self.stages(x, given)
+        return end
+
+    def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
+        *_, end = self.stages_back(y, given)
+        return end
+
+    def stages(self, x: State, given: Sequence[Tensor]) -> Iterator[Mapped]:
+        """Where it begins, and after each layer: the state, and log |det| of the way so far."""
+        return _stages((layer for layer in self), x, given)
+
+    def stages_back(self, y: State, given: Sequence[Tensor]) -> Iterator[Mapped]:
+        """The same from the base law, through the last layer first."""
+        return _stages((layer.inverse for layer in reversed(list(self))), y, given)
+
+    def initialise(self, x: State, given: Sequence[Tensor]) -> None:
+        for layer in self:
+            layer.initialise(x, given)
+            x = layer(x, given).state
+
+    def __iter__(self) -> Iterator[FlowLayer]:
+        return iter(typing.cast(Iterable[FlowLayer], self.layers))
+
+
+@final
+class Inverted(FlowLayer):
+    """A layer turned round: its inverse leads to the base law."""
+
+    def __init__(self, layer: FlowLayer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
+        return self.layer.inverse(x, given)
+
+    def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
+        found: Mapped = self.layer(y, given)
+        return found
+
+
+@final
+class ActNorm(FlowLayer):
+    """(x + shift) * exp(log_scale), of each feature or channel.
+
+    The first data make it standardise them: mean 0 and variance 1 over samples and, of images, places.
+
+    Kingma, Dhariwal. Glow. NeurIPS 2018, section 3.1.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        features, *places = shape
+        self.shift = nn.Parameter(torch.zeros(features, *[1] * len(places)))
+        self.log_scale = nn.Parameter(torch.zeros_like(self.shift))
+
+    def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
+        return Mapped((x + self.shift) * self.log_scale.exp(), self._log_det(x))
+
+    def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
+        return Mapped(y * (-self.log_scale).exp() - self.shift, -self._log_det(y))
+
+    @torch.no_grad()
+    def initialise(self, x: State, given: Sequence[Tensor]) -> None:
+        over = [0, *range(2, x.dim())]
+        variance, mean = torch.var_mean(x, dim=over, correction=0, keepdim=True)
+        self.shift.copy_(-mean[0])
+        self.log_scale.copy_(-0.5 * variance[0].clamp(min=SMALLEST).log())
+
+    def _log_det(self, x: State) -> Tensor:
+        places = x[0].numel() // self.log_scale.numel()
+        return (places * self.log_scale.sum()).expand(len(x))
+
+
+@final
+class SqueezedPart(FlowLayer):
+    """A layer on a part of an image that has been squeezed `level` times, one half being split off before each but one.
+
+    A squeeze makes four channels of the four places of every 2x2 block; a split leaves the second half of the channels
+    as it is. The result is put together again, so that its states are images as before.
+
+    Dinh, Sohl-Dickstein, Bengio. Density Estimation using Real NVP. ICLR 2017, sections 3.6, 3.7.
+    """
+
+    def __init__(self, layer: FlowLayer, *, level: int) -> None:
+        super().__init__()
+        self.layer, self.level = layer, level
+
+    def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
+        return self._on_part(self.layer, x, given)
+
+    def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
+        return self._on_part(self.layer.inverse, y, given)
+
+    def initialise(self, x: State, given: Sequence[Tensor]) -> None:
+        part, _ = self._parted(x)
+        self.layer.initialise(part, given)
+
+    def _on_part(self, layer: Callable[..., Mapped], x: State, given: Sequence[Tensor]) -> Mapped:
+        part, others = self._parted(x)
+        y, log_det = layer(part, given)
+        for other in reversed(others):
+            y = torch.cat([pixel_shuffle(y, 2), other], dim=1)
+        return Mapped(pixel_shuffle(y, 2), log_det)
+
+    def _parted(self, x: State) -> tuple[Tensor, list[Tensor]]:
+        """The part, and what was split off before, first that of the first level."""
+        part, others = pixel_unshuffle(x, 2), []
+        for _ in range(self.level - 1):
+            part, other = part.chunk(2, dim=1)
+            part = pixel_unshuffle(part, 2)
+            others.append(other)
+        return part, others
+
+
+def _stages(maps: Iterable[Callable[..., Mapped]], x: State, given: Sequence[Tensor]) -> Iterator[Mapped]:
+    reached = Mapped(x, x.new_zeros(len(x)))
+    yield reached
+    for layer in maps:
+        state, log_det = layer(reached.state, given)
+        reached = Mapped(state, reached.log_det + log_det)
+        yield reached
