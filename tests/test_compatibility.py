@@ -122,6 +122,4 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
 
 def test_nothing_is_named_where_nothing_is_able() -> None:
     assert naming("model", members("model"), lambda model: False) == ""
-    assert naming("model", members("model"), lambda model: model.numerics is Numerics.NONE) == (
-        "model=autoregressive_flow, coupling_flow, glow, residual_flow, resnet or spline_flow"
-    )
+    assert naming("model", members("model"), lambda model: model.numerics is Numerics.DISCRETE) == "model=rknet"

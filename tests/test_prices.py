@@ -21,7 +21,7 @@ from ode_runner.objectives.along import Along
 from ode_runner.problem import Solution
 from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.regularizers.depth_varying import squared_differences
-from ode_runner.regularizers.spectral import squared_norm
+from ode_runner.regularizers.singular_values import squared_norm
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.types import State, Time
 from tests.conftest import Compose

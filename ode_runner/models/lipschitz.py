@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
 from ode_runner.networks.dense import AffineMap
-from ode_runner.regularizers.spectral import squared_norm
+from ode_runner.regularizers.singular_values import squared_norm
 
 STEEPEST = 1.1  # above the largest slope of x sigmoid(x), 1.0998
 
