@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import cache, partial
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import Ledger, LinearizableField, Push, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
-from ode_runner.noise import Increment, Noise
+from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
 from ode_runner.random_state import RandomState
 from ode_runner.types import State, Time
 
@@ -78,6 +78,7 @@ class CountedField(VectorField):
         self.integrals, self.names = nn.ModuleList(integrals.values()), tuple(integrals)
         self.counts = [len(integral.given) for integral in integrals.values()]  # given to each of them alone
         self.noise, self.span = noise, span
+        self._noise_along: NoiseAlong | None = None
         self.observer: Observer | None = None
         self._pushes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by the derivative that was made with each
         self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
@@ -135,9 +136,12 @@ class CountedField(VectorField):
         return integrands(t, y) if self.observer is None else self.observer.look(integrands, t, y, dy)
 
     def _again(self, arguments: Sequence[Tensor], t: Any, y: State) -> State:
-        """f(t, y) evaluated once more, for its Jacobian."""
+        """f(t, y) evaluated once more, for its Jacobian; of a stochastic field, the drift."""
+        slope = (
+            self.field if "forward" in kind_of(self.field).call_weights else cast("StochasticField", self.field).drift
+        )
         with self._nothing_drawn(y.device):
-            return _Call(self.field, self.dtype, arguments)(t, y)
+            return _Call(slope, self.dtype, arguments)(t, y)
 
     @contextmanager
     def _nothing_drawn(self, device: torch.device) -> Iterator[None]:
@@ -174,13 +178,29 @@ class CountedField(VectorField):
         Raises:
             RefusedInput: the solve was given none.
         """
+        if self._noise_along is None or self._noise_along.dtype != y.dtype:
+            self.foresee([], y)
+        assert self._noise_along is not None
+        return self._noise_along.find(t0, t1)
+
+    def foresee(self, steps: Steps, y: State) -> None:
+        """Increments will be asked for of these steps, there or back: they are then made many at a time.
+
+        Raises:
+            RefusedInput: the solve was given no noise.
+        """
         field = self.field
         if self.noise is None or not isinstance(field, StochasticField):
             raise RefusedInput(
                 f"{name_of(field)} is driven by noise, and the solve was given none: "
                 "integrate(field, y0, ts, noise=Noise(path=BrownianPath(...), samples=...))."
             )
-        return self.noise.increment(t0, t1, field.noise_shape(y), dtype=y.dtype)
+        if len(self.noise.samples) != len(y):
+            raise RefusedInput(
+                f"{name_of(field)} is solved for {len(y)} samples, and noise is given for {len(self.noise.samples)}: "
+                "Noise.samples has a number for every sample of the state."
+            )
+        self._noise_along = NoiseAlong(self.noise, steps, field.noise_shape(y), dtype=y.dtype)
 
     def _enter_products(self, count: int) -> None:
         self.ledger.tally.products += count

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ode_runner.noise import Calculus, NoiseKind
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head, to_velocity
 from ode_runner.types import State, Time
@@ -94,9 +95,13 @@ class StochasticField(VectorField):
     """dy = drift(t, y) dt + diffusion(t, y) dW, with no derivative that a solver of ordinary equations could ask for.
 
     Either takes what is given for a solve after time and state. Both together count as one evaluation.
+
+    Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.9, for both calculi.
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"drift": 0.5, "diffusion": 0.5}
+    noise_kind: NoiseKind = NoiseKind.DIAGONAL  # which the first solve compares with the diffusion's derivative
+    calculus: Calculus = Calculus.ITO  # in which the drift is stated
 
     @abc.abstractmethod
     def drift(self, t: Time, y: State) -> State:
@@ -104,11 +109,16 @@ class StochasticField(VectorField):
 
     @abc.abstractmethod
     def diffusion(self, t: Time, y: State) -> Tensor:
-        """What multiplies dW: in the shape of `y` for noise of its own in every element."""
+        """What multiplies dW: in the shape of `y`, or, of general noise, (batch, *state, *noise_shape)."""
 
     def noise_shape(self, y: State) -> torch.Size:
-        """Of dW for one sample; as of `y`, unless told otherwise."""
-        return y.shape[1:]
+        """Of dW for one sample: as of `y`, one number for scalar noise; general noise has to say."""
+        if self.noise_kind is NoiseKind.GENERAL:
+            raise NotImplementedError(
+                f"{type(self).__name__} has general noise: define noise_shape(self, y), which gives "
+                "torch.Size([k]) for k Brownian motions."
+            )
+        return y.shape[1:] if self.noise_kind is not NoiseKind.SCALAR else torch.Size([1] * (y.dim() - 1))
 
     def forward(self, t: Time, y: State) -> State:
         raise NotImplementedError("a stochastic field has a drift and a diffusion, and no derivative")
@@ -125,6 +135,7 @@ class DenoisingField(StochasticField):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "denoise": 1, "drift": 1, "diffusion": 0}
+    noise_kind = NoiseKind.ADDITIVE
     path: GaussianPath
 
     @abc.abstractmethod

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
-from ode_runner.counted_field import CountedField
+from ode_runner.counted_field import CountedField, kind_of, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import DenoisingField, Ledger, StochasticField, VectorField
@@ -19,9 +19,9 @@ from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
 from ode_runner.integral import NONE, Integral
-from ode_runner.noise import Noise
+from ode_runner.noise import Noise, NoiseKind
 from ode_runner.problem import Event, Problem, Solution, check_breaks, check_given, check_solvable, in_joint_precision
-from ode_runner.solvers.base import Solver, check_batch, solver_along
+from ode_runner.solvers.base import AdaptiveSolver, Solver, check_batch, solver_along
 from ode_runner.types import State, Time, Times
 
 
@@ -120,6 +120,11 @@ class Integrator:
         if self.gradient.as_posed:
             return self.gradient.solve(solver, problem)
         moving = problem.ts.requires_grad and torch.is_grad_enabled()
+        if moving and issubclass(solver.fields, StochasticField):
+            raise IncompatibleChoice(
+                f"the times of a solve by {type(solver).__name__} ask for a gradient, and a path of "
+                f"{name_of(field)} has no derivative in time. Use ts.detach()."
+            )
         compiled = self._compiled.find(problem) if torch.is_grad_enabled() and not moving else None
         if compiled is not None:
             return compiled(problem)
@@ -141,6 +146,11 @@ class Integrator:
     ) -> None:
         """Raises IncompatibleChoice where the solver does not know what to do with something it is asked for."""
         name = type(self.solver).__name__
+        if _chooses_steps_of_general_noise(self.solver, field):
+            raise IncompatibleChoice(
+                f"{name} chooses its steps by what the noise does, and {name_of(field)} states general noise: without "
+                "its Levy areas such steps solve another equation. Use a solver of fixed step, such as solver=heun_sde."
+            )
         self.solver.check_field(field)
         if integrals:
             check_batch(y0)
@@ -188,12 +198,18 @@ class Integrator:
         self._observations.note(field, counted, observation)
 
 
+def _chooses_steps_of_general_noise(solver: Solver, field: VectorField) -> bool:
+    general = isinstance(field, StochasticField) and field.noise_kind is NoiseKind.GENERAL
+    return general and isinstance(solver, AdaptiveSolver)
+
+
 def _of_nothing(problem: Problem) -> Solution:
     """States without elements, as an empty batch has them; one evaluation, so that parameters have a gradient of zero.
 
     No solver is asked: the mean over no elements, which step control would go by, is not a number.
     """
     y0, ts = problem.y0, problem.ts
-    moved = y0 + problem.field(ts[0].to(y0.dtype), y0)
+    call = next(iter(kind_of(problem.field).call_weights))  # the drift of a stochastic field
+    moved = y0 + getattr(problem.field, call)(ts[0].to(y0.dtype), y0)
     integrals = {name: y0.new_zeros(len(ts), len(y0)) for name in problem.field.names}
     return Solution(ys=torch.stack([y0, *[moved] * (len(ts) - 1)]), integrals=integrals)

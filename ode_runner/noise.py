@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,6 +13,25 @@ from torch import Tensor
 GOLDEN = 0x9E3779B97F4A7C15  # 2 ** 64 over the golden ratio, odd
 FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 WORD = (1 << 64) - 1
+AT_ONCE = 1 << 18  # normal numbers that are made in one go: enough for an operation to be worth its call
+COPY = 1 << 40  # between the numbers of a sample and of its copy
+Steps = Sequence[tuple[float, float]]  # where each of them begins and ends
+
+
+class NoiseKind(StrEnum):
+    """How a diffusion acts on the state: what decides which solvers there are, and of what order."""
+
+    DIAGONAL = "diagonal"  # g_i(t, y_i) dW_i: a Brownian motion for every element, times a function of that element
+    ADDITIVE = "additive"  # g_i(t) dW_i: the same, and the state plays no part
+    SCALAR = "scalar"  # g_i(t, y) dW: one Brownian motion for all elements of a sample
+    GENERAL = "general"  # sum over k of g_ik(t, y) dW_k
+
+
+class Calculus(StrEnum):
+    """How the integral over dW is meant, and with it what the drift is."""
+
+    ITO = "Ito"
+    STRATONOVICH = "Stratonovich"
 
 
 class Increment(NamedTuple):
@@ -62,16 +82,22 @@ class BrownianPath:
 
     def increment(self, t0: float, t1: float, keys: Tensor, *, dtype: torch.dtype) -> Increment:
         """From t0 to t1, forwards or backwards, of the paths of these keys (batch, *shape)."""
-        begin, end = self._place(t0), self._place(t1)
-        draws = list(self._between(min(begin, end), max(begin, end)))
-        numbers = [_signed(_mixed_number(_mixed_number(draw.cell) + draw.node)) for draw in draws]
-        nodes = torch.tensor(numbers, dtype=torch.int64, device=keys.device).view(-1, *[1] * keys.dim())
-        normals = _normals(_mixed(keys + nodes))  # (draw, batch, *shape, 2)
-        weights = normals.new_tensor([[draw.w, draw.area] for draw in draws]).view(-1, 2, 2)  # none over no time from 0
-        w, area = torch.einsum("d...z,dqz->q...", normals, weights).unbind()
-        span = abs(end - begin) / (self.cells << self.depth)
-        h = area / span - w / 2 if span else area
-        return Increment((w if end >= begin else -w).to(dtype), h.to(dtype))
+        w, h = self.increments([(t0, t1)], keys, dtype=dtype)
+        return Increment(w[0], h[0])
+
+    def increments(self, steps: Steps, keys: Tensor, *, dtype: torch.dtype) -> Increment:
+        """Of several steps, (step, batch, *shape) each: the same numbers as one by one, to the bit."""
+        plan = _plan(replace(self, seed=0), tuple((self._place(t0), self._place(t1)) for t0, t1 in steps))
+        w = h = keys.new_zeros(len(steps), *keys.shape, dtype=torch.float64)
+        several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
+        nodes, weights = plan.nodes.to(keys.device), plan.weights.to(keys.device)
+        for some, (of_w, of_h) in zip(nodes.split(several), map(_pairs, weights.split(several)), strict=True):
+            z, n = _normals(_mixed(keys + _columns(some, keys))).unbind(dim=-1)
+            for part in (_columns(of_w[0], keys) * z + _columns(of_w[1], keys) * n).unbind():
+                w = w + part
+            for part in (_columns(of_h[0], keys) * z + _columns(of_h[1], keys) * n).unbind():
+                h = h + part
+        return Increment(w.to(dtype), h.to(dtype))
 
     def _place(self, t: float) -> int:
         return round(t * (self.cells << self.depth))
@@ -101,6 +127,40 @@ class Noise:
         """From t0 to t1, (batch, *shape) each."""
         return self.path.increment(t0, t1, self.path.keys(self.samples, shape), dtype=dtype)
 
+    def copies(self, count: int) -> "Noise":
+        """Of a batch that is repeated so many times, each time with paths of its own; the first are those of `self`."""
+        shifts = COPY * torch.arange(count, device=self.samples.device)
+        return replace(self, samples=(shifts[:, None] + self.samples).flatten())
+
+
+class NoiseAlong:
+    """The increments of the steps of a solve, made for as many of them at once as a few megabytes hold."""
+
+    def __init__(self, noise: Noise, steps: Steps, shape: Sequence[int], *, dtype: torch.dtype) -> None:
+        self.path, self.keys, self.dtype = noise.path, noise.path.keys(noise.samples, shape), dtype
+        self.steps, self.places = steps, {step: i for i, step in enumerate(steps)}
+        self.several = max(1, AT_ONCE // max(1, self.keys.numel()))
+        self.first, self.made = 0, list[Increment]()
+
+    def find(self, t0: float, t1: float) -> Increment:
+        """Of a step in either direction; one that is none of these is made by itself."""
+        place = self.places.get((t0, t1))
+        if place is not None:
+            return self._made(place)
+        place = self.places.get((t1, t0))
+        if place is None:
+            return self.path.increment(t0, t1, self.keys, dtype=self.dtype)
+        w, h = self._made(place)
+        return Increment(-w, h)
+
+    def _made(self, place: int) -> Increment:
+        if not self.first <= place < self.first + len(self.made):
+            self.first = place - place % self.several
+            steps = self.steps[self.first : self.first + self.several]
+            ws, hs = self.path.increments(steps, self.keys, dtype=self.dtype)
+            self.made = [Increment(w, h) for w, h in zip(ws.unbind(), hs.unbind(), strict=True)]
+        return self.made[place - self.first]
+
 
 Pair = tuple[float, float]  # the weights of the two normal numbers of a node
 _NOTHING: tuple[Pair, Pair] = ((0.0, 0.0), (0.0, 0.0))
@@ -113,6 +173,49 @@ class _Draw(NamedTuple):
     node: int  # 0: the whole cell; else a number of the heap of midpoints
     w: Pair
     area: Pair
+
+
+class _Plan(NamedTuple):
+    """Of several steps, the normal numbers that each is made of, and their weights; 0 for those it does not need."""
+
+    nodes: Tensor  # (draw, step), int64
+    weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers
+
+
+@lru_cache(maxsize=256)  # training asks for the same grid again and again
+def _plan(path: BrownianPath, places: tuple[tuple[int, int], ...]) -> _Plan:
+    each = [_of_step(path, begin, end) for begin, end in places]
+    most = max(map(len, each), default=0)
+    nodes, weights = torch.zeros(most, len(each), dtype=torch.int64), torch.zeros(most, 2, 2, len(each)).double()
+    for i, draws in enumerate(each):
+        if draws:
+            nodes[: len(draws), i] = torch.tensor([node for node, _ in draws])
+            weights[: len(draws), :, :, i] = torch.tensor([pairs for _, pairs in draws], dtype=torch.float64)
+    return _Plan(nodes, weights)
+
+
+def _of_step(path: BrownianPath, begin: int, end: int) -> list[tuple[int, tuple[Pair, Pair]]]:
+    """By hashed node, the weights of its normal numbers in W(end) - W(begin) and in the mean above its chord."""
+    span = abs(end - begin) / (path.cells << path.depth)
+    draws, sign = path._between(min(begin, end), max(begin, end)), 1 if end >= begin else -1
+    return [
+        (
+            _signed(_mixed_number(_mixed_number(draw.cell) + draw.node)),
+            (_combined(draw.w, sign, _NOTHING[0], 0.0), _combined(draw.area, 1 / span, draw.w, -0.5)),
+        )
+        for draw in draws
+        if span
+    ]
+
+
+def _pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Those in W and those in H, of the first and the second normal number: (draw, step) each."""
+    return [(pair[:, 0], pair[:, 1]) for pair in weights.unbind(dim=1)]
+
+
+def _columns(x: Tensor, keys: Tensor) -> Tensor:
+    """(draw, step) shaped so that it broadcasts against (draw, step, *keys)."""
+    return x.reshape(*x.shape, *[1] * keys.dim())
 
 
 @lru_cache(maxsize=64)  # a step begins where the last one ended

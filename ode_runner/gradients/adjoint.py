@@ -7,9 +7,11 @@ from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
 from ode_runner.gradients.continuous import backward_solver, block_sizes, check_a_use, solve_with_adjoint
+from ode_runner.gradients.stochastic_adjoint import solve_with_stochastic_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.stochastic import StratonovichRungeKutta
 
 
 @final
@@ -19,7 +21,8 @@ class Adjoint(GradientMode):
 
     Memory is constant in the number of steps. The state is recomputed backwards, so the gradient is that of the
     continuous problem up to the backward solve's tolerance, not that of the computed solution: expect drift on
-    stiff or strongly contracting fields, and an evaluation of the field for every stage of the way back.
+    stiff or strongly contracting fields, and an evaluation of the field for every stage of the way back. A stochastic
+    equation is followed back along the path of its noise, by a solver of Stratonovich's equations.
 
     `rtol` and `atol` are those of the backward solve; None takes the solver's own.
 
@@ -30,18 +33,30 @@ class Adjoint(GradientMode):
     atol: float | None
 
     excludes: ClassVar[tuple[type, ...]] = (ImplicitSolver,)
-    requirement: ClassVar[str] = "an explicit solver of any field, since its equations are many and not separable"
+    requirement: ClassVar[str] = (
+        "an explicit solver of any field, since its equations are many and not separable, or one of Stratonovich's "
+        "equations, whose rules of calculus are the ordinary ones, by steps that start anew (heun_sde, midpoint_sde)"
+    )
     own_derivative: ClassVar[bool] = True
     solves_an_adjoint: ClassVar[bool] = True
     exact: ClassVar[bool] = False
+
+    @classmethod
+    def takes(cls, solver: type[Solver]) -> bool:
+        return issubclass(solver, StratonovichRungeKutta) or super().takes(solver)
 
     def check(self, solver: Solver) -> None:
         check_a_use(solver, rtol=self.rtol, atol=self.atol)
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
+        if isinstance(solver, StratonovichRungeKutta):
+            return super().compiled(solver, problem, fuses=fuses)
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
         return compile_adjoint(solver, backward, problem)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
+        if isinstance(solver, StratonovichRungeKutta):
+            check_a_use(solver, rtol=self.rtol, atol=self.atol)
+            return solve_with_stochastic_adjoint(solver, problem)
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
         return solve_with_adjoint(solver, backward, problem)

@@ -20,6 +20,11 @@ def pulled_back(
     if c is not None:
         rates = field.rates(t, y, dy)
         outputs, cotangents = [dy, rates], [a, c.to(rates.dtype)]
+    return gradients_of(outputs, wanted, cotangents)
+
+
+def gradients_of(outputs: Sequence[Tensor], wanted: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
+    """The sum of cotangent^T d(output)/d(wanted): zeros where nothing depends on what is wanted."""
     moving = [(output, part) for output, part in zip(outputs, cotangents, strict=True) if output.requires_grad]
     if not moving:  # functions of time alone
         return [torch.zeros_like(x) for x in wanted]

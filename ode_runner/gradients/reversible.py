@@ -15,7 +15,6 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
-from ode_runner.solvers.symplectic import SplittingSolver
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times, Trajectory
 
@@ -43,9 +42,9 @@ class Reversible(GradientMode):
         field, y0, ts = problem.field, problem.y0, problem.ts
         if len(ts) == 1:
             return solver.solve(field, y0, ts)  # no step to undo
-        if isinstance(solver, SplittingSolver):
-            return _solve(solver, field, y0, ts)
-        return solve_packed(partial(_solve, solver), field, y0, ts)
+        if solver.packs:
+            return solve_packed(partial(_solve, solver), field, y0, ts)
+        return _solve(solver, field, y0, ts)
 
 
 def _solve(solver: ReversibleSolver, field: CountedField, y0: State, ts: Times) -> Solution:

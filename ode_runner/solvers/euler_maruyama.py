@@ -1,24 +1,25 @@
 """Euler and Maruyama's method."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 
 from ode_runner.counted_field import uncounted
 from ode_runner.errors import RefusedInput
-from ode_runner.field import DenoisingField, StochasticField
+from ode_runner.field import DenoisingField, VectorField
+from ode_runner.noise import Calculus, Increment
 from ode_runner.paths.heads import LATEST
 from ode_runner.problem import Solution
-from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.tableau import time_tensor
+from ode_runner.solvers.one_step import AcceptedStep, Step
+from ode_runner.solvers.stochastic import Stepped, StochasticSolver
+from ode_runner.solvers.stochastic_equation import StochasticEquation
 from ode_runner.types import State, Times
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class EulerMaruyama(FixedStepSolver):
+class EulerMaruyama(StochasticSolver):
     """y1 = y0 + dt drift + diffusion dW, of strong order 1/2, and 1 where the diffusion does not depend on the state.
 
     Args:
@@ -29,31 +30,32 @@ class EulerMaruyama(FixedStepSolver):
     through SDEs. ICLR 2021, for the reverse equation.
     """
 
-    fields: ClassVar[type] = StochasticField
+    kind: ClassVar[str] = "of fixed step, for Ito's equations"
     fields_in_words: ClassVar[str] = (
         "a stochastic field, or that of a Gaussian path, such as that of task=density2d model=exact"
     )
+    calculus: ClassVar[Calculus] = Calculus.ITO
     order: int = field(default=1, init=False)  # in law
     last_noise: bool | None
 
-    @property
-    def draws(self) -> bool:
-        return True
-
-    def solve(self, field: Any, y0: State, ts: Times) -> Solution:
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
         own = uncounted(field)
-        if of_path := isinstance(own, DenoisingField):
+        if isinstance(own, DenoisingField):
             _check_reverse(own, ts)
-        noisy_to_the_end = not of_path if self.last_noise is None else self.last_noise
-        y, ys, grids = y0, [y0], self.grids(ts)
-        for grid in grids:
-            for t0, t1 in pairwise(grid):
-                t = time_tensor(t0, y)
-                y, before = y + (t1 - t0) * field.drift(t, y), y
-                if noisy_to_the_end or grid is not grids[-1] or t1 != grid[-1]:
-                    y = y + field.diffusion(t, before) * field.increment(t0, t1, y).w
-            ys.append(y)
-        return Solution(ys=torch.stack(ys), accepted=sum(len(grid) - 1 for grid in grids))
+        return super().solve(field, y0, ts)
+
+    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
+        f0, g0 = equation.both(t0, y0)
+        return Stepped(torch.add(y0, f0, alpha=t1 - t0) + equation.moved(g0, noise.w), f0)
+
+    def taken(self, field: VectorField, equation: StochasticEquation, place: AcceptedStep, y0: State) -> Step:
+        if not place.last or self._noisy_to_the_end(field):
+            return super().taken(field, equation, place, y0)
+        f0 = equation.drift(place.t0, y0)
+        return self.noted(field, place, y0, torch.add(y0, f0, alpha=place.t1 - place.t0), f0)
+
+    def _noisy_to_the_end(self, field: VectorField) -> bool:
+        return not isinstance(uncounted(field), DenoisingField) if self.last_noise is None else self.last_noise
 
 
 def _check_reverse(field: DenoisingField, ts: Times) -> None:

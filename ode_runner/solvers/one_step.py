@@ -30,6 +30,7 @@ class AcceptedStep:
     due: list[float]
     rejected: int = 0  # attempts from t0 that failed before
     ahead: float | None = None  # the size that step control would try next
+    last: bool = False  # it ends the solve, where a solver tells
 
     @property
     def dense(self) -> bool:
@@ -61,7 +62,9 @@ class Step(AcceptedStep):
     @property
     def interval(self) -> AcceptedStep:
         """The step without its tensors."""
-        return AcceptedStep(t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead)
+        return AcceptedStep(
+            t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead, last=self.last
+        )
 
 
 def solution_along(

@@ -28,6 +28,7 @@ class ReversibleSolver(FixedStepSolver):
     """
 
     kind: ClassVar[str] = "of fixed step and reversible"
+    packs: ClassVar[bool] = True  # integrals are rows behind the state; False: gains of a stride
 
     @abc.abstractmethod
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:

@@ -35,6 +35,7 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
     """
 
     kind: ClassVar[str] = "of fixed step and for separable fields"
+    packs: ClassVar[bool] = False
     fields: ClassVar[type] = SeparableField
     fields_in_words: ClassVar[str] = "a separable field, dq/dt = g(t, p) and dp/dt = h(t, q)"
     leaps: ClassVar[tuple[float, ...]]  # parts of the step, which are symmetric and sum to 1

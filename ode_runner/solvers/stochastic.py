@@ -1,0 +1,188 @@
+"""What solvers of stochastic equations share: steps of a fixed grid along one Brownian path."""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple, cast
+
+from torch import Tensor
+
+from ode_runner.counted_field import CountedField, name_of, uncounted
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import DenoisingField, StochasticField, VectorField
+from ode_runner.noise import Calculus, Increment, NoiseKind
+from ode_runner.problem import Solution
+from ode_runner.solvers import quadrature
+from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver
+from ode_runner.solvers.stochastic_equation import StochasticEquation, convertible
+from ode_runner.solvers.tableau import time_tensor
+from ode_runner.types import State, Times
+
+
+class Stepped(NamedTuple):
+    """What a step has found."""
+
+    y1: State
+    f0: State  # the drift where it began, in the solver's calculus
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticMethod(FixedStepSolver, abc.ABC):
+    """A method for dy = f dt + g dW that steps along one Brownian path, in one calculus, with some kinds of noise.
+
+    A field that states its drift in the other calculus is converted, but for general noise. Integrals along a solve are
+    summed up by the rule of the left end, whose error is O(dt) as that of the state's law is.
+    """
+
+    fields: ClassVar[type] = StochasticField
+    calculus: ClassVar[Calculus]
+    noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind)
+
+    @property
+    def draws(self) -> bool:
+        return True
+
+    def check_integrals(self) -> None:
+        """They are taken along with the step."""
+
+    def takes_field(self, field: VectorField) -> bool:
+        if not super().takes_field(field):
+            return False
+        own = cast("StochasticField", uncounted(field))
+        return own.noise_kind in self.noises and convertible(own, self.calculus)
+
+    def check_field(self, field: VectorField) -> None:
+        if super().takes_field(field) and not self.takes_field(field):
+            raise IncompatibleChoice(self._refusal(cast("StochasticField", uncounted(field))))
+        super().check_field(field)
+
+    def _refusal(self, own: StochasticField) -> str:
+        name = type(self).__name__
+        if own.noise_kind not in self.noises:
+            able = " or ".join(kind for kind in NoiseKind if kind in self.noises)
+            return (
+                f"{name} takes {able} noise, and {name_of(own)} states {own.noise_kind} noise. Use "
+                "solver=euler_maruyama for Ito's equations, or solver=heun_sde for Stratonovich's."
+            )
+        other = "euler_maruyama" if own.calculus is Calculus.ITO else "heun_sde"
+        return (
+            f"{name} solves {self.calculus} equations, and {name_of(own)} states an {own.calculus} drift with general "
+            f"noise, for which neither is converted into the other. Use solver={other}."
+        )
+
+    def gain(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> Tensor | None:
+        """What integrals along the field gain in a step, (batch, integral): by their rates where it begins."""
+        along = quadrature.counted(field)
+        if along is None:
+            return None
+        if isinstance(uncounted(field), DenoisingField):
+            raise IncompatibleChoice(
+                f"{name_of(field)} is solved backwards in time with noise, and no integral is taken on such a way. "
+                "Use a solver of ordinary equations, such as solver=dopri5."
+            )
+        return (t1 - t0) * along.rates(time_tensor(t0, y0), y0, f0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StochasticSolver(StepwiseSolver, StochasticMethod):
+    """A method whose step depends on the state where it begins and on the noise within it alone."""
+
+    @abc.abstractmethod
+    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
+        """From (t0, y0) to t1."""
+
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        gathered = Gathered(self, field, y0)
+        for step in self.steps(field, y0, ts):
+            gathered.add(step)
+        return gathered.solution()
+
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        places = self.places(ts)
+        if not places:
+            return
+        self._check_direction(field, ts)
+        driven(field).foresee([(place.t0, place.t1) for place in places], y0)
+        equation = self.equation(field, places[0].t0, y0)
+        for place in places:
+            step = self.taken(field, equation, place, y0)
+            yield step
+            y0 = step.y1
+
+    def places(self, ts: Times) -> list[AcceptedStep]:
+        """The steps of a solve, each of which ends on an output time or between two."""
+        places = [
+            AcceptedStep(t0=t0, t1=t1, due=[t1] if i == len(grid) - 2 else [])
+            for grid in self.grids(ts)
+            for i, (t0, t1) in enumerate(pairwise(grid))
+        ]
+        return [*places[:-1], *(AcceptedStep(t0=p.t0, t1=p.t1, due=p.due, last=True) for p in places[-1:])]
+
+    def _check_direction(self, field: VectorField, ts: Times) -> None:
+        own = cast("StochasticField", uncounted(field))
+        if self.calculus is Calculus.ITO and own.noise_kind is not NoiseKind.ADDITIVE and ts[-1] < ts[0]:
+            raise RefusedInput(
+                f"{type(self).__name__} solves Ito's equations, which look ahead only: along the same path from "
+                f"t = {float(ts[0]):g} to {float(ts[-1]):g} it would solve another one. Use solver=heun_sde."
+            )
+
+    def equation(self, field: VectorField, t0: float, y0: State) -> StochasticEquation:
+        """The field in the calculus of the method."""
+        return StochasticEquation(field, self.calculus, t0, y0)
+
+    def taken(self, field: VectorField, equation: StochasticEquation, place: AcceptedStep, y0: State) -> Step:
+        """The step from `y0`."""
+        t0, t1 = place.t0, place.t1
+        if t0 == t1:  # between two outputs at one time; formulas may divide by the length of a step
+            gain = None if quadrature.counted(field) is None else quadrature.begin(field, y0)
+            return Step(t0=t0, t1=t1, due=place.due, last=place.last, y0=y0, y1=y0, ks=[], gain=gain)
+        y1, f0 = self.step(equation, t0, t1, y0, driven(field).increment(t0, t1, y0))
+        return self.noted(field, place, y0, y1, f0)
+
+    def noted(self, field: VectorField, place: AcceptedStep, y0: State, y1: State, f0: State) -> Step:
+        """The step that led from `y0` to `y1`, and what integrals gain by it."""
+        gain = self.gain(field, place.t0, place.t1, y0, f0)
+        return Step(t0=place.t0, t1=place.t1, due=place.due, last=place.last, y0=y0, y1=y1, ks=[], gain=gain)
+
+    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
+        """The step taken anew, with the same noise."""
+        return self.taken(field, self.equation(field, place.t0, y0), place, y0)
+
+    def outputs(self, step: Step) -> list[State]:
+        return [step.y1 for _ in step.due]
+
+    def gains(self, field: VectorField, step: Step) -> list[Tensor]:
+        del field
+        return [] if step.gain is None else [step.gain for _ in (step.t1, *step.due)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StratonovichRungeKutta(StochasticSolver):
+    """A Runge-Kutta method in what the equation gains, drift dt + diffusion dW: ordinary rules of calculus hold.
+
+    So it solves any equation driven by the same path, that of the adjoint among them.
+
+    Ruemelin. Numerical Treatment of Stochastic Differential Equations. SIAM J. Numer. Anal. 1982.
+    """
+
+    kind: ClassVar[str] = "of fixed step, for Stratonovich equations"
+    fields_in_words: ClassVar[str] = "a stochastic field, whose noise may be of any kind if its drift is Stratonovich's"
+    calculus: ClassVar[Calculus] = Calculus.STRATONOVICH
+
+    @abc.abstractmethod
+    def advance(self, rise: Any, t0: float, t1: float, y0: State, first: State) -> State:
+        """The state at t1. `rise(t, y)` is what drift and noise of the whole step add to it, and `first` that at y0."""
+
+    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
+        dt = t1 - t0
+        f0, g0 = equation.both(t0, y0)
+        first = equation.moved(g0, noise.w) + dt * f0
+        return Stepped(self.advance(lambda t, y: equation.rise(t, y, dt, noise), t0, t1, y0, first), f0)
+
+
+def driven(field: VectorField) -> CountedField:
+    """The field, which the solve has bound to its noise."""
+    assert isinstance(field, CountedField)
+    return field

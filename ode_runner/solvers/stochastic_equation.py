@@ -1,0 +1,141 @@
+"""A stochastic field as a solver sees it: in the calculus of the solver, and with derivatives of the diffusion."""
+
+from typing import Any, cast
+from weakref import WeakSet
+
+import torch
+from torch import Tensor
+
+from ode_runner.counted_field import CountedField, name_of, uncounted
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import DenoisingField, StochasticField, VectorField
+from ode_runner.noise import Calculus, Increment, NoiseKind
+from ode_runner.solvers.tableau import time_tensor
+from ode_runner.types import State
+
+_checked: WeakSet[VectorField] = WeakSet()  # fields whose noise is of the kind that they state
+ALLOWED = 1e-4  # part of the diffusion's derivative that may be off the diagonal, by rounding
+
+
+def convertible(field: StochasticField, calculus: Calculus) -> bool:
+    """Whether the drift in this calculus is known: as it is stated, or by the diffusion's derivative."""
+    return field.calculus is calculus or field.noise_kind is not NoiseKind.GENERAL
+
+
+class StochasticEquation:
+    """dy = drift dt + diffusion dW, in one calculus, of a field that may be stated in the other.
+
+    With noise of every element's own, Ito's drift is that of Stratonovich and g g' / 2; with scalar noise, and
+    (dg/dy) g / 2. They are the same where the state plays no part in the diffusion.
+
+    Args:
+        field: counted.
+        calculus: of the solver.
+        y0: the initial state, at which the kind of the noise is checked once for every field.
+        t0: the first time.
+
+    Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.9.
+    """
+
+    def __init__(self, field: VectorField, calculus: Calculus, t0: float, y0: State) -> None:
+        own = cast("StochasticField", uncounted(field))
+        self.field: Any = field
+        self.kind = own.noise_kind
+        differ = own.calculus is not calculus and self.kind is not NoiseKind.ADDITIVE
+        self.correction = (0.5 if calculus is Calculus.STRATONOVICH else -0.5) * differ
+        if own not in _checked:
+            _check_kind(field, own, t0, y0)
+            _checked.add(own)
+
+    def drift(self, t: float, y: State) -> State:
+        """What multiplies dt."""
+        return self.with_derivative(t, y)[0] if self.correction else self.field.drift(time_tensor(t, y), y)
+
+    def diffusion(self, t: float, y: State) -> Tensor:
+        """What multiplies dW."""
+        return self.field.diffusion(time_tensor(t, y), y)
+
+    def both(self, t: float, y: State) -> tuple[State, Tensor]:
+        """Drift and diffusion."""
+        if self.correction:
+            return self.with_derivative(t, y)[:2]
+        return self.drift(t, y), self.diffusion(t, y)
+
+    def with_derivative(self, t: float, y: State) -> tuple[State, Tensor, Tensor | None]:
+        """Drift, diffusion g and (dg/dy) g, which is g g' of diagonal noise; None where it is 0.
+
+        For a product with the derivative, or two with scalar noise.
+        """
+        f = self.field.drift(time_tensor(t, y), y)
+        if self.kind is NoiseKind.ADDITIVE:
+            return f, self.diffusion(t, y), None
+        g, along = self._along_itself(t, y)
+        return (f - self.correction * along if self.correction else f), g, along
+
+    def moved(self, g: Tensor, w: Tensor) -> State:
+        """g dW, in the shape of the state."""
+        if self.kind is not NoiseKind.GENERAL:
+            return g * w
+        return (g * w.view(len(w), *[1] * (g.dim() - 2), -1)).sum(dim=-1)
+
+    def rise(self, t: float, y: State, dt: float, noise: Increment) -> State:
+        """drift dt + diffusion dW."""
+        f, g = self.both(t, y)
+        return torch.add(self.moved(g, noise.w), f, alpha=dt)
+
+    def _along_itself(self, t: float, y: State) -> tuple[Tensor, Tensor]:
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            place = y if graph and y.requires_grad else y.detach().requires_grad_()
+            g = self.diffusion(t, place)
+            scalar = self.kind is NoiseKind.SCALAR
+            along = _pushed(g, place, g) if scalar else _pulled(g, place, g, graph=graph)
+        self.field.ledger.tally.products += 2 if scalar else 1
+        return (g, along) if graph else (g.detach(), along.detach())
+
+
+def _pulled(g: Tensor, y: State, v: Tensor, *, graph: bool) -> Tensor:
+    """v^T dg/dy, differentiable if `graph` says so; 0 where the diffusion does not depend on the state."""
+    if not g.requires_grad:
+        return torch.zeros_like(y)
+    [product] = torch.autograd.grad(g, y, v, create_graph=graph, allow_unused=True, materialize_grads=True)
+    return product
+
+
+def _pushed(g: Tensor, y: State, v: Tensor) -> Tensor:
+    """(dg/dy) v, by a product u^T dg/dy and its derivative by u, in which it is linear."""
+    u = torch.zeros_like(g, requires_grad=True)
+    return _pulled(_pulled(g, y, u, graph=True), u, v, graph=True)
+
+
+def _check_kind(field: VectorField, own: StochasticField, t0: float, y0: State) -> None:
+    """Raises IncompatibleChoice where the diffusion has not the shape or the derivative of the noise that is stated."""
+    if isinstance(own, DenoisingField) or not isinstance(field, CountedField):
+        return  # the path's own
+    with torch.enable_grad():
+        y = y0.detach().requires_grad_()
+        g = own.diffusion(time_tensor(t0, y), y, *field.of_field(field.arguments()))
+        expected = (*y0.shape, *own.noise_shape(y0)) if own.noise_kind is NoiseKind.GENERAL else tuple(y0.shape)
+        if tuple(g.shape) != expected:
+            raise IncompatibleChoice(
+                f"{name_of(own)} has {own.noise_kind} noise, for which its diffusion must be of shape {expected}, and "
+                f"it is {tuple(g.shape)}."
+            )
+        if own.noise_kind in (NoiseKind.DIAGONAL, NoiseKind.ADDITIVE):
+            _check_derivative(own, g, y)
+
+
+def _check_derivative(own: StochasticField, g: Tensor, y: State) -> None:
+    """Of diagonal noise the derivative is v -> v g', and of additive noise 0: looked at in one direction."""
+    signs = torch.linspace(1.0, 2.0, g.numel(), dtype=g.dtype, device=g.device).view_as(g)
+    along, plain = _pulled(g, y, signs, graph=True), _pulled(g, y, torch.ones_like(g), graph=True)
+    wrong, size = along - signs * plain, plain.norm()
+    if own.noise_kind is NoiseKind.ADDITIVE:
+        wrong, size = along, g.detach().norm()
+    if wrong.norm() > ALLOWED * size:
+        needed = "NoiseKind.DIAGONAL" if own.noise_kind is NoiseKind.ADDITIVE else "NoiseKind.GENERAL"
+        depends = "the state" if own.noise_kind is NoiseKind.ADDITIVE else "other elements of the state than its own"
+        raise IncompatibleChoice(
+            f"{name_of(own)} states {own.noise_kind} noise, and an element of its diffusion depends on {depends}: a "
+            f"solver would take a wrong equation. State noise_kind = {needed}."
+        )

@@ -1,0 +1,360 @@
+"""Solvers of stochastic equations: orders on common paths, calculi, gradients, integrals, refusals."""
+
+import math
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import Phase, StochasticField
+from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.gradients.reversible import Reversible
+from ode_runner.integral import Integral
+from ode_runner.integrator import Integrator
+from ode_runner.noise import BrownianPath, Calculus, Noise, NoiseKind
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.euler_maruyama import EulerMaruyama
+from ode_runner.solvers.heun_sde import HeunSDE
+from ode_runner.solvers.midpoint_sde import MidpointSDE
+from ode_runner.solvers.milstein import Milstein
+from ode_runner.solvers.reversible_heun_sde import ReversibleHeunSDE
+from ode_runner.solvers.srk import StochasticRungeKutta
+from ode_runner.types import State, Time
+from tests.problems import slope
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+ITO, STRATONOVICH = (EulerMaruyama, Milstein, StochasticRungeKutta), (HeunSDE, MidpointSDE, ReversibleHeunSDE)
+PATHS, STEPS = 1500, (8, 16, 32, 64)
+PATH = BrownianPath(seed=1, cells=8, depth=12)
+
+
+class Geometric(StochasticField):
+    """dy = mu y dt + sigma y dW in Ito's calculus, of which every path is known."""
+
+    def __init__(self, kind: NoiseKind = NoiseKind.DIAGONAL) -> None:
+        super().__init__()
+        self.noise_kind = kind
+
+    def drift(self, t: Time, y: State) -> State:
+        return 0.5 * y
+
+    def diffusion(self, t: Time, y: State) -> Tensor:
+        return y
+
+
+class InStratonovich(Geometric):
+    """The same equation, stated in the other calculus: its drift is 0."""
+
+    calculus = Calculus.STRATONOVICH
+
+    def drift(self, t: Time, y: State) -> State:
+        return 0.0 * y
+
+
+class Bent(StochasticField):
+    """Additive noise and a drift that is not linear."""
+
+    noise_kind = NoiseKind.ADDITIVE
+
+    def drift(self, t: Time, y: State) -> State:
+        return (2 * y).sin() - y
+
+    def diffusion(self, t: Time, y: State) -> Tensor:
+        return (0.8 + 0.4 * t) * torch.ones_like(y)
+
+
+class Rotating(StochasticField):
+    """General noise whose parts do not commute, in one of the calculi."""
+
+    noise_kind = NoiseKind.GENERAL
+
+    def __init__(self, calculus: Calculus) -> None:
+        super().__init__()
+        self.calculus = calculus
+
+    def drift(self, t: Time, y: State) -> State:
+        return -0.5 * y
+
+    def diffusion(self, t: Time, y: State) -> Tensor:
+        a, b = y.unbind(dim=1)
+        return 0.7 * torch.stack([torch.stack([b, torch.ones_like(a)], 1), torch.stack([-a, a * b.cos()], 1)], 1)
+
+    def noise_shape(self, y: State) -> torch.Size:
+        return torch.Size([2])
+
+
+class Learned(StochasticField):
+    """Everything that has a gradient: drift, diffusion and what is given; of any kind of noise."""
+
+    def __init__(self, kind: NoiseKind, calculus: Calculus) -> None:
+        super().__init__()
+        self.noise_kind, self.calculus = kind, calculus
+        self.inner = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3))
+        self.scale, self.bend = nn.Parameter(0.3 + 0.1 * torch.rand(3)), nn.Parameter(torch.rand(3))
+
+    def drift(self, t: Time, y: State, z: Tensor) -> State:
+        return self.inner(y) + z - t
+
+    def diffusion(self, t: Time, y: State, z: Tensor) -> Tensor:
+        if self.noise_kind is NoiseKind.ADDITIVE:
+            return self.scale * (1 + self.bend * t) * torch.ones_like(y)
+        if self.noise_kind is NoiseKind.SCALAR:
+            return self.scale * (self.bend * y.flip(1)).cos() + 0.1 * z
+        each = self.scale * (self.bend * y).cos() + 0.1 * z
+        return each[..., None] * y.tanh()[:, None, :2] if self.noise_kind is NoiseKind.GENERAL else each
+
+    def noise_shape(self, y: State) -> torch.Size:
+        return torch.Size([2]) if self.noise_kind is NoiseKind.GENERAL else super().noise_shape(y)
+
+
+def make(cls: type[FixedStepSolver], steps: int) -> FixedStepSolver:
+    options = {"last_noise": None} if cls is EulerMaruyama else {}
+    return cls(num_steps=steps, step_size=None, **options)
+
+
+def solved(
+    cls: type[FixedStepSolver],
+    steps: int,
+    field: StochasticField,
+    y0: Tensor,
+    mode: GradientMode | None = None,
+    **more: Any,
+) -> Solution:
+    noise, ts = Noise(path=PATH, samples=torch.arange(len(y0))), more.pop("ts", torch.tensor([0.0, 1.0]))
+    return Integrator(solver=make(cls, steps), gradient=mode or Backprop())(field, y0, ts, noise=noise, **more)
+
+
+@torch.no_grad()
+def ends(cls: type[FixedStepSolver], steps: int, field: StochasticField, width: int = 1) -> Tensor:
+    return solved(cls, steps, field, torch.ones(PATHS, width)).ys[-1]
+
+
+@cache
+def known_end() -> Tensor:
+    return PATH.increment(0.0, 1.0, PATH.keys(torch.arange(PATHS), (1,)), dtype=torch.float64).w.exp()
+
+
+def strong_order(cls: type[FixedStepSolver], field: StochasticField, exact: Tensor) -> float:
+    errors = [float((ends(cls, n, field, exact.shape[1]) - exact).norm(dim=1).mean()) for n in STEPS]
+    return slope([1 / n for n in STEPS], errors)
+
+
+@pytest.mark.parametrize(
+    ("cls", "low", "high"),
+    [
+        (EulerMaruyama, 0.4, 0.6),
+        (Milstein, 0.85, 1.1),
+        (StochasticRungeKutta, 1.3, 1.65),
+        (HeunSDE, 0.85, 1.15),
+        (MidpointSDE, 0.85, 1.15),
+        (ReversibleHeunSDE, 0.75, 1.1),
+    ],
+)
+def test_strong_orders_with_diagonal_and_scalar_noise(cls: type[FixedStepSolver], low: float, high: float) -> None:
+    """Of the same equation in both calculi: converted by the half of them that it is foreign to."""
+    for field in (Geometric(), InStratonovich(), Geometric(NoiseKind.SCALAR)):
+        assert low < strong_order(cls, field, known_end()) < high, (type(field), field.noise_kind)
+
+
+@pytest.mark.parametrize(
+    ("cls", "low", "high"),
+    [*((cls, 0.9, 1.15) for cls in (EulerMaruyama, Milstein, *STRATONOVICH)), (StochasticRungeKutta, 1.35, 1.75)],
+)
+def test_strong_orders_with_additive_noise(cls: type[FixedStepSolver], low: float, high: float) -> None:
+    assert low < strong_order(cls, Bent(), _fine(Bent)) < high
+
+
+@cache
+def _fine(kind: type[StochasticField]) -> Tensor:
+    return ends(StochasticRungeKutta, 512, kind())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cls", [EulerMaruyama, *STRATONOVICH])
+def test_strong_orders_with_general_noise(cls: type[FixedStepSolver]) -> None:
+    field = Rotating(cls.calculus)
+    assert 0.35 < strong_order(cls, field, _finest(cls.calculus)) < 0.75
+
+
+@cache
+def _finest(calculus: Calculus) -> Tensor:
+    return ends(EulerMaruyama if calculus is Calculus.ITO else HeunSDE, 2048, Rotating(calculus), 2)
+
+
+def test_weak_orders_are_known_without_sampling_error() -> None:
+    """E X_n = (1 + mu h)^n of Euler and Milstein: sampled means are near it, and its error is of order 1."""
+    errors = [abs((1 + 0.5 / n) ** n - math.exp(0.5)) for n in STEPS]
+    assert 0.9 < slope([1 / n for n in STEPS], errors) < 1.05
+    for cls, n in ((EulerMaruyama, 8), (Milstein, 16)):
+        found = ends(cls, n, Geometric())
+        error = float(found.std()) / math.sqrt(PATHS)
+        assert abs(float(found.mean()) - (1 + 0.5 / n) ** n) < 3.5 * error
+    square = ends(EulerMaruyama, 8, Geometric()).square()
+    expected = ((1 + 0.5 / 8) ** 2 + 1 / 8) ** 8
+    assert abs(float(square.mean()) - expected) < 3.5 * float(square.std()) / math.sqrt(PATHS)
+
+
+@pytest.mark.parametrize("cls", [*ITO, *STRATONOVICH])
+def test_counts_are_those_of_the_formulas(cls: type[FixedStepSolver]) -> None:
+    integrate = Integrator(solver=make(cls, 8), gradient=Backprop())
+    noise = Noise(path=PATH, samples=torch.arange(4))
+    with torch.no_grad(), integrate.ledger.phase(Phase.FORWARD) as tally:
+        integrate(Geometric(), torch.ones(4, 1), torch.tensor([0.0, 0.5, 1.0]), noise=noise)
+    each = {EulerMaruyama: 8, Milstein: 8, StochasticRungeKutta: 24, HeunSDE: 16, MidpointSDE: 16, ReversibleHeunSDE: 9}
+    products = {Milstein: 8, HeunSDE: 16, MidpointSDE: 16, ReversibleHeunSDE: 9}
+    assert (tally.evaluations, tally.products, tally.accepted) == (each[cls], products.get(cls, 0), 8)
+
+
+KINDS = [
+    (cls, kind)
+    for cls in (*ITO, *STRATONOVICH)
+    for kind in NoiseKind
+    if kind in cls.noises  # type: ignore[attr-defined]
+]
+
+
+def gradients(cls: type[FixedStepSolver], kind: NoiseKind, mode: GradientMode, steps: int = 12) -> list[Tensor]:
+    """Of a loss of all states and an integral, by y0, drift, diffusion and what is given."""
+    torch.manual_seed(0)
+    field, y0 = Learned(kind, cls.calculus), torch.rand(4, 3, requires_grad=True)  # type: ignore[attr-defined]
+    z, ts = torch.rand(4, 3, requires_grad=True), torch.tensor([0.0, 0.3, 0.3, 1.0])
+    cost = {"cost": Integral(lambda t, y, dy, pull, z: (dy.square() * z + t * y).sum(dim=1), judged=False)}
+    solution = solved(cls, steps, field, y0, mode, ts=ts, given=(z,), integrals=cost)
+    loss = (solution.ys.square() * torch.arange(4).view(-1, 1, 1)).mean() + solution.integrals["cost"].mean()
+    return list(torch.autograd.grad(loss, [y0, z, *field.parameters()]))
+
+
+def difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    size = torch.cat([g.flatten() for g in expected]).norm()
+    return float(torch.cat([(a - b).flatten() for a, b in zip(found, expected, strict=True)]).norm() / size)
+
+
+@pytest.mark.parametrize(("cls", "kind"), KINDS, ids=lambda x: getattr(x, "__name__", x))
+def test_exact_modes_equal_backprop_to_rounding(cls: type[FixedStepSolver], kind: NoiseKind) -> None:
+    expected = gradients(cls, kind, Backprop())
+    assert all(float(g.abs().sum()) > 0 for g in expected[:-1]), "everything has a gradient"
+    mode: GradientMode = Reversible() if cls is ReversibleHeunSDE else Checkpoint()
+    assert difference(gradients(cls, kind, mode), expected) < 1e-12
+
+
+@pytest.mark.parametrize("kind", [NoiseKind.DIAGONAL, NoiseKind.SCALAR])
+def test_the_gradient_is_that_of_the_path(kind: NoiseKind) -> None:
+    """By finite differences, through the terms with derivatives of the diffusion in them."""
+    for cls in (Milstein, StochasticRungeKutta, HeunSDE):
+        torch.manual_seed(0)
+        field, y0, z = Learned(kind, Calculus.ITO), torch.rand(4, 3), torch.rand(4, 3)
+        [found] = torch.autograd.grad(solved(cls, 8, field, y0, given=(z,)).ys[-1].sum(), field.bend)
+        shifted = []
+        for shift in (1e-6, -1e-6):
+            with torch.no_grad():
+                field.bend[0] += shift
+                shifted.append(float(solved(cls, 8, field, y0, given=(z,)).ys[-1].sum()))
+                field.bend[0] -= shift
+        assert float(found[0]) == pytest.approx((shifted[0] - shifted[1]) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("cls", [HeunSDE, MidpointSDE])
+def test_the_adjoint_goes_to_the_gradient_with_the_step(cls: type[FixedStepSolver]) -> None:
+    """Along the same path, of Stratonovich's equations; so it does where the field is stated in Ito's calculus."""
+    adjoint, errors = Adjoint(rtol=None, atol=None), []
+    for steps in (8, 32, 128):
+        expected = gradients(cls, NoiseKind.DIAGONAL, Backprop(), steps)
+        errors.append(difference(gradients(cls, NoiseKind.DIAGONAL, adjoint, steps), expected))
+    assert errors[-1] < 0.01
+    assert errors[-1] < errors[0] / 4
+
+
+def test_a_way_there_and_back_ends_where_it_began() -> None:
+    torch.manual_seed(0)
+    field, y0, z = Learned(NoiseKind.DIAGONAL, Calculus.STRATONOVICH), torch.rand(4, 3), torch.rand(4, 3)
+    solver = ReversibleHeunSDE(num_steps=256, step_size=None)
+    noise, ts = Noise(path=PATH, samples=torch.arange(4)), torch.tensor([0.0, 1.0])
+    bound = Integrator(solver=solver, gradient=Backprop())._counted(field, (z,), {}, noise)
+    with torch.no_grad():
+        _, carried = solver.solve_noting_steps(bound, y0, ts)
+        for t0, t1 in reversed(solver.strides(solver.grid(ts))):
+            carried = solver.reverse_step(bound, t0, t1, carried)
+    torch.testing.assert_close(carried[0], y0, rtol=0, atol=1e-12)
+
+
+class Decaying(StochasticField):
+    """dx = -2 x dt + 0.7 dW."""
+
+    noise_kind = NoiseKind.ADDITIVE
+
+    def drift(self, t: Time, y: State) -> State:
+        return -2 * y
+
+    def diffusion(self, t: Time, y: State) -> Tensor:
+        return torch.full_like(y, 0.7)
+
+
+def test_the_divergence_of_two_paths_is_an_integral() -> None:
+    """Of rates 2 and 0.5 from x = 1, over a unit of time: 0.7757."""
+    price = Integral(lambda t, y, dy, pull: ((dy + 0.5 * y) / 0.7).square().sum(dim=1) / 2, judged=False)
+    found = []
+    for cls in (StochasticRungeKutta, ReversibleHeunSDE):
+        kl = solved(cls, 128, Decaying(), torch.ones(PATHS, 1), integrals={"kl": price}).integrals["kl"][-1]
+        found.append(float(kl.mean()))
+        assert abs(found[-1] - 0.7757) < 3 * float(kl.std()) / math.sqrt(PATHS)
+    assert found[0] == pytest.approx(found[1], rel=0.02)
+
+
+def test_neither_batch_nor_chunks_of_steps_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, in float32 too."""
+    y0 = torch.ones(50, 2, dtype=torch.float32)
+    ts = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float32)
+    whole = solved(Milstein, 24, Geometric(), y0, ts=ts).ys
+    monkeypatch.setattr("ode_runner.noise.AT_ONCE", 300)
+    assert torch.equal(solved(Milstein, 24, Geometric(), y0, ts=ts).ys, whole)
+    assert torch.equal(solved(Milstein, 24, Geometric(), y0[:7], ts=ts).ys, whole[:, :7])
+
+
+def test_what_would_be_wrong_is_refused_by_name() -> None:
+    general, y0 = Rotating(Calculus.ITO), torch.ones(3, 2)
+    with pytest.raises(IncompatibleChoice, match="Milstein takes diagonal or additive or scalar noise, and Rotating"):
+        solved(Milstein, 8, general, y0)
+    with pytest.raises(IncompatibleChoice, match="HeunSDE solves Stratonovich equations, and Rotating states an Ito"):
+        solved(HeunSDE, 8, general, y0)
+    adaptive = Dopri5(rtol=1e-3, atol=1e-3, max_steps=99, per_sample=False)
+    noise = Noise(path=PATH, samples=torch.arange(3))
+    with pytest.raises(IncompatibleChoice, match="Dopri5 chooses its steps by what the noise does, and Rotating"):
+        Integrator(solver=adaptive, gradient=Backprop())(general, y0, torch.tensor([0.0, 1.0]), noise=noise)
+    assert not Adjoint.takes(Milstein)
+    with pytest.raises(RefusedInput, match="Milstein solves Ito's equations, which look ahead only"):
+        solved(Milstein, 8, Geometric(), y0, ts=torch.tensor([1.0, 0.0]))
+    with pytest.raises(IncompatibleChoice, match="has no derivative in time"):
+        solved(Milstein, 8, Geometric(), y0, ts=torch.tensor([0.0, 1.0], requires_grad=True))
+    short, integrate = (
+        replace(noise, samples=torch.arange(2)),
+        Integrator(solver=make(Milstein, 8), gradient=Backprop()),
+    )
+    with pytest.raises(RefusedInput, match="solved for 3 samples, and noise is given for 2"):
+        integrate(Geometric(), y0, torch.tensor([0.0, 1.0]), noise=short)
+
+
+def test_noise_of_another_kind_than_stated_is_refused() -> None:
+    class Mixing(Geometric):
+        def diffusion(self, t: Time, y: State) -> Tensor:
+            return y.flip(1)
+
+    with pytest.raises(
+        IncompatibleChoice, match="Mixing states diagonal noise, and an element of its diffusion depends"
+    ):
+        solved(EulerMaruyama, 8, Mixing(), torch.ones(3, 2))
+    with pytest.raises(IncompatibleChoice, match="Geometric states additive noise, and an element of its diffusion"):
+        solved(EulerMaruyama, 8, Geometric(NoiseKind.ADDITIVE), torch.ones(3, 2))
+    unfit = Rotating(Calculus.ITO)
+    unfit.diffusion = lambda t, y: y  # type: ignore[method-assign]
+    with pytest.raises(IncompatibleChoice, match=r"general noise, for which its diffusion must be of shape \(3, 2, 2"):
+        solved(EulerMaruyama, 8, unfit, torch.ones(3, 2))
