@@ -173,33 +173,17 @@ class CountedField(VectorField):
         return inside
 
     def increment(self, t0: float, t1: float, y: State) -> Increment:
-        """What the noise of a stochastic field does in a step from `y`, in the shape that its diffusion multiplies.
-
-        Raises:
-            RefusedInput: the solve was given none.
-        """
+        """What the noise of a stochastic field does in a step from `y`, in the shape that its diffusion multiplies."""
         if self._noise_along is None or self._noise_along.dtype != y.dtype:
             self.foresee([], y)
         assert self._noise_along is not None
         return self._noise_along.find(t0, t1)
 
     def foresee(self, steps: Steps, y: State) -> None:
-        """Increments will be asked for of these steps, there or back: they are then made many at a time.
-
-        Raises:
-            RefusedInput: the solve was given no noise.
-        """
+        """Increments will be asked for of these steps, there or back: they are then made many at a time."""
         field = self.field
-        if self.noise is None or not isinstance(field, StochasticField):
-            raise RefusedInput(
-                f"{name_of(field)} is driven by noise, and the solve was given none: "
-                "integrate(field, y0, ts, noise=Noise(path=BrownianPath(...), samples=...))."
-            )
-        if len(self.noise.samples) != len(y):
-            raise RefusedInput(
-                f"{name_of(field)} is solved for {len(y)} samples, and noise is given for {len(self.noise.samples)}: "
-                "Noise.samples has a number for every sample of the state."
-            )
+        assert self.noise is not None, "the integrator has seen to that"
+        assert isinstance(field, StochasticField)
         self._noise_along = NoiseAlong(self.noise, steps, field.noise_shape(y), dtype=y.dtype)
 
     def _enter_products(self, count: int) -> None:

@@ -20,7 +20,16 @@ from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
 from ode_runner.integral import NONE, Integral
 from ode_runner.noise import Noise, NoiseKind
-from ode_runner.problem import Event, Problem, Solution, check_breaks, check_given, check_solvable, in_joint_precision
+from ode_runner.problem import (
+    Event,
+    Problem,
+    Solution,
+    check_breaks,
+    check_given,
+    check_noise,
+    check_solvable,
+    in_joint_precision,
+)
 from ode_runner.solvers.base import AdaptiveSolver, Solver, check_batch, solver_along
 from ode_runner.types import State, Time, Times
 
@@ -152,6 +161,8 @@ class Integrator:
                 "its Levy areas such steps solve another equation. Use a solver of fixed step, such as solver=heun_sde."
             )
         self.solver.check_field(field)
+        if self.solver.draws or "forward" not in kind_of(field).call_weights:
+            check_noise(noise, field, y0)
         if integrals:
             check_batch(y0)
             self.solver.check_integrals()

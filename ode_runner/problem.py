@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
 from torch import Tensor, promote_types
 
-from ode_runner.counted_field import CountedField
+from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import EachSample, VectorField
@@ -113,6 +113,20 @@ def check_given(given: Sequence[Tensor], y0: State) -> None:
                 f"what is given to a field has a row for every sample of the state {tuple(y0.shape)}, and number "
                 f"{place + 1} is {shape}. Expand it over the batch, or make it a parameter of the field."
             )
+
+
+def check_noise(noise: Noise | None, field: VectorField, y0: State) -> None:
+    """Raises RefusedInput unless there is noise, with a number for every sample of the state, to drive the field."""
+    if noise is None:
+        raise RefusedInput(
+            f"{name_of(field)} is driven by noise, and the solve was given none: "
+            "integrate(field, y0, ts, noise=Noise(path=BrownianPath(...), samples=...))."
+        )
+    if len(noise.samples) != len(y0):
+        raise RefusedInput(
+            f"{name_of(field)} is solved for {len(y0)} samples, and noise is given for {len(noise.samples)}: "
+            "Noise.samples has a number for every sample of the state."
+        )
 
 
 def check_breaks(breaks: Sequence[float]) -> None:
