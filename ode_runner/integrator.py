@@ -12,8 +12,11 @@ from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import CountedField, kind_of, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.event import Event
 from ode_runner.field import DenoisingField, Ledger, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.event_checks import check_event, check_takes_events
+from ode_runner.gradients.events import solve_to_events
 from ode_runner.gradients.observation import Observations
 from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.gradients.replay import redrawable
@@ -21,7 +24,6 @@ from ode_runner.gradients.times import solve_between
 from ode_runner.integral import NONE, Integral
 from ode_runner.noise import Noise, NoiseKind
 from ode_runner.problem import (
-    Event,
     Problem,
     Solution,
     check_breaks,
@@ -89,8 +91,8 @@ class Integrator:
 
         `integrals` are taken along the solve, (time, batch) each in the solution by their names, from 0 at ts[0].
         `noise` drives a stochastic field; one of a Gaussian path may be solved without it, too. At `breaks`, times in
-        any order, and those of an encoding, the field jumps: every piece is solved by itself. An `event` is found by no
-        solver yet.
+        any order, and those of an encoding, the field jumps: every piece is solved by itself. An `event` ends the solve
+        of a sample or resets its state; the solution's `events` say when.
 
         Raises:
             RefusedInput: times, state or what is given are none that can be solved for.
@@ -103,14 +105,15 @@ class Integrator:
         check_solvable(y0, ts)
         check_given(given, y0)
         check_breaks(breaks)
-        self._check_rules(field, y0, integrals, noise, event)
+        self._check_rules(field, y0, integrals, noise)
+        if event is not None:
+            check_takes_events(self.solver, self.gradient, batch=len(y0))
+            check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
         self.solver.check_state(y0)
         with torch.autocast(y0.device.type, enabled=False):
             y0 = in_joint_precision(y0, ts)
-            counted = self._counted(
-                field, [z.to(y0.dtype) if z.is_floating_point() else z for z in given], integrals, noise
-            )
-            problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks)
+            counted = self._counted(field, Encoding(y0, given).to(y0.dtype).given, integrals, noise)
+            problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks, event=event)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
         if solution.each is not None:
@@ -134,7 +137,8 @@ class Integrator:
                 f"the times of a solve by {type(solver).__name__} ask for a gradient, and a path of "
                 f"{name_of(field)} has no derivative in time. Use ts.detach()."
             )
-        compiled = self._compiled.find(problem) if torch.is_grad_enabled() and not moving else None
+        compilable = torch.is_grad_enabled() and not moving and problem.event is None
+        compiled = self._compiled.find(problem) if compilable else None
         if compiled is not None:
             return compiled(problem)
 
@@ -142,7 +146,9 @@ class Integrator:
             one = partial(self.gradient.solve, solver)
             return solve_between(one, piece) if moving else one(piece)
 
-        with self._observed(field, problem.field):
+        with self._observed(field, problem):
+            if problem.event is not None:
+                return solve_to_events(self.gradient.solve, solver, problem)
             return solve_in_pieces(solve, solver, problem)
 
     def _check_rules(
@@ -151,7 +157,6 @@ class Integrator:
         y0: State,
         integrals: Mapping[str, Integral],
         noise: Noise | None,
-        event: Event | None,
     ) -> None:
         """Raises IncompatibleChoice where the solver does not know what to do with something it is asked for."""
         name = type(self.solver).__name__
@@ -172,8 +177,6 @@ class Integrator:
                 f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "
                 "by a solver whose `fields` it is. Leave noise out."
             )
-        if event is not None:
-            raise IncompatibleChoice(f"{name} finds no events, and no other solver does yet. Leave event out.")
 
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
         """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""
@@ -194,13 +197,13 @@ class Integrator:
         return CountedField.around(field, self.ledger, attached=self.gradient.through_autograd, **options)
 
     @contextmanager
-    def _observed(self, field: VectorField, counted: CountedField) -> Iterator[None]:
+    def _observed(self, field: VectorField, problem: Problem) -> Iterator[None]:
         """Refuses what a field does inside that this mode cannot differentiate."""
         if self.gradient.through_autograd or not torch.is_grad_enabled():
             yield
             return
-        mode = type(self.gradient).__name__.lower()
-        redraws = self.gradient.redraws and redrawable(self.solver)
+        counted, mode = problem.field, type(self.gradient).__name__.lower()
+        redraws = self.gradient.redraws and redrawable(self.solver) and problem.event is None
         observation = counted.observer = self._observations.of(field, counted, mode=mode, redraws=redraws)
         try:
             yield

@@ -1,7 +1,7 @@
 """An initial value problem, its solution, and what it must be before a solver sees it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
@@ -11,13 +11,12 @@ from torch import Tensor, promote_types
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
+from ode_runner.event import Event, Events, Stop
 from ode_runner.field import EachSample, VectorField
 from ode_runner.integral import Integral
 from ode_runner.noise import Noise
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Time, Times, Trajectory
-
-Event = Callable[[Time, State], Tensor]  # (batch,): its root ends or resets a solve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +28,9 @@ class Problem:
 
     field: CountedField
     y0: State
-    ts: Times
+    ts: Times  # (time, batch) where every sample has times of its own
     breaks: Sequence[float] = ()  # times at which the field jumps
+    event: Event | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class Solution:
     next_step: float | None = None  # the size that step control would try next; None: a fixed grid
     smallest_step: float | None = None  # of those accepted that step control chose; None: a fixed grid
     each: EachSample | None = None  # None: all samples have the same steps
+    stop: Stop | None = None  # of a solver that looks for an event: where it has stopped
+    events: Events | None = None  # None: nobody has asked for events
 
     def __getitem__(self, place: Any) -> Tensor:
         """Of the states: solution[-1] is that at the last time."""

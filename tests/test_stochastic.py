@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.event import Event
 from ode_runner.field import Phase, StochasticField, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
@@ -124,8 +125,8 @@ def test_nonsense_pairs_are_refused_by_a_sentence() -> None:
         stochastic(Plain(), y0, ts, noise=noise)
     with pytest.raises(RefusedInput, match=r"Geometric is driven by noise, and the solve was given none"):
         stochastic(Geometric(), y0, ts)
-    with pytest.raises(IncompatibleChoice, match="Dopri5 finds no events"):
-        ordinary(Plain(), y0, ts, event=lambda t, y: y[:, 0])
+    with pytest.raises(IncompatibleChoice, match="EulerMaruyama finds no events"):
+        stochastic(Geometric(), y0, ts, noise=noise, event=Event(lambda t, y: y[:, 0]))
     assert not Adjoint.takes(EulerMaruyama)
     with pytest.raises(IncompatibleChoice, match=r"EulerMaruyama takes a stochastic field alone"):
         Integrator(solver=stochastic.solver, gradient=Adjoint(rtol=None, atol=None))(Geometric(), y0, ts, noise=noise)

@@ -9,6 +9,7 @@ import torch
 
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.event import Stop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.random_state import RandomState
@@ -33,6 +34,7 @@ class Rounds:
     taken: list[Round]
     accepted: int  # of the hardest sample, as in `Solution`
     rejected: int
+    stop: Stop | None  # where an event stopped them
 
 
 @final
@@ -42,6 +44,7 @@ class RecordSteps(GradientMode):
 
     exact: ClassVar[bool] = False
     through_autograd: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
     solves: list[list[AcceptedStep]] = field(default_factory=list)
     rounds: list[Rounds] = field(default_factory=list)
 
@@ -62,7 +65,9 @@ class RecordSteps(GradientMode):
             journal: Journal = []
             solution = solve_packed(partial(solver.solve_noting, journal=journal), field, y0, ts)
             taken = [steps for steps, _ in journal]
-            self.rounds.append(Rounds(taken=taken, accepted=solution.accepted, rejected=solution.rejected))
+            self.rounds.append(
+                Rounds(taken=taken, accepted=solution.accepted, rejected=solution.rejected, stop=solution.stop)
+            )
             return solution
         if not isinstance(solver, RungeKutta):
             return solver.solve(field, y0, ts)
@@ -84,6 +89,7 @@ class ReplaySteps(GradientMode):
 
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
     solves: Iterator[list[AcceptedStep]]
     rounds: Iterator[Rounds]
 
@@ -110,4 +116,4 @@ def _replay_each(solver: PerSampleStepping, field: CountedField, y0: State, ts: 
         ends, outputs = taken.recompute(mapped.of(samples), solver.tableau, y0[samples])
         y0 = y0.index_put((samples,), ends)
         ys = ys.index_put((due.places.to(y0.device), due.samples.to(y0.device)), outputs)
-    return Solution(ys=ys, accepted=rounds.accepted, rejected=rounds.rejected)
+    return Solution(ys=ys, accepted=rounds.accepted, rejected=rounds.rejected, stop=rounds.stop)

@@ -9,6 +9,7 @@ from typing import ClassVar, final
 import torch
 
 from ode_runner.counted_field import CountedField
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.problem import Problem, Solution
@@ -52,10 +53,13 @@ class ProbeTrajectory(GradientMode):
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
     as_posed: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
     places: int
     probes: list[TrajectoryProbe] = field(default_factory=list)  # one, once there has been such a solve
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
+        if problem.event is not None:
+            raise IncompatibleChoice("diagnostics=flow looks at solves without events. Use diagnostics=none.")
         y0, ts, solve = problem.y0, problem.ts, partial(_solve, solver, problem)
         if self.probes or ts[-1] == ts[0]:
             return solve(y0, ts)

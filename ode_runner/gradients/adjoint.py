@@ -12,6 +12,7 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.stochastic import StratonovichRungeKutta
+from ode_runner.solvers.watched_steps import unwatched
 
 
 @final
@@ -40,6 +41,7 @@ class Adjoint(GradientMode):
     own_derivative: ClassVar[bool] = True
     solves_an_adjoint: ClassVar[bool] = True
     exact: ClassVar[bool] = False
+    to_events: ClassVar[bool] = True
 
     @classmethod
     def takes(cls, solver: type[Solver]) -> bool:
@@ -58,5 +60,6 @@ class Adjoint(GradientMode):
         if isinstance(solver, StratonovichRungeKutta):
             check_a_use(solver, rtol=self.rtol, atol=self.atol)
             return solve_with_stochastic_adjoint(solver, problem)
-        backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
+        sizes = block_sizes(problem.field, problem.y0)
+        backward = backward_solver(unwatched(solver), sizes, rtol=self.rtol, atol=self.atol)
         return solve_with_adjoint(solver, backward, problem)

@@ -22,6 +22,7 @@ class Backprop(GradientMode):
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         return compile_exact(solver, problem, keeps=True, fuses=fuses)

@@ -30,6 +30,7 @@ class GradientMode(abc.ABC):
     redraws: ClassVar[bool] = False  # evaluates anew with the random numbers of before, along steps of a fixed grid
     as_posed: ClassVar[bool] = False  # takes problems with their breaks, not piece by piece: who only looks at solves
     each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
+    to_events: ClassVar[bool] = False  # takes solves that end where an event does
 
     @classmethod
     def takes(cls, solver: type[Solver]) -> bool:

@@ -37,6 +37,7 @@ class Checkpoint(GradientMode):
     exact: ClassVar[bool] = True
     redraws: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         return compile_exact(solver, problem, keeps=False, fuses=fuses)

@@ -144,7 +144,7 @@ class _AdjointSolve(torch.autograd.Function):
         taken.append(solution)
         ctx.backward_solver, ctx.field, ctx.adjoint = backward, field, adjoint
         ctx.inputs = (y0, *inputs)
-        ctx.ts = ts  # the very tensor, whose numbers are known
+        ctx.ts = _reached(ts, solution)
         ctx.save_for_backward(solution.ys, *field.leaves())
         return solution.ys, field.stacked(solution.integrals, solution.ys)
 
@@ -167,6 +167,13 @@ class _AdjointSolve(torch.autograd.Function):
             _, a, g = adjoint.split(solution.ys[-1])
             a = a + dys[i - 1]
         return None, None, None, None, None, a, None, *adjoint.gradients(g)
+
+
+def _reached(ts: Times, solution: Solution) -> Times:
+    """The times of the outputs: the very tensor, whose numbers are known; or those up to an event, and the event's."""
+    if solution.stop is None:
+        return ts
+    return torch.cat([ts[: len(solution.ys) - 1], solution.stop.times.to(ts)])
 
 
 @final

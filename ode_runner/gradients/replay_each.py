@@ -13,7 +13,7 @@ from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.per_sample import PerSampleStepping
-from ode_runner.solvers.sample_step import Journal
+from ode_runner.solvers.sample_step import Journal, along_rows
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -50,6 +50,8 @@ class _ReplayEach(torch.autograd.Function):
         taken.append(solution)
         ctx.solver, ctx.field, ctx.accepted = solver, field, solution.accepted
         ctx.rounds = [taken for taken, _ in journal]
+        at_start = ts == ts[:1]
+        ctx.at_start = at_start[at_start.view(len(ts), -1).any(dim=1)].to(y0.device)
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(*(states for _, states in journal), *field.leaves())
         return solution.ys
@@ -58,7 +60,7 @@ class _ReplayEach(torch.autograd.Function):
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         states, parameters = ctx.saved_tensors[: len(ctx.rounds)], ctx.saved_tensors[len(ctx.rounds) :]
-        a = torch.zeros_like(dys[0]) if states else dys[1:].sum(dim=0)  # over no time, all outputs are the beginning
+        a = torch.zeros_like(dys[0])
         sums = [torch.zeros_like(p) for p in parameters]
         for taken, y0 in zip(reversed(ctx.rounds), reversed(states), strict=True):
             samples, due = taken.samples.to(a.device), taken.due
@@ -75,4 +77,6 @@ class _ReplayEach(torch.autograd.Function):
             for total, part in zip(sums, parts, strict=True):
                 total += part
         ctx.field.ledger.tally.accepted += ctx.accepted
-        return None, None, None, a + dys[0], None, *sums
+        for place, at_start in enumerate(ctx.at_start):  # outputs that are the beginning itself
+            a = a + dys[place] if bool(at_start.all()) else torch.where(along_rows(at_start, a) > 0, a + dys[place], a)
+        return None, None, None, a, None, *sums

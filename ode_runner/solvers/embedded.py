@@ -19,6 +19,7 @@ from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, time_tensor
+from ode_runner.solvers.watched_steps import watched
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
@@ -185,3 +186,6 @@ class EmbeddedRungeKutta(AdaptiveRungeKutta, PerSampleStepping):
     """
 
     suspicion: ClassVar[str] = "the problem is stiff for an explicit method, or its solution has no bound"
+
+    def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        return watched(self, field, super().steps(field, y0, ts))

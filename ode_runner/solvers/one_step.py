@@ -9,6 +9,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
+from ode_runner.event import Stop
 from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
@@ -16,6 +17,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.quadrature import Node
 from ode_runner.solvers.stepper import Stepper, Stepping, StepResult
 from ode_runner.solvers.tableau import Tableau, advance, explicit_step, stage_time, time_tensor
+from ode_runner.solvers.watch import Watch
 from ode_runner.types import State, Times, Trajectory
 
 NONE: Mapping[str, Tensor] = MappingProxyType({})
@@ -31,6 +33,7 @@ class AcceptedStep:
     rejected: int = 0  # attempts from t0 that failed before
     ahead: float | None = None  # the size that step control would try next
     last: bool = False  # it ends the solve, where a solver tells
+    stops: bool = False  # an event ends it, and the solve
 
     @property
     def dense(self) -> bool:
@@ -63,7 +66,13 @@ class Step(AcceptedStep):
     def interval(self) -> AcceptedStep:
         """The step without its tensors."""
         return AcceptedStep(
-            t0=self.t0, t1=self.t1, due=self.due, rejected=self.rejected, ahead=self.ahead, last=self.last
+            t0=self.t0,
+            t1=self.t1,
+            due=self.due,
+            rejected=self.rejected,
+            ahead=self.ahead,
+            last=self.last,
+            stops=self.stops,
         )
 
 
@@ -72,6 +81,7 @@ def solution_along(
 ) -> Solution:
     """The values that these steps have led to. The last of them, which the end of the span cuts short, is no choice."""
     ahead = accepted_steps[-1].ahead if accepted_steps else None
+    stops = bool(accepted_steps) and accepted_steps[-1].stops
     lengths = [abs(place.t1 - place.t0) for place in accepted_steps]
     return Solution(
         ys=ys,
@@ -80,6 +90,7 @@ def solution_along(
         rejected=sum(place.rejected for place in accepted_steps),
         next_step=ahead,
         smallest_step=None if ahead is None else min(lengths[:-1] or lengths),
+        stop=Stop(times=torch.tensor([accepted_steps[-1].t1], dtype=torch.float64)) if stops else None,
     )
 
 
@@ -251,6 +262,8 @@ class EagerStepper(Stepper):
 @dataclass(frozen=True, kw_only=True)
 class ExplicitRungeKutta(RungeKutta):
     """Each stage is one evaluation at a place made of the stages before it."""
+
+    watch: Watch | None = None  # an event to look for, which then ends a solve; for gradients/events.py to set
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         def slope(c: float, y: State) -> State:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import SolverFailed
+from ode_runner.event import Stop
 from ode_runner.field import EachSample, VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, check_batch
@@ -18,10 +19,21 @@ from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.packed_field import PackedField, solve_packed
 from ode_runner.solvers.sample_clocks import SampleClocks
-from ode_runner.solvers.sample_step import Attempt, Due, Journal, Round, Stepped, along_rows, outputs, take
+from ode_runner.solvers.sample_events import met_event
+from ode_runner.solvers.sample_step import (
+    Attempt,
+    Due,
+    Journal,
+    Round,
+    Stepped,
+    along_rows,
+    outputs,
+    take,
+)
 from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance
+from ode_runner.solvers.watch import Search
 from ode_runner.types import State, Times
 
 
@@ -55,14 +67,14 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
         return solve_packed(partial(self.solve_noting, journal=None), field, y0, ts)
 
     def solve_noting(self, field: VectorField, y0: State, ts: Times, journal: Journal | None) -> Solution:
-        """`solve_each` at times common to all samples.
+        """`solve_each` at times (time,) common to all samples, or (time, batch).
 
         Raises:
             SolverFailed: a sample did not reach the end; names it.
         """
-        solution = self.solve_each(field, y0, ts[:, None].expand(-1, len(y0)), journal)
+        solution = self.solve_each(field, y0, ts if ts.dim() == 2 else ts[:, None].expand(-1, len(y0)), journal)
         if solution.each is not None and solution.each.failures:
-            raise SolverFailed(_in_words(solution.each.failures, len(y0)))
+            raise SolverFailed(self._in_words(solution.each.failures, len(y0)))
         return solution
 
     def solve_each(self, field: VectorField, y0: State, ts: Tensor, journal: Journal | None = None) -> Solution:
@@ -72,6 +84,12 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
         entered in the `journal`, for whoever wants to take it anew.
         """
         return _Rounds(self, field, y0, ts, journal).solve()
+
+    def _in_words(self, failures: Mapping[int, str], batch: int) -> str:
+        first = min(failures)
+        number, among = (first, batch) if self.watch is None else (self.watch.numbers[first], self.watch.batch)
+        others = f" {len(failures) - 1} more of its batch failed too." if len(failures) > 1 else ""
+        return f"sample {number} of {among}: {failures[first]}{others}"
 
 
 class _Rounds:
@@ -85,9 +103,14 @@ class _Rounds:
         self.clocks = SampleClocks(ts, solver, order=solver.order)
         self.y0, self.shape = y0, (*ts.shape, *y0.shape[1:])
         self.values, self.places = [y0], [torch.arange(len(y0))]  # places in the flat (time, batch)
-        resting = self.clocks.resting
-        for time in range(1, len(ts)):
-            self._put(y0[resting], torch.tensor(time), resting)
+        for time, at_start in enumerate((ts[1:] == ts[:1]).cpu(), start=1):
+            samples = at_start.nonzero().flatten()
+            self._put(y0[samples], torch.tensor(time), samples)
+        watch = solver.watch
+        self.search = None if watch is None else Search(watch)
+        self.first = None if watch is None else watch.sizes  # step sizes of the samples
+        self.stops = torch.full((len(y0),), torch.nan, dtype=torch.float64)
+        self.ahead = torch.zeros(len(y0), dtype=torch.float64)  # sizes that control would try next
         self.failures: dict[int, str] = {}
         self.dense = torch.zeros(len(y0), dtype=torch.int64)  # accepted steps with outputs within
 
@@ -112,7 +135,8 @@ class _Rounds:
         self.field.check_declared(torch.stack([clocks.t[0], clocks.end[0]]).to(self.y), self.y)
         self.f = self.newest = self.field(clocks.t.to(self.y), self.y)
         first = self.solver.first_step
-        sizes = [first] * len(rows) if first else self._first_steps()
+        sizes = self.first[rows].tolist() if self.first is not None else [first] * len(rows) if first else None
+        sizes = sizes or self._first_steps()
         sizes = [noticeable(dt, t) for dt, t in zip(sizes, clocks.t.tolist(), strict=True)]
         clocks.begin(torch.tensor(sizes, dtype=torch.float64))
 
@@ -141,20 +165,40 @@ class _Rounds:
         self.newest = (step.ks[-1] if step.f1 is None else step.f1).detach()
         if not bool(accepted.any()):
             return
-        due = clocks.due(attempt, accepted)
-        if self.journal is not None:
-            taken = step.y0 if bool(accepted.all()) else step.y0[accepted.to(step.y0.device)]
-            self.journal.append((Round.of_accepted(attempt, due or Due.none(), clocks.alive, accepted), taken))
-        self.y = _moved(step.y1, step.y0, accepted)
+        f0, self.y = self.f, _moved(step.y1, step.y0, accepted)
         if step.f1 is None:
             self.f = self.field(clocks.t.to(self.y), self.y)
             step = step._replace(f1=self.f)
         else:
             self.f = _moved(step.f1, self.f, accepted)
+        if self.search is not None:
+            attempt, step = self._stopped(self.search, attempt, step, f0, accepted.nonzero().flatten())
+        due = clocks.due(attempt, accepted)
+        if self.journal is not None:
+            taken = step.y0 if bool(accepted.all()) else step.y0[accepted.to(step.y0.device)]
+            self.journal.append((Round.of_accepted(attempt, due or Due.none(), clocks.alive, accepted), taken))
         if due is not None:
             self.dense[due.samples[due.ends :].unique()] += 1
             self._put(outputs(self.field, tableau, attempt, due, step), due.places, due.samples)
             self._keep(clocks.arrived())
+
+    def _stopped(
+        self, search: Search, attempt: Attempt, step: Stepped, f0: State, rows: Tensor
+    ) -> tuple[Attempt, Stepped]:
+        """The accepted `rows` up to the event where they meet it, and the end of their span there."""
+        clocks = self.clocks
+        self.ahead[clocks.alive[rows]] = clocks.dt[rows]
+        met = met_event(search, self.field, self.tableau, attempt, step, f0, rows=rows, samples=clocks.alive)
+        if met is None:
+            return attempt, step
+        rows, t, cut = met
+        clocks.stop(rows, t)
+        self.stops[clocks.alive[rows]] = t
+        there, step = rows.to(self.y.device), step.with_rows(rows, cut)
+        assert step.f1 is not None
+        self.y = self.y.index_put((there,), step.y1[there])
+        self.f = self.f.index_put((there,), step.f1[there])
+        return Attempt(t0=attempt.t0, t1=attempt.t1.index_put((rows,), t)), step
 
     def _judge(self, attempt: Attempt, step: Stepped) -> Tensor:
         """Which rows are accepted; none, and the rejected alone are judged, if one of these has met NaN or infinity."""
@@ -211,9 +255,11 @@ class _Rounds:
     def _solution(self) -> Solution:
         clocks, tableau = self.clocks, self.tableau
         accepted, attempts = clocks.accepted, clocks.accepted + clocks.rejected
-        beginning = (attempts > 0) * (1 if self.solver.first_step else 2)
+        beginning = (attempts > 0) * (1 if self.solver.first_step or self.first is not None else 2)
         afresh = 0 if tableau.first_same_as_last else accepted
-        evaluations = beginning + (len(tableau.b) - 1) * attempts + afresh + len(tableau.places) * self.dense
+        dense = self.dense if self.search is None else self.dense + accepted
+        cut = 2 * tableau.stages * self.stops.isnan().logical_not()
+        evaluations = beginning + (len(tableau.b) - 1) * attempts + afresh + len(tableau.places) * dense + cut
         order = torch.cat(self.places).argsort().to(self.y0.device)
         hardest = int(attempts.argmax()) if len(self.y0) else None
         return Solution(
@@ -223,6 +269,7 @@ class _Rounds:
             each=EachSample(
                 evaluations=evaluations, accepted=accepted, rejected=clocks.rejected, failures=self.failures
             ),
+            stop=None if self.search is None else Stop(times=self.stops, sizes=self.ahead),
         )
 
 
@@ -243,9 +290,3 @@ def _norms(x: State, scale: Tensor) -> Tensor:
 
 def _rms_of_rows(x: Tensor) -> Tensor:
     return x.square().mean(dim=1).sqrt().cpu().double()
-
-
-def _in_words(failures: Mapping[int, str], batch: int) -> str:
-    first = min(failures)
-    others = f" {len(failures) - 1} more of its batch failed too." if len(failures) > 1 else ""
-    return f"sample {first} of {batch}: {failures[first]}{others}"

@@ -7,6 +7,7 @@ from itertools import pairwise
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver, rounding_of
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
+from ode_runner.solvers.watched_steps import watched
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
@@ -29,10 +30,13 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
 
     The steps are equal from the first time to the last, however many outputs are asked for. Those within a step are
     read off the cubic through both its ends, whose slope at the far end is the next step's first stage: it costs an
-    evaluation in the last step only.
+    evaluation in the last step only. So does looking for an event.
     """
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        return watched(self, field, self._steps(field, y0, ts))
+
+    def _steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         times, f0, stepper = read_times(ts), None, self.stepper(field)
         if len(times) == 1:
             return
@@ -41,7 +45,8 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
         for t0, t1 in pairwise(grid):
             taken = stepper.step(t0, t1, y0, f0)
             due = due_times(times[1:], t0, t1, hair, first=t0 == grid[0])
-            f0 = stepper.slope(t1, taken.y1) if any(t != t1 for t in due) else None
+            wanted = self.watch is not None or any(t != t1 for t in due)
+            f0 = stepper.slope(t1, taken.y1) if wanted else None
             step = Step(t0=t0, t1=t1, y0=y0, y1=taken.y1, ks=taken.ks, due=due, f1=f0)
             yield self.detailed(field, step)
             y0 = taken.y1

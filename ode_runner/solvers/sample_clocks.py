@@ -27,7 +27,7 @@ class SampleClocks:
         self.along = along[self.alive] * self.sign[:, None]  # increasing
         self.t, self.end = along[self.alive, 0], along[self.alive, -1]
         self.dt = torch.zeros_like(self.t)
-        self.next = torch.ones_like(self.alive)  # output time that is due next, by its number
+        self.next = (self.along == self.along[:, :1]).sum(dim=1)  # output time that is due next, by its number
         self.upcoming = self._upcoming()
         self.right, self.wrong = torch.zeros_like(self.alive), torch.zeros_like(self.alive)  # attempts of the rows
         self.attempts = 0  # rounds, and so no fewer than those of any row
@@ -100,6 +100,13 @@ class SampleClocks:
             fraction=fraction[order],
             ends=len(rows) - int(within.sum()),
         )
+
+    def stop(self, rows: Tensor, t: Tensor) -> None:
+        """End the span of `rows` at `t`, which they have reached; later outputs are due there."""
+        self.t, self.end = self.t.index_put((rows,), t), self.end.index_put((rows,), t)
+        ends = (self.sign[rows] * t)[:, None]
+        self.along = self.along.index_put((rows,), torch.minimum(self.along[rows], ends))
+        self.upcoming = self._upcoming()
 
     def leave(self, gone: Tensor) -> Tensor:
         """Take rows off the list; returns which of the old rows are left."""

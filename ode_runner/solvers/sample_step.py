@@ -56,6 +56,15 @@ class Stepped(NamedTuple):
         f1 = None if self.f1 is None else self.f1[rows]
         return Stepped(self.y0[rows], self.y1[rows], ks, self.length[rows], f1)
 
+    def with_rows(self, rows: Tensor, others: "Stepped") -> "Stepped":
+        """With `others` in the place of some rows; f1 is known in both."""
+        assert self.f1 is not None
+        assert others.f1 is not None
+        rows = rows.to(self.y1.device)
+        ks = [k.index_put((rows,), other) for k, other in zip(self.ks, others.ks, strict=True)]
+        y1, f1 = self.y1.index_put((rows,), others.y1), self.f1.index_put((rows,), others.f1)
+        return Stepped(self.y0, y1, ks, self.length.index_put((rows,), others.length), f1)
+
     def slopes(self) -> list[Tensor]:
         """The derivatives, that at (t1, y1) the last of them."""
         return self.ks if self.f1 is None else [*self.ks, self.length * self.f1]
@@ -124,11 +133,11 @@ def outputs(field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, due:
     if not due.dense:
         return at_end
     rows, position = due.rows[due.ends :].unique(return_inverse=True)  # a step may serve several
-    curve = _curve(field.of(rows), tableau, attempt.of(rows), step.of(rows.to(step.y1.device)))
+    curve = curve_of(field.of(rows), tableau, attempt.of(rows), step.of(rows.to(step.y1.device)))
     return torch.cat([at_end, curve.of_rows(position.to(at_end.device), due.fraction[due.ends :])])
 
 
-def _curve(
+def curve_of(
     field: MappedField, tableau: EmbeddedTableau, attempt: Attempt, step: Stepped
 ) -> Quartic | HermiteBirkhoffCurve:
     """The dense output of every row; the tableau's places are evaluated for it."""

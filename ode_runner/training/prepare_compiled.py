@@ -137,13 +137,14 @@ class RecordProblems(GradientMode):
     exact: ClassVar[bool] = False
     through_autograd: ClassVar[bool] = True
     as_posed: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
     problems: list[Problem] = field(default_factory=list)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if problem.field.names:
             raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
-        if problem.field.noise is not None or problem.breaks:
-            raise CannotCompile("the solve has noise or breaks")
+        if problem.field.noise is not None or problem.breaks or problem.event is not None:
+            raise CannotCompile("the solve has noise, breaks or an event")
         self.problems.append(problem)
         return Solution(ys=torch.stack([problem.y0] * len(problem.ts)))
 
@@ -152,7 +153,7 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
 
     Raises:
-        CannotCompile: a solve has integrals, noise or breaks.
+        CannotCompile: a solve has integrals, noise, breaks or an event.
     """
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))

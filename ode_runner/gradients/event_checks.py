@@ -1,0 +1,51 @@
+"""Which solver and gradient mode take a solve with events."""
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.event import Event
+from ode_runner.gradients.base import GradientMode
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.one_step import ExplicitRungeKutta
+from ode_runner.solvers.per_sample import PerSampleStepping
+
+
+def steps_each(solver: Solver) -> bool:
+    """Whether every sample has steps of its own."""
+    return isinstance(solver, PerSampleStepping) and solver.per_sample
+
+
+def check_takes_events(solver: Solver, gradient: GradientMode, *, batch: int) -> None:
+    """Raises IncompatibleChoice where they do not take solves of so many samples with events."""
+    name = type(solver).__name__
+    if not isinstance(solver, ExplicitRungeKutta):
+        raise IncompatibleChoice(
+            f"{name} finds no events: that takes an explicit Runge-Kutta solver. Use solver=dopri5."
+        )
+    if not gradient.to_events:
+        raise IncompatibleChoice(
+            f"gradient={type(gradient).__name__.lower()} takes no solves with events. Use gradient=backprop or "
+            "checkpoint; or adjoint, for batches of one sample."
+        )
+    if batch > 1 and not steps_each(solver):
+        raise IncompatibleChoice(
+            f"{name} takes steps common to the whole batch, here of {batch} samples, and an event is at another time "
+            "in each of them. Use solver=dopri5 solver.per_sample=true, or batches of one: trainer.batch_size=1 "
+            "trainer.eval_batch_size=1."
+        )
+
+
+def check_event(event: Event, *, times: bool, integrals: bool, breaks: bool) -> None:
+    """Raises RefusedInput unless it is an event, and IncompatibleChoice where there is no rule for what else is asked.
+
+    Args:
+        event: of a solve.
+        times: of outputs ask for gradients.
+        integrals: something is integrated along the solve.
+        breaks: the field jumps at known times.
+    """
+    if not isinstance(event, Event):
+        raise RefusedInput(
+            f"an event is ode_runner.event.Event(function, direction=...), and this is a {type(event).__name__}."
+        )
+    others = {"times that ask for gradients": times, "integrals along it": integrals, "breaks": breaks}
+    if also := [name for name, there in others.items() if there]:
+        raise IncompatibleChoice(f"a solve with an event takes no {' and no '.join(also)}. Leave one of them out.")

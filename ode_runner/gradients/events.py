@@ -1,0 +1,247 @@
+"""Solves with events: one solve from event to event, and the derivative of where each of them is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.event import Event, Stop
+from ode_runner.gradients.continuous import warm_started
+from ode_runner.gradients.event_checks import steps_each
+from ode_runner.gradients.found_events import FoundEvents
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.first_order import differentiable_once
+from ode_runner.solvers.mapped_field import MappedField
+from ode_runner.solvers.one_step import ExplicitRungeKutta
+from ode_runner.solvers.tableau import time_tensor
+from ode_runner.solvers.watch import Watch
+from ode_runner.transfer import read_times
+from ode_runner.types import Rows, State
+
+Solve = Callable[[Solver, Problem], Solution]
+OF_EVENTS = (
+    "a second derivative of a solve with events was asked for (create_graph=True), and there is none. "
+    "Leave create_graph out, or the event."
+)
+CROWDED = (
+    "follows so closely on the one before, or on so many, that they accumulate and time stands still. End the solve "
+    "before: Event(..., ends_after=...), or earlier times."
+)
+GRAZES = "grazes 0 without going through it, so that its time has no derivative. Move the event, or the beginning."
+
+
+def solve_to_events(solve: Solve, solver: Solver, problem: Problem) -> Solution:
+    """`solve(solver, problem)` from event to event: each of these solves ends where its samples meet one.
+
+    The time of an event moves with what the solution depends on, dt = -(dc/dy dy + dc/dp dp) / (dc/dt + dc/dy f), and
+    the state at it by f dt besides; the solve after it begins as much later. These derivatives are those of the flow,
+    and are added outside of the gradient mode. Takes an evaluation at the beginning of every solve, and one at every
+    event. An output at the very time of an event is the state before its reset.
+
+    Raises:
+        RefusedInput: an event is at the first time.
+        SolverFailed: a root cannot be differentiated, or a sample has too many events, or they accumulate.
+    """
+    event = problem.event
+    if event is None or not isinstance(solver, ExplicitRungeKutta):
+        raise ValueError("there is no event, or the solver finds none")
+    return _Legs(solve, solver, problem, event).solution()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Leg:
+    """Where solves begin: some samples, each at a time of its own."""
+
+    samples: Tensor  # int64 (samples,), on the CPU, in the batch
+    start: Tensor  # float64 (samples,), on the CPU
+    y: Rows
+    side: Tensor  # float64 (samples,), on the CPU: of 0, on which the event begins
+    level: Tensor  # float64 (samples,), on the CPU: how fast the event came from 0, or how far it begins from that
+    sizes: Tensor | None = None  # of first steps
+
+
+class _Legs:
+    def __init__(self, solve: Solve, solver: ExplicitRungeKutta, problem: Problem, event: Event) -> None:
+        self.solve, self.solver, self.problem, self.event = solve, solver, problem, event
+        self.times = torch.tensor(read_times(problem.ts), dtype=torch.float64)
+        self.each, self.batch = steps_each(solver), len(problem.y0)
+        self.sign = -1.0 if self.times[-1] < self.times[0] else 1.0
+        eps = torch.finfo(problem.y0.dtype).eps
+        self.resolution = 16 * eps * float(self.times.abs().max())  # of times, as far as states tell them apart
+        self.grazing = 8 * eps**0.5
+
+    def solution(self) -> Solution:
+        found = FoundEvents(self.problem.y0, self.times, self.sign)
+        solver, leg = self.solver, self._first()
+        while leg is not None and len(leg.samples):
+            solver, leg = self._go_on(solver, leg, found)
+        return found.solution(each=self.each)
+
+    def _first(self) -> _Leg | None:
+        """From the first time on; none where there is no other."""
+        if self.times[0] == self.times[-1]:
+            return None
+        samples, start = torch.arange(self.batch), self.times[:1].expand(self.batch)
+        y0 = self.problem.y0
+        c, rate = self._rate(samples, start, y0, self._slope(samples, start, y0))
+        near = c.abs() <= rate.abs() * self.resolution
+        moving = rate.sign()
+        if bool(near.any()):
+            self._refuse_start(int(near.nonzero()[0]), moving[near])
+        level = torch.maximum(c.abs() / self._span(), rate.abs())
+        return _Leg(samples=samples, start=start, y=y0, side=torch.where(near, moving, c.sign()), level=level)
+
+    def _refuse_start(self, sample: int, moving: Tensor) -> None:
+        """Raises RefusedInput unless the event, which is 0 in these samples, leaves that against its direction."""
+        direction = self.event.direction
+        if direction and bool((moving == -direction).all()):
+            return
+        place = f"the event is 0 at t={float(self.times[0]):.6g}, where the solve of sample {sample} begins"
+        if not direction:
+            raise RefusedInput(
+                f"{place}, so that nobody can tell whether it is one: say by direction=1 or direction=-1 which way it "
+                "must go through 0."
+            )
+        raise RefusedInput(
+            f"{place}, and does not go away from it against its direction={direction}: it would be the first thing to "
+            "happen. Begin with the state after its reset."
+        )
+
+    def _go_on(
+        self, solver: ExplicitRungeKutta, leg: _Leg, found: FoundEvents
+    ) -> tuple[ExplicitRungeKutta, _Leg | None]:
+        """Solve a leg; returns the solver and the leg after that."""
+        given = [z[leg.samples.to(z.device)] for z in self._given()]
+        watch = Watch(
+            event=self.event, given=given, side=leg.side, sign=self.sign, numbers=leg.samples.tolist(),
+            batch=self.batch, sizes=leg.sizes,
+        )  # fmt: skip
+        ts = self._times(leg)
+        posed = replace(self.problem, field=self._field(leg.samples), y0=leg.y, ts=ts, event=None)
+        solution = self.solve(replace(solver, watch=watch), posed)
+        found.solutions.append((leg.samples, solution))
+        stop = solution.stop or Stop(torch.full((len(leg.samples),), torch.nan, dtype=torch.float64))
+        if self.each:
+            found.put_each(leg.samples, leg.start, stop.times, solution.ys)
+        else:
+            found.put(solution.ys[1:] if bool(stop.times.isnan()) else solution.ys[1:-1], len(self.times) - len(ts) + 1)
+        met = stop.times.isnan().logical_not().nonzero().flatten()
+        after = self._at_events(leg, met, stop, solution.ys[-1], found) if len(met) else None
+        warm = solver if self.each else warm_started(solver, solution)
+        assert isinstance(warm, ExplicitRungeKutta)
+        return warm, after
+
+    def _times(self, leg: _Leg) -> Tensor:
+        """Of a leg: its beginning and the outputs after it; where samples step on their own, of each, and the end."""
+        if not self.each:
+            return torch.cat([leg.start, self.times[self.sign * self.times > self.sign * leg.start]])
+        later = self.sign * torch.maximum(self.sign * self.times[1:, None], self.sign * leg.start)
+        return torch.cat([leg.start[None], later, later[-1:]])
+
+    def _at_events(self, leg: _Leg, met: Tensor, stop: Stop, ends: State, found: FoundEvents) -> _Leg | None:
+        """Note the events that the rows `met` of a leg have come to, and make the next leg of those that go on."""
+        samples, t, here = leg.samples[met], stop.times[met], met.to(ends.device)
+        y, dy = ends[here], self._slope(samples, t, ends[here])
+        c, rate = self._rate(samples, t, y, dy)
+        self._check(leg, met, t, rate, found)
+        time, state = self._moved(samples, t, y, dy, rate)
+        found.note(samples, time, state)
+        last = self.event.ends_after
+        over = torch.zeros_like(met, dtype=torch.bool) if last is None else found.counts[samples] >= last
+        found.hold(samples[over], t[over], state[over.to(state.device)])
+        going = (~over & (t != self.times[-1])).nonzero().flatten()
+        if not len(going):
+            return None
+        sizes = None if stop.sizes is None else stop.sizes[met][going]
+        there = going.to(state.device)
+        return self._after(samples[going], t[going], time[there], state[there], c[going], rate[going], sizes)
+
+    def _check(self, leg: _Leg, met: Tensor, t: Tensor, rate: Tensor, found: FoundEvents) -> None:
+        """Raises SolverFailed where an event cannot be gone on from, or not differentiated."""
+        apart, direction = (t - leg.start[met]).abs(), self.event.direction
+        turned = rate.sign() != direction if direction else torch.zeros_like(met, dtype=torch.bool)
+        grazes = turned | ~(rate.abs() > self.grazing * leg.level[met])
+        crowded = (apart <= self.resolution) | (turned & (apart <= self.grazing * self._span()))
+        many = found.counts[leg.samples[met]] >= self.event.most
+        self._refuse(leg, met, t, crowded | many, CROWDED, found)
+        self._refuse(leg, met, t, grazes, GRAZES, found)
+
+    def _refuse(self, leg: _Leg, met: Tensor, t: Tensor, wrong: Tensor, what: str, found: FoundEvents) -> None:
+        if not bool(wrong.any()):
+            return
+        row = int(wrong.nonzero()[0])
+        sample = int(leg.samples[met[row]])
+        raise SolverFailed(
+            f"event number {int(found.counts[sample]) + 1} of sample {sample} of {self.batch}, "
+            f"at t={float(t[row]):.6g}, {what}"
+        )
+
+    def _moved(self, samples: Tensor, t: Tensor, y: Rows, dy: Rows, rate: Tensor) -> tuple[Tensor, Rows]:
+        """Times (rows,) and states of events, which move with what the solution and the event depend on."""
+        if not torch.is_grad_enabled():
+            return t.to(y), y
+        c = self.event(t.to(y), y, [z[samples.to(z.device)] for z in self._given()])
+        shift = (c.detach() - c) / rate.to(y)
+        state = y + shift.view(-1, *[1] * (y.dim() - 1)) * dy
+        return differentiable_once(t.to(y) + shift, OF_EVENTS), differentiable_once(state, OF_EVENTS)
+
+    def _after(
+        self, samples: Tensor, t: Tensor, time: Tensor, state: Rows, c0: Tensor, rate0: Tensor, sizes: Tensor | None
+    ) -> _Leg:
+        """The leg that begins with the states after a reset, from where the flow would have come to them later.
+
+        Before it the event was at `c0`, which is nearly 0, and went through that as fast as `rate0`.
+        """
+        y = self.event.state_after(time, state, [z[samples.to(z.device)] for z in self._given()])
+        dy = self._slope(samples, t, y)
+        c, rate = self._rate(samples, t, y, dy)
+        late = (c0 / rate0).abs()  # by how much the root is missed
+        near = c.abs() <= torch.maximum(rate.abs(), rate0.abs()) * (10 * late).clamp_min(self.resolution)
+        resting = near & ~(rate.abs() > self.grazing * rate0.abs())
+        if bool(resting.any()):
+            row = int(resting.nonzero()[0])
+            raise SolverFailed(
+                f"the reset of sample {int(samples[row])} of {self.batch} at t={float(t[row]):.6g} leaves the event at "
+                "0, and at rest there. Let the reset lead away from it, or the event end the solve."
+            )
+        shift = (time - time.detach()).view(-1, *[1] * (y.dim() - 1))
+        return _Leg(
+            samples=samples,
+            start=t,
+            y=y - shift * dy if torch.is_grad_enabled() else y,
+            side=torch.where(near, rate.sign(), c.sign()),
+            level=torch.maximum(c.abs() / self._span(), rate.abs()),
+            sizes=sizes,
+        )
+
+    def _span(self) -> float:
+        return abs(float(self.times[-1] - self.times[0]))
+
+    def _given(self) -> list[Tensor]:
+        """What the event takes after time and state: the caller's own tensors, whose graph autograd follows."""
+        return list(self.problem.field.of_field(self.problem.field.given))
+
+    def _field(self, samples: Tensor) -> CountedField:
+        """The field of some samples, in their order."""
+        field = self.problem.field
+        if not field.given or len(samples) == self.batch:
+            return field
+        given = [z[samples.to(z.device)] for z in field.given]
+        return CountedField.around(field.field, field.ledger, **{**field.options(), "given": given})
+
+    @torch.no_grad()
+    def _slope(self, samples: Tensor, t: Tensor, y: Rows) -> Rows:
+        """f(t, y) of some samples, an evaluation."""
+        field = self._field(samples)
+        return MappedField(field)(t.to(y), y.detach()) if self.each else field(time_tensor(float(t), y), y.detach())
+
+    @torch.no_grad()
+    def _rate(self, samples: Tensor, t: Tensor, y: Rows, dy: Rows) -> tuple[Tensor, Tensor]:
+        """The event, and how fast it changes as the solve goes; float64 (rows,) on the CPU."""
+        given = [z[samples.to(z.device)] for z in self._given()]
+        c, rate = self.event.rate(t.to(y), y, dy, given)
+        return c.cpu().double(), self.sign * rate.cpu().double()

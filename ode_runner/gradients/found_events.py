@@ -1,0 +1,94 @@
+"""What solves from event to event have found, put together."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ode_runner.event import Events
+from ode_runner.field import EachSample
+from ode_runner.problem import Solution
+from ode_runner.types import Rows, State, Trajectory
+
+
+class FoundEvents:
+    """Outputs and events of a batch so far, and what their solves took.
+
+    Args:
+        y0: the initial state, which is the output at the first time.
+        times: of outputs, float64 (time,) on the CPU.
+        sign: 1 where they increase, -1 where they decrease.
+    """
+
+    def __init__(self, y0: State, times: Tensor, sign: float) -> None:
+        self.y0, self.times, self.sign, self.batch = y0, times, sign, len(y0)
+        self.ys = torch.stack([y0] * len(times))
+        self.counts = torch.zeros(self.batch, dtype=torch.int64)  # events of each sample
+        self.ends = torch.full(
+            (self.batch,), torch.inf, dtype=torch.float64
+        )  # of samples, where an event was their last
+        self.events = list[tuple[Tensor, Tensor, Tensor, Rows]]()  # number, sample, time, state
+        self.solutions = list[tuple[Tensor, Solution]]()  # samples, and what their solve took
+
+    def put(self, ys: Trajectory, place: int) -> None:
+        """Take up outputs of the only sample, the first of them that of number `place`."""
+        if len(ys):
+            self._put(torch.arange(len(ys)) + place, torch.zeros(len(ys), dtype=torch.int64), ys[:, 0])
+
+    def put_each(self, samples: Tensor, start: Tensor, stops: Tensor, ys: Trajectory) -> None:
+        """Take up the outputs of `samples` after their starts, up to their stops, which are NaN where there is none."""
+        times = self.sign * self.times[:, None]
+        reached = (times > self.sign * start) & ~(times > self.sign * stops)
+        places, columns = reached.nonzero(as_tuple=True)
+        self._put(places, samples[columns], ys[places.to(ys.device), columns.to(ys.device)])
+
+    def note(self, samples: Tensor, time: Tensor, state: Rows) -> None:
+        """Take up an event of each of the samples."""
+        self.events.append((self.counts[samples], samples, time, state))
+        self.counts[samples] += 1
+
+    def hold(self, samples: Tensor, t: Tensor, states: Rows) -> None:
+        """From the times `t` on, the outputs of `samples` are these states."""
+        if not len(samples):
+            return
+        self.ends[samples] = self.sign * t
+        places, rows = (self.sign * self.times[:, None] > self.sign * t).nonzero(as_tuple=True)
+        self._put(places, samples[rows], states[rows.to(states.device)])
+
+    def _put(self, places: Tensor, samples: Tensor, states: Rows) -> None:
+        device = self.ys.device
+        self.ys = self.ys.index_put((places.to(device), samples.to(device)), states)
+
+    def solution(self, *, each: bool) -> Solution:
+        """The whole; `each` says that every sample had steps of its own."""
+        most, y0 = int(self.counts.max()) if self.batch else 0, self.y0
+        times, states = y0.new_full((most, self.batch), torch.nan), y0.new_full((most, *y0.shape), torch.nan)
+        for number, samples, time, state in self.events:
+            place = (number.to(y0.device), samples.to(y0.device))
+            times, states = times.index_put(place, time), states.index_put(place, state)
+        valid = (self.sign * self.times[:, None] <= self.ends).to(y0.device)
+        whole = Solution(ys=self.ys, events=Events(times=times, states=states, valid=valid))
+        return self._with_each(whole) if each else self._with_sums(whole)
+
+    def _with_sums(self, whole: Solution) -> Solution:
+        """With the steps of all solves."""
+        solutions = [solution for _, solution in self.solutions]
+        smallest = [one.smallest_step for one in solutions if one.smallest_step is not None]
+        return replace(
+            whole,
+            accepted=sum(one.accepted for one in solutions),
+            rejected=sum(one.rejected for one in solutions),
+            smallest_step=min(smallest, default=None),
+        )
+
+    def _with_each(self, whole: Solution) -> Solution:
+        """With what every sample took; the steps are those of the sample with the most attempts."""
+        evaluations, accepted, rejected = (torch.zeros(self.batch, dtype=torch.int64) for _ in range(3))
+        for samples, solution in self.solutions:
+            if solution.each is not None:
+                evaluations[samples] += solution.each.evaluations + 1  # at the beginning
+                accepted[samples] += solution.each.accepted
+                rejected[samples] += solution.each.rejected
+        each = EachSample(evaluations=evaluations + self.counts, accepted=accepted, rejected=rejected, failures={})
+        hardest = int((accepted + rejected).argmax())
+        return replace(whole, each=each, accepted=int(accepted[hardest]), rejected=int(rejected[hardest]))

@@ -1,0 +1,51 @@
+"""Steps of each sample's own, up to an event where they meet one."""
+
+import torch
+from torch import Tensor
+
+from ode_runner.solvers.mapped_field import MappedField
+from ode_runner.solvers.sample_step import Attempt, Stepped, curve_of, take
+from ode_runner.solvers.tableau import EmbeddedTableau
+from ode_runner.solvers.watch import Search
+from ode_runner.types import State
+
+
+def met_event(
+    search: Search,
+    field: MappedField,
+    tableau: EmbeddedTableau,
+    attempt: Attempt,
+    step: Stepped,
+    f0: State,
+    *,
+    rows: Tensor,
+    samples: Tensor,
+) -> tuple[Tensor, Tensor, Stepped] | None:
+    """Of the accepted `rows`, those that meet the event: which, when, and their steps taken anew up to that.
+
+    That is to the root of the dense output, and from there to Newton's next guess. None: no row meets it.
+
+    Args:
+        search: for the event.
+        field: at the rows of the attempt.
+        tableau: of the method.
+        attempt: times of all rows.
+        step: what came of it, with the slopes at its end.
+        f0: slopes at its beginning.
+        rows: that were accepted.
+        samples: of all rows.
+    """
+    there, steps = rows.to(f0.device), attempt.of(rows)
+    with torch.no_grad():
+        curve = curve_of(field.of(rows), tableau, steps, step.of(there))
+    root = search.find(curve, samples[rows], steps.t0, steps.t1)
+    met = root.isnan().logical_not()
+    if not bool(met.any()):
+        return None
+    rows, steps, root = rows[met], steps.of(met), root[met]
+    there, some = rows.to(f0.device), field.of(rows)
+    y0, f0, t = step.y0[there], f0[there], steps.t0 + root * (steps.t1 - steps.t0)
+    with torch.no_grad():
+        y = take(some, tableau, Attempt(t0=steps.t0, t1=t), y0, f0, last=False).y1
+        t = search.watch.corrected(t, y, some(t.to(y), y), samples[rows], (steps.t0, steps.t1))
+    return rows, t, take(some, tableau, Attempt(t0=steps.t0, t1=t), y0, f0, last=True)

@@ -1,0 +1,66 @@
+"""The steps of a solve up to an event, the last of them taken anew up to that."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import VectorField
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.dense_output import HermiteBirkhoffCurve, Quartic
+from ode_runner.solvers.one_step import ExplicitRungeKutta, Step
+from ode_runner.solvers.tableau import time_tensor
+from ode_runner.solvers.watch import Search
+
+ONE = torch.zeros(1, dtype=torch.int64)  # the only sample
+
+
+def unwatched(solver: Solver) -> Solver:
+    """The solver, which looks for no event: for the way back."""
+    return replace(solver, watch=None) if isinstance(solver, ExplicitRungeKutta) else solver
+
+
+def watched(solver: ExplicitRungeKutta, field: VectorField, steps: Iterator[Step]) -> Iterator[Step]:
+    """The steps of one sample, whose slopes at the end are known, up to the event that the solver looks for, if any."""
+    return steps if solver.watch is None else _watched(solver, Search(solver.watch), field, steps)
+
+
+def _watched(solver: ExplicitRungeKutta, search: Search, field: VectorField, steps: Iterator[Step]) -> Iterator[Step]:
+    for taken in steps:
+        if not taken.ks:  # over no time
+            yield taken
+            continue
+        step = solver.detailed(field, taken)
+        t0, t1 = (torch.tensor([t], dtype=torch.float64) for t in (step.t0, step.t1))
+        root = search.find(_curve(solver, step), ONE, t0, t1)
+        if not bool(root.isnan()):
+            yield _cut(solver, search, field, step, t0 + root * (t1 - t0))
+            return
+        yield step
+
+
+@torch.no_grad()
+def _curve(solver: ExplicitRungeKutta, step: Step) -> Quartic | HermiteBirkhoffCurve:
+    assert step.f1 is not None
+    return solver.tableau.dense.curve(
+        step.t1 - step.t0,
+        ends=(step.y0, step.y1),
+        slopes=(step.ks[0], step.f1),
+        middle=solver.middle(step),
+        inner=step.inner,
+    )
+
+
+def _cut(solver: ExplicitRungeKutta, search: Search, field: VectorField, step: Step, root: Tensor) -> Step:
+    """The step taken anew up to the event: to the root of the dense output, and from there to Newton's next guess."""
+    t0, y0, f0, sign = step.t0, step.y0, step.ks[0], search.watch.sign
+    with torch.no_grad():
+        y, _ = solver.step(field, t0, float(root), y0, f0)
+        dy = field(time_tensor(float(root), y), y)
+        ends = (torch.tensor([t], dtype=torch.float64) for t in (t0, step.t1))
+        t1 = float(search.watch.corrected(root, y, dy, ONE, (next(ends), next(ends))))
+    y1, ks = solver.step(field, t0, t1, y0, f0)
+    due = [*(t for t in step.due if sign * t <= sign * t1), t1]
+    cut = replace(step, t1=t1, due=due, y1=y1, ks=ks, f1=None, inner=(), curve=None, rates=(), stops=True)
+    return solver.detailed(field, replace(cut, f1=field(time_tensor(t1, y1), y1))) if cut.dense else cut
