@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.optimizer_options import check_optimizer
 from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
+from ode_runner.building.teacher import teach, teacher_contents
 from ode_runner.compatibility import (
     check_answerable,
     check_answers,
@@ -86,7 +87,8 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     used = _used_choices(cfg, choices)
     task, model = _class(cfg, "task") or Task, _class(cfg, "model") or Model
     contents = task.contents(config["task"])
-    identifying = config | {"task": config["task"] | contents}
+    taught = teacher_contents(model, config["model"])
+    identifying = config | {"task": config["task"] | contents, "model": config["model"] | taught}
     return RunRecord(
         choices=used,
         seed=cfg.seed,
@@ -99,7 +101,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
         ),
         status=RunStatus.RUNNING,
         config=config,
-        contents=contents,
+        contents=contents | {f"model.{option}": content for option, content in taught.items()},
     )
 
 
@@ -154,6 +156,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     check_state(choices, target_of(cfg, "model"), network)
     check_rows(choices, network, target_of(cfg, "model"))
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
+    teach(model, task, cfg, device)
     check_fields(choices, model, solver)
     check_noise(choices, model, solver)
     integrator = Integrator(

@@ -8,7 +8,7 @@ from torch import nn
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import StochasticField, VectorField
+from ode_runner.field import ConsistencyField, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
@@ -64,7 +64,7 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
 
 def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
     """Raises IncompatibleChoice unless the model gives what the task needs of an answer; names the models that do."""
-    if not task.needs - model.answers():
+    if not task.needs - model.answers() or (task.suffices and not task.suffices - model.answers()):
         return
     able = naming("model", members("model"), lambda other: task.needs <= other.answers())
     raise IncompatibleChoice(
@@ -136,10 +136,14 @@ def check_answerable(task: type[Task], model: type[Model], solver: Solver) -> No
 
 def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
-    if model.numerics is Numerics.NONE or all(map(solver.takes_field, _fields(model))):
+    generator = model.generator()
+    solved = _fields(model) if generator is None else [generator.field]
+    if model.numerics is Numerics.NONE or all(map(solver.takes_field, solved)):
         return
+    if model.other_solver:
+        raise IncompatibleChoice(model.other_solver.format_map(choices))
     needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
-    if issubclass(solver.fields, StochasticField):
+    if issubclass(solver.fields, StochasticField | ConsistencyField):
         raise IncompatibleChoice(
             f"{needed}; that of task={choices['task']} model={choices['model']} is none. Use solver=rk4."
         )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Ledger, LinearizableField, Push, StochasticField, VectorField
+from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
 from ode_runner.random_state import RandomState
@@ -183,7 +183,7 @@ class CountedField(VectorField):
         """Increments will be asked for of these steps, there or back: they are then made many at a time."""
         field = self.field
         assert self.noise is not None, "the integrator has seen to that"
-        assert isinstance(field, StochasticField)
+        assert isinstance(field, DrivenField)
         self._noise_along = NoiseAlong(self.noise, steps, field.noise_shape(y), dtype=y.dtype)
 
     def _enter_products(self, count: int) -> None:

@@ -91,7 +91,15 @@ class LinearizableField(VectorField):
         return self.linearize(t, y, *given)[0]
 
 
-class StochasticField(VectorField):
+class DrivenField(VectorField):
+    """A field whose solve may be given noise."""
+
+    def noise_shape(self, y: State) -> torch.Size:
+        """Of dW for one sample; as of `y`, unless told otherwise."""
+        return y.shape[1:]
+
+
+class StochasticField(DrivenField):
     """dy = drift(t, y) dt + diffusion(t, y) dW, with no derivative that a solver of ordinary equations could ask for.
 
     Either takes what is given for a solve after time and state. Both together count as one evaluation.
@@ -153,6 +161,25 @@ class DenoisingField(StochasticField):
     def diffusion(self, t: Time, y: State, *given: Tensor) -> Tensor:
         del given
         return self.path.squared_diffusion(broadcast_time(t, y)).sqrt() * torch.ones_like(y)
+
+
+class ConsistencyField(DrivenField):
+    """A function that takes a state of a Gaussian path, at any time, to the data at the end of its way at once.
+
+    It has no derivative that a solver of ordinary equations could ask for.
+
+    Song, Dhariwal, Chen, Sutskever. Consistency Models. ICML 2023.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"jump": 1}
+    path: GaussianPath
+
+    @abc.abstractmethod
+    def jump(self, t: Time, x: State, *given: Tensor) -> State:
+        """The data at the end of the way that is at `x` at time `t`, in the shape of `x`."""
+
+    def forward(self, t: Time, y: State) -> State:
+        raise NotImplementedError("a consistency function takes noise to data, and has no derivative")
 
 
 class KnownLaw(DenoisingField):

@@ -13,7 +13,7 @@ from ode_runner.counted_field import CountedField, kind_of, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event
-from ode_runner.field import DenoisingField, Ledger, StochasticField, VectorField
+from ode_runner.field import ConsistencyField, DenoisingField, Ledger, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
@@ -171,7 +171,9 @@ class Integrator:
         if integrals:
             check_batch(y0)
             self.solver.check_integrals()
-        with_or_without = isinstance(field, DenoisingField)  # solved as an ordinary equation, it leaves noise alone
+        with_or_without = isinstance(
+            field, DenoisingField | ConsistencyField
+        )  # solved as an ordinary equation, it leaves noise alone
         if noise is not None and not with_or_without and not issubclass(self.solver.fields, StochasticField):
             raise IncompatibleChoice(
                 f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "

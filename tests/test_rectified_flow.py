@@ -153,5 +153,7 @@ def test_a_trained_run_is_sampled_again_and_another_sampler_takes_its_weights(tm
     [written] = folder.glob("evaluations/heun-*/evaluation.json")
     record = json.loads((folder / "record.json").read_text())
     assert json.loads(written.read_text())["metrics"]["test/loss"] == record["metrics"]["test/loss"]
-    assert "nothing is trained" in typed(*COMMAND, "solver=ddim", cwd=tmp_path).stdout
+    again = typed(*COMMAND, "solver=ddim", cwd=tmp_path)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "nothing is trained" in again.stdout
     assert "nothing is trained" not in typed(*COMMAND, "model.pairs=60", cwd=tmp_path).stdout

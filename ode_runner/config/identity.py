@@ -94,7 +94,10 @@ def _differing(found: RunRecord, expected: RunRecord) -> Iterator[tuple[str, Any
 
 
 def _compared(record: RunRecord) -> dict[str, Any]:
-    config = record.config | {"task": record.config.get("task", {}) | record.contents}
+    config = dict(record.config)
+    for option, content in record.contents.items():
+        group, _, name = option.rpartition(".")
+        config[group or "task"] = {**config.get(group or "task", {}), name: content}
     stored = json.loads(to_json(computed(config, record.choices)))  # where infinity is null
     options: dict[str, Any] = flat(_canonical(stored))
     choices = {axis: UNUSED if choice == NONE else choice for axis, choice in record.choices.items()}

@@ -95,7 +95,12 @@ class Experiment:
     @property
     def answers(self) -> bool:
         """Whether the model can answer by the run's own solver: a sampler gives samples, and no density of them."""
-        return not self.model.takes_integrals or self.integrator.solver.of_ordinary_equations
+        return self.tells and (not self.model.takes_integrals or self.integrator.solver.of_ordinary_equations)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the model gives what the task needs, by any solver."""
+        return self.task.needs <= self.model.answers()
 
     @property
     def asks(self) -> bool:
@@ -191,6 +196,7 @@ class Experiment:
             encode=encode,
             decode=decode,
             predict_finely=finely,
+            tells=self.tells,
             answers=self.answers,
             sample=self._sampler(own, stop),
             output_dir=self.output_dir,

@@ -10,6 +10,8 @@ from torch import Tensor
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.field import DenoisingField
+from ode_runner.models.generator import Generator
 from ode_runner.plots.ways import draw_ways, off_straight
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import DensityTask
@@ -25,7 +27,8 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
 
     `endpoint_rmse` is the root mean square, over samples, of their distance to the end of a solve at 1e-7 in float64
     from the same noise, and `straightness` that of the ways of this solve from straight ones, see `straightness`. A
-    solver that draws noise on the way has none of both, for it solves another equation. Where the model has learned
+    solver that draws noise on the way has none of both, for it solves another equation. Where the model has no ways,
+    its samples are compared with its teacher's. Where the model has learned
     from the samples of a field, `straightness_teacher` is of that, and `sw2_teacher` the distance of those samples
     from the data, which the model's own can hardly go below.
     """
@@ -48,13 +51,12 @@ def straightness(path: Trajectory) -> float:
 def figures_of_ways(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
     """`straightness`: the ways of a field, beside those of the field from whose samples it has learned."""
     task = experiment.task
-    if experiment.model.teacher_generator() is None or not isinstance(task, SampledTask):
-        return
     fine = _finest(experiment)
+    own, teacher = _solvable(fine.model.generator()), fine.model.teacher_generator()
+    if own is None or teacher is None or not isinstance(task, SampledTask):
+        return
     numbers, given = torch.arange(DRAWN), task.given(DRAWN)
-    before, after = (
-        fine.generate(numbers, times=PLACES, given=given, by=by) for by in (fine.model.teacher_generator(), None)
-    )
+    before, after = (fine.generate(numbers, times=PLACES, given=given, by=by) for by in (teacher, own))
     yield "straightness", draw_ways({"before reflow": before, "after": after})
 
 
@@ -62,22 +64,29 @@ def figures_of_ways(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
 def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: StopRequest) -> dict[str, float]:
     """Of the first samples, batch by batch."""
     fine, given, compared, taught = _finest(experiment), task.given(len(samples)), Means(), list[Tensor]()
-    teacher = fine.model.teacher_generator()
+    own, teacher = _solvable(fine.model.generator()), fine.model.teacher_generator()
+    if own is None and teacher is None:
+        return {}
     for numbers in torch.arange(len(samples)).split(experiment.options.eval_batch_size):
         stop.check()
         told = [z[numbers.to(z.device)] for z in given]
-        path = fine.generate(numbers, times=PLACES, given=told)
-        squares = _squared_distance(samples[numbers.to(samples.device)], path[-1])
-        found = {"squares": squares, "straightness": straightness(path)}
-        if teacher is not None:
-            path = fine.generate(numbers, times=PLACES, given=told, by=teacher)
-            found["straightness_teacher"] = straightness(path)
-            taught.append(path[-1])
+        found = {}
+        for name, generator in (("straightness_teacher", teacher), ("straightness", own)):
+            if generator is not None:
+                path = fine.generate(numbers, times=PLACES, given=told, by=generator)
+                found |= {name: straightness(path)} if own else {}
+                taught += [path[-1]] if generator is teacher else []
+        found["squares"] = _squared_distance(samples[numbers.to(samples.device)], path[-1])
         compared.add(found, weight=len(numbers))
     means = compared.read()
     if taught and isinstance(task, DensityTask):
         means["sw2_teacher"] = task.sample_metrics(torch.cat(taught))["sw2"]
     return {"endpoint_rmse": means.pop("squares") ** 0.5, **means}
+
+
+def _solvable(generator: Generator | None) -> Generator | None:
+    """One whose field has ways from noise to data; there are none of a function that takes one to the other."""
+    return generator if generator is not None and isinstance(generator.field, DenoisingField) else None
 
 
 def _finest(experiment: Experiment) -> Experiment:

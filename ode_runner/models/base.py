@@ -41,6 +41,7 @@ class Model(nn.Module, abc.ABC):
     uses_network: ClassVar[bool] = True  # False: its layers are its own
     draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
+    other_solver: ClassVar[str] = ""  # what each solver is told that takes none of its fields, where one solver does
     other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out
         "; that of network={network} is none. Use network=separable, or solver=rk4."
     )
@@ -122,8 +123,12 @@ class Model(nn.Module, abc.ABC):
         """What takes noise to samples, where the model has that."""
         return None
 
+    def begin_step(self, progress: float) -> None:
+        """Called before each step of training, of which the part `progress` is done."""
+        del progress
+
     def teacher_generator(self) -> Generator | None:
-        """What took noise to the samples that the model has learned from, where it has learned from samples."""
+        """What takes noise to the samples that the model has learned to draw, where it has learned from another."""
         return None
 
     def learned_field(self) -> VectorField | None:

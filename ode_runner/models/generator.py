@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ode_runner.field import DenoisingField
+from ode_runner.field import ConsistencyField, DenoisingField
 from ode_runner.noise import BrownianPath, Noise
 from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
@@ -22,7 +22,7 @@ class Generator:
     neither on the solver's steps, nor on the batch that it is in.
     """
 
-    field: DenoisingField
+    field: DenoisingField | ConsistencyField
     shape: Sequence[int]  # of a sample
     start: float
     end: float

@@ -40,6 +40,7 @@ class Objective(abc.ABC, Generic[ModelT]):
     """
 
     solves: bool = True  # False: training asks for no solve, and so for no gradient mode
+    ranks: bool = True  # False: of two losses the smaller may be of the worse weights, so that the last ones are taken
 
     @abc.abstractmethod
     def loss(self, model: ModelT, task: Task, batch: Batch, integrate: Integrate) -> Loss:

@@ -74,7 +74,7 @@ class PathRegression(Objective[PathLearner]):
     def loss(self, model: PathLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         begun = model.encode(batch.inputs)
         data, given = begun.y0, begun.given
-        drawn = _draw(data, training=model.training)
+        drawn = draw(data, training=model.training)
         data, noise, given = model.coupled(data, drawn.noise, given)
         if model.training:
             given = [z * (drawn.hiding >= model.hidden)[:, None] for z in given]
@@ -85,7 +85,7 @@ class PathRegression(Objective[PathLearner]):
         return Loss((model.weight(t) * error.square()).mean())
 
 
-class _Drawn(NamedTuple):
+class RandomDraw(NamedTuple):
     """Random numbers for a batch."""
 
     times: Tensor  # (batch,), one in each of as many equal parts of (0, 1)
@@ -93,10 +93,13 @@ class _Drawn(NamedTuple):
     hiding: Tensor  # (batch,), between 0 and 1
 
 
-def _draw(data: State, *, training: bool) -> _Drawn:
-    """In single precision whatever that of the data, so that a repetition in another precision draws the same."""
+def draw(data: State, *, training: bool) -> RandomDraw:
+    """Random numbers for a batch; outside training the same ones every time.
+
+    In single precision whatever that of the data, so that a repetition in another precision draws the same.
+    """
     generator = None if training else torch.Generator(data.device).manual_seed(VALIDATION)
     normal = torch.randn(data.shape, generator=generator, device=data.device, dtype=torch.float32)
     within, hiding = torch.rand(2, len(data), generator=generator, device=data.device, dtype=torch.float32)
     times = (torch.arange(len(data), device=data.device) + within) / len(data)
-    return _Drawn(times.to(data.dtype), normal.to(data.dtype), hiding)
+    return RandomDraw(times.to(data.dtype), normal.to(data.dtype), hiding)

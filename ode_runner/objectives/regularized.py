@@ -27,7 +27,7 @@ class Regularized(Objective[nn.Module]):
 
     def __init__(self, objective: Objective[Any], regularizers: Mapping[str, Regularizer]) -> None:
         self.objective, self.regularizers = objective, regularizers
-        self.solves = objective.solves
+        self.solves, self.ranks = objective.solves, objective.ranks
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         along = Along(integrate, partial(self._integrals, training=model.training), of_states=self._of_states)

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+KARRAS = 7  # the root of sigma / alpha in which levels are even: Karras et al. 2022, equation 5
 END_TIME = 1e-3  # where sampling ends on a path whose velocity is singular at the data
 
 

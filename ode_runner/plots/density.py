@@ -13,16 +13,19 @@ from ode_runner.types import Trajectory
 Side = tuple[float, float]  # from where to where, in both directions
 
 
-def draw_density(points: Tensor, density: Tensor, *, samples: Tensor | None, side: Side) -> Figure:
+def draw_density(points: Tensor, density: Tensor | None, *, samples: Tensor | None, side: Side) -> Figure:
     """Data, the learned density (cells, cells), first coordinate first, and samples of it, where there are any."""
-    figure = style.figure(4.2 * (3 - (samples is None)), 4.6)
-    panels = figure.subplots(1, 3 - (samples is None))
-    _scatter(panels[0], points, f"{len(points):,} test points", side)
-    shown = panels[1].imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
-    figure.colorbar(shown, ax=panels[1], shrink=0.8)
-    _finish(panels[1], "Density of the model", side)
+    count = 3 - (density is None) - (samples is None)
+    figure = style.figure(4.2 * count, 4.6)
+    panels = list(figure.subplots(1, count, squeeze=False)[0])
+    _scatter(panels.pop(0), points, f"{len(points):,} test points", side)
+    if density is not None:
+        axes = panels.pop(0)
+        shown = axes.imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
+        figure.colorbar(shown, ax=axes, shrink=0.8)
+        _finish(axes, "Density of the model", side)
     if samples is not None:
-        _scatter(panels[2], samples, f"{len(samples):,} samples", side)
+        _scatter(panels.pop(0), samples, f"{len(samples):,} samples", side)
     return figure
 
 

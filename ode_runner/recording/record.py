@@ -51,7 +51,9 @@ class RunRecord:
     measured_with: dict[str, str] = field(default_factory=dict)  # by metric, what it has a meaning for alone
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    contents: dict[str, str | None] = field(default_factory=dict)  # by option of the task: hash of the files it names
+    contents: dict[str, str | None] = field(
+        default_factory=dict
+    )  # by option (of the task, or model.NAME): hash of what it names
     environment: dict[str, Any] = field(default_factory=dict)
     config_dirs: list[str] = field(default_factory=list)  # folders of choices of one's own, by their whole paths
     started: str = ""

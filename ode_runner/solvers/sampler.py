@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ode_runner.counted_field import uncounted
 from ode_runner.errors import RefusedInput
-from ode_runner.field import DenoisingField
+from ode_runner.field import ConsistencyField, DenoisingField
 from ode_runner.paths.base import GaussianPath
 from ode_runner.problem import Solution
 from ode_runner.quoting import as_typed
@@ -143,7 +143,7 @@ def _is_before(t: float, begin: float, end: float) -> bool:
 def path_of(field: Any) -> GaussianPath:
     """That of a field, whatever it is wrapped in."""
     own = uncounted(field)
-    assert isinstance(own, DenoisingField)
+    assert isinstance(own, DenoisingField | ConsistencyField)
     return own.path
 
 

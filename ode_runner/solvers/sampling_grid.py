@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.paths.base import END_TIME, GaussianPath
+from ode_runner.paths.base import END_TIME, KARRAS, GaussianPath
 from ode_runner.paths.heads import LATEST
 
 GridName = Literal["time", "quadratic", "logsnr", "karras"]
-KARRAS = 7  # the exponent of Karras et al. 2022
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ class ModelView:
     predict_finely: Callable[[Tensor], Tensor]  # inputs to output values by a solve at 1e-5 in float64
     sample: Callable[[int, int, Sequence[Tensor]], Drawn] | None  # of a density: so many, at so many times, given
     output_dir: Path  # the folder of all outputs, in which is kept what the numbers of several runs are measured with
+    tells: bool = True  # whether the model gives what the task needs, by any solver, and not what will do in its place
     answers: bool = True  # whether the run's own solver answers; if not, `predict` is `predict_finely`
     animate: bool = False  # whether pictures that move are wanted, too
 
@@ -70,6 +71,7 @@ class Task(abc.ABC):
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES})  # of a model's answers
     gives_series: ClassVar[bool] = False  # True: inputs are rows of series (`ode_runner.series`), answered at their end
+    suffices: ClassVar[frozenset[Answer]] = frozenset()  # what will do in its place, if anything does
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that decide nothing but the test split and pictures
     of_true_field: ClassVar[frozenset[str]] = frozenset()  # options for a model that solves the true field, alone
     spec: TaskSpec

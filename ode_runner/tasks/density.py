@@ -34,6 +34,7 @@ class DensityTask(SampledTask):
     """
 
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY})
+    suffices: ClassVar[frozenset[Answer]] = frozenset({Answer.SAMPLES})
     objective: ClassVar[str] = "nll"
     higher_is_better: ClassVar[bool] = False
     log_determinant: float = 0.0  # of the map from data to inputs
@@ -61,10 +62,13 @@ class DensityTask(SampledTask):
         return {"nll": self.loss(outputs, batch)}
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
+        likelihood = self._likelihood(view) if view.tells else {}
+        return likelihood | ({} if view.sample is None else self.sample_metrics(self.drawn(view).path[-1]))
+
+    def _likelihood(self, view: ModelView) -> dict[str, float]:
         fine = in_parts(view.predict_finely, self.points[Split.TEST]) + self.log_determinant
         found = {"nll_fine": -float(fine.mean()), "nll_error": float(fine.std()) / len(fine) ** 0.5}
-        gap = {} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy}
-        return found | gap | ({} if view.sample is None else self.sample_metrics(self.drawn(view).path[-1]))
+        return found | ({} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy})
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         """Of samples, for the conditions of the test split where there are any."""

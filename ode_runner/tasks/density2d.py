@@ -127,7 +127,8 @@ class Density2D(DensityTask):
             yield "curves", draw_curves(view.history, quality="nll")
         test, _ = self.spec.parted(self.points[Split.TEST][:SAMPLES])
         cells, _ = self._cells(CELLS)
-        density, side = self._density(view, cells).view(CELLS, CELLS), self._side()
+        density = self._density(view, cells).view(CELLS, CELLS) if view.tells else None
+        side = self._side()
         path = None if view.sample is None else self.drawn(view, times=TIMES).path[:, :SAMPLES]
         yield "density", draw_density(test, density, samples=None if path is None else path[-1], side=side)
         if path is not None:

@@ -15,7 +15,7 @@ def cost_of(trainer: Trainer) -> dict[str, Any]:
         "train_seconds": trainer.train_seconds,
         "wall_seconds": trainer.clock.seconds,
         "steps": trainer.step,
-        "best_epoch": trainer.best["epoch"],
+        **({"best_epoch": trainer.best["epoch"]} if trainer.experiment.objective.ranks else {}),  # else the last
         "nfe_forward": means.get("nfe/forward", 0.0),
         "nfe_backward": means.get("nfe/backward", 0.0),
         "samples_per_second": trainer.timed_samples / trainer.train_seconds if trainer.train_seconds else 0.0,

@@ -75,9 +75,10 @@ class Trainer:
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
-        self.stages.resume(self.average, session.checkpoints)
-        self.compiled = self._compiled(session)
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
+        if self.epoch < self.stages.epochs and not spent:
+            self.stages.resume(self.average, session.checkpoints)
+            self.compiled = self._compiled(session)
         while self.epoch < self.stages.epochs and not spent:
             if self.stages.due(self.epoch):
                 self._begin_stage(session)
@@ -134,6 +135,7 @@ class Trainer:
             NumericalFailure: a solve failed, or, elsewhere, loss or gradient is not finite.
         """
         self.model.train()
+        self.model.begin_step(self.step / self.total_steps)
         batch = self.group.share(batch, epoch=self.epoch, place=self.batch).to(self.experiment.dtype)
         random = RandomState.now(self.device) if self.gradient_monitor.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
@@ -274,7 +276,8 @@ class Trainer:
 
     def _is_better(self, reached: float) -> bool:
         best, (_, higher_is_better) = self.best["objective"], self.experiment.criterion
-        return math.isnan(best) or (reached > best if higher_is_better else reached < best)
+        latest = not self.experiment.objective.ranks
+        return latest or math.isnan(best) or (reached > best if higher_is_better else reached < best)
 
     def _standing(self) -> dict[str, str]:
         """The epoch and the running means as text, for the progress line."""

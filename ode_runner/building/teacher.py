@@ -1,0 +1,81 @@
+"""A model that another learns from: found in a run folder, and part of the identity of who learns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.building.instantiate import construct
+from ode_runner.errors import CheckpointRefused, RefusedInput
+from ode_runner.models.base import Model
+from ode_runner.models.generator import Generator
+from ode_runner.models.taught import EXACT, TaughtModel
+from ode_runner.quoting import as_typed
+from ode_runner.recording.checkpoint import Checkpoints
+from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.tasks.base import Task
+
+FREE = {"train", "validation", "test", "grid", "data_dir"}  # options of a task that change no law
+
+
+def teacher_contents(model: type[Model], options: Mapping[str, Any]) -> dict[str, str | None]:
+    """In the place of the folder that `teacher` names, what its weights depend on; None where it holds no run."""
+    folder = options.get("teacher")
+    if not issubclass(model, TaughtModel) or not isinstance(folder, str) or folder == EXACT:
+        return {}
+    record = RunRecord.read(Path(folder))
+    return {"teacher": None if record is None else f"{record.training}-s{record.seed}"}
+
+
+def teach(model: Model, task: Task, cfg: DictConfig, device: torch.device) -> None:
+    """Have a model learn from the run that its option `teacher` names, if it names one.
+
+    Raises:
+        RefusedInput: there is no such run, or it has learned something else than this task.
+    """
+    if isinstance(model, TaughtModel) and model.told not in (None, EXACT):
+        model.learn_from(_generator_of(Path(str(model.told)), task, cfg, device))
+
+
+def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.device) -> Generator:
+    named, record = f"model.teacher={folder}", RunRecord.read(folder)
+    if record is None:
+        raise RefusedInput(f"{named} is no run folder: it holds no record.json. A run prints its folder at the end.")
+    if record.status is not RunStatus.COMPLETED:
+        raise RefusedInput(f"{named}: that run is not completed but {record.status}. Type its command to go on.")
+    _check_same_law(record, task, cfg, named)
+    config = OmegaConf.create({group: record.config[group] for group in ("network", "model")})
+    for group in ("network", "model"):
+        if not str(config[group].get("_target_")).startswith("ode_runner."):
+            raise RefusedInput(f"{named}: the {group} of that run is somebody's own code, which is not run from here.")
+    model: Model = construct(config, "model", construct(config, "network", task.spec))
+    generator = model.generator()
+    if generator is None:
+        raise RefusedInput(f"{named}: model={record.choices['model']} takes no noise to samples. Use a run of another.")
+    _load(model, folder, record)
+    model.to(device, torch.float64 if cfg.trainer.precision == "fp64" else None).eval()
+    return generator
+
+
+def _check_same_law(record: RunRecord, task: Task, cfg: DictConfig, named: str) -> None:
+    """Raises RefusedInput where a run has learned from another task, or from another law by an option of it."""
+    theirs, ours = record.config["task"], OmegaConf.to_container(cfg.task, resolve=True)
+    assert isinstance(ours, dict)
+    for option in sorted({str(name) for name in ours} - FREE - task.test_only - task.of_true_field):
+        if theirs.get(option) != ours[option]:
+            raise RefusedInput(
+                f"{named} has learned from task.{option}={as_typed(theirs.get(option))}, and this task has "
+                f"{as_typed(ours[option])}. Use a run of this task."
+            )
+
+
+def _load(model: Model, folder: Path, record: RunRecord) -> None:
+    checkpoints = Checkpoints(folder / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
+    try:
+        model.load_state_dict(checkpoints.load(checkpoints.best)["model"])
+    except (CheckpointRefused, RuntimeError, KeyError) as error:
+        raise RefusedInput(
+            f"the weights in {checkpoints.best} cannot be taken: {str(error).splitlines()[0]}"
+        ) from error

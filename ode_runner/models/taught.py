@@ -1,0 +1,32 @@
+"""What a model is that learns from another that has been trained."""
+
+import abc
+
+from ode_runner.field import DenoisingField
+from ode_runner.models.base import Model
+from ode_runner.models.generator import Generator
+from ode_runner.networks.base import Network
+
+EXACT = "exact"  # in place of a folder: the task's true field
+
+
+class TaughtModel(Model):
+    """A model with a teacher, or without one.
+
+    Args:
+        teacher: `exact`, or a run folder, whose model whoever builds this one hands over to `learn_from`; None: none.
+    """
+
+    teacher: DenoisingField | None
+
+    def __init__(self, network: Network, *, teacher: str | None) -> None:
+        super().__init__(network)
+        self.told, self.teacher = teacher, None
+
+    @abc.abstractmethod
+    def learn_from(self, generator: Generator) -> None:
+        """Take what generates the teacher's samples.
+
+        Raises:
+            IncompatibleChoice: it cannot be learned from.
+        """
