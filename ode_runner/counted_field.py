@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, VectorField
+from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
 from ode_runner.random_state import RandomState

@@ -171,9 +171,7 @@ class Integrator:
         if integrals:
             check_batch(y0)
             self.solver.check_integrals()
-        with_or_without = isinstance(
-            field, DenoisingField | ConsistencyField
-        )  # solved as an ordinary equation, it leaves noise alone
+        with_or_without = isinstance(field, DenoisingField | ConsistencyField)  # without, it is left alone
         if noise is not None and not with_or_without and not issubclass(self.solver.fields, StochasticField):
             raise IncompatibleChoice(
                 f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "

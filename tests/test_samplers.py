@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Phase
+from ode_runner.field import DenoisingField, Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.generator import Generator, sample_noise
@@ -23,7 +23,11 @@ from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
 from tests.helpers import options
 from tests.problems import Compose, build, named_class, slope
 
-SAMPLERS = [name for name in options("solver") if issubclass(named_class("solver", name), Sampler)]
+SAMPLERS = [  # of fields, not of functions that take noise to data at once
+    name
+    for name in options("solver")
+    if issubclass(cls := named_class("solver", name), Sampler) and issubclass(DenoisingField, cls.fields)
+]
 GRIDS = ("time", "quadratic", "logsnr", "karras")
 NOISE = sample_noise(0, torch.arange(50))
 

@@ -70,7 +70,7 @@ def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: St
     for numbers in torch.arange(len(samples)).split(experiment.options.eval_batch_size):
         stop.check()
         told = [z[numbers.to(z.device)] for z in given]
-        found = {}
+        found = dict[str, float]()
         for name, generator in (("straightness_teacher", teacher), ("straightness", own)):
             if generator is not None:
                 path = fine.generate(numbers, times=PLACES, given=told, by=generator)

@@ -61,8 +61,7 @@ class Trainer:
         self.last_validation = ""  # the objective of the last epoch on validation, as printed
         self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
         self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
-        self.whole = Means()  # since the beginning
-        self.clock, self.stopwatch = Clock(), Stopwatch(self.device)
+        self.whole, self.clock, self.stopwatch = Means(), Clock(), Stopwatch(self.device)  # since the beginning
         self.waits = self.device.type != "cuda" or group.size > 1  # for the numbers of a step, in the step
         self.unread = UnreadSteps(self.model, self.device, most=self.options.log_every, at_once=self.waits)
         self.train_seconds, self.timed_samples = 0.0, 0
@@ -116,8 +115,8 @@ class Trainer:
         session.save(self)
 
     def _compiled(self, session: Session) -> Compiled:
-        steps, processes = self.total_steps, self.group.size
-        return compile_training(self.forward, steps=steps, processes=processes, say=session.display.say)
+        say = session.display.say
+        return compile_training(self.forward, steps=self.total_steps, processes=self.group.size, say=say)
 
     def initialise(self) -> None:
         """Let the model set weights from the first batch, whole in every process, if no step has been made."""
