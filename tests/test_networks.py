@@ -271,3 +271,14 @@ def test_tangents_are_pushed_as_autograd_pushes_them(name: str, given: int, comp
         jacobian = torch.autograd.functional.jacobian(lambda y, t=t: field(t, y, *z).sum(dim=0), y)
         torch.testing.assert_close(push(v), torch.einsum("ibj,kbj->kbi", jacobian, v))
         torch.testing.assert_close(push(v[:, :1]).expand_as(v), push(v[:, :1].expand_as(v)))
+
+
+@pytest.mark.usefixtures("float64")
+def test_what_is_given_is_read_smoothly_where_it_is_zero(name: str, composed: Compose) -> None:
+    """A velocity begins there; a normalisation over it alone would make of a millionth part something of size 1."""
+    network = network_for(composed, name, DIGITS)
+    field, y0 = network.field(given=network.state), network.stem()(torch.rand(3, 1, 8, 8))
+    z, t = torch.randn_like(y0), torch.tensor(0.3)
+    at_zero = field(t, y0, 0 * z)
+    near, nearer = ((field(t, y0, size * z) - at_zero).norm() for size in (1e-4, 1e-5))
+    torch.testing.assert_close(near / nearer, torch.tensor(10.0), rtol=0.05, atol=0)

@@ -70,20 +70,23 @@ class Conv(Network):
 
 @final
 class ConvField(VectorField):
-    """f(t, y): (norm, ReLU, convolution over [t, y]) `depth` times, then norm; the first over what is given, too."""
+    """f(t, y): (norm, ReLU, convolution over [t, y]) `depth` times, then norm; the first reads what is given, too.
+
+    That is not normalised: a velocity that begins at zero would be divided by its own size, and the field would jump.
+    """
 
     batched_time = True
 
     def __init__(self, width: int, depth: int, *, given: int = 0) -> None:
         super().__init__()
-        widths = [width + given, *[width] * depth]
-        self.norms = nn.ModuleList(map(_norm, widths))
-        self.convolutions = nn.ModuleList(TimeConv2d(inputs, width, size=3) for inputs in widths[:-1])
+        self.norms = nn.ModuleList(_norm(width) for _ in range(depth + 1))
+        inputs = [width + given, *[width] * (depth - 1)]
+        self.convolutions = nn.ModuleList(TimeConv2d(channels, width, size=3) for channels in inputs)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        y = with_given(y, given)
         for norm, convolution in zip(self.norms, self.convolutions, strict=False):
-            y = convolution(t, F.relu(norm(y), inplace=True))
+            y = convolution(t, with_given(F.relu(norm(y), inplace=True), given))
+            given = ()
         return self.norms[-1](y)
 
 
