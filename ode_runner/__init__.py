@@ -1,3 +1,25 @@
-"""Experiments with neural differential equations: task x model x solver x gradient mode."""
+"""Experiments with differential equations in deep learning: task x model x network x solver x gradient mode.
 
-__version__ = "0.2.0.dev0"
+    import ode_runner as ode
+
+    run = ode.train("task=half_moons", "solver=rk4")
+    run.predict([[0.5, 0.25]])
+
+Nothing else is imported until one of these names is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ode_runner.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from ode_runner.api import Run, integrate, load, runs, train
+
+__all__ = ["Run", "__version__", "integrate", "load", "runs", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'ode_runner' has no attribute '{name}'")
+    return getattr(importlib.import_module("ode_runner.api"), name)

@@ -38,25 +38,41 @@ def with_original_command(words: list[str]) -> list[str]:
         raise RefusedInput(
             f"{asked[0]} names {len(runs)} runs, and one is taken at a time. Type {command}={runs[0]} first."
         )
-    for word in typed:
-        if root_of(word) in TRAINED and not word.startswith("task."):
-            raise RefusedInput(f"{word}: {command}= takes the run as it is. Change its solver or tolerance, say.")
-    earlier = _kept(_overrides(command, Path(folder)), typed)
-    _check_own_choices(earlier, Path(folder), words)
+    earlier = original_overrides(Path(folder), typed, words=words, asked=f"{command}=")
     if command not in ("audit", "replay"):
         earlier = [word for word in earlier if root_of(word) != "gradient"]
         typed = [*typed, "gradient=backprop"]
     return arguments._replace(overrides=[*earlier, *typed]).flags_first()
 
 
-def _overrides(command: str, folder: Path) -> list[str]:
+def original_overrides(folder: Path, typed: list[str], *, words: list[str], asked: str) -> list[str]:
+    """The overrides of the command that made the run in `folder` which those `typed` now do not replace.
+
+    Args:
+        folder: a run folder.
+        typed: the overrides of now.
+        words: the whole command line of now, for the folders of choices that it names.
+        asked: by what the run is asked for, such as `evaluate=`, for messages.
+
+    Raises:
+        RefusedInput: the folder holds no run, or an override of now does not fit the run's weights.
+    """
+    for word in typed:
+        if root_of(word) in TRAINED and not word.startswith("task."):
+            raise RefusedInput(f"{word}: {asked} takes the run as it is. Change its solver or tolerance, say.")
+    earlier = _kept(_overrides(folder, asked=asked), typed)
+    _check_own_choices(earlier, folder, words)
+    return earlier
+
+
+def _overrides(folder: Path, *, asked: str) -> list[str]:
     if not folder.is_dir():
         hint = did_you_mean(folder.name, [path.name for path in folder.parent.glob("*/")])
         raise RefusedInput(
-            f"{command}={folder} is no run folder: there is no such folder.{hint} A run prints its own at the end."
+            f"{asked}{folder} is no run folder: there is no such folder.{hint} A run prints its own at the end."
         )
     if not (folder / OVERRIDES).exists():
-        raise RefusedInput(f"{command}={folder} is no run folder: it has no {OVERRIDES}.")
+        raise RefusedInput(f"{asked}{folder} is no run folder: it has no {OVERRIDES}.")
     return stored_overrides(folder)
 
 

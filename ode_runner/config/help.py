@@ -34,9 +34,9 @@ def conf_dir() -> Path:
 
 
 def print_version() -> None:
-    from ode_runner import __version__
+    from ode_runner.version import VERSION
 
-    print(f"ode-run {__version__}")
+    print(f"ode-run {VERSION}")
 
 
 def print_help(arguments: list[str]) -> None:

@@ -70,9 +70,9 @@ def run(arguments: Sequence[str]) -> int:
         print(HELP.strip())
         return 0
     if "--version" in arguments:
-        from ode_runner import __version__
+        from ode_runner.version import VERSION
 
-        print(f"ode-report {__version__}")
+        print(f"ode-report {VERSION}")
         return 0
     if arguments and arguments[0] in COMMANDS:
         return _compare(arguments[0], list(arguments[1:]))

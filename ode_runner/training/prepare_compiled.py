@@ -4,8 +4,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple, final
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -19,10 +19,10 @@ from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Ledger
-from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.models.base import Numerics
-from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.problem import Problem
+from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.training.captured_pass import CapturedPasses
 
 FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
@@ -159,6 +159,11 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.enable_grad():  # which tells what is given that has a gradient
         recording.loss(_first_batch(experiment))
+    for problem in recorded.problems:
+        if problem.field.names:
+            raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
+        if problem.field.noise is not None or problem.breaks:
+            raise CannotCompile("the solve has noise or breaks")
     return recorded.problems
 
 

@@ -1,0 +1,78 @@
+"""A configuration from the words that one would type after `ode-run`, within this process."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import ode_runner.launch  # noqa: F401  for the resolver `folder`, which the configuration asks for
+from ode_runner.config.exclusive_options import one_of_each
+from ode_runner.config.help import conf_dir
+from ode_runner.config.messages import check_known_keys, readable_message
+from ode_runner.config.overrides import check_overrides, values_swept
+from ode_runner.config.unused_words import check_words_used
+from ode_runner.errors import RefusedInput
+
+
+@contextmanager
+def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLike[str]]) -> Iterator[DictConfig]:
+    """The configuration of one run, Hydra's own part included; within it, Hydra knows of this run as of a command's.
+
+    Args:
+        overrides: as typed after `ode-run`, such as "task=digits", "solver.rtol=1e-4".
+        config_dirs: folders of choices of one's own, as -cd names them.
+
+    Raises:
+        RefusedInput: the command line would refuse them, or they name several runs.
+    """
+    places = [Path(place).resolve() for place in config_dirs]
+    for place in places:
+        if not place.is_dir():
+            raise RefusedInput(f"config_dirs names the folder '{place}', which does not exist.")
+    words = [word for place in places for word in ("-cd", str(place))] + list(overrides)
+    with _hydra_and_argv_restored():
+        sys.argv = ["ode-run", *words]  # messages and the search for members read it
+        try:
+            cfg = _compose(words, overrides, places)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise RefusedInput(readable_message(error, words)) from error
+        HydraConfig.instance().set_config(cfg)
+        yield cfg
+
+
+def _compose(words: list[str], overrides: Sequence[str], places: Sequence[Path]) -> DictConfig:
+    for word in overrides:
+        if word.startswith("-"):
+            raise RefusedInput(f"{word}: a flag has no place here. Sweep with a loop, and name config_dirs=[...].")
+        if len(values := values_swept(word)) > 1 or word.startswith(("grid=", "search=")):
+            raise RefusedInput(
+                f"{word} asks for {len(values) or 'many'} runs, and one is made at a time. Write a loop, or type a "
+                f"sweep: ode-run -m {word}"
+            )
+    check_words_used(words)
+    complete = one_of_each(overrides)
+    check_overrides(complete)
+    check_known_keys(words)
+    if places:
+        complete.append(f"hydra.searchpath=[{','.join(f'file://{place}' for place in places)}]")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", overrides=complete, return_hydra_config=True)
+
+
+@contextmanager
+def _hydra_and_argv_restored() -> Iterator[None]:
+    """A script may use Hydra itself."""
+    argv, state = sys.argv, Singleton.get_state()
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        Singleton.set_state(state)

@@ -1,0 +1,192 @@
+"""A trained run as an object."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from ode_runner.api.composing import composed
+from ode_runner.batch import Answer, Batch, Drawn, Split
+from ode_runner.build import assemble_experiment, identify
+from ode_runner.commands.original_command import original_overrides
+from ode_runner.commands.predict import states_at
+from ode_runner.commands.trained_run import TrainedRun
+from ode_runner.config.command_files import own_config_dirs
+from ode_runner.config.trust import check_trust
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.gradients.recorded import RecordProblems
+from ode_runner.models.base import Model
+from ode_runner.plots.animation import Picture
+from ode_runner.recording.record import RunRecord
+from ode_runner.report import runs as reported
+from ode_runner.types import State, Time, Trajectory
+
+
+def load(
+    folder: str | os.PathLike[str],
+    *overrides: str,
+    config_dirs: Sequence[str | os.PathLike[str]] = (),
+    trust: bool = False,
+) -> "Run":
+    """The trained run in a folder, with the weights that did best on validation.
+
+    Args:
+        folder: of a completed run.
+        overrides: another solver or tolerance for its solves, as with `evaluate=`: "solver=rk4", "tolerance=1e-6".
+        config_dirs: folders of choices of one's own that the run was made with, as -cd names them.
+        trust: run code too that the run itself names and none of these folders does.
+
+    Raises:
+        RefusedInput: there is no such run, it is not completed, or it asks for code that is not trusted.
+    """
+    folder = Path(folder)
+    words = [word for place in config_dirs for word in ("-cd", str(place))]
+    earlier = original_overrides(folder, list(overrides), words=words, asked="load: ")
+    with composed([*earlier, *overrides], config_dirs=config_dirs) as cfg:
+        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        plain = cast(dict[str, Any], OmegaConf.to_container(own))
+        check_trust(plain, own_config_dirs(), opened=folder, trust=trust)
+        choices = cfg.hydra.runtime.choices
+        trained = TrainedRun.find(folder, partial(assemble_experiment, cfg, choices), expected=identify(cfg, choices))
+        return Run(folder=folder, record=trained.record, experiment=trained.experiment())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A completed run. Inputs may be lists, arrays or tensors; answers are tensors on the CPU."""
+
+    folder: Path
+    record: RunRecord
+    experiment: Experiment
+
+    @property
+    def model(self) -> Model:
+        """The trained model, a torch module in evaluation mode."""
+        return self.experiment.model
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The whole configuration."""
+        return self.record.config
+
+    @property
+    def results(self) -> Mapping[str, float]:
+        """The final metrics, such as `test/accuracy`."""
+        return self.record.metrics
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """What was logged on the way, a row for each time that something was; the index is the step."""
+        table = pd.DataFrame(self._rows())
+        return table.set_index("step") if "step" in table else table
+
+    def predict(self, inputs: Any, times: Any = None) -> Tensor:
+        """The model's outputs for inputs: class scores, the values asked for, or the state at each time.
+
+        Args:
+            inputs: (batch, *input shape of the task).
+            times: that increase, from the task's first; by default the task's own.
+
+        Returns:
+            (batch, ...), or (time, batch, ...) where the task asks at every time.
+
+        Raises:
+            RefusedInput: inputs are of another shape, or times do not increase.
+        """
+        given = self._inputs(inputs)
+        with torch.no_grad():
+            return self.experiment.outputs(Batch(given, self._times(times), given)).values.cpu()
+
+    def states(self, inputs: Any, times: Any = None) -> Trajectory:
+        """The states (time, batch, *state) on the way, at increasing times; by default at the task's own.
+
+        Raises:
+            IncompatibleChoice: the model has no time between its blocks.
+        """
+        if Answer.STATES not in self.model.answers():
+            raise IncompatibleChoice(f"model={self.record.choices['model']} has no states between its blocks.")
+        with torch.no_grad():
+            begun = self.model.encode(self._inputs(inputs))
+            begin = self._times(None)[:1]
+            return states_at(self.experiment, begun, self._times(times), begin=begin).cpu()
+
+    def field(self, t: float | Time, y: Any, *given: Tensor) -> State:
+        """The learned derivative f(t, y) at a time, in the shape of `y` (batch, *state); differentiable by `y`.
+
+        Raises:
+            IncompatibleChoice: the model solves nothing.
+        """
+        y = self._as_tensor(y)
+        return self.experiment.integrator.evaluate(self._field, self._as_tensor(t), y, given=given)
+
+    def sample(self, count: int, *, times: int = 2) -> Drawn:
+        """So many samples of the law learned: `path` (times, count, *shape) from noise to data, and `log_density`.
+
+        Raises:
+            IncompatibleChoice: the model gives no samples.
+        """
+        draw = self.experiment.view([]).sample
+        if draw is None:
+            raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
+        if self.experiment.task.spec.condition:
+            raise IncompatibleChoice(
+                "samples depend on a condition here: use `run.experiment.generate(..., given=...)`."
+            )
+        with torch.no_grad():
+            path, log_density = draw(count, times, [])
+        return Drawn(path.cpu(), None if log_density is None else log_density.cpu())
+
+    def log_prob(self, inputs: Any) -> Tensor:
+        """The log density of inputs, (batch,), in nats.
+
+        Raises:
+            IncompatibleChoice: the model gives no density.
+        """
+        if Answer.LOG_DENSITY not in self.model.answers():
+            raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
+        return self.predict(inputs)
+
+    def figures(self) -> dict[str, Picture]:
+        """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""
+        with torch.no_grad():
+            return dict(self.experiment.figures(self._rows()))
+
+    def _rows(self) -> list[dict[str, float]]:
+        return list(reported.Run(folder=self.folder, record=self.record).rows())
+
+    @cached_property
+    def _field(self) -> Any:
+        """The field of the first solve that the model poses for an input."""
+        recorded = RecordProblems()
+        posing = replace(self.experiment, integrator=replace(self.experiment.integrator, gradient=recorded))
+        batch = next(self.experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(self.experiment.dtype)
+        with torch.no_grad():
+            posing.outputs(batch)
+        if not recorded.problems:
+            raise IncompatibleChoice(f"model={self.record.choices['model']} solves nothing, so there is no field.")
+        return recorded.problems[0].field.field
+
+    def _inputs(self, inputs: Any) -> Tensor:
+        given, shape = self._as_tensor(inputs), self.experiment.task.spec.told_shape
+        if given.shape[1:] != torch.Size(shape) or not len(given):
+            raise RefusedInput(f"inputs of shape {tuple(given.shape)} must be (batch, {', '.join(map(str, shape))}).")
+        return given
+
+    def _times(self, times: Any) -> Tensor:
+        if times is None:
+            times = next(self.experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).ts
+        ts = self._as_tensor(times)
+        if ts.dim() != 1 or not len(ts) or bool((ts[1:] <= ts[:-1]).any()):
+            raise RefusedInput("times must be a list of numbers, each larger than the one before.")
+        return ts
+
+    def _as_tensor(self, values: Any) -> Tensor:
+        return torch.as_tensor(values, dtype=self.experiment.dtype, device=self.experiment.device)

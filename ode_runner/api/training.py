@@ -1,0 +1,74 @@
+"""A run made from within Python."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ode_runner.api.composing import composed
+from ode_runner.api.loading import Run, load
+from ode_runner.build import plan_run
+from ode_runner.config.command_files import command_files, own_config_dirs
+from ode_runner.config.command_names import is_command
+from ode_runner.errors import RefusedInput
+from ode_runner.experiment.process_state import unchanged
+from ode_runner.recording.log_file import LogFile
+from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.training.run import execute
+
+
+class RunFailed(RuntimeError):
+    """A run that did not complete; its record says how far it came."""
+
+    def __init__(self, record: RunRecord, folder: Path) -> None:
+        super().__init__(f"{record.status}: {record.reason} ({folder})")
+        self.record, self.folder = record, folder
+
+
+def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -> Run:
+    """Make the run that `ode-run` makes of the same words, in the same folder, and return it.
+
+    A run that is completed is loaded, one that was interrupted goes on.
+
+    Args:
+        overrides: as typed after `ode-run`: "task=digits", "solver=rk4", "trainer.epochs=3".
+        config_dirs: folders of choices of one's own, as -cd names them.
+
+    Raises:
+        RefusedInput: the command line would refuse the words.
+        RunFailed: the run diverged, or failed otherwise.
+        KeyboardInterrupt: it was interrupted, after it had saved its progress.
+    """
+    if is_command(overrides) or "plan=true" in overrides:
+        raise RefusedInput("train makes a run. What is asked about one is asked of the object: ode.load(folder).")
+    with composed(overrides, config_dirs=config_dirs) as cfg, unchanged():
+        folder = Path(os.path.relpath(cfg.hydra.run.dir))
+        choices = cfg.hydra.runtime.choices
+        plan = plan_run(cfg, choices, folder, command_files=command_files(cfg), in_sweep=False)
+        plan.record.config_dirs = [str(place) for place in own_config_dirs()]
+        with _logged_to(folder / "ode-run.log"):
+            record = execute(plan)
+    if record.status is RunStatus.INTERRUPTED:
+        raise KeyboardInterrupt(record.reason)
+    if record.status is not RunStatus.COMPLETED:
+        raise RunFailed(record, folder)
+    return load(folder, config_dirs=config_dirs, trust=True)
+
+
+@contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    """What the program prints goes into the run's log too, as Hydra sees to at a command line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = LogFile(path, encoding="utf-8", errors="backslashreplace", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    ours = logging.getLogger("ode_runner")
+    level = ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        handler.close()

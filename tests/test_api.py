@@ -1,0 +1,147 @@
+"""`import ode_runner as ode`: the same runs as the command line's, and the engine alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from torch import Tensor, nn
+
+import ode_runner as ode
+from ode_runner.api.training import RunFailed
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from tests.helpers import typed
+
+SMALL = ("task.train=40", "task.validation=20", "task.test=20", "trainer.epochs=2", "logger=none")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> ode.Run:
+    folder = tmp_path_factory.mktemp("api")
+    return ode.train(*SMALL, f"output_dir={folder}")
+
+
+def test_importing_it_waits_for_nothing() -> None:
+    loaded = "import sys, ode_runner; print(ode_runner.__version__, 'torch' in sys.modules, 'hydra' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
+    assert out.split() == [ode.__version__, "False", "False"]
+
+
+def test_a_run_is_the_one_that_the_command_line_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = ode.train(*SMALL)
+    assert typed(*SMALL, "output_dir=typed", cwd=tmp_path).returncode == 0
+    (record,) = (tmp_path / "typed").rglob("record.json")
+    assert mine.folder.name == record.parent.name
+    assert ode.load(record.parent).results == mine.results
+    assert "completed in" in (mine.folder / "ode-run.log").read_text()
+    assert (mine.folder / ".hydra/overrides.yaml").is_file()
+    again = ode.train(*SMALL)  # which is loaded, not made once more
+    assert again.record.finished == mine.record.finished
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_it_is_asked_as_an_object(trained: ode.Run) -> None:
+    inputs = [[0.5, 0.25], [-1.0, 0.0]]
+    assert trained.predict(inputs).shape == (2, 2)
+    states = trained.states(inputs, [0.0, 0.5, 1.0])
+    torch.testing.assert_close(trained.predict(inputs), trained.model.head(states[-1]), atol=1e-5, rtol=1e-4)
+    assert trained.metrics.loc[:, "train/loss"].notna().sum() == 2
+    assert trained.results["test/accuracy"] == trained.record.metrics["test/accuracy"]
+    assert trained.config["trainer"]["epochs"] == 2
+    assert "flow" in trained.figures()
+
+
+def test_the_field_is_the_derivative_of_its_states(trained: ode.Run) -> None:
+    states = ode.load(trained.folder, "solver=rk4", "solver.num_steps=100").states([[0.5, 0.25]], [0.5, 0.51, 0.52])
+    slope = (states[2] - states[0]) / 0.02
+    torch.testing.assert_close(trained.field(0.51, states[1]), slope, atol=2e-3, rtol=2e-2)
+
+
+def test_samples_and_densities(tmp_path: Path) -> None:
+    words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "task.test=100")
+    density = ode.train(*words, f"output_dir={tmp_path}")
+    drawn = density.sample(5)
+    assert drawn.path.shape == (2, 5, 2)
+    torch.testing.assert_close(density.log_prob(drawn.path[-1]), drawn.log_density, atol=0.01, rtol=0.01)
+
+
+def test_runs_are_a_table(trained: ode.Run) -> None:
+    table = ode.runs(trained.folder.parent)
+    assert list(table["folder"]) == [str(trained.folder)]
+    assert table.loc[0, "solver.rtol"] == 1e-3
+    assert table.loc[0, "test/accuracy"] == trained.results["test/accuracy"]
+
+
+class Decay(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, t: Tensor, y: Tensor, *given: Tensor) -> Tensor:
+        return -self.rate * y + sum(given)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "adjoint"])
+def test_the_engine_alone(gradient: str) -> None:
+    field, y0 = Decay().double(), torch.ones(3, 1, requires_grad=True)
+    given = torch.full((3, 1), 0.2, requires_grad=True)
+    solution = ode.integrate(
+        field, y0, torch.tensor([0.0, 2.0]), gradient=gradient, given=[given], rtol=1e-9, atol=1e-9
+    )
+    rate, end = field.rate.detach(), torch.exp(-2 * field.rate.detach())
+    torch.testing.assert_close(solution.ys[-1], (end + 0.2 * (1 - end) / rate).expand(3, 1), rtol=1e-7, atol=0)
+    solution.ys[-1].sum().backward()
+    torch.testing.assert_close(y0.grad, end.expand(3, 1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(given.grad, ((1 - end) / rate).expand(3, 1), rtol=1e-6, atol=0)
+    by_rate = -2 * end + 0.2 * (2 * end / rate - (1 - end) / rate**2)
+    torch.testing.assert_close(field.rate.grad, 3 * by_rate, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (lambda run: ode.train("model=odnet"), "Did you mean 'odenet'"),
+        (lambda run: ode.train("seed=0,1"), "asks for 2 runs"),
+        (lambda run: ode.train("grid=solvers"), "asks for many runs"),
+        (lambda run: ode.train("-m", "seed=1"), "a flag has no place here"),
+        (lambda run: ode.train(f"evaluate={run.folder}"), "ode.load"),
+        (lambda run: ode.train(config_dirs=["nowhere"]), "does not exist"),
+        (lambda run: ode.load("nowhere"), "there is no such folder"),
+        (lambda run: ode.load(run.folder, "task=digits"), "takes the run as it is"),
+        (lambda run: run.predict([[1.0]]), r"must be \(batch, 2\)"),
+        (lambda run: run.predict([[1.0, 2.0]], [1.0, 0.0]), "each larger"),
+        (lambda run: run.sample(3), "gives no samples"),
+        (lambda run: run.log_prob([[1.0, 2.0]]), "gives no log density"),
+        (lambda run: ode.runs("nowhere"), "no folder"),
+        (lambda run: solve("dopri4"), "Did you mean 'dopri8'"),
+        (lambda run: solve("lsoda"), "nothing can be differentiated"),
+        (lambda run: solve("rk4", rtol=1e-3), "no option 'solver.rtol'"),
+        (lambda run: solve("dopri5", gradient="symplectic", per_sample=True), "every sample has its own"),
+    ],
+)
+def test_what_is_refused_is_a_sentence(asked: object, says: str, trained: ode.Run) -> None:
+    with pytest.raises(RefusedInput, match=says):
+        asked(trained)  # type: ignore[operator]
+
+
+def test_a_discrete_model_has_no_states(tmp_path: Path) -> None:
+    discrete = ode.train(*SMALL, "model=resnet", f"output_dir={tmp_path}")
+    assert discrete.predict([[0.0, 0.0]]).shape == (1, 2)
+    for asked in (lambda: discrete.states([[0.0, 0.0]]), lambda: discrete.field(0.0, torch.zeros(1, 2))):
+        with pytest.raises(IncompatibleChoice):
+            asked()
+
+
+def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="solver_failed: Dopri5 stopped"):
+        ode.train(*SMALL, "optimizer=sgd", "optimizer.lr=1e18", "optimizer.momentum=0", f"output_dir={tmp_path}")
+
+
+def solve(solver: str, *, gradient: str = "backprop", **options: object) -> object:
+    return ode.integrate(
+        lambda t, y: -y, torch.ones(1, 1), torch.tensor([0.0, 1.0]), solver=solver, gradient=gradient, **options
+    )
