@@ -22,6 +22,7 @@ from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.signals import StopRequest
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
@@ -133,7 +134,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model gives no samples.
         """
-        draw = self.experiment.view([]).sample
+        draw = self.experiment.view([], StopRequest()).sample
         if draw is None:
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
         if self.experiment.task.spec.condition:
@@ -141,8 +142,9 @@ class Run:
                 "samples depend on a condition here: use `run.experiment.generate(..., given=...)`."
             )
         with torch.no_grad():
-            path, log_density = draw(count, times, [])
-        return Drawn(path.cpu(), None if log_density is None else log_density.cpu())
+            drawn = draw(count, times, [])
+        log_density = None if drawn.log_density is None else drawn.log_density.cpu()
+        return drawn._replace(path=drawn.path.cpu(), log_density=log_density)
 
     def log_prob(self, inputs: Any) -> Tensor:
         """The log density of inputs, (batch,), in nats.
@@ -157,7 +159,7 @@ class Run:
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""
         with torch.no_grad():
-            return dict(self.experiment.figures(self._rows()))
+            return dict(self.experiment.figures(self.experiment.view(self._rows(), StopRequest())))
 
     def _rows(self) -> list[dict[str, float]]:
         return list(reported.Run(folder=self.folder, record=self.record).rows())
