@@ -18,6 +18,7 @@ class RecordProblems(GradientMode):
     exact: ClassVar[bool] = False
     through_autograd: ClassVar[bool] = True
     as_posed: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
     problems: list[Problem] = field(default_factory=list)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:

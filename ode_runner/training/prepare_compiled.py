@@ -129,26 +129,6 @@ def _first_batch(experiment: Experiment) -> Batch:
     return next(batches).to(experiment.dtype)
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class RecordProblems(GradientMode):
-    """Solves nothing: keeps each problem, and gives the initial state at every time."""
-
-    exact: ClassVar[bool] = False
-    through_autograd: ClassVar[bool] = True
-    as_posed: ClassVar[bool] = True
-    to_events: ClassVar[bool] = True
-    problems: list[Problem] = field(default_factory=list)
-
-    def solve(self, solver: Solver, problem: Problem) -> Solution:
-        if problem.field.names:
-            raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
-        if problem.field.noise is not None or problem.breaks or problem.event is not None:
-            raise CannotCompile("the solve has noise, breaks or an event")
-        self.problems.append(problem)
-        return Solution(ys=torch.stack([problem.y0] * len(problem.ts)))
-
-
 def training_solves(experiment: Experiment) -> list[Problem]:
     """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
 
@@ -162,8 +142,8 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     for problem in recorded.problems:
         if problem.field.names:
             raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
-        if problem.field.noise is not None or problem.breaks:
-            raise CannotCompile("the solve has noise or breaks")
+        if problem.field.noise is not None or problem.breaks or problem.event is not None:
+            raise CannotCompile("the solve has noise, breaks or an event")
     return recorded.problems
 
 
