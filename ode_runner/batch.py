@@ -59,6 +59,7 @@ class TaskSpec:
     blanks: bool = False  # of such an observation some numbers may be missing: they are NaN
     causal: bool = False  # of such rows, an answer is wanted at each (times are their numbers), from no later one
     series: int = 0  # behind the state an input has the number of its series, which is one of so many
+    whole_series: bool = False  # every solve begins at the first row of its series
     drive: Drive | None = None  # and behind that what acts on it from outside
     field: VectorField | None = None  # the rule itself, where it is known
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data

@@ -42,6 +42,7 @@ from ode_runner.objectives.regularized import Regularized
 from ode_runner.quoting import as_typed
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.tasks.base import Task
+from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
 from ode_runner.training.run import Plan
 from ode_runner.training.trainer import Trainer
 
@@ -209,6 +210,8 @@ def build_trainer(cfg: DictConfig, choices: Mapping[str, str], experiment: Exper
 
 def _trainer(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Trainer:
     optimizer = construct(cfg, "optimizer", experiment.parameters())
+    if isinstance(optimizer, GaussNewton):
+        check_gauss_newton(experiment, group)
     schedule, diagnostics = construct(cfg, "schedule"), construct(cfg, "diagnostics")
     return Trainer(experiment, optimizer=optimizer, schedule=schedule, diagnostics=diagnostics, group=group)
 

@@ -18,7 +18,11 @@ from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.structured_field import SeparableField
 from ode_runner.tasks.base import Task
 
-UNUSED = {Numerics.NONE: ("solver", "gradient"), Numerics.SOLVER: ("network", "gradient")}
+UNUSED = {
+    Numerics.NONE: ("solver", "gradient"),
+    Numerics.SOLVER: ("network", "gradient"),
+    Numerics.EQUATION: ("network",),
+}
 
 
 def unused_axes(model: type[Model]) -> tuple[str, ...]:

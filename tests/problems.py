@@ -105,7 +105,8 @@ def learners() -> list[str]:
     """Every model that has something to learn, and answers with values about inputs of any kind."""
     classes = {name: named_class("model", name) for name in options("model")}
     able = {name: made for name, made in classes.items() if Answer.VALUES in made.answers()}
-    return [name for name, made in able.items() if made.numerics is not Numerics.SOLVER and not made.of_series]
+    particular = (Numerics.SOLVER, Numerics.EQUATION)
+    return [name for name, made in able.items() if made.numerics not in particular and not made.of_series]
 
 
 def solve_by(mode: GradientMode, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:

@@ -18,6 +18,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.step_control import StepControl
+from ode_runner.tasks.lotka_volterra import LotkaVolterraField
 from tests.helpers import options
 from tests.problems import Compose, SmallNet, build, compose_once, named_class, offering
 
@@ -29,6 +30,7 @@ WHOLE = ("experiment", "grid", "search", "regularizer")  # set others, or are se
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
 SERIES = TaskSpec(input_shape=(5, 4), output_shape=(2,), sequence=True)
+KNOWN = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=LotkaVolterraField(1.0, 1.0, 1.0, 1.0))
 SOLVED = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=SmallNet(2))
 
 
@@ -42,7 +44,7 @@ def spec_of(cfg: DictConfig) -> TaskSpec:
         return SEQUENCES
     if cfg.network._target_.endswith("SequenceNetwork"):
         return SERIES
-    return SOLVED if target_of(cfg, "model").numerics is Numerics.SOLVER else IMAGES
+    return {Numerics.SOLVER: SOLVED, Numerics.EQUATION: KNOWN}.get(target_of(cfg, "model").numerics, IMAGES)
 
 
 def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:

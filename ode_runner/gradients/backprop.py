@@ -23,6 +23,7 @@ class Backprop(GradientMode):
     through_autograd: ClassVar[bool] = True
     each_sample: ClassVar[bool] = True
     to_events: ClassVar[bool] = True
+    many_outputs: ClassVar[bool] = True
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         return compile_exact(solver, problem, keeps=True, fuses=fuses)

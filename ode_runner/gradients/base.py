@@ -27,6 +27,7 @@ class GradientMode(abc.ABC):
     solves_an_adjoint: ClassVar[bool] = False  # by the solver, which must take an equation that is no special field
     exact: ClassVar[bool]  # True: the derivative of the discrete solution, up to rounding
     through_autograd: ClassVar[bool] = False  # which sees all evaluations, each of them made once
+    many_outputs: ClassVar[bool] = False  # a solve is differentiated by any number of outputs at no evaluation more
     redraws: ClassVar[bool] = False  # evaluates anew with the random numbers of before, along steps of a fixed grid
     as_posed: ClassVar[bool] = False  # takes problems with their breaks, not piece by piece: who only looks at solves
     each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own

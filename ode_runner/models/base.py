@@ -25,6 +25,7 @@ class Numerics(Enum):
     """What a model asks of the solver and the gradient mode it is given."""
 
     NONE = "neither solver nor gradient mode"
+    EQUATION = "any solver and any gradient mode that accepts it; the equation is given, so no network"
     SOLVER = "any solver; nothing is learned, so neither a gradient mode nor a network"
     ANY = "any solver and any gradient mode that accepts it"
     DISCRETE = "a fixed-step explicit Runge-Kutta solver and an exact gradient mode"

@@ -12,6 +12,11 @@ from ode_runner.types import Scalar
 class LeastSquaresTask(Task):
     """A task that knows each error of an answer, so that Gauss-Newton steps and standard errors can be had."""
 
+    @property
+    @abc.abstractmethod
+    def each_once(self) -> bool:
+        """Whether every measurement is in one training sample alone."""
+
     @abc.abstractmethod
     def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
         """The errors where targets are known, (number,)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.field import VectorField
+from ode_runner.field import KnownEquation, VectorField
 from ode_runner.tasks.trajectories import Trajectories
 from ode_runner.types import State, Time
 
@@ -42,10 +42,11 @@ class LotkaVolterra(Trajectories):
 
 
 @final
-class LotkaVolterraField(VectorField):
+class LotkaVolterraField(KnownEquation):
     """Lotka. Elements of Physical Biology. 1925. Volterra. Nature 118, 1926."""
 
     batched_time = True
+    numbers = ("alpha", "beta", "gamma", "delta")
 
     def __init__(self, alpha: float, beta: float, gamma: float, delta: float) -> None:
         super().__init__()

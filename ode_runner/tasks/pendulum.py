@@ -6,7 +6,7 @@ from typing import ClassVar, final
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.field import VectorField
+from ode_runner.field import KnownEquation, VectorField
 from ode_runner.structured_field import SeparableField
 from ode_runner.tasks.trajectories import Trajectories
 from ode_runner.types import State, Time
@@ -36,10 +36,11 @@ class Pendulum(Trajectories):
 
 
 @final
-class PendulumField(SeparableField):
+class PendulumField(SeparableField, KnownEquation):
     """(theta, p) to (-p, gravity sin theta)."""
 
     batched_time = True
+    numbers = ("gravity",)
 
     def __init__(self, gravity: float) -> None:
         super().__init__()

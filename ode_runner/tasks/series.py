@@ -87,6 +87,7 @@ class Series(LeastSquaresTask, ForecastingTask):
             every_time=True,
             autonomous=True,
             series=len(self.recorded),
+            whole_series=self.window is None and self.start == "first" and self.split == "time",
             drive=Drive(columns=len(self.inputs), held=self.between == "hold") if self.inputs else None,
         )
 
@@ -102,6 +103,10 @@ class Series(LeastSquaresTask, ForecastingTask):
             generator = shuffler(split, seed=self.seed, epoch=epoch)
             for chosen in in_batches(len(samples.times), batch_size, generator, device=torch.device("cpu")):
                 yield self._batch(samples, chosen, part)
+
+    @property
+    def each_once(self) -> bool:
+        return self.window is None
 
     def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
         error = (outputs.values - batch.targets) / self.scales.weight.to(outputs.values)

@@ -18,14 +18,15 @@ from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.trajectories import draw_errors, draw_time_series
 from ode_runner.quoting import as_typed
-from ode_runner.tasks.base import ModelView, PerSampleCost, Task
+from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
 from ode_runner.types import Scalar
 
 
 @dataclass(kw_only=True, eq=False)
-class Trajectories(Task):
+class Trajectories(LeastSquaresTask):
     """Solutions of a known ODE, observed at points in time.
 
     A training sample is a window: the first of its observations is the input, all of them are the target. The
@@ -102,8 +103,13 @@ class Trajectories(Task):
                 for chosen in torch.arange(len(whole.inputs)).split(batch_size):
                     yield whole._replace(inputs=whole.inputs[chosen], targets=whole.targets[:, chosen])
 
-    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        return _mean_square(outputs.values - batch.targets, batch.observed)
+    @property
+    def each_once(self) -> bool:
+        return self.window == self.points
+
+    def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
+        error = outputs.values - batch.targets
+        return error.flatten() if batch.observed is None else error[batch.observed].flatten()
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         error = outputs.values - batch.targets

@@ -12,6 +12,7 @@ from ode_runner.batch import Split
 from ode_runner.config.identity import read_same
 from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.experiment.crash_dump import FILE as CRASH_DUMP
+from ode_runner.experiment.estimates import report_estimates
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
@@ -153,13 +154,9 @@ def _train_and_evaluate(
         resumed = resume(trainer, checkpoints, metrics, display, announce=not taken)
         record.reason = "; ".join(filter(None, (taken, resumed)))
     logger = plan.build_logger(folder=absolute, first_step=trainer.step if trainer else 0)
+    seconds = experiment.options.save_every_seconds
     session = Session(
-        metrics=metrics,
-        logger=logger,
-        checkpoints=checkpoints,
-        display=display,
-        stop=stop,
-        save_every_seconds=experiment.options.save_every_seconds,
+        metrics=metrics, logger=logger, checkpoints=checkpoints, display=display, stop=stop, save_every_seconds=seconds
     )
     clock = Clock()
     with closing(metrics), closing(logger):
@@ -172,6 +169,7 @@ def _train_and_evaluate(
                 view = experiment.view(metrics.rows(), stop)
                 record.metrics = evaluate_test(experiment, view, stop, counts) | reached
                 record.measured_with = measured_with(experiment, view)
+                record.metrics |= report_estimates(experiment, folder=absolute, display=display)
             step = trainer.step if trainer else 0
             logger.log({name: value for name, value in record.metrics.items() if name.startswith("test/")}, step=step)
             _check_finite(experiment, record)

@@ -26,6 +26,7 @@ from ode_runner.field import Phase
 from ode_runner.random_state import RandomState
 from ode_runner.recording.display import clock, shown
 from ode_runner.training.averaging import WeightAverage
+from ode_runner.training.gauss_newton import GaussNewton, least_squares_pass
 from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
@@ -168,6 +169,8 @@ class Trainer:
 
     def _passed(self, batch: Batch, measure_memory: bool) -> TrainingPass:
         """As one, if such passes have been captured; else operation by operation."""
+        if isinstance(self.optimizer, GaussNewton):
+            return least_squares_pass(self.forward, batch, self.optimizer)
         passes = self.compiled.passes
         if passes is not None and (captured := passes(batch, measure_memory=measure_memory)) is not None:
             return captured

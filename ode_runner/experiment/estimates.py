@@ -1,0 +1,179 @@
+"""How well the data tell the numbers of a known equation: standard errors, and what they do not tell."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Split
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.sensitivities import jacobian
+from ode_runner.field import Phase
+from ode_runner.models.estimated import EstimatedModel
+from ode_runner.recording.csv_table import write_csv
+from ode_runner.recording.display import Display
+from ode_runner.tasks.least_squares import LeastSquaresTask
+
+BLIND = 1e-6  # of the largest singular value, each column of length 1: below it a direction is not seen in the data
+INVOLVED = 0.1  # of a unit vector: a parameter with so much of a blind direction belongs to it
+ALIKE = 0.995  # a correlation from which on two numbers are said to be hardly told apart
+AT_BOUND = 1e-3  # of the distance between two bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """Values and standard errors at the weights that training has found."""
+
+    values: Mapping[str, float]
+    errors: Mapping[str, float]  # of those that the data tell
+    blind: Sequence[Sequence[str]]  # numbers of which the data tell a combination only, or nothing
+    alike: Sequence[tuple[str, str, float]]  # pairs and their correlation
+    freedom: int  # data less what is learned of them
+
+
+def estimate(experiment: Experiment) -> Estimates | None:
+    """By the derivative of every error of the training split; None where they have no such meaning.
+
+    That is: of another model or loss, where a gradient mode gives no such derivative at a reasonable price, or where a
+    measurement is in several samples. Every error counts as one of a measurement, also that of a first row from which
+    the solve begins.
+
+    Seber, Wild. Nonlinear Regression. Wiley 1989, 2.1.2 and 5.10.
+    """
+    model, task = experiment.model, experiment.task
+    able = isinstance(task, LeastSquaresTask) and task.each_once and experiment.integrator.gradient.many_outputs
+    if not (isinstance(model, EstimatedModel) and isinstance(task, LeastSquaresTask) and able):
+        return None
+    residuals, derivative = _errors(experiment, task)
+    parameters = experiment.parameters()
+    numbers = model.estimates()
+    by_parameter = jacobian(torch.stack(list(numbers.values())), parameters).to(derivative)
+    return _estimates(
+        {name: float(value.detach()) for name, value in numbers.items()}, by_parameter, residuals, derivative
+    )
+
+
+def report_estimates(experiment: Experiment, *, folder: Path, display: Display) -> dict[str, float]:
+    """Print what is known of the numbers, write `estimates.csv`, and return both as `estimate/...`, `stderr/...`."""
+    found = estimate(experiment)
+    if found is None:
+        if isinstance(experiment.model, EstimatedModel):
+            display.say(
+                "no standard errors: they take whole series (task.window=null), and gradient=forward or backprop"
+            )
+        return {}
+    model = experiment.model
+    assert isinstance(model, EstimatedModel)
+    for line in _lines(found):
+        display.say(line)
+    for sentence in _sentences(found, model.bounds()):
+        display.say(sentence, style="yellow")
+    rows = [[name, value, found.errors.get(name)] for name, value in found.values.items()]
+    write_csv(folder / "estimates.csv", ["number", "estimate", "standard_error"], rows)
+    values = {f"estimate/{name}": value for name, value in found.values.items()}
+    return values | {f"stderr/{name}": error for name, error in found.errors.items()}
+
+
+def _errors(experiment: Experiment, task: LeastSquaresTask) -> tuple[Tensor, Tensor]:
+    """The errors of the training split (number,), and their derivative (number, parameter)."""
+    experiment.model.eval()
+    both = []
+    with experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        for stored in task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0):
+            batch = stored.to(experiment.dtype)
+            residuals = task.residuals(experiment.outputs(batch), batch)
+            both.append((residuals.detach().double(), jacobian(residuals, experiment.parameters()).double()))
+    return torch.cat([errors for errors, _ in both]).cpu(), torch.cat([by for _, by in both]).cpu()
+
+
+def _estimates(values: Mapping[str, float], by_parameter: Tensor, residuals: Tensor, derivative: Tensor) -> Estimates:
+    """Args: `by_parameter` (number, parameter), how the numbers depend on what is learned."""
+    lengths = derivative.norm(dim=0)
+    unit = derivative / torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+    _, singular, directions = torch.linalg.svd(unit, full_matrices=True)
+    singular = torch.cat([singular, singular.new_zeros(len(directions) - len(singular))])
+    seen = singular > BLIND * singular.max()
+    freedom = len(residuals) - int(seen.sum())
+    spread = math.sqrt(float(residuals.square().sum()) / freedom) if freedom > 0 else math.nan
+    scaled = by_parameter.cpu().double() / torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+    along = scaled @ directions.T  # (number, direction)
+    covariance = (along[:, seen] / singular[seen]) @ (along[:, seen] / singular[seen]).T
+    sizes = scaled.norm(dim=1, keepdim=True)
+    share = along[:, ~seen].abs() / sizes.clamp_min(1e-300)
+    told = ~(share > INVOLVED).any(dim=1)
+    names = list(values)
+    errors = {
+        name: spread * math.sqrt(float(covariance[i, i])) for i, name in enumerate(names) if told[i] and freedom > 0
+    }
+    return Estimates(
+        values=values,
+        errors=errors,
+        blind=_groups(names, share > INVOLVED),
+        alike=_alike([name for i, name in enumerate(names) if told[i]], covariance[told][:, told]),
+        freedom=freedom,
+    )
+
+
+def _groups(names: Sequence[str], involved: Tensor) -> list[list[str]]:
+    """Names (number,) that share blind directions (number, direction), together."""
+    groups: list[set[int]] = []
+    for column in involved.T:
+        own = set(column.nonzero().flatten().tolist())
+        touching = [group for group in groups if group & own]
+        groups = [group for group in groups if not group & own] + ([set.union(own, *touching)] if own else [])
+    return [[names[i] for i in sorted(group)] for group in groups]
+
+
+def _alike(names: Sequence[str], covariance: Tensor) -> list[tuple[str, str, float]]:
+    deviations = covariance.diagonal().clamp_min(0).sqrt()
+    found = []
+    for i in range(len(names)):
+        for j in range(i):
+            correlation = float(covariance[i, j] / (deviations[i] * deviations[j]).clamp_min(1e-300))
+            if abs(correlation) > ALIKE:
+                found.append((names[j], names[i], correlation))
+    return found
+
+
+def _lines(found: Estimates) -> Iterator[str]:
+    width = max(map(len, found.values))
+    for name, value in found.values.items():
+        yield f"  {name.ljust(width)} = {_with_error(value, found.errors.get(name))}"
+    if found.freedom > 0:
+        yield f"  {found.freedom} degrees of freedom"
+    else:
+        yield "  no standard errors: no more data than what is learned of them"
+
+
+def _with_error(value: float, error: float | None) -> str:
+    """With the digits that the error leaves: 2.5889 +- 0.0073."""
+    if error is None:
+        return f"{value:.5g} (not told by the data)"
+    if not error > 0:
+        return f"{value:.8g} +- 0"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} +- {error:.{digits}f}"
+
+
+def _sentences(found: Estimates, bounds: Mapping[str, tuple[float, float]]) -> Iterator[str]:
+    for group in found.blind:
+        if len(group) == 1:
+            yield (
+                f"{group[0]} does not show in the data: any value fits them as well. Fix it (model.fixed=[{group[0]}])."
+            )
+        else:
+            names = f"{', '.join(group[:-1])} and {group[-1]}"
+            yield (
+                f"{names} cannot be told apart: the data tell a combination of them only. Fix one "
+                f"(model.fixed=[{group[-1]}])."
+            )
+    for one, other, correlation in found.alike:
+        yield f"{one} and {other} are hardly told apart: the correlation of their errors is {correlation:.4f}."
+    for name, (low, high) in bounds.items():
+        value, span = found.values[name], high - low if math.isfinite(high - low) else abs(found.values[name])
+        near = [bound for bound in (low, high) if math.isfinite(bound) and abs(value - bound) < AT_BOUND * span]
+        if near:
+            yield f"{name} stands at its bound {near[0]:g}: its error means nothing. Widen the bound."
