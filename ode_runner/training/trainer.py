@@ -154,9 +154,8 @@ class Trainer:
         if self.average is not None:
             self.average.update(self.model)
         products = forward.products + backward.products
-        found = (
-            audited | batch_scalars(passed.each, len(batch.inputs)) | ({"nfe/products": products} if products else {})
-        )
+        found = audited | batch_scalars(passed.each, len(batch.inputs))
+        found |= {"nfe/products": products} if products else {}
         found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
         return scalars | self._quality(passed) | found | {
             "optim/grad_norm": float(grad_norm) if self.waits else grad_norm,
