@@ -70,7 +70,11 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
     """Raises IncompatibleChoice unless the model gives what the task needs of an answer; names the models that do."""
     if not task.needs - model.answers() or (task.suffices and not task.suffices - model.answers()):
         return
-    able = naming("model", members("model"), lambda other: task.needs <= other.answers())
+
+    def fits(other: type[Model]) -> bool:
+        return task.needs <= other.answers() and (task.gives_series or not other.of_series)
+
+    able = naming("model", members("model"), fits)
     raise IncompatibleChoice(
         f"task={choices['task']} asks for {_listed(task.needs)}, and model={choices['model']} gives "
         f"{_listed(model.answers() - {Answer.STATES} or model.answers())} only. "

@@ -60,8 +60,9 @@ def own(tmp_path: Path) -> Path:
 
 
 def able(*needs: Answer, own: tuple[str, ...] = ()) -> str:
-    """The built-in models that give this and one's own, as a sentence lists them."""
-    built_in = [name for name in options("model") if {*needs} <= named_class("model", name).answers()]
+    """The built-in models that give this and one's own, as a sentence lists them; none that a series drives."""
+    models = {name: named_class("model", name) for name in options("model")}
+    built_in = [name for name, model in models.items() if {*needs} <= model.answers() and not model.of_series]
     *names, last = [*built_in, *own]
     return f"{', '.join(names)} or {last}"
 
