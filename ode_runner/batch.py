@@ -63,6 +63,7 @@ class TaskSpec:
     drive: Drive | None = None  # and behind that what acts on it from outside
     field: VectorField | None = None  # the rule itself, where it is known
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
+    noise_seed: int | None = None  # of the noise that drives it, where there is some
 
     @property
     def told_shape(self) -> tuple[int, ...]:
@@ -87,9 +88,10 @@ class Batch(NamedTuple):
     weights: Mapping[str, float] = MappingProxyType({})  # of terms that the model adds to the loss, where not 1
 
     def to(self, dtype: torch.dtype) -> "Batch":
-        """The same with inputs, times and targets in a floating point type; class numbers stay whole."""
+        """The same with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
+        inputs = self.inputs.to(dtype) if self.inputs.is_floating_point() else self.inputs
         targets = self.targets.to(dtype) if self.targets.is_floating_point() else self.targets
-        return self._replace(inputs=self.inputs.to(dtype), ts=self.ts.to(dtype), targets=targets)
+        return self._replace(inputs=inputs, ts=self.ts.to(dtype), targets=targets)
 
     def cpu(self) -> "Batch":
         """The same on the CPU."""

@@ -8,7 +8,7 @@ from torch import nn
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import ConsistencyField, StochasticField, VectorField
+from ode_runner.field import ConsistencyField, StochasticField, VectorField, kind_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
@@ -155,6 +155,8 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
         raise IncompatibleChoice(
             f"{needed}; that of task={choices['task']} model={choices['model']} is none. Use solver=rk4."
         )
+    if solver.of_ordinary_equations:
+        raise IncompatibleChoice(_without_derivative(choices, model, solver))
     if model.numerics is Numerics.SOLVER:
         raise IncompatibleChoice(
             f"{needed}; that of task={choices['task']} is none. Use {solver.example}, or solver=rk4."
@@ -176,6 +178,16 @@ def check_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> Non
             f"model={choices['model']} learns from pairs of data and noise that belong together, and no such path is "
             "theirs. Use a solver without noise, such as solver=heun or ddim."
         )
+
+
+def _without_derivative(choices: Mapping[str, str], model: Model, solver: Solver) -> str:
+    """What a solver of ordinary equations is told of a field that is of none."""
+    [kind, *_] = [kind for kind in map(kind_of, _fields(model)) if not solver.takes_kind(kind)]
+    able = naming("solver", members("solver"), lambda other: other.takes_kind(kind))
+    return (
+        f"solver={choices['solver']} evaluates a field by its derivative, and that of task={choices['task']} "
+        f"model={choices['model']} has none, but {' and '.join(kind.call_weights)}. Use {able}."
+    )
 
 
 def _discrete(solver: type[Solver]) -> bool:

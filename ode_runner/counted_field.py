@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, StochasticField, VectorField
+from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, StochasticField, VectorField, kind_of
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
 from ode_runner.random_state import RandomState
@@ -186,6 +186,11 @@ class CountedField(VectorField):
         assert isinstance(field, DrivenField)
         self._noise_along = NoiseAlong(self.noise, steps, field.noise_shape(y), dtype=y.dtype)
 
+    def uniform(self, t: Tensor, which: int, shape: Sequence[int]) -> Tensor:
+        """Numbers between 0 and 1, (batch, *shape), by which states jump; see `Noise.uniform`."""
+        assert self.noise is not None, "the integrator has seen to that"
+        return self.noise.uniform(t, which, shape)
+
     def _enter_products(self, count: int) -> None:
         self.ledger.tally.products += count
 
@@ -262,29 +267,6 @@ def _call(name: str, count: float) -> Callable[..., State]:
         return found
 
     return call
-
-
-def kind_of(field: VectorField) -> type[VectorField]:
-    """The class that declares by which calls a field is evaluated; a plain function stands for a VectorField.
-
-    For a field of several kinds, a class that joins them.
-    """
-    return _kind(type(field))
-
-
-@cache
-def _kind(cls: type) -> type[VectorField]:
-    declaring = [base for base in cls.__mro__ if "call_weights" in vars(base)]
-    kinds = [base for i, base in enumerate(declaring) if not any(issubclass(kind, base) for kind in declaring[:i])]
-    return _joined(tuple(kinds)) if kinds else VectorField
-
-
-@cache
-def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
-    if len(kinds) == 1:
-        return kinds[0]
-    weights = {name: weight for kind in reversed(kinds) for name, weight in kind.call_weights.items()}
-    return type("And".join(kind.__name__ for kind in kinds), kinds, {"call_weights": weights})
 
 
 def uncounted(field: VectorField) -> VectorField:

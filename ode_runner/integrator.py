@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
-from ode_runner.counted_field import CountedField, kind_of, name_of
+from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event
-from ode_runner.field import ConsistencyField, DenoisingField, Ledger, StochasticField, VectorField
+from ode_runner.field import ConsistencyField, DenoisingField, Ledger, StochasticField, VectorField, kind_of
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
@@ -33,6 +33,7 @@ from ode_runner.problem import (
     in_joint_precision,
 )
 from ode_runner.solvers.base import AdaptiveSolver, Solver, check_batch, solver_along
+from ode_runner.structured_field import JumpField
 from ode_runner.types import State, Time, Times
 
 
@@ -111,8 +112,9 @@ class Integrator:
             check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
         self.solver.check_state(y0)
         with torch.autocast(y0.device.type, enabled=False):
-            y0 = in_joint_precision(y0, ts)
-            counted = self._counted(field, Encoding(y0, given).to(y0.dtype).given, integrals, noise)
+            precise = in_joint_precision(y0, ts)
+            counted = self._counted(field, Encoding(precise, given).to(precise.dtype).given, integrals, noise)
+            y0 = y0 if isinstance(field, JumpField) else precise  # the states of a chain are whole numbers
             problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks, event=event)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
@@ -172,7 +174,8 @@ class Integrator:
             check_batch(y0)
             self.solver.check_integrals()
         with_or_without = isinstance(field, DenoisingField | ConsistencyField)  # without, it is left alone
-        if noise is not None and not with_or_without and not issubclass(self.solver.fields, StochasticField):
+        driven = issubclass(self.solver.fields, StochasticField | JumpField)
+        if noise is not None and not with_or_without and not driven:
             raise IncompatibleChoice(
                 f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "
                 "by a solver whose `fields` it is. Leave noise out."

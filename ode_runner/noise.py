@@ -10,9 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-GOLDEN = 0x9E3779B97F4A7C15  # 2 ** 64 over the golden ratio, odd
-FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-WORD = (1 << 64) - 1
+from ode_runner.hashed_numbers import mixed, mixed_number, normals, signed, uniform
+
 AT_ONCE = 1 << 18  # normal numbers that are made in one go: enough for an operation to be worth its call
 COPY = 1 << 40  # between the numbers of a sample and of its copy
 Steps = Sequence[tuple[float, float]]  # where each of them begins and ends
@@ -77,8 +76,8 @@ class BrownianPath:
         A number is a sample's own, such as its place in its split, wherever it stands in a batch: whole, not negative.
         """
         elements = torch.arange(math.prod(shape), device=samples.device)
-        each = _mixed(samples.to(torch.int64) + _signed(_mixed_number(self.seed)))
-        return _mixed(each[:, None] + elements).view(len(samples), *shape)
+        each = mixed(samples.to(torch.int64) + signed(mixed_number(self.seed)))
+        return mixed(each[:, None] + elements).view(len(samples), *shape)
 
     def increment(self, t0: float, t1: float, keys: Tensor, *, dtype: torch.dtype) -> Increment:
         """From t0 to t1, forwards or backwards, of the paths of these keys (batch, *shape)."""
@@ -92,7 +91,7 @@ class BrownianPath:
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
         nodes, weights = plan.nodes.to(keys.device), plan.weights.to(keys.device)
         for some, (of_w, of_h) in zip(nodes.split(several), map(_pairs, weights.split(several)), strict=True):
-            z, n = _normals(_mixed(keys + _columns(some, keys))).unbind(dim=-1)
+            z, n = normals(mixed(keys + _columns(some, keys))).unbind(dim=-1)
             for part in (_columns(of_w[0], keys) * z + _columns(of_w[1], keys) * n).unbind():
                 w = w + part
             for part in (_columns(of_h[0], keys) * z + _columns(of_h[1], keys) * n).unbind():
@@ -126,6 +125,15 @@ class Noise:
     def increment(self, t0: float, t1: float, shape: Sequence[int], *, dtype: torch.dtype) -> Increment:
         """From t0 to t1, (batch, *shape) each."""
         return self.path.increment(t0, t1, self.path.keys(self.samples, shape), dtype=dtype)
+
+    def uniform(self, t: Tensor, which: int, shape: Sequence[int]) -> Tensor:
+        """Numbers between 0 and 1 that belong to a time, () or one for each sample: (batch, *shape), float64.
+
+        There are as many kinds of them as there are numbers `which`, all independent, and of other times as well.
+        """
+        times = mixed(t.double().expand(len(self.samples)).contiguous().view(torch.int64) + signed(mixed_number(which)))
+        keys = self.path.keys(self.samples, shape)
+        return uniform(mixed(keys + times.view(-1, *[1] * len(shape))))
 
     def copies(self, count: int) -> "Noise":
         """Of a batch that is repeated so many times, each time with paths of its own; the first are those of `self`."""
@@ -200,7 +208,7 @@ def _of_step(path: BrownianPath, begin: int, end: int) -> list[tuple[int, tuple[
     draws, sign = path._between(min(begin, end), max(begin, end)), 1 if end >= begin else -1
     return [
         (
-            _signed(_mixed_number(_mixed_number(draw.cell) + draw.node)),
+            signed(mixed_number(mixed_number(draw.cell) + draw.node)),
             (_combined(draw.w, sign, _NOTHING[0], 0.0), _combined(draw.area, 1 / span, draw.w, -0.5)),
         )
         for draw in draws
@@ -262,31 +270,3 @@ def _sum(*terms: tuple[dict[int, Pair], float]) -> dict[int, Pair]:
 
 def _combined(a: Pair, alpha: float, b: Pair, beta: float) -> Pair:
     return alpha * a[0] + beta * b[0], alpha * a[1] + beta * b[1]
-
-
-def _mixed_number(x: int) -> int:
-    """The finaliser of splitmix64, of a whole number modulo 2 ** 64."""
-    x = (x + GOLDEN) & WORD
-    x = (x ^ (x >> 30)) * FIRST & WORD
-    x = (x ^ (x >> 27)) * SECOND & WORD
-    return x ^ (x >> 31)
-
-
-def _mixed(x: Tensor) -> Tensor:
-    """The same on int64, whose products wrap and whose shifts bring in the sign."""
-    x = x + _signed(GOLDEN)
-    x = (x ^ ((x >> 30) & (WORD >> 30))) * _signed(FIRST)
-    x = (x ^ ((x >> 27) & (WORD >> 27))) * _signed(SECOND)
-    return x ^ ((x >> 31) & (WORD >> 31))
-
-
-def _signed(x: int) -> int:
-    """The int64 of the same bits."""
-    return x - (x >> 63 << 64)
-
-
-def _normals(hashes: Tensor) -> Tensor:
-    """Two independent normal numbers of each hash, by Box and Muller: (*shape, 2), in double precision."""
-    u, v = (((x >> 11) & (WORD >> 11)).double() * 2**-53 + 2**-54 for x in (hashes, _mixed(hashes)))
-    radius, angle = (-2 * u.log()).sqrt(), 2 * math.pi * v
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)

@@ -1,4 +1,4 @@
-"""Kinds of field of which solvers ask for more than the derivative: parts, halves, a force, a matrix."""
+"""Kinds of field of which solvers ask for other things than the derivative: parts, a force, a matrix, rates."""
 
 import abc
 from collections.abc import Mapping
@@ -93,3 +93,24 @@ class MatrixField(VectorField):
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return (y.flatten(1) @ self.matrix(t, y, *given).T).view_as(y)
+
+
+class JumpField(VectorField):
+    """A Markov chain in continuous time: states are whole numbers, (batch, position), which jump one by one.
+
+    It has no derivative that a solver of ordinary equations could ask for.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"rates": 1}
+    steady: bool = False  # rates depend on the state alone
+    backwards: bool = False  # rates are of a solve that runs from later to earlier times
+
+    @abc.abstractmethod
+    def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        """Of the jumps of each position to each state in a unit of time, (batch, position, state), none negative.
+
+        What stands at the state that a position is in already is not read. `x` is int64, (batch, position).
+        """
+
+    def forward(self, t: Time, y: State) -> State:
+        raise NotImplementedError("a field of jumps has rates, and no derivative")

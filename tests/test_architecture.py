@@ -18,19 +18,10 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 
 # What the root of the package holds: the architecture. Everything else has a folder.
 ROOT = {
-    *("__init__", "__main__", "cli", "launch", "build", "compatibility"),  # from a command line to objects
-    *("types", "batch", "series", "encoding", "errors", "event", "quoting"),  # what everybody speaks of
     *("__init__", "__main__", "cli", "launch", "build", "compatibility", "version"),  # from a command line to objects
-    *("types", "batch", "encoding", "errors", "quoting"),  # what everybody speaks of
-    *(
-        "field",
-        "structured_field",
-        "counted_field",
-        "integral",
-        "problem",
-        "noise",
-        "integrator",
-    ),  # an equation and its solve
+    *("types", "batch", "series", "encoding", "errors", "event", "quoting"),  # what everybody speaks of
+    *("field", "structured_field", "counted_field"),  # the right-hand side of an equation
+    *("integral", "problem", "hashed_numbers", "noise", "integrator"),  # an equation and its solve
     *("random_state", "buffers", "transfer"),  # what a computation leaves behind, and where
 }
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.counted_field import CountedField, kind_of
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Ledger, Phase, VectorField
+from ode_runner.field import Ledger, Phase, VectorField, kind_of
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode

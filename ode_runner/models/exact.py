@@ -2,6 +2,7 @@
 
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Answer
@@ -9,7 +10,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import KnownLaw, VectorField
 from ode_runner.models.base import Model, Numerics
-from ode_runner.models.generator import Generator
+from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import Times
@@ -34,12 +35,19 @@ class Exact(Model):
             )
         self.stem = self.head = nn.Identity()
         self.field, self.shape, self.sampled = network.spec.field, network.spec.input_shape, network.spec.sampled
+        self.noise_seed = network.spec.noise_seed
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """From data to noise, where the field is of a path; it begins where samples end."""
+        """From data to noise, where the field is of a path; it begins where samples end.
+
+        Where noise drives it, samples are known by their place in the batch.
+        """
         if self.sampled is not None:
             ts = ts.clamp(self.sampled[1], self.sampled[0])
-        return integrate(self.field, y0, ts)
+        if self.noise_seed is None:
+            return integrate(self.field, y0, ts)
+        numbers = torch.arange(len(y0.y0), device=y0.y0.device)
+        return integrate(self.field, y0, ts, noise=sample_noise(self.noise_seed, numbers))
 
     def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         if isinstance(self.field, KnownLaw):

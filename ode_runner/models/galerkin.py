@@ -8,10 +8,9 @@ from typing import Any, ClassVar, Literal, Self, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.counted_field import kind_of
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import KnownJacobian, VectorField
+from ode_runner.field import KnownJacobian, VectorField, kind_of
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.bases import BASES, Basis
 from ode_runner.networks.base import Network

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
-from ode_runner.solvers.heun import Heun
+from ode_runner.solvers.classical_tableaus import HEUN
 from ode_runner.solvers.tableau import Tableau
 
 
@@ -15,4 +15,4 @@ class AB2(AdamsBashforth):
 
     order: int = field(default=2, init=False)
     backward_weights: ClassVar[tuple[float, ...]] = (3 / 2, -1 / 2)
-    start: ClassVar[Tableau] = Heun.tableau
+    start: ClassVar[Tableau] = HEUN

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
-from ode_runner.solvers.rk4 import RK4
+from ode_runner.solvers.classical_tableaus import KUTTA
 from ode_runner.solvers.tableau import Tableau
 
 
@@ -15,4 +15,4 @@ class AB3(AdamsBashforth):
 
     order: int = field(default=3, init=False)
     backward_weights: ClassVar[tuple[float, ...]] = (23 / 12, -16 / 12, 5 / 12)
-    start: ClassVar[Tableau] = RK4.tableau
+    start: ClassVar[Tableau] = KUTTA

@@ -11,9 +11,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from ode_runner.counted_field import kind_of, name_of
+from ode_runner.counted_field import name_of
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import VectorField
+from ode_runner.field import VectorField, kind_of
 from ode_runner.problem import Solution
 from ode_runner.quoting import as_typed
 from ode_runner.transfer import read_times
@@ -57,8 +57,12 @@ class Solver(abc.ABC):
 
     def takes_field(self, field: VectorField) -> bool:
         """Whether the field is of the kind that the solver evaluates, by all the calls that it makes."""
-        kind = kind_of(field)
-        return issubclass(kind, self.fields) and self._calls().keys() <= kind.call_weights.keys()
+        return self.takes_kind(kind_of(field))
+
+    @classmethod
+    def takes_kind(cls, kind: type[VectorField]) -> bool:
+        """The same of every field of a kind."""
+        return issubclass(kind, cls.fields) and cls._calls().keys() <= kind.call_weights.keys()
 
     def check_field(self, field: VectorField) -> None:
         """Raises IncompatibleChoice unless the solver takes the field."""

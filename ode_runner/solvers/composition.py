@@ -7,16 +7,14 @@ from typing import ClassVar, Literal
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
-from ode_runner.solvers.euler import Euler
+from ode_runner.solvers.classical_tableaus import EULER, HEUN, KUTTA
 from ode_runner.solvers.grid_step import GridStepSolver
-from ode_runner.solvers.heun import Heun
-from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.tableau import explicit_step, stage_time, time_tensor
 from ode_runner.structured_field import SplitField
 from ode_runner.types import State, Time
 
 Part = Callable[[Time, State], State]
-TABLEAUS = {"euler": Euler.tableau, "heun": Heun.tableau, "rk4": RK4.tableau}
+TABLEAUS = {"euler": EULER, "heun": HEUN, "rk4": KUTTA}
 
 
 @dataclass(frozen=True, kw_only=True)

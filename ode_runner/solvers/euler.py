@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
+from ode_runner.solvers.classical_tableaus import EULER
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
@@ -13,7 +14,4 @@ class Euler(FixedStepRungeKutta):
     """The explicit Euler method: order 1, one evaluation a step."""
 
     order: int = field(default=1, init=False)
-    tableau: ClassVar[Tableau] = Tableau(
-        a=((),),
-        b=(1.0,),
-    )
+    tableau: ClassVar[Tableau] = EULER

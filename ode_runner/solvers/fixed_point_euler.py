@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from ode_runner.errors import RefusedInput
-from ode_runner.solvers.euler import Euler
+from ode_runner.solvers.classical_tableaus import EULER
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
@@ -22,7 +22,7 @@ class FixedPointEuler(FixedStepRungeKutta):
     """
 
     order: int = field(default=1, init=False)
-    tableau: ClassVar[Tableau] = Euler.tableau  # without a sweep; a solver has its own
+    tableau: ClassVar[Tableau] = EULER  # without a sweep; a solver has its own
     sweeps: int
 
     def __post_init__(self) -> None:

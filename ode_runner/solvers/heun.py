@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
+from ode_runner.solvers.classical_tableaus import HEUN
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
@@ -13,7 +14,4 @@ class Heun(FixedStepRungeKutta):
     """Heun's trapezoidal rule: order 2, two evaluations a step."""
 
     order: int = field(default=2, init=False)
-    tableau: ClassVar[Tableau] = Tableau(
-        a=((), (1.0,)),
-        b=(1 / 2, 1 / 2),
-    )
+    tableau: ClassVar[Tableau] = HEUN

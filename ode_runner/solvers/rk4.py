@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
+from ode_runner.solvers.classical_tableaus import KUTTA
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tableau import Tableau
 
@@ -13,7 +14,4 @@ class RK4(FixedStepRungeKutta):
     """Kutta's classical method of 1901: order 4, four evaluations a step."""
 
     order: int = field(default=4, init=False)
-    tableau: ClassVar[Tableau] = Tableau(
-        a=((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
-        b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
-    )
+    tableau: ClassVar[Tableau] = KUTTA

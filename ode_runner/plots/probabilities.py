@@ -1,0 +1,27 @@
+"""Probabilities of a few states in time, beside the true ones."""
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+from ode_runner.types import Times
+
+MOST_STATES = 10  # more lines could not be told apart
+
+
+def draw_probabilities(ts: Times, true: Tensor, found: Tensor) -> Figure:
+    """Laws (time, state): true ones as lines, and what was found as dots."""
+    figure = style.figure(8.5, 4.2)
+    axes = figure.subplots()
+    for state in range(min(true.shape[1], MOST_STATES)):
+        colour = f"C{state}"
+        axes.plot(ts, true[:, state], color=colour, linewidth=1.3, label=f"state {state}")
+        axes.plot(ts, found[:, state], "o", color=colour, markersize=3.5)
+    axes.plot([], [], color="black", label="true")
+    axes.plot([], [], "o", color="black", markersize=3.5, label="solved")
+    axes.set(xlabel="t", ylabel="probability", ylim=(0, None))
+    if ts[0] > ts[-1]:
+        axes.invert_xaxis()  # time runs to the right, as it was solved
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    return figure

@@ -1,0 +1,83 @@
+"""What solvers of Markov chains in continuous time share."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.counted_field import uncounted
+from ode_runner.errors import RefusedInput, SolverFailed
+from ode_runner.problem import Solution
+from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.structured_field import JumpField
+from ode_runner.types import State, Times
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpSolver(FixedStepSolver):
+    """Follows paths of a Markov chain, one a sample, by noise that is known by the sample's number and the time.
+
+    States are whole numbers (batch, position), and nothing is differentiated.
+    """
+
+    kind: ClassVar[str] = "for chains that jump"
+    fields: ClassVar[type] = JumpField
+    fields_in_words: ClassVar[str] = "a Markov chain, of which it follows paths"
+    example: ClassVar[str] = "task=ctmc task.paths=10000"
+    differentiable: ClassVar[bool] = False
+
+    @property
+    def draws(self) -> bool:
+        return True
+
+    def check_state(self, y0: State) -> None:
+        if y0.is_floating_point() or y0.dim() != 2:
+            raise RefusedInput(
+                f"the states of a Markov chain are whole numbers, (batch, position), and these are {y0.dtype} of shape "
+                f"{tuple(y0.shape)}. Give torch.tensor([[0]])."
+            )
+
+    @torch.no_grad()
+    def solve(self, field: Any, y0: State, ts: Times) -> Solution:
+        chain = uncounted(field)
+        if ts[-1] != ts[0] and bool(ts[-1] < ts[0]) != chain.backwards:
+            way = "later to earlier" if chain.backwards else "earlier to later"
+            raise RefusedInput(
+                f"the rates of {type(chain).__name__} are of paths that run from {way} times, and these run from "
+                f"t={float(ts[0]):g} to {float(ts[-1]):g}. Turn them round."
+            )
+        return self.follow(field, y0, ts)
+
+    @abc.abstractmethod
+    def follow(self, field: Any, x0: Tensor, ts: Times) -> Solution:
+        """States at `ts`, which run the way that the rates are of."""
+
+    def rates(self, field: Any, t: float, x: Tensor) -> Tensor:
+        """Of the jumps to other states, float64.
+
+        Raises:
+            SolverFailed: one of them is none.
+        """
+        time = torch.full((), t, dtype=torch.float64, device=x.device)
+        rates: Tensor = field.rates(time, x).double().scatter(2, x[..., None], 0.0)
+        if not bool((rates >= 0).all()) or not bool(torch.isfinite(rates).all()):
+            raise SolverFailed(
+                f"{type(self).__name__} stopped at t={t:.6g}: rates must be numbers of 0 or more, and reach from "
+                f"{float(rates.min()):.3g} to {float(rates.max()):.3g}."
+            )
+        return rates
+
+
+def chosen(rates: Tensor, uniform: Tensor) -> Tensor:
+    """Which entry of the last axis is drawn, with probabilities in proportion to the rates, by a number from 0 to 1."""
+    sums = rates.cumsum(dim=-1)
+    below = sums < uniform[..., None] * sums[..., -1:]
+    return below.sum(dim=-1).clamp(max=rates.shape[-1] - 1)
+
+
+def exponential(uniform: Tensor, rate: Tensor) -> Tensor:
+    """A waiting time of this rate, infinite where it is 0, by a number from 0 to 1."""
+    return torch.where(rate > 0, -uniform.log() / rate, math.inf)

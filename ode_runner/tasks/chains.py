@@ -1,0 +1,103 @@
+"""Markov chains in continuous time: their laws as fields, their paths as fields, and both backwards."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import VectorField
+from ode_runner.structured_field import JumpField, MatrixField
+from ode_runner.types import State, Time
+
+
+def random_generator(states: int, seed: int) -> Tensor:
+    """A generator matrix whose rates are exponentially distributed, with mean 1: (state, state), rows sum to 0."""
+    rates = -torch.rand(states, states, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).log()
+    return _with_diagonal(rates)
+
+
+def uniform_generator(states: int) -> Tensor:
+    """That of a chain which is renewed at rate 1: every jump is to a state drawn evenly, its own among them."""
+    return _with_diagonal(torch.full((states, states), 1 / states, dtype=torch.float64))
+
+
+def law_at(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
+    """Probabilities at the time t, () or (time,): those of `start` at 0, moved on by dp/dt = Q^T p."""
+    return torch.linalg.matrix_exp(t[..., None, None].to(generator) * generator.T) @ start
+
+
+def reverse_generator(generator: Tensor, start: Tensor, t: Tensor) -> Tensor:
+    """The rates of the same chain seen backwards, at the time t: R[u, v] = Q[v, u] p(v) / p(u), rows sum to 0.
+
+    Kelly. Reversibility and Stochastic Networks. Wiley 1979, 1.7.
+    """
+    law = law_at(generator, start, t)
+    return _with_diagonal(generator.T * law / law[:, None])
+
+
+def _with_diagonal(rates: Tensor) -> Tensor:
+    """The rates of jumps to other states, and on the diagonal what makes rows sum to 0."""
+    jumps = rates - torch.diag(rates.diagonal())
+    return jumps - torch.diag(jumps.sum(dim=1))
+
+
+@final
+class Law(MatrixField):
+    """dp/dt = Q^T p, on probabilities (batch, state)."""
+
+    batched_time = True
+
+    def __init__(self, generator: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("generator", generator)
+        self.generator: Tensor
+
+    def matrix(self, t: Time, y: State, *given: Tensor) -> Tensor:
+        return self.generator.T.to(y)
+
+
+@final
+class ReverseLaw(VectorField):
+    """dp/d(-t) = R(t)^T p, to be solved from later to earlier times."""
+
+    def __init__(self, generator: Tensor, start: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("generator", generator)
+        self.register_buffer("start", start)
+        self.generator: Tensor
+        self.start: Tensor
+
+    def forward(self, t: Time, y: State) -> State:
+        return -y @ reverse_generator(self.generator, self.start, t).to(y)
+
+
+@final
+class Paths(JumpField):
+    """The jumps of the chain, in every position alike."""
+
+    steady = True
+
+    def __init__(self, generator: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("generator", generator)
+        self.generator: Tensor
+
+    def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return self.generator[x]
+
+
+@final
+class ReversePaths(JumpField):
+    """The jumps of the chain seen backwards."""
+
+    backwards = True
+
+    def __init__(self, generator: Tensor, start: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("generator", generator)
+        self.register_buffer("start", start)
+        self.generator: Tensor
+        self.start: Tensor
+
+    def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return reverse_generator(self.generator, self.start, t)[x]
