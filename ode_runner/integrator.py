@@ -112,9 +112,8 @@ class Integrator:
             check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
         self.solver.check_state(y0)
         with torch.autocast(y0.device.type, enabled=False):
-            precise = in_joint_precision(y0, ts)
-            counted = self._counted(field, Encoding(precise, given).to(precise.dtype).given, integrals, noise)
-            y0 = y0 if isinstance(field, JumpField) else precise  # the states of a chain are whole numbers
+            y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
+            counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks, event=event)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
@@ -218,6 +217,12 @@ class Integrator:
 def _chooses_steps_of_general_noise(solver: Solver, field: VectorField) -> bool:
     general = isinstance(field, StochasticField) and field.noise_kind is NoiseKind.GENERAL
     return general and isinstance(solver, AdaptiveSolver)
+
+
+def _in_joint_precision(field: VectorField, begun: Encoding, ts: Times) -> tuple[State, Sequence[Tensor]]:
+    """State and givens as they are solved with; the state of a Markov chain is of whole numbers, and stays so."""
+    precise = in_joint_precision(begun.y0, ts)
+    return begun.y0 if isinstance(field, JumpField) else precise, begun.to(precise.dtype).given
 
 
 def _of_nothing(problem: Problem) -> Solution:
