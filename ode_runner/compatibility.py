@@ -8,14 +8,14 @@ from torch import nn
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import ConsistencyField, StochasticField, VectorField, kind_of
+from ode_runner.field import ConsistencyField, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
-from ode_runner.structured_field import SeparableField
+from ode_runner.structured_field import SeparableField, kind_of
 from ode_runner.tasks.base import Task
 
 UNUSED = {

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, StochasticField, VectorField, kind_of
+from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
 from ode_runner.random_state import RandomState
+from ode_runner.structured_field import kind_of
 from ode_runner.types import State, Time
 
 Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and a state to a derivative

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -56,29 +55,6 @@ class KnownEquation(VectorField):
     """A field with numbers that have names, each an attribute of the field."""
 
     numbers: ClassVar[tuple[str, ...]]
-
-
-def kind_of(field: VectorField) -> type[VectorField]:
-    """The class that declares by which calls a field is evaluated; a plain function stands for a VectorField.
-
-    For a field of several kinds, a class that joins them.
-    """
-    return _kind(type(field))
-
-
-@cache
-def _kind(cls: type) -> type[VectorField]:
-    declaring = [base for base in cls.__mro__ if "call_weights" in vars(base)]
-    kinds = [base for i, base in enumerate(declaring) if not any(issubclass(kind, base) for kind in declaring[:i])]
-    return _joined(tuple(kinds)) if kinds else VectorField
-
-
-@cache
-def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
-    if len(kinds) == 1:
-        return kinds[0]
-    weights = {name: weight for kind in reversed(kinds) for name, weight in kind.call_weights.items()}
-    return type("And".join(kind.__name__ for kind in kinds), kinds, {"call_weights": weights})
 
 
 class FieldAround(VectorField):

@@ -13,7 +13,7 @@ from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event
-from ode_runner.field import ConsistencyField, DenoisingField, Ledger, StochasticField, VectorField, kind_of
+from ode_runner.field import ConsistencyField, DenoisingField, Ledger, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
@@ -33,7 +33,7 @@ from ode_runner.problem import (
     in_joint_precision,
 )
 from ode_runner.solvers.base import AdaptiveSolver, Solver, check_batch, solver_along
-from ode_runner.structured_field import JumpField
+from ode_runner.structured_field import JumpField, kind_of
 from ode_runner.types import State, Time, Times
 
 

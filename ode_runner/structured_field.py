@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Mapping
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,29 @@ from torch import Tensor
 
 from ode_runner.field import VectorField
 from ode_runner.types import State, Time
+
+
+def kind_of(field: VectorField) -> type[VectorField]:
+    """The class that declares by which calls a field is evaluated; a plain function stands for a VectorField.
+
+    For a field of several kinds, a class that joins them.
+    """
+    return _kind(type(field))
+
+
+@cache
+def _kind(cls: type) -> type[VectorField]:
+    declaring = [base for base in cls.__mro__ if "call_weights" in vars(base)]
+    kinds = [base for i, base in enumerate(declaring) if not any(issubclass(kind, base) for kind in declaring[:i])]
+    return _joined(tuple(kinds)) if kinds else VectorField
+
+
+@cache
+def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
+    if len(kinds) == 1:
+        return kinds[0]
+    weights = {name: weight for kind in reversed(kinds) for name, weight in kind.call_weights.items()}
+    return type("And".join(kind.__name__ for kind in kinds), kinds, {"call_weights": weights})
 
 
 class SplitField(VectorField):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Ledger, Phase, VectorField, kind_of
+from ode_runner.field import Ledger, Phase, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -25,7 +25,7 @@ from ode_runner.solvers.fixed_point_euler import FixedPointEuler
 from ode_runner.solvers.lie import Lie
 from ode_runner.solvers.semi_implicit_euler import SemiImplicitEuler
 from ode_runner.solvers.strang import Strang
-from ode_runner.structured_field import MatrixField, SecondOrderField, SplitField
+from ode_runner.structured_field import MatrixField, SecondOrderField, SplitField, kind_of
 from ode_runner.tasks.known_problems import HeavyBall
 from ode_runner.types import State, Time
 from tests.problems import Compose, build, slope

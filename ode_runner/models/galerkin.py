@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import KnownJacobian, VectorField, kind_of
+from ode_runner.field import KnownJacobian, VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.bases import BASES, Basis
 from ode_runner.networks.base import Network
@@ -18,7 +18,7 @@ from ode_runner.plots.animation import Picture
 from ode_runner.plots.depth import draw_weights
 from ode_runner.problem import Integrate, Solution
 from ode_runner.regularizers.depth_varying import Expanded
-from ode_runner.structured_field import SeparableField
+from ode_runner.structured_field import SeparableField, kind_of
 from ode_runner.types import Scalar, State, Time, Times
 
 

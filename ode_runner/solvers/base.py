@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ode_runner.counted_field import name_of
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import VectorField, kind_of
+from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.quoting import as_typed
+from ode_runner.structured_field import kind_of
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
