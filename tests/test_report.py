@@ -30,6 +30,7 @@ def write_run(
     status: RunStatus = RunStatus.COMPLETED, metrics: dict[str, float] | None = None, rows: int = 0,
     cost: dict[str, float] | None = None, environment: dict[str, Any] | None = None, reason: str = "",
     options: dict[str, dict[str, Any]] | None = None, finished: str = "2026-01-01T00:00:00+00:00",
+    measured_with: dict[str, str] | None = None,
 ) -> Path:  # fmt: skip
     """A run folder as ode-run would leave it."""
     gradient = "-" if solver == "-" else "backprop"
@@ -57,6 +58,7 @@ def write_run(
         metrics=metrics if metrics is not None else {"test/accuracy": 0.9, "test/loss": 0.25, "eval/accuracy": 0.8},
         cost=cost or {"nfe_forward": 16.0, "nfe_backward": 0.0, "saved_bytes": 2.5e6, "train_seconds": 3.25},
         config=config,
+        measured_with=measured_with or {},
         environment=environment or {"git_sha": "1234567890", "git_dirty": False, "packages": {"torch": "2.11.0"}},
         finished=finished,
     )
@@ -305,6 +307,36 @@ def test_runs_that_are_hard_to_compare_are_marked(difference: dict[str, Any], sa
     environment = {"git_sha": "1234567890", "git_dirty": False, "packages": {"torch": "2.11.0"}, **difference}
     write_run(sweep / "outputs", "z", seed=7, environment=environment)
     assert f"note: {said}" in reported(cwd=sweep).stdout
+
+
+def test_what_two_classifiers_have_measured_is_not_compared(tmp_path: Path) -> None:
+    names = ("test/frechet", "test/frechet_floor")
+    metrics = {"test/loss": 0.5, **dict.fromkeys(names, 8.0), "test/sw2": 0.1}
+    for name, solver, made in (
+        ("a", "euler", "classifier 1"),
+        ("b", "rk4", "classifier 1"),
+        ("c", "dopri5", "another"),
+    ):
+        task = "digits_generation" if name != "c" else "mnist_generation"
+        write_run(tmp_path, name, solver=solver, task=task, metrics=metrics, measured_with=dict.fromkeys(names, made))
+    assert all(row["test/frechet"] == "8.0" for row in cells(".", cwd=tmp_path)), (
+        "each task has a classifier of its own"
+    )
+    assert "note:" not in reported(".", cwd=tmp_path).stdout
+    write_run(
+        tmp_path, "d", solver="rk4", seed=1, task="digits_generation", metrics=metrics,
+        measured_with=dict.fromkeys(names, "classifier 2"),
+    )  # fmt: skip
+    said = (
+        "test/frechet of task=digits_generation were measured with classifier 1 (2 runs) and classifier 2 (1 run), and "
+        "are comparable within one alone. Choose its runs by --where."
+    )
+    ended = reported(".", cwd=tmp_path)
+    assert f"note: {said}" in " ".join(ended.stdout.split())
+    assert [row["test/frechet"] for row in cells(".", cwd=tmp_path)] == ["", "", "8.0"]
+    of_one = reported(".", "--where", "task=digits_generation", "--metrics", "frechet", cwd=tmp_path)
+    assert (of_one.returncode, of_one.stderr) == (2, f"ode-report: {said}\n")
+    assert cells(".", "--where", "seed=0", "--metrics", "frechet", cwd=tmp_path)[0]["test/frechet"] == "8.0"
 
 
 def test_runs_ended_by_a_budget_are_marked(tmp_path: Path) -> None:

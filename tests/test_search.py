@@ -138,6 +138,7 @@ def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
         (("task=digits,half_moons",), "a search is for one task"),
         (("seed=0,1", "hydra.sweeper.objectives=[optim/lr]"), "is 'optim/lr' better high or low?"),
         (("seed=0,1", "hydra.sweeper.objectives=[test/accuracy]"), "sees 'test/accuracy'"),
+        (("seed=0,1", "hydra.sweeper.objectives=[class_accuracy]"), "reached by a model that makes the mean image"),
         (("seed=0,1", "hydra.sweeper.trials=0"), "hydra.sweeper.trials=0 is no whole number from 1 on"),
     ],
 )

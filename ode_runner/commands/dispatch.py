@@ -14,6 +14,7 @@ from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
+from ode_runner.commands.sample import sample
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.compatibility import check_compatible, unused_axes
 from ode_runner.config.choices import built_in, every_choice
@@ -69,12 +70,22 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
         return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
     if cfg.predict is not None:
         trained = _trained(cfg, choices, Path(str(cfg.predict)))
+        if cfg.samples is not None:
+            _check_samples_alone(cfg)
+            return partial(sample, trained, samples=_plain(cfg.samples), folder=folder)
         return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
     if cfg.audit:
         return _plan_audit(cfg, choices, folder)
     return None
+
+
+def _check_samples_alone(cfg: DictConfig) -> None:
+    """Raises RefusedInput where states are asked for as well."""
+    for option in ("times", "inputs"):
+        if cfg[option] is not None:
+            raise RefusedInput(f"{option}= asks for states, and samples= for samples. Leave one of them out.")
 
 
 def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> TrainedRun:

@@ -9,6 +9,7 @@ from typing import NoReturn
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.printable import printable
 from ode_runner.recording.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.report.comparable import find_incomparable, without_incomparable
 from ode_runner.report.formats import FORMATS, Report
 from ode_runner.report.remarks import absences, mixture, warnings
 from ode_runner.report.rows import without_repeats
@@ -104,11 +105,17 @@ def _tabulate(typed: argparse.Namespace) -> int:
     found = find_runs(folders)
     runs = choose(found.runs, typed.where)
     runs, repeats = without_repeats(runs)
-    table = make_table(runs, metrics=typed.metrics, by=typed.by, sort=typed.sort, reverse=typed.reverse)
+    incomparable = find_incomparable(runs)
+    runs = without_incomparable(runs, incomparable)
+    left_out = {name: found.sentence for found in incomparable for name in found.metrics}
+    table = make_table(
+        runs, left_out=left_out, metrics=typed.metrics, by=typed.by, sort=typed.sort, reverse=typed.reverse
+    )
     shown = [run for row in table.rows for run in row.completed]
     unreadable = [] if typed.where else found.unreadable
     mixed = mixture(shown, list(table.rows[0].columns)) if typed.by and table.rows else []
-    report = Report(table=table, absences=absences(runs, unreadable), warnings=mixed + warnings(shown, repeats))
+    notes = [found.sentence for found in incomparable] + mixed + warnings(shown, repeats)
+    report = Report(table=table, absences=absences(runs, unreadable), warnings=notes)
     _print(report, typed.format)
     if typed.plots is not None or typed.html is not None:
         _draw(report, plots=typed.plots, page=typed.html, runs=runs, folders=folders)

@@ -56,7 +56,8 @@ def configuration_differences(a: Run, b: Run) -> list[Difference]:
 def environment_differences(a: Run, b: Run) -> list[Difference]:
     """Versions and machine."""
     first, second = (
-        {name: value for name, value in flat(run.record.environment).items() if name not in CODE} for run in (a, b)
+        {name: value for name, value in flat(run.record.environment).items() if name not in CODE} | _instruments(run)
+        for run in (a, b)
     )
     return _differences(first, second)
 
@@ -89,6 +90,12 @@ def curves_part(a: Run, b: Run) -> str:
 def _classes(run: Run) -> dict[str, Any]:
     groups = computed(run.record.config, run.record.choices).items()
     return {f"{group}._target_": content.get("_target_") for group, content in groups if isinstance(content, dict)}
+
+
+def _instruments(run: Run) -> dict[str, str]:
+    """What metrics were measured with that are not comparable with others."""
+    things = dict.fromkeys(run.record.measured_with.values())
+    return {"measured with": ", ".join(things)} if things else {}
 
 
 def _result(run: Run) -> dict[str, Any]:

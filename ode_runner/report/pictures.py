@@ -1,6 +1,7 @@
 """Draws the pictures of a table from its runs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from matplotlib.figure import Figure
@@ -27,7 +28,8 @@ from ode_runner.report.rows import Row, Statistic, label
 from ode_runner.report.table import Table
 
 MOST_CURVES = 12  # more cannot be told apart
-NUM_STEPS = "solver.num_steps"
+NUM_STEPS, GUIDANCE = "solver.num_steps", "model.guidance"
+GUIDED = ("test/class_accuracy", "test/recall", "test/frechet")  # what guidance is for, and what it costs
 FINENESS = (NUM_STEPS, "solver.step_size", "tolerance", "solver.rtol", "solver.atol")  # what makes a solve finer
 SLOPED = 3  # points at the end of a curve, whose slope is shown
 WIDE = 20  # cost axes that span more than this factor are logarithmic
@@ -62,6 +64,7 @@ class _OneTask:
             "trade_offs": self._trade_offs,
             "memory": self._memory,
             "errors": self._errors,
+            "guidance": self._guidance,
         }
 
     @cached_property
@@ -132,6 +135,14 @@ class _OneTask:
                 )
                 return caption, draw_error_against_evaluations(curves, error=error, evaluations=evaluations)
         return None
+
+    def _guidance(self) -> tuple[str, Figure] | None:
+        panels = {name: (_axis(name, ""), _against(self.rows, GUIDANCE, name)) for name in GUIDED}
+        drawn = {name.removeprefix("test/").replace("_", " "): panel for name, panel in panels.items() if panel[1]}
+        if not drawn:
+            return None
+        caption = "What guidance of samples buys and costs: samples of the right class, and the variety of the data."
+        return caption, draw_curves(drawn, x=GUIDANCE)
 
 
 def _drawn_curves(caption: str, panels: Mapping[str, tuple[Axis, list[Curve]]]) -> tuple[str, Figure] | None:
@@ -224,12 +235,32 @@ def _errors_against(rows: Sequence[Row], evaluations: str, error: str) -> list[C
         if cost is not None and off is not None and off.mean > 0:
             key = label({name: value for name, value in row.columns.items() if name not in FINENESS})
             groups.setdefault(key, []).append((cost.mean, off.mean))
-    curves = []
+    return [_with_slope(curve) for curve in _curves_of_points(groups)]
+
+
+def _with_slope(curve: Curve) -> Curve:
+    named = f"{curve.look.label or 'error'}, slope {slope(curve.x[-SLOPED:], curve.mean[-SLOPED:]):.1f}"
+    return replace(curve, look=replace(curve.look, label=named))
+
+
+def _against(rows: Sequence[Row], option: str, metric: str) -> list[Curve]:
+    """A metric of rows that are alike but for an option that is a number, at least two of each kind."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        value, found = row.runs[0].options.get(option), row.statistic(metric)
+        if isinstance(value, int | float) and found is not None:
+            key = label({name: value for name, value in row.columns.items() if name != option})
+            groups.setdefault(key, []).append((value, found.mean))
+    return _curves_of_points(groups)
+
+
+def _curves_of_points(groups: Mapping[str, Sequence[tuple[float, float]]]) -> list[Curve]:
+    """A curve through the points (x, y) of each group that has several, by its name."""
     several = {key: sorted(points) for key, points in groups.items() if len(points) > 1}
+    curves = []
     for place, (key, points) in enumerate(several.items()):
         x, y = [point[0] for point in points], [point[1] for point in points]
-        named = f"{key or 'error'}, slope {slope(x[-SLOPED:], y[-SLOPED:]):.1f}"
-        look = Look(label=named, colour=place, shape=place // len(CLASSES))
+        look = Look(label=key, colour=place, shape=place // len(CLASSES))
         curves.append(Curve(look=look, x=x, mean=y, least=y, most=y))
     return curves
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from ode_runner.report.runs import Run
 
-LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected")
-HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood")
+LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected", "frechet")
+HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood", "precision", "recall", "coverage")
+FLOOR = "_floor"  # ends the name of what other data reach, which is no result
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
-OF_SAMPLES = ("test/endpoint_rmse", "test/sw2")  # what samplers are compared by, before what does not depend on them
+OF_SAMPLES = ("test/frechet", "test/recall", "test/endpoint_rmse", "test/sw2")  # before what does not depend on them
 MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read
 LEGIBLE = 1e15  # more is written with an exponent: a number of 300 digits makes a table of one column
 SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals would hide the least
@@ -18,7 +19,7 @@ SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals 
 def direction(name: str) -> int:
     """+1 where higher is better, -1 where lower is, 0 where neither (or not known)."""
     last = name.rpartition("/")[2]
-    if last == "order":
+    if last == "order" or last.endswith(FLOOR):
         return 0
     if any(word in last for word in HIGHER):
         return 1
@@ -43,7 +44,8 @@ def usual(runs: Sequence[Run]) -> list[str]:
     names = known(runs)
     results = [name for name in names if name.startswith("test/")]
     first = objective(runs)
-    results.sort(key=lambda name: (name != first, name not in OF_SAMPLES))
+    places = {name: place for place, name in enumerate(OF_SAMPLES)}
+    results.sort(key=lambda name: (name != first, places.get(name, len(places))))
     costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
     if not costs and any("nfe/eval" in run.measurements for run in runs):  # nothing was trained
         costs = ["nfe/eval"]

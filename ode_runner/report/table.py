@@ -1,7 +1,8 @@
 """The table as text, before any format: columns, cells, which are best."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from ode_runner.errors import RefusedInput
@@ -51,7 +52,7 @@ class Table:
 
 def make_table(
     runs: Sequence[Run], *, metrics: str | None = None, by: str | None = None, sort: str | None = None,
-    reverse: bool = False,
+    reverse: bool = False, left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Table:  # fmt: skip
     """The rows that have at least one completed run, best or first names first.
 
@@ -60,7 +61,7 @@ def make_table(
     """
     completed = [run for run in runs if run.completed]
     rows = with_orders(by_columns(runs, _chosen_columns(runs, by)) if by else by_configuration(runs))
-    chosen = _chosen_metrics(completed, rows, metrics)
+    chosen = _chosen_metrics(completed, rows, metrics, left_out)
     rows = _sorted(rows, chosen, sort, reverse)
     options = [Column(name=name) for name in (rows[0].columns if rows else [])]
     styles = {name: _style(name, rows) for name in chosen}
@@ -76,7 +77,9 @@ def make_table(
                  shared=_shared(rows))  # fmt: skip
 
 
-def _chosen_metrics(completed: Sequence[Run], rows: Sequence[Row], typed: str | None) -> list[str]:
+def _chosen_metrics(
+    completed: Sequence[Run], rows: Sequence[Row], typed: str | None, left_out: Mapping[str, str]
+) -> list[str]:
     """Those typed; or else the usual ones, each error with its order behind it."""
     orders = list({name: None for row in rows for name in row.orders})
     names = known(completed) + orders
@@ -85,7 +88,11 @@ def _chosen_metrics(completed: Sequence[Run], rows: Sequence[Row], typed: str | 
         return [name for metric in shown for name in (metric, *({metric + ENDING} & {*orders}))]
     if not names:
         return split_names(typed)  # nothing has been measured yet: nobody can say that a name is wrong
-    return list(dict.fromkeys(resolve(name, names, "metric") for name in split_names(typed)))
+    chosen = list(dict.fromkeys(resolve(name, [*names, *left_out], "metric") for name in split_names(typed)))
+    for name in chosen:
+        if name in left_out and name not in names:
+            raise RefusedInput(left_out[name])
+    return chosen
 
 
 def _chosen_columns(runs: Sequence[Run], typed: str) -> list[str]:

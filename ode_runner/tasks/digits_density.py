@@ -19,6 +19,7 @@ from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar
 
 SHAPE = (1, 8, 8)
+MOST_SHOWN = 400  # images of one picture
 SHOWN, TIMES = 40, 5  # of the pictures: images, and times at which samples are shown
 APART = 2**52  # from the seeds by which batches are shuffled
 
@@ -82,7 +83,7 @@ class DigitsDensity(DensityTask):
         yield "samples_on_the_way", draw_images_on_the_way(path, brightest=BRIGHTEST)
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
-        yield "samples", draw_images(self._levels(drawn.path[-1]), brightest=BRIGHTEST)
+        yield "samples", draw_images(self._levels(drawn.path[-1][:MOST_SHOWN]), brightest=BRIGHTEST)
 
     def own_units(self, points: Tensor) -> Tensor:
         images = points.unflatten(-1, SHAPE) if points.shape[-1] == math.prod(SHAPE) else points

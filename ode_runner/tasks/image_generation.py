@@ -33,6 +33,7 @@ from ode_runner.transfer import send
 from ode_runner.types import Scalar, Trajectory
 
 SHOWN, FEW, TIMES, FRAMES = 64, 8, 6, 31  # of the pictures: images, some of them, times on their way, frames
+MOST_SHOWN = 400  # images of one picture
 APART = 2**52  # from the seeds by which batches are shuffled
 
 
@@ -153,7 +154,7 @@ class ImageGeneration(SampledTask):
             yield "samples_in_motion", animate_images(self._along(path), brightest=self.brightest)
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
-        images = self._in_order_of_classes(self.own_units(drawn.path[-1]))
+        images = self._in_order_of_classes(self.own_units(drawn.path[-1][:MOST_SHOWN]))
         yield "samples", draw_images(images, brightest=self.brightest)
 
     def _draw_nearest(self, samples: Tensor) -> Figure:
