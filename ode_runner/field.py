@@ -23,9 +23,7 @@ class VectorField(nn.Module, abc.ABC):
     field may be of several kinds, and then offers the calls of each.
     """
 
-    call_weights: ClassVar[Mapping[str, float]] = {
-        "forward": 1
-    }  # by method, what a call of it counts for in the ledger
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1}  # by method, what a call counts for in the ledger
     batched_time: bool = False  # True: `t` may be (batch,), a time for each sample, in every call; see `broadcast_time`
     batched_time_checked: bool = False  # the declaration has been compared with calls at one time each
 
