@@ -322,3 +322,20 @@ def test_a_trained_run_is_sampled_again_by_other_solvers(tmp_path: Path) -> None
         metrics = json.loads(written.read_text())["metrics"]
         assert metrics["nfe/sample"] == evaluations
         assert ("test/endpoint_rmse" in metrics) == ("from the ends of a fine solve" in ended.stdout)
+        assert ("test/apart_from_own" in metrics) == (words[0] == "solver=heun"), "the other draws noise on the way"
+
+
+@pytest.mark.slow
+def test_a_trained_run_is_guided_anew_and_nothing_that_it_has_learned_is_changed(tmp_path: Path) -> None:
+    told = (*SMALL, "task.conditional=true", "solver=euler", "solver.num_steps=3", "model=flow_matching")
+    assert typed(*told, cwd=tmp_path).returncode == 0
+    [folder] = run_folders(tmp_path)
+    for guidance in ("1", "3"):
+        assert typed(f"evaluate={folder}", f"model.guidance={guidance}", cwd=tmp_path).returncode == 0
+    found = [json.loads(path.read_text())["metrics"] for path in folder.glob("evaluations/*/evaluation.json")]
+    assert sorted(metrics["nfe/sample"] for metrics in found) == [3, 6]
+    assert found[0]["test/sw2"] != found[1]["test/sw2"]
+    assert [metrics["test/apart_from_own"] for metrics in found] == [0, 0], "the same solver, from the same noise"
+    ended = typed(f"evaluate={folder}", "model.hidden=0.5", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "model.hidden=0.5: the run is taken as it is. Change its solver or tolerance, or model.guid" in ended.stderr

@@ -1,10 +1,11 @@
 """Which command is typed in place of training (evaluate, predict, replay, audit), checked and then carried out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.analysis.derivative import check_reference
@@ -28,7 +29,7 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, computed, flat
 from ode_runner.recording.status import status_with_traceback
-from ode_runner.recording.stored_command import write_command
+from ode_runner.recording.stored_command import OVERRIDES, stored_overrides, write_command
 from ode_runner.solvers.base import Solver
 
 Command = Callable[[], RunStatus]
@@ -89,7 +90,20 @@ def _check_samples_alone(cfg: DictConfig) -> None:
 
 
 def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> TrainedRun:
-    return TrainedRun.find(folder, partial(assemble_experiment, cfg, choices), expected=identify(cfg, choices))
+    free = target_of(cfg, "model").test_only
+    _check_model_options(folder, free)
+    assemble = partial(assemble_experiment, cfg, choices)
+    return TrainedRun.find(folder, assemble, expected=identify(cfg, choices), free=[f"model.{name}" for name in free])
+
+
+def _check_model_options(folder: Path, free: Collection[str]) -> None:
+    """Raises RefusedInput where an option of the model is typed that its weights depend on."""
+    own = set(stored_overrides(folder)) if (folder / OVERRIDES).exists() else set()
+    for word in HydraConfig.get().overrides.task:
+        name = word.partition("=")[0].removeprefix("model.")
+        if word.startswith("model.") and word not in own and name not in free:
+            others = "".join(f", or model.{option}" for option in sorted(free))
+            raise RefusedInput(f"{word}: the run is taken as it is. Change its solver or tolerance{others}, say.")
 
 
 def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:

@@ -9,7 +9,7 @@ import torch
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
-from ode_runner.experiment.signals import stop_on_signals
+from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import evaluate_test, measured_with
 from ode_runner.models.base import Numerics
 from ode_runner.recording.atomic_write import atomic_write
@@ -18,6 +18,8 @@ from ode_runner.recording.environment import describe_environment
 from ode_runner.recording.record import RunStatus, utc_now
 from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import Solver
+from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.sampled import SampledTask
 
 SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # relative worsening that is allowed: of an accuracy, of an error
 
@@ -43,6 +45,7 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
             "training": trained.record.metrics,
             f"solver={solver}": evaluate_test(experiment, view, stop, counts),
         }
+        columns[f"solver={solver}"] |= _apart(experiment, view, own_solver, stop)
         conclusion = f"model={trained.record.choices['model']} solves no ODE."
         if experiment.model.numerics is not Numerics.NONE:
             finer = _finer(experiment, own_solver)
@@ -74,6 +77,19 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     return RunStatus.COMPLETED
 
 
+def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:
+    """The root mean square distance of samples from those by the run's own solver, from the same noise.
+
+    Nothing where there are no samples, or either solver draws noise of its own on the way.
+    """
+    task, drawing = experiment.task, experiment.integrator.solver.draws or own_solver.draws
+    if experiment.model.generator() is None or drawing or not isinstance(task, SampledTask):
+        return {}
+    own = dataclasses.replace(experiment, integrator=dataclasses.replace(experiment.integrator, solver=own_solver))
+    ours, theirs = (task.drawn(one).path[-1].double() for one in (view, own.view([], stop)))
+    return {"test/apart_from_own": float((ours - theirs).flatten(1).square().sum(dim=1).mean().sqrt())}
+
+
 def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:
     """A sentence about a field that was learned without a solve, in which no solver's error can be.
 
@@ -84,7 +100,9 @@ def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:
     apart = metrics.get("test/endpoint_rmse")
     if apart is None:
         return f"Learned without a solve. solver={solver} draws noise on the way: compare its samples with the data."
-    return f"Learned without a solve: samples by solver={solver} are {apart:.3g} from the ends of a fine solve."
+    said = f"Learned without a solve: samples by solver={solver} are {apart:.3g} from the ends of a fine solve"
+    other = metrics.get("test/apart_from_own")
+    return f"{said}." if other is None else f"{said}, and {other:.3g} from those by the run's own solver."
 
 
 def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: dict[str, float]) -> str:

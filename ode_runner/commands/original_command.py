@@ -57,8 +57,9 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
     Raises:
         RefusedInput: the folder holds no run, or an override of now does not fit the run's weights.
     """
+    dotted = ("task.", "model.") if asked in ("evaluate=", "predict=") else ("task.",)  # see dispatch.py for the rest
     for word in typed:
-        if root_of(word) in TRAINED and not word.startswith("task."):
+        if root_of(word) in TRAINED and not word.startswith(dotted):
             raise RefusedInput(f"{word}: {asked} takes the run as it is. Change its solver or tolerance, say.")
     earlier = _kept(_overrides(folder, asked=asked), typed)
     _check_own_choices(earlier, folder, words)

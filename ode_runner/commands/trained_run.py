@@ -1,6 +1,6 @@
 """A completed run and its best weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,16 @@ class TrainedRun:
     assemble: Callable[[], Experiment]  # with fresh weights
 
     @classmethod
-    def find(cls, folder: Path, assemble: Callable[[], Experiment], *, expected: RunRecord) -> "TrainedRun":
+    def find(
+        cls, folder: Path, assemble: Callable[[], Experiment], *, expected: RunRecord, free: Collection[str] = ()
+    ) -> "TrainedRun":
         """The run in `folder`.
 
         Args:
             folder: a run folder.
             assemble: builds the experiment with fresh weights.
             expected: the record whose task, model, network and seed the run must have.
+            free: options such as model.guidance that no weight depends on, and that may be others.
 
         Raises:
             RefusedInput: the folder holds no run, one that is not completed, or another one.
@@ -39,7 +42,7 @@ class TrainedRun:
             raise RefusedInput(f"{folder} holds no record.json that can be read: it is no run folder.")
         if record.status is not RunStatus.COMPLETED:
             raise RefusedInput(f"the run in {folder} is not completed but {record.status}. Type its command to go on.")
-        check_same_weights(record, expected, folder)
+        check_same_weights(record, expected, folder, free=free)
         return cls(folder=folder, record=record, assemble=assemble)
 
     def experiment(self) -> Experiment:

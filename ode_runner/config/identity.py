@@ -67,9 +67,14 @@ def is_same(found: RunRecord, expected: RunRecord) -> bool:
     return next(_differences(found, expected), None) is None
 
 
-def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path) -> None:
-    """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed."""
+def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path, *, free: Collection[str] = ()) -> None:
+    """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed.
+
+    `free`: options that no weight depends on.
+    """
     for name, recorded, now in _differing(found, expected):
+        if name in free:
+            continue
         if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
             raise RefusedInput(
                 f"{folder} holds parts of two runs: record.json has {name}={as_typed(recorded)}, and the command "
