@@ -190,8 +190,12 @@ class KnownLaw(DenoisingField):
     """The true field between a law whose density is known and noise."""
 
     @abc.abstractmethod
-    def log_density(self, x: State) -> Tensor:
-        """Of the data, (batch,), nats."""
+    def log_density(self, x: State, *given: Tensor) -> Tensor:
+        """Of the data, (batch,), nats; of those under a condition, where one is given."""
+
+    @abc.abstractmethod
+    def along(self, path: GaussianPath) -> "KnownLaw":
+        """The field of the same law along another path."""
 
 
 class WrappedField(VectorField):

@@ -9,21 +9,26 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from ode_runner.batch import Batch, TaskSpec
+from ode_runner.building.instantiate import construct
 from ode_runner.field import Ledger, Phase, VectorField, broadcast_time
 from ode_runner.integrator import Integrator
 from ode_runner.models.flow_matching import FlowMatching, nearest_pairs
 from ode_runner.models.path_model import PathModel
 from ode_runner.models.predicted_field import GuidedField, PredictedField
+from ode_runner.objectives.base import FLOOR
 from ode_runner.objectives.path_regression import PathRegression
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head, convert
+from ode_runner.paths.named import path_named
 from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.types import State, Time
 from tests.helpers import before_step, check_refused, run_folders, typed
-from tests.problems import Compose, build
+from tests.problems import Compose, build, own_options
 from tests.test_resume import assert_equal, outcome
 
 PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))
@@ -91,6 +96,57 @@ def test_the_loss_of_a_perfect_velocity_between_two_normal_laws_is_half_pi(
     model = known(composed, "flow_matching")
     data = torch.randn(400_000, 2, generator=torch.Generator().manual_seed(4))
     assert float(loss_of(model, data, composed)) == pytest.approx(math.pi / 2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("flow_matching", {}), ("diffusion", {"path": "vp", "head": "score", "weighting": "likelihood"}), ("edm", {})],
+)
+def test_a_perfect_model_has_the_loss_that_is_said_to_be_the_least(
+    name: str, options: dict[str, Any], composed: Compose
+) -> None:
+    """And one that is not has a larger one; in training nothing is said."""
+    law = GaussianMixture(path_named("cosine"), means=torch.zeros(1, 2), std=STD)
+    spec = TaskSpec(input_shape=(2,), output_shape=(2,), std=STD, field=law)
+    model, data = model_of(composed, name, spec, **options).eval(), STD * torch.randn(3000, 2)
+    objective, batch, bound = PathRegression(), batch_of(data), integrator(composed)
+    worse = objective.loss(model, None, batch, bound)  # type: ignore[arg-type]
+    assert worse.beside[FLOOR] < worse.total.detach()
+    model.field.inner = NormalData(model.field.path, model.field.head)
+    found = objective.loss(model, None, batch, bound)  # type: ignore[arg-type]
+    torch.testing.assert_close(found.total, found.beside[FLOOR], rtol=1e-3, atol=1e-5)
+    assert FLOOR not in objective.loss(model.train(), None, batch, bound).beside  # type: ignore[arg-type]
+
+
+def test_the_floor_is_not_known_of_pairs_that_belong_together(composed: Compose) -> None:
+    law = GaussianMixture(path_named("linear"), means=torch.zeros(1, 2), std=STD)
+    spec = TaskSpec(input_shape=(2,), output_shape=(2,), field=law)
+    model = model_of(composed, "flow_matching", spec, coupling="minibatch_ot").eval()
+    assert model.perfect(torch.tensor(0.5), torch.zeros(1, 2), []) is None
+    assert model.learned_field() is None
+
+
+def test_a_learned_field_is_compared_with_the_true_one(composed: Compose) -> None:
+    options = own_options(composed, "task", "density2d") | {"name": "8gaussians_narrow", "train": 9, "test": 50}
+    task = construct(OmegaConf.create({"task": options}), "task", seed=0, device=torch.device("cpu"))
+    model = model_of(composed, "diffusion", task.spec, path="vp")
+    true = task.spec.field.along(model.field.path)
+
+    class Off(VectorField):
+        batched_time = True
+
+        def forward(self, t: Time, y: State, *given: Tensor) -> State:
+            eps = convert(model.field.path, Head.X0, Head.EPS, t, y, true.denoise(t, y))
+            slope = model.field.path.sigma_dot(t) - model.field.path.alpha_dot(t) * model.field.path.sigma(t) / (
+                model.field.path.alpha(t)
+            )
+            return eps + torch.tensor([0.3, 0.4]) / slope
+
+    model.field.inner.forward = Off().forward
+    found = task.field_metrics(model.learned_field())
+    assert found == {name: pytest.approx(0.5, rel=1e-3) for name in found}
+    assert len(found) == 6
+    assert task.field_metrics(true) == {}, "it is the true one"
 
 
 @pytest.mark.parametrize("head", ["v", "eps", "x0", "score"])
@@ -273,6 +329,8 @@ def test_solvers_of_one_training_share_it_and_each_makes_samples(tmp_path: Path)
         metrics = record["metrics"]
         assert record["choices"]["gradient"] == "-"
         assert (record["cost"]["nfe_forward"], record["cost"]["nfe_backward"]) == (1, 0)
+        assert 0 < metrics["test/loss_floor"] < metrics["test/loss"]
+        assert metrics["test/nll_end_time"] == 0
         assert metrics["nfe/sample"] == (8 if name == "heun" else 4)
         assert ("test/nll" in metrics) == ("test/mass" in metrics) == (name == "heun"), "a sampler gives no density"
         assert ("test/endpoint_rmse" in metrics) == (name != "euler_maruyama"), "that is of another equation"

@@ -18,6 +18,7 @@ from ode_runner.paths.named import PathName, path_named
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.sampler import Sampler
 from ode_runner.solvers.sampling_grid import Level, sampling_grid
+from ode_runner.tasks.density2d import by_noise_level
 from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
 from tests.helpers import options
@@ -82,6 +83,31 @@ def test_the_mixture_is_that_of_torch() -> None:
     close(field(t, x), super(GaussianMixture, field).forward(t, x), 1e-10)
     one = torch.ones((), dtype=torch.float64)
     close(field.log_density(x), law(one, one * field.std).log_prob(x), 1e-10)
+
+
+def test_a_condition_says_which_components_count() -> None:
+    field, t = eight("vp"), torch.tensor(0.3, dtype=torch.float64)
+    x = torch.randn(9, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    told = torch.cat([torch.eye(8, dtype=torch.float64), torch.zeros(1, 8, dtype=torch.float64)])
+    alone = [GaussianMixture(field.path, means=mean[None], std=field.std) for mean in field.means]
+    for name in ("denoise", "forward"):
+        found, whole = getattr(field, name)(t, x, told), getattr(field, name)(t, x)
+        close(found[:8], torch.cat([getattr(one, name)(t, row[None]) for one, row in zip(alone, x, strict=False)]))
+        close(found[8], whole[8])
+    expected = torch.cat([one.log_density(row[None]) for one, row in zip(alone, x, strict=False)])
+    close(field.log_density(x, told)[:8], expected)
+    close(field.log_density(x, told)[8], field.log_density(x)[8])
+
+
+def test_the_clock_of_noise_has_the_samples_of_edm_and_other_steps_of_heun(composed: Compose) -> None:
+    """EDM steps in rho whatever the clock; Heun's method in t does not. Noise begins 2e-5 apart on the path vp."""
+    field = eight("vp")
+    other, (start, end) = by_noise_level(field, (1.0, 1e-3))
+    for name, apart in (("edm_heun", 0.0), ("heun", 0.1)):
+        solver = build(composed, "solver", name, num_steps=8, **({"grid": "karras"} if name == "edm_heun" else {}))
+        ours, theirs = sampled(other, solver, start=start, end=end), sampled(field, solver)
+        error = float((ours - theirs).square().sum(dim=1).mean().sqrt())
+        assert error < 1e-2 if not apart else error > apart, name
 
 
 def test_a_time_for_each_sample_is_each_sample_alone() -> None:

@@ -25,6 +25,7 @@ from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import Generator, sample_noise
+from ode_runner.models.path_model import PathModel
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.random_state import RandomState
@@ -197,6 +198,7 @@ class Experiment:
             decode=decode,
             predict_finely=finely,
             tells=self.tells,
+            end_time=self.model.end_time if isinstance(self.model, PathModel) else None,
             answers=self.answers,
             sample=self._sampler(own, stop),
             output_dir=self.output_dir,

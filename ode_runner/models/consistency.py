@@ -35,8 +35,8 @@ class Consistency(TaughtModel, ConsistencyLearner):
         teacher: whose ways these are: `exact`, the task's true field; the folder of a run that has learned a field;
             None: those of the data themselves, which training finds without a teacher.
         levels: of rho in training; without a teacher there are 2 at first, and so many at the end.
-        target_decay: of the weights that the student is compared with, in a step; without a teacher this is to the
-            power of 2 / levels.
+        target_decay: of the weights that the student is compared with, in a step; None: 0.95 with a teacher, and 0
+            without, where a target that lags behind costs much.
         huber: distances far below this one are squared.
         data_std: of the data, per coordinate; None: as the task says.
         rho_min: noise of what samples are taken to be.
@@ -61,24 +61,25 @@ class Consistency(TaughtModel, ConsistencyLearner):
         *,
         teacher: str | None,
         levels: int | None,
-        target_decay: float,
+        target_decay: float | None,
         huber: float,
         data_std: float | None,
         rho_min: float,
         rho_max: float,
     ) -> None:
         super().__init__(network, teacher=teacher)
+        self.target_decay = (0.0 if teacher is None else 0.95) if target_decay is None else target_decay
         self.levels = (80 if teacher is None else 18) if levels is None else levels
         if self.levels < FEWEST:
             raise RefusedInput(f"model.levels must be {FEWEST} at least, not {levels}.")
         if not 0 < rho_min < rho_max:
             raise RefusedInput(f"model.rho_min={rho_min} must be above 0 and below model.rho_max={rho_max}.")
-        if not 0 <= target_decay < 1:
+        if not 0 <= self.target_decay < 1:
             raise RefusedInput(f"model.target_decay must be 0 or more and less than 1, not {target_decay}.")
         if not huber > 0:
             raise RefusedInput(f"model.huber must be above 0, not {huber}.")
         self.spec, self.shape = network.spec, data_shape(network)
-        self.head, self.huber, self.target_decay = nn.Identity(), huber, target_decay
+        self.head, self.huber = nn.Identity(), huber
         self.levels_path = VarianceExploding(sigma_min=rho_min, sigma_max=rho_max)
         std = network.spec.std if data_std is None else data_std
         jump = Jump(network.field(given=network.spec.condition), path=self.levels_path, data_std=std)
@@ -137,9 +138,8 @@ class Consistency(TaughtModel, ConsistencyLearner):
         """The target follows the student; without a teacher levels become more."""
         if self.told is None:
             self.level_count.fill_(levels_at(progress, self.levels))
-        decay = self.target_decay if self.told is not None else self.target_decay ** (2 / int(self.level_count))
         for followed, weight in zip(self.follower.parameters(), self.field.parameters(), strict=True):
-            followed.lerp_(weight, 1 - decay)
+            followed.lerp_(weight, 1 - self.target_decay)
 
     def neighbours(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """In training of the present levels, otherwise of those at the end."""

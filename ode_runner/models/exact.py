@@ -10,6 +10,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import KnownLaw, VectorField
 from ode_runner.models.base import Model, Numerics
+from ode_runner.models.density import encode_data
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
@@ -34,8 +35,13 @@ class Exact(Model):
                 "linear, or task=density2d task.name=8gaussians_narrow; or another model."
             )
         self.stem = self.head = nn.Identity()
+        self.spec = network.spec
         self.field, self.shape, self.sampled = network.spec.field, network.spec.input_shape, network.spec.sampled
         self.noise_seed = network.spec.noise_seed
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        """The state, and the condition that is given with it, if there is one."""
+        return encode_data(self.stem, inputs, self.spec) if self.spec.condition else super().encode(inputs)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         """From data to noise, where the field is of a path; it begins where samples end.
@@ -51,7 +57,7 @@ class Exact(Model):
 
     def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         if isinstance(self.field, KnownLaw):
-            return self.field.log_density(begun.y0)
+            return self.field.log_density(begun.y0, *begun.given)
         return super().decode(begun, ts, integrate)
 
     def generator(self) -> Generator | None:

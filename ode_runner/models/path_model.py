@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import KnownLaw, VectorField, broadcast_time
 from ode_runner.integral import Integral
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import TRACE, data_shape, encode_data, exact_trace, normal_log_density
@@ -17,6 +18,7 @@ from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.path_regression import Coupled, PathLearner, PathRegression
+from ode_runner.paths.heads import Head, convert
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Times
 
@@ -94,6 +96,19 @@ class PathModel(Model, PathLearner):
 
     def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
         return integrate.evaluate(self.field.inner, t, x, given=given)
+
+    def learned_field(self) -> VectorField | None:
+        """That of the path, which is none where data and noise belong together."""
+        return self.field if self.of_path else None
+
+    def perfect(self, t: Tensor, x: State, given: Sequence[Tensor]) -> State | None:
+        if not self.of_path or not isinstance(self.spec.field, KnownLaw):
+            return None
+        path, head = self.field.path, self.field.head
+        law = self.spec.field.along(path)
+        if head is Head.V:
+            return law(t, x, *given)
+        return convert(path, Head.X0, head, broadcast_time(t, x), x, law.denoise(t, x, *given))
 
     def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
         return Coupled(data, noise, given)

@@ -12,6 +12,7 @@ from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar
 
+FLOOR = "loss_floor"  # the least that the loss can be, where that is known
 TASK = "task"  # name of the term that is the task's own
 ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
 
@@ -23,13 +24,20 @@ class Loss(NamedTuple):
     terms: Mapping[str, Scalar] = MappingProxyType({})  # means over the batch by name, before they are weighted
     outputs: Outputs | None = None  # what the model answered, where the objective has asked for an answer
     prices: Mapping[str, Scalar] = MappingProxyType({})  # of regularisers, where they are no part of the loss
+    beside: Mapping[str, Scalar] = MappingProxyType({})  # what else is to be read with the loss, by name
 
     def scalars(self) -> dict[str, Scalar]:
         """`loss`, `loss/<term>` of each term where there are several, and prices by their names; without a graph."""
         several = self.terms if len(self.terms) > 1 else {}
         terms = {f"loss/{name}": value.detach() for name, value in several.items()}
         prices = {name: price.detach() for name, price in self.prices.items()}
-        return {"loss": self.total.detach()} | terms | prices
+        beside = {name: value.detach() for name, value in self.beside.items()}
+        return {"loss": self.total.detach()} | terms | prices | beside
+
+
+def said_of_floor(results: Mapping[str, float]) -> str:
+    """What is printed behind a loss among the numbers of a split: its floor, where that is known."""
+    return f" (floor {results[FLOOR]:.4g})" if FLOOR in results else ""
 
 
 class Objective(abc.ABC, Generic[ModelT]):

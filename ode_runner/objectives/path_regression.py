@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.encoding import Encoding
 from ode_runner.field import DenoisingField, broadcast_time
-from ode_runner.objectives.base import Loss, Objective
+from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.types import State
@@ -53,6 +53,10 @@ class PathLearner(nn.Module, abc.ABC):
         """What a perfect model would predict in the mean."""
 
     @abc.abstractmethod
+    def perfect(self, t: Tensor, x: State, given: Sequence[Tensor]) -> State | None:
+        """What a perfect model would predict at states of a batch, where that is known; no evaluation."""
+
+    @abc.abstractmethod
     def weight(self, t: Tensor) -> Tensor:
         """What multiplies a squared error."""
 
@@ -63,7 +67,8 @@ class PathRegression(Objective[PathLearner]):
 
     Times are spread evenly over a batch. Outside training the same times and noise are drawn for every batch, so that
     weights are compared by the same numbers, and no condition is hidden. The least that the mean can be is not 0 but
-    what data and noise leave open: of flow matching between two normal laws, pi / 2.
+    what data and noise leave open: of flow matching between two normal laws, pi / 2. Outside training it is told where
+    the true field is known, for the times and the noise that were drawn.
 
     Lipman, Chen, Ben-Hamu, Nickel, Le. Flow Matching. ICLR 2023, equation 14. · Ho, Jain, Abbeel. Denoising Diffusion
     Probabilistic Models. NeurIPS 2020, equation 14.
@@ -80,9 +85,11 @@ class PathRegression(Objective[PathLearner]):
             given = [z * (drawn.hiding >= model.hidden)[:, None] for z in given]
         times = model.times(drawn.times)
         t = broadcast_time(times, data)
-        error = model.predict(times, model.field.path.noised(t, data, noise), given, integrate).to(data.dtype)
-        error = error - model.target(t, data, noise)
-        return Loss((model.weight(t) * error.square()).mean())
+        x, target, weight = model.field.path.noised(t, data, noise), model.target(t, data, noise), model.weight(t)
+        error = model.predict(times, x, given, integrate).to(data.dtype) - target
+        perfect = None if model.training else model.perfect(times, x, given)
+        floor = {} if perfect is None else {FLOOR: (weight * (perfect - target).square()).mean()}
+        return Loss((weight * error.square()).mean(), beside=floor)
 
 
 class RandomDraw(NamedTuple):

@@ -33,6 +33,7 @@ class ModelView:
     predict_finely: Callable[[Tensor], Tensor]  # inputs to output values by a solve at 1e-5 in float64
     sample: Callable[[int, int, Sequence[Tensor]], Drawn] | None  # of a density: so many, at so many times, given
     output_dir: Path  # the folder of all outputs, in which is kept what the numbers of several runs are measured with
+    end_time: float | None = None  # of a path: where the model's density begins, after so much noise
     tells: bool = True  # whether the model gives what the task needs, by any solver, and not what will do in its place
     answers: bool = True  # whether the run's own solver answers; if not, `predict` is `predict_finely`
     animate: bool = False  # whether pictures that move are wanted, too

@@ -24,9 +24,10 @@ class DensityTask(SampledTask):
     """Points whose log density is learned by maximum likelihood; values of the model are log densities, in nats.
 
     `nll` is the mean of their negative by the run's own solver, `nll_fine` that of a solve at 1e-5 in float64 with its
-    standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known. All are of the data
-    in their own units: where inputs are an affine map of them, a subclass sets `log_determinant`. `sw2` is the sliced
-    Wasserstein distance of samples from the test split, as inputs, and `sw2_floor` that of other data.
+    standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known. Of a model whose
+    density is that of noised data, `nll_end_time` says up to which time. All are of the data in their own units: where
+    inputs are an affine map of them, a subclass sets `log_determinant`. `sw2` is the sliced Wasserstein distance of
+    samples from the test split, as inputs, and `sw2_floor` that of other data.
 
     Args:
         points: (points, *shape) of each split, with their conditions behind them where there are any.
@@ -68,6 +69,7 @@ class DensityTask(SampledTask):
     def _likelihood(self, view: ModelView) -> dict[str, float]:
         fine = in_parts(view.predict_finely, self.points[Split.TEST]) + self.log_determinant
         found = {"nll_fine": -float(fine.mean()), "nll_error": float(fine.std()) / len(fine) ** 0.5}
+        found |= {} if view.end_time is None else {"nll_end_time": view.end_time}
         return found | ({} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy})
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Densities in the plane, from points drawn of a known law."""
 
+import math
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import ClassVar, Literal, final
 
 import torch
@@ -10,8 +12,11 @@ from torch.nn.functional import one_hot
 
 from ode_runner.batch import Drawn, Split, TaskSpec
 from ode_runner.errors import RefusedInput
+from ode_runner.field import DenoisingField, KnownLaw, VectorField
 from ode_runner.paths.base import END_TIME, GaussianPath
+from ode_runner.paths.heads import LATEST
 from ode_runner.paths.named import PathName, path_named
+from ode_runner.paths.noise_level import NoiseLevel
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.density import animate_samples, draw_density, draw_samples
@@ -33,6 +38,7 @@ Name = Literal[
     "rings",
 ]
 REACH, MARGIN = 5.0, 0.25  # a picture holds [-REACH, REACH] each way, and the data with so much of their extent around
+FIELD_TIMES, FIELD = (0.1, 0.3, 0.5, 0.7, 0.9), 2  # where a learned field is compared with the true one; a seed
 CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of the pictures; times in the still one, frames in the moving one
 
 
@@ -53,9 +59,10 @@ class Density2D(DensityTask):
         path: between the law and noise, for the true field; None: linear.
         start_time: where samples by the true field begin; None: at 1.
         end_time: where they end; None: where the path says.
+        clock: what a solve by the true field counts steps in: `rho`, sigma / alpha, of x / alpha; None: t.
     """
 
-    of_true_field: ClassVar[frozenset[str]] = frozenset({"path", "start_time", "end_time"})
+    of_true_field: ClassVar[frozenset[str]] = frozenset({"path", "start_time", "end_time", "clock"})
 
     def __init__(
         self,
@@ -67,6 +74,7 @@ class Density2D(DensityTask):
         path: PathName | None,
         start_time: float | None,
         end_time: float | None,
+        clock: Literal["t", "rho"] | None,
         train: int,
         validation: int,
         test: int,
@@ -89,24 +97,44 @@ class Density2D(DensityTask):
         super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
         self.grid, self.centres = grid, law.centres
         self.conditions = torch.eye(law.components if conditional else 0, device=device)
-        field = None if conditional else true_field(law, path)
+        field = true_field(law, path)
         if field is None and path is not None:
             raise RefusedInput(
-                f"task.path={path} needs a law whose noised densities are known, and that of {as_typed(name)}"
-                f"{' with conditions' if conditional else ''} is none. Use task.name={' or '.join(GAUSSIANS)}."
+                f"task.path={path} needs a law whose noised densities are known, and that of {as_typed(name)} is none. "
+                f"Use task.name={' or '.join(GAUSSIANS)}."
             )
+        sampled = None if field is None else sampled_span(field.path, start_time, end_time)
+        if field is not None and sampled is not None and clock == "rho":
+            field, sampled = by_noise_level(field, sampled)
         self.spec = TaskSpec(
             input_shape=(2,),
             output_shape=(2,),
             condition=len(self.conditions),
             std=float(drawn[0][:, :2].std()),
             field=field,
-            sampled=None if field is None else sampled_span(field.path, start_time, end_time),
+            sampled=sampled,
         )
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         mass = {"mass": self._mass(view)} if view.answers else {}
         return super().model_metrics(view) | mass
+
+    def field_metrics(self, field: VectorField) -> dict[str, float]:
+        """How far the field of a path is from the true one: the root mean square of the difference, where data go."""
+        law = self.spec.field
+        if not isinstance(law, KnownLaw) or not isinstance(field, DenoisingField) or isinstance(field, KnownLaw):
+            return {}
+        true, drawn = law.along(field.path), torch.Generator().manual_seed(FIELD)
+        data, condition = self.spec.parted(self.points[Split.TEST])
+        noise = torch.randn(data.shape, generator=drawn).to(data)
+        given = [condition] if self.spec.condition else []
+        squares = {}
+        for t in FIELD_TIMES:
+            x = field.path.noised(torch.tensor(t), data, noise).to(next(field.parameters()).dtype)
+            apart = field(x.new_tensor(t), x, *given) - true(x.new_tensor(t), x, *given)
+            squares[t] = float(apart.square().sum(dim=1).mean())
+        named = {f"field_rmse_t{t:g}": square**0.5 for t, square in squares.items()}
+        return {"field_rmse": fmean(squares.values()) ** 0.5} | named
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         return super().sample_metrics(samples) | self._right_centre(samples)
@@ -176,6 +204,21 @@ def true_field(law: PlaneLaw, path: PathName | None) -> GaussianMixture | None:
     if law.centres is None or law.std is None:
         return None
     return GaussianMixture(path_named(path or "linear"), means=law.centres, std=law.std)
+
+
+def by_noise_level(field: GaussianMixture, sampled: tuple[float, float]) -> tuple[GaussianMixture, tuple[float, float]]:
+    """The field of x / alpha over rho = sigma / alpha, and where a solve of it begins and ends.
+
+    Raises:
+        RefusedInput: it would begin at an infinite rho.
+    """
+    start, end = (float(rho) for rho in field.path.rho(torch.tensor(sampled, dtype=torch.float64)))
+    if not math.isfinite(start):
+        raise RefusedInput(
+            f"task.clock=rho: sigma / alpha of {type(field.path).__name__} is infinite at t = {sampled[0]:g}. Use "
+            f"task.start_time={LATEST:g}, or task.path=vp."
+        )
+    return field.along(NoiseLevel(rho_max=start)), (1.0, end / start)
 
 
 def sampled_span(path: GaussianPath, start: float | None, end: float | None) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """A mixture of Gaussians in closed form, at every noise level."""
 
 import math
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -19,6 +20,8 @@ class GaussianMixture(KnownLaw):
     softmax(-|x - alpha m_k|^2 / 2v) and r = x - alpha m, E[x_0 | x] = m + alpha std^2 r / v and E[e | x] = sigma r / v;
     both are regular at every time.
 
+    A condition, where one is given, says which of the components count: 1 for those, 0 for others, and all 0 for all.
+
     Args:
         path: from the data to noise.
         means: (components, size).
@@ -34,32 +37,38 @@ class GaussianMixture(KnownLaw):
         self.register_buffer("means", means, persistent=False)
 
     def denoise(self, t: Time, x: State, *given: Tensor) -> State:
-        mean, residual, alpha, _ = self._posterior(t, x)
+        mean, residual, alpha, _ = self._posterior(t, x, given)
         return mean + alpha * self.std**2 * residual
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         time = broadcast_time(t, y)
-        mean, residual, alpha, sigma = self._posterior(t, y)
+        mean, residual, alpha, sigma = self._posterior(t, y, given)
         denoised = mean + alpha * self.std**2 * residual
         return self.path.alpha_dot(time) * denoised + self.path.sigma_dot(time) * sigma * residual
 
-    def log_density(self, x: State) -> Tensor:
-        logits = self._logits(x, x.new_ones(()), x.new_tensor(self.std**2))
-        normaliser = x.shape[1] / 2 * math.log(2 * math.pi * self.std**2) + math.log(len(self.means))
-        return torch.logsumexp(logits, dim=1) - normaliser
+    def log_density(self, x: State, *given: Tensor) -> Tensor:
+        logits = self._logits(x, x.new_ones(()), x.new_tensor(self.std**2), given)
+        counted = torch.isfinite(logits).sum(dim=1).to(x.dtype)
+        return torch.logsumexp(logits, dim=1) - x.shape[1] / 2 * math.log(2 * math.pi * self.std**2) - counted.log()
 
-    def _posterior(self, t: Time, x: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def along(self, path: GaussianPath) -> "GaussianMixture":
+        return GaussianMixture(path, means=self.means, std=self.std)
+
+    def _posterior(self, t: Time, x: State, given: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The mean of the components' means, what is left of x over the variance, alpha and sigma."""
         time = broadcast_time(t, x)
         alpha, sigma, variance = self.path.alpha(time), self.path.sigma(time), self._variance(time)
-        means = self.means.to(x.dtype)
-        mean = torch.softmax(self._logits(x, alpha, variance), dim=1) @ means
+        mean = torch.softmax(self._logits(x, alpha, variance, given), dim=1) @ self.means.to(x)
         return mean, (x - alpha * mean) / variance, alpha, sigma
 
     def _variance(self, time: Tensor) -> Tensor:
         return (self.path.alpha(time) * self.std).square() + self.path.sigma(time).square()
 
-    def _logits(self, x: State, alpha: Tensor, variance: Tensor) -> Tensor:
+    def _logits(self, x: State, alpha: Tensor, variance: Tensor, given: Sequence[Tensor]) -> Tensor:
         """-|x - alpha m_k|^2 / 2v without the part that all components share: (batch, components)."""
-        means = self.means.to(x.dtype)
-        return -(x[:, None] - alpha[..., None] * means).square().sum(dim=-1) / (2 * variance)
+        apart = x[:, None] - alpha[..., None] * self.means.to(x)
+        logits = -apart.square().sum(dim=-1) / (2 * variance)
+        for condition in given:
+            left_out = (condition == 0) & condition.any(dim=1, keepdim=True)
+            logits = logits.masked_fill(left_out, -math.inf)
+        return logits

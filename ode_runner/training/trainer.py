@@ -23,6 +23,7 @@ from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
 from ode_runner.field import Phase
+from ode_runner.objectives.base import said_of_floor
 from ode_runner.random_state import RandomState
 from ode_runner.recording.display import clock, shown
 from ode_runner.training.averaging import WeightAverage
@@ -259,13 +260,12 @@ class Trainer:
         nfe = results.pop("nfe")
         diagnosed = self.diagnostics.measure(self.evaluated_experiment, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
-        name, _ = self.experiment.criterion
-        reached = results[name]
+        reached = results[name := self.experiment.criterion[0]]
         if self._is_better(reached):
             self.best = {"objective": reached, "epoch": self.epoch + 1}
             weights = self.evaluated_experiment.model.state_dict()
             session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), "step": self.step})
-        self.last_validation = shown(name, reached)
+        self.last_validation = shown(name, reached) + said_of_floor(results)
         standing = self._standing()
         if not self.window.empty():
             self._log(session)
