@@ -286,10 +286,8 @@ class Trainer:
         numbers = f"loss {means['train/loss']:.3g}"
         if "train/accuracy" in means:
             numbers += f"  accuracy {means['train/accuracy']:.1%}"
-        if means["nfe/forward"]:
-            numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}"
-        if self.last_validation:
-            numbers += f"  val {self.last_validation}"
+        numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}" if means["nfe/forward"] else ""
+        numbers += f"  val {self.last_validation}" if self.last_validation else ""
         rate = min(self.options.batch_size, self.task.size(Split.TRAIN)) / means["time/step_seconds"]
         return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
 
