@@ -127,6 +127,7 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
     checked_partial(cfg, "diagnostics")
     check_possible(cfg, choices)
     experiment = assemble_experiment(cfg, choices)
+    experiment.check_times()
     if experiment.model.generator() is not None and not experiment.integrator.solver.of_ordinary_equations:
         experiment.try_sampler()
     return experiment

@@ -204,6 +204,13 @@ def test_a_basis_that_ends_before_the_test_s_last_time_is_refused_before_trainin
         build_experiment(cfg, cfg.hydra.runtime.choices)
 
 
+def test_a_basis_too_large_for_its_data_is_refused_before_training(composed: Compose) -> None:
+    small = ("task.train=2", "task.validation=2", "task.test=2", "trainer.device=cpu")
+    cfg = composed("task=lotka_volterra", "model=galerkin", "model.size=201", "model.period=5", *small)
+    with pytest.raises(RefusedInput, match=r"model.size=201 is too large for the data"):
+        build_experiment(cfg, cfg.hydra.runtime.choices)
+
+
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("network", SPECS)
 def test_rows_with_times_of_their_own_are_those_that_vmap_gives(composed: Compose, network: str, basis: str) -> None:

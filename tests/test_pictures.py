@@ -226,6 +226,16 @@ def test_a_picture_that_moves_is_a_gif(tmp_path: Path, monkeypatch: pytest.Monke
     assert all((frames[i] != frames[i + 1]).any() for i in range(3))
 
 
+@pytest.mark.slow
+def test_points_in_space_move_in_a_projection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ode_runner.tasks.points.FRAMES", 3)
+    few = ("task.train=60", "task.validation=20", "task.test=20", "trainer.epochs=1", "network.width=4", "logger=none")
+    ended = typed("task=spheres", *few, "solver=euler", "trainer.animate=true", cwd=tmp_path, pictures=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (run_folder(tmp_path) / "plots" / "flow_in_motion.gif").stat().st_size > 0
+    assert (run_folder(tmp_path) / "plots" / "space.png").is_file()
+
+
 def test_an_animation_shows_the_states_one_after_another() -> None:
     states = torch.arange(12.0).reshape(3, 2, 2)
     made = animate_flow(states, torch.tensor([0, 1]), lines=states[:, None])

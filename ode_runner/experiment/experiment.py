@@ -1,5 +1,6 @@
 """The experiment: task, model, solver and gradient mode as objects that fit together."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -224,6 +225,11 @@ class Experiment:
         noise = sample_noise(self.seed, numbers.to(self.device))
         given = [z.to(self.device, self.dtype) for z in given]
         return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given)
+
+    def check_times(self) -> None:
+        """Raises RefusedInput where the times of the training data cannot teach the model what it is made of."""
+        for batch in itertools.islice(self.task.batches(Split.TRAIN, batch_size=1, epoch=0), 1):
+            self.model.check_times(batch.ts)
 
     @torch.no_grad()
     def try_sampler(self) -> None:

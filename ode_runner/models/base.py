@@ -106,6 +106,10 @@ class Model(nn.Module, abc.ABC):
             )
         return solution.ys
 
+    def check_times(self, ts: Times) -> None:
+        """Raises RefusedInput where data at such times cannot teach the model what it is made of; before training."""
+        del ts
+
     def initialise(self, inputs: Tensor) -> None:
         """Set weights that depend on the first batch of training, before the first step; most models have none."""
         del inputs

@@ -53,9 +53,14 @@ class Galerkin(Model, Expanded):
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         self._check(float(ts.min()), float(ts.max()))
-        if self.training and self.every_time and len(ts) > 2:  # of two, only the end is data, as of a classifier
-            self._check_seen(abs(float(ts[-1] - ts[0])) / (len(ts) - 1))
+        if self.training:
+            self.check_times(ts)
         return integrate(self.field, y0, ts, breaks=[self.period * u for u in self.basis.kinks()])
+
+    def check_times(self, ts: Times) -> None:
+        """Raises RefusedInput where the basis has functions that the data cannot tell from slower ones."""
+        if self.every_time and len(ts) > 2:  # of two, only the end is data, as of a classifier
+            self._check_seen(abs(float(ts[-1] - ts[0])) / (len(ts) - 1))
 
     @property
     def last_depth(self) -> float | None:

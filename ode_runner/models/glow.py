@@ -105,7 +105,8 @@ class ImageCoupling(FlowLayer):
         last = nn.Conv2d(width, 2 * (channels - self.kept), 3, padding=1)
         for p in last.parameters():
             nn.init.zeros_(p)
-        self.layers = nn.Sequential(first, nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU(), last)
+        # tanh first: a pixel that no training image has lit, and a test image lights, must not shift others far
+        self.layers = nn.Sequential(first, nn.Tanh(), nn.Conv2d(width, width, 1), nn.SiLU(), last)
 
     def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
         kept, changed = x.tensor_split([self.kept], dim=1)

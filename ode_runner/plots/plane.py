@@ -64,8 +64,8 @@ def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
     return figure
 
 
-def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory) -> Animation:
-    """Samples on their way through depth, a frame for each state, and what the flow makes of a mesh.
+def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | None) -> Animation:
+    """Samples on their way through depth, a frame for each state, and what the flow makes of a mesh, if there is one.
 
     Args:
         states: (frames, samples, dimensions), of which the first two are drawn.
@@ -74,7 +74,7 @@ def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory) -> A
     """
     figure = style.figure(4.6, 4.2)
     axes = figure.subplots()
-    points, nodes, labels = states[..., :2].cpu(), lines[..., :2].cpu(), classes.cpu()
+    points, labels = states[..., :2].cpu(), classes.cpu()
     mesh = LineCollection([], colors=style.GREY, linewidths=0.5, alpha=0.35)
     axes.add_collection(mesh)
     dots = [
@@ -87,7 +87,8 @@ def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory) -> A
     axes.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
 
     def show(i: int) -> None:
-        mesh.set_segments(list(nodes[i].numpy()))
+        if lines is not None:
+            mesh.set_segments(list(lines[i, ..., :2].cpu().numpy()))
         for value, drawn in enumerate(dots):
             drawn.set_offsets(points[i, labels == value].numpy())
         axes.set_title(f"Test points on their way through depth: {i / (len(points) - 1):.0%}", fontsize=10)

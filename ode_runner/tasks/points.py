@@ -51,6 +51,8 @@ class Points(Classification):
             yield "flow", draw_flow(states, classes)
             if view.animate and dimensions == 2:
                 yield "flow_in_motion", self._in_motion(view, points, classes)
+            if view.animate and dimensions > 2:  # a mesh of the plane would say nothing of points beside it
+                yield "flow_in_motion", animate_flow(states, classes, lines=None)
 
     def _in_motion(self, view: ModelView, points: Tensor, classes: Tensor) -> Animation:
         """The points on their way, and the lines of a mesh that covers them at first."""
