@@ -29,6 +29,7 @@ from ode_runner.compatibility import (
 from ode_runner.config.choices import built_in
 from ode_runner.config.identity import fingerprint
 from ode_runner.config.rerun import Rerun
+from ode_runner.config.typed_options import shortened_options
 from ode_runner.distributed.data_parallel import MainProcess
 from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
@@ -106,8 +107,10 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     )
 
 
-def run_name(cfg: DictConfig) -> str:
-    """Name of the run folder: <model>-<solver>-<gradient>[-<regularizer>]-s<seed>-<fingerprint>.
+def run_name(cfg: DictConfig) -> tuple[str, str]:
+    """Name of the run folder: <model>-<solver>-<gradient>[-<regularizer>][-<options>], and -s<seed>-<fingerprint>.
+
+    Options are those typed. The second part alone says which run it is.
 
     Raises:
         RefusedInput: the seed is no number at all, and might be a path.
@@ -117,7 +120,9 @@ def run_name(cfg: DictConfig) -> str:
     record = identify(cfg, cfg.hydra.runtime.choices)
     parts = [record.choices[axis].replace(UNUSED, NONE) for axis in ("model", "solver", "gradient")]
     parts += [choice for choice in [record.choices[GROUP]] if choice not in (UNUSED, NONE)]
-    return "-".join([*parts, f"s{record.seed}", record.fingerprint])
+    unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
+    options = shortened_options(cfg.hydra.overrides.task, named=set(AXES) - {"network"}, unused=unused)
+    return "-".join([*parts, *options]), f"-s{record.seed}-{record.fingerprint}"
 
 
 def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:

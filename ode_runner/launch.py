@@ -35,7 +35,7 @@ from ode_runner.config.exit_codes import (
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
 from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
-from ode_runner.config.overrides import check_overrides
+from ode_runner.config.overrides import check_overrides, quoted_where_needed
 from ode_runner.config.run_mode import known_from_words
 from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
@@ -68,7 +68,7 @@ def launch() -> ExitCode:
     try:
         _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
         check_words_used(sys.argv[1:])
-        sys.argv[1:] = with_original_command(one_of_each(sys.argv[1:]))
+        sys.argv[1:] = quoted_where_needed(with_original_command(one_of_each(sys.argv[1:])))
         check_overrides(sys.argv[1:])
         check_known_keys(sys.argv[1:])
         with warnings.catch_warnings(), known_from_words(sys.argv[1:]):

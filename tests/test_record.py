@@ -57,8 +57,8 @@ def test_the_record_has_the_keys_that_scripts_rely_on(completed: Path) -> None:
 def test_the_folder_is_named_after_the_choices_the_seed_and_the_fingerprint(completed: Path) -> None:
     folder, record = run_folder(completed), record_of(completed)
     assert re.fullmatch(r"[0-9a-f]{6,}", record["fingerprint"])
-    expected = f"outputs/half_moons/odenet-dopri5-backprop-s3-{record['fingerprint']}"
-    assert folder == completed / expected
+    name = rf"odenet-dopri5-backprop(-\w+(=[\w.]+)?)*(-\+\d)?-s3-{record['fingerprint']}"
+    assert re.fullmatch(rf"outputs/half_moons/{name}", folder.relative_to(completed).as_posix())
 
 
 def test_the_folder_holds_everything_about_the_run(completed: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_model_without_solver_says_so(tmp_path: Path) -> None:
     ended = typed(*QUICK, "model=resnet", cwd=tmp_path)
     choices = record_of(tmp_path)["choices"]
     assert (choices["solver"], choices["gradient"]) == ("-", "-")
-    assert run_folder(tmp_path).name.startswith("resnet-none-none-s0-")
+    assert run_folder(tmp_path).name.startswith("resnet-none-none-")
     assert ended.stdout.count("neither solver nor gradient") == 1
     assert "NFE" not in ended.stdout
 

@@ -43,12 +43,25 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
     from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
 
     choices = _root_.hydra.runtime.choices
-    leaf = f"{choices.task}/{run_name(_root_)}"
     if opened is not None:
         leaf = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
-    if what == "job" or answers:
         return leaf if what == "job" else f"{answers}/{leaf}"
-    return _temporary_folder() if _root_.plan and what == "run" else f"{_root_.output_dir}/{leaf}"
+    if _root_.plan and what == "run":
+        return _temporary_folder()
+    within = _root_.hydra.sweep.dir if what == "job" else answers or _root_.output_dir
+    leaf = f"{choices.task}/{_existing(Path(within, choices.task), *run_name(_root_))}"
+    return leaf if what == "job" else f"{within}/{leaf}"
+
+
+def _existing(parent: Path, shown: str, identity: str) -> str:
+    """The name of the folder in `parent` that has the run already, under whatever words it was asked for; or a new one.
+
+    `optimizer.lr=0.01` and `optimizer.lr=1e-2` are one run, and so is a run whose folder an earlier version named.
+    """
+    if not (parent / f"{shown}{identity}").exists():
+        for folder in sorted(parent.glob(f"*{identity}")):
+            return folder.name
+    return f"{shown}{identity}"
 
 
 def _temporary_folder() -> str:

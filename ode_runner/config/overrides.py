@@ -1,6 +1,7 @@
 """Checks of single overrides that Hydra would accept or refuse unreadably: removals, choices, endless ranges."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,6 +35,11 @@ def check_overrides(arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{override.input_line}: type it without the +.")
         if group == "hydra.verbose" and not isinstance(override.value(), bool | str | list):
             raise RefusedInput(f"{override.input_line} is neither true nor false.")
+
+
+def quoted_where_needed(words: Sequence[str]) -> list[str]:
+    """The words, with quotes around plain values that hold a `=`, as names of run folders do: Hydra reads none bare."""
+    return [re.sub(r"""^([^-=][^=]*=)([^'"()\[\]{},]*=[^'"()\[\]{},]*)$""", r"\1'\2'", word) for word in words]
 
 
 def values_swept(word: str) -> list[str]:

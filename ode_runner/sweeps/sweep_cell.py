@@ -60,13 +60,14 @@ def mark_duplicates(cells: list[SweepCell]) -> None:
 
     Cells that are other runs but have the folder of an earlier cell are marked as refused.
     """
-    first: dict[Path, SweepCell] = {}
+    first_runs: dict[tuple[str, int], SweepCell] = {}
+    first_folders: dict[Path, SweepCell] = {}
     for cell in cells:
-        other = first.setdefault(cell.folder, cell)
-        if other is cell:
-            continue
-        cell.state, cell.remark = CellState.SAME, other.name
-        if not is_same(cell.record, other.record):
+        same = first_runs.setdefault((cell.record.fingerprint, cell.record.seed), cell)
+        other = first_folders.setdefault(cell.folder, cell)
+        if same is not cell and is_same(cell.record, same.record):
+            cell.state, cell.remark, cell.folder = CellState.SAME, same.name, same.folder
+        elif other is not cell:
             cell.state = CellState.REFUSED
             cell.remark = f"{cell.folder} is the folder of {other.name}. Leave hydra.sweep.subdir out."
 

@@ -1,0 +1,38 @@
+"""What was typed, shortened for the name of a run's folder."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from ode_runner.config.arguments import root_of
+from ode_runner.config.help import GROUPS
+from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS, PROCESSES
+
+MOST_SIGNS = 40  # of all options together, for file systems allow 255 of a name and people read fewer
+SILENT = {"hydra", "seed", *COMMANDS, *OBSERVERS, *PLACEMENT, *PREDICTION, *PRESETS, *PROCESSES}
+
+
+def shortened_options(words: Sequence[str], *, named: Collection[str], unused: Collection[str]) -> list[str]:
+    """Each option by the last part of its name, `lr=0.01`, and each choice by its value, `conv`.
+
+    As many as fit, and `+3` for three more. Options that change no result are not among them.
+
+    Args:
+        words: overrides of one run, as typed.
+        named: groups whose choice the name has already.
+        unused: groups that the run does not use, nor their options.
+    """
+    items, kept = list(dict.fromkeys(_items(words, named, unused))), list[str]()
+    while items and len("-".join([*kept, items[0]])) <= MOST_SIGNS:
+        kept.append(items.pop(0))
+    return kept + ([f"+{len(items)}"] if items else [])
+
+
+def _items(words: Sequence[str], named: Collection[str], unused: Collection[str]) -> Iterator[str]:
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        root = root_of(word)
+        shown = re.sub(r"[^\w.+-]+", "_", value).strip("_")
+        silent = root in SILENT or root in unused or key in named or key == "trainer.device"
+        if silent or word.startswith("~") or shown in ("", "null"):
+            continue
+        yield shown if key in GROUPS else f"{re.split(r'[.@]', key)[-1]}={shown}"
