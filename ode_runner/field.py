@@ -168,12 +168,7 @@ class DenoisingField(StochasticField):
 
 
 class ConsistencyField(DrivenField):
-    """A function that takes a state of a Gaussian path, at any time, to the data at the end of its way at once.
-
-    It has no derivative that a solver of ordinary equations could ask for.
-
-    Song, Dhariwal, Chen, Sutskever. Consistency Models. ICML 2023.
-    """
+    """A function that takes a state of a Gaussian path, at any time, to the data at the end of its way: no derivative."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"jump": 1}
     path: GaussianPath
