@@ -168,7 +168,7 @@ class DenoisingField(StochasticField):
 
 
 class ConsistencyField(DrivenField):
-    """A function that takes a state of a Gaussian path, at any time, to the data at the end of its way: no derivative."""
+    """A function that takes a state of a Gaussian path, at any time, to the data at its end: no derivative."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"jump": 1}
     path: GaussianPath

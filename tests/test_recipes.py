@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from omegaconf import OmegaConf
 
 from ode_runner.build import identify
@@ -32,6 +33,7 @@ from tests.conftest import Compose
 from tests.test_report import write_run
 
 RECIPES = read_recipes()
+COMPOSED = [pytest.param(name, marks=[pytest.mark.slow] * bool(recipe.grid)) for name, recipe in RECIPES.items()]
 FIELDS = ("Source", "Run", "Expect", "Minutes")
 README = Path(__file__).parents[1] / "README.md"
 
@@ -46,6 +48,13 @@ def header(name: str) -> dict[str, str]:
     return {field: content.strip() for field, _, content in lines if field in FIELDS}
 
 
+def cells_of_grid(name: str) -> list[list[str]]:
+    """The overrides of each cell that a grid lists."""
+    sweeper = yaml.safe_load((conf_dir() / "grid" / f"{name}.yaml").read_text())["hydra"]["sweeper"]
+    shared = [f"{option}={value}" for option, value in sweeper["params"].items()]
+    return [[*shared, *cell.split()] for cell in sweeper["cells"]]
+
+
 _cells: dict[str, list[Run]] = {}
 
 
@@ -54,6 +63,7 @@ def cells(name: str, composed: Compose) -> list[Run]:
     if name not in _cells:
         axes = [word.partition("=") for word in RECIPES[name].sweep]
         points = product(*([f"{axis}={value}" for value in values.split(",")] for axis, _, values in axes))
+        points = cells_of_grid(RECIPES[name].grid) if RECIPES[name].grid else points
         configurations = [composed(f"experiment={name}", *point) for point in points]
         records = [identify(cfg, cfg.hydra.runtime.choices) for cfg in configurations]
         _cells[name] = [Run(folder=Path(name), record=record) for record in records]
@@ -73,7 +83,7 @@ def test_the_command_in_the_header_is_the_one_that_is_run(name: str) -> None:
 
 
 @pytest.mark.sampled(8)
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", COMPOSED)
 def test_each_point_of_a_recipe_composes_into_what_goes_together(composed: Compose, name: str) -> None:
     seen = set()
     for run in cells(name, composed):
@@ -86,7 +96,7 @@ def test_each_point_of_a_recipe_composes_into_what_goes_together(composed: Compo
     assert RECIPES[name].count <= len(seen) * len(RECIPES[name].seeds)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", COMPOSED)
 def test_each_expectation_is_of_one_configuration(composed: Compose, name: str) -> None:
     for expectation in RECIPES[name].expect:
         assert len(where.choose(cells(name, composed), expectation.where)) == 1

@@ -64,6 +64,7 @@ class Recipe:
     sweep: Sequence[str]  # axes as they are typed: model=resnet,odenet
     seeds: Sequence[int]
     expect: Sequence[Expectation]
+    grid: str = ""  # a grid whose cells are run instead of axes
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -78,7 +79,8 @@ class Recipe:
     def command(self) -> list[str]:
         """What to type; the same again runs what is missing."""
         seeds = ",".join(map(str, self.seeds))
-        return ["ode-run", "-m", f"experiment={self.name}", *self.sweep, f"seed={seeds}", f"sweep={self.name}"]
+        swept = [f"grid={self.grid}"] if self.grid else self.sweep
+        return ["ode-run", "-m", f"experiment={self.name}", *swept, f"seed={seeds}", f"sweep={self.name}"]
 
     @property
     def count(self) -> int:
