@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
 from ode_runner.types import Times, Trajectory
 
@@ -30,6 +31,7 @@ class Answer(StrEnum):
     SAMPLES = "samples"
     STATES = "states at any time"
     TRUTH = "the solution of the task's own field"
+    EVENTS = "times of events"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class TaskSpec:
     whole_series: bool = False  # every solve begins at the first row of its series
     drive: Drive | None = None  # and behind that what acts on it from outside
     field: VectorField | None = None  # the rule itself, where it is known
+    event: Event | None = None  # what happens on the way, where something does
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
     noise_seed: int | None = None  # of the noise that drives it, where there is some
 
@@ -86,18 +89,21 @@ class Batch(NamedTuple):
     observed: Tensor | None = None  # bool, (time, batch) or as targets: where these are known; None: everywhere
     part: str = ""  # which of several questions the test split asks
     weights: Mapping[str, float] = MappingProxyType({})  # of terms that the model adds to the loss, where not 1
+    event_times: Tensor | None = None  # (event, batch), where events are asked for; NaN after a sample's last
 
     def to(self, dtype: torch.dtype) -> "Batch":
         """The same with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
         inputs = self.inputs.to(dtype) if self.inputs.is_floating_point() else self.inputs
         targets = self.targets.to(dtype) if self.targets.is_floating_point() else self.targets
-        return self._replace(inputs=inputs, ts=self.ts.to(dtype), targets=targets)
+        event_times = None if self.event_times is None else self.event_times.to(dtype)
+        return self._replace(inputs=inputs, ts=self.ts.to(dtype), targets=targets, event_times=event_times)
 
     def cpu(self) -> "Batch":
         """The same on the CPU."""
         observed = None if self.observed is None else self.observed.cpu()
+        event_times = None if self.event_times is None else self.event_times.cpu()
         inputs, ts, targets = self.inputs.cpu(), self.ts.cpu(), self.targets.cpu()
-        return self._replace(inputs=inputs, ts=ts, targets=targets, observed=observed)
+        return self._replace(inputs=inputs, ts=ts, targets=targets, observed=observed, event_times=event_times)
 
 
 class Outputs(NamedTuple):
@@ -105,10 +111,12 @@ class Outputs(NamedTuple):
 
     values: Tensor  # (batch, *output_shape), or (time, batch, *output_shape) where wanted at every time
     terms: Mapping[str, Tensor] = MappingProxyType({})  # (batch,) each: what the model adds to the loss, by name
+    events: Events | None = None  # of the solve, where there may be some
 
     def cpu(self) -> "Outputs":
         """The same on the CPU."""
-        return Outputs(self.values.cpu(), {name: term.cpu() for name, term in self.terms.items()})
+        events = None if self.events is None else Events(*(part.cpu() for part in self.events))
+        return Outputs(self.values.cpu(), {name: term.cpu() for name, term in self.terms.items()}, events)
 
 
 class Drawn(NamedTuple):

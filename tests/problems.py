@@ -106,7 +106,8 @@ def learners() -> list[str]:
     classes = {name: named_class("model", name) for name in options("model")}
     able = {name: made for name, made in classes.items() if Answer.VALUES in made.answers()}
     particular = (Numerics.SOLVER, Numerics.EQUATION)
-    return [name for name, made in able.items() if made.numerics not in particular and not made.of_series]
+    special = {name for name, made in able.items() if made.of_series or made.to_events}  # at home on tasks of their own
+    return [name for name, made in able.items() if made.numerics not in particular and name not in special]
 
 
 def solve_by(mode: GradientMode, solver: Solver, field: CountedField, y0: State, ts: Times) -> Solution:

@@ -86,8 +86,9 @@ def test_each_folder_is_a_group_that_help_explains() -> None:
 def test_each_choice_composes_and_constructs(
     composed: Compose, group: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    of_series = group == "model" and named_class("model", name).of_series
-    cfg = composed("task=area", f"model={name}") if of_series else compose_once(composed, f"{group}={name}")
+    model = named_class("model", name) if group == "model" else None
+    home = "area" if model and model.of_series else "thermostat" if model and model.to_events else None
+    cfg = composed(f"task={home}", f"model={name}") if home else compose_once(composed, f"{group}={name}")
     if group not in WHOLE:
         OmegaConf.to_container(cfg[group], resolve=True)
     else:
@@ -123,7 +124,14 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
         for parameter in inspect.signature(target).parameters.values()
         if parameter.default is not inspect.Parameter.empty
     }
-    unsaid = {"norm", "first_step", "exactly", "stepping", "longest"}  # which the program sets and nobody types
+    unsaid = {
+        "norm",
+        "first_step",
+        "exactly",
+        "stepping",
+        "longest",
+        "watch",
+    }  # which the program sets and nobody types
     assert hidden <= unsaid | {option.name for option in fields(StepControl)} | {
         "per_sample"
     }  # in the yaml as well, and so in the runs recorded before there was a choice

@@ -44,7 +44,7 @@ def refused(*words: str, cwd: Path) -> str:
 
 
 def test_each_is_short() -> None:
-    assert len(NAMES) == 5
+    assert len(NAMES) == 6
     for name in NAMES:
         assert len((EXAMPLES / name / "pieces.py").read_text(encoding="utf-8").splitlines()) <= LINES, name
 
@@ -168,3 +168,26 @@ def test_flow_matching_counts_its_evaluations_and_is_asked_for_samples_only(outs
     assert record["choices"]["gradient"] == "-"
     assert "none" in run_folder(outside).name or "--" in run_folder(outside).name
     assert "samples" in refused("model=straight_lines", "task=digits", cwd=outside)
+
+
+@example("stopping")
+@pytest.mark.parametrize("alone", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_flow_that_stops_is_right_in_every_gradient_mode_that_it_admits(outside: Path, alone: bool) -> None:
+    one_by_one = ("per_sample=false", "trainer.batch_size=1", "trainer.eval_batch_size=1")
+    errors = gradients(outside, "model=stopping", *MOONS, *(one_by_one if alone else ()))
+    assert set(errors) == {"backprop", "checkpoint", *(["adjoint"] if alone else [])}
+    for mode, error in errors.items():
+        assert error < (1e-10 if mode in EXACT else 0.05), mode
+
+
+@example("stopping")
+@pytest.mark.slow
+def test_a_flow_that_stops_trains_and_is_refused_where_samples_stop_together(outside: Path) -> None:
+    ran("model=stopping", *MOONS, *SHORT, cwd=outside)
+    assert record_of(outside)["status"] == "completed"
+    for words, why in (
+        (("solver=rk4",), "steps common to the whole batch"),
+        (("gradient=symplectic", "solver=rk4"), "takes no solves with events"),
+        (("regularizer=kinetic",), "prices a path"),
+    ):
+        assert why in refused("model=stopping", *MOONS, *words, cwd=outside)

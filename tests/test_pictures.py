@@ -56,6 +56,7 @@ def findings_of(values: Any) -> ModelView:
     history = [{"step": 1.0, "epoch": 1.0, "train/loss": 1.0, "eval/rmse": 1.0, "train/rmse": 1.0}]
     unasked: Any = None
     return ModelView(
+        answer=unasked,
         history=history,
         predict=values,
         encode=unasked,

@@ -29,6 +29,7 @@ class IndependentJacobians(GradientMode):
 
     exact: ClassVar[bool] = True
     through_autograd: ClassVar[bool] = True
+    to_events: ClassVar[bool] = True
     mode: GradientMode
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:

@@ -17,7 +17,7 @@ from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
 from ode_runner.commands.trained_run import TrainedRun
-from ode_runner.compatibility import check_compatible, unused_axes
+from ode_runner.compatibility import check_compatible, check_events, unused_axes
 from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
@@ -152,7 +152,9 @@ def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMod
     for name, chosen in every_choice(cfg, "gradient").items():
         try:
             mode = construct(cfg if name == choices["gradient"] else chosen, "gradient")
-            check_compatible({**choices, "gradient": name}, target_of(cfg, "model"), construct(cfg, "solver"), mode)
+            model, solver = target_of(cfg, "model"), construct(cfg, "solver")
+            check_compatible({**choices, "gradient": name}, model, solver, mode)
+            check_events(target_of(cfg, "task"), model, solver, mode, batch=cfg.trainer.batch_size)
             modes[name] = mode
         except RefusedInput as refusal:
             modes[name] = str(refusal)

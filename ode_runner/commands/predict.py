@@ -15,7 +15,9 @@ from ode_runner.commands.forecast import forecast
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.event import Events
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.models.events import has_events
 from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
@@ -56,9 +58,11 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, folder: Path) -> Ru
     ts = wanted.to(experiment.device, experiment.dtype)
     with torch.no_grad():
         begun = experiment.model.encode(given.to(experiment.device, experiment.dtype))
-        states = states_at(experiment, begun, ts, begin=batch.ts[:1].to(ts))
+        begin = batch.ts[:1].to(ts)
+        events = _events(experiment, begun, ts, begin=begin)
+        states = states_at(experiment, begun, ts, begin=begin)
         outputs = experiment.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
-    write(folder, ts=ts, inputs=given, states=states, outputs=outputs)
+    write(folder, ts=ts, inputs=given, states=states, outputs=outputs, events=events)
     Display().say(
         f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, "
         f"states of shape {tuple(states.shape[2:])}: {folder / 'states.csv'}, {folder / 'states.npz'}"
@@ -73,13 +77,40 @@ def states_at(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Time
     return torch.cat([earlier[1:].flip(0), later if bool((ts == begin).any()) else later[1:]])
 
 
-def write(folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, outputs: Trajectory) -> None:
+def _events(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times) -> Events | None:
+    """Those on the way from `begin` to the last of `ts`; None where the model's solves have none.
+
+    Raises:
+        RefusedInput: a time precedes the beginning, and a reset cannot be undone.
+    """
+    if not has_events(type(experiment.task), type(experiment.model)):
+        return None
+    if bool((ts < begin).any()):
+        raise RefusedInput(
+            f"times begin at {float(ts[0]):g}, before the model does at {float(begin):g}, and what events have reset "
+            "cannot be followed back. Leave those times out."
+        )
+    if bool((ts == begin).any()):
+        return experiment.model.solution(begun, ts, experiment.integrator).events
+    found = experiment.model.solution(begun, torch.cat([begin, ts]), experiment.integrator).events
+    return found and found._replace(valid=found.valid[1:])
+
+
+def write(
+    folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, outputs: Trajectory, events: Events | None = None
+) -> None:
+    """Write both files; where there are events their times are in `states.npz`, and rows after the end are marked."""
     times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
-    np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out)
+    marks: dict[str, Any] = (
+        {} if events is None else {"event_times": events.times.cpu().numpy(), "valid": events.valid.cpu().numpy()}
+    )
+    np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out, **marks)
     flat, read = (x.flatten(2).cpu().tolist() for x in (states, outputs))
     names = [f"{name}{i}" for name, part in (("y", flat), ("output", read)) for i in range(len(part[0][0]))]
+    valid = None if events is None else events.valid.int().tolist()
+    names += ["valid"] if valid else []
     rows = (
-        [sample, t, *flat[time][sample], *read[time][sample]]
+        [sample, t, *flat[time][sample], *read[time][sample], *([valid[time][sample]] if valid else [])]
         for sample, (time, t) in itertools.product(range(len(flat[0])), enumerate(ts.tolist()))
     )
     write_csv(folder / "states.csv", ["sample", "t", *names], rows)

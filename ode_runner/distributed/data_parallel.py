@@ -93,6 +93,7 @@ class DataParallel(ProcessGroup):
             inputs=batch.inputs[own],
             targets=batch.targets[:, own] if self.every_time else batch.targets[own],
             observed=None if batch.observed is None else batch.observed[:, own],
+            event_times=None if batch.event_times is None else batch.event_times[:, own],
         )
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:

@@ -174,11 +174,11 @@ class Experiment:
 
         finely = self._finely(own)
 
+        def answer(inputs: Tensor, ts: Times | None) -> Outputs:
+            return self.outputs(Batch(inputs, own if ts is None else ts, inputs).to(self.dtype))
+
         def predict(inputs: Tensor, ts: Times | None) -> Tensor:
-            if not self.answers:
-                return finely(inputs)
-            wanted = own if ts is None else ts
-            return self.outputs(Batch(inputs, wanted, inputs).to(self.dtype)).values
+            return answer(inputs, ts).values if self.answers else finely(inputs)
 
         def encode(inputs: Tensor) -> Encoding:
             return self.model.encode(inputs.to(self.dtype))
@@ -194,6 +194,7 @@ class Experiment:
             history=history,
             animate=self.options.animate,
             predict=predict,
+            answer=answer,
             path=path,
             encode=encode,
             decode=decode,

@@ -37,7 +37,7 @@ def evaluate_test(
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         if field is not None:
             results |= experiment.task.field_metrics(field)
-        results |= experiment.task.model_metrics(view)
+        results |= experiment.task.model_metrics(view) | experiment.model.numbers()
     return {f"test/{name}": value for name, value in results.items()} | scalars(counts.found()) | nfe
 
 

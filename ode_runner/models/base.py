@@ -41,6 +41,7 @@ class Model(nn.Module, abc.ABC):
     takes_integrals: ClassVar[bool] = False  # True: its answers are integrals along a solve, as log densities are
     uses_network: ClassVar[bool] = True  # False: its layers are its own
     draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes
+    to_events: ClassVar[bool] = False  # True: its solves end where an event does, whatever the task
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
     other_solver: ClassVar[str] = ""  # what each solver is told that takes none of its fields, where one solver does
     other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out
@@ -79,7 +80,10 @@ class Model(nn.Module, abc.ABC):
 
     def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """Output values from the state at the first time."""
-        states = self.states(begun, ts, integrate)
+        return self.read(self.states(begun, ts, integrate))
+
+    def read(self, states: Trajectory) -> Tensor:
+        """Output values from states at the times of a batch."""
         if not self.every_time:
             return self.head(states[-1])
         outputs = self.head(states.flatten(0, 1))
@@ -91,8 +95,8 @@ class Model(nn.Module, abc.ABC):
         return self.states(begun, span, integrate)
 
     @final
-    def states(self, begun: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
-        """Those that the model evolves through.
+    def solution(self, begun: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        """What the model evolves through, with its events.
 
         Raises:
             RefusedInput: it says something else than a solution.
@@ -104,7 +108,16 @@ class Model(nn.Module, abc.ABC):
                 "that integrate(field, y0, ts) gives, whose states are its `ys`. Return Solution(ys=states), from "
                 "ode_runner.problem."
             )
-        return solution.ys
+        return solution
+
+    @final
+    def states(self, begun: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
+        """Those that the model evolves through."""
+        return self.solution(begun, ts, integrate).ys
+
+    def numbers(self) -> dict[str, float]:
+        """What the model has learned that has a name of its own, such as a coefficient: reported as test/<name>."""
+        return {}
 
     def check_times(self, ts: Times) -> None:
         """Raises RefusedInput where data at such times cannot teach the model what it is made of; before training."""

@@ -5,12 +5,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.batch import Answer
+from ode_runner.batch import Answer, Outputs
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import KnownLaw, VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import encode_data
+from ode_runner.models.events import with_events
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
@@ -25,7 +26,9 @@ class Exact(Model):
     """
 
     numerics: ClassVar[Numerics] = Numerics.SOLVER
-    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES, Answer.TRUTH})
+    gives: ClassVar[frozenset[Answer]] = frozenset(
+        {Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES, Answer.TRUTH, Answer.EVENTS}
+    )
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
@@ -37,7 +40,7 @@ class Exact(Model):
         self.stem = self.head = nn.Identity()
         self.spec = network.spec
         self.field, self.shape, self.sampled = network.spec.field, network.spec.input_shape, network.spec.sampled
-        self.noise_seed = network.spec.noise_seed
+        self.noise_seed, self.event = network.spec.noise_seed, network.spec.event
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The state, and the condition that is given with it, if there is one."""
@@ -51,9 +54,14 @@ class Exact(Model):
         if self.sampled is not None:
             ts = ts.clamp(self.sampled[1], self.sampled[0])
         if self.noise_seed is None:
-            return integrate(self.field, y0, ts)
+            return integrate(self.field, y0, ts, event=self.event)
         numbers = torch.arange(len(y0.y0), device=y0.y0.device)
         return integrate(self.field, y0, ts, noise=sample_noise(self.noise_seed, numbers))
+
+    def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
+        if self.event is None:
+            return super().forward(inputs, ts, integrate)
+        return with_events(self, inputs, ts, integrate)
 
     def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         if isinstance(self.field, KnownLaw):

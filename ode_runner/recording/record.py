@@ -20,7 +20,7 @@ LARGEST = sys.float_info.max  # whole numbers in JSON may be larger, and can be 
 AXES = ("task", "model", "network", "solver", "gradient", "regularizer")  # what a run is chosen by
 UNUSED, NONE = "-", "none"  # an axis that a choice has no use for; one on which nothing is chosen
 # Keys of a configuration that do not change what a run computes. A tolerance does, as an option of its solver.
-NOT_COMPUTED = ("seed", "tolerance", "recipe", *PLACEMENT, *PROCESSES, *OBSERVERS, *COMMANDS, *PREDICTION)
+NOT_COMPUTED = ("seed", "tolerance", "per_sample", "recipe", *PLACEMENT, *PROCESSES, *OBSERVERS, *COMMANDS, *PREDICTION)
 WATCHING = {"trainer": ("audit_every", "animate")}  # options of groups that do not change it either
 
 

@@ -26,6 +26,7 @@ class ModelView:
 
     history: Sequence[Mapping[str, float]]  # the rows of metrics.jsonl
     predict: Callable[[Tensor, Times | None], Tensor]  # inputs to output values at the times, None: the task's own
+    answer: Callable[[Tensor, Times | None], Outputs]  # the same with all else that the model answers
     encode: Callable[[Tensor], Encoding]  # inputs to where a solve begins
     decode: Callable[[Encoding, Times], Tensor]  # from there to output values at the times
     path: Callable[[Encoding, int], Trajectory]  # from there to about as many states along the way as the number

@@ -21,6 +21,7 @@ from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import Ledger
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.models.base import Numerics
+from ode_runner.models.events import has_events
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.training.captured_pass import CapturedPasses
@@ -165,6 +166,8 @@ def _as_in_training(model: nn.Module, device: torch.device) -> Iterator[None]:
 def _check_possible(experiment: Experiment, processes: int) -> None:
     if processes > 1:
         raise CannotCompile("compiled steps are those of one process")
+    if has_events(type(experiment.task), type(experiment.model)):
+        raise CannotCompile("the solves have events")
     if experiment.model.draws_work:
         raise CannotCompile("how much a step computes is drawn anew for each")
     if experiment.device.type == "cuda":

@@ -19,6 +19,8 @@ from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, measured_with, write_tables
+from ode_runner.gradients.event_checks import steps_each
+from ode_runner.models.events import has_events
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.attempts import attempt
 from ode_runner.recording.checkpoint import Checkpoints
@@ -211,6 +213,8 @@ def _introduce(
     display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
     for line in experiment.task.introduction():
         display.say(line)
+    if has_events(type(experiment.task), type(experiment.model)) and steps_each(experiment.integrator.solver):
+        display.say("events are at a time of each sample's own: each has steps of its own (solver.per_sample=true)")
     unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     if unused:
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"

@@ -1,0 +1,21 @@
+"""Models whose solves have events, and their answers."""
+
+from torch import Tensor
+
+from ode_runner.batch import Answer, Outputs
+from ode_runner.models.base import Model
+from ode_runner.problem import Integrate
+from ode_runner.tasks.base import Task
+from ode_runner.types import Times
+
+
+def has_events(task: type[Task], model: type[Model]) -> bool:
+    """Whether solves end where an event does."""
+    return model.to_events or Answer.EVENTS in task.needs
+
+
+def with_events(model: Model, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
+    """What the model reads from its states, and the events on the way."""
+    begun = model.encode(inputs)
+    solution = model.solution(begun, ts, integrate)
+    return Outputs(values=model.read(solution.ys), terms=begun.terms, events=solution.events)

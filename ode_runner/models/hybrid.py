@@ -1,0 +1,109 @@
+"""A system that flows and jumps: a field, an event, and what that does to the state."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer, Outputs
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.event import Event
+from ode_runner.field import VectorField
+from ode_runner.models.base import Model, Numerics
+from ode_runner.models.events import with_events
+from ode_runner.networks.base import Network
+from ode_runner.problem import Integrate, Solution
+from ode_runner.quoting import as_typed
+from ode_runner.types import State, Times
+
+
+@final
+class LinearReset(nn.Module):
+    """y to A y + b of the flattened state, which begins as the identity."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(size, size)
+        nn.init.eye_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def forward(self, t: Tensor, y: State) -> State:
+        del t
+        return self.layer(y.flatten(1)).view_as(y)
+
+
+@final
+class Hybrid(Model):
+    """The task's own field, event and reset, some of whose numbers are learned, or a network in the place of a piece.
+
+    Args:
+        field: the task's own, or that of the network.
+        reset: the task's own, or a linear map that begins as the identity.
+        learn: numbers of the task's pieces that are learned, by name; all others are known.
+        start: where these begin, in the same order.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES, Answer.EVENTS})
+    to_events: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        field: Literal["known", "network"],
+        reset: Literal["known", "linear"],
+        learn: Sequence[str],
+        start: Sequence[float],
+    ) -> None:
+        super().__init__(network)
+        spec = network.spec
+        if spec.field is None or spec.event is None:
+            raise IncompatibleChoice("model=hybrid needs a task with events. Use task=bouncing_ball or thermostat.")
+        self.stem = self.head = nn.Identity()
+        self.field: VectorField = network.field() if field == "network" else deepcopy(spec.field)
+        self.event: Event = deepcopy(spec.event)
+        if reset == "linear":
+            self.event.reset = LinearReset(spec.input_shape[0])
+        if len(learn) != len(start) or len(set(learn)) != len(learn):
+            raise RefusedInput(
+                f"model.learn={as_typed(learn)} model.start={as_typed(start)}: each number that is learned is named "
+                "once and begins somewhere, such as model.learn=[gravity] model.start=[7.0]."
+            )
+        self.learned = {name: self._learn(name, value) for name, value in zip(learn, start, strict=True)}
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        return integrate(self.field, y0, ts, event=self.event)
+
+    def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
+        return with_events(self, inputs, ts, integrate)
+
+    def numbers(self) -> dict[str, float]:
+        """Those that were learned, as they are now."""
+        return {name: float(getattr(module, name).detach()) for name, module in self.learned.items()}
+
+    def learned_field(self) -> VectorField:
+        return self.field
+
+    def _learn(self, name: str, value: float) -> nn.Module:
+        """Make a parameter of the number of this name, wherever it is used; returns a module that has it.
+
+        Raises:
+            RefusedInput: no piece has it.
+        """
+        pieces = [*self.field.modules(), *self.event.modules()]
+        owners = [module for module in pieces if name in module._buffers]
+        if not owners:
+            known = sorted({known for module in pieces for known in module._buffers})
+            raise RefusedInput(
+                f"model.learn={name}: no piece of the model has a number of this name. Those that are known, and may "
+                f"be learned instead, are {', '.join(known) or 'none'}."
+            )
+        parameter = nn.Parameter(torch.tensor(float(value)))
+        for module in owners:
+            del module._buffers[name]
+            module.register_parameter(name, parameter)
+        return owners[0]

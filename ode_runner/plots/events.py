@@ -1,0 +1,57 @@
+"""A solution that flows and jumps, with its events, beside the true one."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from matplotlib.figure import Figure
+
+from ode_runner.event import Events
+from ode_runner.plots import style
+from ode_runner.types import Times, Trajectory
+
+
+def draw_events(
+    ts: Times,
+    true: Trajectory,
+    true_events: Events,
+    found: Trajectory,
+    found_events: Events,
+    *,
+    names: Sequence[str],
+    levels: Mapping[str, float],
+) -> Figure:
+    """The first sample of both, coordinate by coordinate up to the last event, which are marked at their times.
+
+    Args:
+        ts: increasing.
+        true, found: (time, batch, coordinate).
+        true_events, found_events: theirs.
+        names: of the coordinates, as LaTeX.
+        levels: of the first coordinate at which events are, by name.
+    """
+    figure = style.figure(8.5, 1.9 * len(names) + 0.7)
+    rows = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+    both = (
+        ("true", true, true_events, "black", "-", 0.0),
+        ("model", found, found_events, style.VERMILION, "--", 0.06),
+    )
+    for row, (axes, name) in enumerate(zip(rows, names, strict=True)):
+        for label, states, events, colour, line, base in both:
+            before = events.valid[:, 0].cpu()
+            shown = torch.where(before, states[:, 0, row].cpu().double(), torch.nan)
+            axes.plot(ts.cpu(), shown, line, color=colour, linewidth=1.4, label=label)
+            times = events.times[:, 0].cpu()
+            axes.plot(
+                times, torch.full_like(times, base), "|", color=colour, markersize=14, markeredgewidth=1.6,
+                transform=axes.get_xaxis_transform(), clip_on=False,
+            )  # fmt: skip
+        axes.set_ylabel(f"${name}$")
+        axes.grid(alpha=0.3)
+    for name, level in levels.items():
+        rows[0].axhline(level, color=style.GREY, linewidth=0.8, linestyle=":")
+        rows[0].annotate(name, (1.0, level), xycoords=("axes fraction", "data"), xytext=(3, 0), fontsize=8,
+                         textcoords="offset points", va="center", color=style.GREY)  # fmt: skip
+    rows[0].set_title("The first trajectory of the test split; marks at the bottom: events", fontsize=10)
+    rows[-1].set_xlabel("t")
+    figure.legend(*rows[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=2)
+    return figure

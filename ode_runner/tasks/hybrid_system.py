@@ -1,0 +1,195 @@
+"""What the tasks share whose solutions flow and jump."""
+
+import abc
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput
+from ode_runner.event import Event, Events
+from ode_runner.field import VectorField
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.events import draw_events
+from ode_runner.quoting import as_typed
+from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.observations import with_roots
+from ode_runner.tasks.sizes import check_counts
+from ode_runner.types import Scalar, State, Trajectory
+
+FINE = 401  # times of the picture
+
+
+@dataclass(kw_only=True, eq=False)
+class HybridSystem(Task):
+    """Solutions of a known equation that ends with the last of some known events, each of which resets the state.
+
+    The loss is the mean square of the errors of the events' times, where one that has not come is as late as the last
+    time, and `state_weight` times that of the states at `points` even times up to the last event. Metrics:
+    `event_time_error`, the mean distance of these times; `missed_events`, the share of those that have not come;
+    `rmse` of the states; and each number that the model has learned, by its name.
+    """
+
+    train: int  # trajectories
+    validation: int
+    test: int
+    box: Sequence[Sequence[float]]  # [low, high] of each coordinate, from which initial states are drawn
+    events: int  # of each trajectory, the last of which ends it
+    horizon: float  # the last time that a model may take for them
+    points: int  # even times at which states are observed
+    state_weight: float
+    seed: int
+    device: torch.device
+
+    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.EVENTS})
+    objective: ClassVar[str] = "event_time_error"
+    higher_is_better: ClassVar[bool] = False
+    names: ClassVar[tuple[str, ...]]  # of the coordinates, as LaTeX
+    levels: ClassVar[tuple[str, ...]] = ()  # options at which events are, for the picture
+
+    def __post_init__(self) -> None:
+        self._check()
+        generator = torch.Generator().manual_seed(self.seed)
+        count = len(self.names)
+        self.spec = TaskSpec(
+            input_shape=(count,), output_shape=(count,), every_time=True, autonomous=True, state_itself=True,
+            span=(0.0, self.horizon), field=self.true_field(), event=self.true_event(),
+        )  # fmt: skip
+        self.ts = torch.linspace(0, self.horizon, self.points, dtype=torch.float64)
+        sizes = {Split.TRAIN: self.train, Split.VALIDATION: self.validation, Split.TEST: self.test}
+        self.data = {split: self._data(size, generator) for split, size in sizes.items()}
+
+    @abc.abstractmethod
+    def true_field(self) -> VectorField:
+        """The right-hand side, its numbers as buffers without axes."""
+
+    @abc.abstractmethod
+    def true_event(self) -> Event:
+        """The event and its reset, likewise."""
+
+    @abc.abstractmethod
+    def flow(self, y: State, time: Tensor) -> State:
+        """States a `time` (batch,) after states `y`, without an event."""
+
+    @abc.abstractmethod
+    def time_to_event(self, y: State) -> Tensor:
+        """From states `y`, (batch,); infinite where there is none."""
+
+    @abc.abstractmethod
+    def reset(self, y: State) -> State:
+        """States after an event."""
+
+    def size(self, split: Split) -> int:
+        return len(self.data[split].inputs)
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        whole, generator = self.data[split], shuffler(split, seed=self.seed, epoch=epoch)
+        assert whole.observed is not None
+        assert whole.event_times is not None
+        for some in in_batches(self.size(split), batch_size, generator, device=self.device):
+            yield Batch(
+                whole.inputs[some],
+                whole.ts,
+                whole.targets[:, some],
+                observed=whole.observed[:, some],
+                event_times=whole.event_times[:, some],
+            )
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        errors, _ = self._time_errors(outputs, batch)
+        return errors.square().mean() + self.state_weight * self._state_error(outputs, batch)
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        errors, missed = self._time_errors(outputs, batch)
+        return {
+            "event_time_error": errors.abs().mean(),
+            "missed_events": missed.to(errors).mean(),
+            "mse": self._state_error(outputs, batch),
+        }
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        return with_roots(means)
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
+        if view.history:
+            yield "curves", draw_curves(view.history, quality=self.objective)
+        start = self.data[Split.TEST].inputs[:1]
+        ts = torch.linspace(0, self.horizon, FINE, dtype=start.dtype, device=start.device)
+        states, times, valid = self.truth(start.cpu(), ts.cpu().double())
+        answer = view.answer(start, ts)
+        true = Events(times=times, states=states.new_empty(0), valid=valid)
+        found = _events(answer)
+        levels = {name: float(getattr(self, name)) for name in self.levels}
+        yield "events", draw_events(ts, states, true, answer.values, found, names=self.names, levels=levels)
+
+    def truth(self, start: State, ts: Tensor) -> tuple[Trajectory, Tensor, Tensor]:
+        """States (time, batch, state) at increasing times, times of events (event, batch), and which outputs are valid.
+
+        An output at the very time of an event is the state before its reset; those after the last hold its state.
+        """
+        y, begin = start.double(), torch.zeros(len(start), dtype=torch.float64)
+        states, times = y.repeat(len(ts), 1, 1), list[Tensor]()
+        for number in range(self.events):
+            after = self.time_to_event(y)
+            end = begin + after
+            before = self.flow(y, after)
+            since = (ts[:, None] - begin).clamp(min=torch.zeros(()), max=after)
+            flown = torch.stack([self.flow(y, dt) for dt in since])
+            states = torch.where((ts[:, None] > begin)[..., None], flown, states)
+            times.append(end)
+            if number + 1 < self.events:
+                y, begin = self.reset(before), end
+        return states, torch.stack(times), ts[:, None] <= times[-1]
+
+    def _data(self, count: int, generator: torch.Generator) -> Batch:
+        low, high = torch.tensor([list(side) for side in self.box], dtype=torch.float64).T
+        start = low + (high - low) * torch.rand(count, len(self.box), generator=generator, dtype=torch.float64)
+        states, times, valid = self.truth(start, self.ts)
+        if not bool((times < self.horizon).all()):
+            raise RefusedInput(
+                f"task.horizon={self.horizon:g} is too short for task.events={self.events}: the last of them is at "
+                f"t={float(times.max()):.6g}. Give more, so that a model that is late has them too."
+            )
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return Batch(
+            start.to(self.device, dtype), self.ts.to(self.device, dtype), states.to(self.device, dtype),
+            observed=valid.to(self.device), event_times=times.to(self.device, dtype),
+        )  # fmt: skip
+
+    def _time_errors(self, outputs: Outputs, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of the events' times, (event, batch), and which of them have not come."""
+        assert batch.event_times is not None
+        found, true = _events(outputs).times, batch.event_times
+        lacking = found.new_full((max(0, len(true) - len(found)), found.shape[1]), math.nan)
+        found = torch.cat([found, lacking])[: len(true)]
+        missed = found.isnan()
+        return torch.where(missed, batch.ts[-1], found) - true, missed
+
+    def _state_error(self, outputs: Outputs, batch: Batch) -> Scalar:
+        """The mean square of states that both solutions have before their end."""
+        assert batch.observed is not None
+        both = batch.observed & _events(outputs).valid
+        return (outputs.values - batch.targets)[both].square().mean()
+
+    def _check(self) -> None:
+        check_counts(1, train=self.train, validation=self.validation, test=self.test, events=self.events)
+        check_counts(2, points=self.points)
+        if not 0 < self.horizon < math.inf:
+            raise RefusedInput(f"task.horizon must be positive, not {self.horizon}.")
+        if self.state_weight < 0:
+            raise RefusedInput(f"task.state_weight must be 0 or more, not {self.state_weight}.")
+        sides = ",".join(["[low,high]"] * len(self.names))
+        if len(self.box) != len(self.names) or any(len(side) != 2 or not side[0] <= side[1] for side in self.box):
+            raise RefusedInput(f"task.box={as_typed(self.box)} must be [{sides}] with low no more than high.")
+
+
+def _events(outputs: Outputs) -> Events:
+    if outputs.events is None:
+        raise RefusedInput("the task asks for times of events, and the model's Outputs have no `events`.")
+    return outputs.events
