@@ -10,21 +10,15 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.optimizer_options import check_optimizer
-from ode_runner.building.regularization import (
-    GROUP,
-    build_regularizers,
-    check_no_path_prices,
-    check_regularizers,
-    regularizer_axis,
-)
+from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
 from ode_runner.building.teacher import teach, teacher_contents
 from ode_runner.compatibility import (
     check_answerable,
     check_answers,
     check_compatible,
-    check_events,
     check_fields,
     check_noise,
     check_of_true_field,
@@ -40,12 +34,11 @@ from ode_runner.config.typed_options import shortened_options
 from ode_runner.distributed.data_parallel import MainProcess
 from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.models.events import has_events
 from ode_runner.networks.driven import of_series
 from ode_runner.objectives.regularized import Regularized
 from ode_runner.quoting import as_typed
@@ -155,12 +148,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
     check_regularizers(choices, cfg, model, solver)
     check_answerable(target_of(cfg, "task"), model, solver)
-    batch = max(cfg.trainer.batch_size, cfg.trainer.eval_batch_size)
-    check_events(target_of(cfg, "task"), model, solver, construct(cfg, "gradient"), batch=batch)
-    if has_events(target_of(cfg, "task"), model):
-        check_no_path_prices(cfg, model)
-        if choices["diagnostics"] == "flow":
-            raise IncompatibleChoice("diagnostics=flow looks at solves without events. Use diagnostics=none.")
+    check_event_choices(cfg, choices, solver)
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:

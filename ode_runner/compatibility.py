@@ -9,11 +9,8 @@ from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import ConsistencyField, StochasticField, VectorField
-from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.base import Model, Numerics
-from ode_runner.models.events import has_events
 from ode_runner.networks.base import Network
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
@@ -118,12 +115,6 @@ def check_state(choices: Mapping[str, str], model: type[Model], network: Network
         f"task={choices['task']} is about the state itself, {math.prod(network.spec.input_shape)} numbers, and "
         f"network={choices['network']} makes features of it. Use network=mlp, with a network.width of no less."
     )
-
-
-def check_events(task: type[Task], model: type[Model], solver: Solver, gradient: GradientMode, *, batch: int) -> None:
-    """Raises IncompatibleChoice where solves have events, and the two do not take such solves of so many samples."""
-    if has_events(task, model):
-        check_takes_events(solver, Backprop() if "gradient" in unused_axes(model) else gradient, batch=batch)
 
 
 def check_of_true_field(

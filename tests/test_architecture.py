@@ -174,6 +174,7 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
                 "building/group_types.py",
                 "config/command_files.py",
                 "building/instantiate.py",
+                "building/event_choices.py",
                 "building/regularization.py",
                 "launch.py",
                 "commands/run_folders.py",

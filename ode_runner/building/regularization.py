@@ -61,16 +61,6 @@ def check_regularizers(choices: Mapping[str, str], cfg: DictConfig, model: type[
         raise IncompatibleChoice(f"{GROUP}={'+'.join(names)} is an integral along the solve. {refusal}") from refusal
 
 
-def check_no_path_prices(cfg: DictConfig, model: type[Model]) -> None:
-    """Raises IncompatibleChoice where something is priced along solves that have events, for which there is no rule."""
-    for name, one in build_regularizers(cfg, model).items():
-        if isinstance(one, PathRegularizer) or type(one).of_states is not Regularizer.of_states:
-            raise IncompatibleChoice(
-                f"{GROUP}={name} prices a path, and there is no rule for that where a path has events. "
-                f"Use {GROUP}=none."
-            )
-
-
 def _chosen(cfg: DictConfig) -> dict[str, DictConfig]:
     """By name, a configuration that holds the options under `regularizer.<name>`.
 

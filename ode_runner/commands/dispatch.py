@@ -17,13 +17,15 @@ from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
 from ode_runner.commands.trained_run import TrainedRun
-from ode_runner.compatibility import check_compatible, check_events, unused_axes
+from ode_runner.compatibility import check_compatible, unused_axes
 from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.crash_dump import CrashDump
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.event_checks import check_takes_events
+from ode_runner.models.events import has_events
 from ode_runner.quoting import as_typed
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import remove_if_fresh
@@ -154,7 +156,8 @@ def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMod
             mode = construct(cfg if name == choices["gradient"] else chosen, "gradient")
             model, solver = target_of(cfg, "model"), construct(cfg, "solver")
             check_compatible({**choices, "gradient": name}, model, solver, mode)
-            check_events(target_of(cfg, "task"), model, solver, mode, batch=cfg.trainer.batch_size)
+            if has_events(target_of(cfg, "task"), model):
+                check_takes_events(solver, mode, batch=cfg.trainer.batch_size)
             modes[name] = mode
         except RefusedInput as refusal:
             modes[name] = str(refusal)

@@ -13,14 +13,17 @@ def steps_each(solver: Solver) -> bool:
     return isinstance(solver, PerSampleStepping) and solver.per_sample
 
 
-def check_takes_events(solver: Solver, gradient: GradientMode, *, batch: int) -> None:
-    """Raises IncompatibleChoice where they do not take solves of so many samples with events."""
+def check_takes_events(solver: Solver, gradient: GradientMode | None, *, batch: int) -> None:
+    """Raises IncompatibleChoice where they do not take solves of so many samples with events.
+
+    Without a gradient mode, nothing is learned.
+    """
     name = type(solver).__name__
     if not isinstance(solver, ExplicitRungeKutta):
         raise IncompatibleChoice(
             f"{name} finds no events: that takes an explicit Runge-Kutta solver. Use solver=dopri5."
         )
-    if not gradient.to_events:
+    if gradient is not None and not gradient.to_events:
         raise IncompatibleChoice(
             f"gradient={type(gradient).__name__.lower()} takes no solves with events. Use gradient=backprop or "
             "checkpoint; or adjoint, for batches of one sample."

@@ -1,0 +1,32 @@
+"""What cannot be chosen beside a task or model whose solves have events."""
+
+from collections.abc import Mapping
+
+from omegaconf import DictConfig
+
+from ode_runner.building.instantiate import construct, target_of
+from ode_runner.building.regularization import GROUP, build_regularizers
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.gradients.event_checks import check_takes_events
+from ode_runner.models.base import Numerics
+from ode_runner.models.events import has_events
+from ode_runner.regularizers.base import PathRegularizer, Regularizer
+from ode_runner.solvers.base import Solver
+
+
+def check_event_choices(cfg: DictConfig, choices: Mapping[str, str], solver: Solver) -> None:
+    """Raises IncompatibleChoice where solves have events, and something chosen cannot follow them."""
+    task, model = target_of(cfg, "task"), target_of(cfg, "model")
+    if not has_events(task, model):
+        return
+    batch = max(cfg.trainer.batch_size, cfg.trainer.eval_batch_size)
+    gradient = None if model.numerics is Numerics.SOLVER else construct(cfg, "gradient")
+    check_takes_events(solver, gradient, batch=batch)
+    for name, one in build_regularizers(cfg, model).items():
+        if isinstance(one, PathRegularizer) or type(one).of_states is not Regularizer.of_states:
+            raise IncompatibleChoice(
+                f"{GROUP}={name} prices a path, and there is no rule for that where a path has events. "
+                f"Use {GROUP}=none."
+            )
+    if choices["diagnostics"] == "flow":
+        raise IncompatibleChoice("diagnostics=flow looks at solves without events. Use diagnostics=none.")
