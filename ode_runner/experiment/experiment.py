@@ -20,6 +20,7 @@ from ode_runner.experiment.meters import Means
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.experiment.stability import stability_figures
 from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
@@ -30,6 +31,7 @@ from ode_runner.models.path_model import PathModel
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.random_state import RandomState
+from ode_runner.structured_field import MatrixField
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
 from ode_runner.transfer import read_scalars
@@ -152,11 +154,13 @@ class Experiment:
             return [*self.task.remarks(metrics), *self.model.remarks(self._test_inputs())]
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        """The pictures of the task, then those of the model, by file name without ending."""
+        """The pictures of the task, then those of the model and the solver, by file name without ending."""
         yield from self.task.figures(view)
         with self._autocast():
             of_model = list(self.model.figures(self._test_inputs()))
         yield from of_model
+        if isinstance(field := self.model.learned_field(), MatrixField):
+            yield from stability_figures(self.integrator.solver, field, self._test_inputs())
 
     def _test_inputs(self) -> Tensor:
         """A batch of the test split."""

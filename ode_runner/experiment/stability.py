@@ -1,0 +1,29 @@
+"""The picture of where a solver is stable, beside the true field that it solves."""
+
+from collections.abc import Iterator
+
+import torch
+from matplotlib.figure import Figure
+
+from ode_runner.plots.stability import draw_stability
+from ode_runner.solvers.base import FixedStepSolver, Solver
+from ode_runner.solvers.stability import amplification
+from ode_runner.structured_field import MatrixField
+from ode_runner.types import State
+
+LEFT, RIGHT, ACROSS = -5.0, 2.0, 4.0  # what the picture shows of the plane, at least
+CELLS = 241  # each way
+
+
+def stability_figures(solver: Solver, field: MatrixField, y0: State) -> Iterator[tuple[str, Figure]]:
+    """One, of a method whose region is known; with the step times the field's eigenvalues, where there is one step."""
+    places, size = torch.zeros(0, dtype=torch.complex128), None
+    if isinstance(solver, FixedStepSolver):
+        size = solver.size
+        places = size * torch.linalg.eigvals(field.matrix(y0.new_zeros(()), y0).cpu().double())
+    left = min([LEFT, *(1.2 * places.real).tolist()])
+    across = max([ACROSS, *(1.2 * places.imag.abs()).tolist()])
+    x, y = torch.linspace(left, RIGHT, CELLS).double(), torch.linspace(-across, across, CELLS).double()
+    growth = amplification(solver, torch.complex(*torch.meshgrid(x, y, indexing="xy")))
+    if growth is not None:
+        yield "stability", draw_stability(x, y, growth, places=places, size=size)

@@ -1,0 +1,25 @@
+"""The region of absolute stability of a method, and where a problem lies in it."""
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+
+
+def draw_stability(x: Tensor, y: Tensor, growth: Tensor, *, places: Tensor, size: float | None) -> Figure:
+    """The region where a step does not grow, on a grid of the real parts `x` and imaginary parts `y`: (y, x).
+
+    `places` are the step times the eigenvalues of the problem, complex; none where there is no one step or matrix.
+    """
+    figure = style.figure(6.2, 5.0)
+    axes = figure.subplots()
+    axes.contourf(x, y, growth, levels=[0.0, 1.0], colors=[style.SKY], alpha=0.35)
+    axes.contour(x, y, growth, levels=[1.0], colors=[style.BLUE], linewidths=1.3)
+    axes.axhline(0, color="black", linewidth=0.6)
+    axes.axvline(0, color="black", linewidth=0.6)
+    if len(places):
+        axes.plot(places.real, places.imag, "o", color=style.VERMILION, label=f"eigenvalues, at a step of {size:.4g}")
+        axes.legend(loc="upper left", fontsize=8)
+    axes.set(xlabel=r"Re $h\lambda$", ylabel=r"Im $h\lambda$", title="Shaded: a step does not grow", aspect="equal")
+    axes.grid(alpha=0.3)
+    return figure
