@@ -1,0 +1,231 @@
+"""Models that a series drives: exact gradients, counts, what changes nothing, and that no answer sees the future."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Split, TaskSpec
+from ode_runner.controls.named import CONTROLS
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.integrator import Integrator
+from ode_runner.models.base import Model
+from ode_runner.models.cde import CDE
+from ode_runner.series import Series
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.midpoint import Midpoint
+from ode_runner.solvers.reversible_heun import ReversibleHeun
+from ode_runner.solvers.rk4 import RK4
+from ode_runner.tasks.area import Area, shoelace
+from ode_runner.tasks.chirality import Chirality
+from tests.helpers import options, typed
+from tests.problems import Compose, build, named_class
+
+pytestmark = pytest.mark.usefixtures("float64")
+TS = torch.tensor([0.0, 1.0])
+SPEC = TaskSpec(input_shape=(6, 4), output_shape=(2,), sequence=True, blanks=True)
+RUNNING = replace(SPEC, blanks=False, causal=True, every_time=True)
+FIXED: dict[str, Any] = {"num_steps": 1, "step_size": None}
+ADAPTIVE = Dopri5(rtol=1e-5, atol=1e-5, max_steps=10_000, per_sample=False)
+SOLVERS = {"reversible": ReversibleHeun(**FIXED)}
+EXACT = [name for name in options("gradient") if named_class("gradient", name).exact]
+OF_SERIES = ["cde", "odernn", "gru_gaps"]
+CHOICES: list[tuple[str, dict[str, Any]]] = [
+    *(("cde", {"control": c}) for c in CONTROLS),
+    ("odernn", {}),
+    ("gru_gaps", {}),
+]
+
+
+def model_of(composed: Compose, name: str, spec: TaskSpec = SPEC, **changed: Any) -> Model:
+    torch.manual_seed(0)
+    network = build(composed, "network", "sequence", spec, hidden=4, width=6)
+    model: Model = build(composed, "model", name, network, **changed)
+    return model
+
+
+def smooth(composed: Compose) -> Model:
+    """A controlled equation with tanh in place of ReLU."""
+    model = model_of(composed, "cde")
+    assert isinstance(model, CDE)
+    assert isinstance(model.field.matrices, nn.Sequential)
+    model.field.matrices[1] = nn.Tanh()
+    return model
+
+
+def some_series(*, blanks: bool = True, rows: int = 6) -> Series:
+    generator = torch.Generator().manual_seed(1)
+    times = torch.rand(3, rows, generator=generator).cumsum(dim=1)
+    values = torch.randn(3, rows, 2, generator=generator)
+    if blanks:
+        values[0, 1, 0] = values[1, 0, 1] = values[2, 3] = torch.nan
+    return Series(times=times, values=values, lengths=torch.tensor([rows, rows - 2, rows]))
+
+
+def gradients(model: Model, integrate: Integrator, inputs: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    (model(inputs, TS, integrate).values * torch.tensor([1.0, -2.0])).sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def by(solver: Solver, mode: GradientMode | None = None) -> Integrator:
+    return Integrator(solver=solver, gradient=mode or Backprop())
+
+
+@pytest.mark.parametrize("gradient", EXACT)
+@pytest.mark.parametrize(("name", "changed"), [("cde", {}), ("cde", {"control": "linear"}), ("odernn", {})])
+def test_every_exact_mode_gives_every_tensor_the_gradient_of_backprop(
+    composed: Compose, name: str, changed: dict[str, Any], gradient: str
+) -> None:
+    limit = {"max_directions": 200} if gradient == "forward" else {}
+    model, mode = model_of(composed, name, **changed), build(composed, "gradient", gradient, **limit)
+    solver, inputs = SOLVERS.get(gradient, RK4(**FIXED)), some_series().rows()
+    found, reference = gradients(model, by(solver, mode), inputs), gradients(model, by(solver), inputs)
+    assert found.keys() == dict(model.named_parameters()).keys()
+    assert [parameter for parameter, g in found.items() if not g.any()] == []
+    for parameter, expected in reference.items():
+        torch.testing.assert_close(found[parameter], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gradient", sorted({*options("gradient")} - {*EXACT}))
+def test_the_other_modes_are_as_close_as_their_tolerance(composed: Compose, gradient: str) -> None:
+    """Between layers without kinks, at which an adjoint's error is larger."""
+    model, mode, inputs = smooth(composed), build(composed, "gradient", gradient), some_series(rows=4).rows()
+    found, reference = gradients(model, by(ADAPTIVE, mode), inputs), gradients(model, by(ADAPTIVE), inputs)
+    assert found.keys() == dict(model.named_parameters()).keys()
+    for parameter, expected in reference.items():
+        assert (found[parameter] - expected).norm() < 5e-3 * expected.norm(), parameter
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_counted_is_predicted(composed: Compose, control: str) -> None:
+    model, inputs = model_of(composed, "cde", control=control), some_series().rows()
+    pieces = 10 if control == "rectilinear" else 5
+    for solver, stages in ((RK4(**FIXED), 4), (Midpoint(**FIXED), 2)):
+        integrate = by(solver)
+        with integrate.ledger.phase("forward") as tally:
+            model(inputs, TS, integrate)
+        assert (tally.evaluations, tally.accepted) == (stages * pieces, pieces)
+
+
+def test_an_ode_rnn_takes_a_step_from_row_to_row(composed: Compose) -> None:
+    integrate = by(Midpoint(**FIXED))
+    with integrate.ledger.phase("forward") as tally:
+        model_of(composed, "odernn")(some_series().rows(), TS, integrate)
+    assert (tally.evaluations, tally.accepted) == (10, 5)
+
+
+@pytest.mark.parametrize(("name", "changed"), CHOICES)
+def test_padding_company_and_what_padding_holds_change_nothing(
+    composed: Compose, name: str, changed: dict[str, Any]
+) -> None:
+    model, series, integrate = model_of(composed, name, **changed), some_series(), by(RK4(**FIXED))
+    together = model(series.rows(), TS, integrate).values
+    times, values = series.times[1:2, :4], series.values[1:2, :4]
+    alone = model(Series.complete(times, values).rows(), TS, integrate).values
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-13)
+    other = series.rows()
+    other[1, 4:, :3] = 1e6
+    torch.testing.assert_close(model(other, TS, integrate).values, together, rtol=0, atol=0)
+
+
+def test_without_time_as_a_channel_the_clock_is_of_no_consequence(composed: Compose) -> None:
+    series, integrate = some_series(blanks=False), by(RK4(**FIXED))
+    warped = replace(series, times=series.times**3 + 2)
+    for time in (False, True):
+        model = model_of(composed, "cde", replace(SPEC, blanks=False), time=time)
+        one, other = (model(s.rows(), TS, integrate).values for s in (series, warped))
+        assert torch.equal(one, other) == (not time)
+
+
+def test_samples_that_step_on_their_own_have_their_own_control(composed: Compose) -> None:
+    model, inputs = smooth(composed), some_series(rows=4).rows()
+    together, apart = (
+        model(inputs, TS, by(replace(ADAPTIVE, per_sample=per_sample))).values for per_sample in (False, True)
+    )
+    torch.testing.assert_close(apart, together, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", [RK4(**FIXED), pytest.param(ADAPTIVE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("name", "changed"), [choice for choice in CHOICES if choice[1] != {"control": "natural"}])
+def test_an_answer_on_the_way_sees_nothing_of_the_future(
+    composed: Compose, name: str, changed: dict[str, Any], solver: Solver
+) -> None:
+    model, integrate, ts = model_of(composed, name, RUNNING, **changed), by(solver), torch.arange(6.0)
+    series = some_series(blanks=False)
+    series = Series.complete(series.times, series.values)
+    values = series.values.clone()
+    values[:, 4:] += 1
+    known, other = (model(s.rows(), ts, integrate).values for s in (series, replace(series, values=values)))
+    assert torch.equal(known[:4], other[:4])
+    assert not torch.isclose(known[4], other[4]).any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "changed", "sentence"),
+    [
+        (RUNNING, {"control": "natural"}, "leads from row to row by all of them. Use model.control=hermite"),
+        (replace(RUNNING, blanks=True), {}, "from later rows. Use model.control=rectilinear"),
+        (replace(SPEC, every_time=True), {}, "asks for states at other times"),
+    ],
+)
+def test_what_would_see_the_future_is_refused(
+    composed: Compose, spec: TaskSpec, changed: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(IncompatibleChoice, match=sentence):
+        model_of(composed, "cde", spec, **changed)
+
+
+def test_rectilinear_needs_time(composed: Compose) -> None:
+    with pytest.raises(RefusedInput, match=r"Use model.time=true, or model.control=linear"):
+        model_of(composed, "cde", control="rectilinear", time=False)
+
+
+@pytest.mark.parametrize("name", OF_SERIES)
+def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: Compose, name: str) -> None:
+    model, integrate = model_of(composed, name), by(RK4(**FIXED))
+    begun = model.encode(some_series().rows())
+    states = model.states(begun, torch.tensor([0.0, 0.31, 1.0, 1.5]), integrate)
+    assert torch.equal(states[0], begun.y0)
+    torch.testing.assert_close(states[3], states[2])
+    assert not torch.isclose(states[1], states[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("task=half_moons", "model=cde"), "task=half_moons gives none. Use task=area or chirality"),
+        (("task=chirality", "network=mlp", "task.missing=0.1"), "lack some numbers, and network=mlp needs all of them"),
+        (("task=chirality", "model=cde", "network=mlp"), "no such pieces. Use network=sequence"),
+        (("task=area", "task.running=true"), "begins when all rows have been read. Use model=cde, gru_gaps or odernn"),
+        (("task=chirality", "network=recurrent_vae"), "asks for something else. Use network=sequence"),
+        (("task=chirality", "task.observed=101"), "task.observed must be from 2 to task.points=100"),
+        (("task=chirality", "task.missing=1.0"), "from 0 to below 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    ended = typed(*words, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_spirals_of_the_two_classes_turn_either_way_and_the_area_tells() -> None:
+    how: dict[str, Any] = {"train": 40, "validation": 20, "test": 20, "points": 100, "observed": 40, "noise": 0.01}
+    how |= {"seed": 0, "device": torch.device("cpu")}
+    task = Chirality(missing=0.2, **how)
+    rows = task.splits[Split.TRAIN].inputs
+    assert rows[..., :2].isnan().double().mean().item() == pytest.approx(0.2, abs=0.03)
+    assert (rows[:, 1:, 2] > rows[:, :-1, 2]).all()
+    area = Area(running=False, **how)
+    batch = next(area.batches(Split.TEST, batch_size=20, epoch=0))
+    again = shoelace(*batch.inputs[..., :2].double().unbind(dim=2))[:, -1]
+    torch.testing.assert_close(batch.targets[:, 0].double(), again, rtol=0, atol=1e-6)
+    assert (batch.targets.abs() > 0.2).all()
+    assert (batch.targets > 0).sum() == 10
