@@ -22,7 +22,8 @@ MOST = 1_000_000  # samples
 def sample(trained: TrainedRun, *, samples: Any, folder: Path) -> RunStatus:
     """Write `samples.npz`, the samples and their conditions, with the pictures and tables that the task makes of them.
 
-    They are the first of those by which the run is judged, from the same noise and under the same conditions, and more.
+    Conditions are those of the samples by which the run is judged, again from the first on where they do not suffice.
+    Of a generator the samples are the same, too: their noise is known by their number.
 
     Args:
         trained: the run.

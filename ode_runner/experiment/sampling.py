@@ -55,7 +55,8 @@ def figures_of_ways(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
     own, teacher = _solvable(fine.model.generator()), fine.model.teacher_generator()
     if own is None or teacher is None or not isinstance(task, SampledTask):
         return
-    numbers, given = torch.arange(DRAWN), task.given(DRAWN)
+    count = task.finely_solved or DRAWN
+    numbers, given = torch.arange(count), task.given(count)
     before, after = (fine.generate(numbers, times=PLACES, given=given, by=by) for by in (teacher, own))
     yield "straightness", draw_ways({"before reflow": before, "after": after})
 
