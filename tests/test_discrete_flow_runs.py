@@ -12,7 +12,10 @@ BRIEF = ("trainer.max_steps=2", "trainer.batch_size=20", "logger=none", "task.va
 PLANE = ("task=density2d", "task.train=40", "task.grid=60", "task.conditional=true")
 
 
-@pytest.mark.parametrize("name", ["coupling_flow", "autoregressive_flow", "spline_flow", "residual_flow", "glow"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("autoregressive_flow", "spline_flow")]
+
+
+@pytest.mark.parametrize("name", ["coupling_flow", "residual_flow", "glow", *SLOW])
 def test_a_run_of_two_steps_reports_a_density_and_uses_no_solver(name: str, tmp_path: Path) -> None:
     task = ("task=digits_density",) if name == "glow" else PLANE
     ended = typed(*BRIEF, *task, f"model={name}", "network.width=3", "solver=rk4", "gradient=adjoint", cwd=tmp_path)
