@@ -9,6 +9,7 @@ from ode_runner.building.members import members, naming
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import DensityModel
 from ode_runner.models.exact import Exact
+from ode_runner.models.hybrid import Hybrid
 from ode_runner.models.path_model import PathModel
 from tests.helpers import options, run_folders, typed
 from tests.problems import named_class
@@ -115,7 +116,9 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
     assert issubclass(model, Model)
     answers = {Answer.LOG_DENSITY, Answer.SAMPLES} if issubclass(model, DensityModel) else {Answer.VALUES}
     if issubclass(model, Exact):  # the truth of whatever the task asks
-        answers = {Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH}
+        answers = {Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH, Answer.EVENTS}
+    if issubclass(model, Hybrid):
+        answers = {Answer.VALUES, Answer.EVENTS}
     if issubclass(model, PathModel):
         answers = {Answer.LOG_DENSITY, Answer.SAMPLES}
     assert model.answers() == answers | (set() if model.numerics is Numerics.NONE else {Answer.STATES})

@@ -4,7 +4,7 @@ import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -44,6 +44,8 @@ def spec_of(cfg: DictConfig) -> TaskSpec:
         return SEQUENCES
     if cfg.network._target_.endswith("SequenceNetwork"):
         return SERIES
+    if target_of(cfg, "model").to_events:
+        return cast(TaskSpec, construct(cfg, "task", seed=0, device=torch.device("cpu")).spec)
     return {Numerics.SOLVER: SOLVED, Numerics.EQUATION: KNOWN}.get(target_of(cfg, "model").numerics, IMAGES)
 
 
