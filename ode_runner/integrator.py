@@ -12,7 +12,7 @@ from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.event import Event
+from ode_runner.event import Event, Events
 from ode_runner.field import ConsistencyField, DenoisingField, Ledger, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_event, check_takes_events
@@ -234,4 +234,7 @@ def _of_nothing(problem: Problem) -> Solution:
     call = next(iter(kind_of(problem.field).call_weights))  # the drift of a stochastic field
     moved = y0 + getattr(problem.field, call)(ts[0].to(y0.dtype), y0)
     integrals = {name: y0.new_zeros(len(ts), len(y0)) for name in problem.field.names}
-    return Solution(ys=torch.stack([y0, *[moved] * (len(ts) - 1)]), integrals=integrals)
+    ys = torch.stack([y0, *[moved] * (len(ts) - 1)])
+    valid = torch.ones(len(ts), len(y0), dtype=torch.bool, device=y0.device)
+    events = Events(times=y0.new_zeros(0, len(y0)), states=y0.new_zeros(0, *y0.shape), valid=valid)
+    return Solution(ys=ys, integrals=integrals, events=None if problem.event is None else events)

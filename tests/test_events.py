@@ -358,6 +358,12 @@ def test_a_reset_that_leads_nowhere_is_an_error() -> None:
             solved(TIGHT, Backprop(), Falling(), torch.tensor([[1.0, 0.0]]), event)
 
 
+def test_an_empty_batch_has_no_events() -> None:
+    found = solved(EACH, Backprop(), ONWARDS, torch.zeros(0, 1), Event(lambda t, y: y[:, 0] - 0.5)).events
+    assert found is not None
+    assert (found.times.shape, found.valid.shape) == ((0, 0), (9, 0))
+
+
 def test_functions_that_are_no_events_are_refused() -> None:
     for c in (lambda t, y: y[:, 0] < 0.5, lambda t, y: y, lambda t, y: 1.0):
         with pytest.raises(RefusedInput, match=r"an event is a function whose root ends the solve"):
