@@ -23,6 +23,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.one_step import RungeKutta
 from ode_runner.types import State, Time, Times
 from tests.composition import Compose
 from tests.helpers import options
@@ -87,6 +88,11 @@ def family(kind: type[Solver]) -> list[Any]:
     """`offering` for parametrize; implicit solvers are slow, and have quick tests of their own in test_implicit.py."""
     implicit = set(offering(ImplicitSolver))
     return [pytest.param(name, marks=pytest.mark.slow if name in implicit else ()) for name in offering(kind)]
+
+
+def looks_beyond(solver: Solver) -> bool:
+    """A stage of a step lies beyond its end, as its docstring says."""
+    return isinstance(solver, RungeKutta) and max(solver.tableau.c) > 1 + 1e-9
 
 
 def is_first_of_its_family(pair: tuple[str, str]) -> bool:

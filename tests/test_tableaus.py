@@ -11,9 +11,10 @@ from torch import Tensor
 from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.embedded import AdaptiveRungeKutta, EmbeddedRungeKutta
 from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.kvaerno5 import Kvaerno5
 from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta
 from ode_runner.solvers.tableau import Tableau, advance, stage_time
-from tests.problems import Compose, build, offering
+from tests.problems import Compose, build, looks_beyond, offering
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -88,6 +89,9 @@ def test_each_stage_uses_earlier_stages_only_and_an_implicit_one_itself(solver: 
 
 
 def test_stages_lie_within_the_step(solver: RungeKutta) -> None:
+    if looks_beyond(solver):
+        assert isinstance(solver, Kvaerno5)
+        return
     times = [stage_time(0.3, 1.1, c) for c in solver.tableau.c]
     assert times[0] == 0.3 or any(solver.tableau.a[0])
     assert all(0.3 <= t <= 1.1 for t in times)
@@ -177,3 +181,20 @@ def test_pairs_known_to_reuse_their_last_stage_do(composed: Compose, name: str, 
 def test_zero_weights_neither_cost_nor_count() -> None:
     y, poison = torch.ones(2), torch.full((2,), torch.nan)
     assert torch.equal(advance(y, 0.5, (0.0, 2.0), [poison, torch.ones(2)]), torch.full((2,), 2.0))
+
+
+@pytest.mark.parametrize("name", ["kvaerno3", "kvaerno5"])
+def test_kvaernos_pairs_damp_what_is_stiff_and_solve_their_stages_to_order_two(name: str, composed: Compose) -> None:
+    """L-stable: |R| is at most 1 on the imaginary axis, and 0 at infinity."""
+    tableau = build(composed, "solver", name).tableau
+    a, ones = square(tableau).to(torch.complex128), torch.ones(len(tableau.b), dtype=torch.complex128)
+    b = torch.tensor(tableau.b, dtype=torch.complex128)
+
+    def stability(z: complex) -> float:
+        return abs(1 + z * complex(b @ torch.linalg.solve(torch.eye(len(ones)) - z * a, ones)))
+
+    assert max(stability(1j * y) for y in torch.logspace(-2, 4, 200).tolist()) < 1 + 1e-12
+    assert stability(-1e8) < 1e-6
+    c = square(tableau).sum(dim=1)
+    assert float((square(tableau) @ c - c.square() / 2)[1:].abs().max()) < 1e-14
+    assert len({row[-1] for row in tableau.a[1:]}) == 1, "one matrix for all stages"

@@ -61,11 +61,11 @@ Point = TypeVar("Point", float, Tensor)  # in time: a number, one for each row o
 
 
 def stage_time(t0: Point, t1: Point, c: float, *, dt: Point | None = None) -> Point:
-    """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage never lies beyond its step.
+    """t0 + c * (t1 - t0), and t1 itself where `c` is 1 but for rounding: a stage lies beyond its step by no rounding.
 
     `dt` is t1 - t0 where that has been taken before both were rounded.
     """
-    return t1 if c > 1 - 1e-9 else t0 + c * (t1 - t0 if dt is None else dt)
+    return t1 if abs(c - 1) < 1e-9 else t0 + c * (t1 - t0 if dt is None else dt)
 
 
 def time_tensor(t: float, y: State) -> Time:
