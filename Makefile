@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/test_,$(addsuffix .py,shapes given networks))
 
-.PHONY: help install run test test-full lint format generated docs bench bench-compare recipes clean
+.PHONY: help install run test test-full lint format generated docs bench bench-peers bench-compare recipes clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -43,6 +43,9 @@ bench: .venv/installed-dev  ## Our engine against torchdiffeq's, a flow, then wh
 	$(BIN)/python -m tests.benchmarks.path_models
 	$(BIN)/python -m tests.benchmarks.training
 
+bench-peers: .venv/installed-dev .venv-peers/installed  ## Flow matching beside torchcfm's training loop, in an environment of its own
+	$(BIN)/python -m tests.benchmarks.peers .venv-peers/bin/python
+
 bench-compare: .venv/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
 	$(BIN)/python -m tests.benchmarks.compare $(BASE)
 
@@ -50,7 +53,7 @@ recipes: .venv/installed  ## Experiments from the literature: run what is missin
 	$(BIN)/python -m ode_runner.recipes $(ONLY)
 
 clean:  ## Remove the virtual environment and caches; outputs stay
-	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-peers site .mypy_cache .ruff_cache .pytest_cache
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -59,6 +62,11 @@ clean:  ## Remove the virtual environment and caches; outputs stay
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv-peers/installed: tests/benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement tests/benchmarks/peers.txt
 	touch $@
 
 .venv/installed-docs: .venv/installed

@@ -40,10 +40,10 @@ def main() -> int:
     return 0
 
 
-def built() -> tuple[Experiment, Trainer]:
-    """The cell of the benchmark, with fresh weights."""
+def built(*changed: str) -> tuple[Experiment, Trainer]:
+    """The cell of the benchmark, with options changed, and fresh weights."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", overrides=[*CELL, "logger=none"], return_hydra_config=True)
+        cfg = compose("config", overrides=[*CELL, *changed, "logger=none"], return_hydra_config=True)
         choices = dict(cfg.hydra.runtime.choices)
         experiment = build_experiment(cfg, choices)
         trainer = build_trainer(cfg, choices, experiment)
