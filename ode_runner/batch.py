@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
+from ode_runner.noise import BrownianPath
 from ode_runner.types import Times, Trajectory
 
 
@@ -30,6 +31,7 @@ class Answer(StrEnum):
     LOG_DENSITY = "a log density"
     SAMPLES = "samples"
     STATES = "states at any time"
+    PATHS = "sample paths of a stochastic equation"
     TRUTH = "the solution of the task's own field"
     EVENTS = "times of events"
 
@@ -65,6 +67,7 @@ class TaskSpec:
     drive: Drive | None = None  # and behind that what acts on it from outside
     field: VectorField | None = None  # the rule itself, where it is known
     event: Event | None = None  # what happens on the way, where something does
+    path: BrownianPath | None = None  # of which each sample's noise is, where the rule is stochastic
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
     noise_seed: int | None = None  # of the noise that drives it, where there is some
 
@@ -90,6 +93,7 @@ class Batch(NamedTuple):
     part: str = ""  # which of several questions the test split asks
     weights: Mapping[str, float] = MappingProxyType({})  # of terms that the model adds to the loss, where not 1
     event_times: Tensor | None = None  # (event, batch), where events are asked for; NaN after a sample's last
+    numbers: Tensor | None = None  # (batch,), whole: by which the samples' noise is known; None: their places
 
     def to(self, dtype: torch.dtype) -> "Batch":
         """The same with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
@@ -102,8 +106,10 @@ class Batch(NamedTuple):
         """The same on the CPU."""
         observed = None if self.observed is None else self.observed.cpu()
         event_times = None if self.event_times is None else self.event_times.cpu()
+        numbers = None if self.numbers is None else self.numbers.cpu()
         inputs, ts, targets = self.inputs.cpu(), self.ts.cpu(), self.targets.cpu()
-        return self._replace(inputs=inputs, ts=ts, targets=targets, observed=observed, event_times=event_times)
+        moved = self._replace(inputs=inputs, ts=ts, targets=targets, observed=observed)
+        return moved._replace(event_times=event_times, numbers=numbers)
 
 
 class Outputs(NamedTuple):

@@ -8,13 +8,14 @@ from torch import nn
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import ConsistencyField, StochasticField, VectorField
+from ode_runner.field import ConsistencyField, DenoisingField, StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.solvers.stochastic import StochasticMethod
 from ode_runner.structured_field import SeparableField, kind_of
 from ode_runner.tasks.base import Task
 
@@ -148,6 +149,12 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
     solved = _fields(model) if generator is None else [generator.field]
     if model.numerics is Numerics.NONE or all(map(solver.takes_field, solved)):
         return
+    if any(isinstance(field, StochasticField) and not isinstance(field, DenoisingField) for field in _fields(model)):
+        able = naming("solver", members("solver"), _stochastic)
+        raise IncompatibleChoice(
+            f"task={choices['task']} model={choices['model']} has a stochastic equation, and "
+            f"solver={choices['solver']} takes {solver.fields_in_words}. Use {able}."
+        )
     if model.other_solver:
         raise IncompatibleChoice(model.other_solver.format_map(choices))
     needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
@@ -188,6 +195,10 @@ def _without_derivative(choices: Mapping[str, str], model: Model, solver: Solver
         f"solver={choices['solver']} evaluates a field by its derivative, and that of task={choices['task']} "
         f"model={choices['model']} has none, but {' and '.join(kind.call_weights)}. Use {able}."
     )
+
+
+def _stochastic(solver: type[Solver]) -> bool:
+    return issubclass(solver, StochasticMethod)
 
 
 def _discrete(solver: type[Solver]) -> bool:

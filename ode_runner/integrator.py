@@ -1,6 +1,6 @@
 """A solver and a gradient mode, bound: all that a model knows of numerics."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -123,10 +123,17 @@ class Integrator:
             self._check_all(integrals, solution)
         return replace(solution, ts=ts)
 
-    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
-        """field(t, y, *given), one evaluation of it, in the precision of fields; differentiable as any function is."""
+    def evaluate(
+        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
+    ) -> Tensor:
+        """field.call(t, y, *given), counted for what it is, in the precision of fields; differentiable as any function.
+
+        `call` is one of those that the field's kind declares, such as `drift`.
+        """
         with torch.autocast(y.device.type, enabled=False):
-            return CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=True)(t, y)
+            counted = CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=True)
+            function: Callable[[Time, State], Tensor] = counted if call == "forward" else getattr(counted, call)
+            return function(t, y)
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         solver = solver_along(self.solver, field)

@@ -74,8 +74,10 @@ class Integrate(Protocol):
         self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution: ...
 
-    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
-        """field(t, y, *given), entered in the ledger: for an objective that asks for slopes and solves nothing."""
+    def evaluate(
+        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
+    ) -> Tensor:
+        """field.call(t, y, *given), entered in the ledger: for an objective that asks for slopes and solves nothing."""
 
 
 def check_solvable(y0: State, ts: Times) -> None:

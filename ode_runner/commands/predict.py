@@ -73,7 +73,8 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, folder: Path) -> Ru
 def states_at(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
     """States (time, batch, *state) at increasing times `ts`; some may precede `begin` (1,), the model's first."""
     before, after = (torch.cat([begin, times]) for times in (ts[ts < begin].flip(0), ts[ts > begin]))
-    earlier, later = (experiment.model.states(begun, times, experiment.integrator) for times in (before, after))
+    integrate = experiment.integrate(len(begun.y0))
+    earlier, later = (experiment.model.states(begun, times, integrate) for times in (before, after))
     return torch.cat([earlier[1:].flip(0), later if bool((ts == begin).any()) else later[1:]])
 
 

@@ -94,6 +94,7 @@ class DataParallel(ProcessGroup):
             targets=batch.targets[:, own] if self.every_time else batch.targets[own],
             observed=None if batch.observed is None else batch.observed[:, own],
             event_times=None if batch.event_times is None else batch.event_times[:, own],
+            numbers=None if batch.numbers is None else batch.numbers[own],
         )
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:

@@ -16,6 +16,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.drawing import Draw, drawn_once
+from ode_runner.experiment.driven import Driven
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
@@ -28,8 +29,10 @@ from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.models.path_model import PathModel
+from ode_runner.noise import Noise
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.plots.animation import Picture
+from ode_runner.problem import Integrate
 from ode_runner.random_state import RandomState
 from ode_runner.structured_field import MatrixField
 from ode_runner.tasks.base import ModelView, Task
@@ -75,7 +78,17 @@ class Experiment:
     def loss(self, batch: Batch) -> Loss:
         """The loss of a batch of this experiment's dtype, in training, evaluation, replay and audits alike."""
         with self._autocast():
-            return self.objective.loss(self.model, self.task, batch, self.integrator)
+            return self.objective.loss(self.model, self.task, batch, self.integrate(len(batch.inputs), batch.numbers))
+
+    def integrate(self, count: int, numbers: Tensor | None = None) -> Integrate:
+        """What solves for the model: of a stochastic task, along the noise of the samples of these numbers (count,).
+
+        None: their places.
+        """
+        if self.task.spec.path is None:
+            return self.integrator
+        samples = torch.arange(count, device=self.device) if numbers is None else numbers
+        return Driven(self.integrator, Noise(path=self.task.spec.path, samples=samples))
 
     @torch.no_grad()
     def measured(self, loss: Loss, batch: Batch) -> dict[str, Scalar]:
@@ -88,7 +101,7 @@ class Experiment:
     def outputs(self, batch: Batch) -> Outputs:
         """The model's outputs for a batch of this experiment's dtype."""
         with self._autocast():
-            outputs = self.model(batch.inputs, batch.ts, self.integrator)
+            outputs = self.model(batch.inputs, batch.ts, self.integrate(len(batch.inputs), batch.numbers))
         return outputs._replace(values=outputs.values.to(self.dtype))
 
     @property
@@ -189,10 +202,12 @@ class Experiment:
 
         def path(begun: Encoding, times: int) -> Trajectory:
             with self._autocast():
-                return self.model.path(begun.to(self.dtype), own.to(self.dtype), self.integrator, times=times)
+                return self.model.path(
+                    begun.to(self.dtype), own.to(self.dtype), self.integrate(len(begun.y0)), times=times
+                )
 
         def decode(begun: Encoding, ts: Times) -> Tensor:
-            return self.model.decode(begun.to(self.dtype), ts.to(self.dtype), self.integrator)
+            return self.model.decode(begun.to(self.dtype), ts.to(self.dtype), self.integrate(len(begun.y0)))
 
         return ModelView(
             history=history,

@@ -27,7 +27,7 @@ class Exact(Model):
 
     numerics: ClassVar[Numerics] = Numerics.SOLVER
     gives: ClassVar[frozenset[Answer]] = frozenset(
-        {Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES, Answer.TRUTH, Answer.EVENTS}
+        {Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES, Answer.TRUTH, Answer.EVENTS, Answer.PATHS}
     )
 
     def __init__(self, network: Network) -> None:

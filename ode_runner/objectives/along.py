@@ -61,5 +61,7 @@ class Along:
     def _add(self, name: str, price: Scalar) -> None:
         self.sums[name] = self.sums[name] + price if name in self.sums else price
 
-    def evaluate(self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = ()) -> State:
-        return self.integrate.evaluate(field, t, y, given=given)
+    def evaluate(
+        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
+    ) -> Tensor:
+        return self.integrate.evaluate(field, t, y, given=given, call=call)

@@ -162,19 +162,26 @@ class CapturedPasses:
 
 def kind_of_batch(batch: Batch) -> Hashable:
     """Batches of one kind differ in the values of their inputs and targets alone: times are numbers of the CPU."""
-    tensors = (batch.inputs, batch.targets, batch.observed)
+    tensors = (batch.inputs, batch.targets, batch.observed, batch.numbers)
     shapes = tuple(None if x is None else (x.shape, x.dtype, x.stride()) for x in tensors)
     return (shapes, tuple(read_times(batch.ts)), batch.part, tuple(sorted(batch.weights.items())))
 
 
 def _copy(batch: Batch) -> Batch:
     observed = None if batch.observed is None else batch.observed.clone()
-    return batch._replace(inputs=batch.inputs.clone(), targets=batch.targets.clone(), observed=observed)
+    numbers = None if batch.numbers is None else batch.numbers.clone()
+    inputs, targets = batch.inputs.clone(), batch.targets.clone()
+    return batch._replace(inputs=inputs, targets=targets, observed=observed, numbers=numbers)
 
 
 def _write(mine: Batch, batch: Batch, *, shift: int = 0) -> None:
     """The values of a batch into one of its kind, its samples in another order where they are shifted."""
-    for own, value in ((mine.inputs, batch.inputs), (mine.targets, batch.targets), (mine.observed, batch.observed)):
+    for own, value in (
+        (mine.inputs, batch.inputs),
+        (mine.targets, batch.targets),
+        (mine.observed, batch.observed),
+        (mine.numbers, batch.numbers),
+    ):
         if own is not None and value is not None:
             own.copy_(value.roll(shift, dims=0) if shift else value, non_blocking=True)
 

@@ -1,0 +1,107 @@
+"""A latent stochastic equation: observations are read off a state with noise, whose path is recognised."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer, Outputs
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import StochasticField, VectorField
+from ode_runner.integral import Integral, Pull
+from ode_runner.models.base import Model, Numerics
+from ode_runner.models.sde import Form, learned_diffusion
+from ode_runner.networks.base import Network
+from ode_runner.networks.diffusion import ConstantDiffusion
+from ode_runner.networks.sizes import check_sizes
+from ode_runner.noise import NoiseKind
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Time, Times
+
+KL = "kl_path"  # the name of the term
+
+
+@final
+class LatentSDE(Model):
+    """Two equations with one diffusion: a prior dz = h(z) dt + g(z) dW, and f(z, context) in the place of h given data.
+
+    The bound on the likelihood has, besides the divergence of where paths begin, that of the paths: the integral of
+    |(f - h) / g|^2 / 2, which is taken along the solve. The context at a time is what a GRU says that has read the
+    observations after it, from the last on.
+
+    Args:
+        diffusion: `constant`, or `elementwise`, a function of each coordinate by itself.
+        width: of the hidden layer of such a function.
+        context: numbers of it.
+
+    Li, Wong, Chen, Duvenaud. Scalable Gradients for Stochastic Differential Equations. AISTATS 2020, section 5.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.PATHS, Answer.STATES})
+
+    def __init__(self, network: Network, *, diffusion: Form, width: int, context: int) -> None:
+        check_sizes("model", width=width, context=context)
+        super().__init__(network)
+        if not network.spec.sequence or network.state_is_input:
+            raise IncompatibleChoice(
+                "model=latent_sde recognises paths from observations of them. Use task.sequence=true and "
+                "network=recurrent_vae, or model=sde."
+            )
+        self.head = network.head()
+        self.reader = nn.GRU(network.spec.input_shape[1], context, batch_first=True)
+        noise = learned_diffusion(diffusion, network.state, width)
+        self.field = PosteriorEquation(network.field(given=context), network.field(), noise)
+        self.kl = Integral(self.field.divergence, judged=True)
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        """Where paths begin; and the context after each time, with the times, both given to the field."""
+        begun = super().encode(inputs)
+        context = self.reader(inputs.flip(1))[0].flip(1)
+        copies = len(begun.y0) // len(inputs)
+        given = [context.repeat(copies, 1, 1), inputs[..., -2].repeat(copies, 1)]
+        return begun._replace(given=given)
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        return integrate(self.field, y0, ts)
+
+    def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
+        begun = self.encode(inputs)
+        solution = integrate(self.field, begun, ts, integrals={KL: self.kl})
+        values = self.head(solution.ys.flatten(0, 1)).unflatten(0, solution.ys.shape[:2])
+        divergence = solution.integrals[KL][-1].unflatten(0, (-1, len(inputs))).mean(dim=0)
+        return Outputs(values=values, terms={**begun.terms, KL: divergence})
+
+
+@final
+class PosteriorEquation(StochasticField):
+    """f(z, context) and g(z), with the prior's h(z): the context is given at all times observed, and read at the next.
+
+    What is given is the context (batch, time, number) and the times (batch, time), the same for all.
+    """
+
+    def __init__(self, posterior: VectorField, prior: VectorField, diffusion: nn.Module) -> None:
+        super().__init__()
+        self.posterior, self.prior, self.of_noise = posterior, prior, diffusion
+        self.noise_kind = NoiseKind.ADDITIVE if isinstance(diffusion, ConstantDiffusion) else NoiseKind.DIAGONAL
+
+    def drift(self, t: Time, y: State, *given: Tensor) -> State:
+        context, times = given
+        place = torch.searchsorted(times[0].contiguous(), t.to(times.dtype), right=True)
+        found: State = self.posterior(t, y, context[:, place.clamp(max=context.shape[1] - 1)])
+        return found
+
+    def diffusion(self, t: Time, y: State, *given: Tensor) -> Tensor:
+        del t, given
+        found: Tensor = self.of_noise(y)
+        return found
+
+    def divergence(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
+        """|(f - h) / g|^2 / 2, (batch,), nats a unit of time.
+
+        The drift is evaluated anew: that which a solver has found may be in the other calculus.
+        """
+        del dy, pull
+        apart = self.drift(t, y, *given) - self.prior(t, y)
+        return (apart / self.diffusion(t, y, *given)).square().sum(dim=1) / 2

@@ -1,0 +1,79 @@
+"""A stochastic equation whose drift and diffusion are learned."""
+
+from typing import Any, ClassVar, Literal, final
+
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import StochasticField, VectorField
+from ode_runner.models.base import Model, Numerics
+from ode_runner.networks.base import Network
+from ode_runner.networks.diffusion import ConstantDiffusion, ElementwiseDiffusion
+from ode_runner.networks.sizes import check_sizes
+from ode_runner.noise import NoiseKind
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.transition_likelihood import TransitionLearner, TransitionLikelihood
+from ode_runner.problem import Integrate, Solution
+from ode_runner.types import State, Time, Times
+
+Form = Literal["constant", "elementwise"]
+
+
+@final
+class StochasticEquationModel(Model, TransitionLearner):
+    """dx = f(x) dt + g(x) dW on the observed state, in Ito's calculus, fitted by the likelihood of transitions.
+
+    Trained without a solve; its paths are those of the solver. A loss that compares paths with data point by point
+    would drive g to 0, so no task of values takes this model.
+
+    Args:
+        diffusion: `constant`, a number for every coordinate; `elementwise`, a function of each coordinate by itself.
+        width: of the hidden layer of such a function.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.PATHS, Answer.STATES})
+    objective: ClassVar[Objective[Any]] = TransitionLikelihood()
+
+    def __init__(self, network: Network, *, diffusion: Form, width: int) -> None:
+        check_sizes("model", width=width)
+        super().__init__(network)
+        if not network.state_is_data:
+            raise IncompatibleChoice(
+                "model=sde is fitted on the observed state itself, and this network makes features of its inputs. Use "
+                "network=mlp and task.sequence=false, or model=latent_sde."
+            )
+        self.head = network.head()
+        self.field = LearnedEquation(network.field(), learned_diffusion(diffusion, network.state, width))
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        return integrate(self.field, y0, ts)
+
+    def learned_field(self) -> VectorField:
+        return self.field
+
+
+def learned_diffusion(form: Form, size: int, width: int) -> nn.Module:
+    """Of a state of so many elements."""
+    return ConstantDiffusion(size) if form == "constant" else ElementwiseDiffusion(size, width=width)
+
+
+@final
+class LearnedEquation(StochasticField):
+    """A drift that is a field, and a diffusion of each element's own."""
+
+    def __init__(self, drift: VectorField, diffusion: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.of_noise = drift, diffusion
+        self.batched_time = drift.batched_time
+        self.noise_kind = NoiseKind.ADDITIVE if isinstance(diffusion, ConstantDiffusion) else NoiseKind.DIAGONAL
+
+    def drift(self, t: Time, y: State) -> State:
+        found: State = self.inner(t, y)
+        return found
+
+    def diffusion(self, t: Time, y: State) -> Tensor:
+        found: Tensor = self.of_noise(y)
+        return found

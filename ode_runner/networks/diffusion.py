@@ -1,0 +1,38 @@
+"""Diffusions that are learned: positive, and of every element's own, so that the noise is diagonal."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ode_runner.types import State
+
+BEGINNING = 0.5413  # softplus of it is 1
+
+
+@final
+class ConstantDiffusion(nn.Module):
+    """One positive number for every element of a state (batch, size)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.full((size,), BEGINNING))
+
+    def forward(self, y: State) -> Tensor:
+        return softplus(self.bias).expand_as(y)
+
+
+@final
+class ElementwiseDiffusion(nn.Module):
+    """A positive function of each element by itself: a hidden layer of `width` tanh units for every one."""
+
+    def __init__(self, size: int, *, width: int) -> None:
+        super().__init__()
+        self.weight, self.shift = nn.Parameter(torch.randn(size, width)), nn.Parameter(torch.randn(size, width))
+        self.out = nn.Parameter(torch.randn(size, width) / width**0.5)
+        self.bias = nn.Parameter(torch.full((size,), BEGINNING))
+
+    def forward(self, y: State) -> Tensor:
+        hidden = torch.addcmul(self.shift, y[..., None], self.weight).tanh()
+        return softplus((hidden * self.out).sum(dim=-1) + self.bias)

@@ -1,0 +1,44 @@
+"""The likelihood of transitions: what a stochastic equation is fitted by."""
+
+import abc
+import math
+from typing import final
+
+from torch import nn
+
+from ode_runner.batch import Batch
+from ode_runner.field import StochasticField
+from ode_runner.objectives.base import Loss, Objective
+from ode_runner.problem import Integrate
+from ode_runner.tasks.base import Task
+
+
+class TransitionLearner(nn.Module, abc.ABC):
+    """What the objective asks of a model: a field on the observed state itself, with noise of every element's own."""
+
+    field: StochasticField
+
+
+@final
+class TransitionLikelihood(Objective[TransitionLearner]):
+    """Minus the log likelihood of the step from each observation to the next: normal, by drift dt and diffusion^2 dt.
+
+    Nats, summed over coordinates, in the mean over transitions; one evaluation, no solve. The density is that of
+    Euler's step, which is the true one as observations come closer. A square distance between paths would not do: it
+    is smallest without any noise.
+
+    Pedersen. A New Approach to Maximum Likelihood Estimation for Stochastic Differential Equations Based on Discrete
+    Observations. Scand. J. Stat. 1995.
+    """
+
+    solves = False
+
+    def loss(self, model: TransitionLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
+        paths, lengths = batch.targets, batch.ts.diff()
+        y, t = paths[:-1].flatten(0, 1), batch.ts[:-1].repeat_interleave(paths.shape[1])
+        dt = lengths.repeat_interleave(paths.shape[1])[:, None]
+        drift = integrate.evaluate(model.field, t, y, call="drift").to(y.dtype)
+        variance = integrate.evaluate(model.field, t, y, call="diffusion").to(y.dtype).square() * dt
+        error = paths[1:].flatten(0, 1) - y - drift * dt
+        nats = (error.square() / variance + (math.tau * variance).log()) / 2
+        return Loss(nats.sum(dim=1).mean())

@@ -1,0 +1,63 @@
+"""The Ornstein-Uhlenbeck process, whose law is normal at every time."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import StochasticField
+from ode_runner.noise import Increment, NoiseKind
+from ode_runner.tasks.stochastic_paths import StochasticPaths
+from ode_runner.types import State, Time
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class OrnsteinUhlenbeck(StochasticPaths):
+    """dx = -theta x dt + sigma dW: mean x0 e^(-theta t), variance sigma^2 / (2 theta) (1 - e^(-2 theta t)).
+
+    Euler's stationary variance is sigma^2 / (2 theta - theta^2 h), exactly.
+
+    Kloeden, Platen. Numerical Solution of Stochastic Differential Equations. Springer 1992, 4.4.
+    """
+
+    theta: float
+    sigma: float
+
+    names: ClassVar[tuple[str, ...]] = ("x",)
+
+    def true_field(self) -> StochasticField:
+        return RelaxingField(self.theta, self.sigma)
+
+    def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
+        """By the integral of e^(-theta (t1 - s)) dW(s) as far as increment and area tell it: an error of h^(5/2)."""
+        k = self.theta * (t1 - t0)
+        of_w = -math.expm1(-k) / k
+        of_h = 12 * ((1 - math.exp(-k) * (1 + k)) / k**2 + math.expm1(-k) / (2 * k))
+        return math.exp(-k) * y + self.sigma * (of_w * noise.w + of_h * noise.h)
+
+    def _check(self) -> None:
+        super()._check()
+        if not (self.theta > 0 and self.sigma > 0):
+            raise RefusedInput(f"task.theta={self.theta} and task.sigma={self.sigma} must be positive.")
+
+
+@final
+class RelaxingField(StochasticField):
+    """-theta x and sigma."""
+
+    noise_kind = NoiseKind.ADDITIVE
+    batched_time = True
+
+    def __init__(self, theta: float, sigma: float) -> None:
+        super().__init__()
+        self.theta, self.sigma = theta, sigma
+
+    def drift(self, t: Time, y: State) -> State:
+        return -self.theta * y
+
+    def diffusion(self, t: Time, y: State) -> Tensor:
+        return torch.full_like(y, self.sigma)

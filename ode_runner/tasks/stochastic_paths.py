@@ -1,0 +1,254 @@
+"""What tasks of stochastic equations share: paths of a known equation, each along a Brownian motion of its own."""
+
+import abc
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput
+from ode_runner.field import StochasticField, VectorField
+from ode_runner.noise import BrownianPath, Increment, Noise, NoiseAlong
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.stochastic import draw_paths
+from ode_runner.quoting import as_typed
+from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.types import Scalar, State, Times, Trajectory
+
+DEPTH = 20  # of the Brownian paths: their finest grid has 2^20 times in a cell
+SPLITS = {Split.TEST: 0, Split.VALIDATION: 1, Split.TRAIN: 2}  # in which order samples are numbered; training by epoch
+NUMBERS = 1 << 28  # samples of a split, at most
+OTHERS = 1 << 10  # times that: the numbers of paths that are no path of the data
+DRAWN = 65  # times of a picture
+BAND = 500  # paths that a band in a picture is made of
+
+
+@dataclass(kw_only=True, eq=False)
+class StochasticPaths(Task):
+    """Paths of a known stochastic equation from random starts, each known by its number and so along its own noise.
+
+    A model is given where a path begins and the noise along it, and is tested against the true path of that noise: in
+    the mean distance at the last time (`strong_error`) and in the difference of means (`weak_error`), each beside the
+    standard error that it has from sampling. With `sequence` a model is given noisy observations of a path instead, and
+    is to find a law of such paths: the loss is minus their log likelihood given the model's path.
+    """
+
+    train: int  # paths
+    validation: int
+    test: int
+    y0: Sequence[float]  # where paths begin in the mean
+    spread: float  # standard deviation of where they begin
+    horizon: float  # of paths, in the task's unit of time
+    points: int  # of a path, evenly spaced
+    cells: int  # of the Brownian paths in a unit of time: steps of whole cells, or halves of them again and again
+    fine: int  # steps a unit of time by which the true path is followed, where it has no closed form
+    sequence: bool  # inputs are noisy observations of a path, for models that recognise it
+    noise: float  # standard deviation of an observation, with `sequence`
+    kl_epochs: int  # over which the weight of divergences rises to 1, with `sequence`
+    seed: int
+    device: torch.device
+
+    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.PATHS})
+    test_only: ClassVar[frozenset[str]] = frozenset({"test"})
+    objective: ClassVar[str] = "mse"
+    higher_is_better: ClassVar[bool] = False
+    names: ClassVar[tuple[str, ...]]  # of the coordinates, as LaTeX
+
+    def __post_init__(self) -> None:
+        self._check()
+        size = len(self.names)
+        self.path = BrownianPath(seed=self.seed, cells=self.cells, depth=DEPTH)
+        self.ts = torch.linspace(0, self.horizon, self.points, dtype=torch.float64, device=self.device)
+        self.spec = TaskSpec(
+            input_shape=(self.points, size + 2) if self.sequence else (size,),
+            output_shape=(size,),
+            every_time=True,
+            autonomous=True,
+            state_itself=not self.sequence,
+            sequence=self.sequence,
+            span=(0.0, self.horizon),
+            field=None if self.sequence else self.true_field(),
+            path=self.path,
+        )
+        self.sizes = {Split.TRAIN: self.train, Split.VALIDATION: self.validation, Split.TEST: self.test}
+        self.values = {
+            split: self._draw(split, torch.arange(self.sizes[split], device=self.device))
+            for split in (Split.TRAIN, Split.VALIDATION)
+        }
+
+    @abc.abstractmethod
+    def true_field(self) -> StochasticField:
+        """Drift and diffusion."""
+
+    @abc.abstractmethod
+    def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
+        """The true path at t1, from `y` at t0, along this noise; up to what steps as short as `fine` says leave."""
+
+    def size(self, split: Split) -> int:
+        return self.sizes[split]
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        generator = shuffler(split, seed=self.seed, epoch=epoch)
+        for chosen in in_batches(self.size(split), batch_size, generator, device=self.device):
+            batch = self._batch(split, chosen)
+            turn = SPLITS[split] + (epoch if split is Split.TRAIN else 0) + OTHERS * self.sequence
+            batch = batch._replace(numbers=chosen + NUMBERS * turn)
+            risen = min(1.0, (epoch + 1) / self.kl_epochs) if split is Split.TRAIN else 1.0
+            yield batch._replace(weights={"kl": risen, "kl_path": risen}) if self.sequence else batch
+
+    def _batch(self, split: Split, chosen: Tensor) -> Batch:
+        values = self.values[split][:, chosen] if split in self.values else self._draw(split, chosen)
+        if not self.sequence:
+            return Batch(values[0], self.ts, values)
+        seen = values + self.noise * self._errors(split, chosen, values)
+        rows = [seen, self.ts[:, None, None].expand(-1, len(chosen), 1), torch.ones_like(seen[..., :1])]
+        return Batch(torch.cat(rows, dim=2).transpose(0, 1), self.ts, seen)
+
+    def _draw(self, split: Split, chosen: Tensor) -> Trajectory:
+        return self.true_paths(self._starts(split, chosen), self.ts, chosen + NUMBERS * SPLITS[split])
+
+    def true_paths(self, y0: State, ts: Times, numbers: Tensor) -> Trajectory:
+        """From `y0` along the noise of these numbers, at `ts`."""
+        places = ts.tolist()
+        steps = [step for t0, t1 in pairwise(places) for step in self._steps(t0, t1)]
+        noise = NoiseAlong(Noise(path=self.path, samples=numbers), steps, y0.shape[1:], dtype=torch.float64)
+        y, ys = y0, [y0]
+        for t0, t1 in steps:
+            y = self.follow(y, t0, t1, noise.find(t0, t1))
+            if t1 == places[len(ys)]:
+                ys.append(y)
+        return torch.stack(ys)
+
+    def _steps(self, t0: float, t1: float) -> list[tuple[float, float]]:
+        count = max(1, math.ceil((t1 - t0) * self.fine - 1e-3))
+        return list(pairwise([t0, *(t0 + (t1 - t0) * k / count for k in range(1, count)), t1]))
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        """The mean square distance to the true path; with `sequence` minus the log likelihood of the observations."""
+        copies = self._copies(outputs, batch)
+        if not self.sequence:
+            return (copies - batch.targets[:, None]).square().mean()
+        scaled = (copies - batch.targets[:, None]) / self.noise
+        nats = scaled.square() / 2 + math.log(self.noise) + math.log(math.tau) / 2
+        return nats.sum(dim=(0, 3)).mean()
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        values = self._copies(outputs, batch).mean(dim=1)
+        error = values - batch.targets
+        found = {"mse": error.square().mean()}
+        if self.sequence:
+            divergences = {name: term.mean() for name, term in outputs.terms.items()}
+            bound = -self.loss(outputs, batch) - sum(divergences.values(), found["mse"].new_zeros(()))
+            return found | divergences | {"elbo": bound}
+        last, end = error[-1], values[-1]
+        distance = last.norm(dim=1)
+        found |= {"strong": distance.mean(), "strong_square": distance.square().mean()}
+        for i in range(end.shape[1]):
+            found |= {f"weak_{i}": last[:, i].mean(), f"weak_square_{i}": last[:, i].square().mean()}
+            found |= {f"end_{i}": end[:, i].mean(), f"end_square_{i}": end[:, i].square().mean()}
+        return found
+
+    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Errors with the standard errors of their sampling; mean and variance of the first coordinate at the end."""
+        found = {name: mean for name, mean in means.items() if not name.startswith(("strong", "weak_", "end_"))}
+        if "strong" not in means:
+            return found
+        count = max(2, self.test)
+        weak = [(means[f"weak_{i}"], means[f"weak_square_{i}"]) for i in range(len(self.names))]
+        variance = sum(_variance(mean, square, count) for mean, square in weak)
+        return found | {
+            "strong_error": means["strong"],
+            "strong_error_se": math.sqrt(_variance(means["strong"], means["strong_square"], count) / count),
+            "weak_error": math.sqrt(sum(mean**2 for mean, _ in weak)),
+            "weak_error_se": math.sqrt(variance / count),
+            "end_mean": means["end_0"],
+            "end_variance": _variance(means["end_0"], means["end_square_0"], count),
+        }
+
+    def field_metrics(self, field: VectorField) -> dict[str, float]:
+        """Of the field over the training paths: `drift_error` and `diffusion_error`, relative; and `diffusion`.
+
+        The latter is the root mean square of the first coordinate's, beside which `diffusion_measured` has that of the
+        paths themselves: their quadratic variation, less what the true drift has moved them.
+        """
+        if not isinstance(field, StochasticField) or self.sequence or not list(field.parameters()):
+            return {}
+        true, paths = self.true_field(), self.values[Split.TRAIN]
+        dtype = next((p.dtype for p in field.parameters()), torch.float64)
+        y, t = paths[:-1].flatten(0, 1), paths.new_zeros(())
+        pairs = [
+            (learned(t.to(dtype), y.to(dtype)).to(y), exact(t, y))
+            for learned, exact in ((field.drift, true.drift), (field.diffusion, true.diffusion))
+        ]
+        drift, diffusion = (float((found - exact).norm() / exact.norm()) for found, exact in pairs)
+        length = self.horizon / (self.points - 1)
+        drifted = length * true.drift(t, y).unflatten(0, (self.points - 1, -1))
+        moved = (paths.diff(dim=0) - drifted)[..., 0].square().mean() / length
+        return {
+            "drift_error": drift,
+            "diffusion_error": diffusion,
+            "diffusion": float(pairs[1][0][:, 0].square().mean().sqrt()),
+            "diffusion_measured": float(moved.sqrt()),
+        }
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        if view.history:
+            yield "curves", draw_curves(view.history)
+        if self.sequence:
+            yield from self._recognised(view)
+            return
+        start = torch.tensor([list(self.y0)], dtype=torch.float64, device=self.device).expand(BAND, -1)
+        ts = torch.linspace(0, self.horizon, DRAWN, dtype=torch.float64, device=self.device)
+        true = self.true_paths(start, ts, torch.arange(BAND, device=self.device))
+        title = f"From {as_typed(list(self.y0))}: 90 % of {BAND} paths, and three of them along the same noise"
+        yield "paths", draw_paths(ts, true, view.predict(start, ts), names=self.names, title=title)
+
+    def _recognised(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        """Observations of the first test path, and paths that the model takes to have led to them."""
+        batch = self._batch(Split.TEST, torch.arange(1, device=self.device))
+        values = view.predict(batch.inputs.expand(BAND, -1, -1), self.ts)[:, :BAND]
+        title = f"Observations of a test path, and 90 % of {BAND} paths of the model's given all of them"
+        yield "paths", draw_paths(self.ts, batch.targets, values, names=self.names, title=title)
+
+    def _copies(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """(time, copies, batch, coordinate): several of a sample where the model draws several states to begin with."""
+        return outputs.values.unflatten(1, (-1, len(batch.inputs)))
+
+    def _starts(self, split: Split, chosen: Tensor) -> State:
+        """Known by the sample's number, as its noise is: what the path does before time 0."""
+        keys = self.path.keys(chosen + NUMBERS * SPLITS[split], (len(self.names),))
+        normal = self.path.increment(-2.0, -1.0, keys, dtype=torch.float64).w
+        return torch.tensor(list(self.y0), dtype=torch.float64, device=self.device) + self.spread * normal
+
+    def _errors(self, split: Split, chosen: Tensor, values: Trajectory) -> Trajectory:
+        """Standard normal numbers of observations, (time, batch, coordinate)."""
+        keys = self.path.keys(chosen + NUMBERS * SPLITS[split], values.shape[2:])
+        length = 1 / self.cells
+        steps = [(-(i + 4) - length, -(i + 4.0)) for i in range(len(values))]
+        return self.path.increments(steps, keys, dtype=torch.float64).w / math.sqrt(length)
+
+    def _check(self) -> None:
+        least_of = {"train": 1, "validation": 1, "test": 2, "points": 2, "cells": 1, "fine": 1, "kl_epochs": 1}
+        for name, least in least_of.items():
+            if getattr(self, name) < least:
+                raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
+        if not 0 < self.horizon < math.inf:
+            raise RefusedInput(f"task.horizon must be positive, not {self.horizon}.")
+        if not 0 <= self.spread < math.inf:
+            raise RefusedInput(f"task.spread must be 0 or more, not {self.spread}.")
+        if not 0 < self.noise < math.inf:
+            raise RefusedInput(f"task.noise must be positive, not {self.noise}: a likelihood is as wide as it.")
+        if len(self.y0) != len(self.names):
+            raise RefusedInput(f"task.y0={as_typed(list(self.y0))} must have {len(self.names)} numbers.")
+
+
+def _variance(mean: float, square: float, count: int) -> float:
+    """Without bias, of `count` numbers with this mean and this mean square."""
+    return max(square - mean**2, 0.0) * count / (count - 1)
