@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Unpack, final
 
+import torch
 from torch import Tensor
 
 from ode_runner.encoding import Encoding, begun
 from ode_runner.field import StochasticField, VectorField
-from ode_runner.noise import Noise
+from ode_runner.noise import BrownianPath, Noise
 from ode_runner.problem import Integrate, Solution, SolveOptions
 from ode_runner.types import State, Time, Times
 
@@ -34,3 +35,17 @@ class Driven:
         self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
     ) -> Tensor:
         return self.integrate.evaluate(field, t, y, given=given, call=call)
+
+
+def driven(
+    integrate: Integrate, path: BrownianPath | None, count: int, numbers: Tensor | None, *, device: torch.device
+) -> Integrate:
+    """What solves along the noise of the samples of these numbers (count,), None being their places.
+
+    Itself where a task has no path, since its equation is an ordinary one.
+    """
+    if path is None:
+        return integrate
+    return Driven(
+        integrate, Noise(path=path, samples=torch.arange(count, device=device) if numbers is None else numbers)
+    )

@@ -16,7 +16,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.drawing import Draw, drawn_once
-from ode_runner.experiment.driven import Driven
+from ode_runner.experiment.driven import driven
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
@@ -29,7 +29,6 @@ from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.models.path_model import PathModel
-from ode_runner.noise import Noise
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Integrate
@@ -81,14 +80,8 @@ class Experiment:
             return self.objective.loss(self.model, self.task, batch, self.integrate(len(batch.inputs), batch.numbers))
 
     def integrate(self, count: int, numbers: Tensor | None = None) -> Integrate:
-        """What solves for the model: of a stochastic task, along the noise of the samples of these numbers (count,).
-
-        None: their places.
-        """
-        if self.task.spec.path is None:
-            return self.integrator
-        samples = torch.arange(count, device=self.device) if numbers is None else numbers
-        return Driven(self.integrator, Noise(path=self.task.spec.path, samples=samples))
+        """What solves for the model: along the noise of the samples of these numbers, where there is any."""
+        return driven(self.integrator, self.task.spec.path, count, numbers, device=self.device)
 
     @torch.no_grad()
     def measured(self, loss: Loss, batch: Batch) -> dict[str, Scalar]:
@@ -202,9 +195,8 @@ class Experiment:
 
         def path(begun: Encoding, times: int) -> Trajectory:
             with self._autocast():
-                return self.model.path(
-                    begun.to(self.dtype), own.to(self.dtype), self.integrate(len(begun.y0)), times=times
-                )
+                integrate = self.integrate(len(begun.y0))
+                return self.model.path(begun.to(self.dtype), own.to(self.dtype), integrate, times=times)
 
         def decode(begun: Encoding, ts: Times) -> Tensor:
             return self.model.decode(begun.to(self.dtype), ts.to(self.dtype), self.integrate(len(begun.y0)))

@@ -11,9 +11,8 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.integral import Integral, Pull
 from ode_runner.models.base import Model, Numerics
-from ode_runner.models.sde import Form, learned_diffusion
 from ode_runner.networks.base import Network
-from ode_runner.networks.diffusion import ConstantDiffusion
+from ode_runner.networks.diffusion import ConstantDiffusion, Form, learned_diffusion
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.noise import NoiseKind
 from ode_runner.problem import Integrate, Solution

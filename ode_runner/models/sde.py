@@ -1,6 +1,6 @@
 """A stochastic equation whose drift and diffusion are learned."""
 
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
@@ -10,15 +10,13 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
-from ode_runner.networks.diffusion import ConstantDiffusion, ElementwiseDiffusion
+from ode_runner.networks.diffusion import ConstantDiffusion, Form, learned_diffusion
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.noise import NoiseKind
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.transition_likelihood import TransitionLearner, TransitionLikelihood
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Time, Times
-
-Form = Literal["constant", "elementwise"]
 
 
 @final
@@ -53,11 +51,6 @@ class StochasticEquationModel(Model, TransitionLearner):
 
     def learned_field(self) -> VectorField:
         return self.field
-
-
-def learned_diffusion(form: Form, size: int, width: int) -> nn.Module:
-    """Of a state of so many elements."""
-    return ConstantDiffusion(size) if form == "constant" else ElementwiseDiffusion(size, width=width)
 
 
 @final

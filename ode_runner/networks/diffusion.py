@@ -1,6 +1,6 @@
 """Diffusions that are learned: positive, and of every element's own, so that the noise is diagonal."""
 
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.nn.functional import softplus
 
 from ode_runner.types import State
 
+Form = Literal["constant", "elementwise"]
 BEGINNING = 0.5413  # softplus of it is 1
 
 
@@ -36,3 +37,8 @@ class ElementwiseDiffusion(nn.Module):
     def forward(self, y: State) -> Tensor:
         hidden = torch.addcmul(self.shift, y[..., None], self.weight).tanh()
         return softplus((hidden * self.out).sum(dim=-1) + self.bias)
+
+
+def learned_diffusion(form: Form, size: int, width: int) -> nn.Module:
+    """Of a state of so many elements."""
+    return ConstantDiffusion(size) if form == "constant" else ElementwiseDiffusion(size, width=width)
