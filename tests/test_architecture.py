@@ -176,6 +176,7 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
                 "building/instantiate.py",
                 "building/event_choices.py",
                 "building/regularization.py",
+                "building/teacher.py",
                 "launch.py",
                 "commands/run_folders.py",
                 "config/messages.py",

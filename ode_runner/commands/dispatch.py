@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.analysis.derivative import check_reference
@@ -19,7 +18,7 @@ from ode_runner.commands.sample import sample
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.compatibility import check_compatible, unused_axes
 from ode_runner.config.choices import built_in, every_choice
-from ode_runner.config.command_files import own_config_dirs
+from ode_runner.config.command_files import own_config_dirs, typed_overrides
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.crash_dump import CrashDump
@@ -101,7 +100,7 @@ def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Train
 def _check_model_options(folder: Path, free: Collection[str]) -> None:
     """Raises RefusedInput where an option of the model is typed that its weights depend on."""
     own = set(stored_overrides(folder)) if (folder / OVERRIDES).exists() else set()
-    for word in HydraConfig.get().overrides.task:
+    for word in typed_overrides():
         name = word.partition("=")[0].removeprefix("model.")
         if word.startswith("model.") and word not in own and name not in free:
             others = "".join(f", or model.{option}" for option in sorted(free))

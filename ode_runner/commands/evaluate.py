@@ -46,15 +46,10 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
             f"solver={solver}": evaluate_test(experiment, view, stop, counts),
         }
         columns[f"solver={solver}"] |= _apart(experiment, view, own_solver, stop)
-        conclusion = f"model={trained.record.choices['model']} solves no ODE."
         if experiment.model.numerics is not Numerics.NONE:
             finer = _finer(experiment, own_solver)
             columns["much finer"] = evaluate_test(finer, finer.view([], stop), stop, PerSampleCounts())
-            conclusion = (
-                describe_as_ode(experiment, columns["training"], columns["much finer"])
-                if experiment.model.objective.solves
-                else describe_samples(solver, columns[f"solver={solver}"])
-            )
+        conclusion = _conclusion(trained, experiment, columns, solver)
     content = {
         "run": str(trained.folder),
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
@@ -75,6 +70,16 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
     return RunStatus.COMPLETED
+
+
+def _conclusion(
+    trained: TrainedRun, experiment: Experiment, columns: Mapping[str, dict[str, float]], solver: str
+) -> str:
+    if experiment.model.numerics is Numerics.NONE:
+        return f"model={trained.record.choices['model']} solves no ODE."
+    if experiment.model.objective.solves:
+        return describe_as_ode(experiment, columns["training"], columns["much finer"])
+    return describe_samples(solver, columns[f"solver={solver}"])
 
 
 def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:

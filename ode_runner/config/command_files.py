@@ -24,3 +24,8 @@ def own_config_dirs(hydra: DictConfig | None = None) -> list[Path]:
     """
     sources = (hydra or HydraConfig.get()).runtime.config_sources
     return [Path(source.path) for source in sources if source.schema == "file" and source.provider != "main"]
+
+
+def typed_overrides() -> list[str]:
+    """The overrides of the job that runs, those of a command's run before those typed now."""
+    return list(HydraConfig.get().overrides.task)
