@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import DrivenField, Ledger, LinearizableField, Push, StochasticField, VectorField
+from ode_runner.field import DrivenField, LinearizableField, Push, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
+from ode_runner.ledger import Ledger
 from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
 from ode_runner.random_state import RandomState
 from ode_runner.structured_field import kind_of

@@ -1,18 +1,13 @@
-"""The right-hand side of an ODE, and the ledger in which every evaluation of it is entered."""
+"""The right-hand side of a differential equation: kinds of field."""
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ode_runner.noise import Calculus, NoiseKind
-from ode_runner.paths.base import GaussianPath
-from ode_runner.paths.heads import Head, to_velocity
 from ode_runner.types import State, Time
 
 
@@ -136,63 +131,6 @@ class StochasticField(DrivenField):
         raise NotImplementedError("a stochastic field has a drift and a diffusion, and no derivative")
 
 
-class DenoisingField(StochasticField):
-    """The field of a Gaussian path: what it takes the data to be, given a state, and all that follows from that.
-
-    As an ordinary field it is the path's velocity, from noise at t = 1 to data at t = 0. As a stochastic one it is the
-    reverse equation dx = (F x - g^2 score) dt + g dW, whose solution from 1 to 0 has the same law at every time. Its
-    diffusion is the path's own and costs no evaluation.
-
-    Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021.
-    """
-
-    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "denoise": 1, "drift": 1, "diffusion": 0}
-    noise_kind = NoiseKind.ADDITIVE
-    path: GaussianPath
-
-    @abc.abstractmethod
-    def denoise(self, t: Time, x: State, *given: Tensor) -> State:
-        """E[x_0 | x_t = x], in the shape of `x`."""
-
-    def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        return to_velocity(self.path, Head.X0, broadcast_time(t, y), y, self.denoise(t, y, *given))
-
-    def drift(self, t: Time, y: State, *given: Tensor) -> State:
-        time, denoised = broadcast_time(t, y), self.denoise(t, y, *given)
-        score = (self.path.alpha(time) * denoised - y) / self.path.sigma(time).square()
-        return self.path.drift_rate(time) * y - self.path.squared_diffusion(time) * score
-
-    def diffusion(self, t: Time, y: State, *given: Tensor) -> Tensor:
-        del given
-        return self.path.squared_diffusion(broadcast_time(t, y)).sqrt() * torch.ones_like(y)
-
-
-class ConsistencyField(DrivenField):
-    """A function that takes a state of a Gaussian path, at any time, to the data at its end: no derivative."""
-
-    call_weights: ClassVar[Mapping[str, float]] = {"jump": 1}
-    path: GaussianPath
-
-    @abc.abstractmethod
-    def jump(self, t: Time, x: State, *given: Tensor) -> State:
-        """The data at the end of the way that is at `x` at time `t`, in the shape of `x`."""
-
-    def forward(self, t: Time, y: State) -> State:
-        raise NotImplementedError("a consistency function takes noise to data, and has no derivative")
-
-
-class KnownLaw(DenoisingField):
-    """The true field between a law whose density is known and noise."""
-
-    @abc.abstractmethod
-    def log_density(self, x: State, *given: Tensor) -> Tensor:
-        """Of the data, (batch,), nats; of those under a condition, where one is given."""
-
-    @abc.abstractmethod
-    def along(self, path: GaussianPath) -> "KnownLaw":
-        """The field of the same law along another path."""
-
-
 class WrappedField(VectorField):
     """A field made of another, `inner`: it takes the same times, and its steps may be no longer.
 
@@ -206,93 +144,3 @@ class WrappedField(VectorField):
     @property
     def longest_step(self) -> float | None:
         return self.inner.longest_step
-
-
-class Phase(StrEnum):
-    """What an evaluation was made for."""
-
-    FORWARD = "forward"
-    BACKWARD = "backward"
-    EVALUATION = "evaluation"
-    SAMPLING = "sampling"
-    DIAGNOSTICS = "diagnostics"
-
-
-@dataclass
-class Tally:
-    """Evaluations of the field, attempted steps, and products with its Jacobian that implicit stages take."""
-
-    evaluations: float = 0  # whole, unless a solver asks for the halves of a separable field one by one
-    accepted: int = 0
-    rejected: int = 0
-    products: int = 0
-    smallest_step: float | None = None  # accepted, where step control chooses and tells
-
-    def add(self, other: "Tally") -> None:
-        self.evaluations += other.evaluations
-        self.products += other.products
-        self.enter(other.accepted, other.rejected, other.smallest_step)
-
-    def enter(self, accepted: int, rejected: int, smallest_step: float | None) -> None:
-        """The steps of a solve."""
-        self.accepted += accepted
-        self.rejected += rejected
-        known = [size for size in (self.smallest_step, smallest_step) if size is not None]
-        self.smallest_step = min(known, default=None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EachSample:
-    """What a solve took of every sample, where each has steps of its own: int64 (batch,), on the CPU."""
-
-    evaluations: Tensor  # as many as the sample would take by itself
-    accepted: Tensor
-    rejected: Tensor
-    failures: Mapping[int, str]  # by sample: why it did not reach the end of its span; it has no values from there on
-
-
-class Ledger:
-    """Every evaluation of a run, entered where it happens, under the phase it was made for.
-
-    One evaluation is one call of the field on a whole batch; half of a separable field is half an evaluation.
-    """
-
-    def __init__(self) -> None:
-        self.totals = {phase: Tally() for phase in Phase}
-        self.tally = self.totals[Phase.DIAGNOSTICS]  # outside any phase somebody is looking around
-        self.watched: list[EachSample] | None = None
-
-    @contextmanager
-    def phase(self, phase: Phase) -> Iterator[Tally]:
-        """Enter what happens inside under `phase`; yields the tally of this block alone."""
-        outer, self.tally = self.tally, Tally()
-        try:
-            yield self.tally
-        finally:
-            self.totals[phase].add(self.tally)
-            self.tally = outer
-
-    @contextmanager
-    def each_sample(self) -> Iterator[list[EachSample]]:
-        """Yields a list to which every solve inside adds what it took of each sample, if it steps them one by one."""
-        outer, self.watched = self.watched, []
-        try:
-            yield self.watched
-        finally:
-            self.watched = outer
-
-    def put_back(self, phase: Phase, total: Tally) -> None:
-        """As if nothing had been entered since the phase's total was this."""
-        vars(self.totals[phase]).update(vars(total))
-
-    def enter(self, each: EachSample) -> None:
-        """Note what a solve took of each sample, for whoever is looking."""
-        if self.watched is not None:
-            self.watched.append(each)
-
-    def state_dict(self) -> dict[str, dict[str, float]]:
-        return {phase.value: dict(vars(tally)) for phase, tally in self.totals.items()}
-
-    def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
-        for phase, tally in state.items():
-            self.totals[Phase(phase)] = Tally(**tally)

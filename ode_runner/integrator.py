@@ -13,7 +13,7 @@ from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event, Events
-from ode_runner.field import ConsistencyField, DenoisingField, Ledger, StochasticField, VectorField
+from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
@@ -22,7 +22,9 @@ from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
 from ode_runner.integral import NONE, Integral
+from ode_runner.ledger import Ledger
 from ode_runner.noise import Noise, NoiseKind
+from ode_runner.path_field import ConsistencyField, DenoisingField
 from ode_runner.problem import (
     Problem,
     Solution,

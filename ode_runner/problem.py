@@ -12,8 +12,9 @@ from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.event import Event, Events, Stop
-from ode_runner.field import EachSample, VectorField
+from ode_runner.field import VectorField
 from ode_runner.integral import Integral
+from ode_runner.ledger import EachSample
 from ode_runner.noise import Noise
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Time, Times, Trajectory

@@ -14,10 +14,11 @@ from ode_runner.build import build_experiment, build_trainer
 from ode_runner.compiling.captured_solve import capture_exact
 from ode_runner.compiling.captured_steps import Recordings
 from ode_runner.errors import CannotCompile
-from ode_runner.field import Ledger, Phase, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Problem
 from ode_runner.solvers.bosh3 import Bosh3
 from ode_runner.solvers.dopri5 import Dopri5

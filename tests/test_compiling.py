@@ -18,7 +18,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.field import Ledger, Phase, Tally, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -26,6 +26,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.interpolated import Interpolated
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Ledger, Phase, Tally
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import TaskSpec
-from ode_runner.field import ConsistencyField, VectorField, broadcast_time
+from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integrator import Integrator
 from ode_runner.models.consistency import Consistency, LearnedJump, levels_at
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.models.predicted_field import GuidedField
 from ode_runner.models.rescaled_field import rescaled
 from ode_runner.objectives.consistency import ConsistencyTraining
+from ode_runner.path_field import ConsistencyField
 from ode_runner.paths.named import path_named
 from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.tasks.gaussian_mixture import GaussianMixture

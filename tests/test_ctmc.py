@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ode_runner.batch import Outputs, Split
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
-from ode_runner.field import Phase
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.models.generator import sample_noise
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.gillespie import Gillespie

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
 from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput
-from ode_runner.field import Ledger, Phase, Tally, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import Integral, Pull, trace
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Ledger, Phase, Tally
 from ode_runner.problem import Solution
 from ode_runner.solvers.adams_bashforth import AdamsBashforth
 from ode_runner.solvers.base import AdaptiveSolver, Solver

@@ -11,7 +11,7 @@ from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.build import build_experiment
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.field import Phase
+from ode_runner.ledger import Phase
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.random_state import RandomState
 from ode_runner.recording.record import RunRecord

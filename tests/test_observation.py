@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.meters import SavedBytes
-from ode_runner.field import Phase, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -25,6 +25,7 @@ from ode_runner.gradients.reversible import Reversible
 from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.models.copies import copied
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ode_runner.batch import Batch, TaskSpec
 from ode_runner.building.instantiate import construct
-from ode_runner.field import Ledger, Phase, VectorField, broadcast_time
+from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Ledger, Phase
 from ode_runner.models.flow_matching import FlowMatching, nearest_pairs
 from ode_runner.models.path_model import PathModel
 from ode_runner.models.predicted_field import GuidedField, PredictedField

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Phase, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Phase, VectorField, broadcast_time
+from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.models.bases import BASES
 from ode_runner.models.galerkin import expanded
 from ode_runner.objectives.along import Along

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Phase, StochasticField
+from ode_runner.field import StochasticField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -18,6 +18,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.noise import BrownianPath, Calculus, Noise, NoiseKind
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import FixedStepSolver

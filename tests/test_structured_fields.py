@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import Ledger, Phase, VectorField
+from ode_runner.field import VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -17,6 +17,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.symplectic import Symplectic
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Solution
 from ode_runner.solvers.ab2 import AB2
 from ode_runner.solvers.base import Solver

@@ -11,12 +11,12 @@ from ode_runner.batch import TaskSpec
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.meters import SavedBytes
-from ode_runner.field import Ledger, Phase, Tally
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Ledger, Phase, Tally
 from ode_runner.networks.separable import Separable, SeparableMLP
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.rk4 import RK4

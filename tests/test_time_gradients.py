@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ode_runner.field import Phase
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
 from tests.problems import Compose, Formula, accepted_pairs, build, is_first_of_its_family

@@ -10,7 +10,7 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.field import Phase
+from ode_runner.ledger import Phase
 from ode_runner.tasks.classification import Classification
 from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose

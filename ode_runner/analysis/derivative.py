@@ -11,8 +11,8 @@ from ode_runner.batch import Batch
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.field import Phase, Tally
 from ode_runner.gradients.base import GradientMode
+from ode_runner.ledger import Phase, Tally
 from ode_runner.models.base import Numerics
 from ode_runner.models.copies import copied
 from ode_runner.random_state import RandomState

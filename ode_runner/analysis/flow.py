@@ -14,8 +14,8 @@ from ode_runner.analysis.trajectory_probe import ProbeTrajectory, TrajectoryProb
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.jacobian import JacobianProducts
 from ode_runner.solvers.tableau import time_tensor

@@ -8,7 +8,8 @@ from torch import Tensor
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
 from ode_runner.errors import CannotCompile
-from ode_runner.field import Ledger, VectorField
+from ode_runner.field import VectorField
+from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta

@@ -11,7 +11,7 @@ from torch import Tensor
 from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.sensitivities import jacobian
-from ode_runner.field import Phase
+from ode_runner.ledger import Phase
 from ode_runner.models.estimated import EstimatedModel
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display

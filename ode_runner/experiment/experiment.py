@@ -22,8 +22,8 @@ from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.experiment.stability import stability_figures
-from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
 from ode_runner.models.density import DensityModel

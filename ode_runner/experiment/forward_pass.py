@@ -7,7 +7,7 @@ from ode_runner.buffers import Buffers
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import SavedBytes
-from ode_runner.field import EachSample, Phase, Tally
+from ode_runner.ledger import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.field import DenoisingField
 from ode_runner.models.generator import Generator
+from ode_runner.path_field import DenoisingField
 from ode_runner.plots.ways import draw_ways, off_straight
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import DensityTask

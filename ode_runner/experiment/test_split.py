@@ -13,7 +13,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
 from ode_runner.experiment.sampling import figures_of_ways, measure_samples
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.field import Phase
+from ode_runner.ledger import Phase
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger

@@ -8,8 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ode_runner.field import EachSample
 from ode_runner.gradients.continuous import warm_started
+from ode_runner.ledger import EachSample
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.transfer import read_times

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import ConsistencyField, DenoisingField, KnownLaw, VectorField, WrappedField, broadcast_time
+from ode_runner.field import VectorField, WrappedField, broadcast_time
 from ode_runner.models.base import Numerics
 from ode_runner.models.density import data_shape, encode_data
 from ode_runner.models.generator import Generator
@@ -19,6 +19,7 @@ from ode_runner.models.taught import EXACT, TaughtModel
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.consistency import ConsistencyLearner, ConsistencyTraining
+from ode_runner.path_field import ConsistencyField, DenoisingField, KnownLaw
 from ode_runner.paths.base import KARRAS, GaussianPath
 from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.problem import Integrate, Solution

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer, Outputs
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import KnownLaw, VectorField
+from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import encode_data
 from ode_runner.models.events import with_events
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.networks.base import Network
+from ode_runner.path_field import KnownLaw
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import Times
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ode_runner.field import ConsistencyField, DenoisingField
 from ode_runner.noise import BrownianPath, Noise
+from ode_runner.path_field import ConsistencyField, DenoisingField
 from ode_runner.problem import Integrate
 from ode_runner.types import State, Times, Trajectory
 

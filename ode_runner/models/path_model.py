@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import KnownLaw, VectorField, broadcast_time
+from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integral import Integral
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import TRACE, data_shape, encode_data, exact_trace, normal_log_density
@@ -18,6 +18,7 @@ from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.path_regression import Coupled, PathLearner, PathRegression
+from ode_runner.path_field import KnownLaw
 from ode_runner.paths.heads import Head, convert
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import State, Times

@@ -4,8 +4,9 @@ from typing import final
 
 from torch import Tensor
 
-from ode_runner.field import DenoisingField, WrappedField, broadcast_time
+from ode_runner.field import WrappedField, broadcast_time
 from ode_runner.models.predicted_field import DoubledField, GuidedField
+from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
 from ode_runner.types import State, Time
 

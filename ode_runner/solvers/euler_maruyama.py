@@ -7,8 +7,9 @@ import torch
 
 from ode_runner.counted_field import uncounted
 from ode_runner.errors import RefusedInput
-from ode_runner.field import DenoisingField, VectorField
+from ode_runner.field import VectorField
 from ode_runner.noise import Calculus, Increment
+from ode_runner.path_field import DenoisingField
 from ode_runner.paths.heads import LATEST
 from ode_runner.problem import Solution
 from ode_runner.solvers.one_step import AcceptedStep, Step

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ode_runner.counted_field import uncounted
 from ode_runner.errors import RefusedInput
-from ode_runner.field import ConsistencyField, DenoisingField
+from ode_runner.path_field import ConsistencyField, DenoisingField
 from ode_runner.paths.base import GaussianPath
 from ode_runner.problem import Solution
 from ode_runner.quoting import as_typed

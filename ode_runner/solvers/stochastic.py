@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ode_runner.counted_field import CountedField, name_of, uncounted
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import DenoisingField, StochasticField, VectorField
+from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise import Calculus, Increment, NoiseKind
+from ode_runner.path_field import DenoisingField
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver

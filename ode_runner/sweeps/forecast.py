@@ -15,8 +15,8 @@ from ode_runner.build import build_experiment
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import IncompatibleChoice, NumericalFailure, RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.field import Phase
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.recording.display import clock
 from ode_runner.sweeps.cost_estimate import Amount, RunTimes, completed_runs, seconds
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell

@@ -12,7 +12,8 @@ from torch.nn.functional import one_hot
 
 from ode_runner.batch import Drawn, Split, TaskSpec
 from ode_runner.errors import RefusedInput
-from ode_runner.field import DenoisingField, KnownLaw, VectorField
+from ode_runner.field import VectorField
+from ode_runner.path_field import DenoisingField, KnownLaw
 from ode_runner.paths.base import END_TIME, GaussianPath
 from ode_runner.paths.heads import LATEST
 from ode_runner.paths.named import PathName, path_named

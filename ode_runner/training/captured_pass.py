@@ -17,7 +17,7 @@ from ode_runner.compiling.cuda_graph import CudaGraph, bound, far_apart, nudged
 from ode_runner.compiling.fused import fused
 from ode_runner.errors import CannotCompile
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.field import Phase, Tally
+from ode_runner.ledger import Phase, Tally
 from ode_runner.random_state import RandomState
 from ode_runner.training.training_pass import TrainingPass
 from ode_runner.transfer import read_times

@@ -18,8 +18,8 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.field import Ledger
 from ode_runner.gradients.recorded import RecordProblems
+from ode_runner.ledger import Ledger
 from ode_runner.models.base import Numerics
 from ode_runner.models.events import has_events
 from ode_runner.problem import Problem

@@ -22,7 +22,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
-from ode_runner.field import Phase
+from ode_runner.ledger import Phase
 from ode_runner.objectives.base import said_of_floor
 from ode_runner.random_state import RandomState
 from ode_runner.recording.display import clock, shown

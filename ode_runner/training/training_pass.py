@@ -10,7 +10,7 @@ from ode_runner.batch import Batch
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.crash_dump import check_finite
 from ode_runner.experiment.forward_pass import ForwardPass
-from ode_runner.field import EachSample, Phase, Tally
+from ode_runner.ledger import EachSample, Phase, Tally
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from ode_runner.field import Phase
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.rk4 import RK4

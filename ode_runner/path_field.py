@@ -1,0 +1,71 @@
+"""Fields of Gaussian paths between data and noise, by what they take the data to be."""
+
+import abc
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.field import DrivenField, StochasticField, broadcast_time
+from ode_runner.noise import NoiseKind
+from ode_runner.paths.base import GaussianPath
+from ode_runner.paths.heads import Head, to_velocity
+from ode_runner.types import State, Time
+
+
+class DenoisingField(StochasticField):
+    """The field of a Gaussian path: what it takes the data to be, given a state, and all that follows from that.
+
+    As an ordinary field it is the path's velocity, from noise at t = 1 to data at t = 0. As a stochastic one it is the
+    reverse equation dx = (F x - g^2 score) dt + g dW, whose solution from 1 to 0 has the same law at every time. Its
+    diffusion is the path's own and costs no evaluation.
+
+    Song et al. Score-Based Generative Modeling through SDEs. ICLR 2021.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"forward": 1, "denoise": 1, "drift": 1, "diffusion": 0}
+    noise_kind = NoiseKind.ADDITIVE
+    path: GaussianPath
+
+    @abc.abstractmethod
+    def denoise(self, t: Time, x: State, *given: Tensor) -> State:
+        """E[x_0 | x_t = x], in the shape of `x`."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return to_velocity(self.path, Head.X0, broadcast_time(t, y), y, self.denoise(t, y, *given))
+
+    def drift(self, t: Time, y: State, *given: Tensor) -> State:
+        time, denoised = broadcast_time(t, y), self.denoise(t, y, *given)
+        score = (self.path.alpha(time) * denoised - y) / self.path.sigma(time).square()
+        return self.path.drift_rate(time) * y - self.path.squared_diffusion(time) * score
+
+    def diffusion(self, t: Time, y: State, *given: Tensor) -> Tensor:
+        del given
+        return self.path.squared_diffusion(broadcast_time(t, y)).sqrt() * torch.ones_like(y)
+
+
+class ConsistencyField(DrivenField):
+    """A function that takes a state of a Gaussian path, at any time, to the data at its end: no derivative."""
+
+    call_weights: ClassVar[Mapping[str, float]] = {"jump": 1}
+    path: GaussianPath
+
+    @abc.abstractmethod
+    def jump(self, t: Time, x: State, *given: Tensor) -> State:
+        """The data at the end of the way that is at `x` at time `t`, in the shape of `x`."""
+
+    def forward(self, t: Time, y: State) -> State:
+        raise NotImplementedError("a consistency function takes noise to data, and has no derivative")
+
+
+class KnownLaw(DenoisingField):
+    """The true field between a law whose density is known and noise."""
+
+    @abc.abstractmethod
+    def log_density(self, x: State, *given: Tensor) -> Tensor:
+        """Of the data, (batch,), nats; of those under a condition, where one is given."""
+
+    @abc.abstractmethod
+    def along(self, path: GaussianPath) -> "KnownLaw":
+        """The field of the same law along another path."""
