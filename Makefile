@@ -43,8 +43,9 @@ bench: .venv/installed-dev  ## Our engine against torchdiffeq's, a flow, then wh
 	$(BIN)/python -m tests.benchmarks.path_models
 	$(BIN)/python -m tests.benchmarks.training
 
-bench-peers: .venv/installed-dev .venv-peers/installed  ## Flow matching beside torchcfm's training loop, in an environment of its own
+bench-peers: .venv/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop and torchcde, in an environment of its own
 	$(BIN)/python -m tests.benchmarks.peers .venv-peers/bin/python
+	.venv-peers/bin/python -m tests.benchmarks.controls
 
 bench-compare: .venv/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
 	$(BIN)/python -m tests.benchmarks.compare $(BASE)
@@ -66,7 +67,7 @@ clean:  ## Remove the virtual environment and caches; outputs stay
 
 .venv-peers/installed: tests/benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --requirement tests/benchmarks/peers.txt
+	.venv-peers/bin/pip install --quiet --requirement tests/benchmarks/peers.txt --editable .
 	touch $@
 
 .venv/installed-docs: .venv/installed
