@@ -39,7 +39,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.networks.driven import of_series
+from ode_runner.networks.driven import taking_series
 from ode_runner.objectives.regularized import Regularized
 from ode_runner.quoting import as_typed
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
@@ -161,7 +161,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     _set_products(options.precision, device)
     torch.manual_seed(cfg.seed)
     task = construct(cfg, "task", seed=cfg.seed, device=device)
-    network = of_series(construct(cfg, "network", task.spec))
+    network = taking_series(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
     check_rows(choices, network, target_of(cfg, "model"))
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)

@@ -44,12 +44,6 @@ def broadcast_time(t: Tensor, y: State) -> Tensor:
     return t if t.dim() == 0 else t.view(-1, *[1] * (y.dim() - 1))
 
 
-class KnownEquation(VectorField):
-    """A field with numbers that have names, each an attribute of the field."""
-
-    numbers: ClassVar[tuple[str, ...]]
-
-
 class FieldAround(VectorField):
     """A field that a solver makes of another, `field`, for itself."""
 

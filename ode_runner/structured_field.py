@@ -1,4 +1,4 @@
-"""Kinds of field of which solvers ask for other things than the derivative: parts, a force, a matrix, rates."""
+"""Kinds of field that are asked for other things than the derivative: parts, a force, a matrix, rates, numbers."""
 
 import abc
 from collections.abc import Mapping
@@ -33,6 +33,12 @@ def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
         return kinds[0]
     weights = {name: weight for kind in reversed(kinds) for name, weight in kind.call_weights.items()}
     return type("And".join(kind.__name__ for kind in kinds), kinds, {"call_weights": weights})
+
+
+class KnownEquation(VectorField):
+    """A field with numbers that have names, each an attribute of the field."""
+
+    numbers: ClassVar[tuple[str, ...]]
 
 
 class SplitField(VectorField):

@@ -30,7 +30,14 @@ WHOLE = ("experiment", "grid", "search", "regularizer")  # set others, or are se
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
 SERIES = TaskSpec(input_shape=(5, 4), output_shape=(2,), sequence=True)
-KNOWN = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=LotkaVolterraField(1.0, 1.0, 1.0, 1.0))
+KNOWN = TaskSpec(
+    input_shape=(2,),
+    output_shape=(2,),
+    every_time=True,
+    field=LotkaVolterraField(1.0, 1.0, 1.0, 1.0),
+    series=3,
+    whole_series=True,
+)
 SOLVED = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=SmallNet(2))
 
 

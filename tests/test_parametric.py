@@ -19,7 +19,7 @@ from tests.problems import Compose, build
 # A first-order reaction: concentrations at six times.
 REACTION = "t,C\n0,2.0081\n.1,1.5512\n.2,1.1903\n.4,.7160\n.8,.2562\n1,.1495\n"
 EQUATIONS = """
-from ode_runner.field import KnownEquation
+from ode_runner.structured_field import KnownEquation
 
 
 class Decay(KnownEquation):

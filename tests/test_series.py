@@ -18,6 +18,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.networks.driven import DrivenField, SeriesStem
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.series import Series
+from ode_runner.tasks.series_classes import SeriesClasses
 from tests.helpers import record_of, run_folder, typed
 from tests.problems import Compose, compose_once
 
@@ -244,3 +245,64 @@ def test_a_table_of_what_was_read_comes_before_training(made: Callable[..., Seri
     assert "2 series" in text
     assert "0 to 4" in text
     assert "1 of 9" in text  # blanks of y
+
+
+def test_with_units_of_the_file_only_errors_are_of_logarithms(made: Callable[..., Series]) -> None:
+    task = made("t,x\n0,1\n1,2\n2,4\n3,7\n4,8\n", scaling="none", log=["x"], series=None, values=["x"], window=None)
+    [batch] = task.batches(Split.TRAIN, batch_size=1, epoch=0)
+    assert batch.targets.flatten().tolist() == [1, 2, 4]
+    errors = task.residuals(Outputs(torch.e * batch.targets), batch)
+    std = float(np.log([1.0, 2, 4]).std())
+    assert errors.tolist() == pytest.approx([1 / std] * 3)
+    below = torch.full_like(batch.targets, -1.0).requires_grad_()
+    task.residuals(Outputs(below), batch).sum().backward()
+    assert below.grad is not None
+    assert bool(below.grad.isfinite().all())
+
+
+@pytest.fixture
+def labelled(composed: Compose, tmp_path: Path) -> Callable[..., SeriesClasses]:
+    def task(text: str, **options: Any) -> SeriesClasses:
+        (path := tmp_path / "labelled.csv").write_text(text)
+        cfg = compose_once(composed, "task=series_classes")
+        cfg.task.update({"file": str(path)} | options)
+        return construct(cfg, "task", seed=0, device=CPU)
+
+    return task
+
+
+def labels_of(count: int, label: Callable[[int], str], rows: int = 3) -> str:
+    lines = (f"{t},{i + t},{i},{label(i)}" for i in range(count) for t in range(rows + i % 2))
+    return "t,x,series,label\n" + "\n".join(lines) + "\n"
+
+
+def test_labelled_series_keep_their_label_their_length_and_times_from_zero(
+    labelled: Callable[..., SeriesClasses],
+) -> None:
+    task = labelled(labels_of(10, lambda i: "ab"[i % 2]))
+    [batch] = task.batches(Split.TRAIN, batch_size=100, epoch=0)
+    lengths = batch.inputs[..., -1].sum(dim=1).long()
+    assert torch.equal(lengths, 3 + batch.targets)  # every second has a row more, and the label b
+    assert bool((batch.inputs[:, 0, -2] == 0).all())
+    assert batch.inputs.shape == (6, 4, 3)
+    assert "class 1: b" in "\n".join(task.introduction())
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (labels_of(10, lambda i: "a"), {}, "column 'label': every series is labelled 'a'"),
+        (
+            labels_of(10, lambda i: "rare" if i == 2 else "a"),
+            {"test": 0.6},
+            "no series to learn from is labelled 'rare'",
+        ),
+        (labels_of(3, lambda i: "ab"[i % 2]), {}, "leave less than 2 to learn from"),
+        ("t,x,series,label\n0,1,A,a\n1,2,A,b\n", {}, "row 3: series A has the labels 'a' and 'b'"),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_refused(
+    labelled: Callable[..., SeriesClasses], text: str, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(RefusedInput, match=sentence):
+        labelled(text, **options)

@@ -113,7 +113,10 @@ def marks(task: Task, batch: Batch) -> Tensor:
 def same(some: list[Batch], others: list[Batch]) -> bool:
     pairs = [pair for one, other in zip(some, others, strict=True) for pair in zip(one, other, strict=True)]
     return all(
-        torch.equal(x, y) if isinstance(x, Tensor) and x.shape == y.shape else x is y or x == y for x, y in pairs
+        torch.allclose(x, y, rtol=0, atol=0, equal_nan=True)  # a blank is NaN
+        if isinstance(x, Tensor) and x.shape == y.shape
+        else x is y or x == y
+        for x, y in pairs
     )
 
 

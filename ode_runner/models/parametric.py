@@ -10,13 +10,14 @@ from torch.nn.utils import parametrize
 
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.field import KnownEquation, VectorField
+from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.models.estimated import EstimatedModel
 from ode_runner.models.numbers import Ranges, learnable
 from ode_runner.networks.base import Network
 from ode_runner.networks.driven import DrivenField
 from ode_runner.problem import Integrate, Solution
+from ode_runner.structured_field import KnownEquation
 from ode_runner.types import Times
 
 

@@ -13,7 +13,7 @@ from ode_runner.networks.base import Block, Network
 from ode_runner.types import State, Time
 
 
-def of_series(network: Network) -> Network:
+def taking_series(network: Network) -> Network:
     """The network, or one that also takes what stands behind the state in inputs of series."""
     return SeriesNetwork(network) if network.spec.series else network
 

@@ -49,7 +49,6 @@ class Series(LeastSquaresTask, ForecastingTask):
     values: list[str] | None
     inputs: list[str]
     between: Literal["hold", "linear"]
-    label: str | None
     sort: bool
     log: list[str]
     scaling: Literal["standard", "none"]
@@ -109,8 +108,7 @@ class Series(LeastSquaresTask, ForecastingTask):
         return self.window is None
 
     def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
-        error = (outputs.values - batch.targets) / self.scales.weight.to(outputs.values)
-        return error[batch.observed]
+        return self.scales.errors(outputs.values, batch.targets)[batch.observed]
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         mse = self.residuals(outputs, batch).square().mean()

@@ -19,7 +19,8 @@ class Scaling:
     unit: Tensor  # (), of time, in the file's
     mean: Tensor  # (columns,)
     std: Tensor
-    log: Tensor  # (columns,), bool
+    log: Tensor  # (columns,), bool: which are seen as logarithms
+    log_errors: Tensor  # (columns,), bool: of which only the errors are those of logarithms
     input_mean: Tensor  # (inputs,)
     input_std: Tensor
     weight: Tensor  # (columns,): by which an error is divided, in the model's units
@@ -36,6 +37,16 @@ class Scaling:
 
     def scaled_inputs(self, values: np.ndarray) -> Tensor:
         return (torch.as_tensor(values, dtype=torch.float64) - self.input_mean) / self.input_std
+
+    def errors(self, said: Tensor, targets: Tensor) -> Tensor:
+        """How far values are from targets (..., columns), both in the model's units, in standard deviations."""
+        log = self.log_errors.to(said.device)
+        least = torch.finfo(said.dtype).tiny
+
+        def seen(x: Tensor) -> Tensor:
+            return torch.where(log, torch.where(log, x, torch.ones_like(x)).clamp_min(least).log(), x)
+
+        return (seen(said) - seen(targets)) / self.weight.to(said)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {one.name: getattr(self, one.name) for one in fields(self)}
@@ -56,7 +67,8 @@ def measured_scaling(
 ) -> Scaling:
     """Of the training rows of each series; a column that does not change, or is blank, has the standard deviation 1.
 
-    Without `standard` values, inputs and times are left as they are, and only errors are divided by the deviations.
+    Without `standard` values, inputs and times are left as they are, and only errors are of logarithms and are divided
+    by the deviations.
     `unit` None: the time in which the columns, on average, go through a radian, by how often they cross their mean
     (S. O. Rice, Bell System Technical Journal 24, 1945); the whole span has three units at least.
     """
@@ -76,7 +88,8 @@ def measured_scaling(
         unit=torch.tensor(own, dtype=torch.float64),
         mean=mean,
         std=std,
-        log=logs,
+        log=logs & standard,
+        log_errors=logs & (not standard),
         input_mean=input_mean,
         input_std=input_std,
         weight=weight,

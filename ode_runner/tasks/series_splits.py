@@ -55,17 +55,14 @@ class SeriesSplits:
         everything = list(range(len(self.series)))
         if self.by == "time":
             return dict.fromkeys(Split, everything)
-        validation, test = (_share(part, len(everything)) for part in (self.validation, self.test))
+        validation, test = (share_of(part, len(everything)) for part in (self.validation, self.test))
         left = len(everything) - validation - test
         if left < 1:
             raise RefusedInput(
                 f"task.split=series leaves none of {len(everything)} series to learn from. "
                 "Use task.split=time, or smaller task.validation and task.test."
             )
-        order = torch.randperm(len(everything), generator=torch.Generator().manual_seed(0)).tolist()  # of every seed
-        train, other = sorted(order[:left]), order[left:]
-        held = {Split.VALIDATION: sorted(other[:validation]), Split.TEST: sorted(other[validation:])}
-        return {Split.TRAIN: train} | {split: own or train for split, own in held.items()}
+        return drawn_parts(len(everything), validation=validation, test=test)
 
     @cached_property
     def ends(self) -> list[Ends]:
@@ -97,7 +94,7 @@ class SeriesSplits:
 
     def _ends(self, one: Recorded) -> Ends:
         rows = len(one.times)
-        test, validation = (_share(part, rows) if self.by == "time" else 0 for part in (self.test, self.validation))
+        test, validation = (share_of(part, rows) if self.by == "time" else 0 for part in (self.test, self.validation))
         train = rows - test - validation
         name = f"series {one.name} of {self.path}" if one.name else str(self.path)
         if train < 2:
@@ -146,6 +143,15 @@ def ways_of(splits: SeriesSplits, number: int, *, end: float) -> list[tuple[str,
     return [*ways, ("forecast beyond the end", ends.test - 1, times[-1], end)]
 
 
-def _share(part: float, count: int) -> int:
+def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[int]]:
+    """Which of `count` series are in each split, the same for every seed; none held back: those of training."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    left = count - validation - test
+    train, other = sorted(order[:left]), order[left:]
+    held = {Split.VALIDATION: sorted(other[:validation]), Split.TEST: sorted(other[validation:])}
+    return {Split.TRAIN: train} | {split: own or train for split, own in held.items()}
+
+
+def share_of(part: float, count: int) -> int:
     """So many of `count`: at least one, unless none are asked for."""
     return max(1, round(part * count)) if part else 0
