@@ -32,7 +32,7 @@ from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
-from ode_runner.training.training_pass import TrainingPass, clipped, ordinary_pass
+from ode_runner.training.training_pass import TrainingPass, clipped, ordinary_pass, solve_scalars
 from ode_runner.training.unread import UnreadSteps, reported
 from ode_runner.transfer import read_scalars
 
@@ -141,7 +141,6 @@ class Trainer:
         random = RandomState.now(self.device) if self.gradient_monitor.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
         passed = self._passed(batch, measure_memory)
-        forward, backward = passed.forward, passed.backward
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
         with self.stopwatch.paused():  # not what training costs
             audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
@@ -154,18 +153,9 @@ class Trainer:
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.model)
-        products = forward.products + backward.products
-        found = audited | batch_scalars(passed.each, len(batch.inputs))
-        found |= {"nfe/products": products} if products else {}
-        found |= {} if forward.smallest_step is None else {"solver/smallest_step": forward.smallest_step}
-        return scalars | self._quality(passed) | found | {
-            "optim/grad_norm": float(grad_norm) if self.waits else grad_norm,
-            "optim/lr": lr,
-            "nfe/forward": forward.evaluations,
-            "nfe/backward": backward.evaluations,
-            "solver/accepted": forward.accepted,
-            "solver/rejected": forward.rejected,
-        }  # fmt: skip
+        found = scalars | self._quality(passed) | audited | batch_scalars(passed.each, len(batch.inputs))
+        steepness = {"optim/grad_norm": float(grad_norm) if self.waits else grad_norm, "optim/lr": lr}
+        return found | steepness | solve_scalars(passed)
 
     def _passed(self, batch: Batch, measure_memory: bool) -> TrainingPass:
         """As one, if such passes have been captured; else operation by operation."""

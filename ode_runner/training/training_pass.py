@@ -60,6 +60,20 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
     )
 
 
+def solve_scalars(passed: TrainingPass) -> dict[str, float]:
+    """What the solves of a pass have taken, by the names under which it is logged."""
+    forward, backward = passed.forward, passed.backward
+    products, smallest = forward.products + backward.products, forward.smallest_step
+    found: dict[str, float] = {"nfe/products": products} if products else {}
+    found |= {} if smallest is None else {"solver/smallest_step": smallest}
+    return found | {
+        "nfe/forward": forward.evaluations,
+        "nfe/backward": backward.evaluations,
+        "solver/accepted": forward.accepted,
+        "solver/rejected": forward.rejected,
+    }
+
+
 def clipped(model: nn.Module, most: float | None) -> Tensor:
     """The norm of the gradient before it is clipped to `most`; None: it is not."""
     if most is not None:
