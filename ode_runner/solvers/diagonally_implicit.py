@@ -14,7 +14,7 @@ from ode_runner.solvers.newton import Aim, Equations, Newton
 from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.runge_kutta import FixedGridSolver
 from ode_runner.solvers.tableau import advance, stage_time, time_tensor
-from ode_runner.types import State, Times
+from ode_runner.types import State, Time, Times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +32,23 @@ class DiagonallyImplicit(ImplicitSolver):
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         dt, ks, place = t1 - t0, list[Tensor](), y0
-        newton = Newton.along(field)
+        newton = self.newton(field)
         for c, (*row, diagonal) in zip(self.tableau.c, self.tableau.a, strict=True):
             if not dt * diagonal:  # an explicit stage, or a step over no time
                 ks.append(f0)
                 continue
             known = advance(y0, dt, row, ks)
-            ts, weights = [time_tensor(stage_time(t0, t1, c), y0)], ((dt * diagonal,),)
-            equation = Equations(ts=ts, known=known[None], weights=weights)
-            place = self.stages(newton, equation, place[None], begin=Begin(t0, y0, f0))[0]
+            t = time_tensor(stage_time(t0, t1, c), y0)
+            place = self.stage(newton, t, known, dt * diagonal, guess=place, begin=Begin(t0, y0, f0))
             ks.append(
                 (place - known) / (dt * diagonal)
             )  # f there, without another evaluation's rounding in stiff parts
         return advance(y0, dt, self.tableau.b, ks), ks
+
+    def stage(self, newton: Newton, t: Time, known: State, weight: float, *, guess: State, begin: Begin) -> State:
+        """The y of y = known + weight * f(t, y), or NaN."""
+        equation = Equations(ts=[t], known=known[None], weights=((weight,),))
+        return self.stages(newton, equation, guess[None], begin=begin)[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +58,7 @@ class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
     kind: ClassVar[str] = "of fixed step and implicit"
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        for step in super().steps(Newton.along(field), y0, ts):
+        for step in super().steps(self.newton(field), y0, ts):
             if not torch.isfinite(step.y1).all():
                 raise SolverFailed(
                     f"{type(self).__name__} stopped at t={step.t0:.6g}: Newton's method found no solution of the step "

@@ -46,8 +46,12 @@ class ImplicitSolver(RungeKutta):
     def check_state(self, y0: State) -> None:
         check_batch(y0)
 
+    def newton(self, field: VectorField, *, patient: bool = True) -> Newton:
+        """What solves the equations of steps along the field; the field itself where it does so already."""
+        return Newton.along(field, patient=patient)
+
     def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
-        step = super().recompute(Newton.along(field), place, y0)
+        step = super().recompute(self.newton(field), place, y0)
         if not torch.isfinite(step.y1).all():
             raise SolverFailed(
                 f"{type(self).__name__}: Newton's method does not find again the step from t={place.t0:.6g} to "
@@ -63,7 +67,7 @@ class ImplicitSolver(RungeKutta):
         recorded = self.recorded(newton, begin, equations.known)
         bare = replace(equations, known=equations.known.detach())
         y = self._solution(newton, bare, guess.detach(), begin, recorded=recorded)
-        return differentiable(newton.field, equations, y) if recorded and bool(torch.isfinite(y).all()) else y
+        return differentiable(newton.implicit, equations, y) if recorded and bool(torch.isfinite(y).all()) else y
 
     def recorded(self, newton: Newton, begin: Begin, known: Tensor) -> bool:
         """Whether a graph of the stages is wanted."""
@@ -99,7 +103,7 @@ class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
         return replace(self, exactly=True)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        yield from super().steps(Newton.along(field, patient=False), y0, ts)
+        yield from super().steps(self.newton(field, patient=False), y0, ts)
 
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
         place = (time_tensor(begin.t0, begin.y0), begin.y0.detach())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import SolverFailed
-from ode_runner.field import KnownJacobian, VectorField
+from ode_runner.field import FieldAround, KnownJacobian, VectorField
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.frozen import matrix
 from ode_runner.solvers.jacobian import JacobianProducts, jacobian
@@ -77,8 +77,11 @@ class Linearised(abc.ABC):
         )[0]
 
     def _enter(self, *, products: int = 1) -> None:
-        if isinstance(self.field, CountedField):
-            self.field.ledger.tally.products += products
+        field = self.field
+        while isinstance(field, FieldAround):
+            field = field.field
+        if isinstance(field, CountedField):
+            field.ledger.tally.products += products
 
 
 @final

@@ -77,14 +77,16 @@ class Newton(FieldAround):
 
     The Jacobian is kept across iterations and steps as long as they converge. Where they do not with a new one, it is
     made anew in every iteration, if `patient`; whoever can take a shorter step instead need not be. So it is where
-    systems are too large to be factorised. Samples must not interact.
+    systems are too large to be factorised. Samples must not interact. The equations are of the whole field, or of a
+    `part` of it where the method takes another part explicitly.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.8.
     """
 
-    def __init__(self, field: VectorField, *, patient: bool) -> None:
+    def __init__(self, field: VectorField, *, patient: bool, part: VectorField | None = None) -> None:
         super().__init__()
         self.field, self.patient = field, patient
+        self.implicit = field if part is None else part
         self.frozen: FrozenJacobian | None = None
         self.outlook = 1.0  # what is left after an update, in units of it, by the rate of convergence last seen
         self.attempt: Step | None = None  # the last one, and the last accepted, for a guess of the next
@@ -101,7 +103,7 @@ class Newton(FieldAround):
     @torch.no_grad()
     def solve(self, equations: Equations, guess: Tensor, *, begin: tuple[Time, State], aim: Aim) -> Tensor:
         """The solution, or NaN where the iteration does not settle; a new Jacobian is made at `begin`."""
-        if not is_small(self.field, len(guess), guess[0]):
+        if not is_small(self.implicit, len(guess), guess[0]):
             return self._linearised_anew(equations, guess, aim)
         kept = self.frozen is not None
         y = self._with_the_same(self.at(begin), equations, guess, aim)
@@ -115,7 +117,7 @@ class Newton(FieldAround):
     def polished(self, equations: Equations, y: Tensor, *, begin: tuple[Time, State]) -> Tensor:
         """The solution to rounding, from one within a tolerance; which Jacobian is kept does not change."""
         aim, found = Aim.rounding(y[0]), None
-        if is_small(self.field, len(y), y[0]):
+        if is_small(self.implicit, len(y), y[0]):
             frozen, outlook = self.at(begin), self.outlook
             found = self._with_the_same(frozen, equations, y, aim)
             self.frozen, self.outlook = frozen, outlook
@@ -124,15 +126,15 @@ class Newton(FieldAround):
     @torch.no_grad()
     def filtered(self, difference: State, weight: float, *, begin: tuple[Time, State]) -> State:
         """The x of (I - weight df/dy) x = difference, df/dy being the Jacobian kept or one made at `begin`."""
-        if is_small(self.field, 1, difference):
+        if is_small(self.implicit, 1, difference):
             return self.at(begin).solve(((weight,),), difference[None])[0]
         t, y = begin
-        return linearise(self.field, [t], y[None], difference.new_tensor([[weight]])).solve(difference[None])[0]
+        return linearise(self.implicit, [t], y[None], difference.new_tensor([[weight]])).solve(difference[None])[0]
 
     def at(self, begin: tuple[Time, State]) -> FrozenJacobian:
         """The Jacobian kept, or a new one."""
         if self.frozen is None:
-            self.frozen, self.outlook = FrozenJacobian(jacobian_at(self.field, *begin)), 1.0
+            self.frozen, self.outlook = FrozenJacobian(jacobian_at(self.implicit, *begin)), 1.0
         return self.frozen
 
     def _with_the_same(self, frozen: FrozenJacobian, equations: Equations, y: Tensor, aim: Aim) -> Tensor | None:
@@ -140,7 +142,7 @@ class Newton(FieldAround):
         outlook, before, best = max(self.outlook, _rounding(y)) ** 0.8, math.inf, 1.0
         self.frozen = None
         for left in reversed(range(aim.iterations)):
-            update = frozen.solve(equations.weights, equations.residual(equations.slopes(self.field, y), y))
+            update = frozen.solve(equations.weights, equations.residual(equations.slopes(self.implicit, y), y))
             size = aim.size(update, y)
             rate = size / before
             if not math.isfinite(size):
@@ -162,7 +164,7 @@ class Newton(FieldAround):
         """With new Jacobians, at every stage and in every iteration."""
         y, before = guess, math.inf
         for _ in range(ITERATIONS):
-            system = linearise(self.field, equations.ts, y, equations.coupling)
+            system = linearise(self.implicit, equations.ts, y, equations.coupling)
             update = system.solve(equations.residual(system.dy, y))
             y = y + update
             size = aim.size(update, y)

@@ -53,7 +53,7 @@ class RadauIIA5(AdaptiveImplicitSolver):
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         """The derivatives are f0 and those of the stages."""
-        dt, known, newton = t1 - t0, torch.stack([y0] * 3), Newton.along(field)
+        dt, known, newton = t1 - t0, torch.stack([y0] * 3), self.newton(field)
         begin, times = Begin(t0, y0, f0), [stage_time(t0, t1, c) for c in C]
         alone = self.exactly or self.recorded(newton, begin, known)  # then the step is to be found again from y0 alone
         guess = known if alone else self._continued(newton, times, begin)
@@ -78,7 +78,7 @@ class RadauIIA5(AdaptiveImplicitSolver):
 
     def estimate(self, field: VectorField, t0: float, t1: float, y0: State, ks: list[Tensor]) -> Tensor:
         difference = self.difference(y0, t1 - t0, ks)
-        return Newton.along(field).filtered(difference, (t1 - t0) * G, begin=(time_tensor(t0, y0), y0.detach()))
+        return self.newton(field).filtered(difference, (t1 - t0) * G, begin=(time_tensor(t0, y0), y0.detach()))
 
     def detailed(self, field: VectorField, step: Step) -> Step:
         """The step with (z - y0) / dt, where z = y0 + dt (g f(t0, z) + the judge's weights @ ks) is the fourth stage.
@@ -90,7 +90,7 @@ class RadauIIA5(AdaptiveImplicitSolver):
         y0, dt = step.y0, step.t1 - step.t0
         known = advance(y0, dt, ERROR, step.ks[1:])
         equation = Equations(ts=[time_tensor(step.t0, y0)], known=known[None], weights=[[dt * G]])
-        z = self.stages(Newton.along(field), equation, y0[None], begin=Begin(step.t0, y0, step.ks[0]))[0]
+        z = self.stages(self.newton(field), equation, y0[None], begin=Begin(step.t0, y0, step.ks[0]))[0]
         return replace(step, inner=[((z if torch.isfinite(z).all() else y0) - y0) / dt])
 
     def nodes(self, step: Step) -> list[Node]:

@@ -11,10 +11,13 @@ from ode_runner.solvers.one_step import RungeKutta
 def amplification(solver: Solver, z: Tensor) -> Tensor | None:
     """By how much a step grows the solution of y' = lambda y at z = dt lambda, complex128: |R(z)|, or the largest root.
 
-    None of methods that are neither of Runge-Kutta's nor of Adams and Bashforth's kind.
+    None of methods that are neither of Runge-Kutta's nor of Adams and Bashforth's kind, and of those that treat parts
+    of a field differently: that takes two numbers z.
 
     Hairer, Wanner. Solving Ordinary Differential Equations II. Springer 1996, IV.2 and V.1.
     """
+    if not solver.of_ordinary_equations:
+        return None
     if isinstance(solver, RungeKutta):
         return _of_runge_kutta(solver, z)
     return _of_multistep(solver, z) if isinstance(solver, AdamsBashforth) else None
