@@ -19,6 +19,7 @@ from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.stochastic import StochasticMethod
 from ode_runner.structured_field import SeparableField, kind_of
 from ode_runner.tasks.base import Task
+from ode_runner.tasks.sampled import asks_for_answers
 
 UNUSED = {
     Numerics.NONE: ("solver", "gradient"),
@@ -139,7 +140,7 @@ def check_answerable(task: type[Task], model: type[Model], solver: Solver) -> No
     Of those for ordinary equations: where the model goes with a sampler, a fine solve gives the answers. Samples of a
     model that is trained without a solve ask for no integral.
     """
-    asked = model.objective.solves or task.needs != {Answer.SAMPLES}
+    asked = model.objective.solves or asks_for_answers(task)
     if model.takes_integrals and asked and solver.of_ordinary_equations:
         solver.check_integrals()
 

@@ -52,7 +52,6 @@ def test_a_noisy_sampler_has_no_endpoint_error(tmp_path: Path) -> None:
         (("model=cnf", "task.path=vp"), "model=cnf learns one of its own. Leave task.path out."),
         (("task.name=moons",), "Use task=lotka_volterra, pendulum or linear, or task=density2d"),
         (("task.name=moons", "task.path=vp"), "and that of moons is none. Use task.name=8gaussians or"),
-        (("task.conditional=true", "task.path=vp"), "8gaussians_narrow with conditions is none"),
         (("task.path=edm",), "task.path=edm is no linear or vp or subvp or ve or cosine or null."),
         (("task.end_time=1",), "samples run from noise, at t = 1, towards data"),
         (("task.path=vp", "task.end_time=0"), "the velocity of VariancePreserving is infinite there. Use 0.001."),

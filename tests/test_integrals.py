@@ -414,7 +414,7 @@ def test_compiled_steps_are_not_those_of_a_solve_with_integrals(monkeypatch: pyt
 
 
 def test_a_model_that_asks_for_integrals_is_not_compiled(composed: Compose) -> None:
-    made = cell_of(composed(*RUN))
+    made = cell_of(composed(*RUN, "trainer.precision=fp64"))
     made.model.evolve = lambda y0, ts, integrate: integrate(made.model.field, y0, ts, integrals=KNOWN)
     with pytest.raises(CannotCompile, match="something is integrated along the solve: kinetic, divergence"):
         training_solves(made)

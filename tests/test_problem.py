@@ -13,10 +13,14 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
+from ode_runner.solvers.ab2 import AB2
+from ode_runner.solvers.ab3 import AB3
+from ode_runner.solvers.ab4 import AB4
 from ode_runner.solvers.adams import Adams
 from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.euler import Euler
+from ode_runner.solvers.fixed_point_euler import FixedPointEuler
 from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.implicit_euler import ImplicitEuler
 from ode_runner.solvers.kvaerno3 import Kvaerno3
@@ -193,7 +197,8 @@ def test_a_multistep_method_starts_anew_where_steps_differ() -> None:
     assert field.calls > 20 + 6  # twice the start by the 3/8 rule, which takes three evaluations more a step
 
 
-FINE = {Euler: 200, ImplicitEuler: 200, Adams: 100}  # steps a unit of time; Adams starts anew where a time is moved
+# Steps a unit of time; Adams methods start anew where a time is moved.
+FINE = {Euler: 200, FixedPointEuler: 200, ImplicitEuler: 200, Adams: 100, AB2: 200, AB3: 200, AB4: 200}
 TOLERANCES = {1: 1e-2, 2: 1e-3}  # by order: how far derivatives of the flow are from those of the solution
 FIXED = [name for name in offering(FixedStepSolver) if not named_class("solver", name).kind.endswith("implicit")]
 

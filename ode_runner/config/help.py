@@ -3,11 +3,13 @@
 import difflib
 import re
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 
 from ode_runner.config.arguments import parse
 
 COLUMNS = 100
+MOST_SIGNS = 420  # of a list of names in a message
 GROUPS = {
     "task": "the data and the question",
     "model": "how depth is made",
@@ -53,7 +55,7 @@ def print_help(arguments: list[str]) -> None:
         "  ode-run solver.per_sample=true                                   a step size for every sample\n"
         "  ode-run evaluate=RUN_FOLDER solver=euler                         a trained run, another solver\n"
         "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
-        "  ode-run predict=RUN_FOLDER samples=64                            samples of a model that gives them\n"
+        "  ode-run predict=RUN_FOLDER samples=64                            samples of the law learned\n"
         "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
         "  ode-run audit=true task=digits                                   how far off each gradient mode is\n\n"
         "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
@@ -91,8 +93,19 @@ def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> st
 
     `closeness` is the least similarity, from 0 to 1, where 1 is the same word.
     """
-    close = difflib.get_close_matches(name, offered, n=1, cutoff=closeness)
+    close = difflib.get_close_matches(name, offered, n=5, cutoff=closeness)
+    close.sort(
+        key=lambda other: (difflib.SequenceMatcher(None, other, name).ratio(), other[0] == name[0]), reverse=True
+    )
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def available(names: Iterable[str]) -> str:
+    """The sentence "Available: a, b, c", by alphabet, as many as a person reads; the help page has the others."""
+    left, shown = sorted(names), list[str]()
+    while left and sum(map(len, [*shown, left[0]])) + 2 * len(shown) <= MOST_SIGNS:
+        shown.append(left.pop(0))
+    return f"Available: {', '.join(shown)}" + (f", and {len(left)} more: see ode-run --help" if left else "")
 
 
 def _options(folders: list[Path], group: str) -> dict[str, str]:

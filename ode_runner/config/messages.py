@@ -9,7 +9,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
+from ode_runner.config.help import GROUPS, available, conf_dir, did_you_mean, user_folders
 from ode_runner.config.hints import foreign_hint
 from ode_runner.errors import RefusedInput
 
@@ -81,7 +81,7 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _no_such_option(missing: str, options: list[str]) -> str:
     group, _, name = missing.rpartition("/")
-    return f"no {group} named '{name}'.{_hint_for(group, name, options)} Available: {', '.join(sorted(options))}"
+    return f"no {group} named '{name}'.{_hint_for(group, name, options)} {available(options)}"
 
 
 def _hint_for(group: str, name: str, options: list[str]) -> str:

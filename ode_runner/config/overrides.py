@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from ode_runner.config.help import GROUPS, conf_dir, user_folders
+from ode_runner.config.help import GROUPS, available, conf_dir, user_folders
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import COMMANDS
 
@@ -77,13 +77,13 @@ def _check_names(override: Override, arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
         for one in name if isinstance(name, list) and group in SEVERAL else [name]:
             if one is None or isinstance(one, int | float | list | dict | RangeSweep):
-                available = ", ".join(_names(group, arguments))
-                raise RefusedInput(f"{override.input_line} names no {group}. Available: {available}")
+                instead = available(_names(group, arguments))
+                raise RefusedInput(f"{override.input_line} names no {group}. {instead}")
 
 
 def _needed(group: str, arguments: Sequence[str]) -> str:
     names = _names(group, arguments)
-    instead = f"Type {group}=none for no {group}." if "none" in names else f"Available: {', '.join(names)}"
+    instead = f"Type {group}=none for no {group}." if "none" in names else available(names)
     return f"'{group}' is needed and cannot be removed. {instead}"
 
 

@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterator, Sequence
 
 from ode_runner.config.arguments import root_of
 from ode_runner.config.help import GROUPS
-from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS, PROCESSES
+from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS, PROCESSES, WATCHING
 
 MOST_SIGNS = 40  # of all options together, for file systems allow 255 of a name and people read fewer
+UNSEEN = {"trainer.device", *(f"{group}.{option}" for group, options in WATCHING.items() for option in options)}
 SILENT = {"hydra", "seed", *COMMANDS, *OBSERVERS, *PLACEMENT, *PREDICTION, *PRESETS, *PROCESSES}
 
 
@@ -32,7 +33,7 @@ def _items(words: Sequence[str], named: Collection[str], unused: Collection[str]
         key, _, value = word.lstrip("+").partition("=")
         root = root_of(word)
         shown = re.sub(r"[^\w.+-]+", "_", value).strip("_")
-        silent = root in SILENT or root in unused or key in named or key == "trainer.device"
+        silent = root in SILENT or root in unused or key in named or key in UNSEEN
         if silent or word.startswith("~") or shown in ("", "null"):
             continue
         yield shown if key in GROUPS else f"{re.split(r'[.@]', key)[-1]}={shown}"

@@ -35,6 +35,7 @@ from ode_runner.problem import Integrate
 from ode_runner.random_state import RandomState
 from ode_runner.structured_field import MatrixField
 from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.sampled import asks_for_answers
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
 from ode_runner.transfer import read_scalars
 from ode_runner.types import Scalar, Times, Trajectory
@@ -112,11 +113,6 @@ class Experiment:
         """Whether the model gives what the task needs, by any solver."""
         return self.task.needs <= self.model.answers()
 
-    @property
-    def asks(self) -> bool:
-        """Whether the task asks anything of the model but samples."""
-        return self.task.needs != {Answer.SAMPLES}
-
     @torch.no_grad()
     def evaluate(self, split: Split, stop: StopRequest, counts: PerSampleCounts | None = None) -> dict[str, float]:
         """Mean loss, metrics and evaluations per batch (`nfe`, and `nfe_<part>`) over a split, weights as they are.
@@ -141,7 +137,7 @@ class Experiment:
             guarded = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
             with guarded, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:
                 loss = self.loss(batch)
-                if loss.outputs is None and split is Split.TEST and self.answers and self.asks:
+                if loss.outputs is None and split is Split.TEST and self.answers and asks_for_answers(type(self.task)):
                     loss = loss._replace(outputs=self.outputs(batch))
             if counts is not None:
                 counts.add(batch, each)

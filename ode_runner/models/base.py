@@ -40,6 +40,7 @@ class Model(nn.Module, abc.ABC):
     of_series: ClassVar[bool] = False  # True: the rows of a series drive it, which a task must give
     takes_integrals: ClassVar[bool] = False  # True: its answers are integrals along a solve, as log densities are
     uses_network: ClassVar[bool] = True  # False: its layers are its own
+    initialised_by_data: ClassVar[bool] = False  # True: `initialise` sets weights from the first batch of training
     draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes
     to_events: ClassVar[bool] = False  # True: its solves end where an event does, whatever the task
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
@@ -124,7 +125,7 @@ class Model(nn.Module, abc.ABC):
         del ts
 
     def initialise(self, inputs: Tensor) -> None:
-        """Set weights that depend on the first batch of training, before the first step; most models have none."""
+        """Set weights from the first batch of training, before the first step, if `initialised_by_data`."""
         del inputs
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:

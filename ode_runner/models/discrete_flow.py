@@ -28,6 +28,7 @@ class DiscreteFlow(DensityModel):
     numerics: ClassVar[Numerics] = Numerics.NONE
     uses_network: ClassVar[bool] = False
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.LOG_DENSITY, Answer.SAMPLES})
+    initialised_by_data: ClassVar[bool] = True
 
     def __init__(self, network: Network, layers: Iterable[FlowLayer]) -> None:
         super().__init__(network)

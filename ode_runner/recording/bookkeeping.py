@@ -15,3 +15,4 @@ PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust")  # which runs are 
 PROCESSES = ("processes", "oversubscribe")
 OBSERVERS = ("logger", "diagnostics")  # groups that watch a run
 PRESETS = ("grid", "search")  # groups that name a sweep
+WATCHING = {"trainer": ("audit_every", "animate")}  # options of groups that watch a run, too

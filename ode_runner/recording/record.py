@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.recording.atomic_write import atomic_write
-from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PROCESSES
+from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PROCESSES, WATCHING
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
@@ -21,7 +21,6 @@ AXES = ("task", "model", "network", "solver", "gradient", "regularizer")  # what
 UNUSED, NONE = "-", "none"  # an axis that a choice has no use for; one on which nothing is chosen
 # Keys of a configuration that do not change what a run computes. A tolerance does, as an option of its solver.
 NOT_COMPUTED = ("seed", "tolerance", "per_sample", "recipe", *PLACEMENT, *PROCESSES, *OBSERVERS, *COMMANDS, *PREDICTION)
-WATCHING = {"trainer": ("audit_every", "animate")}  # options of groups that do not change it either
 
 
 class RunStatus(StrEnum):

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ode_runner.batch import Drawn
+from ode_runner.batch import Answer, Drawn
 from ode_runner.tasks.base import ModelView, Table, Task
 
 
@@ -44,3 +44,8 @@ class SampledTask(Task):
     @abc.abstractmethod
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
         """Pictures of samples under the conditions of `given`, by file name without ending."""
+
+
+def asks_for_answers(task: type[Task]) -> bool:
+    """Whether batches are put to the model for answers: not where a task draws samples, and needs nothing else."""
+    return not issubclass(task, SampledTask) or task.needs != {Answer.SAMPLES}

@@ -122,7 +122,7 @@ class Trainer:
 
     def initialise(self) -> None:
         """Let the model set weights from the first batch, whole in every process, if no step has been made."""
-        if self.step == 0:
+        if self.step == 0 and self.model.initialised_by_data:
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=0)
             self.model.eval()
             self.model.initialise(next(batches).to(self.experiment.dtype).inputs)
