@@ -228,3 +228,16 @@ def test_rate_constants_of_a_stiff_reaction_are_differentiated() -> None:
 
     (above, _), (below, _), (_, slope) = (end(torch.tensor(0.04 + shift)) for shift in (1e-6, -1e-6, 0.0))
     assert float(slope) == pytest.approx(float(above - below) / 2e-6, rel=1e-6)  # cancellation at 1e-6
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["kvaerno3", "kvaerno5", "radau_iia5"])
+def test_one_solve_that_converged_at_once_says_nothing_of_the_next(name: str, composed: Compose) -> None:
+    """The Jacobian of (cos t, q^3) is nilpotent: an iteration is exact where q stands still, and elsewhere is not."""
+    field = Formula(lambda t, y: torch.cat([5 * (5 * t).cos() * torch.ones_like(y[:, :1]), 10 * y[:, :1] ** 3], dim=1))
+    solver = build(composed, "solver", name, rtol=1e-3, atol=1e-3)
+    solution = Integrator(solver=solver, gradient=Backprop())(
+        field, torch.tensor([[0.1, 0.0]]), torch.tensor([0.0, 3.0])
+    )
+    assert solution.rejected < solution.accepted, "most steps were rejected"
+    assert float(solution.ys[-1, 0, 0]) == pytest.approx(0.1 + math.sin(15), abs=1e-2)

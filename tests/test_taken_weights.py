@@ -20,6 +20,7 @@ CHANGED: dict[str, Any] = {
     "foresight": 4,
     "y0": [0.9, 0.8],
     "classifier_seed": 3,
+    "samples": 60,
 }  # of every task that declares them
 
 

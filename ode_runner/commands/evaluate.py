@@ -11,6 +11,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import evaluate_test, measured_with
+from ode_runner.field import StochasticField
 from ode_runner.models.base import Numerics
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, shown
@@ -77,6 +78,8 @@ def _conclusion(
 ) -> str:
     if experiment.model.numerics is Numerics.NONE:
         return f"model={trained.record.choices['model']} solves no ODE."
+    if experiment.model.generator() is None and issubclass(experiment.integrator.solver.fields, StochasticField):
+        return "A stochastic equation, which is no ODE: the columns show what steps make of the same noise."
     if experiment.model.objective.solves:
         return describe_as_ode(experiment, columns["training"], columns["much finer"])
     return describe_samples(solver, columns[f"solver={solver}"])

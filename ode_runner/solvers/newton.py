@@ -16,6 +16,8 @@ from ode_runner.types import State, Time
 
 ITERATIONS = 30  # where a square dominates, Newton's method halves the distance many times before it converges
 FAST, NOISE = 0.2, 64  # after such a rate of convergence, what stands still below so many times rounding is noise
+# The least that is taken over from an earlier solve: where df/dy is nilpotent, its rate may be 0 and says nothing more.
+LEAST = 1e-2
 KEEPING = 1e-3  # a rate so good that the Jacobian serves further, however many iterations there were
 
 Weights = Sequence[Sequence[float]]
@@ -139,7 +141,7 @@ class Newton(FieldAround):
 
     def _with_the_same(self, frozen: FrozenJacobian, equations: Equations, y: Tensor, aim: Aim) -> Tensor | None:
         """None where that does not converge; then, and where it is slow, the Jacobian is kept no longer."""
-        outlook, before, best = max(self.outlook, _rounding(y)) ** 0.8, math.inf, 1.0
+        outlook, before, best = max(self.outlook, LEAST) ** 0.8, math.inf, 1.0
         self.frozen = None
         for left in reversed(range(aim.iterations)):
             update = frozen.solve(equations.weights, equations.residual(equations.slopes(self.implicit, y), y))
