@@ -76,8 +76,9 @@ def test_the_true_field_of_every_task_takes_a_time_for_each_sample(composed: Com
     assert_takes_batched_time(field, (2,))
 
 
-def test_the_tasks_with_a_true_field_are_those_tested() -> None:
-    assert [name for name in options("task") if hasattr(named_class("task", name), "true_field")] == TASKS
+def test_the_tasks_with_a_true_field_are_among_those_tested() -> None:
+    """Fields of events and of noise have tests of their own."""
+    assert set(TASKS) <= {name for name in options("task") if hasattr(named_class("task", name), "true_field")}
 
 
 def test_time_is_shaped_for_any_state() -> None:

@@ -117,7 +117,9 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
     assert issubclass(model, Model)
     answers = {Answer.LOG_DENSITY, Answer.SAMPLES} if issubclass(model, DensityModel) else {Answer.VALUES}
     if issubclass(model, Exact):  # the truth of whatever the task asks
-        answers = {Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH, Answer.EVENTS}
+        answers = {Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH, Answer.EVENTS, Answer.PATHS}
+    elif Answer.PATHS in model.gives:
+        answers = {Answer.PATHS}
     if issubclass(model, Hybrid):
         answers = {Answer.VALUES, Answer.EVENTS}
     if issubclass(model, PathModel):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.batch import TaskSpec
+from ode_runner.batch import Answer, TaskSpec
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.compatibility import check_compatible
 from ode_runner.config.help import GROUPS, conf_dir
@@ -97,6 +97,8 @@ def test_each_choice_composes_and_constructs(
 ) -> None:
     model = named_class("model", name) if group == "model" else None
     home = "area" if model and model.of_series else "thermostat" if model and model.to_events else None
+    if model and Answer.PATHS in model.gives and Answer.VALUES not in model.gives:
+        home = "ou"
     cfg = composed(f"task={home}", f"model={name}") if home else compose_once(composed, f"{group}={name}")
     if group not in WHOLE:
         OmegaConf.to_container(cfg[group], resolve=True)

@@ -137,7 +137,7 @@ def test_a_region_without_values_is_never_crossed_in_silence(solver: Solver) -> 
     except SolverFailed as failure:
         ys, said = None, str(failure)
     if ys is None:
-        assert "NaN" in said
+        assert "NaN" in said or "last steps" in said
         return
     torch.testing.assert_close(ys[1], torch.tensor([[0.25, 1.0]]))
     assert not ys[-1].isfinite().all()

@@ -24,6 +24,7 @@ from ode_runner.tasks.idx import FILES, names_of
 from ode_runner.tasks.image_generation import ImageGeneration
 from ode_runner.tasks.images import ImageClassification, random_crop
 from ode_runner.tasks.mnist import Mnist
+from ode_runner.tasks.stochastic_paths import StochasticPaths
 from tests.helpers import options
 from tests.problems import Compose, compose_once
 
@@ -107,6 +108,8 @@ def marks(task: Task, batch: Batch) -> Tensor:
     """A number for each sample that tells it from others: its class, or the sum of what is known of it."""
     if isinstance(task, DigitsDensity):
         return batch.targets.flatten(1).sum(dim=1)
+    if isinstance(task, StochasticPaths):  # which may all begin at one place
+        return batch.targets[1:].sum(dim=(0, 2))
     return batch.targets if isinstance(task, Classification | ImageGeneration) else batch.inputs.flatten(1).sum(dim=1)
 
 

@@ -107,7 +107,7 @@ def test_options_that_mean_nothing_are_refused(composed: Compose, changed: dict[
         (("model=resnet",), "task=tracking asks for values and states at any time, and model=resnet gives values only"),
         (
             ("model=cnf",),
-            "task=tracking asks for values and states at any time, and model=cnf gives a log density only",
+            "task=tracking asks for values and states at any time, and model=cnf gives a log density",
         ),
         (
             ("network=mlp", "network.width=1"),
