@@ -51,7 +51,8 @@ def spec_of(cfg: DictConfig) -> TaskSpec:
         return SEQUENCES
     if cfg.network._target_.endswith("SequenceNetwork"):
         return SERIES
-    if target_of(cfg, "model").to_events:
+    model = target_of(cfg, "model")
+    if model.to_events or (Answer.PATHS in model.gives and Answer.VALUES not in model.gives):
         return cast(TaskSpec, construct(cfg, "task", seed=0, device=torch.device("cpu")).spec)
     return {Numerics.SOLVER: SOLVED, Numerics.EQUATION: KNOWN}.get(target_of(cfg, "model").numerics, IMAGES)
 
