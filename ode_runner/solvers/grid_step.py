@@ -8,10 +8,9 @@ from itertools import pairwise
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver
+from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.quadrature import Node
 from ode_runner.types import State, Times
 
@@ -27,12 +26,6 @@ class GridStepSolver(FixedStepSolver, StepwiseSolver):
     @abc.abstractmethod
     def step(self, field: VectorField, t0: float, t1: float, y0: State) -> State:
         """y(t1)."""
-
-    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        gathered = Gathered(self, field, y0)
-        for step in self.steps(field, y0, ts):
-            gathered.add(step)
-        return gathered.solution()
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         for grid in self.grids(ts):

@@ -102,6 +102,12 @@ class StepwiseSolver(Solver):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
 
+    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        gathered = Gathered(self, field, y0)
+        for step in self.steps(field, y0, ts):
+            gathered.add(step)
+        return gathered.solution()
+
     def to_be_recomputed(self) -> Self:
         """The solver for a solve whose steps will be taken anew, for a derivative."""
         return self
@@ -168,12 +174,6 @@ class RungeKutta(StepwiseSolver):
     def slope(self, field: VectorField, t0: float, y0: State) -> State:
         """f(t0, y0), with which a step begins."""
         return field(time_tensor(t0, y0), y0)
-
-    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        gathered = Gathered(self, field, y0)
-        for step in self.steps(field, y0, ts):
-            gathered.add(step)
-        return gathered.solution()
 
     def check_integrals(self) -> None:
         """They are taken after a step, from the slopes that it has."""

@@ -13,10 +13,9 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise import Calculus, Increment, NoiseKind
 from ode_runner.path_field import DenoisingField
-from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
-from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver
+from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.stochastic_equation import StochasticEquation, convertible
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times
@@ -93,12 +92,6 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
     @abc.abstractmethod
     def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
         """From (t0, y0) to t1."""
-
-    def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
-        gathered = Gathered(self, field, y0)
-        for step in self.steps(field, y0, ts):
-            gathered.add(step)
-        return gathered.solution()
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         places = self.places(ts)
