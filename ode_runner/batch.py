@@ -30,6 +30,7 @@ class Answer(StrEnum):
     VALUES = "values"
     LOG_DENSITY = "a log density"
     SAMPLES = "samples"
+    TOKENS = "sequences of tokens"
     STATES = "states at any time"
     PATHS = "sample paths of a stochastic equation"
     TRUTH = "the solution of the task's own field"
@@ -70,6 +71,7 @@ class TaskSpec:
     path: BrownianPath | None = None  # of which each sample's noise is, where the rule is stochastic
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
     noise_seed: int | None = None  # of the noise that drives it, where there is some
+    tokens: int = 0  # inputs are sequences of whole numbers below this one, the size of a vocabulary; 0: they are not
 
     @property
     def told_shape(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from ode_runner.errors import RefusedInput
-from ode_runner.solvers.ancestral import ancestral
+from ode_runner.solvers.ancestral_step import ancestral
 from ode_runner.solvers.sampler import Denoised, Sampler
 from ode_runner.solvers.sampling_grid import Level
 from ode_runner.types import State

@@ -6,7 +6,7 @@ from typing import Any, final
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.solvers.ancestral import ancestral
+from ode_runner.solvers.ancestral_step import ancestral
 from ode_runner.solvers.sampler import Denoised, Sampler, standard_normal
 from ode_runner.solvers.sampling_grid import Level
 from ode_runner.types import State
