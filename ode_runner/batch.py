@@ -104,6 +104,16 @@ class Batch(NamedTuple):
         event_times = None if self.event_times is None else self.event_times.to(dtype)
         return self._replace(inputs=inputs, ts=self.ts.to(dtype), targets=targets, event_times=event_times)
 
+    def rows(self, own: slice, *, every_time: bool) -> "Batch":
+        """Some of its samples; `every_time`: targets are (time, batch, ...)."""
+        return self._replace(
+            inputs=self.inputs[own],
+            targets=self.targets[:, own] if every_time else self.targets[own],
+            observed=None if self.observed is None else self.observed[:, own],
+            event_times=None if self.event_times is None else self.event_times[:, own],
+            numbers=None if self.numbers is None else self.numbers[own],
+        )
+
     def cpu(self) -> "Batch":
         """The same on the CPU."""
         observed = None if self.observed is None else self.observed.cpu()

@@ -8,7 +8,7 @@ import torch
 from torch.optim import SGD, Adagrad, AdamW, Optimizer
 
 from ode_runner.errors import RefusedInput
-from ode_runner.training.schedules import Constant, Cosine, OneCycle, Schedule, Steps
+from ode_runner.training.schedules import Constant, Cosine, InverseSquareRoot, Linear, OneCycle, Schedule, Steps
 
 ONE_CYCLE = {
     "warmup": 0.3, "div_factor": 25.0, "final_div_factor": 1e4,
@@ -28,11 +28,11 @@ def course(schedule: Schedule, *, steps: int, optimizer: type[Optimizer] = SGD, 
 
 
 def test_constant_is_constant() -> None:
-    assert {Constant().factor(epoch, 10) for epoch in (0.0, 3.3, 10.0)} == {1.0}
+    assert {Constant(warmup=None).factor(epoch, 10) for epoch in (0.0, 3.3, 10.0)} == {1.0}
 
 
 def test_steps_fall_at_the_paper_s_epochs() -> None:
-    steps = Steps(milestones=[60, 100, 140], gamma=0.1)
+    steps = Steps(milestones=[60, 100, 140], gamma=0.1, warmup=None)
     factors = [steps.factor(epoch, 160) for epoch in (0.0, 59.99, 60.0, 99.9, 100.0, 139.9, 140.0, 160.0)]
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
@@ -47,15 +47,33 @@ def test_cosine_rises_while_it_warms_up_and_then_falls() -> None:
     assert [cosine.factor(epoch, 4) for epoch in (0.0, 0.5, 1.0, 2.5, 4.0)] == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
+def test_every_rate_rises_in_a_line_while_it_warms_up_and_reaches_its_own_there() -> None:
+    rates = [
+        Constant(warmup=0.25), Steps(milestones=[3], gamma=0.1, warmup=0.25), Linear(warmup=0.25),
+        InverseSquareRoot(warmup=0.25),
+    ]  # fmt: skip
+    for rate in rates:
+        assert [rate.factor(epoch, 4) for epoch in (0.0, 0.5, 1.0)] == pytest.approx([0, 0.5, 1])
+    after = [[rate.factor(epoch, 4) for epoch in (2.0, 4.0)] for rate in rates]
+    assert after == [pytest.approx(x) for x in ([1, 1], [1, 0.1], [2 / 3, 0], [2**-0.5, 0.5])]
+
+
 @pytest.mark.parametrize("warmup", [-0.1, 1.0])
 def test_a_warmup_that_is_no_fraction_is_refused(warmup: float) -> None:
     with pytest.raises(RefusedInput, match="schedule.warmup"):
         Cosine(warmup=warmup)
+    with pytest.raises(RefusedInput, match="schedule.warmup"):
+        Constant(warmup=warmup)
+
+
+def test_a_rate_that_falls_from_nowhere_is_refused() -> None:
+    with pytest.raises(RefusedInput, match="schedule.warmup=0 leaves nothing"):
+        InverseSquareRoot(warmup=0.0)
 
 
 def test_steps_refuse_a_gamma_that_is_not_positive() -> None:
     with pytest.raises(RefusedInput, match="schedule.gamma"):
-        Steps(milestones=[1], gamma=0.0)
+        Steps(milestones=[1], gamma=0.0, warmup=None)
 
 
 def test_one_cycle_rises_to_the_rate_and_falls_to_nothing() -> None:
@@ -113,4 +131,4 @@ def test_one_cycle_needs_a_momentum_to_cycle() -> None:
 
 def test_steps_refuse_epochs_before_the_first() -> None:
     with pytest.raises(RefusedInput, match=r"schedule.milestones must be epochs, 0 or more, not \[1,-1\]"):
-        Steps(milestones=[1, -1], gamma=0.5)
+        Steps(milestones=[1, -1], gamma=0.5, warmup=None)

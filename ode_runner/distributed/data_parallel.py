@@ -89,13 +89,7 @@ class DataParallel(ProcessGroup):
         self.weight = len(batch.inputs[own]) / len(batch.inputs)
         if not self.weight:  # fewer samples than processes: one that has none takes any, and it does not count
             own = slice(0, 1)
-        return batch._replace(
-            inputs=batch.inputs[own],
-            targets=batch.targets[:, own] if self.every_time else batch.targets[own],
-            observed=None if batch.observed is None else batch.observed[:, own],
-            event_times=None if batch.event_times is None else batch.event_times[:, own],
-            numbers=None if batch.numbers is None else batch.numbers[own],
-        )
+        return batch.rows(own, every_time=self.every_time)
 
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         parameters = list(parameters)

@@ -24,11 +24,14 @@ class TrainerOptions:
     max_steps: int | None  # budgets, as the next two
     max_seconds: float | None
     max_nfe: int | None
+    patience: int | None  # epochs without a better validation, after which training ends; None: no such end
+    accumulate: int | None  # parts of each batch, whose gradients are summed; None: one
     ema: float | None  # decay of an average of the weights, by which the run is judged; None: by the weights themselves
     animate: bool  # whether pictures that move are drawn, too
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_batch_size", "log_every", "audit_every", "max_steps", "max_nfe"):
+        counts = ("epochs", "batch_size", "eval_batch_size", "log_every", "audit_every", "max_steps", "max_nfe")
+        for name in (*counts, "patience", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RefusedInput(f"trainer.{name} must be at least 1, not {value}.")
@@ -36,6 +39,11 @@ class TrainerOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise RefusedInput(f"trainer.{name} must be positive or null, not {value}.")
+        if self.accumulate is not None and self.accumulate > self.batch_size:
+            raise RefusedInput(
+                f"trainer.accumulate={self.accumulate} is more parts than a batch has samples: trainer.batch_size="
+                f"{self.batch_size}."
+            )
         if self.save_every_seconds < 0:
             raise RefusedInput(f"trainer.save_every_seconds must be 0 or more, not {self.save_every_seconds}.")
         if self.ema is not None and not 0 < self.ema < 1:

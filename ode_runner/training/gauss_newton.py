@@ -168,5 +168,7 @@ def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
         raise IncompatibleChoice(
             f"optimizer=gauss_newton is for {MOST:,} parameters at most, and there are {count:,}. {other}."
         )
-    if group.size > 1 or options.ema is not None:
-        raise IncompatibleChoice("optimizer=gauss_newton takes processes=1 and trainer.ema=null.")
+    if group.size > 1 or options.ema is not None or options.accumulate is not None:
+        raise IncompatibleChoice(
+            "optimizer=gauss_newton takes processes=1, trainer.ema=null and trainer.accumulate=null."
+        )

@@ -24,6 +24,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.models.events import has_events
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver
+from ode_runner.training.accumulation import parts_of
 from ode_runner.training.captured_pass import CapturedPasses
 
 FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
@@ -126,8 +127,10 @@ def _adaptive(experiment: Experiment) -> bool:
 
 
 def _first_batch(experiment: Experiment) -> Batch:
+    """Or the first part of it, where its gradient is accumulated."""
     batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
-    return next(batches).to(experiment.dtype)
+    first = next(batches).to(experiment.dtype)
+    return parts_of(first, experiment.options.accumulate or 1, every_time=experiment.task.spec.every_time)[0]
 
 
 def training_solves(experiment: Experiment) -> list[Problem]:

@@ -31,37 +31,59 @@ class Rate(Schedule):
         """The fraction at a time counted in epochs, not necessarily whole, of a run of `epochs`."""
 
 
-@final
-class Constant(Rate):
-    """The same learning rate throughout."""
+class Warmed(Rate):
+    """A rate that first rises linearly over a fraction of the run, then goes its own way from there on."""
+
+    warmup: float | None  # a fraction of the run; None: it does not rise
 
     def factor(self, epoch: float, epochs: int) -> float:
+        progress, warmup = min(1.0, epoch / epochs), self.warmup or 0.0
+        return progress / warmup if progress < warmup else self.warm_factor(epoch, epochs)
+
+    @abc.abstractmethod
+    def warm_factor(self, epoch: float, epochs: int) -> float:
+        """The fraction after the rise, as `factor` has it."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Constant(Warmed):
+    """The same learning rate throughout, once it has risen."""
+
+    warmup: float | None
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup)
+
+    def warm_factor(self, epoch: float, epochs: int) -> float:
         del epoch, epochs
         return 1.0
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Steps(Rate):
+class Steps(Warmed):
     """Times `gamma` at each of the epochs `milestones`."""
 
     milestones: list[int]
     gamma: float
+    warmup: float | None
 
     def __post_init__(self) -> None:
+        _check_warmup(self.warmup)
         if self.gamma <= 0:
             raise RefusedInput(f"schedule.gamma must be positive, not {self.gamma}.")
         if any(milestone < 0 for milestone in self.milestones):
             raise RefusedInput(f"schedule.milestones must be epochs, 0 or more, not {as_typed(self.milestones)}.")
 
-    def factor(self, epoch: float, epochs: int) -> float:
+    def warm_factor(self, epoch: float, epochs: int) -> float:
         del epochs
         return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Cosine(Rate):
+class Cosine(Warmed):
     """Up linearly over the first `warmup` of the run, a fraction, then down half a cosine to zero."""
 
     warmup: float
@@ -69,11 +91,44 @@ class Cosine(Rate):
     def __post_init__(self) -> None:
         _check_warmup(self.warmup)
 
-    def factor(self, epoch: float, epochs: int) -> float:
-        progress = min(1.0, epoch / epochs)
-        if progress < self.warmup:
-            return progress / self.warmup
-        return (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup))) / 2
+    def warm_factor(self, epoch: float, epochs: int) -> float:
+        return (1 + math.cos(math.pi * _since(self.warmup, epoch, epochs))) / 2
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Linear(Warmed):
+    """Up linearly over the first `warmup` of the run, a fraction, then down linearly to zero.
+
+    Devlin, Chang, Lee, Toutanova. BERT. NAACL 2019, appendix A.2.
+    """
+
+    warmup: float
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup)
+
+    def warm_factor(self, epoch: float, epochs: int) -> float:
+        return 1 - _since(self.warmup, epoch, epochs)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class InverseSquareRoot(Warmed):
+    """Up linearly over the first `warmup` of the run, a fraction above 0, then as 1 / sqrt(step).
+
+    Vaswani et al. Attention Is All You Need. NeurIPS 2017, equation 3, of which `optimizer.lr` is the largest rate.
+    """
+
+    warmup: float
+
+    def __post_init__(self) -> None:
+        _check_warmup(self.warmup)
+        if self.warmup == 0:
+            raise RefusedInput("schedule.warmup=0 leaves nothing by which the rate falls. Use schedule=constant.")
+
+    def warm_factor(self, epoch: float, epochs: int) -> float:
+        return math.sqrt(self.warmup * epochs / epoch)
 
 
 @final
@@ -123,6 +178,11 @@ class OneCycle(Schedule):
         )
 
 
-def _check_warmup(warmup: float) -> None:
-    if not 0 <= warmup < 1:
+def _since(warmup: float, epoch: float, epochs: int) -> float:
+    """How much of what follows the rise is over, from 0 to 1."""
+    return (min(1.0, epoch / epochs) - warmup) / (1 - warmup)
+
+
+def _check_warmup(warmup: float | None) -> None:
+    if warmup is not None and not 0 <= warmup < 1:
         raise RefusedInput(f"schedule.warmup must be a fraction from 0 to below 1, not {warmup}.")

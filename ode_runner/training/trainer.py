@@ -26,8 +26,10 @@ from ode_runner.ledger import Phase
 from ode_runner.objectives.base import said_of_floor
 from ode_runner.random_state import RandomState
 from ode_runner.recording.display import clock, shown
+from ode_runner.training.accumulation import accumulated_pass, check_accumulation, parts_of
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.gauss_newton import GaussNewton, least_squares_pass
+from ode_runner.training.patience import check_patience, out_of_patience
 from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
@@ -70,13 +72,17 @@ class Trainer:
         self.compiled = Compiled()  # in this session
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
         self.stages = Stages(experiment, optimizer, schedule, processes=group.size)
+        check_patience(experiment, stages=self.stages.count)
+        check_accumulation(experiment)
         self.schedule = self.stages.scheduler(steps_per_epoch=per_epoch)
         self.total_steps = min(self.stages.epochs * per_epoch, self.options.max_steps or sys.maxsize)
 
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
-        spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
+        warm, spent = False, ""
+        if self.step:  # whatever the budget, one step is made
+            spent = self._spent_budget() or self._out_of_patience()
         if self.epoch < self.stages.epochs and not spent:
             self.stages.resume(self.average, session.checkpoints)
             self.compiled = self._compiled(session)
@@ -104,6 +110,7 @@ class Trainer:
                 if spent := self._spent_budget():
                     break
             self._finish_epoch(session)
+            spent = spent or self._out_of_patience()
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
             self._finish_epoch(session)
         return spent
@@ -140,7 +147,7 @@ class Trainer:
         batch = self.group.share(batch, epoch=self.epoch, place=self.batch).to(self.experiment.dtype)
         random = RandomState.now(self.device) if self.gradient_monitor.due(self.step + 1) else None
         self.optimizer.zero_grad(set_to_none=True)
-        passed = self._passed(batch, measure_memory)
+        passed = self._whole_pass(batch, measure_memory)
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
         with self.stopwatch.paused():  # not what training costs
             audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
@@ -156,6 +163,13 @@ class Trainer:
         found = scalars | self._quality(passed) | audited | batch_scalars(passed.each, len(batch.inputs))
         steepness = {"optim/grad_norm": float(grad_norm) if self.waits else grad_norm, "optim/lr": lr}
         return found | steepness | solve_scalars(passed)
+
+    def _whole_pass(self, batch: Batch, measure_memory: bool) -> TrainingPass:
+        """At once, or in as many parts as trainer.accumulate says."""
+        if self.options.accumulate is None:
+            return self._passed(batch, measure_memory)
+        parts = parts_of(batch, self.options.accumulate, every_time=self.task.spec.every_time)
+        return accumulated_pass(lambda part: self._passed(part, measure_memory), parts, self.experiment.parameters())
 
     def _passed(self, batch: Batch, measure_memory: bool) -> TrainingPass:
         """As one, if such passes have been captured; else operation by operation."""
@@ -285,6 +299,11 @@ class Trainer:
         """A sentence if a budget is used up, otherwise nothing."""
         nfe = sum(self.integrator.ledger.totals[phase].evaluations for phase in (Phase.FORWARD, Phase.BACKWARD))
         return self.options.spent(step=self.step, seconds=self.clock.seconds, nfe=nfe)
+
+    def _out_of_patience(self) -> str:
+        """A sentence if validation has not improved for as long as trainer.patience says, otherwise nothing."""
+        name = self.experiment.criterion[0]
+        return out_of_patience(self.options.patience, name, int(self.best["epoch"]), epoch=self.epoch, step=self.step)
 
     def _where(self) -> str:
         return f"at step {self.step + 1} (epoch {self.epoch + 1})"

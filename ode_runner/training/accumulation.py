@@ -1,0 +1,117 @@
+"""Gradient accumulation: a batch goes through the model in parts, whose gradients are summed before the step."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Batch, Split
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.ledger import EachSample, Tally
+from ode_runner.models.events import has_events
+from ode_runner.training.training_pass import TrainingPass
+
+
+def parts_of(batch: Batch, count: int, *, every_time: bool) -> list[Batch]:
+    """The batch in `count` parts of nearly equal size, in its order; fewer if it has fewer samples.
+
+    Args:
+        batch: of training.
+        count: of parts.
+        every_time: whether targets are (time, batch, ...) and not (batch, ...).
+
+    Raises:
+        IncompatibleChoice: samples have different numbers of observations, so that no weights of the parts make the
+            mean over the batch of their means.
+    """
+    samples = len(batch.inputs)
+    ends = [samples * i // min(count, samples) for i in range(min(count, samples) + 1)]
+    parts = [batch.rows(slice(begin, end), every_time=every_time) for begin, end in pairwise(ends)]
+    if batch.observed is not None and len(batch.observed.movedim(1, 0).flatten(1).sum(dim=1).unique()) > 1:
+        raise IncompatibleChoice(
+            f"trainer.accumulate={count} takes the mean over a batch from its parts, and these samples have different "
+            "numbers of observations, of which the loss is a mean. Use trainer.accumulate=null and a smaller "
+            "trainer.batch_size."
+        )
+    return parts
+
+
+def accumulated_pass(
+    make: Callable[[Batch], TrainingPass], parts: Sequence[Batch], parameters: Sequence[Tensor]
+) -> TrainingPass:
+    """A pass of each part; the parameters' `.grad` is that of the mean loss over all samples.
+
+    Args:
+        make: the pass of a batch, which leaves its gradient in `.grad`.
+        parts: of the batch.
+        parameters: those to train.
+    """
+    samples = sum(len(part.inputs) for part in parts)
+    shares = [len(part.inputs) / samples for part in parts]
+    passes, gradients = list[TrainingPass](), list[Tensor | None]([None] * len(parameters))
+    for part, share in zip(parts, shares, strict=True):
+        for parameter in parameters:
+            parameter.grad = None
+        passes.append(make(part))
+        gradients = [_plus(total, p.grad, share) for total, p in zip(gradients, parameters, strict=True)]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return _together(passes, shares, [len(part.inputs) for part in parts])
+
+
+def check_accumulation(experiment: Experiment) -> None:
+    """Raises IncompatibleChoice where gradients of parts of a batch do not add up to that of the batch."""
+    options, task = experiment.options, experiment.task
+    if options.accumulate is None:
+        return
+    typed = f"trainer.accumulate={options.accumulate}"
+    if has_events(type(task), type(experiment.model)):
+        raise IncompatibleChoice(
+            f"{typed}: the loss is a mean over the events that a batch has, and parts of it have different numbers of "
+            "them. Use trainer.accumulate=null."
+        )
+    if options.audit_every is not None:
+        raise IncompatibleChoice(f"{typed}: trainer.audit_every compares gradients of whole batches. Leave one out.")
+    first = next(task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
+    parts_of(first, options.accumulate, every_time=task.spec.every_time)
+
+
+def _plus(total: Tensor | None, gradient: Tensor | None, share: float) -> Tensor | None:
+    """A new tensor the first time: captured passes write their gradients into the same memory again."""
+    if gradient is None:
+        return total
+    return share * gradient if total is None else total.add_(gradient, alpha=share)
+
+
+def _together(passes: Sequence[TrainingPass], shares: Sequence[float], sizes: Sequence[int]) -> TrainingPass:
+    """Means over all samples, and evaluations of all parts; what is kept for the way back is that of one at a time."""
+    measured: dict[str, Tensor] = {}
+    forward, backward = Tally(), Tally()
+    for passed, share in zip(passes, shares, strict=True):
+        for name, value in passed.measured.items():
+            measured[name] = measured.get(name, torch.zeros_like(value)) + share * value
+        forward.add(passed.forward)
+        backward.add(passed.backward)
+    known = [passed.saved_bytes for passed in passes if passed.saved_bytes is not None]
+    return TrainingPass(
+        measured=measured,
+        of_loss=passes[0].of_loss,
+        forward=forward,
+        backward=backward,
+        each=[_joined(solve, sizes) for solve in zip(*(passed.each for passed in passes), strict=False)],
+        saved_bytes=max(known, default=None),
+    )
+
+
+def _joined(solve: Sequence[EachSample], sizes: Sequence[int]) -> EachSample:
+    """What a solve took of each sample of all parts; samples may have several states, one behind the other."""
+
+    def join(name: str) -> Tensor:
+        pairs = zip(solve, sizes, strict=True)
+        return torch.cat([getattr(one, name).view(-1, size) for one, size in pairs], dim=1).flatten()
+
+    return EachSample(
+        evaluations=join("evaluations"), accepted=join("accepted"), rejected=join("rejected"), failures={}
+    )

@@ -1,0 +1,40 @@
+"""Early stopping: `trainer.patience` ends training once validation has not improved for so many epochs.
+
+What it goes by, the epoch and the best one so far, is in every checkpoint: a resumed run ends where it would have
+ended uninterrupted.
+"""
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.experiment.experiment import Experiment
+
+
+def out_of_patience(patience: int | None, objective: str, best: int, *, epoch: int, step: int) -> str:
+    """A clause for the record if training is to end, otherwise nothing.
+
+    Args:
+        patience: in epochs; None: without end.
+        objective: the number of a validation that is to improve.
+        best: the epoch in which it was best, counted from 1; 0 before the first, or where its weights are lost.
+        epoch: how many have been made.
+        step: likewise.
+    """
+    if patience is None or not best or epoch - best < patience:
+        return ""
+    return f"ended by trainer.patience={patience} at step {step}: no better {objective} since epoch {best}"
+
+
+def check_patience(experiment: Experiment, *, stages: int) -> None:
+    """Raises IncompatibleChoice where a worse validation is no reason to end training."""
+    patience = experiment.options.patience
+    if patience is None:
+        return
+    if not experiment.objective.ranks:
+        raise IncompatibleChoice(
+            f"trainer.patience={patience} needs a loss by which weights can be ranked, and that of "
+            f"{type(experiment.model).__name__} is against a teacher that learns as well. Use trainer.max_seconds."
+        )
+    if stages > 1:
+        raise IncompatibleChoice(
+            f"trainer.patience={patience} would end the first of {stages} stages, which are trained one after another. "
+            "Use trainer.epochs, of which each has as many."
+        )
