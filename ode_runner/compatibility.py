@@ -96,12 +96,17 @@ def check_series(choices: Mapping[str, str], task: type[Task], model: type[Model
 
 
 def check_rows(choices: Mapping[str, str], network: Network, model: type[Model]) -> None:
-    """Raises IncompatibleChoice where inputs lack numbers that the network reads, or are read before their time."""
+    """Raises IncompatibleChoice where inputs are none that the network reads, or are read before their time."""
     if network.spec.causal and not model.of_series:
         able = naming("model", members("model"), lambda other: other.of_series)
         raise IncompatibleChoice(
             f"task={choices['task']} asks for an answer at every row from no later one, and "
             f"model={choices['model']} begins when all rows have been read. Use {able}."
+        )
+    if network.spec.tokens and not network.takes_tokens:
+        raise IncompatibleChoice(
+            f"inputs of task={choices['task']} are tokens, and network={choices['network']} takes numbers. "
+            "Use network=transformer."
         )
     if network.spec.blanks and not network.takes_blanks:
         raise IncompatibleChoice(

@@ -28,6 +28,7 @@ class Network(abc.ABC):
     state: int  # features or channels of it
     state_is_data: bool = False  # states are the task's own, not features of them
     takes_blanks: bool = False  # inputs may lack numbers: NaN stands in their places
+    takes_tokens: bool = False  # inputs may be whole numbers, each one of several symbols
     state_is_input: bool = False  # the stem leaves inputs as they are, but for their shape
 
     @abc.abstractmethod

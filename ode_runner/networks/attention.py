@@ -1,0 +1,123 @@
+"""Attention of positions to each other, and layers of it."""
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LONGEST = 10_000.0  # of the periods by which positions are told apart, in positions and over 2 pi
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSizes:
+    """What all layers of a network have in common."""
+
+    inner: int  # numbers of all heads together
+    heads: int
+    hidden: int  # units of the feed-forward part
+    causal: bool  # no position sees a later one
+    rotary: bool  # scores depend on distances between positions
+
+
+@final
+class Attention(nn.Module):
+    """softmax(q k^T / sqrt(d)) v with several heads, from features (batch, positions, features) to as many.
+
+    With `rotary`, queries and keys are turned by angles that grow with the position, so that scores depend on distances
+    between positions. Keys have no bias, which the softmax would cancel.
+
+    Vaswani et al. Attention Is All You Need. NeurIPS 2017. · Su, Lu, Pan, Murtadha, Wen, Liu. RoFormer. 2021.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, features: int, sizes: LayerSizes) -> None:
+        super().__init__()
+        self.heads, self.causal, self.rotary = sizes.heads, sizes.causal, sizes.rotary
+        self.read = nn.Linear(features, 3 * sizes.inner, bias=False)
+        self.write = nn.Linear(sizes.inner, features)
+        pairs = sizes.inner // sizes.heads // 2
+        frequencies = LONGEST ** (-torch.arange(pairs) / max(pairs, 1))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.read(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            angles = torch.arange(x.shape[1], device=x.device)[:, None] * self.frequencies
+            q, k = turned(q, angles), turned(k, angles)
+        return self.write(attended(q, k, v, causal=self.causal).transpose(1, 2).flatten(2))
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v of (batch, heads, positions, d).
+
+    Torch's fused function has one derivative alone, so that under torch.func, where second and forward ones are asked
+    for, the same is computed step by step.
+    """
+    if not torch._C._are_functorch_transforms_active():
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    if causal:
+        later = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    return scores.softmax(dim=-1) @ v
+
+
+def turned(x: Tensor, angles: Tensor) -> Tensor:
+    """Pairs of numbers of `x` (..., positions, d), each turned by an angle (positions, d / 2)."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+@final
+class Norm(nn.Module):
+    """Layer normalisation; scaled and shifted by learned numbers, or by affine maps of `told` numbers where there are.
+
+    Perez, Strub, de Vries, Dumoulin, Courville. FiLM. AAAI 2018.
+    """
+
+    def __init__(self, features: int, *, told: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features, elementwise_affine=not told)
+        self.film = nn.Linear(told, 2 * features) if told else None
+
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        x = self.norm(x)
+        if self.film is None:
+            return x
+        scale, shift = self.film(told)[:, None].chunk(2, dim=-1)
+        return torch.addcmul(shift, 1 + scale, x)
+
+
+@final
+class Layer(nn.Module):
+    """Attention A and a feed-forward part M of (batch, positions, features), each behind a normalisation of its own.
+
+    Forward gives the layer's increment, A(x) + M(x + A(x)); its skip is not in it.
+
+    Xiong et al. On Layer Normalization in the Transformer Architecture. ICML 2020, for its place.
+    """
+
+    def __init__(self, features: int, sizes: LayerSizes, *, told: int = 0) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(Norm(features, told=told) for _ in range(2))
+        self.attention = Attention(features, sizes)
+        self.feedforward = nn.Sequential(
+            nn.Linear(features, sizes.hidden), nn.GELU(), nn.Linear(sizes.hidden, features)
+        )
+
+    def attend(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """A(x)."""
+        return self.attention(self.norms[0](x, told))
+
+    def transform(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        """M(x), which looks at each position by itself."""
+        return self.feedforward(self.norms[1](x, told))
+
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        attended = self.attend(x, told)
+        return attended + self.transform(x + attended, told)

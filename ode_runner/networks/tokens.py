@@ -1,0 +1,40 @@
+"""What networks of tokens have besides: pieces for models that change tokens, or guess them."""
+
+import abc
+
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import VectorField
+from ode_runner.networks.attention import Layer
+from ode_runner.networks.base import Network
+
+
+class TokenNetwork(Network):
+    """A network that reads tokens: whole numbers (batch, positions), each one of so many symbols."""
+
+    takes_tokens = True
+    causal: bool  # no position sees a later one
+
+    @abc.abstractmethod
+    def denoiser(self, *, symbols: int, outputs: int, given: int = 0) -> VectorField:
+        """f(t, x, *given): `outputs` numbers for each position, (batch, positions, outputs), such as logits.
+
+        `x` are whole numbers (batch, positions) below `symbols`, or real ones (batch, positions, symbols), such as
+        probabilities. Of `given` numbers, each sample has a vector, or each position, (batch, given, positions).
+        """
+
+    @abc.abstractmethod
+    def layer(self) -> Layer:
+        """One layer of (batch, positions, width), which is told no time."""
+
+
+def token_network(network: Network, model: str) -> TokenNetwork:
+    """The network, which has the pieces of a model of tokens.
+
+    Raises:
+        IncompatibleChoice: it has not.
+    """
+    if not isinstance(network, TokenNetwork):
+        raise IncompatibleChoice(
+            f"model={model} is made of layers of positions, and the network chosen has none. Use network=transformer."
+        )
+    return network
