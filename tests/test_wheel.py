@@ -29,6 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_choice_and_nothing_of_the_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "ode_runner/conf/config.yaml" in names
+    assert {"ode_runner/report/page.css", "ode_runner/report/page.js"} <= names
     assert "ode_runner/conf/data/hare_lynx.csv" in names
     assert "ode_runner/conf/hydra/sweeper/cells.yaml" in names
     for group in GROUPS:

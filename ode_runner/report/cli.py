@@ -36,7 +36,7 @@ columns that differ. Runs that did not complete are listed below with their reas
   --format FORMAT    md, csv (raw numbers), latex or html instead of a table for the terminal
   --plots FOLDER     write the pictures there: learning curves, NFE, trade-offs with Pareto fronts, memory,
                      errors of samples against evaluations
-  --html PATH        write one page with the table, the pictures and links to the runs
+  --html PATH        write one page to sort, filter and search in, with curves, pictures and links to the runs
   -h, --help         this page
   --version          the program's version
 """

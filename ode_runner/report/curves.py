@@ -15,22 +15,15 @@ def curves_of(rows: Sequence[Row], looks: Mapping[str, Look], names: Sequence[st
     """By scalar, one curve for each row that has logged it. Each metrics.jsonl is read once."""
     curves: dict[str, list[Curve]] = {name: [] for name in names}
     for row in rows:
-        logged = [_logged(run, names) for run in row.completed]
+        points = [logged(run, names) for run in row.completed]
         for name in names:
-            curve = _together([thinned(run[name]) for run in logged], looks[row.label])
+            curve = _together([thinned(run[name]) for run in points], looks[row.label])
             if curve is not None:
                 curves[name].append(curve)
     return curves
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """Neighbours averaged until at most so many points are left."""
-    size = -(-len(points) // most) or 1
-    groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups]
-
-
-def _logged(run: Run, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
+def logged(run: Run, names: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """(epoch, value) of the scalars; evaluations of a model that solves nothing are no evaluations."""
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     solves = run.options["solver"] != UNUSED
@@ -40,6 +33,13 @@ def _logged(run: Run, names: Sequence[str]) -> dict[str, list[tuple[float, float
             if isinstance(value, int | float) and epoch is not None and (solves or not name.startswith("nfe/")):
                 points[name].append((epoch, float(value)))
     return points
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """Neighbours averaged until at most so many points are left."""
+    size = -(-len(points) // most) or 1
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(group[-1][0], math.fsum(value for _, value in group) / len(group)) for group in groups]
 
 
 def _together(seeds: Sequence[Sequence[tuple[float, float]]], look: Look) -> Curve | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ode_runner.recording.csv_table import csv_text
+from ode_runner.report.quantities import direction
 from ode_runner.report.remarks import Absence
 from ode_runner.report.table import Cell, Column, Table
 
@@ -68,10 +69,10 @@ def latex(report: Report) -> str:
 def hypertext(report: Report) -> str:
     """A table element, and lists: a fragment, which the whole page has inside it."""
     table = report.table
-    head = "".join(_cell(html.escape(heading(column)), "th", column) for column in table.columns)
+    head = "".join(head_cell(column) for column in table.columns)
     body = "\n".join(
         "<tr>" + "".join(
-            _cell(_bold(cell, "<b>", "</b>", html.escape), "td", column)
+            _cell(_bold(cell, "<b>", "</b>", html.escape), column)
             for column, cell in zip(table.columns, cells, strict=True)
         ) + "</tr>"
         for cells in table.cells
@@ -88,6 +89,15 @@ def hypertext(report: Report) -> str:
         lines.append("</ul>")
     lines += [f'<p class="warning">{html.escape(warning)}</p>' for warning in report.warnings]
     return "\n".join(lines) + "\n"
+
+
+def head_cell(column: Column) -> str:
+    """A heading; of measurements it says which way a page sorts first, so that the best come first."""
+    words = html.escape(heading(column))
+    if not column.is_metric:
+        return f"<th>{words}</th>"
+    first = "descending" if direction(column.name) > 0 else "ascending"
+    return f'<th class="number" data-first="{first}">{words}</th>'
 
 
 FORMATS: dict[str, Callable[[Report], str]] = {
@@ -122,8 +132,8 @@ def _piped_text(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _cell(content: str, tag: str, column: Column) -> str:
-    return f'<{tag} class="number">{content}</{tag}>' if column.is_metric else f"<{tag}>{content}</{tag}>"
+def _cell(content: str, column: Column) -> str:
+    return f'<td class="number">{content}</td>' if column.is_metric else f"<td>{content}</td>"
 
 
 def _tex(text: str) -> str:

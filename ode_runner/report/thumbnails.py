@@ -1,0 +1,34 @@
+"""Small copies of a run's pictures, to be written into a page."""
+
+import base64
+import io
+from pathlib import Path
+
+from ode_runner.report.runs import Run
+
+SIZE = (192, 120)  # pixels: twice as many as are shown, for screens with small ones
+CURVES = "curves"  # the one picture that every run has, and that tells least at this size
+MOST_BYTES = 20_000_000  # of a file: the largest pictures of a run have some hundred thousand
+
+
+def pictures_of(run: Run) -> list[Path]:
+    """The run's pictures: first what its task draws, then its curves."""
+    found = [path for path in (run.folder / "plots").glob("*") if path.suffix in (".png", ".gif") and path.is_file()]
+    return sorted(found, key=lambda path: (path.stem == CURVES, path.suffix == ".gif", path.name))
+
+
+def thumbnail(picture: Path) -> str | None:
+    """The address (`data:`) of a small copy; None where the file holds no picture."""
+    from PIL import Image  # here, for only pages need it
+
+    try:
+        if picture.stat().st_size > MOST_BYTES:
+            return None
+        with Image.open(picture, formats=("PNG", "GIF")) as image:
+            small = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # how Pillow says that a file is damaged
+        return None
+    small.thumbnail(SIZE, reducing_gap=2.0)
+    content = io.BytesIO()
+    small.save(content, format="JPEG")
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
