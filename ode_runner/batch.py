@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
@@ -67,6 +67,8 @@ class TaskSpec:
     whole_series: bool = False  # every solve begins at the first row of its series
     drive: Drive | None = None  # and behind that what acts on it from outside
     field: VectorField | None = None  # the rule itself, where it is known
+    stem: nn.Module | None = None  # where that begins, of inputs; None: an input is the state itself
+    head: nn.Module | None = None  # what is asked of its state; None: the state itself
     event: Event | None = None  # what happens on the way, where something does
     path: BrownianPath | None = None  # of which each sample's noise is, where the rule is stochastic
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data

@@ -216,6 +216,18 @@ def test_what_cannot_be_is_refused(words: tuple[str, ...], sentence: str, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_the_true_equation_of_the_area_gives_the_shoelace_sum(composed: Compose, running: bool) -> None:
+    how: dict[str, Any] = {"train": 4, "validation": 4, "test": 30, "points": 100, "observed": 30, "noise": 0.01}
+    task = Area(running=running, seed=0, device=torch.device("cpu"), **how)
+    network = build(composed, "network", "sequence", task.spec)
+    model = build(composed, "model", "exact", network)
+    batch = next(task.batches(Split.TEST, batch_size=30, epoch=0))
+    found = model(batch.inputs, batch.ts, by(Midpoint(**FIXED))).values
+    areas = shoelace(*batch.inputs[..., :2].unbind(dim=2))
+    torch.testing.assert_close(found, areas.T[..., None] if running else areas[:, -1:], rtol=0, atol=1e-14)
+
+
 def test_spirals_of_the_two_classes_turn_either_way_and_the_area_tells() -> None:
     how: dict[str, Any] = {"train": 40, "validation": 20, "test": 20, "points": 100, "observed": 40, "noise": 0.01}
     how |= {"seed": 0, "device": torch.device("cpu")}

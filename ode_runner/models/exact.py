@@ -36,9 +36,9 @@ class Exact(Model):
         if network.spec.field is None:
             raise IncompatibleChoice(
                 "model=exact needs a task whose true field or density is known. Use task=lotka_volterra, pendulum or "
-                "linear, or task=density2d task.name=8gaussians_narrow; or another model."
+                "linear, task=area, or task=density2d task.name=8gaussians_narrow; or another model."
             )
-        self.stem = self.head = nn.Identity()
+        self.stem, self.head = network.spec.stem or nn.Identity(), network.spec.head or nn.Identity()
         self.spec = network.spec
         self.field, self.shape, self.sampled = network.spec.field, network.spec.input_shape, network.spec.sampled
         self.noise_seed, self.event = network.spec.noise_seed, network.spec.event
@@ -75,5 +75,5 @@ class Exact(Model):
         start, end = self.sampled
         return Generator(field=self.field, shape=self.shape, start=start, end=end)
 
-    def learned_field(self) -> VectorField:
-        return self.field
+    def learned_field(self) -> VectorField | None:
+        return self.field if self.spec.stem is None else None

@@ -14,6 +14,7 @@ from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import with_roots
 from ode_runner.tasks.series_classification import SHOWN, figures_of_series
 from ode_runner.tasks.sizes import check_counts, check_deviations
+from ode_runner.tasks.swept_area import AreaHead, AreaStem, SweptArea
 from ode_runner.tasks.turning_spirals import draw_splits
 from ode_runner.types import Scalar
 
@@ -49,11 +50,19 @@ class Area(Task):
         generator = torch.Generator().manual_seed(seed)
         sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
         drawn = draw_splits(sizes, points=points, observed=observed, noise=noise, generator=generator)
-        self.inputs = {split: spirals.series.rows().to(device) for split, spirals in drawn.items()}
+        self.inputs = {split: spirals.series.rows().double().to(device) for split, spirals in drawn.items()}
+        times = torch.linspace(0, observed - 1 if running else 1, observed, dtype=torch.float64, device=device)
         self.spec = TaskSpec(
-            input_shape=(observed, 4), output_shape=(1,), every_time=running, sequence=True, causal=running
+            input_shape=(observed, 4),
+            output_shape=(1,),
+            every_time=running,
+            sequence=True,
+            causal=running,
+            field=SweptArea(times),
+            stem=AreaStem(times),
+            head=AreaHead(),
         )
-        self.ts = torch.arange(observed, device=device).float() if running else torch.tensor([0.0, 1.0], device=device)
+        self.ts = times if running else times[[0, -1]]
         self.running, self.seed = running, seed
         self.variance = {split: float(self._targets(rows)[-1].var()) for split, rows in self.inputs.items()}
 
@@ -79,7 +88,8 @@ class Area(Task):
         return found | {"relative_rmse": found.pop("rmse_last") / self.variance[Split.TEST] ** 0.5}
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
-        yield "curves", draw_curves(view.history, quality=self.objective)
+        if view.history:
+            yield "curves", draw_curves(view.history, quality=self.objective)
         rows = self.inputs[Split.TEST][:SHOWN]
         answers, areas = view.predict(rows, None), self._targets(rows)[-1]
         last = answers[-1] if self.running else answers
