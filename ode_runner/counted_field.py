@@ -4,7 +4,7 @@ It also knows what is to be integrated along a solve of the field.
 """
 
 import abc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import cache, partial
@@ -61,6 +61,20 @@ class CountedField(VectorField):
         span: the earliest and the latest time that the field sees; others are taken for the nearest of these.
     """
 
+    ledger: Ledger
+    dtype: torch.dtype | None
+    given: tuple[Tensor, ...]
+    attached: bool
+    integrals: nn.ModuleList | tuple[()]
+    names: tuple[str, ...]
+    counts: list[int]  # given to each of the integrals alone
+    noise: Noise | None
+    span: tuple[float, float] | None
+    observer: Observer | None
+    held: list[str]  # names of what is given, for functional_call puts others in place
+    _noise_along: NoiseAlong | None
+    _pushes: MutableMapping[Tensor, Push]  # by the derivative that was made with each
+
     def __init__(
         self,
         field: VectorField,
@@ -74,16 +88,22 @@ class CountedField(VectorField):
         span: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        self.field, self.ledger, self.dtype = field, ledger, dtype
-        self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for one
-        self.given, self.attached = tuple(given), attached
-        self.integrals, self.names = nn.ModuleList(integrals.values()), tuple(integrals)
-        self.counts = [len(integral.given) for integral in integrals.values()]  # given to each of them alone
-        self.noise, self.span = noise, span
-        self._noise_along: NoiseAlong | None = None
-        self.observer: Observer | None = None
-        self._pushes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # by the derivative that was made with each
-        self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
+        self.field, self.integrals = field, nn.ModuleList(integrals.values()) if integrals else ()
+        vars(self).update(  # past nn.Module, which looks at each for parameters: every solve makes a wrapper
+            ledger=ledger,
+            dtype=dtype,
+            batched_time=isinstance(field, VectorField) and field.batched_time,  # a plain function may stand for one
+            given=tuple(given),
+            attached=attached,
+            names=tuple(integrals),
+            counts=[len(integral.given) for integral in integrals.values()],
+            noise=noise,
+            span=span,
+            observer=None,
+            held=[f"given_{i}" for i in range(len(given))],
+            _noise_along=None,
+            _pushes=WeakTensorKeyDictionary() if integrals else {},
+        )
         for name, z in zip(self.held, self.given, strict=True):
             leaf = z.is_floating_point() and not attached
             setattr(self, name, nn.Parameter(z.detach(), requires_grad=z.requires_grad) if leaf else z)
@@ -161,7 +181,7 @@ class CountedField(VectorField):
 
         An observer is shown a pass of its own, all of which belongs to this call.
         """
-        push: Push | None = self._pushes.get(dy) if self.observer is None else None
+        push = self._pushes.get(dy) if self.observer is None else None
         if push is None:
             assert isinstance(self.field, LinearizableField)
             with self._nothing_drawn(y.device):

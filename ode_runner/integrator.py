@@ -1,7 +1,7 @@
 """A solver and a gradient mode, bound: all that a model knows of numerics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -113,7 +113,7 @@ class Integrator:
             check_takes_events(self.solver, self.gradient, batch=len(y0))
             check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
         self.solver.check_state(y0)
-        with torch.autocast(y0.device.type, enabled=False):
+        with _in_full_precision(y0):
             y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks, event=event)
@@ -132,7 +132,7 @@ class Integrator:
 
         `call` is one of those that the field's kind declares, such as `drift`.
         """
-        with torch.autocast(y.device.type, enabled=False):
+        with _in_full_precision(y):
             counted = CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=True)
             function: Callable[[Time, State], Tensor] = counted if call == "forward" else getattr(counted, call)
             return function(t, y)
@@ -221,6 +221,12 @@ class Integrator:
         finally:
             counted.observer = None
         self._observations.note(field, counted, observation)
+
+
+def _in_full_precision(y: State) -> AbstractContextManager[None]:
+    """Inside, autocast lowers nothing."""
+    kind = y.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def _chooses_steps_of_general_noise(solver: Solver, field: VectorField) -> bool:

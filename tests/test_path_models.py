@@ -160,7 +160,9 @@ def test_weightings_measure_one_error_whatever_the_head(head: str, composed: Com
         path = model.field.path
         x = path.noised(t, data, noise)
         wrong = convert(path, Head.EPS, Head(head), t, x, noise + off)
-        squares = model.weight(t) * (wrong - model.target(t, data, noise)).square()
+        weight = model.weight(t)
+        assert weight is not None
+        squares = weight * (wrong - model.target(t, data, noise)).square()
         expected = off.square() if weighting == "snr" else (off * path.squared_diffusion(t).sqrt() / path.sigma(t)) ** 2
         torch.testing.assert_close(squares, expected, rtol=1e-3, atol=1e-5)
 

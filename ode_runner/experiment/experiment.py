@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -293,4 +293,4 @@ class Experiment:
 
     def _autocast(self) -> AbstractContextManager[None]:
         """The context of stem and head in bf16; the integrator lowers the field itself, and the solve stays in fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16) if self.options.precision == "bf16" else nullcontext()

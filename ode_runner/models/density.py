@@ -47,8 +47,10 @@ def data_shape(network: Network) -> tuple[int, ...]:
 
 def encode_data(stem: nn.Module, inputs: Tensor, spec: TaskSpec) -> Encoding:
     """The data, as the stem shapes them, and the condition that stands behind them, if one does, as given."""
+    if not spec.condition:
+        return Encoding(stem(inputs))
     data, condition = spec.parted(inputs)
-    return Encoding(stem(data), (condition,) if spec.condition else ())
+    return Encoding(stem(data), (condition,))
 
 
 def normal_log_density(y: State) -> Tensor:

@@ -60,10 +60,10 @@ class Diffusion(PathModel):
         path, head = self.field.path, self.field.head
         return convert(path, Head.EPS, head, t, path.noised(t, data, noise), noise)
 
-    def weight(self, t: Tensor) -> Tensor:
+    def weight(self, t: Tensor) -> Tensor | None:
         path, head = self.field.path, self.field.head
         if self.weighting == "simple":
-            return path.sigma(t).square() if head is Head.SCORE else torch.ones_like(t)
+            return path.sigma(t).square() if head is Head.SCORE else None
         of_noise = to_eps(path, head, t, torch.zeros_like(t), torch.ones_like(t)).square()
         if self.weighting == "snr":
             return of_noise
@@ -84,5 +84,5 @@ class AboutNormal(WrappedField):
         variance = (alpha * self.std).square() + sigma.square()
         data, noise = alpha * self.std**2 / variance, sigma / variance
         slopes = {Head.X0: data, Head.EPS: noise, Head.SCORE: -1 / variance}
-        velocity = self.path.alpha_dot(time) * data + self.path.sigma_dot(time) * noise
+        velocity = self.path.velocity(time, data, noise)
         return slopes.get(self.head, velocity) * y + self.inner(t, y, *given)

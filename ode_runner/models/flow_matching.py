@@ -49,10 +49,10 @@ class FlowMatching(PathModel):
         self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=Head.V)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:
-        return self.field.path.alpha_dot(t) * data + self.field.path.sigma_dot(t) * noise
+        return self.field.path.velocity(t, data, noise)
 
-    def weight(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
+    def weight(self, t: Tensor) -> None:
+        del t
 
     def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
         if self.coupling == "independent":

@@ -59,8 +59,8 @@ class RectifiedFlow(PathModel, StagedModel):
     def target(self, t: Tensor, data: State, noise: State) -> State:
         return noise - data
 
-    def weight(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
+    def weight(self, t: Tensor) -> None:
+        del t
 
     def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
         """In a reflow, as many of its pairs: in training any, otherwise always the same of those held out."""

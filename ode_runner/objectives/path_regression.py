@@ -14,7 +14,7 @@ from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.path_field import DenoisingField
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.types import State
+from ode_runner.types import Scalar, State
 
 VALIDATION = 0  # the seed of what is drawn outside training
 
@@ -58,8 +58,8 @@ class PathLearner(nn.Module, abc.ABC):
         """What a perfect model would predict at states of a batch, where that is known; no evaluation."""
 
     @abc.abstractmethod
-    def weight(self, t: Tensor) -> Tensor:
-        """What multiplies a squared error."""
+    def weight(self, t: Tensor) -> Tensor | None:
+        """What multiplies a squared error; None: all count the same."""
 
 
 @final
@@ -89,8 +89,13 @@ class PathRegression(Objective[PathLearner]):
         x, target, weight = model.field.path.noised(t, data, noise), model.target(t, data, noise), model.weight(t)
         error = model.predict(times, x, given, integrate).to(data.dtype) - target
         perfect = None if model.training else model.perfect(times, x, given)
-        floor = {} if perfect is None else {FLOOR: (weight * (perfect - target).square()).mean()}
-        return Loss((weight * error.square()).mean(), beside=floor)
+        floor = {} if perfect is None else {FLOOR: _mean_square(perfect - target, weight)}
+        return Loss(_mean_square(error, weight), beside=floor)
+
+
+def _mean_square(error: State, weight: Tensor | None) -> Scalar:
+    squares = error.square()
+    return (squares if weight is None else weight * squares).mean()
 
 
 class RandomDraw(NamedTuple):

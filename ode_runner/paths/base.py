@@ -79,3 +79,7 @@ class GaussianPath(abc.ABC):
     def noised(self, t: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
         """x_t of data and noise; `t` broadcasts against them."""
         return self.alpha(t) * x0 + self.sigma(t) * noise
+
+    def velocity(self, t: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
+        """dx_t / dt of the same."""
+        return self.alpha_dot(t) * x0 + self.sigma_dot(t) * noise

@@ -30,6 +30,13 @@ class Linear(GaussianPath):
     def sigma_dot(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
+    def noised(self, t: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
+        return torch.lerp(x0, noise, t)
+
+    def velocity(self, t: Tensor, x0: Tensor, noise: Tensor) -> Tensor:
+        del t
+        return noise - x0
+
     def log_snr(self, t: Tensor) -> Tensor:
         return torch.log1p(-t) - torch.log(t)
 

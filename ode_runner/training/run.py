@@ -16,7 +16,7 @@ from ode_runner.experiment.estimates import report_estimates
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
-from ode_runner.experiment.process_state import same_folder
+from ode_runner.experiment.process_state import same_folder, sparing_collector
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, measured_with, write_tables
 from ode_runner.gradients.event_checks import steps_each
@@ -244,7 +244,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
             session.logger.log(scalars, step=trainer.step)
     session.display.start(trainer.total_steps, trainer.step)
     trainer.initialise()
-    with trainer.group.training(trainer.state_dict(0)):
+    with trainer.group.training(trainer.state_dict(0)), sparing_collector():
         record.reason = "; ".join(filter(None, (record.reason, trainer.fit(session))))
     session.display.stop()
     best = session.checkpoints.load(session.checkpoints.best)

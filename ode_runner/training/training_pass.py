@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ode_runner.batch import Batch
 from ode_runner.errors import IncompatibleChoice
@@ -74,8 +74,17 @@ def solve_scalars(passed: TrainingPass) -> dict[str, float]:
     }
 
 
-def clipped(model: nn.Module, most: float | None) -> Tensor:
-    """The norm of the gradient before it is clipped to `most`; None: it is not."""
-    if most is not None:
-        return torch.nn.utils.clip_grad_norm_(model.parameters(), most)
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+def clipped(parameters: Sequence[Tensor], most: float | None, *, waits: bool) -> Tensor | float:
+    """The norm of the gradient before it is clipped to `most`; None: it is not.
+
+    Args:
+        parameters: whose `.grad` is meant, where there is one.
+        most: above 0.
+        waits: whether the norm is read, for which the CPU waits; a shorter gradient then costs nothing more.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # get_total_norm(): 40 us more
+    read = float(norm) if waits else norm
+    if most is not None and (not waits or read > most):
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    return read
