@@ -22,6 +22,10 @@ usage: ode-report [FOLDER ...] [options]      table of all runs below the folder
        ode-report diff A B                    what differs between two runs: configuration, environment, code, result
        ode-report verify FOLDER [--trust]     run it again, and say whether the same numbers come out; --trust: also
                                               code of the run's own, which its command names
+       ode-report cite FOLDER                 the sources of a run's choices
+       ode-report prune [FOLDER ...] [--remove]
+                                              folders of runs that failed, were refused, or are superseded by a later
+                                              one beside them; --remove: remove these, and nothing else
 
 One row for each configuration: mean ± standard deviation over its seeds, the best of each task marked, only the
 columns that differ. Runs that did not complete are listed below with their reason. Runs may still be going.
@@ -40,7 +44,14 @@ columns that differ. Runs that did not complete are listed below with their reas
   -h, --help         this page
   --version          the program's version
 """
-COMMANDS = ("diff", "verify")
+USAGE = {
+    "diff": "diff A B",
+    "verify": "verify FOLDER [--trust]",
+    "cite": "cite FOLDER",
+    "prune": "prune [FOLDER ...] [--remove]",
+}
+FLAGS = {"verify": "--trust", "prune": "--remove"}  # each command has one at most
+FOLDERS = {"diff": 2, "verify": 1, "cite": 1}  # of prune, any number
 
 
 def main() -> None:
@@ -75,8 +86,8 @@ def run(arguments: Sequence[str]) -> int:
 
         print(f"ode-report {VERSION}")
         return 0
-    if arguments and arguments[0] in COMMANDS:
-        return _compare(arguments[0], list(arguments[1:]))
+    if arguments and arguments[0] in USAGE:
+        return _command(arguments[0], list(arguments[1:]))
     return _tabulate(_parser().parse_args(arguments))
 
 
@@ -155,20 +166,27 @@ def _print(report: Report, format_name: str | None) -> None:
             print(printable(f"note: {warning}"), file=sys.stderr)
 
 
-def _compare(command: str, arguments: list[str]) -> int:
-    folders = [word for word in arguments if not word.startswith("-")]
+def _command(command: str, arguments: list[str]) -> int:
+    named = [Path(word) for word in arguments if not word.startswith("-")]
     flags = [word for word in arguments if word.startswith("-")]
-    if len(folders) != {"diff": 2, "verify": 1}[command] or flags not in (
-        [],
-        ["--trust"] if command == "verify" else [],
-    ):
-        raise RefusedInput(f"type: ode-report {'diff A B' if command == 'diff' else 'verify FOLDER [--trust]'}")
-    runs = [read_run(Path(word)) for word in folders]
-    if command == "diff":
+    if len(named) != FOLDERS.get(command, len(named)) or flags not in ([], [FLAGS.get(command)]):
+        raise RefusedInput(f"type: ode-report {USAGE[command]}")
+    if command == "prune":
+        from ode_runner.report.prune import prune
+
+        prune(named or [Path("outputs")], remove=bool(flags))
+        return 0
+    runs = [read_run(folder) for folder in named]
+    if command == "verify":
+        from ode_runner.report.verify import verify
+
+        return verify(runs[0], trust=bool(flags))
+    if command == "cite":
+        from ode_runner.report.sources import cite
+
+        cite(runs[0])
+    else:
         from ode_runner.report.diff import show_differences
 
         show_differences(*runs)
-        return 0
-    from ode_runner.report.verify import verify
-
-    return verify(runs[0], trust=bool(flags))
+    return 0

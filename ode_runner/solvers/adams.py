@@ -27,6 +27,8 @@ class Adams(FixedStepSolver):
     The coefficients hold for equal steps: where output times change the step, the method starts anew.
     Uses up to `max_order - 1` past derivatives. The corrector of `implicit_adams` iterates until its change is
     within `rtol` and `atol`, four times at most, so its evaluations cannot be predicted.
+
+    Hairer, Norsett, Wanner. Solving Ordinary Differential Equations I. Springer 1993, III.1.
     """
 
     kind: ClassVar[str] = "multistep"

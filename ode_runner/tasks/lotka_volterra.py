@@ -16,7 +16,10 @@ from ode_runner.types import State, Time
 @final
 @dataclass(kw_only=True, eq=False)
 class LotkaVolterra(Trajectories):
-    """x' = alpha x - beta x y, y' = delta x y - gamma y: closed orbits around (gamma / delta, alpha / beta)."""
+    """x' = alpha x - beta x y, y' = delta x y - gamma y: closed orbits around (gamma / delta, alpha / beta).
+
+    Lotka. Elements of Physical Biology. 1925. Volterra. Nature 118, 1926.
+    """
 
     alpha: float  # growth of the prey x
     beta: float  # prey lost to a predator
@@ -44,7 +47,7 @@ class LotkaVolterra(Trajectories):
 
 @final
 class LotkaVolterraField(KnownEquation):
-    """Lotka. Elements of Physical Biology. 1925. Volterra. Nature 118, 1926."""
+    """The equations of `LotkaVolterra`."""
 
     batched_time = True
     numbers = ("alpha", "beta", "gamma", "delta")

@@ -1,0 +1,108 @@
+"""`ode-report cite`: the sources of a run's choices, from docstrings of their classes and the header of its recipe.
+
+A class names its sources in a last paragraph of its docstring. Files are read, and nothing is imported.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ode_runner.config.help import conf_dir
+from ode_runner.errors import RefusedInput
+from ode_runner.recording.printable import printable
+from ode_runner.recording.record import NONE, UNUSED
+from ode_runner.recording.stored_command import stored_overrides
+from ode_runner.report.runs import Run
+
+PACKAGE = Path(__file__).resolve().parents[1]
+YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
+RECIPE_SOURCE = re.compile(r"^# Source:(.*\n(?:#  .*\n)*)", re.MULTILINE)
+BESIDES = ("optimizer", "schedule")  # groups of a configuration that are no axes of the record
+
+
+def cite(run: Run) -> None:
+    """Print the sources of the run's recipe, if it has one, and of every choice in use; then which name none."""
+    unnamed = []
+    for words, sources in _sources(run):
+        if not sources:
+            unnamed.append(words)
+            continue
+        for line in (words, *(f"  {source}" for source in sources)):
+            print(printable(line))
+    if unnamed:
+        print(printable(f"without a source: {', '.join(unnamed)}"))
+    print("\nTo cite the program itself: CITATION.cff of its repository.")
+
+
+def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
+    """What was chosen, and for each the sources that its class names."""
+    yield from _recipe(run)
+    for group, choice in {**run.record.choices, **dict.fromkeys(BESIDES, "")}.items():
+        if choice in (UNUSED, NONE):
+            continue
+        for target in dict.fromkeys(targets(run.record.config.get(group, {}))):
+            package, _, name = target.partition(".")
+            whose = name.rpartition(".")[2] if package == PACKAGE.name else target
+            yield f"{group}={choice} ({whose})" if choice else f"{group} ({whose})", sources_of(target)
+
+
+def _recipe(run: Run) -> Iterator[tuple[str, list[str]]]:
+    try:
+        words = stored_overrides(run.folder)
+    except RefusedInput:  # the record tells the rest
+        return
+    for name in (word.removeprefix("experiment=") for word in words if word.startswith("experiment=")):
+        path = conf_dir() / "experiment" / f"{Path(name).name}.yaml"
+        found = RECIPE_SOURCE.search(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if found:
+            yield f"experiment={name}", [re.sub(r"\s*\n#?\s*", " ", found[1]).strip()]
+
+
+def targets(options: Any) -> Iterator[str]:
+    """Every class that a group's configuration names."""
+    if isinstance(options, dict):
+        for key, value in options.items():
+            if key == "_target_":
+                yield str(value)
+            yield from targets(value)
+    elif isinstance(options, list):
+        for value in options:
+            yield from targets(value)
+
+
+def sources_of(target: str) -> list[str]:
+    """The sources that a class of this program names, or else its nearest base class; none of other packages' code."""
+    module, _, name = target.rpartition(".")
+    if not module.startswith(f"{PACKAGE.name}."):
+        return []
+    return next((sources for place in _lineage(module, name) if (sources := _named_in(place))), [])
+
+
+def _lineage(module: str, name: str) -> Iterator[ast.ClassDef]:
+    """The class and its base classes within this program, the nearest first."""
+    if (tree := _tree(module)) is None:
+        return
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            yield node
+            for base in [part.id for part in node.bases if isinstance(part, ast.Name)]:
+                yield from _lineage(_imported(tree).get(base, module), base)
+
+
+def _tree(module: str) -> ast.Module | None:
+    path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+    return ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _imported(tree: ast.Module) -> dict[str, str]:
+    """Names that a module imports, and from which module."""
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module]
+    return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def _named_in(node: ast.ClassDef) -> list[str]:
+    """The paragraphs of its docstring that name a year."""
+    paragraphs = (ast.get_docstring(node) or "").split("\n\n")
+    return [" ".join(paragraph.split()) for paragraph in paragraphs if YEAR.search(paragraph)]

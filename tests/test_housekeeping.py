@@ -1,0 +1,125 @@
+"""`ode-report prune` and `ode-report cite`."""
+
+from pathlib import Path
+
+import pytest
+
+from ode_runner.config.help import conf_dir, targets_in
+from ode_runner.recording.lock import lock
+from ode_runner.recording.record import RunStatus
+from ode_runner.report.sources import sources_of
+from tests.helpers import options
+from tests.test_report import reported, write_run
+
+
+def left(root: Path) -> set[str]:
+    return {path.parent.name for path in root.rglob("record.json")}
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """Runs in every state, some with a file that no run writes."""
+    root = tmp_path / "outputs" / "half_moons"
+    for i, status in enumerate(RunStatus):
+        write_run(root, status.value, status=status, reason=f"because of {status.value}.", seed=i)
+    write_run(root, "noted", status=RunStatus.FAILED, seed=20)
+    (root / "noted" / "notes.md").write_text("kept")
+    write_run(root, "asked", status=RunStatus.FAILED, seed=21)
+    (root / "asked" / "replays").mkdir()
+    (root / "begun" / ".hydra").mkdir(parents=True)
+    return tmp_path
+
+
+def test_what_may_go_is_listed_and_nothing_is_removed(outputs: Path) -> None:
+    ended = reported("prune", cwd=outputs)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert {"failed (4)", "refused (2)", "left as they are (2)"} <= set(lines)
+    assert "  outputs/half_moons/incompatible: because of incompatible." in lines
+    assert "  outputs/half_moons/diverged: diverged: because of diverged." in lines
+    assert "  outputs/half_moons/noted: failed, but it holds notes.md" in lines
+    assert "  outputs/half_moons/asked: failed, but it holds replays" in lines
+    assert lines[-1].endswith(" kB in 6 folders. To remove them: ode-report prune outputs --remove")
+    assert len(left(outputs)) == len(RunStatus) + 2
+
+
+def test_asked_it_removes_these_and_nothing_else(outputs: Path) -> None:
+    (outputs / "outputs" / "readme.txt").write_text("kept")
+    ended = reported("prune", "outputs", "--remove", cwd=outputs)
+    assert "removed 6 of 6 folders" in ended.stdout
+    assert left(outputs) == {"running", "completed", "interrupted", "noted", "asked"}
+    assert not (outputs / "outputs" / "half_moons" / "begun").exists()
+    assert (outputs / "outputs" / "readme.txt").is_file()
+    assert "nothing to remove: 5 runs." in reported("prune", "outputs", cwd=outputs).stdout
+
+
+def test_superseded_is_what_a_completed_run_beside_it_has_too(tmp_path: Path) -> None:
+    place = tmp_path / "outputs" / "half_moons"
+    for name, finished in (("older", "2026-01-01"), ("newer", "2026-02-01")):
+        write_run(place, name, finished=finished)
+    write_run(place, "never ended", status=RunStatus.INTERRUPTED, finished="2026-03-01")
+    write_run(place, "another seed", seed=1)
+    write_run(tmp_path / "outputs" / "sweeps" / "mine" / "half_moons", "older", finished="2025-01-01")
+    ended = reported("prune", "--remove", cwd=tmp_path)
+    assert "  outputs/half_moons/older: the same run as newer beside it, which is completed" in ended.stdout
+    assert sorted(path.parent.name for path in tmp_path.rglob("record.json")) == ["another seed", "newer", "older"]
+    assert (tmp_path / "outputs" / "sweeps" / "mine" / "half_moons" / "older").is_dir(), "a sweep keeps its own"
+
+
+def test_a_run_that_another_names_or_that_is_a_link_stays(tmp_path: Path) -> None:
+    place = tmp_path / "outputs"
+    write_run(place, "teacher", status=RunStatus.FAILED)
+    write_run(place, "pupil", seed=1, options={"model": {"teacher": str(place / "teacher")}})
+    write_run(tmp_path, "elsewhere", status=RunStatus.FAILED, seed=2)
+    (place / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    ended = reported("prune", "--remove", cwd=tmp_path)
+    assert "outputs/teacher: failed, but another run names it" in ended.stdout
+    assert "outputs/linked: failed, but it is a link" in ended.stdout
+    assert left(tmp_path) == {"teacher", "pupil", "elsewhere"}
+
+
+def test_a_folder_in_which_a_process_works_stays(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "outputs", "busy", status=RunStatus.FAILED)
+    with lock(folder):
+        assert "busy: failed, but another process works there" in reported("prune", "--remove", cwd=tmp_path).stdout
+    assert folder.is_dir()
+
+
+def test_prune_empties_no_folder_above_those_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "outputs" / "half_moons", "failed", status=RunStatus.FAILED)
+    reported("prune", "outputs", "--remove", cwd=tmp_path)
+    assert list((tmp_path / "outputs").iterdir()) == []
+
+
+def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
+    classes = {
+        "model": {"_target_": "ode_runner.models.odenet.ODENet"},
+        "solver": {"_target_": "ode_runner.solvers.euler.Euler"},
+        "gradient": {"_target_": "ode_runner.gradients.checkpoint.Checkpoint"},
+        "network": {"_target_": "my_layers.Own", "inner": {"_target_": "ode_runner.networks.conv.Conv"}},
+    }
+    folder = write_run(tmp_path, "run", options=classes)
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text("- experiment=mnist_one_epoch\n")
+    lines = reported("cite", "run", cwd=tmp_path).stdout.splitlines()
+    chen = "Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018"
+    assert lines[:2] == ["experiment=mnist_one_epoch", f"  the network of {chen}."]
+    assert lines[2:4] == ["model=odenet (ODENet)", f"  {chen}, section 3."]
+    assert lines[lines.index("solver=euler (Euler)") + 1].startswith("  Hairer, Norsett, Wanner."), "of its base class"
+    assert lines[lines.index("gradient=backprop (Checkpoint)") + 1].startswith("  Zhuang, ")
+    assert f"  {chen}, section 3." in lines[lines.index("network=mlp (Conv)") :]
+    assert "network=mlp (my_layers.Own)" in next(line for line in lines if line.startswith("without a source: "))
+
+
+def test_every_solver_names_a_source() -> None:
+    unnamed = [
+        name for name in options("solver") if not sources_of(targets_in(conf_dir() / "solver" / f"{name}.yaml")[0])
+    ]
+    assert unnamed == ["torchdiffeq"], "whose method is an option"
+
+
+@pytest.mark.parametrize("words", [("cite",), ("cite", "a", "b"), ("prune", "--trust"), ("verify", "a", "--remove")])
+def test_usage_is_said_in_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    ended = reported(*words, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert f"type: ode-report {words[0]}" in ended.stderr
