@@ -103,7 +103,7 @@ def check_rows(choices: Mapping[str, str], network: Network, model: type[Model])
             f"task={choices['task']} asks for an answer at every row from no later one, and "
             f"model={choices['model']} begins when all rows have been read. Use {able}."
         )
-    if network.spec.tokens and not network.takes_tokens:
+    if network.spec.tokens and not network.takes_tokens and "network" not in unused_axes(model):
         raise IncompatibleChoice(
             f"inputs of task={choices['task']} are tokens, and network={choices['network']} takes numbers. "
             "Use network=transformer."

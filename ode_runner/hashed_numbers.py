@@ -44,3 +44,10 @@ def normals(hashes: Tensor) -> Tensor:
 def uniform(hashes: Tensor) -> Tensor:
     """A number between 0 and 1 of each hash, neither of which it is."""
     return ((hashes >> 11) & (WORD >> 11)).double() * 2**-53 + 2**-54
+
+
+def chosen(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Which entry of the last axis is drawn, with probabilities in proportion to them, by a number from 0 to 1."""
+    sums = weights.cumsum(dim=-1)
+    below = sums < uniform[..., None] * sums[..., -1:]
+    return below.sum(dim=-1).clamp(max=weights.shape[-1] - 1)

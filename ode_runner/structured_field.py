@@ -132,7 +132,7 @@ class JumpField(VectorField):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"rates": 1}
-    steady: bool = False  # rates depend on the state alone
+    steady: bool = False  # rates depend on the state alone, but for a factor that all share, `pace`
     backwards: bool = False  # rates are of a solve that runs from later to earlier times
 
     @abc.abstractmethod
@@ -141,6 +141,18 @@ class JumpField(VectorField):
 
         What stands at the state that a position is in already is not read. `x` is int64, (batch, position).
         """
+
+    def pace(self, t: Tensor) -> Tensor:
+        """Of steady rates, what of them depends on the time."""
+        return torch.ones_like(t)
+
+    def elapsed(self, t0: Tensor, t1: Tensor) -> Tensor:
+        """The integral of the pace between two times, as long as which a wait for a jump of rates without it lasts."""
+        return (t1 - t0).abs()
+
+    def settled(self, x: Tensor) -> Tensor:
+        """Whether a state cannot change any more, (batch,): nobody then asks for its rates."""
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
     def forward(self, t: Time, y: State) -> State:
         raise NotImplementedError("a field of jumps has rates, and no derivative")

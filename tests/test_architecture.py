@@ -20,7 +20,14 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 ROOT = {
     *("__init__", "__main__", "cli", "launch", "build", "compatibility", "version"),  # from a command line to objects
     *("types", "batch", "series", "encoding", "errors", "event", "quoting"),  # what everybody speaks of
-    *("field", "path_field", "ledger", "structured_field", "counted_field"),  # the right-hand side of an equation
+    *(
+        "field",
+        "path_field",
+        "ledger",
+        "structured_field",
+        "counted_field",
+        "token_field",
+    ),  # the right-hand side of an equation
     *("integral", "problem", "hashed_numbers", "noise", "integrator"),  # an equation and its solve
     *("random_state", "buffers", "transfer"),  # what a computation leaves behind, and where
 }

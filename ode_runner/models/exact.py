@@ -13,9 +13,11 @@ from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import encode_data
 from ode_runner.models.events import with_events
 from ode_runner.models.generator import Generator, sample_noise
+from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
 from ode_runner.path_field import KnownLaw
 from ode_runner.problem import Integrate, Solution
+from ode_runner.token_field import KnownText
 from ode_runner.types import Times
 
 
@@ -23,12 +25,21 @@ from ode_runner.types import Times
 class Exact(Model):
     """Solves the true field, from the true initial states or from noise, so that every error is the solver's.
 
-    Where the field is that of a known law, answers are its log density, which no solve is needed for.
+    Where the field is that of a known law, of numbers or of texts, answers are its log density, which no solve is
+    needed for.
     """
 
     numerics: ClassVar[Numerics] = Numerics.SOLVER
     gives: ClassVar[frozenset[Answer]] = frozenset(
-        {Answer.VALUES, Answer.LOG_DENSITY, Answer.STATES, Answer.TRUTH, Answer.EVENTS, Answer.PATHS}
+        {
+            Answer.VALUES,
+            Answer.LOG_DENSITY,
+            Answer.TOKENS,
+            Answer.STATES,
+            Answer.TRUTH,
+            Answer.EVENTS,
+            Answer.PATHS,
+        }
     )
 
     def __init__(self, network: Network) -> None:
@@ -36,7 +47,7 @@ class Exact(Model):
         if network.spec.field is None:
             raise IncompatibleChoice(
                 "model=exact needs a task whose true field or density is known. Use task=lotka_volterra, pendulum or "
-                "linear, task=area, or task=density2d task.name=8gaussians_narrow; or another model."
+                "linear, task=area, task=density2d task.name=8gaussians_narrow, or task=markov_text; or another model."
             )
         self.stem, self.head = network.spec.stem or nn.Identity(), network.spec.head or nn.Identity()
         self.spec = network.spec
@@ -65,14 +76,20 @@ class Exact(Model):
         return with_events(self, inputs, ts, integrate)
 
     def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+        if isinstance(self.field, KnownText):
+            return self.field.log_density(begun.y0)
         if isinstance(self.field, KnownLaw):
             return self.field.log_density(begun.y0, *begun.given)
         return super().decode(begun, ts, integrate)
 
     def generator(self) -> Generator | None:
-        if not isinstance(self.field, KnownLaw) or self.sampled is None:
+        if self.sampled is None:
             return None
         start, end = self.sampled
+        if isinstance(self.field, KnownText):
+            return TokenGenerator(field=self.field, shape=self.shape, start=start, end=end)
+        if not isinstance(self.field, KnownLaw):
+            return None
         return Generator(field=self.field, shape=self.shape, start=start, end=end)
 
     def learned_field(self) -> VectorField | None:

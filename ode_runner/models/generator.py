@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ode_runner.field import VectorField
 from ode_runner.noise import BrownianPath, Noise
 from ode_runner.path_field import ConsistencyField, DenoisingField
 from ode_runner.problem import Integrate
@@ -22,7 +23,7 @@ class Generator:
     neither on the solver's steps, nor on the batch that it is in.
     """
 
-    field: DenoisingField | ConsistencyField
+    field: VectorField
     shape: Sequence[int]  # of a sample
     start: float
     end: float
@@ -39,6 +40,7 @@ class Generator:
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
         """Where samples begin: what the noise does from t = 1 to 2, where no solve needs it."""
+        assert isinstance(self.field, DenoisingField | ConsistencyField)
         return self.field.path.noise_std * noise.increment(1.0, 2.0, self.shape, dtype=dtype).w
 
 

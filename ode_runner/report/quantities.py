@@ -10,7 +10,17 @@ LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", 
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood", "precision", "recall", "coverage")
 FLOOR = "_floor"  # ends the name of what other data reach, which is no result
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
-OF_SAMPLES = ("test/frechet", "test/recall", "test/endpoint_rmse", "test/sw2")  # before what does not depend on them
+SMALLEST = ("nelbo", "tv", "bigram_tv", "kl")  # names that are lower the better, and might be taken for others
+OF_SAMPLES = (
+    "test/frechet",
+    "test/recall",
+    "test/endpoint_rmse",
+    "test/sw2",
+    "test/tv",
+    "test/bigram_tv",
+    "test/nll",
+    "test/valid_rate",
+)  # before what does not depend on them
 MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read
 LEGIBLE = 1e15  # more is written with an exponent: a number of 300 digits makes a table of one column
 SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals would hide the least
@@ -21,6 +31,8 @@ def direction(name: str) -> int:
     last = name.rpartition("/")[2]
     if last == "order" or last.endswith(FLOOR):
         return 0
+    if last in SMALLEST:
+        return -1
     if any(word in last for word in HIGHER):
         return 1
     return -1 if any(word in name for word in LOWER) else 0

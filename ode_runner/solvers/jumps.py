@@ -71,13 +71,6 @@ class JumpSolver(FixedStepSolver):
         return rates
 
 
-def chosen(rates: Tensor, uniform: Tensor) -> Tensor:
-    """Which entry of the last axis is drawn, with probabilities in proportion to the rates, by a number from 0 to 1."""
-    sums = rates.cumsum(dim=-1)
-    below = sums < uniform[..., None] * sums[..., -1:]
-    return below.sum(dim=-1).clamp(max=rates.shape[-1] - 1)
-
-
 def exponential(uniform: Tensor, rate: Tensor) -> Tensor:
     """A waiting time of this rate, infinite where it is 0, by a number from 0 to 1."""
     return torch.where(rate > 0, -uniform.log() / rate, math.inf)

@@ -7,8 +7,9 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from ode_runner.hashed_numbers import chosen
 from ode_runner.problem import Solution
-from ode_runner.solvers.jumps import JumpSolver, chosen
+from ode_runner.solvers.jumps import JumpSolver
 from ode_runner.types import Times
 
 

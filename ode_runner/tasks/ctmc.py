@@ -25,6 +25,7 @@ from ode_runner.tasks.chains import (
     uniform_generator,
 )
 from ode_runner.tasks.set_metrics import SetMeasuringTask, SetMetric
+from ode_runner.tasks.variation import expected_variation, total_variation
 from ode_runner.types import Scalar, Times
 
 HORIZON = {False: 1.0, True: 4.0}  # forwards, and backwards
@@ -145,13 +146,3 @@ class CTMC(SetMeasuringTask):
             raise RefusedInput(f"task.horizon must be above 0, not {horizon}.")
         if paths is not None and paths < 1:
             raise RefusedInput(f"task.paths must be at least 1, not {paths}.")
-
-
-def total_variation(law: Tensor, other: Tensor) -> Tensor:
-    """Half the sum of the differences, from 0 to 1."""
-    return (law - other).abs().sum() / 2
-
-
-def expected_variation(law: Tensor, count: int) -> float:
-    """How far the frequencies in so many independent samples of a law are off it, on average, by the central limit."""
-    return float((2 * law * (1 - law) / (math.pi * count)).sqrt().sum() / 2)

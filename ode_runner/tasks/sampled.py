@@ -48,4 +48,4 @@ class SampledTask(Task):
 
 def asks_for_answers(task: type[Task]) -> bool:
     """Whether batches are put to the model for answers: not where a task draws samples, and needs nothing else."""
-    return not issubclass(task, SampledTask) or task.needs != {Answer.SAMPLES}
+    return not issubclass(task, SampledTask) or not task.needs <= {Answer.SAMPLES, Answer.TOKENS}

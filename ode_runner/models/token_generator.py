@@ -1,0 +1,52 @@
+"""What takes noise to text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.hashed_numbers import chosen
+from ode_runner.models.generator import Generator
+from ode_runner.noise import Noise
+from ode_runner.problem import Integrate
+from ode_runner.token_field import MaskedField, TokenField
+from ode_runner.types import Times
+
+BEGIN, FINISH = 2.0, -1.0  # times of no solve, to which numbers belong by which texts begin, and by which they end
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TokenGenerator(Generator):
+    """The field of a text, from noise at `start` to the text at `end`.
+
+    A text is known by its number, as any other sample is. At the end of a solve to t = 0 no position stays masked: what
+    the solver has left is drawn, for one evaluation more.
+    """
+
+    field: TokenField
+
+    def generate(
+        self, noise: Noise, integrate: Integrate, *, times: int, dtype: torch.dtype, given: Sequence[Tensor] = ()
+    ) -> Tensor:
+        path = super().generate(noise, integrate, times=times, dtype=dtype, given=given)
+        if self.end > 0 or not isinstance(self.field, MaskedField) or bool(self.field.settled(path[-1]).all()):
+            return path
+        return torch.cat([path[:-1], self._finished(self.field, path[-1], noise, integrate, given)[None]])
+
+    def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
+        del dtype
+        return self.field.begin(noise.uniform(_time(BEGIN, noise), 0, self.shape))
+
+    def _finished(
+        self, field: MaskedField, x: Tensor, noise: Noise, integrate: Integrate, given: Sequence[Tensor]
+    ) -> Tensor:
+        denoised = integrate.evaluate(field, _time(self.end, noise), x, given=given, call="denoise").double()
+        drawn = chosen(denoised, noise.uniform(_time(FINISH, noise), 0, self.shape))
+        return torch.where(x == field.mask, drawn, x)
+
+
+def _time(t: float, noise: Noise) -> Times:
+    return torch.full((), t, dtype=torch.float64, device=noise.samples.device)

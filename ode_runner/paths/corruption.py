@@ -1,0 +1,76 @@
+"""How text turns into noise: the probability that a token has been replaced by time t."""
+
+import abc
+import math
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+CorruptionName = Literal["linear", "cosine", "quadratic"]
+
+
+class CorruptionSchedule(abc.ABC):
+    """1 - a(t), where a is the probability that a token is still its own: 0 at t = 0, 1 at t = 1, rising between.
+
+    Every token is replaced by itself, whatever becomes of the others. Times are tensors of any shape.
+    """
+
+    @abc.abstractmethod
+    def corrupted(self, t: Tensor) -> Tensor:
+        """1 - a."""
+
+    @abc.abstractmethod
+    def corrupted_dot(self, t: Tensor) -> Tensor:
+        """Its derivative, -a'."""
+
+    def pace(self, t: Tensor) -> Tensor:
+        """-a' / (1 - a): the rate at which a replaced token comes back, from later to earlier times."""
+        return self.corrupted_dot(t) / self.corrupted(t)
+
+    def recovered(self, t: Tensor, u: Tensor) -> Tensor:
+        """(a(u) - a(t)) / (1 - a(t)): the probability that a token replaced at t is its own again at u, before t."""
+        return 1 - self.corrupted(u) / self.corrupted(t)
+
+
+@final
+class LinearCorruption(CorruptionSchedule):
+    """1 - a = t."""
+
+    def corrupted(self, t: Tensor) -> Tensor:
+        return t
+
+    def corrupted_dot(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+
+@final
+class CosineCorruption(CorruptionSchedule):
+    """a = cos(pi t / 2)."""
+
+    def corrupted(self, t: Tensor) -> Tensor:
+        return 2 * torch.sin(math.pi / 4 * t).square()  # 1 - cos, without cancellation
+
+    def corrupted_dot(self, t: Tensor) -> Tensor:
+        return math.pi / 2 * torch.sin(math.pi / 2 * t)
+
+
+@final
+class QuadraticCorruption(CorruptionSchedule):
+    """1 - a = t^2."""
+
+    def corrupted(self, t: Tensor) -> Tensor:
+        return t.square()
+
+    def corrupted_dot(self, t: Tensor) -> Tensor:
+        return 2 * t
+
+
+def corruption_named(name: CorruptionName) -> CorruptionSchedule:
+    """The schedule of a name."""
+    schedules: dict[str, type[CorruptionSchedule]] = {
+        "linear": LinearCorruption,
+        "cosine": CosineCorruption,
+        "quadratic": QuadraticCorruption,
+    }
+    return schedules[name]()

@@ -1,0 +1,40 @@
+"""Pictures of texts in the making."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.plots import style
+
+MOST_LETTERS = 64  # of a text, that are written into the picture
+
+
+def draw_unmasking(path: Tensor, *, words: Sequence[str]) -> Figure:
+    """When the token of each position came to stand, dark first; its word is written into it.
+
+    Args:
+        path: whole numbers (time, text, position), from noise to text.
+        words: of the tokens.
+    """
+    came = last_change(path)
+    texts, positions = came.shape
+    figure = style.figure(max(6.0, min(12.0, 0.42 * positions + 1.6)), 0.34 * texts + 1.2)
+    axes = figure.subplots()
+    image = axes.imshow(came, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    if positions <= MOST_LETTERS:
+        for i, text in enumerate(path[-1].tolist()):
+            for j, token in enumerate(text):
+                shade = "white" if came[i, j] < 0.6 else "black"
+                axes.text(j, i, words[token].strip() or "␣", ha="center", va="center", color=shade, fontsize=8)
+    axes.set(xlabel="position", ylabel="sample")
+    figure.colorbar(image, label="share of the steps from noise to text")
+    return figure
+
+
+def last_change(path: Tensor) -> Tensor:
+    """Of states (time, text, position), after which share of the way each position changed last: (text, position)."""
+    steps = len(path) - 1
+    numbers = torch.arange(1, steps + 1, device=path.device)[:, None, None]
+    return ((path[1:] != path[:-1]) * numbers).amax(dim=0).double().cpu() / steps

@@ -1,0 +1,50 @@
+"""Texts of a Markov chain."""
+
+from typing import final
+
+import torch
+
+from ode_runner.batch import Split
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.token_laws import MarkovText as Law
+from ode_runner.tasks.token_laws import random_transition
+from ode_runner.tasks.token_task import TokenTask, split_texts
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@final
+class MarkovText(TokenTask):
+    """Letters, each of which depends on the one before it, by transition probabilities that are a softmax of normals.
+
+    A text is valid if none of its transitions has a probability of 0.01 or less; of true texts most are.
+
+    Args:
+        letters: so many, up to 26.
+        length: letters of a text.
+        scale: of the normal numbers: the larger, the more one letter says of the next.
+        chain_seed: of the transitions, which are the same whatever the seed of a run.
+    """
+
+    def __init__(
+        self,
+        *,
+        letters: int,
+        length: int,
+        scale: float,
+        chain_seed: int,
+        train: int,
+        validation: int,
+        test: int,
+        samples: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        check_counts(2, letters=letters, length=length, train=train, validation=validation, test=test)
+        if letters > len(LETTERS):
+            raise RefusedInput(f"task.letters must be at most {len(LETTERS)}, not {letters}.")
+        law = Law(random_transition(letters, scale=scale, seed=chain_seed), length=length)
+        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
+        texts = split_texts(law, sizes, seed)
+        super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

@@ -1,0 +1,51 @@
+"""Texts so short that every one has a probability in a table."""
+
+from typing import final
+
+import torch
+
+from ode_runner.batch import Split
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.table_task import TableTask
+from ode_runner.tasks.token_laws import TableText, random_table
+from ode_runner.tasks.token_task import split_texts
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LARGEST = 1 << 16  # entries of a table
+
+
+@final
+class TinyTable(TableTask):
+    """All texts of a few letters, with probabilities that are drawn of a Dirichlet law: none is 0, most are small.
+
+    Args:
+        letters: so many.
+        length: letters of a text.
+        concentration: of the Dirichlet law.
+        table_seed: of the probabilities, which are the same whatever the seed of a run.
+    """
+
+    def __init__(
+        self,
+        *,
+        letters: int,
+        length: int,
+        concentration: float,
+        table_seed: int,
+        train: int,
+        validation: int,
+        test: int,
+        samples: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        check_counts(2, letters=letters, length=length, train=train, validation=validation, test=test)
+        if letters > len(LETTERS) or letters**length > LARGEST:
+            raise RefusedInput(
+                f"task.letters={letters} task.length={length} make a table of {letters}^{length} probabilities, and "
+                f"{LARGEST:,} are the most. Use task.letters=4 task.length=4."
+            )
+        law = TableText(random_table(letters, length, concentration=concentration, seed=table_seed))
+        texts = split_texts(law, {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}, seed)
+        super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

@@ -1,0 +1,200 @@
+"""Laws of texts that can be summed up: chains, tables, brackets."""
+
+import abc
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.paths.corruption import LinearCorruption
+from ode_runner.token_field import KnownText
+
+
+class TextLaw(KnownText):
+    """A law of texts of so many tokens, as the field between it and masks, of which the share rises evenly.
+
+    `entropy` is in nats a text.
+    """
+
+    entropy: float
+    always_possible: bool  # no text has a probability of 0
+    has_invalid: bool  # there are texts that are not valid
+
+    def __init__(self, *, tokens: int, length: int) -> None:
+        super().__init__()
+        self.tokens, self.length, self.schedule = tokens, length, LinearCorruption()
+
+    @abc.abstractmethod
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Texts (count, position), on the CPU."""
+
+    def valid(self, x: Tensor) -> Tensor:
+        """Whether texts (batch, position) are such as the law knows, (batch,)."""
+        return self.log_density(x) > -math.inf
+
+    def bigrams(self) -> Tensor:
+        """The law of two neighbours, wherever they stand: (token, token), of the sum 1."""
+        x, time = torch.full((self.tokens, self.length), self.mask, device=self.device), torch.ones(())
+        joint = torch.zeros(self.tokens, self.tokens, dtype=torch.float64, device=self.device)
+        for i in range(self.length - 1):
+            first = self.denoise(time, x[:1])[0, i]
+            known = x.clone()
+            known[:, i] = torch.arange(self.tokens, device=self.device)
+            joint += first[:, None] * self.denoise(time, known)[:, i + 1] / (self.length - 1)
+        return joint
+
+    @property
+    def device(self) -> torch.device:
+        """Where its numbers are."""
+        return next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
+
+
+@final
+class MarkovText(TextLaw):
+    """A chain: each token depends on the one before it, and the first has the law that all have.
+
+    Texts in which a transition of no more than `UNLIKELY` occurs are not valid, though possible.
+
+    Args:
+        transition: (token, token), of the sum 1 in every row, none 0.
+        length: tokens of a text.
+    """
+
+    UNLIKELY = 0.01
+    always_possible = has_invalid = True
+    transition: Tensor
+    start: Tensor
+
+    def __init__(self, transition: Tensor, *, length: int) -> None:
+        super().__init__(tokens=len(transition), length=length)
+        self.register_buffer("transition", transition.double(), persistent=False)
+        self.register_buffer("start", stationary(self.transition), persistent=False)
+        inner = -(self.start[:, None] * self.transition * self.transition.log()).sum()
+        self.entropy = float((length - 1) * inner - (self.start * self.start.log()).sum())
+
+    def likelihood(self, evidence: Tensor) -> Tensor:
+        weights = self.start * evidence[:, 0]
+        for at in evidence.unbind(dim=1)[1:]:
+            weights = weights @ self.transition * at
+        return weights.sum(dim=1)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        found = [torch.multinomial(self.start.cpu(), count, replacement=True, generator=generator)]
+        for _ in range(self.length - 1):
+            found.append(torch.multinomial(self.transition.cpu()[found[-1]], 1, generator=generator)[:, 0])
+        return torch.stack(found, dim=1)
+
+    def valid(self, x: Tensor) -> Tensor:
+        return (self.transition[x[:, :-1], x[:, 1:]] > self.UNLIKELY).all(dim=1)
+
+
+@final
+class TableText(TextLaw):
+    """Every text has a probability of its own.
+
+    Args:
+        table: (token, ..., token), an axis for each position, of the sum 1.
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__(tokens=table.shape[0], length=table.dim())
+        self.register_buffer("table", table.double(), persistent=False)
+        self.entropy = -float(torch.special.xlogy(self.table, self.table).sum())
+        self.always_possible = bool((self.table > 0).all())
+        self.has_invalid = not self.always_possible
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        places = torch.multinomial(self.table.cpu().flatten(), count, replacement=True, generator=generator)
+        return torch.stack(torch.unravel_index(places, self.table.shape), dim=1)
+
+    def likelihood(self, evidence: Tensor) -> Tensor:
+        weights = self.table.expand(len(evidence), *self.table.shape)
+        for at in evidence.unbind(dim=1):
+            weights = torch.einsum("bv...,bv->b...", weights, at)
+        return weights
+
+
+@final
+class BracketText(TextLaw):
+    """Balanced brackets of several kinds, all texts of a length equally likely.
+
+    Token 2k opens a bracket of the kind k, and 2k + 1 closes it. A text is empty, or a bracket around a text and behind
+    it another: each in one way, so that a sum over texts is one over spans, as in parsing.
+
+    Baker. Trainable grammars for speech recognition. 1979, for the sums inside spans.
+    """
+
+    always_possible, has_invalid = False, True
+
+    def __init__(self, *, kinds: int, length: int) -> None:
+        super().__init__(tokens=2 * kinds, length=length)
+        pairs = length // 2
+        self.count = math.comb(2 * pairs, pairs) // (pairs + 1) * kinds**pairs
+        self.entropy = math.log(self.count)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        ways, rows = self._ways(), torch.arange(count)
+        depth, opened, found = torch.zeros(count, dtype=torch.int64), torch.zeros(count, self.length + 1).long(), []
+        for left in reversed(range(self.length)):
+            up, down = ways[left][depth + 1], ways[left][depth - 1] * (depth > 0)
+            opens = torch.rand(count, generator=generator, dtype=torch.float64) * (up + down) < up
+            kind = torch.randint(self.tokens // 2, (count,), generator=generator)
+            kind = torch.where(opens, kind, opened[rows, depth - 1])
+            opened[rows, depth] = torch.where(opens, kind, opened[rows, depth])
+            depth = depth + torch.where(opens, 1, -1)
+            found.append(2 * kind + ~opens)
+        return torch.stack(found, dim=1)
+
+    def _ways(self) -> Tensor:
+        """In how many ways so many brackets of one kind end so many open ones, (left, depth)."""
+        ways = torch.zeros(self.length + 1, self.length + 2, dtype=torch.float64)
+        ways[0, 0] = 1
+        for left in range(1, self.length + 1):
+            ways[left, :-1] = ways[left - 1, 1:]
+            ways[left, 1:] += ways[left - 1, :-1]
+        return ways
+
+    def likelihood(self, evidence: Tensor) -> Tensor:
+        opening, closing = evidence[..., 0::2], evidence[..., 1::2]
+        inside = {(i, i): evidence.new_ones(len(evidence)) for i in range(self.length + 1)}
+        for span in range(2, self.length + 1, 2):
+            for i in range(self.length - span + 1):
+                parts = [
+                    (opening[:, i] * closing[:, j]).sum(dim=1) * inside[i + 1, j] * inside[j + 1, i + span]
+                    for j in range(i + 1, i + span, 2)
+                ]
+                inside[i, i + span] = torch.stack(parts).sum(dim=0)
+        return inside[0, self.length] / self.count
+
+
+def random_transition(tokens: int, *, scale: float, seed: int) -> Tensor:
+    """Softmax of normal numbers times a scale, row by row: (token, token)."""
+    normal = torch.randn(tokens, tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return torch.softmax(scale * normal.double(), dim=1)
+
+
+def random_table(tokens: int, length: int, *, concentration: float, seed: int) -> Tensor:
+    """Probabilities of a symmetric Dirichlet law, (token, ..., token)."""
+    rates = torch.full((tokens**length,), concentration, dtype=torch.float64)
+    drawn = torch._standard_gamma(rates, generator=torch.Generator().manual_seed(seed))
+    return (drawn / drawn.sum()).view(*[tokens] * length)
+
+
+def pairs_table(pairs: Sequence[Sequence[int]], tokens: int) -> Tensor:
+    """So many texts of two tokens, equally likely: (token, token)."""
+    table = torch.zeros(tokens, tokens, dtype=torch.float64)
+    for first, second in pairs:
+        table[first, second] = 1 / len(pairs)
+    return table
+
+
+def stationary(transition: Tensor) -> Tensor:
+    """The law that a step of the chain leaves as it is."""
+    equations = torch.cat([transition.T - torch.eye(len(transition)).to(transition), torch.ones_like(transition[:1])])
+    right = torch.zeros(len(equations), 1).to(transition)
+    right[-1] = 1
+    return torch.linalg.lstsq(equations, right).solution[:, 0]

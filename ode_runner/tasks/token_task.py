@@ -1,0 +1,176 @@
+"""What the tasks share whose data are texts: sequences of tokens."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.texts import draw_unmasking
+from ode_runner.tasks.base import ModelView, Table
+from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.sampled import SampledTask
+from ode_runner.tasks.set_metrics import SetMetric, with_floors
+from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.token_laws import TextLaw
+from ode_runner.tasks.token_metrics import bigram_frequencies, bigram_variation, unigram_loss
+from ode_runner.types import Scalar
+
+SHOWN, TIMES = 16, 17  # texts of a picture, and times on their way
+CHAINS = 2  # texts whose way is printed
+NO_DEPENDENCE = 0.97  # a bound of no less than this part of the unigram loss is that of a model of single tokens
+CERTAIN = 3  # standard errors
+APART = 1 << 32  # from the seeds by which true texts are drawn for comparison
+
+
+class TokenTask(SampledTask):
+    """Texts of one length, whole numbers (text, position), of which models draw more.
+
+    A model's values are log likelihoods of texts, or bounds from below, in nats, (batch,). `nelbo` is the mean of their
+    negative: a bound of the loss that no model can go below the entropy with, and of a model that knows its likelihood
+    that loss itself. `unigram_nll` is that of the shares of single tokens in the training split.
+
+    Of `samples` texts that a model draws:
+
+    - `bigram_tv`: the distance in total variation of the frequencies of two neighbours from their law, or from those of
+      the test split where no law is known; its floor is that of as many true texts.
+    - `valid_rate`: where there is such a thing, the share of texts that are valid; its floor is that of true texts. It
+      is no objective: a sampler that seeks modes has more valid texts than the law.
+    - `nll`: where every text is possible, their mean -log p under the true law, which should be its entropy, not less;
+      its floor is that of true texts.
+
+    Args:
+        texts: (text, position) of each split.
+        words: how each token is written.
+        law: of the texts, where it is known.
+        samples: by which a model is judged.
+    """
+
+    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
+    test_only: ClassVar[frozenset[str]] = frozenset({"samples"})
+    objective: ClassVar[str] = "nelbo"
+    higher_is_better: ClassVar[bool] = False
+    separator: ClassVar[str] = ""  # between two tokens, in print
+
+    def __init__(
+        self,
+        texts: Mapping[Split, Tensor],
+        *,
+        words: Sequence[str],
+        law: TextLaw | None,
+        samples: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        check_counts(2, samples=samples, **{split.value: len(part) for split, part in texts.items()})
+        self.texts = {split: part.to(device) for split, part in texts.items()}
+        self.words, self.samples, self.seed = words, samples, seed
+        self.law = None if law is None else law.to(device)
+        self.ts = torch.tensor([0.0, 1.0], device=device)
+        length = self.texts[Split.TRAIN].shape[1]
+        self.spec = TaskSpec(
+            input_shape=(length,),
+            output_shape=(length, len(words)),
+            tokens=len(words),
+            field=self.law,
+            sampled=None if law is None else (1.0, 0.0),
+        )
+
+    def size(self, split: Split) -> int:
+        return len(self.texts[split])
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
+        texts, order = self.texts[split], shuffler(split, seed=self.seed, epoch=epoch)
+        for chosen in in_batches(len(texts), batch_size, order, device=texts.device):
+            yield Batch(texts[chosen], self.ts, texts[chosen])
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        return -outputs.values.mean()
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
+        return {"nelbo": self.loss(outputs, batch)}
+
+    def sampled_conditions(self) -> Tensor:
+        return torch.zeros(self.samples, 0, device=self.ts.device)
+
+    def introduction(self) -> Iterator[str]:
+        known = "" if self.law is None else f", and the entropy is {self.law.entropy:.2f}"
+        yield f"by the shares of single tokens, the test split has {self._unigram():.2f} nats a text{known}"
+
+    def model_metrics(self, view: ModelView) -> dict[str, float]:
+        return {"unigram_nll": self._unigram()} | with_floors(self.sample_metrics(self.drawn(view).path[-1]))
+
+    def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:
+        """Of texts that a model has drawn, beside those of as many true ones."""
+        true, found = self._true(len(texts)), dict[str, SetMetric]()
+        bigrams = self._bigrams()
+        found["bigram_tv"] = SetMetric(bigram_variation(texts, bigrams), bigram_variation(true, bigrams))
+        if self.law is None:
+            return found
+        if self.law.has_invalid:
+            found["valid_rate"] = SetMetric(*(float(self.law.valid(part).double().mean()) for part in (texts, true)))
+        if self.law.always_possible:
+            found["nll"] = SetMetric(*(-float(self.law.log_density(part).mean()) for part in (texts, true)))
+        return found
+
+    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        nelbo, unigram = metrics.get("test/nelbo"), metrics["test/unigram_nll"]
+        if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram:
+            yield (
+                f"the loss of {nelbo:.2f} nats a text is that of single tokens, {unigram:.2f}: the model has learned "
+                "no dependence between tokens yet. Train it longer, or use network.positions=relative."
+            )
+        nll = metrics.get("test/nll")
+        if nll is not None and self.law is not None and nll < self.law.entropy - self._margin():
+            yield (
+                f"the sampler seeks modes: its texts have a loss of {nll:.2f} nats under the true law, less than the "
+                f"entropy, {self.law.entropy:.2f}. A high valid rate then says nothing."
+            )
+
+    def written(self, text: Sequence[int]) -> str:
+        """A text in words, masks as underscores."""
+        return self.separator.join(self.words[token] if token < len(self.words) else "_" for token in text)
+
+    def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
+        yield from self.sample_tables(self.drawn(view))
+
+    def sample_tables(self, drawn: Drawn) -> Iterator[tuple[str, Table]]:
+        yield "samples", Table(["text"], [[self.written(text)] for text in drawn.path[-1].tolist()])
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
+        if view.history:
+            yield "curves", draw_curves(view.history)
+        assert view.sample is not None
+        yield from self.sample_figures(view.sample(SHOWN, TIMES, []))
+
+    def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
+        yield "unmasking", draw_unmasking(drawn.path[:, :SHOWN], words=self.words)
+
+    def _unigram(self) -> float:
+        return unigram_loss(self.texts[Split.TEST], self.texts[Split.TRAIN], self.spec.tokens)
+
+    def _bigrams(self) -> Tensor:
+        if self.law is not None:
+            return self.law.bigrams()
+        return bigram_frequencies(self.texts[Split.TEST], self.spec.tokens)
+
+    def _true(self, count: int) -> Tensor:
+        """So many true texts: of the law, or of the training split."""
+        if self.law is None:
+            return self.texts[Split.TRAIN][:count]
+        return self.law.draw(count, torch.Generator().manual_seed(self.seed)).to(self.ts.device)
+
+    def _margin(self) -> float:
+        """What chance may take from the mean loss of so many samples of the law."""
+        assert self.law is not None
+        return CERTAIN * float(self.law.log_density(self.texts[Split.TEST]).std()) / self.samples**0.5
+
+
+def split_texts(law: TextLaw, sizes: Mapping[Split, int], seed: int) -> dict[Split, Tensor]:
+    """Texts of a law, so many for each split."""
+    drawn = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed + APART))
+    return dict(zip(sizes, drawn.split(list(sizes.values())), strict=True))

@@ -1,0 +1,130 @@
+"""Fields of texts between themselves and noise, by what they take each token to be."""
+
+import abc
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from ode_runner.paths.corruption import CorruptionSchedule
+from ode_runner.structured_field import JumpField
+from ode_runner.types import Time
+
+
+class TokenField(JumpField):
+    """The chain that leads noise, at t = 1, back to text, at t = 0, by what it takes the tokens of the text to be.
+
+    A state `x` is int64 (batch, position): tokens from 0 to `tokens` - 1, and beyond these what noise may put in their
+    places. From text to noise every token is replaced by itself, by the time t with the probability of the schedule.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {"denoise": 1, "rates": 1}
+    backwards = True
+    tokens: int  # size of the vocabulary
+    schedule: CorruptionSchedule
+
+    @abc.abstractmethod
+    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        """p(x_0 = v | x_t = x) of every position, (batch, position, tokens)."""
+
+    def begin(self, uniform: Tensor) -> Tensor:
+        """Noise, (batch, position), by numbers between 0 and 1 of this shape."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what noise is: define begin(self, uniform)")
+
+    def corrupt(self, t: Tensor, text: Tensor, whether: Tensor, by: Tensor) -> Tensor:
+        """x_t of texts (batch, position) at times (batch,), by two numbers between 0 and 1 for each token."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how text becomes noise: define corrupt")
+
+    def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+        """p(x_u | x_t = x) of every position by itself, (batch, position, state), float64, where u is before t.
+
+        `denoised` is what `denoise` says of (t, x).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no steps back of its own: define reverse_law")
+
+
+class MaskedField(TokenField):
+    """Tokens are replaced by a mask, `tokens` itself, and come back as what they were.
+
+    What a masked token is does not depend on when the others were masked, nor does `denoise` on the time: rates are
+    steady but for the pace of the schedule.
+
+    Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
+    2021. · Sahoo, Arriola, Schiff, Gokaslan, Marroquin, Chiu, Rush, Kuleshov. Simple and Effective Masked Diffusion
+    Language Models. NeurIPS 2024.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = TokenField.call_weights  # a kind of its own
+    steady = True
+
+    @property
+    def mask(self) -> int:
+        """The number that stands for a masked token."""
+        return self.tokens
+
+    def pace(self, t: Tensor) -> Tensor:
+        return self.schedule.pace(t)
+
+    def elapsed(self, t0: Tensor, t1: Tensor) -> Tensor:
+        return (self.schedule.corrupted(t0) / self.schedule.corrupted(t1)).log()
+
+    def settled(self, x: Tensor) -> Tensor:
+        return (x != self.mask).all(dim=1)
+
+    def begin(self, uniform: Tensor) -> Tensor:
+        return torch.full_like(uniform, self.mask, dtype=torch.int64)
+
+    def corrupt(self, t: Tensor, text: Tensor, whether: Tensor, by: Tensor) -> Tensor:
+        return torch.where(whether < self.schedule.corrupted(t)[:, None], self.mask, text)
+
+    def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return self.pace(t) * self._unmasked(x, self.denoise(t, x, *given).double())
+
+    def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+        back = self.schedule.recovered(t, u)
+        stays = torch.where((x == self.mask)[..., None], 1 - back, 1.0) * one_hot(x, self.tokens + 1)
+        return stays + back * self._unmasked(x, denoised.double())
+
+    def _unmasked(self, x: Tensor, denoised: Tensor) -> Tensor:
+        """Probabilities of what masks turn into, (batch, position, state), 0 where there is no mask."""
+        of_masks = denoised * (x == self.mask)[..., None]
+        return torch.cat([of_masks, torch.zeros_like(of_masks[..., :1])], dim=-1)
+
+
+class KnownText(MaskedField):
+    """The true field of a law of texts that can be summed up.
+
+    Everything follows from one polynomial, `likelihood`: p(x_0 = v | x_t) of a position is e_v dL/de_v / L, where e is
+    1 for all tokens of a masked position, and for the one that stands in any other.
+    """
+
+    length: int
+
+    @abc.abstractmethod
+    def likelihood(self, evidence: Tensor) -> Tensor:
+        """Sum over texts of p(text) times the evidence for each of its tokens, (batch,).
+
+        `evidence` is (batch, position, tokens), float64: of each position, the likelihood of each token.
+        """
+
+    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        """Where the tokens that stand cannot belong to one text, all tokens of a mask are equally likely."""
+        evidence = self.evidence(x)
+        with torch.enable_grad():
+            leaf = evidence.requires_grad_()
+            [slope] = torch.autograd.grad(self.likelihood(leaf).sum(), leaf)
+        weights = evidence.detach() * slope
+        total, even = weights.sum(dim=-1, keepdim=True), evidence.detach()
+        return torch.where(total > 0, weights / total, even / even.sum(dim=-1, keepdim=True))
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Of whole texts (batch, position), nats, float64: minus infinity where there are none such."""
+        return self.likelihood(self.evidence(x)).log()
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """1 for every token that a position may be, (batch, position, tokens)."""
+        known = torch.eye(self.tokens + 1, self.tokens, dtype=torch.float64, device=x.device)
+        known[self.mask] = 1
+        return known[x]

@@ -1,0 +1,225 @@
+"""Laws of texts: their sums, against enumeration; their denoisers, bounds and samples."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Split
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
+from ode_runner.models.generator import sample_noise
+from ode_runner.models.token_generator import TokenGenerator
+from ode_runner.paths.corruption import CorruptionName, corruption_named
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.gillespie import Gillespie
+from ode_runner.solvers.token_sampler import highest
+from ode_runner.tasks.dyck import Dyck
+from ode_runner.tasks.token_laws import (
+    BracketText,
+    MarkovText,
+    TableText,
+    TextLaw,
+    pairs_table,
+    random_table,
+    random_transition,
+)
+from ode_runner.tasks.token_metrics import bigram_variation, frequencies, unigram_entropy, unigram_loss
+from ode_runner.tasks.variation import total_variation
+from tests.composition import Compose
+from tests.problems import build
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+TIME = torch.tensor(0.5)
+
+
+def markov(length: int = 4, letters: int = 3) -> MarkovText:
+    return MarkovText(random_transition(letters, scale=2.0, seed=3).double(), length=length)
+
+
+LAWS = {
+    "markov": lambda: markov(),
+    "table": lambda: TableText(random_table(3, 3, concentration=0.3, seed=1)),
+    "pairs": lambda: TableText(pairs_table([(0, 1), (2, 3)], 4)),
+    "brackets": lambda: BracketText(kinds=2, length=4),
+}
+
+
+def every_text(law: TextLaw) -> Tensor:
+    return torch.tensor(list(itertools.product(range(law.tokens), repeat=law.length)))
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_sums_to_one_and_has_the_entropy_that_it_says(name: str) -> None:
+    law = LAWS[name]()
+    p = law.log_density(every_text(law)).exp()
+    assert float(p.sum()) == pytest.approx(1, abs=1e-12)
+    assert -float(torch.special.xlogy(p, p).sum()) == pytest.approx(law.entropy, abs=1e-12)
+    by_hand = torch.zeros(law.tokens, law.tokens)
+    for i in range(law.length - 1):
+        index = law.tokens * every_text(law)[:, i] + every_text(law)[:, i + 1]
+        by_hand.view(-1).index_add_(0, index, p / (law.length - 1))
+    torch.testing.assert_close(law.bigrams(), by_hand, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_what_masks_may_be_is_known_from_the_table_of_all_texts(name: str) -> None:
+    law = LAWS[name]()
+    texts = every_text(law)
+    p = law.log_density(texts).exp()
+    x = texts[p > 0][1].clone()
+    x[[0, -1]] = law.mask
+    agrees = (texts == x)[:, x != law.mask].all(dim=1)
+    posterior = p * agrees / (p * agrees).sum()
+    wanted = torch.stack([torch.bincount(column, posterior, minlength=law.tokens) for column in texts.T])
+    torch.testing.assert_close(law.denoise(TIME, x[None])[0], wanted, rtol=0, atol=1e-12)
+
+
+def test_masks_of_what_is_no_text_may_be_anything() -> None:
+    law = BracketText(kinds=1, length=4)
+    impossible = torch.tensor([[1, law.mask, law.mask, 0]])
+    found = law.denoise(TIME, impossible)[0]
+    torch.testing.assert_close(found, torch.tensor([[0.0, 1], [0.5, 0.5], [0.5, 0.5], [1, 0]]))
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_texts_are_drawn_of_the_law(name: str) -> None:
+    law = LAWS[name]()
+    texts = law.draw(20_000, torch.Generator().manual_seed(0))
+    p = law.log_density(every_text(law)).exp()
+    floor = float((2 * p * (1 - p) / (math.pi * len(texts))).sqrt().sum() / 2)
+    assert float(total_variation(frequencies(texts, law.tokens).flatten(), p)) < 3 * floor
+    assert bool(law.valid(texts).double().mean() > 0.7)
+
+
+def test_the_chain_of_the_page() -> None:
+    law = MarkovText(random_transition(8, scale=2.0, seed=3), length=16)
+    unigram = -float((law.start * law.start.log()).sum())
+    assert (round(law.entropy, 2), round(unigram, 3)) == (22.49, 1.870)
+    texts = law.draw(4000, torch.Generator().manual_seed(1))
+    assert bigram_variation(texts, law.bigrams()) == pytest.approx(0.009, abs=0.003)
+    assert float(law.valid(texts).double().mean()) == pytest.approx(0.876, abs=0.02)
+    assert unigram_entropy(texts, 8) == pytest.approx(unigram, abs=0.01)
+    assert unigram_loss(texts, texts, 8) == pytest.approx(16 * unigram_entropy(texts, 8), rel=1e-3)
+    assert BracketText(kinds=2, length=16).count == 1430 * 2**8
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "quadratic"])
+def test_the_pace_of_a_schedule_is_minus_the_slope_of_the_logarithm_of_what_is_corrupted(name: CorruptionName) -> None:
+    schedule, t, h = corruption_named(name), torch.tensor([0.01, 0.3, 0.99]), 1e-6
+    ends = schedule.corrupted(torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(ends, torch.tensor([0.0, 1.0]), rtol=0, atol=1e-15)
+    slope = (schedule.corrupted(t + h).log() - schedule.corrupted(t - h).log()) / (2 * h)
+    torch.testing.assert_close(schedule.pace(t), slope, rtol=1e-6, atol=0)
+    assert bool((schedule.pace(t) > 0).all())
+
+
+def test_an_ancestral_step_unmasks_with_the_probability_of_the_schedule() -> None:
+    """Of four even steps along the linear one a quarter, a third, a half and all."""
+    law, x = markov(), torch.full((1, 4), 3)
+    grid = torch.linspace(1, 0, 5)
+    shares = [law.reverse_law(t, u, x, law.denoise(t, x))[0, 0, :3].sum() for t, u in itertools.pairwise(grid)]
+    torch.testing.assert_close(torch.stack(shares), torch.tensor([0.25, 1 / 3, 0.5, 1.0]))
+    known = torch.tensor([[0, 3, 1, 2]])
+    standing = law.reverse_law(grid[1], grid[2], known, law.denoise(TIME, known))[0, [0, 2, 3], [0, 1, 2]]
+    torch.testing.assert_close(standing, torch.ones(3))
+
+
+def drawn(law: TextLaw, solver: Solver, count: int, *, times: int = 2, first: int = 0) -> tuple[Tensor, float]:
+    generator = TokenGenerator(field=law, shape=(law.length,), start=1.0, end=0.0)
+    integrate = Integrator(solver=solver, gradient=Backprop())
+    noise = sample_noise(0, torch.arange(first, first + count))
+    with integrate.ledger.phase(Phase.SAMPLING) as tally:
+        path = generator.generate(noise, integrate, times=times, dtype=torch.float64)
+    return path, tally.evaluations
+
+
+@pytest.mark.parametrize("name", ["random_order", "entropy", "left_to_right", "gillespie"])
+def test_one_token_a_step_is_exact(name: str, composed: Compose) -> None:
+    law = TableText(random_table(3, 3, concentration=0.5, seed=1))
+    path, evaluations = drawn(law, build(composed, "solver", name, num_steps=3), 20_000)
+    floor = float((2 * law.table * (1 - law.table) / (math.pi * 20_000)).sqrt().sum() / 2)
+    assert float(total_variation(frequencies(path[-1], 3), law.table)) < 2 * floor
+    assert evaluations == 3
+
+
+@pytest.mark.parametrize("name", ["confidence", "mask_predict"])
+def test_samplers_by_confidence_draw_of_another_law(name: str, composed: Compose) -> None:
+    law = TableText(random_table(3, 3, concentration=0.5, seed=1))
+    path, _ = drawn(law, build(composed, "solver", name, num_steps=3), 5000)
+    assert float(total_variation(frequencies(path[-1], 3), law.table)) > 0.1
+    assert -float(law.log_density(path[-1]).mean()) < law.entropy - 0.1
+
+
+SAMPLERS = ["ancestral", "random_order", "confidence", "entropy", "left_to_right", "mask_predict", "tau_leap"]
+
+
+@pytest.mark.parametrize("name", [*SAMPLERS, "gillespie"])
+def test_a_text_depends_on_its_number_alone_and_no_mask_is_left(name: str, composed: Compose) -> None:
+    law, solver = markov(), build(composed, "solver", name, num_steps=3)
+    whole, evaluations = drawn(law, solver, 50)
+    part, _ = drawn(law, solver, 10, first=20)
+    assert torch.equal(whole[-1, 20:30], part[-1])
+    assert bool((whole[0] == law.mask).all())
+    assert bool((whole[-1] < law.tokens).all())
+    assert evaluations == (4 if name == "gillespie" else 3)
+    if name != "tau_leap":  # whose steps end on the times that are asked for
+        along, _ = drawn(law, solver, 50, times=9)
+        assert torch.equal(along[-1], whole[-1])
+        stands = along[:-1] < law.tokens
+        assert name == "mask_predict" or torch.equal(along[:-1][stands], along[1:][stands])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_given_tokens_come_back_unchanged(name: str, composed: Compose) -> None:
+    law, solver = markov(length=6), build(composed, "solver", name, num_steps=2)
+    x0 = torch.tensor([[2, 3, 3, 3, 3, 0]]).expand(40, -1)
+    noise, integrate = sample_noise(0, torch.arange(40)), Integrator(solver=solver, gradient=Backprop())
+    end = integrate(law, x0, torch.tensor([1.0, 0.0]), noise=noise).ys[-1]
+    assert torch.equal(end[:, [0, 5]], x0[:, [0, 5]])
+    assert bool((end < 3).all())
+
+
+def test_ancestral_sampling_is_of_order_one(composed: Compose) -> None:
+    """The law of its samples by enumeration, without drawing: half the step, half the distance."""
+    law = TableText(random_table(2, 3, concentration=0.5, seed=1))
+    states = torch.cartesian_prod(*[torch.arange(3)] * 3)
+
+    def off(steps: int) -> float:
+        p = torch.zeros(27)
+        p[-1] = 1
+        for t, u in itertools.pairwise(torch.linspace(1, 0, steps + 1)):
+            each = law.reverse_law(t, u, states, law.denoise(t, states))
+            p = p @ torch.einsum("sa,sb,sc->sabc", *each.unbind(dim=1)).flatten(1)
+        return float(total_variation(p.view(3, 3, 3)[:2, :2, :2], law.table))
+
+    errors = [off(steps) for steps in (32, 64, 128)]
+    assert [a / b for a, b in itertools.pairwise(errors)] == pytest.approx([2, 2], rel=0.03)
+
+
+def test_gillespies_texts_on_their_way_are_those_that_come_out() -> None:
+    law = markov(length=6)
+    path, evaluations = drawn(law, Gillespie(num_steps=1, step_size=None), 30, times=7)
+    assert evaluations == 6
+    masked = (path == law.mask).double().mean(dim=(1, 2))
+    assert masked.tolist() == pytest.approx([1 - k / 6 for k in range(7)], abs=0.1)  # mask survival is t
+
+
+def test_the_highest_of_equals_are_the_first() -> None:
+    found = highest(torch.tensor([[1.0, 2, 2, 0], [0, 0, 0, 0]]), torch.tensor([2, 1]))
+    assert found.tolist() == [[False, True, True, False], [True, False, False, False]]
+
+
+def test_true_brackets_are_valid_and_hardly_any_comes_twice() -> None:
+    task = Dyck(
+        kinds=2, length=16, train=10, validation=2, test=4, samples=500, seed=0, device=torch.device("cpu")
+    )  # fmt: skip
+    found = task.sample_metrics(task.law.draw(500, torch.Generator().manual_seed(3)))
+    assert found["valid_rate"] == (1.0, 1.0)
+    assert found["distinct"].value > 0.99
+    assert task.written([0, 1, 2, 4]) == "()[_"
+    assert task.size(Split.TEST) == 4
