@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.optimizer_options import check_optimizer
@@ -36,7 +37,9 @@ from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.loss_scaling import check_loss_scaling
 from ode_runner.experiment.options import TrainerOptions
+from ode_runner.experiment.work import all_launches
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.networks.driven import taking_series
@@ -152,13 +155,24 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
-    """Task, model and numerics, with fresh weights."""
+    """Task, model and numerics, with fresh weights, on the device that the options name; `auto` is the faster one."""
     for axis in STAND_INS.keys() & unused_axes(target_of(cfg, "model")):
         cfg = built_in(cfg, axis, STAND_INS[axis])
-    solver, gradient = construct(cfg, "solver"), construct(cfg, "gradient")
     options: TrainerOptions = construct(cfg, "trainer")
-    device = _device(options.device)
-    _set_products(options.precision, device)
+    device = find_device(options.device)
+    if options.device == "auto" and device.type == "cuda" and options.precision not in OF_GPUS:
+        on_cpu = _assembled(cfg, choices, options, torch.device("cpu"))
+        if all_launches(on_cpu):
+            return on_cpu
+    return _assembled(cfg, choices, options, device)
+
+
+def _assembled(
+    cfg: DictConfig, choices: Mapping[str, str], options: TrainerOptions, device: torch.device
+) -> Experiment:
+    """The experiment on a device."""
+    solver, gradient = construct(cfg, "solver"), construct(cfg, "gradient")
+    set_precision(options, device)
     torch.manual_seed(cfg.seed)
     task = construct(cfg, "task", seed=cfg.seed, device=device)
     network = taking_series(construct(cfg, "network", task.spec))
@@ -171,7 +185,8 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     integrator = Integrator(
         solver=solver,
         gradient=gradient,
-        field_dtype=torch.bfloat16 if options.precision == "bf16" else None,
+        field_dtype=options.lower_dtype,
+        records=options.compile != "off" and device.type == "cuda",
     )
     regularizers = build_regularizers(cfg, type(model))
     for regularizer in regularizers.values():
@@ -201,10 +216,14 @@ def _fine_integrator(cfg: DictConfig) -> Integrator:
 def check_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Refuses what a run would before it begins. Its objects are made, but on the CPU: another process may run it."""
     options: TrainerOptions = construct(cfg, "trainer")
-    worker_pool(cfg.processes, _device(options.device), oversubscribe=cfg.oversubscribe)
-    on_cpu = OmegaConf.merge(cfg, {"trainer": {"device": "cpu"}})
+    device = find_device(options.device)
+    set_precision(options, device)
+    worker_pool(cfg.processes, device, oversubscribe=cfg.oversubscribe)
+    precision = "fp32" if options.precision in OF_GPUS else options.precision
+    on_cpu = OmegaConf.merge(cfg, {"trainer": {"device": "cpu", "precision": precision}})
     assert isinstance(on_cpu, DictConfig)
     experiment = build_experiment(on_cpu, choices)
+    check_loss_scaling(options, experiment.integrator.gradient, processes=cfg.processes)
     if experiment.parameters():
         _trainer(on_cpu, experiment, SingleProcess())
 
@@ -220,6 +239,7 @@ def _trainer(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Tr
     optimizer = construct(cfg, "optimizer", experiment.parameters())
     if isinstance(optimizer, GaussNewton):
         check_gauss_newton(experiment, group)
+    check_loss_scaling(experiment.options, experiment.integrator.gradient, processes=group.size)
     schedule, diagnostics = construct(cfg, "schedule"), construct(cfg, "diagnostics")
     return Trainer(experiment, optimizer=optimizer, schedule=schedule, diagnostics=diagnostics, group=group)
 
@@ -271,29 +291,6 @@ def _check_numbers(cfg: DictConfig) -> None:
     if type(cfg.tolerance) not in (int, float) or not 0 < cfg.tolerance < math.inf:
         raise RefusedInput(f"tolerance={as_typed(cfg.tolerance)} is no number above 0.")
     check_optimizer(typing.cast(dict[str, Any], OmegaConf.to_container(cfg.optimizer, resolve=True)))
-
-
-def _device(name: str) -> torch.device:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device, there in available.items() if there))
-    if not available[name]:
-        raise RefusedInput(f"trainer.device={name} is not available here. Use trainer.device=auto.")
-    return torch.device(name)
-
-
-def _set_products(precision: str, device: torch.device) -> None:
-    """Round the factors of products on a GPU to TF32 where that is asked for, and there alone: torch's convolutions do.
-
-    Raises:
-        RefusedInput: the device has no TF32.
-    """
-    if precision == "tf32" and device.type != "cuda":
-        raise RefusedInput(
-            f"trainer.precision=tf32 is a way of GPUs of NVIDIA's to multiply, and this run is on {device.type}. "
-            "Use trainer.precision=fp32."
-        )
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def _build_logger(cfg: DictConfig, **runtime: Any) -> Any:

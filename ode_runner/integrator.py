@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.recorded_solves import RecordedSolves
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding, begun
@@ -43,14 +44,17 @@ from ode_runner.types import State, Time, Times
 class Integrator:
     """Solves for a model, and enters evaluations and steps in the ledger.
 
-    `field_dtype` is the lower precision in which the field may be evaluated; state and time keep their own.
+    `field_dtype` is the lower precision in which the field may be evaluated; state and time keep their own. `records`
+    says whether solves that nobody differentiates are recorded, on a GPU, once they are made again and again.
     """
 
     solver: Solver
     gradient: GradientMode
     field_dtype: torch.dtype | None = None
+    records: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     _compiled: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
+    _recorded: RecordedSolves = field(default_factory=RecordedSolves, init=False, repr=False, compare=False)
     _observations: Observations = field(default_factory=Observations, init=False, repr=False, compare=False)
 
     def compile(
@@ -151,6 +155,10 @@ class Integrator:
         compiled = self._compiled.find(problem) if compilable else None
         if compiled is not None:
             return compiled(problem)
+        if self.records and not torch.is_grad_enabled():
+            recorded = self._recorded.solve(solver, problem, partial(self.gradient.solve, solver))
+            if recorded is not None:
+                return recorded
 
         def solve(solver: Solver, piece: Problem) -> Solution:
             one = partial(self.gradient.solve, solver)

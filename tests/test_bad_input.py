@@ -63,7 +63,7 @@ REFUSED = {  # what was typed: what the one line must say
     "trainer.max_steps=0": ["trainer.max_steps must be at least 1"],
     "trainer.max_seconds=-1": ["trainer.max_seconds must be positive"],
     "trainer.max_grad_norm=0": ["trainer.max_grad_norm must be positive"],
-    "trainer.precision=fp8": ["trainer.precision=fp8 is no fp32 or bf16"],
+    "trainer.precision=fp8": ["trainer.precision=fp8 is no fp32 or tf32"],
     "trainer.device=gpu": ["trainer.device=gpu is no auto or cpu or cuda"],
     "network.width=0": ["network.width must be at least 1"],
     "task.noise=-1": ["task.noise must be 0 or more"],

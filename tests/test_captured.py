@@ -15,14 +15,18 @@ from ode_runner.compiling.captured_solve import capture_exact
 from ode_runner.compiling.captured_steps import Recordings
 from ode_runner.errors import CannotCompile
 from ode_runner.field import VectorField
+from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.captured_adjoint import capture_adjoint
 from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.gradients.continuous import backward_solver, block_sizes
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Problem
 from ode_runner.solvers.bosh3 import Bosh3
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.solvers.rk4 import RK4
 from ode_runner.training.captured_pass import CapturedPasses
 from ode_runner.training.prepare_compiled import Compiled
 from tests.helpers import TINY, typed
@@ -165,3 +169,79 @@ def test_no_more_recordings_are_made_than_a_limit_says(monkeypatch: pytest.Monke
     made.give_back(first)
     assert made.take() is first
     assert second is not first
+
+
+class RepeatedFunction:
+    """Stands for a RecordedFunction."""
+
+    made = 0
+
+    def __init__(self, function: Callable[..., Any], examples: Any, leaves: Any, *, fusing: Any = ()) -> None:
+        type(self).made += 1
+        self.function, self.shapes = function, [x.shape for x in examples]
+        del leaves, fusing
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        assert [x.shape for x in inputs] == self.shapes
+        with torch.no_grad():
+            return [y.clone() for y in self.function(*(x.detach().clone() for x in inputs))]
+
+
+@pytest.fixture
+def repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RepeatedFunction, "made", 0)
+    monkeypatch.setattr("ode_runner.compiling.captured_steps.RecordedFunction", RepeatedFunction)
+    monkeypatch.setattr("ode_runner.compiling.recorded_solves.RecordedFunction", RepeatedFunction)
+
+
+@pytest.mark.usefixtures("repeated", "float64")
+@pytest.mark.parametrize("method", [Dopri5, Fehlberg2])
+def test_a_captured_adjoint_is_the_eager_one(method: Any) -> None:
+    """Two solves, both gone back through at the end, with other things given."""
+    torch.manual_seed(0)
+    solver = method(**OPTIONS | {"rtol": 1e-4, "atol": 1e-4})
+    field, ts = GivenSpiral(), torch.tensor([0.0, 0.3, 0.31, 1.0, 2.5])
+    y0, z, w = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True), torch.rand(4, 3)
+    found = {}
+    for captured in (False, True):
+        integrate = Integrator(solver=solver, gradient=Adjoint(rtol=None, atol=None))
+        if captured:
+            problem = _problem(integrate, field, y0, [z, w])
+            backward = backward_solver(solver, block_sizes(problem.field, y0), rtol=None, atol=None)
+            integrate._compiled.add(problem, capture_adjoint(solver, backward, problem, fuses=False))
+        with integrate.ledger.phase(Phase.FORWARD):
+            first, second = (integrate(field, y0, ts, given=[z * scale, w]).ys for scale in (1.0, 1.5))
+        with integrate.ledger.phase(Phase.BACKWARD):
+            weights = torch.arange(1.0, 6.0)[:, None, None]
+            loss = ((first.square() + second.sin()) * weights).sum()
+            gradients = torch.autograd.grad(loss, [y0, z, *field.parameters()])
+        found[captured] = [first, second, *gradients], integrate.ledger.state_dict()
+    assert RepeatedFunction.made
+    for theirs, ours in zip(found[False][0], found[True][0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    for phase in (Phase.FORWARD, Phase.BACKWARD):
+        ours, theirs = found[True][1][phase], found[False][1][phase]
+        assert ours.pop("smallest_step") == pytest.approx(theirs.pop("smallest_step"))
+        assert ours == theirs
+
+
+@pytest.mark.usefixtures("repeated", "float64")
+@pytest.mark.parametrize("solver", [Dopri5(**OPTIONS), RK4(num_steps=3, step_size=None)], ids=["dopri5", "rk4"])
+def test_evaluations_are_recorded_once_they_are_made_again_and_again(solver: Any) -> None:
+    torch.manual_seed(0)
+    field, ts = GivenSpiral(), torch.tensor([0.0, 0.3, 1.0])
+    found, ledgers = [], []
+    for records in (False, True):
+        integrate, states = Integrator(solver=solver, gradient=Adjoint(rtol=None, atol=None), records=records), []
+        for turn in range(5):
+            y0, z = torch.full((4, 3), 0.1 * turn), torch.full((4, 3), 0.2)
+            with torch.no_grad(), integrate.ledger.phase(Phase.EVALUATION):
+                states.append(integrate(field, y0, ts, given=[z, z]).ys)
+            assert bool(RepeatedFunction.made) == (records and turn >= 2)
+        states.append(integrate(field, y0.requires_grad_(), ts, given=[z, z]).ys)
+        assert states[-1].requires_grad
+        found.append(states)
+        ledgers.append(integrate.ledger.state_dict())
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    assert ledgers[0] == ledgers[1]

@@ -1,13 +1,12 @@
 """A function of tensors and its derivative, each recorded as a CUDA graph."""
 
 from collections.abc import Callable, Sequence
-from itertools import compress
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from ode_runner.compiling.cuda_graph import CudaGraph, aside, bound, far_apart, nudged
+from ode_runner.compiling.cuda_graph import CudaGraph, aside, bound, far_apart, nudged, varied, write_into
 from ode_runner.compiling.fused import fused
 from ode_runner.errors import CannotCompile
 
@@ -54,11 +53,7 @@ class CapturedFunction:
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """The outputs, on memory that the next call writes into. Inputs may be in the CPU's memory, best if pinned."""
-        with torch.no_grad():
-            here = [own.device == x.device for own, x in zip(self.inputs, inputs, strict=True)]
-            for own, x in compress(zip(self.inputs, inputs, strict=True), (not there for there in here)):
-                own.copy_(x, non_blocking=True)
-            torch._foreach_copy_([*compress(self.inputs, here)], [*compress(inputs, here)])
+        write_into(self.inputs, inputs)
         self._there.replay()
         return [y.detach() for y in self.outputs]
 
@@ -97,7 +92,7 @@ class CapturedFunction:
     def _check_right(self) -> None:
         device = self.inputs[0].device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), nudged(self.leaves):
-            inputs = [x.detach() * (1 + torch.rand_like(x) / 8) if x.is_floating_point() else x for x in self.inputs]
+            inputs = varied(self.inputs)
             cotangents = [torch.rand_like(y) for y in self._cotangents]
             found = self(*inputs)[: len(cotangents)]
             derivatives = [part for parts in self.pull_back(*cotangents) for part in parts]

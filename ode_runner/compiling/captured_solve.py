@@ -9,15 +9,13 @@ from torch import Tensor
 
 from ode_runner.compiling.captured_function import CapturedFunction
 from ode_runner.compiling.captured_steps import CapturedSteps, Recordings
+from ode_runner.compiling.recorded_stepper import check_recordable, clock_of, first_size, pair_of
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.compiling.stepper import compilable
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.first_order import first_order
-from ode_runner.solvers.initial_step import first_step
 from ode_runner.solvers.one_step import AcceptedStep, Step, solution_along
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.types import State, Times, Trajectory
@@ -41,15 +39,11 @@ def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool)
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
-    field, y0 = problem.field, problem.y0
-    pair = compilable(solver)
-    if not isinstance(pair, EmbeddedRungeKutta):
-        raise CannotCompile("of the solvers of fixed step whole training passes are recorded, and no single steps")
-    if any(True for _ in field.field.buffers()):
-        raise CannotCompile("the field has buffers, which recording would change as a call does")
+    field, pair = problem.field, pair_of(solver)
+    check_recordable(problem)
     if field.names:
         raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
-    return _CapturedSolve(CapturedSteps(pair, field, y0, field.given, fuses=fuses), solver, keeps=keeps)
+    return _CapturedSolve(CapturedSteps(pair, field, problem.y0, field.given, fuses=fuses), solver, keeps=keeps)
 
 
 @final
@@ -115,12 +109,8 @@ class CapturedStepper(AdaptiveStepper):
 
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
         self.first, self.evaluations = self._take(self.steps.begin), self.evaluations + 2
-        f0, norms = self.first(_clock(t0, t0 + span, y0), y0, *self.given)
-        d0, d1, bend = norms.tolist()
-        dt = first_step(d0, d1, lambda _: bend, order=self.steps.solver.error_order, span=span)
-        if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
-            dt = self.steps.solver.first_size(self.field, t0, y0, f0, span=span)
-        return f0, dt
+        f0, norms = self.first(clock_of(t0, t0 + span, y0), y0, *self.given)
+        return f0, first_size(self.steps.solver, self.field, t0, y0, f0, norms, span=span)
 
     def slope(self, t: float, y: State) -> State:
         recording, self.evaluations = self._take(self.steps.slope), self.evaluations + 1
@@ -128,13 +118,13 @@ class CapturedStepper(AdaptiveStepper):
             self.first = recording
         else:
             self._end = recording
-        [f] = recording(_clock(t, t, y), y, *self.given)
+        [f] = recording(clock_of(t, t, y), y, *self.given)
         return f
 
     def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
         assert f0 is not None, "a pair knows the slope that a step begins with"
         self._attempt = self._attempt or self._take(self._recordings)  # one that was rejected is written over
-        y1, *rest, error = self._attempt(_clock(t0, t1, y0), y0, f0, *self.given)
+        y1, *rest, error = self._attempt(clock_of(t0, t1, y0), y0, f0, *self.given)
         tableau = self.steps.tableau
         f1 = rest.pop(0) if tableau.first_same_as_last else None
         self.evaluations += len(tableau.b) - 1
@@ -261,7 +251,7 @@ class _WayBack:
         recordings = self.steps.dense_again if of_slopes else self.steps.again
         recording, place = recordings.take(), taken.place
         try:
-            recording(_clock(place.t0, place.t1, taken.y0), taken.y0, *self.stepper.given)
+            recording(clock_of(place.t0, place.t1, taken.y0), taken.y0, *self.stepper.given)
             self.evaluations += self.steps.tableau.stages + bool(of_slopes)
             [a] = self._pulled(recording, self.a, *of_slopes[-1:], *of_slopes[:-1])
             self.a = a.clone()  # the recording may be taken for the next step
@@ -283,8 +273,3 @@ class _WayBack:
             torch.stack([dt * weights[i] * dy for weights, dy in rows]).sum(0)
             for i in range(self.steps.tableau.stages + 1 if rows else 0)
         ]
-
-
-def _clock(t0: float, t1: float, y: State) -> Tensor:
-    """In the CPU's memory, from where a recording fetches it."""
-    return torch.tensor([t0, t1, t1 - t0], dtype=y.dtype, pin_memory=y.is_cuda)

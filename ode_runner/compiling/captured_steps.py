@@ -1,13 +1,15 @@
 """The steps of a pair along one field, recorded as CUDA graphs."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from ode_runner.compiling.captured_function import CapturedFunction
+from ode_runner.compiling.recorded_function import RecordedFunction
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.ledger import Ledger
@@ -15,6 +17,8 @@ from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
+Field = Callable[..., State]  # of time, state, and what is given
+SOME_STEP = (0.0, 0.125, 0.125)  # a clock to record with
 MOST = 64  # recordings of one function: each keeps all that its derivative needs
 
 
@@ -66,29 +70,81 @@ class CapturedSteps:
         counted = CountedField.around(field.field, Ledger(), dtype=field.dtype, attached=True)
         learned = {name: p for name, p in counted.named_parameters() if p.requires_grad}
         leaves = {name: p.detach().requires_grad_() for name, p in learned.items()}  # the same memory
-        self.field: Callable[..., State] = lambda *inputs: functional_call(counted, leaves, inputs)
+        read: Field = lambda *inputs: functional_call(counted, leaves, inputs)  # noqa: E731
         state = y0.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-        clock, others = state.detach().new_tensor([0.0, 0.125, 0.125]), list(given)
-        here = [clock, state, *others]
+        clock, others = state.detach().new_tensor(SOME_STEP), list(given)
+        here, functions = [clock, state, *others], StepFunctions(solver, read)
 
         def of(function: Callable[..., list[Tensor]], examples: Sequence[Tensor], facts: int = 0) -> Recordings:
             return Recordings(
                 lambda: CapturedFunction(function, examples, [*leaves.values()], facts=facts, fusing=self.fusing)
             )
 
-        self.begin = of(self._begin, here, facts=1)
-        self.slope = of(self._slope, here)
+        self.begin = of(functions.begin, here, facts=1)
+        self.slope = of(functions.slope, here)
         stages = self.tableau.stages
-        self.step = of(self._step, [clock, state, state, *others], facts=stages)
-        self.dense_step = of(self._step, [clock, state, state, *others], facts=1)
-        self.again = of(self._again, here)
-        self.dense_again = of(self._dense_again, here)
+        self.step = of(functions.step, [clock, state, state, *others], facts=stages)
+        self.dense_step = of(functions.step, [clock, state, state, *others], facts=1)
+        self.again = of(functions.again, here)
+        self.dense_again = of(functions.dense_again, here)
 
-    def _slope(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+
+@final
+class RecordedSteps:
+    """Those of solves that nobody differentiates: one recording of each function, made when it is first wanted.
+
+    Args:
+        solver: whose steps these are.
+        read: a field of time, state and what is given.
+        y0: a state.
+        given: what the field takes after time and state.
+        leaves: what the field reads besides.
+        fusing: modules that are compiled for it.
+    """
+
+    def __init__(
+        self,
+        solver: EmbeddedRungeKutta,
+        read: Field,
+        y0: State,
+        given: Sequence[Tensor],
+        *,
+        leaves: Sequence[Tensor],
+        fusing: Sequence[nn.Module] = (),
+    ) -> None:
+        self.solver, self.tableau = solver, solver.tableau
+        self._functions, self._leaves, self._fusing = StepFunctions(solver, read), leaves, fusing
+        state = y0.detach().clone(memory_format=torch.contiguous_format)
+        self._state, self._clock, self._given = state, state.new_tensor(SOME_STEP), list(given)
+
+    @cached_property
+    def begin(self) -> RecordedFunction:
+        return self._of(self._functions.begin, [self._clock, self._state])
+
+    @cached_property
+    def slope(self) -> RecordedFunction:
+        return self._of(self._functions.slope, [self._clock, self._state])
+
+    @cached_property
+    def step(self) -> RecordedFunction:
+        return self._of(self._functions.step, [self._clock, self._state, self._state])
+
+    def _of(self, function: Callable[..., list[Tensor]], examples: Sequence[Tensor]) -> RecordedFunction:
+        return RecordedFunction(function, [*examples, *self._given], self._leaves, fusing=self._fusing)
+
+
+@final
+class StepFunctions:
+    """What a pair's steps are made of, as functions of `clock`, states and what is given to the field."""
+
+    def __init__(self, solver: EmbeddedRungeKutta, read: Field) -> None:
+        self.solver, self.tableau, self.field = solver, solver.tableau, read
+
+    def slope(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
         """f(t0, y0)."""
         return [self.field(clock[0], y0, *given)]
 
-    def _begin(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+    def begin(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
         """f(t0, y0); norms of state, slope and its change over a first trial. `clock` holds both ends of the span."""
         f0 = self.field(clock[0], y0, *given)
         with torch.no_grad():
@@ -99,7 +155,7 @@ class CapturedSteps:
         with torch.no_grad():
             return [f0, torch.stack([d0, d1, self.solver.in_tolerances(f1 - f0, y0, y0)])]
 
-    def _step(self, clock: Tensor, y0: State, f0: State, *given: Tensor) -> list[Tensor]:
+    def step(self, clock: Tensor, y0: State, f0: State, *given: Tensor) -> list[Tensor]:
         """y1, f1 of a pair whose last stage that is, the stages after f0; the error in units of the tolerance."""
         y1, ks = self._stages(clock, y0, f0, given)
         last = [self.field(clock[1], y1, *given)] if self.tableau.first_same_as_last else []
@@ -107,11 +163,11 @@ class CapturedSteps:
             difference = clock[2] * advance(torch.zeros_like(y0), 1.0, self.tableau.b_error, [*ks, *last])
             return [y1, *last, *ks[1:], self.solver.in_tolerances(difference, y0, y1)]
 
-    def _again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+    def again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
         """y1 of a step that has been accepted."""
         return [self._stages(clock, y0, self.field(clock[0], y0, *given), given)[0]]
 
-    def _dense_again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
+    def dense_again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
         """y1, and all that outputs within the step are made of: f1, and the stages."""
         y1, ks = self._stages(clock, y0, self.field(clock[0], y0, *given), given)
         return [y1, self.field(clock[1], y1, *given), *ks]

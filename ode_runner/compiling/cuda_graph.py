@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -75,6 +76,20 @@ def never_waiting() -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+def write_into(own: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+    """The values of inputs into tensors that stay where they are. Inputs may be in the CPU's memory, best if pinned."""
+    with torch.no_grad():
+        here = [mine.device == x.device for mine, x in zip(own, inputs, strict=True)]
+        for mine, x in compress(zip(own, inputs, strict=True), (not there for there in here)):
+            mine.copy_(x, non_blocking=True)
+        torch._foreach_copy_([*compress(own, here)], [*compress(inputs, here)])
+
+
+def varied(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Inputs unlike those that a function was recorded with; whole numbers as they are."""
+    return [x.detach() * (1 + torch.rand_like(x) / 8) if x.is_floating_point() else x.clone() for x in inputs]
 
 
 def bound(dtype: torch.dtype) -> float:

@@ -15,7 +15,7 @@ class CompiledSolves:
 
     def add(self, problem: Problem, solve: CompiledSolve) -> None:
         """From now on, problems like this one are solved by `solve`."""
-        self._solves[_kind(problem)] = solve
+        self._solves[kind_of_problem(problem)] = solve
 
     def clear(self) -> None:
         """From now on, nothing is compiled."""
@@ -23,11 +23,14 @@ class CompiledSolves:
 
     def find(self, problem: Problem) -> CompiledSolve | None:
         """What has been compiled for such problems."""
-        return self._solves.get(_kind(problem)) if self._solves else None
+        return self._solves.get(kind_of_problem(problem)) if self._solves else None
 
 
-def _kind(problem: Problem) -> Hashable:
-    """Problems of one kind differ in values and times alone: not in what is learned, which is differentiated by."""
+def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
+    """Problems of one kind differ in values and times alone: not in what is learned, which is differentiated by.
+
+    The first part is the field.
+    """
     field, y0 = problem.field, problem.y0
     given = tuple((z.shape, z.dtype, z.requires_grad) for z in field.given)
     learned = tuple(p.requires_grad for p in field.field.parameters())

@@ -90,8 +90,6 @@ def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
         CannotCompile: there are none.
     """
     field, y0 = problem.field, problem.y0
-    if y0.device.type == "cuda":
-        raise CannotCompile("on a GPU adaptive steps are captured with gradient=backprop or checkpoint only")
     values = Values.of(field)
     found = values.tensors(field)
     if not values.learned:

@@ -36,6 +36,8 @@ def worker_pool(processes: object, device: torch.device, *, oversubscribe: objec
 
 def check_room(processes: int, device: torch.device, *, oversubscribe: bool) -> None:
     """Raises RefusedInput where there is no room for so many processes: each takes a core, or a GPU, and 200 MB."""
+    if device.index is not None:
+        raise RefusedInput(f"processes={processes} take a GPU each, and trainer.device={device} is one. Use cuda.")
     if device.type == "cuda":
         if processes > (gpus := torch.cuda.device_count()):
             there = _are(gpus, "GPU")

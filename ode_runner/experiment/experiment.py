@@ -292,5 +292,6 @@ class Experiment:
         return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])
 
     def _autocast(self) -> AbstractContextManager[None]:
-        """The context of stem and head in bf16; the integrator lowers the field itself, and the solve stays in fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.options.precision == "bf16" else nullcontext()
+        """The context of stem and head in bf16 or fp16; the integrator lowers the field, and solves stay in fp32."""
+        lower = self.options.lower_dtype
+        return nullcontext() if lower is None else torch.autocast(self.device.type, lower)

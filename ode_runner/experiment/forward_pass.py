@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from ode_runner.batch import Batch
 from ode_runner.buffers import Buffers
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import SavedBytes
 from ode_runner.ledger import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
@@ -32,10 +35,12 @@ class ForwardPass:
 
     torch.func.grad and its like cannot be called under hooks that see what autograd saves. The first pass to fail for
     that reason is undone and made again without them, as are all that follow: nothing but the measurement is missing.
+
+    `scaling` is by what a loss is multiplied before it is differentiated; None: by nothing.
     """
 
-    def __init__(self, experiment: Experiment, *, phase: Phase) -> None:
-        self.experiment, self.phase = experiment, phase
+    def __init__(self, experiment: Experiment, *, phase: Phase, scaling: LossScaling | None = None) -> None:
+        self.experiment, self.phase, self.scaling = experiment, phase, scaling
         self._measurable, self._remarked = True, False  # until a pass shows that it is not
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> ForwardResult:
@@ -45,6 +50,10 @@ class ForwardPass:
             if passed is not None:
                 return passed
         return self._made(batch)
+
+    def differentiated(self, loss: Loss) -> Tensor:
+        """What gradients are taken of: the total, scaled where the precision asks for that."""
+        return loss.total if self.scaling is None else self.scaling.scaled(loss.total)
 
     def remark(self) -> str:
         """A sentence for the user if saved bytes cannot be measured, the first time only; else ""."""

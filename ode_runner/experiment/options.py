@@ -1,10 +1,14 @@
 """How long and how to train: the `trainer` group."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +19,8 @@ class TrainerOptions:
     batch_size: int
     eval_batch_size: int
     max_grad_norm: float | None  # None: no clipping
-    precision: Literal["fp32", "tf32", "bf16", "fp64"]  # bf16: of the network; tf32: of a GPU's products; else as fp32
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"]  # bf16, fp16: of the network; tf32: of a GPU's products
+    device: str  # auto, cpu, cuda, cuda:1 and the like, or mps
     compile: Literal["auto", "on", "off"]  # the steps of the solver, in training
     log_every: int  # steps
     audit_every: int | None  # steps; None: never
@@ -46,8 +50,17 @@ class TrainerOptions:
             )
         if self.save_every_seconds < 0:
             raise RefusedInput(f"trainer.save_every_seconds must be 0 or more, not {self.save_every_seconds}.")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise RefusedInput(
+                f"trainer.device={as_typed(self.device)} is no auto or cpu or cuda or mps, nor a GPU such as cuda:1."
+            )
         if self.ema is not None and not 0 < self.ema < 1:
             raise RefusedInput(f"trainer.ema must be above 0 and below 1, such as 0.999, or null, not {self.ema}.")
+
+    @property
+    def lower_dtype(self) -> torch.dtype | None:
+        """The type in which the network computes where that is a lower one than that of states."""
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
 
     def spent(self, *, step: int, seconds: float, nfe: float) -> str:
         """A clause if a budget is used up, otherwise nothing."""

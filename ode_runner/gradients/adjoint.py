@@ -54,7 +54,7 @@ class Adjoint(GradientMode):
         if isinstance(solver, StratonovichRungeKutta):
             return super().compiled(solver, problem, fuses=fuses)
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0), rtol=self.rtol, atol=self.atol)
-        return compile_adjoint(solver, backward, problem)
+        return compile_adjoint(solver, backward, problem, fuses=fuses)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if isinstance(solver, StratonovichRungeKutta):

@@ -14,6 +14,7 @@ from ode_runner.compiling.stepper import compilable, stepping_by, steps_of
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Equation, Values
 from ode_runner.counted_field import CountedField
+from ode_runner.gradients.captured_adjoint import capture_adjoint
 from ode_runner.gradients.continuous import (
     AdjointEquation,
     adjoint_slopes,
@@ -26,12 +27,16 @@ from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time
 
 
-def compile_adjoint(forward: Solver, backward: Solver, problem: Problem) -> CompiledSolve:
-    """For problems like this one: both solves by compiled steps.
+def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
+    """For problems like this one: both solves by compiled steps; on a GPU by recorded ones.
+
+    There the field is compiled into fused kernels first if `fuses` says so.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
+    if problem.y0.device.type == "cuda":
+        return capture_adjoint(forward, backward, problem, fuses=fuses)
     there, values = steps_of(forward, problem)
     found = [value.detach() for value in values.tensors(problem.field)]
     y0 = problem.y0.detach()

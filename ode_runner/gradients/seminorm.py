@@ -34,7 +34,7 @@ class Seminorm(GradientMode):
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)
-        return compile_adjoint(solver, backward, problem)
+        return compile_adjoint(solver, backward, problem, fuses=fuses)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, AdaptiveSolver):

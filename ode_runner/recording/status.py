@@ -40,7 +40,7 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
         case torch.OutOfMemoryError() | MemoryError():
             return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
         case RuntimeError() if re.search(
-            "allocate memory|calculation overflowed", reason
+            "allocate memory|calculation overflowed|out of memory", reason
         ):  # how torch says it on a CPU
             return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
         case OSError():

@@ -95,7 +95,9 @@ class CapturedPass:
         if passed.each:
             raise CannotCompile("every sample has steps of its own")
         with experiment.integrator.ledger.phase(Phase.BACKWARD) as backward:
-            gradients = torch.autograd.grad(passed.loss.total, self.parameters, allow_unused=True)
+            gradients = torch.autograd.grad(
+                self._forward.differentiated(passed.loss), self.parameters, allow_unused=True
+            )
         measured = experiment.measured(passed.loss, self._batch)
         numbers = torch.stack([value.double() for value in measured.values()])
         return _Recorded(

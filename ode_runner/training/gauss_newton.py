@@ -168,7 +168,9 @@ def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
         raise IncompatibleChoice(
             f"optimizer=gauss_newton is for {MOST:,} parameters at most, and there are {count:,}. {other}."
         )
-    if group.size > 1 or options.ema is not None or options.accumulate is not None:
+    half = options.precision == "fp16"
+    if group.size > 1 or options.ema is not None or options.accumulate is not None or half:
         raise IncompatibleChoice(
-            "optimizer=gauss_newton takes processes=1, trainer.ema=null and trainer.accumulate=null."
+            "optimizer=gauss_newton takes processes=1, trainer.ema=null and trainer.accumulate=null, and no "
+            "trainer.precision=fp16."
         )

@@ -7,6 +7,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.batch import Split
 from ode_runner.config.identity import read_same
@@ -215,6 +217,8 @@ def _introduce(
         display.say(line)
     if has_events(type(experiment.task), type(experiment.model)) and steps_each(experiment.integrator.solver):
         display.say("events are at a time of each sample's own: each has steps of its own (solver.per_sample=true)")
+    if experiment.options.device == "auto" and experiment.device.type == "cpu" and torch.cuda.is_available():
+        display.say("on the CPU, for on the GPU steps as small as these take longer; trainer.device=cuda insists on it")
     unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     if unused:
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"

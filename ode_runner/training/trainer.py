@@ -20,6 +20,7 @@ from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
 from ode_runner.ledger import Phase
@@ -62,7 +63,8 @@ class Trainer:
         self.evaluated_experiment = (
             experiment if self.average is None else replace(experiment, model=self.average.model)
         )
-        self.forward = ForwardPass(experiment, phase=Phase.FORWARD)
+        self.scaling = LossScaling(self.device) if self.options.precision == "fp16" else None
+        self.forward = ForwardPass(experiment, phase=Phase.FORWARD, scaling=self.scaling)
         self.gradient_monitor = GradientMonitor(experiment, every=experiment.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best = {"objective": math.nan, "epoch": 0}
@@ -154,6 +156,8 @@ class Trainer:
         for parameter in self.parameters:
             parameter.grad = None  # optimizer.zero_grad() takes 20 times as long
         passed = self._whole_pass(batch, measure_memory)
+        if self.scaling is not None:
+            self.scaling.unscale(self.optimizer)
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
         with self.stopwatch.paused():  # not what training costs
             audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
@@ -162,13 +166,19 @@ class Trainer:
         if self.waits:
             check_finite(float(grad_norm), "gradient", self._where())
         lr = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
+        stepped = self._update_weights(grad_norm)
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.model)
         found = scalars | self._quality(passed) | audited | batch_scalars(passed.each, len(batch.inputs))
-        steepness = {"optim/grad_norm": grad_norm, "optim/lr": lr}
-        return found | steepness | solve_scalars(passed)
+        return found | stepped | {"optim/lr": lr} | solve_scalars(passed)
+
+    def _update_weights(self, grad_norm: Tensor | float) -> dict[str, Tensor | float]:
+        """A step of the optimizer; returns its scalars."""
+        if self.scaling is not None:
+            return self.scaling.step(self.optimizer, torch.as_tensor(grad_norm))
+        self.optimizer.step()
+        return {"optim/grad_norm": grad_norm}
 
     def _whole_pass(self, batch: Batch, measure_memory: bool) -> TrainingPass:
         """At once, or in as many parts as trainer.accumulate says."""
@@ -225,7 +235,7 @@ class Trainer:
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own, by the name under which it is kept."""
-        names = ("stages", "model", "optimizer", "schedule", "average", "window", "whole")
+        names = ("stages", "model", "optimizer", "schedule", "average", "scaling", "window", "whole")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     @contextmanager

@@ -49,7 +49,7 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
             "solver may see the initial state alone. Use more of them, solver.num_steps=20, or another model or task."
         )
     with experiment.integrator.ledger.phase(Phase.BACKWARD) as backward:
-        total.backward()
+        forward.differentiated(passed.loss).backward()
     return TrainingPass(
         measured=experiment.measured(passed.loss, batch),
         of_loss=list(passed.loss.scalars()),

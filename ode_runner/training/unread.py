@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.errors import Diverged
 from ode_runner.experiment.crash_dump import CrashDump, check_finite
+from ode_runner.experiment.loss_scaling import check_scale
 from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import Task
 from ode_runner.transfer import read_all
@@ -33,6 +34,7 @@ class UnreadStep:
         try:
             check_finite(scalars["train/loss"], "loss", self.where)
             check_finite(scalars["optim/grad_norm"], "gradient", self.where)
+            check_scale(scalars, self.where)
         except Diverged as failure:
             if self.random is not None:
                 failure.crash_dump = CrashDump(

@@ -3,21 +3,24 @@
 import argparse
 import json
 import os
-import statistics
 import sys
-import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+import torchdiffeq
+from torch.nn import functional as F
 
 from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_training
 from ode_runner.training.trainer import Trainer
+from tests.benchmarks import plain
 from tests.benchmarks.measure import now
 from tests.benchmarks.ours import endless, find_mnist, freeze_ours, make_trainer, train
+from tests.gpu.measured import kernels, seconds_a_step, synchronisations
 
 RK4 = ["solver=rk4", "solver.num_steps=5"]
 MODELS = {
@@ -28,15 +31,23 @@ MODELS = {
     "ResNet": ["model=resnet"],
 }
 WAYS = {
-    "eager": ["trainer.compile=off"],
-    "captured": ["trainer.compile=on"],
-    "fused": ["trainer.compile=on"],  # captured, and fields and blocks compiled: of a training that is long
+    "eager": "off",
+    "captured": "on",
+    "fused": "on",  # captured, and fields and blocks compiled: of a training that is long
+    "channels last": "on",  # captured, the channels of images and weights side by side in memory
 }
+PEERS = {"plain backprop": torchdiffeq.odeint, "plain adjoint": torchdiffeq.odeint_adjoint}  # loops on its public API
 USUAL = [
-    *(f"{model}, tf32, {way}" for model in ("rk4", "dopri5", "ResNet") for way in WAYS),
-    *(f"{model}, fp32, {way}" for model in ("rk4", "dopri5", "ResNet") for way in ("eager", "captured")),
-    *("dopri5, checkpoint, tf32, captured", "dopri5, adjoint, fp32, eager"),
-    *("rk4, bf16, captured", "rk4, bf16, fused"),
+    *(f"{model}, tf32, {way}, 128" for model in ("rk4", "dopri5", "ResNet") for way in ("eager", "captured", "fused")),
+    *(f"{model}, fp32, {way}, 128" for model in ("rk4", "dopri5") for way in ("eager", "captured")),
+    *(f"dopri5, {mode}, tf32, {way}, 128" for mode in ("checkpoint", "adjoint") for way in ("eager", "captured")),
+    *(f"rk4, {precision}, captured, 128" for precision in ("bf16", "fp16")),
+    *("rk4, bf16, fused, 128", "rk4, bf16, channels last, 128"),
+    *(f"{peer}, {precision}, eager, 128" for peer in PEERS for precision in ("fp32", "tf32")),
+    *(f"{peer}, tf32, eager, 1024" for peer in PEERS),
+    *(f"rk4, {precision}, captured, 1024" for precision in ("fp32", "tf32", "bf16")),
+    *(f"rk4, {precision}, {way}, 1024" for precision in ("tf32", "bf16") for way in ("eager", "fused")),
+    *("dopri5, tf32, captured, 1024", "rk4, bf16, channels last, 1024", "rk4, tf32, channels last, 1024"),
 ]
 STEPS = 10
 
@@ -45,87 +56,88 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.profile", description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("ODE_RUN_DATA") or "data"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to try whether it runs")
     parser.add_argument(
-        "--only", nargs="*", default=[], help="cells, such as 'rk4, tf32, captured' (default: the usual)"
+        "--only", nargs="*", default=[], help="cells, such as 'rk4, tf32, captured, 128' (default: the usual)"
     )
-    parser.add_argument("--batch", type=int, default=128)
     options = parser.parse_args()
     mnist = find_mnist(options.data_dir)
     if mnist is None:
         print(f"profile: no MNIST in {options.data_dir}", file=sys.stderr)
         return 2
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float] | str] = {}
     for name in options.only or USUAL:
-        found[name] = profiled(mnist, cells()[name], fuses=name.endswith("fused"), batch=options.batch)
-        print(f"{name:32} " + "  ".join(f"{key} {value:,.1f}" for key, value in found[name].items()), flush=True)
+        try:
+            found[name] = profiled(mnist, name, torch.device(options.device))
+        except Exception as error:  # the other cells are worth having
+            found[name] = f"{type(error).__name__}: {error}"
+        print(f"{name:36} {_shown(found[name])}", flush=True)
         options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
     return 0
 
 
-def cells() -> dict[str, list[str]]:
-    """What can be profiled, by name: model, precision, way."""
-    return {
-        f"{model}, {precision}, {way}": [*chosen, f"trainer.precision={precision}", *how]
-        for model, chosen in MODELS.items()
-        for precision in ("fp32", "tf32", "bf16")
-        for way, how in WAYS.items()
-    }
-
-
-def profiled(mnist: Path, overrides: list[str], *, fuses: bool, batch: int) -> dict[str, float]:
+def profiled(mnist: Path, name: str, device: torch.device) -> dict[str, float]:
     """Of a step, weights held still: milliseconds, those in which kernels run, launches and waits."""
-    trainer = make_trainer(mnist, torch.device("cuda"), "model=odenet", f"trainer.batch_size={batch}", *overrides)
-    train(trainer, 20)
-    freeze_ours(trainer)
-    begun = now(trainer.device)
-    steps = FEWEST_STEPS if fuses else 1
-    trainer.compiled = compile_training(trainer.forward, steps=steps, processes=1, say=print)
-    made = now(trainer.device) - begun
-    batches = list(islice(endless(trainer), STEPS))
-    seconds, evaluations = _in_a_row(trainer, batches)
-    kernels, launches = _of_kernels(trainer, batches)
+    what, precision, way, batch = name.rsplit(", ", 3)
+    if what in PEERS:
+        step, batches, made = _peer(PEERS[what], precision, mnist, device, int(batch))
+    else:
+        step, batches, made = _ours(MODELS[what], precision, way, mnist, device, int(batch))
+    seconds, evaluations = seconds_a_step(step, batches, device), step(batches[0])
+    busy, launches = kernels(step, batches, device)
     return {
         "milliseconds": 1000 * seconds,
-        "kernel_milliseconds": kernels,
+        "kernel_milliseconds": busy,
         "launches": launches,
-        "synchronisations": _synchronisations(lambda: trainer.train_step(batches[0], measure_memory=False)),
+        "synchronisations": synchronisations(lambda: step(batches[0])),
         "evaluations": evaluations,
+        "samples_per_second": int(batch) / seconds,
         "made_in_seconds": made,
     }
 
 
-def _in_a_row(trainer: Trainer, batches: list[Any]) -> tuple[float, float]:
-    """Seconds a step where steps follow each other as in training, the median of five rows; and evaluations."""
-    evaluations, rows = 0.0, []
-    for _ in range(6):
-        begun = now(trainer.device)
-        for batch in batches:
-            found = trainer.train_step(batch, measure_memory=False)
-        rows.append((now(trainer.device) - begun) / len(batches))
-        evaluations = float(found["nfe/forward"])
-    return statistics.median(rows[1:]), evaluations
+Made = tuple[Callable[[Any], float], list[Any], float]  # a step that returns its evaluations, batches, seconds
 
 
-def _of_kernels(trainer: Trainer, batches: list[Any]) -> tuple[float, float]:
-    """Milliseconds of a step in which kernels run, and how many there are."""
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
-        for batch in batches:
-            trainer.train_step(batch, measure_memory=False)
-        torch.cuda.synchronize()
-    events = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
-    return sum(event.device_time for event in events) / 1000 / len(batches), len(events) / len(batches)
+def _ours(chosen: list[str], precision: str, way: str, mnist: Path, device: torch.device, batch: int) -> Made:
+    options = (f"trainer.precision={precision}", f"trainer.compile={WAYS[way]}", f"trainer.batch_size={batch}")
+    trainer = make_trainer(mnist, device, "model=odenet", *chosen, *options)
+    train(trainer, 20)
+    freeze_ours(trainer)
+    if way == "channels last":
+        trainer.model.to(memory_format=torch.channels_last)
+    begun = now(device)
+    steps = FEWEST_STEPS if way == "fused" else 1
+    trainer.compiled = compile_training(trainer.forward, steps=steps, processes=1, say=print)
+    return partial(_step, trainer), list(islice(endless(trainer), STEPS)), now(device) - begun
 
 
-def _synchronisations(step: Callable[[], object]) -> float:
-    """How often a step waits for the GPU, as torch warns of it."""
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return float(sum("synchroniz" in str(warning.message) for warning in caught))
+def _step(trainer: Trainer, batch: Any) -> float:
+    return float(trainer.train_step(batch, measure_memory=False)["nfe/forward"])
+
+
+def _peer(solve: Callable[..., Any], precision: str, mnist: Path, device: torch.device, batch: int) -> Made:
+    """The plain loop, on batches that are on the GPU: what its DataLoader takes is left out."""
+    options = ("model=odenet", f"trainer.precision={precision}", f"trainer.batch_size={batch}")
+    batches = list(islice(endless(make_trainer(mnist, device, *options)), STEPS))
+    model = plain.PlainODENet().to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+
+    def step(batch: Any) -> float:
+        model.field.evaluations = 0
+        optimizer.zero_grad()
+        with patch.object(plain, "odeint", solve):
+            outputs = model(batch.inputs)
+        evaluations = model.field.evaluations
+        F.cross_entropy(outputs, batch.targets).backward()
+        optimizer.step()
+        return float(evaluations)
+
+    return step, batches, 0.0
+
+
+def _shown(found: dict[str, float] | str) -> str:
+    return found if isinstance(found, str) else "  ".join(f"{key} {value:,.1f}" for key, value in found.items())
 
 
 if __name__ == "__main__":

@@ -15,14 +15,16 @@ from ode_runner.recording.environment import describe_environment
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.summary", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    out = parser.parse_args().out
+    parser.add_argument("--work", type=Path, required=True, help="where runs are")
+    options = parser.parse_args()
+    out, device = options.out, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found: dict[str, Any] = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "gpu": torch.cuda.get_device_name(),
-        "environment": describe_environment(torch.device("cuda")),
-        "quick_tests": _tests(out / "quick.xml"),
-        "profile": _json(out / "profile.json"),
-        "epoch": _json(out / "epoch" / "record.json"),
+        "environment": describe_environment(device),
+        **{f"{name}_tests": _tests(out / f"{name}.xml") for name in ("captured", "against_cpu", "quick")},
+        **{name: _json(out / f"{name}.json") for name in ("profile", "border", "sampling")},
+        **{name: _json(options.work / name / "record.json") for name in ("epoch", "generation", "table1")},
+        **{f"{name}_curve": _rows(options.work / name / "metrics.jsonl") for name in ("epoch", "generation", "table1")},
     }
     (out / "check.json").write_text(json.dumps(found, indent=2, default=str), encoding="utf-8")
     print(f"check: {out / 'check.json'}")
@@ -39,6 +41,12 @@ def _tests(path: Path) -> dict[str, Any] | None:
         if case.find("failure") is not None or case.find("error") is not None
     ]
     return {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped", "time")} | {"failed": failed}
+
+
+def _rows(path: Path) -> list[Any]:
+    """Of a run's metrics, those of evaluations."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [row for row in map(json.loads, lines) if any(name.startswith("eval/") for name in row)]
 
 
 def _json(path: Path) -> Any:

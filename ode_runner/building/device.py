@@ -1,0 +1,71 @@
+"""The device of a run, and what numbers it computes with."""
+
+import warnings
+from functools import cache
+
+import torch
+
+from ode_runner.errors import RefusedInput
+from ode_runner.experiment.options import TrainerOptions
+
+OF_GPUS = ("tf32", "fp16")  # precisions that only GPUs of NVIDIA's have
+OTHERWISE = "Use trainer.device=auto."
+
+
+def find_device(name: str) -> torch.device:
+    """The device that `trainer.device` names; a GPU among several becomes torch's current one.
+
+    Raises:
+        RefusedInput: there is no such device here; the message says why, where torch tells.
+    """
+    found, reason = _gpus()
+    if name == "auto":
+        return torch.device("cuda" if found else "mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not found:
+        raise RefusedInput(f"trainer.device={name} is not available here{reason}. {OTHERWISE}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise RefusedInput(f"trainer.device={name} is not available here. {OTHERWISE}")
+    if device.index is not None:
+        if device.index >= found:
+            there = "is one GPU here, cuda:0" if found == 1 else f"are {found} GPUs here, cuda:0 to cuda:{found - 1}"
+            raise RefusedInput(f"trainer.device={name}: there {there}. {OTHERWISE}")
+        torch.cuda.set_device(device)
+    return device
+
+
+def set_precision(options: TrainerOptions, device: torch.device) -> None:
+    """Round the factors of products on a GPU to TF32 where that is asked for, and there alone: torch's convolutions do.
+
+    Raises:
+        RefusedInput: the device does not compute in the precision.
+    """
+    precision = options.precision
+    if precision == "tf32" and device.type != "cuda":
+        raise RefusedInput(
+            f"trainer.precision=tf32 is a way of GPUs of NVIDIA's to multiply, and this run is on {device.type}. "
+            "Use trainer.precision=fp32."
+        )
+    if precision == "fp16" and device.type != "cuda":
+        raise RefusedInput(
+            f"trainer.precision=fp16 scales losses for the half precision of a GPU, and this run is on {device.type}. "
+            "Use trainer.precision=bf16."
+        )
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+@cache
+def _gpus() -> tuple[int, str]:
+    """How many GPUs torch can use, and, where there are none, why as a clause that goes on from a sentence.
+
+    Torch says why in a warning, once a process, that of a driver which is too old, for one.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    told = [str(warning.message) for warning in caught if "CUDA" in str(warning.message)]
+    if count or not told:
+        return count, "" if torch.version.cuda or count else ": this torch is built without CUDA"
+    said = " ".join(told[0].split()).removeprefix("CUDA initialization: ")
+    said = said.partition(". ")[0].partition(" (Triggered")[0].rstrip(".")
+    return 0, f": {said[:1].lower()}{said[1:]}"

@@ -1,0 +1,132 @@
+"""Solves on a GPU that nobody differentiates, as evaluation and sampling make them, by recordings."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import final
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ode_runner.compiling.captured_steps import RecordedSteps
+from ode_runner.compiling.recorded_function import RecordedFunction
+from ode_runner.compiling.recorded_stepper import check_recordable, pair_of, stepping_recorded
+from ode_runner.compiling.solves import CompiledSolve, kind_of_problem
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
+from ode_runner.ledger import Ledger, Phase, Tally
+from ode_runner.problem import Problem, Solution
+from ode_runner.random_state import RandomState
+from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.solvers.one_step import solution_along
+from ode_runner.transfer import read_times
+
+FEWEST = 3  # solves of a kind that repay a recording, which takes as long as some five of them
+MOST = 16  # kinds that are recorded: each keeps the memory that a solve takes
+
+
+@final
+class RecordedSolves:
+    """Those of one integrator: the third solve of a kind is recorded, and repeated from then on.
+
+    With a fixed grid a whole solve is one recording; an adaptive one is recorded step by step. What cannot be recorded
+    stays as it is, and nobody is told: it is no slower than it was.
+    """
+
+    def __init__(self) -> None:
+        self._met: WeakKeyDictionary[nn.Module, dict[Hashable, int]] = WeakKeyDictionary()
+        self._solves: dict[Hashable, CompiledSolve | None] = {}
+
+    def solve(self, solver: Solver, problem: Problem, eagerly: CompiledSolve) -> Solution | None:
+        """The solution; None where the solve is not recorded."""
+        if not _recordable(solver, problem):
+            return None
+        kind = _kind(solver, problem)
+        if kind not in self._solves:
+            met = self._met.setdefault(problem.field.field, {})
+            met[kind[1:]] = times = met.get(kind[1:], 0) + 1
+            if times < FEWEST or len(self._solves) == MOST:
+                return None
+            self._solves[kind] = _recorded(solver, problem, eagerly)
+        recorded = self._solves[kind]
+        return recorded and recorded(problem)
+
+
+def _recordable(solver: Solver, problem: Problem) -> bool:
+    driven = problem.field.noise is not None and solver.draws
+    return not (driven or problem.breaks or problem.event is not None or len(problem.ts) == 1 or problem.ts.dim() > 1)
+
+
+def _kind(solver: Solver, problem: Problem) -> tuple[Hashable, ...]:
+    """The field first; problems of a kind differ in the values of states and of what is given alone.
+
+    Those of parameters are read where they lie, so that a parameter which has been replaced makes another kind.
+    """
+    field = problem.field.field
+    where = tuple(x.data_ptr() for x in (*field.parameters(), *field.buffers()))
+    times = () if isinstance(solver, AdaptiveSolver) else tuple(read_times(problem.ts))
+    return (*kind_of_problem(problem), times, len(problem.ts) > 2, where, field.training)
+
+
+def _recorded(solver: Solver, problem: Problem, eagerly: CompiledSolve) -> CompiledSolve | None:
+    random = RandomState.now(problem.y0.device)
+    try:
+        check_recordable(problem)
+        if isinstance(solver, AdaptiveSolver):
+            return _BySteps(solver, problem)
+        return _AsAWhole(problem, eagerly)
+    except CannotCompile:
+        return None
+    finally:
+        random.restore()
+
+
+@final
+class _AsAWhole:
+    """A solve along a fixed grid; a repetition enters in the ledger what the recorded one did."""
+
+    def __init__(self, problem: Problem, eagerly: CompiledSolve) -> None:
+        field = problem.field
+        self._problem, self._eagerly, self._ledger = problem, eagerly, Ledger()
+        self._solution, self._tally = Solution(ys=problem.y0), Tally()
+        self._recording = RecordedFunction(self._solved, [problem.y0, *field.given], list(field.field.parameters()))
+
+    def __call__(self, problem: Problem) -> Solution:
+        ys, *integrals = self._recording(problem.y0, *problem.field.given)
+        problem.field.ledger.tally.add(self._tally)
+        return replace(self._solution, ys=ys, integrals=dict(zip(self._solution.integrals, integrals, strict=True)))
+
+    def _solved(self, y0: Tensor, *given: Tensor) -> Sequence[Tensor]:
+        options = self._problem.field.options() | {"given": given, "noise": None}
+        field = CountedField.around(self._problem.field.field, self._ledger, **options)
+        with self._ledger.phase(Phase.EVALUATION) as self._tally:
+            solution = self._eagerly(replace(self._problem, field=field, y0=y0))
+        if solution.each is not None:
+            raise CannotCompile("every sample has steps of its own")
+        self._solution = solution
+        return [solution.ys, *solution.integrals.values()]
+
+
+@final
+class _BySteps:
+    """An adaptive solve, whose steps are chosen anew every time."""
+
+    def __init__(self, solver: Solver, problem: Problem) -> None:
+        field = problem.field
+        if field.names:
+            raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
+        counted = CountedField.around(field.field, Ledger(), dtype=field.dtype, attached=True)
+        leaves = {name: p.detach() for name, p in counted.named_parameters()}
+        read: Callable[..., Tensor] = lambda *inputs: functional_call(counted, leaves, inputs)  # noqa: E731
+        self._steps = RecordedSteps(pair_of(solver), read, problem.y0, field.given, leaves=[*leaves.values()])
+        uncounted = CountedField.around(field.field, Ledger(), **field.options())
+        self(replace(problem, field=uncounted))  # which makes the recordings
+
+    def __call__(self, problem: Problem) -> Solution:
+        field = problem.field
+        solver, ys, accepted_steps = stepping_recorded(self._steps, field.ledger, field.given), [problem.y0], []
+        for step in solver.steps(field, problem.y0, problem.ts):
+            ys += solver.outputs(step)
+            accepted_steps.append(step.interval)
+        return solution_along(accepted_steps, torch.stack(ys))

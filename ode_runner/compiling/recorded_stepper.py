@@ -1,0 +1,112 @@
+"""Adaptive solves on a GPU that nobody differentiates, along recorded steps."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.buffers import Buffers
+from ode_runner.compiling.captured_steps import RecordedSteps
+from ode_runner.compiling.stepper import compilable
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
+from ode_runner.field import VectorField
+from ode_runner.ledger import Ledger
+from ode_runner.problem import Problem
+from ode_runner.random_state import RandomState
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.initial_step import first_step
+from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
+from ode_runner.structured_field import kind_of
+from ode_runner.types import State
+
+
+@final
+class RecordedStepper(AdaptiveStepper):
+    """Takes the steps of one solve; any number of solves use the same recordings, one after another.
+
+    Args:
+        steps: the recordings.
+        field: evaluated as it is where norms overflow.
+        ledger: in which evaluations are entered.
+        given: what is given to the recorded field.
+    """
+
+    def __init__(self, steps: RecordedSteps, field: VectorField, ledger: Ledger, given: Sequence[Tensor]) -> None:
+        self.steps, self.field, self.ledger = steps, field, ledger
+        self.given = [z.detach() for z in given]
+
+    def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
+        self.ledger.tally.evaluations += 2
+        f0, norms = self.steps.begin(clock_of(t0, t0 + span, y0), y0, *self.given)
+        return f0, first_size(self.steps.solver, self.field, t0, y0, f0, norms, span=span)
+
+    def slope(self, t: float, y: State) -> State:
+        self.ledger.tally.evaluations += 1
+        [f] = self.steps.slope(clock_of(t, t, y), y, *self.given)
+        return f
+
+    def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
+        assert f0 is not None, "a pair knows the slope that a step begins with"
+        tableau = self.steps.tableau
+        self.ledger.tally.evaluations += len(tableau.b) - 1
+        y1, *rest, error = self.steps.step(clock_of(t0, t1, y0), y0, f0, *self.given)
+        f1 = rest.pop(0) if tableau.first_same_as_last else None
+        return StepResult(y1, [f0, *rest], f1, float(error))
+
+
+def stepping_recorded(steps: RecordedSteps, ledger: Ledger, given: Sequence[Tensor]) -> EmbeddedRungeKutta:
+    """The solver of the steps, which takes them as they have been recorded."""
+    return replace(steps.solver, stepping=lambda field: RecordedStepper(steps, field, ledger, given))
+
+
+def pair_of(solver: Solver) -> EmbeddedRungeKutta:
+    """The solver, if its steps can be recorded one by one.
+
+    Raises:
+        CannotCompile: no.
+    """
+    pair = compilable(solver)
+    if not isinstance(pair, EmbeddedRungeKutta):
+        raise CannotCompile("of the solvers of fixed step whole passes are recorded, and no single steps")
+    return pair
+
+
+def check_recordable(problem: Problem) -> None:
+    """Raises CannotCompile where an evaluation of the field changes its buffers; where it has some, makes one.
+
+    It is not counted.
+    """
+    field, changes = problem.field, CannotCompile("the field has buffers, and recording would change them as calls do")
+    buffers, random = Buffers.now(field.field), RandomState.now(problem.y0.device)
+    if not buffers.kept:
+        return
+    if "forward" not in kind_of(field.field).call_weights:
+        raise changes
+    with torch.no_grad():
+        CountedField.around(field.field, Ledger(), **field.options() | {"noise": None})(problem.ts[0], problem.y0)
+    now = dict(field.field.named_buffers(remove_duplicate=False))
+    same = all(torch.equal(now[name], value) for name, _, value in buffers.kept)
+    buffers.restore()
+    random.restore()
+    if not same:
+        raise changes
+
+
+def first_size(
+    solver: EmbeddedRungeKutta, field: VectorField, t0: float, y0: State, f0: State, norms: Tensor, *, span: float
+) -> float:
+    """Of the first step, by the norms that `StepFunctions.begin` has found."""
+    d0, d1, bend = norms.tolist()
+    dt = first_step(d0, d1, lambda _: bend, order=solver.error_order, span=span)
+    if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
+        return solver.first_size(field, t0, y0, f0, span=span)
+    return dt
+
+
+def clock_of(t0: float, t1: float, y: State) -> Tensor:
+    """t0, t1 and their difference in the CPU's memory, from where a recording fetches it."""
+    return torch.tensor([t0, t1, t1 - t0], dtype=y.dtype, pin_memory=y.is_cuda)

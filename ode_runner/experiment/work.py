@@ -1,0 +1,64 @@
+"""How much an operation of a training step computes, by which it pays on a GPU or does not."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, final
+
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ode_runner.batch import Batch, Split
+from ode_runner.buffers import Buffers
+from ode_runner.errors import NumericalFailure, RefusedInput
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.random_state import RandomState
+
+SAMPLES = 2  # by which a batch is judged
+# Multiplications and additions of an operation, in the mean of a forward pass, from which on a GPU is faster: measured
+# by `python -m tests.gpu.border`, see docs/performance.md.
+BORDER = 200_000
+
+
+def all_launches(experiment: Experiment) -> bool:
+    """Whether a GPU would spend a training step waiting to be told what to do, so that a CPU is faster."""
+    return work_of_an_operation(experiment) < BORDER
+
+
+def work_of_an_operation(experiment: Experiment) -> float:
+    """Multiplications and additions of an operation, the mean over the forward pass of a training batch.
+
+    The pass is made with a few samples; nobody can tell afterwards. Infinite where it fails, which a run will say.
+    """
+    ledger, model = experiment.integrator.ledger, experiment.model
+    buffers, random, training = Buffers.now(model), RandomState.now(experiment.device), model.training
+    totals = {phase: replace(tally) for phase, tally in ledger.totals.items()}
+    batch_size = min(experiment.options.batch_size, experiment.task.size(Split.TRAIN))
+    try:
+        model.train()
+        batch: Batch = next(experiment.task.batches(Split.TRAIN, batch_size=min(SAMPLES, batch_size), epoch=0))
+        with FlopCounterMode(display=False) as work, _Operations() as operations:
+            experiment.loss(batch.to(experiment.dtype))
+    except (NumericalFailure, RefusedInput):
+        return float("inf")
+    finally:
+        model.train(training)
+        buffers.restore()
+        random.restore()
+        for phase, total in totals.items():
+            ledger.put_back(phase, total)
+    return work.get_total_flops() / max(operations.count, 1) * batch_size / min(SAMPLES, batch_size)
+
+
+@final
+class _Operations(TorchDispatchMode):
+    """Counts what would be launched: operations that make something new."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))

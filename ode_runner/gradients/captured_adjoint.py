@@ -1,0 +1,76 @@
+"""The adjoint ODE on a GPU with recorded steps, there and back."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from ode_runner.compiling.captured_steps import RecordedSteps
+from ode_runner.compiling.recorded_stepper import check_recordable, pair_of, stepping_recorded
+from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
+from ode_runner.gradients.continuous import solve_with_adjoint, split_adjoint
+from ode_runner.gradients.pulled_back import gradients_of
+from ode_runner.ledger import Ledger
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
+from ode_runner.types import State, Time
+
+
+def capture_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuses: bool) -> CompiledSolve:
+    """For problems like this one: both solves by recorded steps, neither of which is differentiated.
+
+    Raises:
+        CannotCompile: the field or the solver does not allow it.
+    """
+    field, y0 = problem.field, problem.y0.detach()
+    check_recordable(problem)
+    if field.names:
+        raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
+    equation = _Equation(field, y0.shape)
+    flat = torch.cat([part.reshape(-1) for part in (y0, torch.ones_like(y0), *equation.wanted(field.given))])
+    fusing, leaves = [field.field] if fuses else [], [*equation.leaves.values()]
+    there = RecordedSteps(pair_of(forward), equation.slope, y0, field.given, leaves=leaves, fusing=fusing)
+    back = RecordedSteps(pair_of(backward), equation.adjoint, flat, field.given, leaves=leaves, fusing=fusing)
+    return partial(_solve, there, back)
+
+
+def _solve(there: RecordedSteps, back: RecordedSteps, problem: Problem) -> Solution:
+    field = problem.field
+    forward, backward = (stepping_recorded(steps, field.ledger, field.given) for steps in (there, back))
+    return solve_with_adjoint(forward, backward, Problem(field=field, y0=problem.y0.contiguous(), ts=problem.ts))
+
+
+@final
+class _Equation:
+    """A field and its adjoint equation as functions, which read leaves of their own in the parameters' memory."""
+
+    def __init__(self, field: CountedField, shape: torch.Size) -> None:
+        self.shape, self.differentiated = shape, [z.requires_grad for z in field.given]
+        self.counted = CountedField.around(field.field, Ledger(), dtype=field.dtype, attached=True)
+        learned = {name: p for name, p in self.counted.named_parameters() if p.requires_grad}
+        self.leaves = {name: p.detach().requires_grad_() for name, p in learned.items()}
+
+    def slope(self, t: Time, y: State, *given: Tensor) -> State:
+        return functional_call(self.counted, self.leaves, (t, y, *given))
+
+    def adjoint(self, t: Time, flat: State, *given: Tensor) -> State:
+        """d/dt of the flat (y, a, g), laid out as `AdjointField`'s."""
+        y, a, _ = split_adjoint(flat, self.shape)
+        with torch.enable_grad():
+            y, given = y.detach().requires_grad_(), self._apart(given)
+            dy = self.slope(t.detach(), y, *given)
+            parts = gradients_of([dy], [y, *self.wanted(given)], [-a])
+        return torch.cat([part.reshape(-1) for part in (dy.detach(), *parts)])
+
+    def wanted(self, given: Sequence[Tensor]) -> list[Tensor]:
+        """What g belongs to, in the order of `CountedField.leaves`."""
+        return [*(z for z in given if z.requires_grad), *self.leaves.values()]
+
+    def _apart(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        pairs = zip(given, self.differentiated, strict=True)
+        return tuple(z.detach().requires_grad_(differentiated) for z, differentiated in pairs)

@@ -1,0 +1,105 @@
+"""Devices and precisions that are not there, by their reason; steps too small for a GPU; losses scaled for fp16."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from ode_runner.batch import Split
+from ode_runner.build import build_experiment
+from ode_runner.building import device as devices
+from ode_runner.building.device import find_device
+from ode_runner.errors import Diverged, IncompatibleChoice, RefusedInput
+from ode_runner.experiment.loss_scaling import LEAST, LossScaling, check_loss_scaling, check_scale
+from ode_runner.experiment.work import BORDER, all_launches, work_of_an_operation
+from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
+from tests.problems import Compose
+
+TOO_OLD = (
+    "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version. (Triggered internally at ../c10/cuda/CUDAFunctions.cpp:109.)"
+)
+
+
+@pytest.fixture
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told() -> bool:
+        warnings.warn(TOO_OLD, stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", told)
+    devices._gpus.cache_clear()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_gpus", lambda: (2, ""))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_a_driver_that_is_too_old_is_the_reason() -> None:
+    with pytest.raises(RefusedInput) as refused:
+        find_device("cuda")
+    assert str(refused.value) == (
+        "trainer.device=cuda is not available here: the NVIDIA driver on your system is too old (found version 11040). "
+        "Use trainer.device=auto."
+    )
+    assert find_device("auto").type != "cuda"
+    devices._gpus.cache_clear()
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_one_gpu_of_several() -> None:
+    assert find_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(RefusedInput, match="there are 2 GPUs here, cuda:0 to cuda:1"):
+        find_device("cuda:3")
+
+
+def test_the_work_of_an_operation_is_told_without_a_trace(composed: Compose) -> None:
+    cfg = composed("task=half_moons", "trainer.device=cpu")
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    before, random = experiment.integrator.ledger.state_dict(), torch.get_rng_state()
+    work = work_of_an_operation(experiment)
+    assert all_launches(experiment) == (work < BORDER)
+    assert experiment.integrator.ledger.state_dict() == before
+    assert torch.equal(torch.get_rng_state(), random)
+    wider = composed("task=half_moons", "trainer.device=cpu", "network.width=256", "trainer.batch_size=1000")
+    assert work_of_an_operation(build_experiment(wider, wider.hydra.runtime.choices)) > 50 * work
+    assert experiment.task.size(Split.TRAIN) == 1000
+
+
+def test_a_scaled_loss_has_the_gradient_of_the_loss_and_leaves_out_steps_that_overflow() -> None:
+    layer, x = nn.Linear(3, 1, bias=False), torch.tensor([[1.0, 2.0, 3.0]])
+    scaling, optimizer = LossScaling(torch.device("cpu")), SGD(layer.parameters(), lr=0.1)
+    [expected] = torch.autograd.grad(layer(x).square().sum(), [layer.weight])
+    for factor, skipped in ((1.0, 0.0), (float("inf"), 1.0)):
+        weights = layer.weight.detach().clone()
+        optimizer.zero_grad()
+        scaling.scaled(factor * layer(x).square().sum()).backward()
+        scaling.unscale(optimizer)
+        assert layer.weight.grad is not None
+        found = scaling.step(optimizer, layer.weight.grad.norm())
+        assert found["optim/skipped"] == skipped
+        assert torch.equal(layer.weight, weights) == bool(skipped)
+        if not skipped:
+            torch.testing.assert_close(weights - layer.weight, 0.1 * expected)
+    assert found["optim/loss_scale"] == 2.0**11
+    again = LossScaling(torch.device("cpu"))
+    again.load_state_dict(scaling.state_dict())
+    assert again.state_dict() == scaling.state_dict()
+    with pytest.raises(Diverged, match="at any scale"):
+        check_scale({"optim/loss_scale": LEAST / 2}, "at step 9")
+
+
+def test_half_precision_is_for_exact_gradients_of_one_process(composed: Compose) -> None:
+    options = composed("trainer.precision=fp16").trainer
+    check_loss_scaling(options, Backprop(), processes=1)
+    with pytest.raises(IncompatibleChoice, match=r"gradient=adjoint goes by its size\. Use trainer\.precision=bf16"):
+        check_loss_scaling(options, Adjoint(rtol=None, atol=None), processes=1)
+    with pytest.raises(IncompatibleChoice, match="takes processes=1"):
+        check_loss_scaling(options, Backprop(), processes=2)
