@@ -28,8 +28,8 @@ class Event(nn.Module):
         reset: takes the same, at the event; gives the state after it, in the shape of the state. None: the event ends
             the solve.
         ends_after: so many events of a sample end its solve, the last of which resets nothing. None: none does.
-        longest: the longest time between two places at which `c` is looked at. None: an eighth of a step. Two roots
-            that lie closer together are not seen.
+        longest: the longest time between two places at which `c` is looked at. None: an eighth of a step. Of two roots
+            that lie closer together not more than one pair is seen in a step.
         most: events of a sample; one more is an error.
     """
 

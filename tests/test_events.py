@@ -260,8 +260,8 @@ def test_two_crossings_within_one_step_are_seen() -> None:
         assert first(c, solver=solver).tolist() == pytest.approx([0.3], abs=1e-12)
         assert first(c, solver=solver, direction=1).tolist() == pytest.approx([0.6], abs=1e-12)
     near = lambda t, y: (y[:, 0] - 0.3) * (y[:, 0] - 0.301)  # noqa: E731
-    assert len(first(near, solver=one_step)) == 0
-    assert first(near, solver=one_step, longest=0.0005).tolist() == pytest.approx([0.3], abs=1e-12)
+    for longest in (None, 0.0005):
+        assert first(near, solver=one_step, longest=longest).tolist() == pytest.approx([0.3], abs=1e-12)
 
 
 def test_the_direction_is_that_of_the_solve_forwards_and_backwards() -> None:
@@ -349,6 +349,23 @@ def test_bounces_without_end_are_an_error_and_no_hang() -> None:
 def test_a_root_without_a_slope_is_an_error() -> None:
     with pytest.raises(SolverFailed, match=r"event number 1 of sample 0 of 1, at t=0.5\d*, grazes 0"):
         first(lambda t, y: (y[:, 0] - 0.5) ** 3)
+
+
+@pytest.mark.parametrize("solver", [TIGHT, EACH, GRID], ids=["batch", "each", "grid"])
+@pytest.mark.parametrize("place", [0.37, 0.5])
+def test_an_event_that_touches_0_and_turns_back_is_an_error(solver: Solver, place: float) -> None:
+    """Also at the end of a step; not where it stays away from 0, and where it goes through 0 and back it is found."""
+
+    def found(depth: float) -> Tensor:
+        event = Event(lambda t, y: (y[:, 0] - place) ** 2 - depth, direction=0)
+        events = solved(solver, Backprop(), ONWARDS, torch.zeros(1, 1), event).events
+        assert events is not None
+        return events.times
+
+    with pytest.raises(SolverFailed, match=rf"of sample 0 of 1, at t={place}\d*, (comes to 0 and turns|grazes 0)"):
+        found(0.0)
+    assert len(found(-1e-6)) == 0
+    assert float(found(1e-6)[0, 0]) == pytest.approx(place - 1e-3, abs=1e-9)
 
 
 def test_a_reset_that_leads_nowhere_is_an_error() -> None:

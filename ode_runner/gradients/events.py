@@ -13,7 +13,7 @@ from ode_runner.gradients.continuous import warm_started
 from ode_runner.gradients.event_checks import steps_each
 from ode_runner.gradients.found_events import FoundEvents
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.base import Solver
+from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.first_order import differentiable_once
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitRungeKutta
@@ -73,6 +73,7 @@ class _Legs:
         eps = torch.finfo(problem.y0.dtype).eps
         self.resolution = 16 * eps * float(self.times.abs().max())  # of times, as far as states tell them apart
         self.grazing = 8 * eps**0.5
+        self.off = (solver.atol, solver.rtol) if isinstance(solver, AdaptiveSolver) else (0.0, 0.0)
 
     def solution(self) -> Solution:
         found = FoundEvents(self.problem.y0, self.times, self.sign)
@@ -118,7 +119,7 @@ class _Legs:
         given = [z[leg.samples.to(z.device)] for z in self._given()]
         watch = Watch(
             event=self.event, given=given, side=leg.side, sign=self.sign, numbers=leg.samples.tolist(),
-            batch=self.batch, sizes=leg.sizes,
+            batch=self.batch, atol=self.off[0], rtol=self.off[1], sizes=leg.sizes,
         )  # fmt: skip
         ts = self._times(leg)
         posed = replace(self.problem, field=self._field(leg.samples), y0=leg.y, ts=ts, event=None)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,12 @@ from ode_runner.types import Rows
 
 PLACES = 8  # of a step, at which an event is looked at; its `longest` may ask for more
 CUTS, ROUNDS = 16, 12  # a root is enclosed by cutting the interval that has it into so many parts, so many times
+TURNS = 8  # likewise, times that the interval is cut in which an event comes nearest to 0
+ROUNDING = 64  # units of rounding, by which what is computed of an event may be off
+TOUCHES = (
+    "comes to 0 and turns back, within what the solve may be off, so that nobody can tell whether it happens. Move the "
+    "event or the beginning, or choose smaller tolerances."
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,6 +33,8 @@ class Watch:
     sign: float  # 1 where time increases, -1 where it decreases
     numbers: Sequence[int]  # of the samples, in the batch that somebody has asked for
     batch: int  # how many there are in that
+    atol: float  # an element of the state may be off by atol + rtol |y|
+    rtol: float
     sizes: Tensor | None = None  # float64 (batch,): of first steps; None: chosen
 
     def corrected(self, t: Tensor, y: Rows, dy: Rows, rows: Tensor, within: tuple[Tensor, Tensor]) -> Tensor:
@@ -35,6 +44,25 @@ class Watch:
         better = torch.where(better.isfinite(), better, t)
         low, high = torch.minimum(*within), torch.maximum(*within)
         return torch.minimum(torch.maximum(better, low), high)
+
+    def doubt(self, t: Tensor, y: Rows, rows: Tensor) -> Tensor:
+        """By how much the event may be off since the state is, float64 (rows,) on the CPU."""
+        with torch.enable_grad():
+            y = y.detach().requires_grad_()
+            c = self.event(t.to(y), y, self._given(rows))
+            found = torch.autograd.grad(c.sum(), y, allow_unused=True)[0] if c.requires_grad else None
+        if found is None:
+            return torch.zeros(len(y), dtype=torch.float64)
+        off = self.atol + self.rtol * y.detach().abs()
+        return (found.abs() * off).reshape(len(y), -1).sum(dim=1).cpu().double()
+
+    def check_apart(self, t: Tensor, size: Tensor, doubt: Tensor, rows: Tensor) -> None:
+        """Raises SolverFailed where an event that comes as near to 0 as `size`, and turns back, may have been at 0."""
+        near = size <= doubt
+        if bool(near.any()):
+            row = int(near.nonzero()[0])
+            sample = f"sample {self.numbers[int(rows[row])]} of {self.batch}"
+            raise SolverFailed(f"the event of {sample}, at t={float(t[row]):.6g}, {TOUCHES}")
 
     def values(self, t: Tensor, y: Rows, rows: Tensor) -> Tensor:
         """The event of some samples, float64 (rows,) on the CPU."""
@@ -51,11 +79,34 @@ class Watch:
         return [z.detach()[rows.to(z.device)] for z in self.given]
 
 
+class _Steps(NamedTuple):
+    """Accepted steps of some samples."""
+
+    curve: Quartic | HermiteBirkhoffCurve  # their dense output, in the order of the rows
+    rows: Tensor  # samples
+    t0: Tensor  # where they begin and end, float64 (rows,) on the CPU
+    t1: Tensor
+
+    def at(self, x: Tensor, some: Tensor) -> tuple[Tensor, Rows, Tensor]:
+        """Times, states and samples at fractions `x` of `some` of the steps, an entry for each."""
+        return self.t0[some] + x * (self.t1 - self.t0)[some], self.curve.of_rows(some, x), self.rows[some]
+
+
+class _Turn(NamedTuple):
+    """Where within steps an event is nearest to 0 and turns, or goes through 0 and back; float64 (rows,) each."""
+
+    since: Tensor  # fraction of the step before which it is no part of that
+    at: Tensor  # fraction; NaN where it does not turn, or nowhere near 0
+    value: Tensor  # of the event there
+
+
 class Search:
     """What is known of an event during one solve."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch, self.side = watch, watch.side.clone()
+        self.nearing = torch.zeros(len(watch.side), dtype=torch.bool)  # whether 0 came nearer at the end of a step
+        self.begins = torch.ones(len(watch.side), dtype=torch.bool)  # no step has been looked at
 
     @torch.no_grad()
     def find(self, curve: Quartic | HermiteBirkhoffCurve, rows: Tensor, t0: Tensor, t1: Tensor) -> Tensor:
@@ -65,14 +116,29 @@ class Search:
             curve: the dense output of these steps, in the order of the rows.
             rows: samples.
             t0, t1: where their steps begin and end, float64 on the CPU.
+
+        Raises:
+            SolverFailed: before that it turns back so near to 0 that nobody can tell whether it has been there.
         """
-        fractions = self._places(t1 - t0)
-        values = self._values(curve, rows, t0, t1, fractions)
+        steps = _Steps(curve, rows, t0, t1)
+        fractions = torch.cat([torch.zeros(1, len(rows), dtype=torch.float64), self._places(t1 - t0)])
+        values = self._values(steps, fractions)
+        turn = self._turn(steps, fractions, values)
+        self.nearing[rows] = values[-1].abs() < values[-2].abs()
+        fractions, order = torch.cat([fractions, turn.at.nan_to_num(1.0)[None]]).sort(dim=0, stable=True)
+        values = torch.cat([values, torch.where(turn.at.isnan(), values[-1], turn.value)[None]]).gather(0, order)
+        root = self._root(steps, fractions, values)
+        self._check_turn(steps, values, turn, root)
+        self.begins[rows] = False
+        return root
+
+    def _root(self, steps: _Steps, fractions: Tensor, values: Tensor) -> Tensor:
+        """The first, from the values at fractions (place, rows) of the steps; notes on which side these end."""
+        rows, root = steps.rows, torch.full_like(steps.t0, math.nan)
         side, crossed = self.side[rows], torch.full((len(rows),), -1)
-        root = torch.full((len(rows),), math.nan, dtype=torch.float64)
-        if bool((values.sign() == side).all()):
+        if bool((values[1:].sign() == side).all()):
             return root
-        for place, value in enumerate(values):
+        for place, value in enumerate(values[1:]):
             now = torch.where(value == 0, -side, value.sign())  # at 0 it is no longer where it was
             hit = (
                 (now != side) & (crossed < 0) & ((now == self.watch.event.direction) | (not self.watch.event.direction))
@@ -82,10 +148,51 @@ class Search:
         self.side[rows] = side
         hit = (crossed >= 0).nonzero().flatten()
         if len(hit):
-            every = torch.cat([torch.zeros(1, len(rows), dtype=torch.float64), fractions])
-            low, high = every[crossed[hit], hit], every[crossed[hit] + 1, hit]
-            root[hit] = self._enclosed(curve, rows, t0, t1, hit, low, high)
+            root[hit] = self._enclosed(steps, hit, fractions[crossed[hit], hit], fractions[crossed[hit] + 1, hit])
         return root
+
+    def _turn(self, steps: _Steps, fractions: Tensor, values: Tensor) -> _Turn:
+        sizes, beyond = values.abs(), torch.full_like(values[:1], math.inf)
+        before, after = torch.cat([beyond, sizes[:-1]]), torch.cat([sizes[1:], beyond])
+        signs = torch.cat([values[1:2], values, values[-2:-1]]).sign()
+        lowest = (sizes <= before) & (sizes <= after) & (signs[:-2] * signs[2:] > 0) & (signs[:-2] * signs[1:-1] >= 0)
+        inner = before.isfinite() & after.isfinite()
+        rise = torch.where(inner, torch.maximum(before, after), torch.minimum(before, after)) - sizes
+        ranks = torch.where(lowest & (sizes <= 2 * rise), sizes, math.inf)
+        ranks = torch.where(inner, ranks, ranks + sizes.max(dim=0).values)  # at an end it may go on
+        rank, place = ranks.min(dim=0)
+        turn = _Turn(*torch.full((3, len(steps.rows)), math.nan, dtype=torch.float64))
+        some = rank.isfinite().nonzero().flatten()
+        if len(some):
+            place, last = place[some], len(fractions) - 1
+            low, high = fractions[(place - 1).clamp_min(0), some], fractions[(place + 1).clamp_max(last), some]
+            found, value = self._nearest(steps, some, low, high, signs[place, some])
+            there = (found < 1) & ((found > 0) | self.nearing[steps.rows[some]])
+            turn.since[some], turn.at[some], turn.value[some] = low, torch.where(there, found, math.nan), value
+        return turn
+
+    def _nearest(self, steps: _Steps, some: Tensor, low: Tensor, high: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
+        """Where between `low` and `high` the event of `some` rows is least, taken with this sign, and what it is."""
+        parts = torch.arange(CUTS + 1, dtype=torch.float64)[:, None] / CUTS
+        for _ in range(TURNS):
+            fractions = low + (high - low) * parts
+            value, least = (sign * self._values(steps, fractions, some)).min(dim=0, keepdim=True)
+            low, high = (fractions.gather(0, (least + i).clamp(0, CUTS))[0] for i in (-1, 1))
+        return fractions.gather(0, least)[0], sign * value[0]
+
+    def _check_turn(self, steps: _Steps, values: Tensor, turn: _Turn, root: Tensor) -> None:
+        """Raises SolverFailed where an event turns so near to 0 that it may have been there or not.
+
+        Not where it begins at 0, as after a reset, and does not go far from it.
+        """
+        some = (turn.at.isfinite() & ~(root < turn.since)).nonzero().flatten()
+        if not len(some):
+            return
+        t, y, rows = steps.at(turn.at[some], some)
+        rounding = ROUNDING * torch.finfo(y.dtype).eps * values[:, some].abs().max(dim=0).values
+        doubt = self.watch.doubt(t, y, rows) + rounding
+        leaves = self.begins[rows] & (turn.since[some] == 0) & (values[0, some].abs() <= doubt)
+        self.watch.check_apart(t, turn.value[some].abs(), torch.where(leaves, -1.0, doubt), rows)
 
     def _places(self, lengths: Tensor) -> Tensor:
         """Fractions of the steps at which to look, (place, rows); those of a step depend on no other."""
@@ -95,24 +202,15 @@ class Search:
         places = torch.arange(1, int(counts.max()) + 1, dtype=torch.float64)
         return (places[:, None] / counts).clamp_max(1.0)
 
-    def _enclosed(
-        self,
-        curve: Quartic | HermiteBirkhoffCurve,
-        rows: Tensor,
-        t0: Tensor,
-        t1: Tensor,
-        hit: Tensor,
-        low: Tensor,
-        high: Tensor,
-    ) -> Tensor:
+    def _enclosed(self, steps: _Steps, hit: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The first root between `low` and `high`, beyond which the event has changed its side.
 
         At `low` it may be 0, as at a reset: then only where it has left that is it on its side again.
         """
-        side, parts = self.side[rows[hit]], torch.arange(1, CUTS + 1, dtype=torch.float64)[:, None] / CUTS
+        side, parts = self.side[steps.rows[hit]], torch.arange(1, CUTS + 1, dtype=torch.float64)[:, None] / CUTS
         for _ in range(ROUNDS):
             fractions = low + (high - low) * parts
-            values = self._values(curve, rows, t0, t1, fractions, hit)
+            values = self._values(steps, fractions, hit)
             beyond = values.sign() != side
             beyond[-1] = True
             first = beyond.to(torch.int8).argmax(dim=0, keepdim=True)
@@ -120,19 +218,7 @@ class Search:
             high = fractions.gather(0, first)[0]
         return high
 
-    def _values(
-        self,
-        curve: Quartic | HermiteBirkhoffCurve,
-        rows: Tensor,
-        t0: Tensor,
-        t1: Tensor,
-        fractions: Tensor,
-        some: Tensor | None = None,
-    ) -> Tensor:
+    def _values(self, steps: _Steps, fractions: Tensor, some: Tensor | None = None) -> Tensor:
         """The event at fractions (place, some) of the steps of `some` rows, all unless told otherwise."""
-        some = torch.arange(len(rows)) if some is None else some
-        each = some.repeat(len(fractions))
-        x = fractions.flatten()
-        t = t0[each] + x * (t1 - t0)[each]
-        y = curve.of_rows(each, x)
-        return self.watch.values(t, y, rows[each]).view(fractions.shape)
+        some = torch.arange(len(steps.rows)) if some is None else some
+        return self.watch.values(*steps.at(fractions.flatten(), some.repeat(len(fractions)))).view(fractions.shape)
