@@ -153,7 +153,10 @@ def test_states_are_written_at_the_times_and_for_the_inputs_asked_for(trained: A
     assert arrays["times"].tolist() == [-0.5, 0, 0.25, 3]
     np.testing.assert_array_equal(arrays["states"][1], [[1.0, 2.0], [0.5, np.float32(0.7)]])
     assert len(rows) == 8
-    assert [float(row["y1"]) for row in rows if row["sample"] == "1"] == arrays["states"][:, 1, 1].tolist()
+    assert list(rows[0]) == ["sample", "t", "x", "y"], "as the task names them"
+    assert [float(row["y"]) for row in rows if row["sample"] == "1"] == arrays["states"][:, 1, 1].tolist()
+    [picture] = run_folder(trained["system"]).glob("predictions/*/states.png")
+    assert picture.stat().st_size > 5000
     np.testing.assert_array_equal(arrays["outputs"], arrays["states"])
 
 
@@ -171,6 +174,21 @@ def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
     arrays, _ = predictions(trained["moons"])
     assert arrays["times"].tolist() == [0, 1]
     assert arrays["states"].shape == (2, 10, 2)
+
+
+@pytest.mark.parametrize("name", ["moons", "resnet"])
+def test_every_sample_of_the_test_split_is_classified(name: str, trained: Any) -> None:
+    ended = revisit(trained[name], "predict")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [path] = run_folder(trained[name]).glob("predictions/*/predictions.csv")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["sample"] for row in rows] == [str(number) for number in range(20)]
+    right = sum(row["true"] == row["predicted"] for row in rows)
+    assert right / 20 == pytest.approx(record_of(trained[name])["metrics"]["test/accuracy"])
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+    assert revisit(trained[name], "predict", "inputs=[[0.5,0.25]]").returncode == 0
+    [only] = csv.DictReader(path.read_text().splitlines())
+    assert only["true"] == "", "nobody knows"
 
 
 @pytest.mark.sampled(12)
@@ -204,7 +222,10 @@ def test_without_times_and_inputs_the_tasks_own_are_taken(trained: Any) -> None:
         ("moons", ("predict", "inputs=[[1e308,1]]"), "too large for trainer.precision=fp32"),
         ("moons", ("predict", "inputs=[[1.0]]"), "each of shape (2,), such as"),
         ("moons", ("predict", "inputs=[[1.0,a]]"), "each of shape (2,)"),
-        ("resnet", ("predict",), "model=resnet has blocks and no time between them"),
+        ("resnet", ("predict", "times=[0,1]"), "model=resnet has blocks and no time between them. Leave times out."),
+        ("moons", ("predict", "times=[2024-03-01]"), "times of this run are numbers, and no dates"),
+        ("moons", ("predict", "data=new.csv"), "task=half_moons is of no files of one's own"),
+        ("moons", ("predict", "data=[1]"), "data=[1] is no file"),
         ("moons", ("evaluate", "model=odenet"), "model=odenet: evaluate= takes the run as it is"),
         ("moons", ("evaluate", "network.width=9"), "evaluate= takes the run as it is"),
         ("moons", ("evaluate", "seed=3"), "evaluate= takes the run as it is"),

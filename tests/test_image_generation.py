@@ -142,7 +142,7 @@ def test_a_run_reports_all_and_its_samples_are_drawn_again_into_files(tmp_path: 
     assert written.with_suffix(".png").stat().st_size > 1000
     for words, said in {
         ("samples=0",): "samples=0 is no whole number from 1 to 1,000,000.",
-        ("samples=3", "times=[1]"): "times= asks for states, and samples= for samples. Leave one of them out.",
+        ("samples=3", "times=[1]"): "times= asks for predictions, and samples= for samples. Leave one of them out.",
     }.items():
         assert said in typed(f"predict={folder.relative_to(tmp_path)}", *words, cwd=tmp_path).stderr
 

@@ -1,6 +1,7 @@
 """Known equations with unknown numbers: what is found, how surely, and what the data do not tell."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,9 @@ def test_what_has_no_equation_or_no_beginning_of_its_own_is_refused(composed: Co
     with pytest.raises(IncompatibleChoice, match="needs an equation whose numbers have names"):
         build(composed, "model", "parametric", build(composed, "network", "mlp", spec))
     known = TaskSpec(input_shape=(2,), output_shape=(2,), every_time=True, field=LotkaVolterraField(1, 1, 1, 1))
+    whole = build(composed, "network", "mlp", replace(known, series=2, whole_series=True))
+    with pytest.raises(IncompatibleChoice, match="Train with model.y0=given"):
+        build(composed, "model", "parametric", whole, y0="learned").check_new_series()
     with pytest.raises(IncompatibleChoice, match="model.y0=learned learns the first state of each series"):
         build(composed, "model", "parametric", build(composed, "network", "mlp", known), y0="learned")
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+import ode_runner as ode
 from ode_runner.batch import Drive, Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
@@ -17,6 +18,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.networks.driven import DrivenField, SeriesStem
 from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.tasks.classification import UNKNOWN
 from ode_runner.tasks.series import Series
 from ode_runner.tasks.series_classes import SeriesClasses
 from tests.helpers import record_of, run_folder, typed
@@ -234,6 +236,65 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
     assert "before the first row at 1900" in early.stderr
 
 
+DATED = "date,x\n2024-03,1\n2024-03-02,2\n2024-03-02T12:00,4\n2024-03-04T00:00Z,7\n2024-03-05,8\n"
+
+
+def test_dates_are_times_in_days(made: Callable[..., Series]) -> None:
+    task = made(DATED, time=None, series=None, values=None, scaling="none")
+    assert task.dated
+    assert task.recorded[0].times.tolist() == [19783.0, 19784.0, 19784.5, 19786.0, 19787.0]
+    assert task.read.time_text(19784.5) == "2024-03-02T12:00:00"
+    assert "2024-03-01 to 2024-03-05" in "\n".join(task.introduction())
+    batch = next(task.batches(Split.TEST, batch_size=1, epoch=0))
+    assert batch.ts[-1] == 1.0  # a day from the row before the test
+
+
+@pytest.mark.slow
+def test_a_trained_run_forecasts_a_new_series_in_its_own_units(tmp_path: Path) -> None:
+    rows = [f"2024-{1 + i // 28:02d}-{1 + i % 28:02d},{10 + 3 * np.sin(i / 4)},{np.cos(i / 4)}" for i in range(60)]
+    (tmp_path / "old.csv").write_text("\n".join(["date,a,b", *rows]) + "\n")
+    assert (
+        typed(
+            "task=series", f"task.file={tmp_path}/old.csv", "trainer.epochs=2", "logger=none", cwd=tmp_path
+        ).returncode
+        == 0
+    )
+    folder = run_folder(tmp_path)
+
+    def said(*words: str) -> pd.DataFrame:
+        ended = typed(f"predict={folder}", *words, cwd=tmp_path)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        [path] = folder.glob("predictions/*/forecast.csv")
+        return pd.read_csv(path)
+
+    own = said()
+    run = ode.load(folder)
+    pd.testing.assert_frame_equal(run.forecast(), own)
+    pd.testing.assert_frame_equal(run.forecast(list(own["date"]), data=tmp_path / "old.csv"), own)
+    assert own["date"][0] == "2024-03-05"
+    pd.testing.assert_frame_equal(said("data=old.csv"), own)  # a series of training is as good as a new one
+    head, *lines = (tmp_path / "old.csv").read_text().splitlines()
+    swapped = [",".join([day, b, a, "more"]) for day, a, b in (line.split(",") for line in lines[20:])]
+    (tmp_path / "new.csv").write_text("\n".join(["date,b,a,note", *swapped]) + "\n")
+    pd.testing.assert_frame_equal(said("data=new.csv", f"times=[{','.join(own['date'])}]"), own)
+    (tmp_path / "one.csv").write_text("date,a,b\n2025-01-01,10,1\n")
+    assert list(said("data=one.csv", "times=2025-01-02:2025-01-04:3")["date"]) == [f"2025-01-0{i}" for i in (2, 3, 4)]
+    (tmp_path / "other.csv").write_text("date,c\n2025-01-01,10\n")
+    (tmp_path / "plain.csv").write_text("date,a,b\n1,10,1\n")
+    (tmp_path / "blank.csv").write_text("date,a,b\n2025-01-01,10,\n")
+    for words, sentence in {
+        ("data=one.csv",): "one.csv has one row",
+        ("data=other.csv",): "has the columns date, c, and the run was made with date, a, b. Name a, b as the run does",
+        ("data=plain.csv",): "its times are numbers, those of the run dates",
+        ("data=blank.csv",): "column 'b': blank in all rows",
+        ("data=none.csv",): "there is no such file",
+        ("times=[1,2]",): "times of this run are dates",
+        ("data=new.csv", "inputs=[[1,2]]"): "Leave one of them out",
+    }.items():
+        ended = typed(f"predict={folder}", *words, cwd=tmp_path)
+        assert (ended.returncode, sentence in ended.stderr) == (2, True), ended.stderr
+
+
 def test_the_mean_is_told_from_a_model(made: Callable[..., Series]) -> None:
     task = made()
     assert "little better than their mean" in next(task.remarks({"test/rmse": 0.5, "test/rmse_fit": 0.95}))
@@ -306,3 +367,26 @@ def test_labels_that_cannot_be_learned_are_refused(
 ) -> None:
     with pytest.raises(RefusedInput, match=sentence):
         labelled(text, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (labels_of(3, lambda i: "c"), "the run knows no class 'c'. It knows: a, b"),
+        ("t,x,series\n0,1,A\n1,,A\n2,3,A\n", None),
+        ("t,y,series\n0,1,A\n", "Name x as the run does"),
+    ],
+)
+def test_other_series_are_put_to_a_trained_classifier(
+    labelled: Callable[..., SeriesClasses], tmp_path: Path, text: str, sentence: str | None
+) -> None:
+    task = labelled(labels_of(10, lambda i: "ab"[i % 2]))
+    (path := tmp_path / "new.csv").write_text(text)
+    if sentence:
+        with pytest.raises(RefusedInput, match=sentence):
+            task.with_data(path)
+        return
+    new = task.with_data(path)
+    [batch] = new.batches(Split.TEST, batch_size=5, epoch=0)
+    assert (batch.inputs.shape, batch.targets.tolist(), list(new.sample_names)) == ((1, 2, 3), [UNKNOWN], ["A"])
+    assert len(task.splits[Split.TEST].targets) == 2, "the run's own task is as it was"

@@ -18,6 +18,7 @@ from ode_runner.build import assemble_experiment, identify
 from ode_runner.commands.original_command import original_overrides
 from ode_runner.commands.predict import states_at
 from ode_runner.commands.trained_run import TrainedRun
+from ode_runner.commands.typed_numbers import typed_dates, typed_times
 from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import IncompatibleChoice, RefusedInput
@@ -28,6 +29,8 @@ from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
 from ode_runner.recording.record import RunRecord
 from ode_runner.report import runs as reported
+from ode_runner.tasks.forecasting import ForecastingTask
+from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.types import State, Time, Trajectory
 
 
@@ -105,6 +108,30 @@ class Run:
         given = self._inputs(inputs)
         with torch.no_grad():
             return self.experiment.outputs(Batch(given, self._times(times), given)).values.cpu()
+
+    def forecast(self, times: Any = None, *, data: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+        """What comes after the series, in columns and units of their file, a row for each time.
+
+        Args:
+            times: that increase, in the file's unit, or dates; by default beyond the end of each series.
+            data: a file of other series in the same columns; by default those of the run.
+
+        Raises:
+            IncompatibleChoice: the run is not of series of a file.
+            RefusedInput: times or data are not what the run takes.
+        """
+        task = self.experiment.task
+        if data is not None and isinstance(task, OwnDataTask):
+            self.model.check_new_series()
+            task = task.with_data(Path(data))
+        if not isinstance(task, ForecastingTask):
+            raise IncompatibleChoice(f"task={self.record.choices['task']} forecasts nothing: that is task=series.")
+        typed = typed_dates if task.dated else typed_times
+        asked = None if times is None else typed([str(one) if task.dated else one for one in times]).tolist()
+        with torch.no_grad():
+            found = task.forecasts(self.experiment.view([], StopRequest()), asked)
+        header, rows = task.forecast_table(found, [])
+        return pd.DataFrame(rows, columns=list(header))
 
     def states(self, inputs: Any, times: Any = None) -> Trajectory:
         """The states (time, batch, *state) on the way, at increasing times; by default at the task's own.

@@ -75,7 +75,8 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
         if cfg.samples is not None:
             _check_samples_alone(cfg)
             return partial(sample, trained, samples=_plain(cfg.samples), folder=folder)
-        return partial(predict, trained, times=_plain(cfg.times), inputs=_plain(cfg.inputs), folder=folder)
+        asked = {name: _plain(cfg[name]) for name in ("times", "inputs", "data")}
+        return partial(predict, trained, folder=folder, **asked)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
     if cfg.audit:
@@ -85,9 +86,9 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
 
 def _check_samples_alone(cfg: DictConfig) -> None:
     """Raises RefusedInput where states are asked for as well."""
-    for option in ("times", "inputs"):
+    for option in ("times", "inputs", "data"):
         if cfg[option] is not None:
-            raise RefusedInput(f"{option}= asks for states, and samples= for samples. Leave one of them out.")
+            raise RefusedInput(f"{option}= asks for predictions, and samples= for samples. Leave one of them out.")
 
 
 def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> TrainedRun:

@@ -21,7 +21,7 @@ from ode_runner.tasks.forecasting import Forecast, ForecastingTask
 WIDTH = 2.0  # standard deviations between the mean of an ensemble and each edge of its band
 
 
-def forecast(trained: TrainedRun, *, times: Sequence[float] | None, folder: Path) -> RunStatus:
+def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[float] | None, folder: Path) -> RunStatus:
     """Write `forecast.csv`, in columns and units of the series' file, and `forecast.png`.
 
     Where runs that differ in their seed alone lie beside the run, the forecast is the mean of all and the band two
@@ -29,6 +29,7 @@ def forecast(trained: TrainedRun, *, times: Sequence[float] | None, folder: Path
 
     Args:
         trained: the run.
+        task: its task, on its own series or on others.
         times: in the file's unit, increasing; None: beyond the end of each series.
         folder: where to write.
 
@@ -36,8 +37,6 @@ def forecast(trained: TrainedRun, *, times: Sequence[float] | None, folder: Path
         RefusedInput: times lie before a series begins.
     """
     experiment, display = trained.experiment(), Display()
-    task = experiment.task
-    assert isinstance(task, ForecastingTask)
     others = _other_seeds(trained)
     members = [experiment, *(_with_weights_of(other, experiment) for other in others)]
     with torch.no_grad(), stop_on_signals() as stop:

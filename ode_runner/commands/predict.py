@@ -1,8 +1,7 @@
-"""`predict=`: states and outputs of a trained continuous model at given times."""
+"""`predict=`: what a trained model says of given inputs, of the test split, or of other data, at given times."""
 
 import itertools
-import math
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,50 +10,88 @@ import torch
 from torch import Tensor
 
 from ode_runner.batch import Answer, Split
+from ode_runner.commands.classify import classify
 from ode_runner.commands.forecast import forecast
 from ode_runner.commands.trained_run import TrainedRun
+from ode_runner.commands.typed_numbers import check_no_file, numbers, typed_dates, typed_times
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Events
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.models.events import has_events
+from ode_runner.plots.trajectories import draw_predictions
 from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
+from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
+from ode_runner.tasks.base import Task
+from ode_runner.tasks.classification import Classification
 from ode_runner.tasks.forecasting import ForecastingTask
+from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.types import Times, Trajectory
 
 SHOWN = 10  # samples of the test split, where no inputs are given
-MOST_TIMES = 1_000_000
 
 
-def predict(trained: TrainedRun, *, times: Any, inputs: Any, folder: Path) -> RunStatus:
-    """Write `states.csv`, one row per sample and time, and `states.npz` with inputs, times, states and outputs.
+def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: Path) -> RunStatus:
+    """Write what the model says, as files that suit its task.
+
+    A forecast of series is `forecast.csv`; classes are `predictions.csv`, for every sample of the test split or for the
+    inputs; states, of models that have some, are `states.csv`, one row per sample and time, and `states.npz`.
 
     Args:
         trained: the run.
         times: as typed, a list or `begin:end:count`; None for those of the task.
-        inputs: as typed, a list of inputs of the task's shape; None for the first samples of the test split.
+        inputs: as typed, a list of inputs of the task's shape; None for the test split, of which the first few states.
+        data: as typed, a file or folder to be taken in place of the run's own; None for these.
         folder: where to write.
 
     Raises:
-        RefusedInput: times that do not increase, or inputs of another shape than the task's.
-        IncompatibleChoice: the model has no states between its blocks.
+        RefusedInput: times that do not increase, inputs of another shape than the task's, or other data than it takes.
+        IncompatibleChoice: there is nothing that the model could say.
     """
     experiment = trained.experiment()
-    if Answer.STATES not in experiment.model.answers():
-        raise IncompatibleChoice(
-            f"model={trained.record.choices['model']} has blocks and no time between them. Use predict= on another."
-        )
-    if isinstance(experiment.task, ForecastingTask):
+    task = experiment.task if data is None else _task_of(data, trained, experiment, inputs=inputs)
+    if isinstance(task, ForecastingTask):
         if inputs is not None:
             raise RefusedInput("a forecast begins with the series that the run has read. Leave inputs out.")
-        asked = None if times is None else typed_times(times).tolist()
-        return forecast(trained, times=asked, folder=folder)
-    batch = next(experiment.task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
+        typed = typed_dates if task.dated else typed_times
+        return forecast(trained, task=task, times=None if times is None else typed(times).tolist(), folder=folder)
+    classifies = isinstance(task, Classification) and times is None
+    if Answer.STATES not in experiment.model.answers() and not classifies:
+        raise IncompatibleChoice(
+            f"model={trained.record.choices['model']} has blocks and no time between them. "
+            + ("Leave times out." if times is not None else "Use predict= on another.")
+        )
+    given = None if inputs is None else _inputs(inputs, experiment)
+    if isinstance(task, Classification) and classifies:
+        classify(experiment, task, inputs=given, folder=folder)
+    if Answer.STATES in experiment.model.answers():
+        _write_states(experiment, task, times=times, inputs=given, folder=folder)
+    return RunStatus.COMPLETED
+
+
+def _task_of(data: Any, trained: TrainedRun, experiment: Experiment, *, inputs: Any) -> Task:
+    """The run's task on the data typed."""
+    task, name = experiment.task, trained.record.choices["task"]
+    if not isinstance(data, str):
+        raise RefusedInput(f"data={as_typed(data)} is no file. Type its path: data=new.csv.")
+    if inputs is not None:
+        raise RefusedInput("inputs= are typed and data= are read. Leave one of them out.")
+    if not isinstance(task, OwnDataTask):
+        raise RefusedInput(
+            f"data={data}: task={name} is of no files of one's own, and takes no others. Leave data out."
+        )
+    if isinstance(task, ForecastingTask):
+        experiment.model.check_new_series()
+    return task.with_data(Path(data))
+
+
+def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Tensor | None, folder: Path) -> None:
+    batch = next(task.batches(Split.TEST, batch_size=SHOWN, epoch=0))
     wanted = batch.ts if times is None else _times(times, experiment)
-    given = batch.inputs if inputs is None else _inputs(inputs, experiment)
+    given = batch.inputs if inputs is None else inputs
     ts = wanted.to(experiment.device, experiment.dtype)
     with torch.no_grad():
         begun = experiment.model.encode(given.to(experiment.device, experiment.dtype))
@@ -62,12 +99,30 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, folder: Path) -> Ru
         events = _events(experiment, begun, ts, begin=begin)
         states = states_at(experiment, begun, ts, begin=begin)
         outputs = experiment.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
-    write(folder, ts=ts, inputs=given, states=states, outputs=outputs, events=events)
-    Display().say(
+    names = task.coordinates() if len(task.coordinates()) == outputs[0, 0].numel() else ()
+    same = bool(names) and experiment.model.learned_field() is not None and states.shape == outputs.shape
+    heads = _heads(states, outputs, names, same=same)
+    write(folder, ts=ts, inputs=given, states=states, outputs=outputs, heads=heads, events=events)
+    written = f"{folder / 'states.csv'}, {folder / 'states.npz'}"
+    display = Display()
+    if names and len(ts) > 1:
+        marked = outputs if events is None else outputs.masked_fill(~events.valid[..., None], torch.nan)
+        save_pictures(lambda: [("states", draw_predictions(ts, marked, names))], folder=folder, display=display)
+        written += f", {folder / 'states.png'}"
+    display.say(
         f"{counted(states.shape[1], 'sample')} at {counted(len(ts), 'time')}, "
-        f"states of shape {tuple(states.shape[2:])}: {folder / 'states.csv'}, {folder / 'states.npz'}"
+        f"states of shape {tuple(states.shape[2:])}: {written}"
     )
-    return RunStatus.COMPLETED
+
+
+def _heads(states: Trajectory, outputs: Trajectory, names: Sequence[str], *, same: bool) -> list[str]:
+    """Of the columns of states and outputs, as the task names its coordinates; those of states alone if they are both.
+
+    A name is that of a picture without the marks of LaTeX.
+    """
+    plain = [name.replace("\\", "") for name in names]
+    own = plain or [f"output{i}" for i in range(outputs[0, 0].numel())]
+    return own if same else [*(f"y{i}" for i in range(states[0, 0].numel())), *own]
 
 
 def states_at(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
@@ -98,34 +153,32 @@ def _events(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times)
 
 
 def write(
-    folder: Path, *, ts: Times, inputs: Tensor, states: Trajectory, outputs: Trajectory, events: Events | None = None
+    folder: Path,
+    *,
+    ts: Times,
+    inputs: Tensor,
+    states: Trajectory,
+    outputs: Trajectory,
+    heads: Sequence[str],
+    events: Events | None = None,
 ) -> None:
-    """Write both files; where there are events their times are in `states.npz`, and rows after the end are marked."""
+    """Write both files; where there are events their times are in `states.npz`, and rows after the end are marked.
+
+    `heads` are those of the columns of states and outputs, or of states alone.
+    """
     times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
     marks: dict[str, Any] = (
         {} if events is None else {"event_times": events.times.cpu().numpy(), "valid": events.valid.cpu().numpy()}
     )
     np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out, **marks)
     flat, read = (x.flatten(2).cpu().tolist() for x in (states, outputs))
-    names = [f"{name}{i}" for name, part in (("y", flat), ("output", read)) for i in range(len(part[0][0]))]
     valid = None if events is None else events.valid.int().tolist()
-    names += ["valid"] if valid else []
+    names = [*heads, *(["valid"] if valid else [])]
     rows = (
-        [sample, t, *flat[time][sample], *read[time][sample], *([valid[time][sample]] if valid else [])]
+        [sample, t, *(flat[time][sample] + read[time][sample])[: len(heads)], *([valid[time][sample]] if valid else [])]
         for sample, (time, t) in itertools.product(range(len(flat[0])), enumerate(ts.tolist()))
     )
     write_csv(folder / "states.csv", ["sample", "t", *names], rows)
-
-
-def typed_times(times: Any) -> np.ndarray:
-    """The times typed, `[0, 0.5, 2]` or `begin:end:count`, which increase: float64 (time,)."""
-    _check_no_file("times", times, example="[0,0.5,2]")
-    found = _spaced(times) if isinstance(times, str) else _numbers(times if isinstance(times, list) else [times])
-    if found is None or found.ndim != 1 or len(found) == 0:
-        raise RefusedInput(f"times={as_typed(times)} is neither a list, such as [0,0.5,2], nor begin:end:count.")
-    if bool((found[1:] <= found[:-1]).any()):
-        raise RefusedInput(f"times={as_typed(times)} must increase from each to the next.")
-    return found
 
 
 def _times(times: Any, experiment: Experiment) -> Times:
@@ -140,46 +193,10 @@ def _times(times: Any, experiment: Experiment) -> Times:
     return ts
 
 
-def _spaced(times: str) -> np.ndarray | None:
-    """Equally spaced times from `begin:end:count`; None where the text has another form."""
-    try:
-        begin, end, count = times.split(":")
-        first, last, many = float(begin), float(end), int(count)
-    except ValueError:
-        return None
-    if many > MOST_TIMES:  # before memory is asked for
-        raise RefusedInput(f"times={as_typed(times)} asks for more than {MOST_TIMES:,} times.")
-    return np.linspace(first, last, many) if many > 0 and math.isfinite(last - first) else None
-
-
-def _numbers(values: list[Any]) -> np.ndarray | None:
-    """Nested lists of finite numbers as an array; None where something else is among them or lengths differ."""
-    try:
-        found = np.array(values)
-    except (OverflowError, ValueError):  # lists of several lengths
-        return None
-    plain = found.dtype.kind in "iuf" and not _holds_a_truth_value(values)
-    return found.astype(np.float64) if plain and bool(np.isfinite(found).all()) else None
-
-
-def _holds_a_truth_value(values: Any) -> bool:
-    """numpy makes a number of true where there are others."""
-    return any(map(_holds_a_truth_value, values)) if isinstance(values, list) else isinstance(values, bool)
-
-
-def _check_no_file(option: str, value: Any, *, example: str) -> None:
-    """Raises RefusedInput where the value looks like the name of a file: files are not read."""
-    if isinstance(value, str) and (Path(value).is_file() or re.search(r"[^:]\.\D|/", value)):
-        raise RefusedInput(
-            f"{option}={as_typed(value)}: no file is read. Type the numbers, such as {option}={example}, or "
-            f'{option}="$(cat FILE)" for a file that holds them so.'
-        )
-
-
 def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
     shape = experiment.task.spec.told_shape
-    _check_no_file("inputs", inputs, example="[[1.0,2.0]]")
-    found = _numbers(inputs) if isinstance(inputs, list) else None
+    check_no_file("inputs", inputs, example="[[1.0,2.0]]")
+    found = numbers(inputs) if isinstance(inputs, list) else None
     if found is None or len(found) == 0 or found.shape[1:] != shape:
         raise RefusedInput(
             f"inputs={as_typed(inputs)} must be a list of inputs, each of shape {shape}, such as [[1.0,2.0]]."

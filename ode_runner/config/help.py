@@ -55,6 +55,7 @@ def print_help(arguments: list[str]) -> None:
         "  ode-run solver.per_sample=true                                   a step size for every sample\n"
         "  ode-run evaluate=RUN_FOLDER solver=euler                         a trained run, another solver\n"
         "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
+        "  ode-run predict=RUN_FOLDER data=new.csv                          what it says of other data\n"
         "  ode-run predict=RUN_FOLDER samples=64                            samples of the law learned\n"
         "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
         "  ode-run audit=true task=digits                                   how far off each gradient mode is\n\n"

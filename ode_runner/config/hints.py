@@ -16,7 +16,7 @@ OPTIONS = {  # an option here, with its value where only that is meant: its name
     "processes": ("gpus", "devices", "num_gpus", "num_processes", "nproc", "nproc_per_node", "world_size"),
     "plan=true": ("dry_run", "dryrun"),
     "trainer=quick": ("fast_dev_run", "debug", "smoke_test"),
-    "task": ("data", "dataset"),
+    "task": ("dataset",),
     "task.data_dir": ("data_dir", "data_path"),
     "solver": ("method", "integrator"),
     "gradient=adjoint": ("adjoint",),

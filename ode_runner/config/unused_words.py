@@ -44,7 +44,8 @@ def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
     predicts = is_command(word for word in arguments if word.startswith("predict="))
     for key in PREDICTION:
         if key in keys and not predicts and keys[key] != f"{key}=null":
-            raise RefusedInput(f"{keys[key]} is for predict=RUN_FOLDER. Leave it out.")
+            instead = ", and choose what is learned from by task=" if key == "data" else ""
+            raise RefusedInput(f"{keys[key]} is for predict=RUN_FOLDER. Leave it out{instead}.")
     if "recipe" in keys:
         raise RefusedInput(f"{keys['recipe']}: a recipe is read from the file of its experiment. Leave it out.")
     for key in ("rerun", "sweep"):

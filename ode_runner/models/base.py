@@ -124,6 +124,9 @@ class Model(nn.Module, abc.ABC):
         """Raises RefusedInput where data at such times cannot teach the model what it is made of; before training."""
         del ts
 
+    def check_new_series(self) -> None:
+        """Raises IncompatibleChoice where it has learned something of each series, which a new one lacks."""
+
     def initialise(self, inputs: Tensor) -> None:
         """Set weights from the first batch of training, before the first step, if `initialised_by_data`."""
         del inputs

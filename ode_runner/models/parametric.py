@@ -72,6 +72,13 @@ class Parametric(EstimatedModel):
             return begun
         return begun._replace(y0=begun.y0 + self.shift[inputs[:, self.state].long()])
 
+    def check_new_series(self) -> None:
+        if self.shift is not None:
+            raise IncompatibleChoice(
+                "this run has learned the first state of each of its series, and that of a new one is not known. Train "
+                "with model.y0=given."
+            )
+
     def learned_field(self) -> VectorField | None:
         return self.equation if self.field is self.equation else None
 

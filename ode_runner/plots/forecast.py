@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from ode_runner.plots import style
@@ -28,7 +29,7 @@ class Panel:
     """One series."""
 
     title: str
-    times: np.ndarray  # of the measurements
+    times: np.ndarray  # of the measurements; of dates, datetime64
     values: np.ndarray  # (time, column), NaN where blank
     lines: Sequence[Line]
     test_begin: float | None  # after which rows were held back
@@ -44,6 +45,9 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str) -
             _draw(grid[down, across], panel, down)
             grid[down, across].set_ylabel(name if across == 0 else "")
         grid[-1, across].set_xlabel(time)
+        if np.issubdtype(panel.times.dtype, np.datetime64):
+            locator = AutoDateLocator(maxticks=8)
+            grid[-1, across].xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
         grid[0, across].set_title(panel.title, fontsize=10)
     if len(shown) < len(columns):
         figure.suptitle(f"the first {len(shown)} of {len(columns)} columns", fontsize=10)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ode_runner.batch import Batch
 from ode_runner.plots import style
-from ode_runner.types import Trajectory
+from ode_runner.types import Times, Trajectory
 
 MOST_COORDINATES = 8  # a picture of more could not be looked at
+MOST_SAMPLES = 10
 
 
 def draw_time_series(portrait: Batch, values: Trajectory, *, names: Sequence[str], horizon: float) -> Figure:
@@ -29,6 +30,27 @@ def draw_time_series(portrait: Batch, values: Trajectory, *, names: Sequence[str
     some = f"; the first {len(shown)} of {len(names)} coordinates" if len(shown) < len(names) else ""
     grid[0].set_title(f"From {_vector(portrait.inputs[0])}; shaded: the span of the training data{some}", fontsize=10)
     grid[-1].set_xlabel("t")
+    return figure
+
+
+def draw_predictions(ts: Times, values: Trajectory, names: Sequence[str]) -> Figure:
+    """What a model says of several samples (time, sample, coordinate), coordinate by coordinate; NaN leaves a gap."""
+    shown = names[:MOST_COORDINATES]
+    figure = style.figure(8.5, 1.9 * len(shown) + 0.6)
+    grid = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for row, (axes, name) in enumerate(zip(grid, shown, strict=True)):
+        for sample in range(min(MOST_SAMPLES, values.shape[1])):
+            colour = style.CLASSES[sample % len(style.CLASSES)]
+            mark = "-" if sample < len(style.CLASSES) else "--"
+            axes.plot(ts.cpu(), values[:, sample, row].cpu(), mark, color=colour, linewidth=1.4, label=str(sample))
+        axes.set_ylabel(f"${name}$")
+        axes.grid(alpha=0.3)
+    some = f"; the first {len(shown)} of {len(names)} coordinates" if len(shown) < len(names) else ""
+    grid[0].set_title(f"What the model says{some}", fontsize=10)
+    grid[-1].set_xlabel("t")
+    if values.shape[1] > 1:
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", title="sample", fontsize=8)
     return figure
 
 

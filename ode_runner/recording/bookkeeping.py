@@ -10,7 +10,7 @@ COMMANDS = {  # asked about a run that exists, or about a model that is not to b
     "audit": "audits",
     "replay": "replays",
 }
-PREDICTION = ("times", "inputs", "samples")  # of predict= only
+PREDICTION = ("times", "inputs", "samples", "data")  # of predict= only
 PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust")  # which runs are made, where, and by whose code
 PROCESSES = ("processes", "oversubscribe")
 OBSERVERS = ("logger", "diagnostics")  # groups that watch a run

@@ -124,6 +124,10 @@ class Task(abc.ABC):
         del view
         return {}
 
+    def coordinates(self) -> Sequence[str]:
+        """Names of the numbers of an answer, as LaTeX; none where they have no names."""
+        return ()
+
     def introduction(self) -> Iterator[str]:
         """What a person should see of the data before anything is trained, a line each."""
         yield from ()

@@ -1,6 +1,6 @@
 """What the classification tasks share: tensors in memory, cross-entropy, accuracy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,13 +13,15 @@ from ode_runner.tasks.base import Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.types import Scalar
 
+UNKNOWN = -1
+
 
 @dataclass(frozen=True)
 class Samples:
     """Inputs and class numbers of one split, on the training device."""
 
     inputs: Tensor  # (samples, *input_shape), in the form they are stored in
-    targets: Tensor  # (samples,), int64
+    targets: Tensor  # (samples,), int64; UNKNOWN where a model is asked and nobody knows
 
     def to(self, device: torch.device) -> "Samples":
         return Samples(self.inputs.to(device), self.targets.to(device))
@@ -43,6 +45,16 @@ class Classification(Task):
         """
         del generator
         return inputs
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """What the classes are called, by number."""
+        return [str(number) for number in range(self.spec.output_shape[0])]
+
+    @property
+    def sample_names(self) -> Sequence[str]:
+        """What the samples of the test split are called, in its order."""
+        return [str(number) for number in range(self.size(Split.TEST))]
 
     def size(self, split: Split) -> int:
         return len(self.splits[split].targets)

@@ -1,6 +1,6 @@
 """Teaching problems whose answers are known: every error is the solver's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, final
 
 import torch
@@ -70,6 +70,9 @@ class ClosedForm(Task):
             field=self.problem.field,
         )
         self.batch = self._batch(torch.tensor([0.0, self.horizon], dtype=torch.float64))
+
+    def coordinates(self) -> Sequence[str]:
+        return self.problem.names
 
     def size(self, split: Split) -> int:
         return 1

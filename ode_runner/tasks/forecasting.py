@@ -1,7 +1,7 @@
 """Tasks whose trained models say what comes after the data."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,11 @@ class Forecast:
 class ForecastingTask(Task):
     """A task of series that can be asked for other times than those of its data."""
 
+    @property
+    @abc.abstractmethod
+    def dated(self) -> bool:
+        """Whether times are dates, which stand for days since 1970-01-01."""
+
     @abc.abstractmethod
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
         """Every series at increasing `times`, in the file's unit; None: beyond its end, as far as the task says."""
@@ -36,9 +41,18 @@ class ForecastingTask(Task):
 
 
 def table_of(
-    found: Sequence[Forecast], bands: Sequence[np.ndarray], *, series: str | None, time: str, columns: Sequence[str]
+    found: Sequence[Forecast],
+    bands: Sequence[np.ndarray],
+    *,
+    series: str | None,
+    time: str,
+    columns: Sequence[str],
+    clock: Callable[[np.ndarray], Sequence[object]],
 ) -> Table:
-    """A row for each time of each series, under these heads; bands (time, column) as NAME_low and NAME_high."""
+    """A row for each time of each series, under these heads; bands (time, column) as NAME_low and NAME_high.
+
+    `clock` gives the cells of times.
+    """
     named = [] if series is None else [series]
     edges = [f"{name}_{edge}" for name in columns for edge in ("low", "high")] if bands else []
     rows: list[list[object]] = []
@@ -47,6 +61,6 @@ def table_of(
         if bands:
             sides = np.stack([values - bands[place], values + bands[place]], axis=-1)
             values = np.concatenate([values, sides.reshape(len(values), -1)], axis=1)
-        for clock, row in zip(one.times.tolist(), values.tolist(), strict=True):
-            rows.append([*([one.series] if named else []), clock, *row])
+        for now, row in zip(clock(one.times), values.tolist(), strict=True):
+            rows.append([*([one.series] if named else []), now, *row])
     return Table([*named, time, *columns, *edges], rows)

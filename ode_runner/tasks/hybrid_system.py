@@ -85,6 +85,9 @@ class HybridSystem(Task):
     def reset(self, y: State) -> State:
         """States after an event."""
 
+    def coordinates(self) -> Sequence[str]:
+        return self.names
+
     def size(self, split: Split) -> int:
         return len(self.data[split].inputs)
 

@@ -1,9 +1,11 @@
 """One's own measurements, from a file."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
@@ -17,23 +19,26 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.dates import date_texts, for_axes
 from ode_runner.tasks.forecasting import Forecast, ForecastingTask, table_of
 from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.tasks.observations import on_the_union, with_roots
-from ode_runner.tasks.series_file import Recorded, Roles, check_logarithms, content_of, find_file, read_series
-from ode_runner.tasks.series_samples import Measured, Samples, inputs_of, samples_of
+from ode_runner.tasks.own_data import OwnDataTask
+from ode_runner.tasks.series_file import Roles, check_logarithms, content_of, find_file, read_series
+from ode_runner.tasks.series_new import check_begins, read_like
+from ode_runner.tasks.series_samples import Samples, in_units, inputs_of, samples_of
 from ode_runner.tasks.series_scaling import Scaling, measured_scaling
 from ode_runner.tasks.series_splits import Piece, SeriesSplits, ways_of
 from ode_runner.tasks.series_table import lines_of
+from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
 
-GRAIN = 2.0**-30  # units of time: times of two windows that differ by less, from rounding, are one
 SHOWN = 4  # series in a picture
 
 
 @final
 @dataclass(kw_only=True, eq=False)
-class Series(LeastSquaresTask, ForecastingTask):
+class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
     """Series of a file, learned from windows of successive rows and asked for rows that were held back.
 
     With `split=time` the last rows of every series are the test and those before them validation, each forecast from
@@ -94,6 +99,23 @@ class Series(LeastSquaresTask, ForecastingTask):
     def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
         return {"file": content_of(str(options.get("file")), Roles.of(options))}
 
+    def with_data(self, path: Path) -> Self:
+        new = copy.copy(self)
+        new.read = read_like(self.read, path, series=self.series, sort=self.sort)
+        check_logarithms(new.read, self.log)
+        new.recorded = [one.with_values() for one in new.read.series]
+        check_begins(new.recorded, new.read)
+        new.splits = replace(
+            self.splits, series=new.recorded, path=path, by="series", validation=0.0, test=0.0, least=1
+        )
+        new.split, new.validation, new.test = "series", 0.0, 0.0
+        new._use(self.scales)
+        return new
+
+    @property
+    def dated(self) -> bool:
+        return self.read.dates
+
     def size(self, split: Split) -> int:
         return sum(len(samples.times) for samples in self.samples[split].values())
 
@@ -143,28 +165,30 @@ class Series(LeastSquaresTask, ForecastingTask):
 
     def introduction(self) -> Iterator[str]:
         yield from lines_of(self.read, self.splits)
-        yield f"  a unit of time of the model is {float(self.scales.unit):.4g} of {self.read.time}"
+        of = "days" if self.dated else f"of {self.read.time}"
+        yield f"  a unit of time of the model is {float(self.scales.unit):.4g} {of}"
 
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
         found = []
         for number, one in enumerate(self.recorded):
-            asked = self._beyond(one) if times is None else np.array(times, dtype=np.float64)
-            if asked[0] < one.times[0]:
-                name = f" of series {one.name}" if one.name else ""
-                raise RefusedInput(
-                    f"times begin at {asked[0]:.10g}, before the first row{name} at {one.times[0]:.10g}."
-                )
+            asked = beyond(one, self.read, ahead=self.ahead) if times is None else np.array(times, dtype=np.float64)
+            check_not_before(one, self.read, float(asked[0]))
             end = len(one.times) - 1
             begin = 0 if self.start == "first" or asked[0] < one.times[end] else end
             found.append(Forecast(series=one.name, times=asked, values=self._at(view, number, begin, asked)))
         return found
 
     def forecast_table(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Table:
-        return table_of(found, bands, series=self.series, time=self.read.time, columns=self.columns)
+        return table_of(
+            found, bands, series=self.series, time=self.read.time, columns=self.columns, clock=self._cells_of_times
+        )
+
+    def _cells_of_times(self, times: np.ndarray) -> Sequence[object]:
+        return date_texts(times) if self.dated else times.tolist()
 
     def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
         panels = [
-            self._panel(place, [Line("forecast", one.times, one.values, bands[place] if bands else None)])
+            self._panel(place, [Line("forecast", self._axis(one.times), one.values, bands[place] if bands else None)])
             for place, one in enumerate(found[:SHOWN])
         ]
         return draw_forecasts(panels, self.columns, self.read.time)
@@ -184,16 +208,23 @@ class Series(LeastSquaresTask, ForecastingTask):
         panels = []
         for number in self.splits.parts[Split.TEST][:SHOWN]:
             lines = []
-            for label, begin, start, stop in ways_of(self.splits, number, end=self._beyond(self.recorded[number])[-1]):
+            for label, begin, start, stop in ways_of(
+                self.splits, number, end=beyond(self.recorded[number], self.read, ahead=self.ahead)[-1]
+            ):
                 times = np.linspace(start, stop, 201)
-                lines.append(Line(label, times, self._at(view, number, begin, times), None))
+                lines.append(Line(label, self._axis(times), self._at(view, number, begin, times), None))
             panels.append(self._panel(number, lines))
         return draw_forecasts(panels, self.columns, self.read.time)
 
     def _panel(self, number: int, lines: Sequence[Line]) -> Panel:
         one, held = self.recorded[number], self.split == "time" and self.test > 0
-        begin = one.times[self.splits.ends[number].validation - 1] if held else None
-        return Panel(title=one.name, times=one.times, values=one.values, lines=lines, test_begin=begin)
+        times = self._axis(one.times)
+        begin = times[self.splits.ends[number].validation - 1] if held else None
+        return Panel(title=one.name, times=times, values=one.values, lines=lines, test_begin=begin)
+
+    def _axis(self, times: np.ndarray) -> np.ndarray:
+        """Times as a picture shows them."""
+        return for_axes(times) if self.dated else times
 
     def _check(self) -> None:
         for name in ("validation", "test"):
@@ -226,32 +257,12 @@ class Series(LeastSquaresTask, ForecastingTask):
     def _use(self, scales: Scaling) -> None:
         """See the series in these units."""
         self.scales = scales
-        self.measured = [self._in_units(one, whole) for one, whole in zip(self.recorded, self.read.series, strict=True)]
+        both = zip(self.recorded, self.read.series, strict=True)
+        self.measured = [in_units(one, whole, scales, self.read) for one, whole in both]
         self.samples = {
             split: {part: samples_of(own, self.measured).to(self.device) for part, own in parts.items()}
             for split, parts in self.splits.pieces().items()
         }
-
-    def _in_units(self, one: Recorded, whole: Recorded) -> Measured:
-        unit, origin = float(self.scales.unit), one.times[0]
-        times = self._rounded((one.times - origin) / unit)
-        close = np.diff(times) <= 0
-        if close.any():
-            place = int(close.argmax())
-            raise RefusedInput(
-                f"{self.read.path}, rows {one.rows[place]} and {one.rows[place + 1]}, column '{self.read.time}': their "
-                f"times are too close together for a series of this length. Keep one of them."
-            )
-        clock = self._rounded((whole.times - origin) / unit)
-        inputs = self.scales.scaled_inputs(whole.inputs)
-        knots = [torch.stack([torch.from_numpy(clock), u], dim=-1)[~u.isnan()] for u in inputs.T]
-        for name, own in zip(self.inputs, knots, strict=True):
-            if not len(own):
-                raise RefusedInput(f"{self.read.path}, column '{name}': an input without a value in series {one.name}.")
-        return Measured(torch.from_numpy(times), self.scales.scaled(one.values), knots)
-
-    def _rounded(self, times: np.ndarray) -> np.ndarray:
-        return np.round(times / GRAIN) * GRAIN
 
     def _batch(self, samples: Samples, chosen: Tensor, part: str) -> Batch:
         both = torch.cat([samples.values[chosen], samples.known[chosen].to(samples.values)], dim=-1)
@@ -270,12 +281,6 @@ class Series(LeastSquaresTask, ForecastingTask):
         dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which mps has not
         values = view.predict(inputs.to(self.device, dtype), ts.to(self.device, dtype))[1:, 0]
         return self.scales.restored(values).cpu().numpy()
-
-    def _beyond(self, one: Recorded) -> np.ndarray:
-        """Times after the end, as far apart as its rows are at the median."""
-        gap = float(np.median(np.diff(one.times)))
-        ahead = (one.times[-1] - one.times[0]) / 4 if self.ahead is None else self.ahead
-        return one.times[-1] + gap * np.arange(1, max(2, round(ahead / gap) + 1))
 
 
 def _plain(name: str) -> str:

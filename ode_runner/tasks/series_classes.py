@@ -1,7 +1,9 @@
 """One's own series with a label each, from a file, to be classified."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from pathlib import Path
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -10,14 +12,17 @@ from torch import Tensor
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.series import Series
+from ode_runner.tasks.classification import UNKNOWN, Samples
+from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series_classification import LabelledSeries, SeriesClassification
 from ode_runner.tasks.series_file import Recorded, Roles, content_of, find_file, read_series
+from ode_runner.tasks.series_new import read_like
 from ode_runner.tasks.series_scaling import Scaling, measured_scaling
 from ode_runner.tasks.series_splits import drawn_parts, share_of
 
 
 @final
-class SeriesClasses(SeriesClassification):
+class SeriesClasses(SeriesClassification, OwnDataTask):
     """Series of a file, at times of their own and with blanks, each of the class that its `label` names.
 
     Whole series are held back, the same ones for every seed. Values have mean 0 and standard deviation 1, and times the
@@ -39,12 +44,11 @@ class SeriesClasses(SeriesClassification):
         device: torch.device,
     ) -> None:
         roles = {"time": time, "series": series, "values": values, "label": label, "sort": sort}
+        self.series, self.label, self.sort = series, label, sort
         self.read = read_series(find_file(file), Roles.of(roles))
-        self.names = sorted({str(one.label) for one in self.read.series})
+        self.class_labels = sorted({str(one.label) for one in self.read.series})
         self.recorded = [one.with_values() for one in self.read.series]
-        for one in self.recorded:
-            if not len(one.times):
-                raise RefusedInput(f"{self.read.path}: series {one.name} has no value in any row.")
+        self._check_values()
         held = {"validation": share_of(validation, len(self.recorded)), "test": share_of(test, len(self.recorded))}
         if len(self.recorded) - sum(held.values()) < 2 or min(validation, test) < 0:
             raise RefusedInput(
@@ -56,7 +60,7 @@ class SeriesClasses(SeriesClassification):
         self.scales = self._scaling()
         super().__init__(
             {split: self._labelled(own) for split, own in self.parts.items()},
-            classes=len(self.names),
+            classes=len(self.class_labels),
             seed=seed,
             device=device,
         )
@@ -64,6 +68,33 @@ class SeriesClasses(SeriesClassification):
     @classmethod
     def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
         return {"file": content_of(str(options.get("file")), Roles.of(options))}
+
+    def with_data(self, path: Path) -> Self:
+        new = copy.copy(self)
+        new.read = read_like(self.read, path, series=self.series, sort=self.sort, label=self.label)
+        new.recorded = [one.with_values() for one in new.read.series]
+        new._check_values()
+        if not self.spec.blanks and any(np.isnan(one.values).any() for one in new.recorded):
+            raise RefusedInput(f"data={path} has blank cells, and the series that the run has learned from have none.")
+        for one in new.recorded:
+            if one.label is not None and one.label not in self.class_labels:
+                raise RefusedInput(
+                    f"{path}, row {one.first}: the run knows no class {one.label!r}. It knows: "
+                    f"{', '.join(self.class_labels)}. Leave the column '{self.label}' out where classes are not known."
+                )
+        new.parts = dict.fromkeys(Split, list(range(len(new.recorded))))
+        labelled = new._labelled(new.parts[Split.TEST])
+        samples = Samples(labelled.series.rows(), labelled.labels).to(self.splits[Split.TEST].inputs.device)
+        new.splits = dict.fromkeys(Split, samples)
+        return new
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.class_labels
+
+    @property
+    def sample_names(self) -> Sequence[str]:
+        return [self.recorded[i].name for i in self.parts[Split.TEST]]
 
     def statistics(self) -> dict[str, Tensor]:
         return self.scales.state_dict()
@@ -73,19 +104,24 @@ class SeriesClasses(SeriesClassification):
         blank = np.mean([np.isnan(one.values).mean() for one in self.recorded])
         spread = f"{min(rows)} to {max(rows)} rows"
         yield f"read {self.read.path}: {len(rows)} series of {spread}, {blank:.1%} of values blank"
-        for number, name in enumerate(self.names):
+        for number, name in enumerate(self.class_labels):
             counts = [sum(self.recorded[i].label == name for i in own) for own in self.parts.values()]
             told = ", ".join(f"{count} {split}" for split, count in zip(self.parts, counts, strict=True))
             yield f"  class {number}: {name} ({told})"
 
+    def _check_values(self) -> None:
+        for one in self.recorded:
+            if not len(one.times):
+                raise RefusedInput(f"{self.read.path}: series {one.name} has no value in any row.")
+
     def _check_labels(self, column: str) -> None:
-        if len(self.names) < 2:
+        if len(self.class_labels) < 2:
             raise RefusedInput(
-                f"{self.read.path}, column '{column}': every series is labelled {self.names[0]!r}, and two labels are "
-                "the least."
+                f"{self.read.path}, column '{column}': every series is labelled {self.class_labels[0]!r}, and two "
+                "labels are the least."
             )
         training = {self.recorded[i].label for i in self.parts[Split.TRAIN]}
-        for name in self.names:
+        for name in self.class_labels:
             if name not in training:
                 raise RefusedInput(
                     f"{self.read.path}, column '{column}': no series to learn from is labelled {name!r}. Give more "
@@ -111,7 +147,10 @@ class SeriesClasses(SeriesClassification):
             values=torch.stack([self._values(one, rows) for one in chosen]),
             lengths=torch.tensor([len(one.times) for one in chosen]),
         )
-        return LabelledSeries(series, torch.tensor([self.names.index(str(one.label)) for one in chosen]))
+        return LabelledSeries(series, torch.tensor([self._number_of(one.label) for one in chosen]))
+
+    def _number_of(self, label: str | None) -> int:
+        return UNKNOWN if label is None else self.class_labels.index(label)
 
     def _times(self, one: Recorded, rows: int) -> Tensor:
         """From 0, in the model's unit; float32, which the other tasks of series have."""

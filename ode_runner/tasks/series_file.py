@@ -14,8 +14,9 @@ import pandas as pd
 
 from ode_runner.config.help import conf_dir, did_you_mean
 from ode_runner.errors import RefusedInput
+from ode_runner.tasks.dates import date_texts
+from ode_runner.tasks.series_cells import is_blank, measurements, times_of
 
-BLANK = ("", "NA", "NaN", "nan")  # a cell without a measurement; any other text in a column of numbers is refused
 COMMENT = "#"
 
 
@@ -76,10 +77,16 @@ class SeriesFile:
     values: list[str]
     inputs: list[str]
     series: list[Recorded]
+    dates: bool  # whether times are dates: days since 1970-01-01
+
+    def time_text(self, time: float) -> str:
+        """A time as it stands in the file."""
+        return date_texts([time])[0] if self.dates else f"{time:.10g}"
 
     def content(self) -> str:
         """A hash of names and numbers, in 12 hexadecimal digits."""
-        digest = hashlib.sha256(repr((self.time, self.values, self.inputs)).encode())
+        dates = ("dates",) if self.dates else ()
+        digest = hashlib.sha256(repr((self.time, self.values, self.inputs, *dates)).encode())
         for one in self.series:
             digest.update(repr((one.name, one.label, one.times.shape)).encode())
             for array in (one.times, one.values, one.inputs):
@@ -93,7 +100,7 @@ def find_file(name: str) -> Path:
     Raises:
         RefusedInput: there is neither.
     """
-    path, shipped = Path(name), conf_dir() / "data" / f"{name}.csv"
+    path, shipped = Path(name), conf_dir() / "shipped" / f"{name}.csv"
     if path.is_file():
         return path
     if path.name == name and shipped.is_file():
@@ -113,19 +120,19 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
     roles = _resolved(table, roles, path)
     assert roles.time is not None
     assert roles.values is not None
-    numbers = {name: _numbers(table[name], first, path) for name in [roles.time, *roles.values, *roles.inputs]}
-    times = numbers[roles.time]
+    numbers = {name: measurements(table[name], first, path) for name in [*roles.values, *roles.inputs]}
+    times, dates = times_of(table[roles.time], first, path)
     keys = [""] * len(table) if roles.series is None else [str(key).strip() for key in table[roles.series]]
     labels = None if roles.label is None else [str(label).strip() for label in table[roles.label]]
     places: dict[str, list[int]] = {}
     for place, key in enumerate(keys):
-        if not all(_is_blank(cell) for cell in table.iloc[place]):
+        if not all(is_blank(cell) for cell in table.iloc[place]):
             places.setdefault(key, []).append(place)
     series = []
     for key, own in places.items():
         chosen = np.array(own)
         chosen = chosen[np.argsort(times[chosen], kind="stable")] if roles.sort else chosen
-        _check_times(times[chosen], chosen + first, key, roles.time, path)
+        _check_times(times[chosen], chosen + first, key, roles.time, path, dates=dates)
         of_one = None if labels is None else _one_label([labels[i] for i in own], chosen + first, key, path)
         series.append(
             Recorded(
@@ -139,7 +146,23 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
         )
     if not series:
         raise RefusedInput(f"{path} has no rows below its heads.")
-    return SeriesFile(path=path, time=roles.time, values=list(roles.values), inputs=list(roles.inputs), series=series)
+    return SeriesFile(
+        path=path,
+        time=roles.time,
+        values=list(roles.values),
+        inputs=list(roles.inputs),
+        series=series,
+        dates=dates,
+    )
+
+
+def columns_of(path: Path) -> list[str]:
+    """The heads of a file's columns.
+
+    Raises:
+        RefusedInput: it cannot be read.
+    """
+    return [str(name) for name in _read(path)[0].columns]
 
 
 def check_logarithms(read: SeriesFile, names: Sequence[str]) -> None:
@@ -249,39 +272,23 @@ def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
     return Roles(time=time, series=roles.series, values=values, inputs=roles.inputs, label=roles.label, sort=roles.sort)
 
 
-def _numbers(column: pd.Series, first: int, path: Path) -> np.ndarray:
-    """The cells of a column as float64, NaN where blank."""
-    found = np.empty(len(column))
-    for place, cell in enumerate(column):
-        try:
-            found[place] = math.nan if _is_blank(cell) else float(cell)
-        except (TypeError, ValueError):
-            found[place] = math.inf
-        if math.isinf(found[place]):
-            raise RefusedInput(
-                f"{path}, row {place + first}, column '{column.name}': {str(cell).strip()!r} is no finite number. "
-                "Leave a cell without a measurement empty."
-            )
-    return found
-
-
-def _is_blank(cell: object) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in BLANK
-
-
-def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path) -> None:
+def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, path: Path, *, dates: bool) -> None:
     """Raises RefusedInput unless they are there and increase."""
     of = f" of series {key}" if key else ""
+
+    def text(time: float) -> str:
+        return date_texts([time])[0] if dates else f"{time:.10g}"
+
     for place, time in enumerate(times):
         if math.isnan(time):
             raise RefusedInput(f"{path}, row {rows[place]}, column '{column}': the time is missing.")
         if place and time == times[place - 1]:
-            both = f"rows {rows[place - 1]} and {rows[place]}{of} are both at {time:.10g}"
+            both = f"rows {rows[place - 1]} and {rows[place]}{of} are both at {text(time)}"
             raise RefusedInput(f"{path}, column '{column}': {both}. Keep one of them, or name task.series.")
         if place and time < times[place - 1]:
             raise RefusedInput(
                 f"{path}, row {rows[place]}, column '{column}': the times{of} run backwards, from "
-                f"{times[place - 1]:.10g} to {time:.10g}. Sort the rows, or say task.sort=true."
+                f"{text(times[place - 1])} to {text(time)}. Sort the rows, or say task.sort=true."
             )
 
 

@@ -9,7 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.series_file import Recorded, SeriesFile
+from ode_runner.tasks.series_scaling import Scaling
 from ode_runner.tasks.series_splits import Piece
+
+GRAIN = 2.0**-30  # units of time: times of two windows that differ by less, from rounding, are one
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +24,40 @@ class Measured:
     times: Tensor  # (points,), from 0; rows with at least one value
     values: Tensor  # (points, columns), NaN where blank
     knots: list[Tensor]  # (knots, 2) of each input: time and value
+
+
+def in_units(one: Recorded, whole: Recorded, scales: Scaling, read: SeriesFile) -> Measured:
+    """A series in these units.
+
+    Args:
+        one: its rows with values.
+        whole: all its rows, those with inputs alone too.
+        scales: the units.
+        read: the file that it is of, for messages.
+
+    Raises:
+        RefusedInput: rows are too close together to be told apart, or an input has no value.
+    """
+    unit, origin = float(scales.unit), one.times[0]
+    times = _rounded((one.times - origin) / unit)
+    close = np.diff(times) <= 0
+    if close.any():
+        place = int(close.argmax())
+        raise RefusedInput(
+            f"{read.path}, rows {one.rows[place]} and {one.rows[place + 1]}, column '{read.time}': their times are too "
+            "close together for a series of this length. Keep one of them."
+        )
+    clock = torch.from_numpy(_rounded((whole.times - origin) / unit))
+    inputs = scales.scaled_inputs(whole.inputs)
+    knots = [torch.stack([clock, u], dim=-1)[~u.isnan()] for u in inputs.T]
+    for name, own in zip(read.inputs, knots, strict=True):
+        if not len(own):
+            raise RefusedInput(f"{read.path}, column '{name}': an input without a value in series {one.name}.")
+    return Measured(torch.from_numpy(times), scales.scaled(one.values), knots)
+
+
+def _rounded(times: np.ndarray) -> np.ndarray:
+    return np.round(times / GRAIN) * GRAIN
 
 
 class Samples(NamedTuple):

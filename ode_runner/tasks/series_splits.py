@@ -44,6 +44,7 @@ class SeriesSplits:
     test: float
     window: int | None
     start: Literal["last", "first"]
+    least: int = 2  # rows to learn from that each series must have
 
     @cached_property
     def parts(self) -> dict[Split, list[int]]:
@@ -97,10 +98,10 @@ class SeriesSplits:
         test, validation = (share_of(part, rows) if self.by == "time" else 0 for part in (self.test, self.validation))
         train = rows - test - validation
         name = f"series {one.name} of {self.path}" if one.name else str(self.path)
-        if train < 2:
+        if train < self.least:
             raise RefusedInput(
                 f"{name}, from row {one.first} on: {rows} with values, of which {max(train, 0)} would be left to learn "
-                "from, and 2 are the least. Give it more rows, or smaller task.validation and task.test."
+                f"from, and {self.least} are the least. Give it more rows, or smaller task.validation and task.test."
             )
         for place, column in enumerate(self.columns):
             if np.isnan(one.values[:train, place]).all():

@@ -14,8 +14,9 @@ LISTED = 8  # series
 def lines_of(read: SeriesFile, splits: SeriesSplits) -> Iterator[str]:
     """How many rows each series has in which split, and what the columns are like in the training rows."""
     yield f"read {read.path}: {len(splits.series)} series"
-    heads = ["series", "rows", read.time, "training", "validation", "test", "largest gap"]
-    yield from _aligned([heads, *(_series(splits, i) for i in range(min(LISTED, len(splits.series))))])
+    gap = "largest gap (days)" if read.dates else "largest gap"
+    heads = ["series", "rows", read.time, "training", "validation", "test", gap]
+    yield from _aligned([heads, *(_series(read, splits, i) for i in range(min(LISTED, len(splits.series))))])
     if len(splits.series) > LISTED:
         yield f"  and {len(splits.series) - LISTED} more"
     yield from _aligned([["column", "mean", "std", "blank"], *_columns(splits)])
@@ -24,9 +25,9 @@ def lines_of(read: SeriesFile, splits: SeriesSplits) -> Iterator[str]:
         yield f"  no rows are held back for {' and '.join(empty)}: judged by the training rows"
 
 
-def _series(splits: SeriesSplits, number: int) -> list[str]:
+def _series(read: SeriesFile, splits: SeriesSplits, number: int) -> list[str]:
     one, rows = splits.series[number], splits.rows(number)
-    span = f"{one.times[0]:.10g} to {one.times[-1]:.10g}"
+    span = f"{read.time_text(one.times[0])} to {read.time_text(one.times[-1])}"
     gap = f"{np.diff(one.times).max():.4g}"
     return [one.name or "all", str(len(one.times)), span, *(str(rows[split]) for split in Split), gap]
 

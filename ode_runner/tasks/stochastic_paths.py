@@ -91,6 +91,9 @@ class StochasticPaths(Task):
     def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
         """The true path at t1, from `y` at t0, along this noise; up to what steps as short as `fine` says leave."""
 
+    def coordinates(self) -> Sequence[str]:
+        return self.names
+
     def size(self, split: Split) -> int:
         return self.sizes[split]
 

@@ -85,6 +85,9 @@ class Trajectories(LeastSquaresTask):
         del y
         return None
 
+    def coordinates(self) -> Sequence[str]:
+        return self.names
+
     def size(self, split: Split) -> int:
         sizes = {Split.TRAIN: self.train * (self.points - self.window + 1), Split.VALIDATION: self.validation}
         return sizes.get(split) or sum(len(batch.inputs) for batch in self.tests.values())

@@ -1,0 +1,38 @@
+"""Dates as times: days since 1970-01-01."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+MONTH = re.compile(r"\d{4}-\d\d")
+FORM = "2024-03-01 or 2024-03-01T12:30"  # for messages: ISO 8601, in which day and month cannot be confused
+
+
+def days_of(text: str) -> float | None:
+    """The days of a date in ISO 8601, at its beginning if there is no time of day, in UTC unless it says otherwise.
+
+    None: it is no such date. A month, 2024-03, is its first day.
+    """
+    if not MONTH.match(text):
+        return None
+    try:
+        found = datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text)
+    except ValueError:
+        return None
+    return (found.replace(tzinfo=found.tzinfo or UTC) - EPOCH) / DAY
+
+
+def date_texts(days: Sequence[float] | np.ndarray) -> list[str]:
+    """The dates in ISO 8601, to a second; without the time of day if none of them has one."""
+    found = [EPOCH + timedelta(seconds=round(day * 86400)) for day in np.asarray(days, dtype=np.float64).tolist()]
+    whole = all((moment.hour, moment.minute, moment.second) == (0, 0, 0) for moment in found)
+    return [str(moment.date()) if whole else moment.replace(tzinfo=None).isoformat() for moment in found]
+
+
+def for_axes(days: np.ndarray) -> np.ndarray:
+    """As datetime64, which matplotlib labels as dates."""
+    return (np.asarray(days, dtype=np.float64) * 86_400_000).round().astype("datetime64[ms]")

@@ -1,0 +1,75 @@
+"""Cells of a table as numbers: measurements, times, and dates as times."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.dates import FORM, days_of
+
+BLANK = ("", "NA", "NaN", "nan")  # a cell without a measurement; any other text in a column of numbers is refused
+BLANK_CELL = "Leave a cell without a measurement empty."  # what to do about a cell that is no number
+TIME_CELL = f"Write a number, or a date in the form {FORM}."
+
+
+def measurements(column: pd.Series, first: int, path: Path) -> np.ndarray:
+    """The cells of a column as float64, NaN where blank.
+
+    Args:
+        column: of a file.
+        first: the number of its first row, as a spreadsheet counts.
+        path: of the file, for messages.
+
+    Raises:
+        RefusedInput: a cell is no finite number.
+    """
+    return _numbers(column, first, path, BLANK_CELL)
+
+
+def times_of(column: pd.Series, first: int, path: Path) -> tuple[np.ndarray, bool]:
+    """Likewise of a column of times, and whether they are dates, which are told as days since 1970-01-01."""
+    if _holds_dates(column):
+        return _days(column, first, path), True
+    return _numbers(column, first, path, TIME_CELL), False
+
+
+def _numbers(column: pd.Series, first: int, path: Path, advice: str) -> np.ndarray:
+    """The cells of a column as float64, NaN where blank; a cell that is no number is refused with this advice."""
+    found = np.empty(len(column))
+    for place, cell in enumerate(column):
+        try:
+            found[place] = math.nan if is_blank(cell) else float(cell)
+        except (TypeError, ValueError):
+            found[place] = math.inf
+        if math.isinf(found[place]):
+            raise RefusedInput(
+                f"{path}, row {place + first}, column '{column.name}': {str(cell).strip()!r} is no finite number. "
+                f"{advice}"
+            )
+    return found
+
+
+def _holds_dates(column: pd.Series) -> bool:
+    """Whether the first cell that is not blank is a date."""
+    first = next((str(cell).strip() for cell in column if not is_blank(cell)), "")
+    return days_of(first) is not None
+
+
+def _days(column: pd.Series, first: int, path: Path) -> np.ndarray:
+    """The cells of a column of dates as float64, NaN where blank."""
+    found = [math.nan if is_blank(cell) else days_of(str(cell).strip()) for cell in column]
+    for place, day in enumerate(found):
+        if day is None:
+            cell = str(column.iloc[place]).strip()
+            raise RefusedInput(
+                f"{path}, row {place + first}, column '{column.name}': {cell!r} is no date, as the first is. "
+                f"Write {FORM}."
+            )
+    return np.array(found, dtype=np.float64)
+
+
+def is_blank(cell: object) -> bool:
+    """Whether nothing was measured."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in BLANK
