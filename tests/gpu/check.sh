@@ -13,12 +13,12 @@
 #   table1      the first row of Table 1, as many epochs as TABLE1_SECONDS (180) allow; goes on with RESUME/table1.tar
 #
 # PYTHON has a torch that sees the GPU; what else it lacks is installed from the wheels in WHEELS, without a network.
-# SECONDS_EACH limits a part (600). Whether the parts run can be tried where there is no GPU: DEVICE=cpu PRECISION=fp32
+# A part may be given a limit in seconds, "profile:120" (600). Whether the parts run can be tried where there is no GPU: DEVICE=cpu PRECISION=fp32
 # BIN=.venv/bin, with PROFILE="cell; cell", BORDER=1 and, in words to ode-run, GENERATION and TABLE1 to make them small.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-outputs/gpu} WORKERS=${WORKERS:-$(( $(nproc) * 3 / 4 ))} DEVICE=${DEVICE:-cuda}
-PARTS=${PARTS:-gpu quick profile border epoch} SECONDS_EACH=${SECONDS_EACH:-600} TABLE1_SECONDS=${TABLE1_SECONDS:-180}
+PARTS=${PARTS:-gpu quick profile border epoch} TABLE1_SECONDS=${TABLE1_SECONDS:-180}
 EPOCHS=${EPOCHS:-10} WIDTH=${WIDTH:-64} PRECISION=${PRECISION:-tf32} PROFILE=${PROFILE:-} BORDER=${BORDER:-}
 export ODE_RUN_DATA=${ODE_RUN_DATA:-data}
 mkdir -p "$OUT"
@@ -49,14 +49,15 @@ failed=0
 step() {  # step NAME COMMAND...: runs it, and goes on whatever comes of it
   local begun=$SECONDS
   echo "== $1"
-  timeout -s INT "$SECONDS_EACH" "${@:2}" || { failed=1; echo "== $1 FAILED"; }
+  timeout -s INT -k 10 "$limit" "${@:2}" || { failed=1; echo "== $1 FAILED"; }
   echo "== $1: $((SECONDS - begun)) s"
 }
 tests() { step "$1" "$BIN/python" -m pytest -q -p no:benchmark -p no:cacheprovider -n "$WORKERS" "${@:2}"; }
 run=("$BIN/ode-run" trainer.device="$DEVICE" task.data_dir="$ODE_RUN_DATA" output_dir="$work/outputs" trainer.compile=on)
 
 for part in $PARTS; do
-  case $part in
+  limit=$([[ $part = *:* ]] && echo "${part#*:}" || echo 600)
+  case ${part%%:*} in
     gpu)
       tests "captured against eager" --junitxml "$OUT/captured.xml" tests/gpu/test_captured.py
       tests "GPU against CPU" --junitxml "$OUT/against_cpu.xml" tests/gpu/test_against_cpu.py ;;
