@@ -93,6 +93,21 @@ class MaskedField(TokenField):
         return torch.cat([of_masks, torch.zeros_like(of_masks[..., :1])], dim=-1)
 
 
+class GuessedText(MaskedField):
+    """A masked text of which a network guesses the tokens; those that stand are taken for themselves."""
+
+    call_weights: ClassVar[Mapping[str, float]] = {**MaskedField.call_weights, "logits": 1}
+
+    @abc.abstractmethod
+    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        """Of the tokens that each position may be, (batch, position, tokens)."""
+
+    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        guessed = self.logits(t, x, *given).double().softmax(dim=-1)
+        known = one_hot(x, self.tokens + 1)[..., : self.tokens].double()
+        return torch.where((x == self.mask)[..., None], guessed, known)
+
+
 class KnownText(MaskedField):
     """The true field of a law of texts that can be summed up.
 

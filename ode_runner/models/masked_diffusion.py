@@ -1,0 +1,79 @@
+"""Masked diffusion of texts."""
+
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import VectorField
+from ode_runner.models.base import Model, Numerics
+from ode_runner.models.token_generator import TokenGenerator
+from ode_runner.networks.base import Network
+from ode_runner.networks.tokens import token_network
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.masked_likelihood import MaskedLikelihood, MaskLearner, Weighting
+from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
+from ode_runner.problem import Integrate, Solution
+from ode_runner.token_field import GuessedText, KnownText
+from ode_runner.types import Time, Times
+
+
+@final
+class MaskedDiffusion(Model, MaskLearner):
+    """Learns what masked tokens are, given the others: a text with any masks, whatever the time.
+
+    Args:
+        schedule: by which masks are lifted in time. Nothing learned depends on it.
+        weighting: `elbo`: what is minimised bounds the negative log likelihood; `mean`: the cross-entropy of a masked
+            token, whatever the number of masks.
+
+    Sahoo, Arriola, Schiff, Gokaslan, Marroquin, Chiu, Rush, Kuleshov. Simple and Effective Masked Diffusion Language
+    Models. NeurIPS 2024.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
+    objective: ClassVar[Objective[MaskLearner]] = MaskedLikelihood()
+    test_only: ClassVar[frozenset[str]] = frozenset({"schedule"})
+
+    def __init__(self, network: Network, *, schedule: CorruptionName, weighting: Weighting) -> None:
+        layers, spec = token_network(network, "masked_diffusion"), network.spec
+        if layers.causal:
+            raise IncompatibleChoice(
+                "model=masked_diffusion asks what a token is by those on both sides, and network.causal=true lets no "
+                "position see a later one. Use network.causal=false."
+            )
+        super().__init__(network)
+        self.stem = self.head = nn.Identity()
+        self.shape, self.weighting = spec.input_shape, weighting
+        denoiser = layers.denoiser(symbols=spec.tokens + 1, outputs=spec.tokens)
+        self.field = LearnedText(denoiser, tokens=spec.tokens, schedule=corruption_named(schedule))
+        self.known = spec.field if isinstance(spec.field, KnownText) else None
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        raise NotImplementedError("there is no way from a text to noise")
+
+    def logits(self, x: Tensor, integrate: Integrate) -> Tensor:
+        return integrate.evaluate(self.field, torch.zeros((), device=x.device), x, call="logits")
+
+    def generator(self) -> TokenGenerator:
+        return TokenGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0)
+
+
+@final
+class LearnedText(GuessedText):
+    """What a network takes masked tokens to be, whatever the time.
+
+    Args:
+        inner: from tokens, masks among them, to logits (batch, position, tokens).
+    """
+
+    def __init__(self, inner: VectorField, *, tokens: int, schedule: CorruptionSchedule) -> None:
+        super().__init__()
+        self.inner, self.tokens, self.schedule = inner, tokens, schedule
+
+    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return self.inner(torch.zeros_like(t), x, *given)

@@ -1,0 +1,98 @@
+"""A bound of the likelihood of texts, by what a model takes masked tokens to be."""
+
+import abc
+from typing import Literal, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ode_runner.batch import Batch
+from ode_runner.objectives.base import FLOOR, Loss, Objective
+from ode_runner.problem import Integrate
+from ode_runner.tasks.base import Task
+from ode_runner.token_field import KnownText, MaskedField
+
+BOUND = "nelbo"  # the name of the bound, beside the loss
+VALIDATION = 0  # the seed of what is drawn outside training
+COPIES = 4  # of each text outside training, with different masks: what the bound is off by chance is then less
+Weighting = Literal["elbo", "mean"]
+
+
+class MaskLearner(nn.Module, abc.ABC):
+    """What the objective asks of a model."""
+
+    field: MaskedField
+    weighting: Weighting
+    known: KnownText | None  # the true field, where that is known
+
+    @abc.abstractmethod
+    def logits(self, x: Tensor, integrate: Integrate) -> Tensor:
+        """Of the tokens that each position may be, (batch, position, tokens), for one evaluation."""
+
+
+@final
+class MaskedLikelihood(Objective[MaskLearner]):
+    """The mean of (n / m) times the cross-entropy of m masked tokens of n, over m from 1 to n: no solve.
+
+    That is a bound of the negative log likelihood of a text, in nats, and the same for every schedule: the integral of
+    -a' / (1 - a) times the cross-entropy of what is masked at t, without its large weights where t is small. Numbers of
+    masks are spread evenly over a batch. With `weighting` `mean` what is minimised is the cross-entropy of a masked
+    token, 1 / m in the place of n / m; the bound is reported all the same, as `nelbo`, and where the true field is
+    known what that would have for the same masks, as `nelbo_floor`.
+
+    Uria, Murray, Larochelle. A Deep and Tractable Density Estimator. ICML 2014, for the mean over orders. · Sahoo et
+    al. Simple and Effective Masked Diffusion Language Models. NeurIPS 2024, equation 10. · Shi, Han, Wang, Doucet,
+    Titsias. Simplified and Generalized Masked Diffusion for Discrete Data. NeurIPS 2024.
+    """
+
+    solves = False
+
+    def loss(self, model: MaskLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
+        text = batch.inputs if model.training else batch.inputs.repeat(COPIES, 1)
+        masked = masks(text, training=model.training)
+        x = torch.where(masked, model.field.mask, text)
+        losses = of_masked(model.logits(x, integrate), text, masked)
+        count, length = masked.sum(dim=1), text.shape[1]
+        bound = (length / count * losses).mean()
+        total = bound if model.weighting == "elbo" else (losses / count).mean()
+        return Loss(total, beside={BOUND: bound} | self._floors(model, text, x, masked))
+
+    @staticmethod
+    def _floors(model: MaskLearner, text: Tensor, x: Tensor, masked: Tensor) -> dict[str, Tensor]:
+        """What the true field would have for these masks, outside training; no evaluation."""
+        if model.training or model.known is None:
+            return {}
+        logits = model.known.denoise(torch.ones((), device=x.device), x).log()
+        losses, count = of_masked(logits, text, masked), masked.sum(dim=1)
+        bound = (text.shape[1] / count * losses).mean()
+        of_loss = bound if model.weighting == "elbo" else (losses / count).mean()
+        return {FLOOR: of_loss, f"{BOUND}_floor": bound}
+
+
+class _Draw(NamedTuple):
+    share: Tensor  # (batch,), between 0 and 1: of tokens that are masked
+    order: Tensor  # (batch, position): those with the smallest numbers are
+
+
+def masks(text: Tensor, *, training: bool) -> Tensor:
+    """Which tokens are masked, bool (batch, position): at least one of each text, outside training always the same."""
+    generator = None if training else torch.Generator(text.device).manual_seed(VALIDATION)
+    drawn = _draw(text, generator)
+    count = 1 + (drawn.share * text.shape[1]).long().clamp(max=text.shape[1] - 1)
+    return drawn.order.argsort(dim=1).argsort(dim=1) < count[:, None]
+
+
+def of_masked(logits: Tensor, text: Tensor, masked: Tensor) -> Tensor:
+    """The cross-entropy of all masked tokens of each text, nats, (batch,)."""
+    with torch.autocast(text.device.type, enabled=False):
+        precise = logits.float() if logits.dtype == torch.bfloat16 else logits
+        each = F.cross_entropy(precise.flatten(0, 1), text.flatten(), reduction="none").view(text.shape)
+    return torch.where(masked, each, 0.0).sum(dim=1)
+
+
+def _draw(text: Tensor, generator: torch.Generator | None) -> _Draw:
+    """The share of the first text is even among the smallest part of as many as there are texts, and so on."""
+    within = torch.rand(len(text), generator=generator, device=text.device)
+    order = torch.rand(text.shape, generator=generator, device=text.device)
+    return _Draw((torch.arange(len(text), device=text.device) + within) / len(text), order)
