@@ -78,6 +78,10 @@ class Integrator:
         """From now on, solves are eager again."""
         self._compiled.clear()
 
+    def remark(self) -> str:
+        """A sentence for the user if a solve could not be recorded, the first time only; else ""."""
+        return self._recorded.remark()
+
     def __call__(
         self,
         field: VectorField,

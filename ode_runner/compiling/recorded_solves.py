@@ -31,12 +31,18 @@ class RecordedSolves:
     """Those of one integrator: the third solve of a kind is recorded, and repeated from then on.
 
     With a fixed grid a whole solve is one recording; an adaptive one is recorded step by step. What cannot be recorded
-    stays as it is, and nobody is told: it is no slower than it was.
+    stays as it is.
     """
 
     def __init__(self) -> None:
         self._met: WeakKeyDictionary[nn.Module, dict[Hashable, int]] = WeakKeyDictionary()
         self._solves: dict[Hashable, CompiledSolve | None] = {}
+        self._refused = ""  # why a solve could not be recorded; "": none, or it has been said
+
+    def remark(self) -> str:
+        """A sentence for the user if a solve could not be recorded, the first time only; else ""."""
+        reason, self._refused = self._refused, ""
+        return f"evaluations are not captured: {reason}" if reason else ""
 
     def solve(self, solver: Solver, problem: Problem, eagerly: CompiledSolve) -> Solution | None:
         """The solution; None where the solve is not recorded."""
@@ -48,9 +54,20 @@ class RecordedSolves:
             met[kind[1:]] = times = met.get(kind[1:], 0) + 1
             if times < FEWEST or len(self._solves) == MOST:
                 return None
-            self._solves[kind] = _recorded(solver, problem, eagerly)
+            self._solves[kind] = self._recorded(solver, problem, eagerly)
         recorded = self._solves[kind]
         return recorded and recorded(problem)
+
+    def _recorded(self, solver: Solver, problem: Problem, eagerly: CompiledSolve) -> CompiledSolve | None:
+        random = RandomState.now(problem.y0.device)
+        try:
+            check_recordable(problem)
+            return _BySteps(solver, problem) if isinstance(solver, AdaptiveSolver) else _AsAWhole(problem, eagerly)
+        except CannotCompile as reason:
+            self._refused = str(reason)
+            return None
+        finally:
+            random.restore()
 
 
 def _recordable(solver: Solver, problem: Problem) -> bool:
@@ -67,19 +84,6 @@ def _kind(solver: Solver, problem: Problem) -> tuple[Hashable, ...]:
     where = tuple(x.data_ptr() for x in (*field.parameters(), *field.buffers()))
     times = () if isinstance(solver, AdaptiveSolver) else tuple(read_times(problem.ts))
     return (*kind_of_problem(problem), times, len(problem.ts) > 2, where, field.training)
-
-
-def _recorded(solver: Solver, problem: Problem, eagerly: CompiledSolve) -> CompiledSolve | None:
-    random = RandomState.now(problem.y0.device)
-    try:
-        check_recordable(problem)
-        if isinstance(solver, AdaptiveSolver):
-            return _BySteps(solver, problem)
-        return _AsAWhole(problem, eagerly)
-    except CannotCompile:
-        return None
-    finally:
-        random.restore()
 
 
 @final

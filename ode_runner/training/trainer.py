@@ -278,6 +278,8 @@ class Trainer:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
         results = self.evaluated_experiment.evaluate(Split.VALIDATION, session.stop)
         nfe = results.pop("nfe")
+        if remark := self.integrator.remark():
+            session.display.say(remark)
         diagnosed = self.diagnostics.measure(self.evaluated_experiment, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
         reached = results[name := self.experiment.criterion[0]]
