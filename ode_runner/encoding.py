@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.types import State
 
 
@@ -27,3 +28,17 @@ class Encoding(NamedTuple):
 def begun(y0: State | Encoding, given: Sequence[Tensor]) -> tuple[State, tuple[Tensor, ...]]:
     """The initial state, and all that is given: an encoding's own first."""
     return (y0.y0, (*y0.given, *given)) if isinstance(y0, Encoding) else (y0, tuple(given))
+
+
+def state_alone(begun: Encoding, model: str) -> State:
+    """The state, where nothing is given besides.
+
+    Raises:
+        IncompatibleChoice: the model's blocks would be told nothing of the rest.
+    """
+    if begun.given:
+        raise IncompatibleChoice(
+            f"model={model} has blocks of the state alone, and the stem of this network gives more than a state. "
+            "Use model=odenet."
+        )
+    return begun.y0

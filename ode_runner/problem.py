@@ -1,5 +1,6 @@
 """An initial value problem, its solution, and what it must be before a solver sees it."""
 
+import abc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +80,14 @@ class Integrate(Protocol):
         self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
     ) -> Tensor:
         """field.call(t, y, *given), entered in the ledger: for an objective that asks for slopes and solves nothing."""
+
+
+class TakesStates(abc.ABC):
+    """An `Integrate` that is told of states which no solve has made."""
+
+    @abc.abstractmethod
+    def take_states(self, states: Sequence[State]) -> None:
+        """Of a model of layers, those between them, from the first on."""
 
 
 def check_solvable(y0: State, ts: Times) -> None:

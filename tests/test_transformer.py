@@ -48,14 +48,14 @@ def test_a_layer_is_torchs_with_the_normalisation_first() -> None:
     ours = Layer(8, SIZES)
     theirs = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, activation="gelu", batch_first=True, norm_first=True)
     with torch.no_grad():
-        theirs.self_attn.in_proj_weight.copy_(ours.attention.read.weight)
+        theirs.self_attn.in_proj_weight.copy_(ours.attend.inner.read.weight)
         theirs.self_attn.in_proj_bias.zero_()
     pairs = [
-        (theirs.self_attn.out_proj, ours.attention.write),
-        (theirs.linear1, ours.feedforward[0]),
-        (theirs.linear2, ours.feedforward[2]),
-        (theirs.norm1, ours.norms[0].norm),
-        (theirs.norm2, ours.norms[1].norm),
+        (theirs.self_attn.out_proj, ours.attend.inner.write),
+        (theirs.linear1, ours.transform.inner[0]),
+        (theirs.linear2, ours.transform.inner[2]),
+        (theirs.norm1, ours.attend.norm.norm),
+        (theirs.norm2, ours.transform.norm.norm),
     ]
     for module, source in pairs:
         nn.init.normal_(source.bias)

@@ -83,7 +83,7 @@ def _chosen(cfg: DictConfig) -> dict[str, DictConfig]:
 def _is_used(options: DictConfig, name: str, model: type[Model]) -> bool:
     solves = model.numerics is not Numerics.NONE and model.objective.solves
     try:
-        needs_solve = target_of(options, f"{GROUP}.{name}").needs_solve
+        regularizer: type[Regularizer] = target_of(options, f"{GROUP}.{name}")
     except RefusedInput:
         return True  # said properly when the run is built
-    return model.numerics is not Numerics.SOLVER and (solves or not needs_solve)
+    return model.numerics is not Numerics.SOLVER and regularizer.is_used(model, solves=solves)

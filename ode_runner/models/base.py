@@ -43,6 +43,7 @@ class Model(nn.Module, abc.ABC):
     initialised_by_data: ClassVar[bool] = False  # True: `initialise` sets weights from the first batch of training
     draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes
     to_events: ClassVar[bool] = False  # True: its solves end where an event does, whatever the task
+    instead: ClassVar[str] = ""  # what it has in the place of axes that it does not use
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that no weight depends on
     other_solver: ClassVar[str] = ""  # what each solver is told that takes none of its fields, where one solver does
     other_kind: ClassVar[str] = (  # what a solver of another kind of fields is told: what decides, and the way out

@@ -1,23 +1,23 @@
 """A residual network: depth in blocks."""
 
+from collections.abc import Sequence
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
-from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice
+from ode_runner.encoding import Encoding, state_alone
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
-from ode_runner.problem import Integrate, Solution
-from ode_runner.regularizers.depth_varying import DepthVarying, squared_differences
+from ode_runner.problem import Integrate, Solution, TakesStates
+from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.transfer import read_times
-from ode_runner.types import PathStates, Scalar, State, Times
+from ode_runner.types import PathStates, State, Times
 
 
 @final
-class ResNet(Model, DepthVarying):
+class ResNet(Model, Layered):
     """`blocks` residual blocks with weights of their own; 0 leaves stem and head, the no-middle baseline.
 
     Between two times all the blocks are passed once, each told how much time that is: a classifier has one interval of
@@ -35,36 +35,24 @@ class ResNet(Model, DepthVarying):
         self.head = network.head()
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        y = _alone(y0)
-        states = [y]
+        states = [state_alone(y0, "resnet")]
         for dt in torch.tensor(read_times(ts), dtype=ts.dtype).diff().tolist():
-            y = self._through_the_blocks(y, dt)[-1]
-            states.append(y)
+            passed = self._through_the_blocks(states[-1], dt)
+            if isinstance(integrate, TakesStates):
+                integrate.take_states(passed)
+            states.append(passed[-1])
         return Solution(ys=torch.stack(states))
 
-    def roughness(self) -> Scalar:
-        return squared_differences(self.blocks) * len(self.blocks)
+    @property
+    def pieces(self) -> Sequence[nn.Module]:
+        return list(self.blocks)
 
     def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each block, however many `times` are asked for."""
-        return torch.stack(self._through_the_blocks(_alone(begun), float(ts[-1] - ts[0])))
+        return torch.stack(self._through_the_blocks(state_alone(begun, "resnet"), float(ts[-1] - ts[0])))
 
     def _through_the_blocks(self, y: State, dt: float) -> list[Tensor]:
         states = [y]
         for block in self.blocks:
             states.append(block(states[-1], dt))
         return states
-
-
-def _alone(begun: Encoding) -> State:
-    """The state, where nothing is given besides.
-
-    Raises:
-        IncompatibleChoice: the blocks would be told nothing of the rest.
-    """
-    if begun.given:
-        raise IncompatibleChoice(
-            "model=resnet has blocks of the state alone, and the stem of this network gives more than a state. "
-            "Use model=odenet."
-        )
-    return begun.y0

@@ -94,29 +94,31 @@ class Norm(nn.Module):
 
 
 @final
-class Layer(nn.Module):
-    """Attention A and a feed-forward part M of (batch, positions, features), each behind a normalisation of its own.
+class Part(nn.Module):
+    """A map of normalised features (batch, positions, features)."""
 
-    Forward gives the layer's increment, A(x) + M(x + A(x)); its skip is not in it.
+    def __init__(self, norm: Norm, inner: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.inner = norm, inner
+
+    def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
+        return self.inner(self.norm(x, told))
+
+
+@final
+class Layer(nn.Module):
+    """Attention A, `attend`, and a feed-forward part M, `transform`, each behind a normalisation of its own.
+
+    Forward gives the layer's increment, A(x) + M(x + A(x)); its skip is not in it. M looks at each position by itself.
 
     Xiong et al. On Layer Normalization in the Transformer Architecture. ICML 2020, for its place.
     """
 
     def __init__(self, features: int, sizes: LayerSizes, *, told: int = 0) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(Norm(features, told=told) for _ in range(2))
-        self.attention = Attention(features, sizes)
-        self.feedforward = nn.Sequential(
-            nn.Linear(features, sizes.hidden), nn.GELU(), nn.Linear(sizes.hidden, features)
-        )
-
-    def attend(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        """A(x)."""
-        return self.attention(self.norms[0](x, told))
-
-    def transform(self, x: Tensor, told: Tensor | None = None) -> Tensor:
-        """M(x), which looks at each position by itself."""
-        return self.feedforward(self.norms[1](x, told))
+        feedforward = nn.Sequential(nn.Linear(features, sizes.hidden), nn.GELU(), nn.Linear(sizes.hidden, features))
+        self.attend: nn.Module = Part(Norm(features, told=told), Attention(features, sizes))
+        self.transform: nn.Module = Part(Norm(features, told=told), feedforward)
 
     def forward(self, x: Tensor, told: Tensor | None = None) -> Tensor:
         attended = self.attend(x, told)

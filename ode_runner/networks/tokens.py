@@ -13,6 +13,7 @@ class TokenNetwork(Network):
 
     takes_tokens = True
     causal: bool  # no position sees a later one
+    depth: int  # layers of a field
 
     @abc.abstractmethod
     def denoiser(self, *, symbols: int, outputs: int, given: int = 0) -> VectorField:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Unpack, final
 
+import torch
 from torch import Tensor
 
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
-from ode_runner.problem import Integrate, Solution, SolveOptions
+from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates
 from ode_runner.types import Scalar, State, Time, Times, Trajectory
 
 Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # of the outputs of a solve, (batch,) each
@@ -23,7 +24,7 @@ def no_prices(ts: Times, ys: Trajectory) -> Mapping[str, Tensor]:
 
 
 @final
-class Along:
+class Along(TakesStates):
     """Solves for a model with prices added to every solve, whose means over the batch it sums up.
 
     The model sees none of them. A solve backwards in time counts as one forwards: a price has no direction.
@@ -54,9 +55,19 @@ class Along:
         solution = self.integrate(field, y0, ts, **options)
         for name in added:
             self._add(name, solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1))
-        for name, price in self.of_states(ts, solution.ys).items():
-            self._add(name, price.mean())
+        self._add_prices(ts, solution.ys)
         return replace(solution, integrals={name: solution.integrals[name] for name in own})
+
+    def take_states(self, states: Sequence[State]) -> None:
+        """Those of layers are a unit of depth apart."""
+        if self.of_states is not no_prices:
+            self._add_prices(torch.arange(len(states), device=states[0].device), torch.stack(list(states)))
+        if isinstance(self.integrate, TakesStates):
+            self.integrate.take_states(states)
+
+    def _add_prices(self, ts: Times, ys: Trajectory) -> None:
+        for name, price in self.of_states(ts, ys).items():
+            self._add(name, price.mean())
 
     def _add(self, name: str, price: Scalar) -> None:
         self.sums[name] = self.sums[name] + price if name in self.sums else price

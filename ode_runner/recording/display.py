@@ -151,7 +151,7 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     if "best_epoch" in cost:
         rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
     solves, learns = record.choices.get("solver") != UNUSED, "steps" in cost
-    if solves and learns:
+    if learns and (solves or cost["nfe_forward"] > 0):
         rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
     elif solves:
         along = {name: value for name, value in metrics.items() if name.startswith("nfe/") and name != "nfe/eval"}

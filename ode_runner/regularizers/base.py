@@ -25,6 +25,12 @@ class Regularizer:
         self.weight = weight
 
     @classmethod
+    def is_used(cls, model: type, *, solves: bool) -> bool:
+        """Whether a model, which solves something or does not, has a use for it at all."""
+        del model
+        return solves or not cls.needs_solve
+
+    @classmethod
     def takes(cls, model: type) -> bool:
         """Whether it has something to price in a model."""
         return issubclass(model, cls.requires) and not issubclass(model, cls.excludes)

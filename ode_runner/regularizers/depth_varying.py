@@ -1,7 +1,7 @@
 """What models tell regularisers of parameters that change with depth."""
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -16,6 +16,18 @@ class DepthVarying(nn.Module, abc.ABC):
     @abc.abstractmethod
     def roughness(self) -> Scalar:
         """The integral over depth of |dtheta/dt|^2; of pieces, the sum of squared differences by their distance."""
+
+
+class Layered(DepthVarying):
+    """A model of modules of one build one after another, which says what states are between them (`TakesStates`)."""
+
+    @property
+    @abc.abstractmethod
+    def pieces(self) -> Sequence[nn.Module]:
+        """The modules, from the first to the last."""
+
+    def roughness(self) -> Scalar:
+        return squared_differences(self.pieces) * len(self.pieces)
 
 
 class Expanded(DepthVarying):

@@ -222,7 +222,8 @@ def _introduce(
     unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     if unused:
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"
-        display.say(f"model={record.choices['model']} {uses}")
+        instead = type(experiment.model).instead
+        display.say(f"model={record.choices['model']} {uses}" + (f": {instead}" if instead else ""))
     if precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
     if trainer is not None and experiment.options.ema is not None:
