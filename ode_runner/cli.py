@@ -3,6 +3,8 @@
 import sys
 
 from ode_runner.config.arguments import parse
+from ode_runner.config.completion import offered
+from ode_runner.config.garbage import collector_off, end_without_collecting
 from ode_runner.config.help import print_help, print_version
 from ode_runner.config.trust import set_import_path
 from ode_runner.distributed.ranks import Rank
@@ -32,10 +34,14 @@ def answer() -> None:
     if {"-h", "--help", "--version"} & set(arguments):
         print_help(arguments) if {"-h", "--help"} & set(arguments) else print_version()
         sys.exit(exit_code("ode-run", 0))
+    if (words := offered(arguments)) is not None:
+        print(" ".join(words))
+        sys.exit(exit_code("ode-run", 0))
     sys.argv[1:] = arguments
     set_import_path(arguments)
     try:
-        from ode_runner.launch import launch
+        with collector_off():
+            from ode_runner.launch import launch
 
         code = int(launch())
     except KeyboardInterrupt:  # while modules are still being imported
@@ -44,4 +50,5 @@ def answer() -> None:
         if not isinstance(ending.code, int):
             raise
         code = ending.code
+    end_without_collecting()
     sys.exit(exit_code("ode-run", code))

@@ -61,20 +61,6 @@ class CountedField(VectorField):
         span: the earliest and the latest time that the field sees; others are taken for the nearest of these.
     """
 
-    ledger: Ledger
-    dtype: torch.dtype | None
-    given: tuple[Tensor, ...]
-    attached: bool
-    integrals: nn.ModuleList | tuple[()]
-    names: tuple[str, ...]
-    counts: list[int]  # given to each of the integrals alone
-    noise: Noise | None
-    span: tuple[float, float] | None
-    observer: Observer | None
-    held: list[str]  # names of what is given, for functional_call puts others in place
-    _noise_along: NoiseAlong | None
-    _pushes: MutableMapping[Tensor, Push]  # by the derivative that was made with each
-
     def __init__(
         self,
         field: VectorField,
@@ -88,25 +74,27 @@ class CountedField(VectorField):
         span: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        self.field, self.integrals = field, nn.ModuleList(integrals.values()) if integrals else ()
-        vars(self).update(  # past nn.Module, which looks at each for parameters: every solve makes a wrapper
-            ledger=ledger,
-            dtype=dtype,
-            batched_time=isinstance(field, VectorField) and field.batched_time,  # a plain function may stand for one
-            given=tuple(given),
-            attached=attached,
-            names=tuple(integrals),
-            counts=[len(integral.given) for integral in integrals.values()],
-            noise=noise,
-            span=span,
-            observer=None,
-            held=[f"given_{i}" for i in range(len(given))],
-            _noise_along=None,
-            _pushes=WeakTensorKeyDictionary() if integrals else {},
-        )
+        self.field, self.ledger, self.dtype = field, ledger, dtype
+        self.batched_time = isinstance(field, VectorField) and field.batched_time  # a plain function may stand for one
+        self.given, self.attached = tuple(given), attached
+        self.integrals = nn.ModuleList(integrals.values()) if integrals else ()
+        self.names = tuple(integrals)
+        self.counts = [len(integral.given) for integral in integrals.values()]  # given to each of them alone
+        self.noise, self.span = noise, span
+        self._noise_along: NoiseAlong | None = None
+        self.observer: Observer | None = None
+        self._pushes: MutableMapping[Tensor, Push] = WeakTensorKeyDictionary() if integrals else {}  # by derivative
+        self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
         for name, z in zip(self.held, self.given, strict=True):
             leaf = z.is_floating_point() and not attached
             setattr(self, name, nn.Parameter(z.detach(), requires_grad=z.requires_grad) if leaf else z)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As of any object, but for what nn.Module keeps: it takes its time, and every solve makes a wrapper."""
+        if isinstance(value, Tensor | nn.Module):
+            super().__setattr__(name, value)
+        else:
+            object.__setattr__(self, name, value)
 
     @staticmethod
     def around(field: VectorField, ledger: Ledger, **options: Any) -> "CountedField":

@@ -32,6 +32,7 @@ from ode_runner.config.exit_codes import (
     clear_exit_codes,
     command_exit_code,
 )
+from ode_runner.config.garbage import collector_off
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
 from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
@@ -146,9 +147,10 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> JobResult:
 
 def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
     """Carry out a command or train; returns the status, and a sentence unless it completed."""
-    from ode_runner.build import plan_run
-    from ode_runner.commands.dispatch import run_command
-    from ode_runner.training.run import execute
+    with collector_off():
+        from ode_runner.build import plan_run
+        from ode_runner.commands.dispatch import run_command
+        from ode_runner.training.run import execute
 
     choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
     answered = run_command(cfg, choices, folder, command_files=files)

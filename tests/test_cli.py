@@ -1,5 +1,6 @@
 """The command line: help, flags, completion, exit codes."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ode_runner.config.arguments import parse
+from ode_runner.config.completion import offered
 from ode_runner.config.help import GROUPS
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, ode_run, options, run_folder, typed
@@ -30,18 +32,32 @@ def test_help_lists_the_options_of_the_users_folder(tmp_path: Path) -> None:
     assert re.search(r"wormhole +Shorter\.", finished.stdout)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["model=resnet", "-h"]], ids=" ".join)
-def test_help_and_version_import_neither_torch_nor_hydra(arguments: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        ("--help", []),
+        ("--version", []),
+        ("model=resnet -h", []),
+        ("-sc query=bash", []),  # on COMP_LINE, whose last word is the beginning of a choice
+        ("--cfg job", ["hydra", "omegaconf", "rich"]),
+    ],
+)
+def test_what_answers_at_once_imports_nothing_heavy(arguments: str, heavy: list[str], tmp_path: Path) -> None:
     program = (
         "import atexit, sys\n"
-        f"sys.argv[1:] = {arguments!r}\n"
-        "atexit.register(lambda: print('HEAVY', [m for m in ('torch', 'hydra', 'omegaconf') if m in sys.modules]))\n"
+        f"sys.argv[1:] = {arguments.split()!r}\n"
+        "heavy = ('torch', 'hydra', 'omegaconf', 'rich', 'numpy', 'scipy', 'pandas', 'sklearn', 'matplotlib',\n"
+        "         'tensorboard', 'optuna')\n"
+        "atexit.register(lambda: print('HEAVY', [m for m in heavy if m in sys.modules]))\n"
         "from ode_runner.cli import main\n"
         "main()\n"
     )
-    finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    environment = {**os.environ, "COMP_LINE": "ode-run task=dig"}
+    finished = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, env=environment
+    )
     assert finished.returncode == 0
-    assert finished.stdout.endswith("HEAVY []\n")
+    assert finished.stdout.endswith(f"HEAVY {heavy}\n")
 
 
 def test_the_configuration_is_shown_without_torch(tmp_path: Path) -> None:
@@ -98,6 +114,16 @@ def test_completion_prints_a_script_for_the_shell(tmp_path: Path) -> None:
     checked = subprocess.run(["bash", "-n"], input=finished.stdout, text=True)
     assert checked.returncode == 0
     assert re.search(r"complete .* ode-run", finished.stdout)
+
+
+@pytest.mark.parametrize("line", ["ode-run ", "ode-run task=digits s", "ode-run solver=e"])
+def test_what_is_completed_without_hydra_is_what_hydra_says(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    asked = "import sys; sys.argv[1:] = ['-sc', 'query=bash']; from ode_runner.launch import launch; launch()"
+    finished = subprocess.run([sys.executable, "-c", asked], cwd=tmp_path, capture_output=True, text=True)
+    assert offered(["-sc", "query=bash"]) == finished.stdout.split() != []
 
 
 @pytest.mark.parametrize(

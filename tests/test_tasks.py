@@ -12,13 +12,16 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from sklearn import datasets
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
+from ode_runner.tasks import half_moons
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import Classification, Samples, shuffled_splits
+from ode_runner.tasks.digit_images import read_digits
 from ode_runner.tasks.digits_density import DigitsDensity
 from ode_runner.tasks.idx import FILES, names_of
 from ode_runner.tasks.image_generation import ImageGeneration
@@ -29,6 +32,22 @@ from tests.helpers import options
 from tests.problems import Compose, compose_once
 
 CPU = torch.device("cpu")
+
+
+def test_data_of_scikit_learn_are_its_own_to_the_bit() -> None:
+    """They are made, and read, without importing it."""
+    for count, noise, seed in ((2000, 0.1, 0), (7, 0.3, 5)):
+        for ours, theirs in zip(
+            half_moons.make_moons(count, noise=noise, seed=seed),
+            datasets.make_moons(count, noise=noise, random_state=seed),
+            strict=True,
+        ):
+            assert (ours == theirs).all()
+    digits, images = read_digits(), datasets.load_digits()
+    assert (digits.inputs[:, 0].numpy() == images.images).all()
+    assert (digits.targets.numpy() == images.target).all()
+
+
 TRAIN_COUNT, TEST_COUNT, SIDE = 40, 12, 10
 
 MakeTask = Callable[..., Task]

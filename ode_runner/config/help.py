@@ -44,7 +44,7 @@ def print_version() -> None:
 def print_help(arguments: list[str]) -> None:
     """Usage, every group with its options, and the flags. Imports neither Hydra nor torch."""
     folders = [conf_dir(), *user_folders(arguments)]
-    defaults = _defaults(folders[0] / "config.yaml")
+    defaults = defaults_of(folders[0] / "config.yaml")
     print(
         "ode-run runs an experiment with neural differential equations.\n\n"
         "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint  one run\n"
@@ -127,7 +127,7 @@ def user_folders(words: list[str]) -> list[Path]:
     return [Path(place) for place in [*arguments.config_dirs(), *places]]
 
 
-def _defaults(config: Path) -> dict[str, str]:
+def defaults_of(config: Path) -> dict[str, str]:
     """The defaults list, read without a yaml parser: one `- group: option` a line."""
     pairs = (
         line.strip()[2:].split(":", 1)

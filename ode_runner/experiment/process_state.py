@@ -1,6 +1,5 @@
 """Global state of a process, restored after each cell of a sweep: the code of one cell must not affect the next."""
 
-import gc
 import locale
 import logging
 import os
@@ -82,19 +81,6 @@ def unchanged() -> Iterator[None]:
             for setting, value in zip(SETTINGS, before, strict=True):
                 if setting.read() != value:
                     setting.write(value)
-
-
-@contextmanager
-def sparing_collector() -> Iterator[None]:
-    """Inside, Python's garbage collector passes over what was there before.
-
-    To go through it again and again takes a tenth of the training of a small field.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 @contextmanager

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, final
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, final
 
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.regular_file import NoRegularFile, check_regular
 from ode_runner.recording.strict_json import numbers, to_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METRICS = "metrics.jsonl"  # name of the file
 EVENTS = "events.out.tfevents.*"  # files of TensorBoard's, in a run folder
@@ -31,7 +32,7 @@ class MetricLogger(abc.ABC):
     def log(self, scalars: Mapping[str, float], *, step: int) -> None: ...
 
     @abc.abstractmethod
-    def picture(self, name: str, figure: Figure, *, step: int) -> None: ...
+    def picture(self, name: str, figure: "Figure", *, step: int) -> None: ...
 
     @abc.abstractmethod
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
@@ -51,7 +52,7 @@ class NullLogger(MetricLogger):
     def log(self, scalars: Mapping[str, float], *, step: int) -> None:
         del scalars, step
 
-    def picture(self, name: str, figure: Figure, *, step: int) -> None:
+    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
         del name, figure, step
 
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
@@ -77,7 +78,7 @@ class TensorBoardLogger(MetricLogger):
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
 
-    def picture(self, name: str, figure: Figure, *, step: int) -> None:
+    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
         self.writer.add_figure(f"plots/{name}", figure, step, close=False)
 
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.batch import Split
+from ode_runner.config.garbage import sparing_collector
 from ode_runner.config.identity import read_same
 from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, RefusedInput, SolverFailed
 from ode_runner.experiment.crash_dump import FILE as CRASH_DUMP
@@ -18,7 +19,7 @@ from ode_runner.experiment.estimates import report_estimates
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
-from ode_runner.experiment.process_state import same_folder, sparing_collector
+from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, measured_with, write_tables
 from ode_runner.gradients.event_checks import steps_each

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from ode_runner.batch import Split
-from ode_runner.experiment.process_state import sparing_collector
+from ode_runner.config.garbage import sparing_collector
 from tests.benchmarks.path_models import built
 
 NETWORK = ("network=mlp", "network.width=128", "network.depth=3")

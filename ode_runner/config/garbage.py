@@ -1,0 +1,30 @@
+"""Python's garbage collector, which looks in vain, again and again, through all that a program has imported."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """While modules are imported, of which nothing is garbage: a sixth of the time of importing torch."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def sparing_collector() -> Iterator[None]:
+    """Inside, the collector passes over what was there before: a tenth of the training of a small field."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def end_without_collecting() -> None:
+    """The process is about to end: its memory need not be looked through before the operating system takes it back."""
+    gc.freeze()
