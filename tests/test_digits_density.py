@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.models.density import normal_log_density
 from ode_runner.tasks.digits_density import DigitsDensity
+from ode_runner.tasks.pixel_scale import Standardised, pixel_scale
 from tests.helpers import record_of, typed
 from tests.problems import Compose, compose_once
 
@@ -32,13 +33,14 @@ def made_of(composed: Compose, **changed: Any) -> Any:
 
 def images(task: DigitsDensity, inputs: Tensor) -> Tensor:
     """With noise, from 0 to 17."""
-    return inputs * task.std + task.mean
+    return task.own_units(inputs)
 
 
 def test_a_uniform_law_has_the_logarithm_of_its_levels_whatever_the_scale_of_inputs(task: DigitsDensity) -> None:
     """log p of the inputs is that of the images plus the log of the volume of a pixel's level, summed over pixels."""
     batch = next(task.batches(Split.TEST, batch_size=50, epoch=0))
-    uniform = -64 * math.log(17) + float(task.std.log().sum())
+    assert isinstance(task.scale, Standardised)
+    uniform = -64 * math.log(17) + float(task.scale.std.log().sum())
     found = task.metrics(Outputs(torch.full((50,), uniform)), batch)
     assert float(found["nll"]) == pytest.approx(64 * math.log(17), rel=1e-6)
     assert float(found["bits_per_dim"]) == pytest.approx(4.0875, abs=1e-4)
@@ -78,9 +80,35 @@ def test_inputs_are_standardised_by_the_training_split(task: DigitsDensity) -> N
     torch.testing.assert_close(inputs.std(dim=0), torch.ones(1, 8, 8), rtol=0, atol=0.1)
 
 
+@pytest.mark.parametrize("kind", ["standard", "logit"])
+def test_a_scale_of_pixels_leads_back_and_its_log_determinant_is_that_of_its_jacobian(
+    kind: Literal["standard", "logit"],
+) -> None:
+    levels = torch.randint(0, 17, (50, 1, 2, 3)).double()
+    scale = pixel_scale(kind, levels, levels=17)
+    images = levels[:4] + torch.rand(4, 1, 2, 3, dtype=torch.float64)
+    inputs = scale.inputs(images)
+    torch.testing.assert_close(scale.images(inputs), images)
+    jacobian = torch.autograd.functional.jacobian(lambda x: scale.inputs(x[None])[0], images[0]).reshape(6, 6)
+    assert float(scale.log_determinant(inputs)[0]) == pytest.approx(float(jacobian.slogdet().logabsdet), rel=1e-9)
+
+
+def test_by_logits_too_a_uniform_law_has_the_logarithm_of_its_levels(composed: Compose) -> None:
+    task = made_of(composed, passes=1, scale="logit")
+    batch = next(task.batches(Split.TEST, batch_size=50, epoch=0))
+    uniform = -64 * math.log(17) - task.log_determinant(batch.inputs)
+    assert float(task.metrics(Outputs(uniform), batch)["bits_per_dim"]) == pytest.approx(4.0875, abs=1e-4)
+    train = next(task.batches(Split.TRAIN, batch_size=1150, epoch=0))
+    noise = images(task, train.inputs) - images(task, train.targets)
+    assert float(noise.min()) >= -1e-3
+    assert float(noise.max()) <= 1 + 1e-3
+    assert float(noise.mean()) == pytest.approx(0.5, abs=0.01)
+
+
 def test_the_standard_normal_law_has_the_nll_of_a_normal_law_with_these_moments(task: DigitsDensity) -> None:
     batch = next(task.batches(Split.TEST, batch_size=360, epoch=0))
-    law = torch.distributions.Normal(task.mean, task.std)
+    assert isinstance(task.scale, Standardised)
+    law = torch.distributions.Normal(task.scale.mean, task.scale.std)
     expected = -float(law.log_prob(images(task, batch.inputs)).flatten(1).sum(dim=1).mean())
     found = task.metrics(Outputs(normal_log_density(batch.inputs)), batch)
     assert float(found["nll"]) == pytest.approx(expected, rel=1e-5)

@@ -26,7 +26,7 @@ class DensityTask(SampledTask):
     `nll` is the mean of their negative by the run's own solver, `nll_fine` that of a solve at 1e-5 in float64 with its
     standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known. Of a model whose
     density is that of noised data, `nll_end_time` says up to which time. All are of the data in their own units: where
-    inputs are an affine map of them, a subclass sets `log_determinant`. `sw2` is the sliced Wasserstein distance of
+    inputs are a map of them, a subclass gives its `log_determinant`. `sw2` is the sliced Wasserstein distance of
     samples from the test split, as inputs, and `sw2_floor` that of other data.
 
     Args:
@@ -38,7 +38,6 @@ class DensityTask(SampledTask):
     suffices: ClassVar[frozenset[Answer]] = frozenset({Answer.SAMPLES})
     objective: ClassVar[str] = "nll"
     higher_is_better: ClassVar[bool] = False
-    log_determinant: float = 0.0  # of the map from data to inputs
     tolerated: float = TOLERATED  # nats, by which the NLL of two solves may differ before a person is told
 
     def __init__(
@@ -57,7 +56,11 @@ class DensityTask(SampledTask):
             yield Batch(points[chosen], self.ts, points[chosen])
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        return -(outputs.values.mean() + self.log_determinant)
+        return -(outputs.values + self.log_determinant(batch.inputs)).mean()
+
+    def log_determinant(self, inputs: Tensor) -> Tensor:
+        """log |d inputs / d data| of each, (batch,), by which a log density is that of the data in their own units."""
+        return inputs.new_zeros(len(inputs))
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"nll": self.loss(outputs, batch)}
@@ -67,7 +70,8 @@ class DensityTask(SampledTask):
         return likelihood | ({} if view.sample is None else self.sample_metrics(self.drawn(view).path[-1]))
 
     def _likelihood(self, view: ModelView) -> dict[str, float]:
-        fine = in_parts(view.predict_finely, self.points[Split.TEST]) + self.log_determinant
+        test = self.points[Split.TEST]
+        fine = in_parts(view.predict_finely, test) + self.log_determinant(test)
         found = {"nll_fine": -float(fine.mean()), "nll_error": float(fine.std()) / len(fine) ** 0.5}
         found |= {} if view.end_time is None else {"nll_end_time": view.end_time}
         return found | ({} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy})
@@ -88,9 +92,12 @@ class DensityTask(SampledTask):
 
     def sample_tables(self, drawn: Drawn) -> Iterator[tuple[str, Table]]:
         """`samples`: elements, conditions, and the log density that sampling reports."""
-        samples = self.own_units(drawn.path[-1])
+        inputs = drawn.path[-1]
+        samples = self.own_units(inputs)
         given = [z.to(samples) for z in self.given(len(samples))]
-        told = [] if drawn.log_density is None else [drawn.log_density[:, None] + self.log_determinant]
+        told = []
+        if drawn.log_density is not None:
+            told = [(drawn.log_density + self.log_determinant(inputs))[:, None]]
         columns = torch.cat([samples.flatten(1), *given, *told], dim=1)
         elements = [f"x_{i + 1}" for i in range(math.prod(self.spec.input_shape))]
         conditions = [f"condition_{i + 1}" for i in range(self.spec.condition)]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import final
+from typing import Literal, final
 
 import torch
 from matplotlib.figure import Figure
@@ -15,6 +15,7 @@ from ode_runner.plots.image_samples import draw_images, draw_images_beside, draw
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import TOLERATED, DensityTask
 from ode_runner.tasks.digit_images import BRIGHTEST, digits_splits
+from ode_runner.tasks.pixel_scale import pixel_scale
 from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar
 
@@ -31,9 +32,10 @@ class DigitsDensity(DensityTask):
     Whole numbers have no density. So uniform noise of one level is added, in training anew in every epoch; the mean of
     -log p is then no less than that of the law which it gives to the whole numbers. It is in nats of an image whose
     pixels go from 0 to 17, and `bits_per_dim` is the same in bits of a pixel: that of a uniform law is log2 17, 4.0875.
-    Models are given every pixel less its mean and divided by its standard deviation, both of the training split.
 
     Args:
+        scale: in which models are given pixels: `standard`, less the mean and divided by the standard deviation of
+            each in the training split, or `logit`, where black and white are far from each other.
         passes: how often an image comes in an epoch of training, each time with other noise: a validation, by exact
             traces, is dear beside a single pass through so few of them.
 
@@ -41,20 +43,21 @@ class DigitsDensity(DensityTask):
     Theis, van den Oord, Bethge. A Note on the Evaluation of Generative Models. ICLR 2016.
     """
 
-    def __init__(self, *, validation: int, test: int, passes: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, *, validation: int, test: int, passes: int, scale: Literal["standard", "logit"], seed: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         check_counts(2, validation=validation, test=test)
         check_counts(1, passes=passes)
         levels = {split: samples.inputs.float() for split, samples in digits_splits(validation, test, seed).items()}
         train = levels[Split.TRAIN]
-        self.mean = (train.mean(dim=0) + 0.5).to(device)
-        self.std = (train.var(dim=0, correction=0) + 1 / 12).sqrt().to(device)  # at least that of the noise
+        self.scale = pixel_scale(scale, train.to(device), levels=BRIGHTEST + 1)
         generator = torch.Generator().manual_seed(seed)
         noisy = {split: x + torch.rand(x.shape, generator=generator) for split, x in levels.items()}
-        points = {split: self._scaled(x.to(device)) for split, x in {**noisy, Split.TRAIN: train}.items()}
+        points = {split: self.scale.inputs(x.to(device)) for split, x in {**noisy, Split.TRAIN: train}.items()}
         points[Split.TRAIN] = points[Split.TRAIN].repeat(passes, 1, 1, 1)
         super().__init__(points, entropy=None, seed=seed, device=device)
-        self.log_determinant = -float(self.std.double().log().sum())
-        self.bits = 1 / (self.std.numel() * math.log(2))  # of a pixel, a nat of an image
+        self.bits = 1 / (math.prod(SHAPE) * math.log(2))  # of a pixel, a nat of an image
         self.tolerated = TOLERATED / self.bits
         self.spec = TaskSpec(input_shape=SHAPE, output_shape=())
 
@@ -62,8 +65,12 @@ class DigitsDensity(DensityTask):
         """Those of training are whole numbers until noise is added here; targets stay without it."""
         generator = torch.Generator().manual_seed(APART + (self.seed << 20) + epoch)
         for batch in super().batches(split, batch_size=batch_size, epoch=epoch):
-            noise = torch.rand(batch.inputs.shape, generator=generator).to(self.std) / self.std
-            yield batch._replace(inputs=batch.inputs + noise) if split is Split.TRAIN else batch
+            noise = torch.rand(batch.inputs.shape, generator=generator).to(batch.inputs)
+            images = self.scale.images(batch.inputs).round() + noise
+            yield batch._replace(inputs=self.scale.inputs(images)) if split is Split.TRAIN else batch
+
+    def log_determinant(self, inputs: Tensor) -> Tensor:
+        return self.scale.log_determinant(inputs)
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         found = super().metrics(outputs, batch)
@@ -87,10 +94,7 @@ class DigitsDensity(DensityTask):
 
     def own_units(self, points: Tensor) -> Tensor:
         images = points.unflatten(-1, SHAPE) if points.shape[-1] == math.prod(SHAPE) else points
-        return images * self.std + self.mean
-
-    def _scaled(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
+        return self.scale.images(images)
 
     def _levels(self, inputs: Tensor) -> Tensor:
         """Images (..., 1, 8, 8) of whole numbers of a model's inputs, which may be flat and beyond black and white."""
