@@ -98,7 +98,7 @@ def check_series(choices: Mapping[str, str], task: type[Task], model: type[Model
 def check_rows(choices: Mapping[str, str], network: Network, model: type[Model]) -> None:
     """Raises IncompatibleChoice where inputs are none that the network reads, or are read before their time."""
     if network.spec.causal and not model.of_series and model.numerics is not Numerics.SOLVER:
-        able = naming("model", members("model"), lambda other: other.of_series)
+        able = naming("model", members("model"), lambda other: other.of_series and other.at_every_row)
         raise IncompatibleChoice(
             f"task={choices['task']} asks for an answer at every row from no later one, and "
             f"model={choices['model']} begins when all rows have been read. Use {able}."

@@ -14,6 +14,7 @@ from ode_runner.controls.named import CONTROLS, ControlName, control_named
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.cde import ControlledField
+from ode_runner.models.rde import WindowField, increments_and_areas
 from ode_runner.series import Series
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
@@ -21,6 +22,7 @@ from ode_runner.solvers.midpoint import Midpoint
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.tasks.area import shoelace
 from ode_runner.types import State
+from tests.problems import slope
 
 pytestmark = pytest.mark.usefixtures("float64")
 NAN = math.nan
@@ -154,3 +156,33 @@ def test_padding_and_company_change_nothing(name: ControlName) -> None:
     together = driven(torch.cat([padded, knots[1:]]), name, a_step_a_piece(), lengths=torch.tensor([5, 9, 9]))
     torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-13)
     torch.testing.assert_close(together[1:], driven(knots[1:], name, a_step_a_piece()), rtol=0, atol=1e-13)
+
+
+def over_windows(matrices: nn.Module, knots: Tensor, begin: Tensor, window: int, *, areas: bool = True) -> Tensor:
+    """The state at the end of the lines through the knots, by eight steps of rk4 a window."""
+    increments, swept = increments_and_areas(knots.diff(dim=1), window)
+    windows = increments.shape[1]
+    given, ts = (increments, swept if areas else torch.zeros_like(swept)), torch.tensor([0.0, float(windows)])
+    integrate = Integrator(solver=RK4(num_steps=8, step_size=None), gradient=Backprop())
+    with torch.no_grad():
+        return integrate(WindowField(matrices), begin, ts, given=given, breaks=[*range(1, windows)]).ys[-1]
+
+
+@pytest.mark.parametrize("window", [3, 39])
+def test_areas_of_windows_add_up_to_the_area(window: int) -> None:
+    knots = walks(5, 40)
+    found = over_windows(AreaMatrices(), knots, torch.cat([knots[:, 0], torch.zeros(5, 1)], dim=1), window)
+    torch.testing.assert_close(found[:, :2], knots[:, -1], rtol=0, atol=1e-12)
+    torch.testing.assert_close(found[:, 2], shoelace(*knots.unbind(dim=2))[:, -1], rtol=0, atol=1e-11)
+
+
+def test_windows_of_a_smooth_path_are_of_order_four_and_without_areas_of_order_two() -> None:
+    """Against the controlled equation itself along the same lines."""
+    torch.manual_seed(0)
+    matrices = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 6), nn.Unflatten(1, (3, 2)))
+    t = torch.linspace(0, 2, 129)
+    knots, begin = torch.stack([(3 * t).sin(), t + (2 * t).cos()], dim=1)[None], torch.ones(1, 3)
+    exact, windows = over_windows(matrices, knots, begin, 1), [8, 16, 32]
+    for areas, order in ((True, 4), (False, 2)):
+        ends = [over_windows(matrices, knots, begin, window, areas=areas) for window in windows]
+        assert slope(windows, [float((end - exact).norm()) for end in ends]) == pytest.approx(order, abs=0.3)

@@ -4,8 +4,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
@@ -225,3 +227,44 @@ def test_gauss_newton_refuses_what_it_has_nothing_to_go_by(
 ) -> None:
     few = ("task.train=4", "task.validation=1", "task.test=1", "task.points=12", "task.window=5")
     check_refused(*words, *(few if "lotka" in words[0] else ()), sentence=sentence, cwd=tmp_path)
+
+
+PREDATORS = dict(zip(("alpha", "beta", "gamma", "delta"), (1.5, 1.0, 3.0, 1.0), strict=True))
+
+
+def predators(path: Path, *, end: float, rows: int, noise: float) -> None:
+    """Hares and lynx by equations with known numbers, with errors of measurement."""
+    t = np.linspace(0, end, rows)
+
+    def field(t: float, y: np.ndarray) -> list[float]:
+        return [y[0] * (1.5 - y[1]), y[1] * (y[0] - 3.0)]
+
+    found = solve_ivp(field, (0, end), [1.0, 1.0], t_eval=t, rtol=1e-10, atol=1e-10).y.T
+    seen = found + noise * np.random.default_rng(0).standard_normal(found.shape)
+    lines = [f"{time:.17g},{x:.17g},{y:.17g}" for time, (x, y) in zip(t, seen, strict=True)]
+    path.write_text("\n".join(["t,x,y", *lines]))
+
+
+@pytest.mark.slow
+def test_the_error_of_one_row_bends_all_numbers_unless_the_first_state_is_learned(tmp_path: Path) -> None:
+    """Without that the worst of four numbers is off by 1.8 to 11.5 %, with it by 0.6 to 1.7 %, of eight draws."""
+    predators(tmp_path / "c.csv", end=10.0, rows=101, noise=0.1)
+    begin = ", ".join(f"{name}: {1.1 * value}" for name, value in PREDATORS.items())
+    field = f"model.field={{_target_: ode_runner.tasks.lotka_volterra.LotkaVolterraField, {begin}}}"
+    worst = {}
+    for y0 in ("given", "learned"):
+        (tmp_path / y0).mkdir()
+        words = (
+            "task=series",
+            "model=parametric",
+            "task.file=../c.csv",
+            "logger=none",
+            "trainer.epochs=12",
+            field,
+            f"model.y0={y0}",
+        )
+        assert typed(*words, cwd=tmp_path / y0).returncode == 0
+        metrics = record_of(tmp_path / y0)["metrics"]
+        worst[y0] = max(abs(metrics[f"estimate/{name}"] / value - 1) for name, value in PREDATORS.items())
+    assert worst["learned"] < 0.02
+    assert worst["given"] > worst["learned"]

@@ -35,12 +35,14 @@ FIXED: dict[str, Any] = {"num_steps": 1, "step_size": None}
 ADAPTIVE = Dopri5(rtol=1e-5, atol=1e-5, max_steps=10_000, per_sample=False)
 SOLVERS = {"reversible": ReversibleHeun(**FIXED)}
 EXACT = [name for name in options("gradient") if named_class("gradient", name).exact]
-OF_SERIES = ["cde", "odernn", "gru_gaps"]
+OF_SERIES = ["cde", "odernn", "gru_gaps", "rde"]
 CHOICES: list[tuple[str, dict[str, Any]]] = [
     *(("cde", {"control": c}) for c in CONTROLS),
     ("odernn", {}),
     ("gru_gaps", {}),
+    ("rde", {"window": 2}),
 ]
+ON_THE_WAY = [choice for choice in CHOICES if choice[0] != "rde" and choice[1] != {"control": "natural"}]
 
 
 def model_of(composed: Compose, name: str, spec: TaskSpec = SPEC, **changed: Any) -> Model:
@@ -79,7 +81,9 @@ def by(solver: Solver, mode: GradientMode | None = None) -> Integrator:
 
 
 @pytest.mark.parametrize("gradient", EXACT)
-@pytest.mark.parametrize(("name", "changed"), [("cde", {}), ("cde", {"control": "linear"}), ("odernn", {})])
+@pytest.mark.parametrize(
+    ("name", "changed"), [("cde", {}), ("cde", {"control": "linear"}), ("odernn", {}), ("rde", {})]
+)
 def test_every_exact_mode_gives_every_tensor_the_gradient_of_backprop(
     composed: Compose, name: str, changed: dict[str, Any], gradient: str
 ) -> None:
@@ -153,7 +157,7 @@ def test_samples_that_step_on_their_own_have_their_own_control(composed: Compose
 
 
 @pytest.mark.parametrize("solver", [RK4(**FIXED), pytest.param(ADAPTIVE, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("name", "changed"), [choice for choice in CHOICES if choice[1] != {"control": "natural"}])
+@pytest.mark.parametrize(("name", "changed"), ON_THE_WAY)
 def test_an_answer_on_the_way_sees_nothing_of_the_future(
     composed: Compose, name: str, changed: dict[str, Any], solver: Solver
 ) -> None:
@@ -180,6 +184,11 @@ def test_what_would_see_the_future_is_refused(
 ) -> None:
     with pytest.raises(IncompatibleChoice, match=sentence):
         model_of(composed, "cde", spec, **changed)
+
+
+def test_windows_of_rows_have_no_answer_at_each(composed: Compose) -> None:
+    with pytest.raises(IncompatibleChoice, match=r"model=rde leads over windows of rows by all of them. Use model=cde"):
+        model_of(composed, "rde", RUNNING)
 
 
 def test_rectilinear_needs_time(composed: Compose) -> None:

@@ -38,6 +38,7 @@ class Model(nn.Module, abc.ABC):
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
     objective: ClassVar[Objective[Any]] = Supervised()  # what training minimises
     of_series: ClassVar[bool] = False  # True: the rows of a series drive it, which a task must give
+    at_every_row: ClassVar[bool] = True  # False: it is driven by several rows at once, and has no answer at each
     takes_integrals: ClassVar[bool] = False  # True: its answers are integrals along a solve, as log densities are
     uses_network: ClassVar[bool] = True  # False: its layers are its own
     initialised_by_data: ClassVar[bool] = False  # True: `initialise` sets weights from the first batch of training
