@@ -113,11 +113,11 @@ def learners() -> list[str]:
     able = {name: made for name, made in classes.items() if Answer.VALUES in made.answers()}
     particular = (Numerics.SOLVER, Numerics.EQUATION)
     own_tasks = {name for name, made in able.items() if made.of_series or made.to_events}
-    special = {name for name in able if name in own_tasks or _names_its_network(name)}
+    special = {name for name in able if name in own_tasks or names_its_network(name)}
     return [name for name, made in able.items() if made.numerics not in particular and name not in special]
 
 
-def _names_its_network(model: str) -> bool:
+def names_its_network(model: str) -> bool:
     """Its yaml overrides the task's, for it is made of pieces that no other network has."""
     yaml = OmegaConf.load(conf_dir() / "model" / f"{model}.yaml")
     return any("override /network" in default for default in yaml.get("defaults", []) if not isinstance(default, str))

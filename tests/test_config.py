@@ -20,7 +20,7 @@ from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.step_control import StepControl
 from ode_runner.tasks.lotka_volterra import LotkaVolterraField
 from tests.helpers import options
-from tests.problems import Compose, SmallNet, build, compose_once, named_class, offering
+from tests.problems import Compose, SmallNet, build, compose_once, named_class, names_its_network, offering
 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
@@ -100,6 +100,8 @@ def test_each_choice_composes_and_constructs(
     home = "area" if model and model.of_series else "thermostat" if model and model.to_events else None
     if model and Answer.PATHS in model.gives and Answer.VALUES not in model.gives:
         home = "ou"
+    if model and not home and names_its_network(name):
+        home = "digits_tokens"
     cfg = composed(f"task={home}", f"model={name}") if home else compose_once(composed, f"{group}={name}")
     if group not in WHOLE:
         OmegaConf.to_container(cfg[group], resolve=True)

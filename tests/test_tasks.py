@@ -129,7 +129,9 @@ def marks(task: Task, batch: Batch) -> Tensor:
         return batch.targets.flatten(1).sum(dim=1)
     if isinstance(task, StochasticPaths):  # which may all begin at one place
         return batch.targets[1:].sum(dim=(0, 2))
-    return batch.targets if isinstance(task, Classification | ImageGeneration) else batch.inputs.flatten(1).sum(dim=1)
+    if isinstance(task, Classification | ImageGeneration) and batch.targets.dim() == 1:
+        return batch.targets
+    return batch.inputs.flatten(1).sum(dim=1)
 
 
 def same(some: list[Batch], others: list[Batch]) -> bool:
@@ -198,8 +200,8 @@ def test_the_loss_is_differentiable_and_perfect_outputs_are_perfect(made: MakeTa
     outputs = torch.zeros(len(batch.targets), *task.spec.output_shape, requires_grad=True)
     loss = task.loss(Outputs(outputs), batch)
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(torch.tensor(float(task.spec.output_shape[0])).log().item())
-    perfect = torch.nn.functional.one_hot(batch.targets, task.spec.output_shape[0]).float()
+    assert float(loss.detach()) == pytest.approx(torch.tensor(float(task.spec.output_shape[-1])).log().item())
+    perfect = torch.nn.functional.one_hot(batch.targets, task.spec.output_shape[-1]).float()
     assert float(task.metrics(Outputs(perfect), batch)["accuracy"]) == 1
     assert float(task.metrics(Outputs(-perfect), batch)["accuracy"]) == 0
     assert task.objective in task.metrics(Outputs(perfect), batch)

@@ -29,6 +29,8 @@ ROWS = TaskSpec(input_shape=(6, 3), output_shape=(4,))
 IMAGES = TaskSpec(input_shape=(2, 4, 8), output_shape=(4,))
 OF_IMAGES = TaskSpec(input_shape=(2, 4, 8), output_shape=())
 SPECS = {"tokens": TOKENS, "rows": ROWS, "images": IMAGES, "of_images": OF_IMAGES}
+DIGITS = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
+PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))
 SIZES = LayerSizes(inner=8, heads=2, hidden=16, causal=False, rotary=False)
 
 
@@ -235,7 +237,9 @@ def test_what_it_cannot_read_is_refused(
         network(composed, spec, **changed)
 
 
-def test_a_model_of_tokens_refuses_a_network_without_positions() -> None:
-    plain = MLP(TaskSpec(input_shape=(2,), output_shape=(2,)), width=4, depth=1)
+def test_a_model_of_tokens_refuses_a_network_without_positions(composed: Compose) -> None:
+    images, plane = build(composed, "network", "conv", DIGITS), MLP(PLANE, width=4, depth=1)
     with pytest.raises(IncompatibleChoice, match="model=d3pm is made of layers of positions.*Use network=transformer"):
-        token_network(plain, "d3pm")
+        token_network(images, "d3pm")
+    with pytest.raises(IncompatibleChoice, match="this task's inputs are vectors of 2 numbers. Use task=digits_tokens"):
+        token_network(plane, "d3pm")

@@ -34,6 +34,11 @@ def token_network(network: Network, model: str) -> TokenNetwork:
     Raises:
         IncompatibleChoice: it has not.
     """
+    if not isinstance(network, TokenNetwork) and len(network.spec.input_shape) == 1 and not network.spec.tokens:
+        raise IncompatibleChoice(
+            f"model={model} is made of layers of positions that see each other, and this task's inputs are vectors of "
+            f"{network.spec.input_shape[0]} numbers. Use task=digits_tokens, or model=odenet."
+        )
     if not isinstance(network, TokenNetwork):
         raise IncompatibleChoice(
             f"model={model} is made of layers of positions, and the network chosen has none. Use network=transformer."
