@@ -27,16 +27,16 @@ from ode_runner.ledger import Phase
 from ode_runner.objectives.base import said_of_floor
 from ode_runner.random_state import RandomState
 from ode_runner.recording.display import clock, shown
-from ode_runner.training.accumulation import accumulated_pass, check_accumulation, parts_of
+from ode_runner.training.accumulation import check_accumulation
 from ode_runner.training.averaging import WeightAverage
-from ode_runner.training.gauss_newton import GaussNewton, least_squares_pass
 from ode_runner.training.patience import check_patience, out_of_patience
 from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
-from ode_runner.training.training_pass import TrainingPass, clipped, ordinary_pass, solve_scalars
+from ode_runner.training.training_pass import TrainingPass, clipped, running, solve_scalars
 from ode_runner.training.unread import UnreadSteps, reported
+from ode_runner.training.whole_pass import WholePass
 from ode_runner.transfer import read_scalars
 
 
@@ -54,15 +54,11 @@ class Trainer:
     ) -> None:
         self.experiment, self.optimizer, self.diagnostics, self.group = experiment, optimizer, diagnostics, group
         self.options, self.task, self.model = experiment.options, experiment.task, experiment.model
-        self.integrator, self.device, self.parameters = (
-            experiment.integrator,
-            experiment.device,
-            experiment.parameters(),
-        )
+        self.integrator, self.device = experiment.integrator, experiment.device
+        self.parameters = experiment.parameters()
         self.average = None if self.options.ema is None else WeightAverage(self.model, decay=self.options.ema)
-        self.evaluated_experiment = (
-            experiment if self.average is None else replace(experiment, model=self.average.model)
-        )
+        judged = self.model if self.average is None else self.average.model
+        self.evaluated_experiment = replace(experiment, model=judged)
         self.scaling = LossScaling(self.device) if self.options.precision == "fp16" else None
         self.forward = ForwardPass(experiment, phase=Phase.FORWARD, scaling=self.scaling)
         self.gradient_monitor = GradientMonitor(experiment, every=experiment.options.audit_every)
@@ -73,9 +69,10 @@ class Trainer:
         self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
         self.whole, self.clock, self.stopwatch = Means(), Clock(), Stopwatch(self.device)  # since the beginning
         self.waits = self.device.type != "cuda" or group.size > 1  # for the numbers of a step, in the step
+        self.make_pass = WholePass(self.forward, optimizer, self.parameters, waits=self.waits)
         self.unread = UnreadSteps(self.model, self.device, most=self.options.log_every, at_once=self.waits)
-        self.train_seconds, self.timed_samples = 0.0, 0
-        self.compiled = Compiled()  # in this session
+        self.train_seconds, self.timed_samples, self.compiled = 0.0, 0, Compiled()  # the last of this session
+        self.samples = min(self.options.batch_size, self.task.size(Split.TRAIN))  # of a step
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
         self.stages = Stages(experiment, optimizer, schedule, processes=group.size)
         check_patience(experiment, stages=self.stages.count)
@@ -130,8 +127,8 @@ class Trainer:
         session.save(self)
 
     def _compiled(self, session: Session) -> Compiled:
-        say = session.display.say
-        return compile_training(self.forward, steps=self.total_steps, processes=self.group.size, say=say)
+        size = self.group.size
+        return compile_training(self.forward, steps=self.total_steps, processes=size, say=session.display.say)
 
     def initialise(self) -> None:
         """Let the model set weights from the first batch, whole in every process, if no step has been made."""
@@ -155,7 +152,7 @@ class Trainer:
         random = RandomState.now(self.device) if self.gradient_monitor.due(self.step + 1) else None
         for parameter in self.parameters:
             parameter.grad = None  # optimizer.zero_grad() takes 20 times as long
-        passed = self._whole_pass(batch, measure_memory)
+        passed = self.make_pass(batch, self.compiled, measure_memory=measure_memory, where=self._where())
         if self.scaling is not None:
             self.scaling.unscale(self.optimizer)
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
@@ -179,23 +176,6 @@ class Trainer:
             return self.scaling.step(self.optimizer, torch.as_tensor(grad_norm))
         self.optimizer.step()
         return {"optim/grad_norm": grad_norm}
-
-    def _whole_pass(self, batch: Batch, measure_memory: bool) -> TrainingPass:
-        """At once, or in as many parts as trainer.accumulate says."""
-        if self.options.accumulate is None:
-            return self._passed(batch, measure_memory)
-        parts = parts_of(batch, self.options.accumulate, every_time=self.task.spec.every_time)
-        return accumulated_pass(lambda part: self._passed(part, measure_memory), parts, self.parameters)
-
-    def _passed(self, batch: Batch, measure_memory: bool) -> TrainingPass:
-        """As one, if such passes have been captured; else operation by operation."""
-        if isinstance(self.optimizer, GaussNewton):
-            return least_squares_pass(self.forward, batch, self.optimizer)
-        passes = self.compiled.passes
-        if passes is not None and (captured := passes(batch, measure_memory=measure_memory)) is not None:
-            return captured
-        measured = measure_memory and self.compiled.measurable
-        return ordinary_pass(self.forward, batch, measure_memory=measured, where=self._where(), waits=self.waits)
 
     def _quality(self, found: TrainingPass) -> dict[str, Tensor | float]:
         """Loss, its terms and metrics, means over the batch of all processes."""
@@ -264,8 +244,7 @@ class Trainer:
 
     def _log(self, session: Session) -> None:
         scalars = self.latest = self.window.take()
-        samples = min(self.options.batch_size, self.task.size(Split.TRAIN))
-        scalars["time/samples_per_second"] = samples / scalars["time/step_seconds"]
+        scalars["time/samples_per_second"] = self.samples / scalars["time/step_seconds"]
         scalars["memory/peak_bytes"] = peak_bytes(self.device)
         self._write(session, scalars)
 
@@ -304,14 +283,8 @@ class Trainer:
 
     def _standing(self) -> dict[str, str]:
         """The epoch and the running means as text, for the progress line."""
-        means = self.window.read() or self.latest
-        numbers = f"loss {means['train/loss']:.3g}"
-        if "train/accuracy" in means:
-            numbers += f"  accuracy {means['train/accuracy']:.1%}"
-        numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}" if means["nfe/forward"] else ""
-        numbers += f"  val {self.last_validation}" if self.last_validation else ""
-        rate = min(self.options.batch_size, self.task.size(Split.TRAIN)) / means["time/step_seconds"]
-        return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": f"{numbers}  {rate:,.0f} samples/s"}
+        numbers = running(self.window.read() or self.latest, validation=self.last_validation, samples=self.samples)
+        return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": numbers}
 
     def _spent_budget(self) -> str:
         """A sentence if a budget is used up, otherwise nothing."""

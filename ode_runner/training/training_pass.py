@@ -74,6 +74,22 @@ def solve_scalars(passed: TrainingPass) -> dict[str, float]:
     }
 
 
+def running(means: Mapping[str, float], *, validation: str, samples: int) -> str:
+    """Means over steps of training as text, for a progress line.
+
+    Args:
+        means: scalars by the names under which they are logged.
+        validation: the objective on validation, as text; "": not known.
+        samples: of a step.
+    """
+    numbers = f"loss {means['train/loss']:.3g}"
+    if "train/accuracy" in means:
+        numbers += f"  accuracy {means['train/accuracy']:.1%}"
+    numbers += f"  NFE {means['nfe/forward']:.0f} + {means['nfe/backward']:.0f}" if means["nfe/forward"] else ""
+    numbers += f"  val {validation}" if validation else ""
+    return f"{numbers}  {samples / means['time/step_seconds']:,.0f} samples/s"
+
+
 def clipped(parameters: Sequence[Tensor], most: float | None, *, waits: bool) -> Tensor | float:
     """The norm of the gradient before it is clipped to `most`; None: it is not.
 

@@ -1,0 +1,50 @@
+"""The pass of a training batch, whichever way it is made: at once or in parts, recorded or operation by operation."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ode_runner.batch import Batch
+from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.training.accumulation import accumulated_pass, parts_of
+from ode_runner.training.gauss_newton import GaussNewton, least_squares_pass
+from ode_runner.training.prepare_compiled import Compiled
+from ode_runner.training.training_pass import TrainingPass, ordinary_pass
+
+
+class WholePass:
+    """Leaves gradients in the parameters' `.grad`.
+
+    Args:
+        forward: makes forward passes.
+        optimizer: whose steps may need more than a gradient.
+        parameters: those to train.
+        waits: whether the loss is looked at before it is differentiated.
+    """
+
+    def __init__(
+        self, forward: ForwardPass, optimizer: Optimizer, parameters: Sequence[Tensor], *, waits: bool
+    ) -> None:
+        self.forward, self.optimizer, self.parameters, self.waits = forward, optimizer, parameters, waits
+
+    def __call__(self, batch: Batch, compiled: Compiled, *, measure_memory: bool, where: str) -> TrainingPass:
+        """At once, or in as many parts as trainer.accumulate says; `where` is the place in words, for a message."""
+        options, every_time = self.forward.experiment.options, self.forward.experiment.task.spec.every_time
+
+        def make(part: Batch) -> TrainingPass:
+            return self._made(part, compiled, measure_memory=measure_memory, where=where)
+
+        if options.accumulate is None:
+            return make(batch)
+        return accumulated_pass(make, parts_of(batch, options.accumulate, every_time=every_time), self.parameters)
+
+    def _made(self, batch: Batch, compiled: Compiled, *, measure_memory: bool, where: str) -> TrainingPass:
+        """As one, if such passes have been captured; else operation by operation."""
+        if isinstance(self.optimizer, GaussNewton):
+            return least_squares_pass(self.forward, batch, self.optimizer)
+        captured = compiled.passes and compiled.passes(batch, measure_memory=measure_memory)
+        if captured is not None:
+            return captured
+        measured = measure_memory and compiled.measurable
+        return ordinary_pass(self.forward, batch, measure_memory=measured, where=where, waits=self.waits)
