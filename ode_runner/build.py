@@ -29,6 +29,7 @@ from ode_runner.compatibility import (
     unused_axes,
 )
 from ode_runner.config.choices import built_in
+from ode_runner.config.command_files import own_choice_files, own_config_dirs
 from ode_runner.config.identity import fingerprint
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.typed_options import shortened_options
@@ -72,11 +73,13 @@ def plan_run(
 ) -> Plan:
     """What identifies the run, and how to make the rest of it."""
     record = identify(cfg, choices)
+    record.config_dirs = [str(folder) for folder in own_config_dirs()]
     return Plan(
         record=record,
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
         command_files=command_files,
+        own_choices=own_choice_files(choices),
         in_sweep=in_sweep,
         rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
         build_experiment=lambda: build_experiment(cfg, choices),

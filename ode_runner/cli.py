@@ -2,7 +2,7 @@
 
 import sys
 
-from ode_runner.config.arguments import parse
+from ode_runner.config.arguments import is_subcommand, parse
 from ode_runner.config.completion import offered
 from ode_runner.config.garbage import collector_off, end_without_collecting
 from ode_runner.config.help import print_help, print_version
@@ -37,6 +37,10 @@ def answer() -> None:
     if (words := offered(arguments)) is not None:
         print(" ".join(words))
         sys.exit(exit_code("ode-run", 0))
+    if is_subcommand(sys.argv[1:]):
+        from ode_runner.commands.subcommands import run_subcommand
+
+        sys.exit(exit_code("ode-run", run_subcommand(sys.argv[1:])))
     sys.argv[1:] = arguments
     set_import_path(arguments)
     try:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.run_folders import folder_of
-from ode_runner.config.command_files import command_files, own_config_dirs
+from ode_runner.config.command_files import command_files
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import (
     IN_USE,
@@ -157,7 +157,6 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
     if answered is not None:
         return answered
     plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
-    plan.record.config_dirs = [str(folder) for folder in own_config_dirs()]
     record = execute(plan)
     return record.status, record.reason
 

@@ -20,7 +20,7 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README
 BLOCK = re.compile(r"^`(?P<path>[\w/]+\.\w+)`\n```(?:python|yaml)\n(?P<code>.*?)```", re.DOTALL | re.MULTILINE)
 EXAMPLES = {found["path"]: found["code"] for found in BLOCK.finditer(README)}
 # Runs and folders that are not there, plugins, and values with spaces.
-NOT_COMPOSED = r"FOLDER|\.\.\.|=outputs/|-cd|launcher=|hydra/sweeper=|hydra.sweeper.cells="
+NOT_COMPOSED = r"FOLDER|\.\.\.|=outputs/|-cd|ode-run new |launcher=|hydra/sweeper=|hydra.sweeper.cells="
 
 
 def commands() -> set[str]:

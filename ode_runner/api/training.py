@@ -9,7 +9,7 @@ from pathlib import Path
 from ode_runner.api.composing import composed
 from ode_runner.api.loading import Run, load
 from ode_runner.build import plan_run
-from ode_runner.config.command_files import command_files, own_config_dirs
+from ode_runner.config.command_files import command_files
 from ode_runner.config.command_names import is_command
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.process_state import unchanged
@@ -46,7 +46,6 @@ def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -
         folder = Path(os.path.relpath(cfg.hydra.run.dir))
         choices = cfg.hydra.runtime.choices
         plan = plan_run(cfg, choices, folder, command_files=command_files(cfg), in_sweep=False)
-        plan.record.config_dirs = [str(place) for place in own_config_dirs()]
         with _logged_to(folder / "ode-run.log"):
             record = execute(plan)
     if record.status is RunStatus.INTERRUPTED:

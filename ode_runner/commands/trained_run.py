@@ -11,6 +11,8 @@ from ode_runner.config.identity import check_same_weights
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.checkpoint import Checkpoints
+from ode_runner.recording.display import Display
+from ode_runner.recording.own_code import sentence
 from ode_runner.recording.record import RunRecord, RunStatus
 
 
@@ -53,6 +55,8 @@ class TrainedRun:
             CheckpointRefused: the weights are damaged.
         """
         experiment = self.assemble()
+        if imported := sentence(self.record.config, self.record.code):
+            Display().say(imported)
         if experiment.parameters():
             fingerprint, seed = self.record.fingerprint, self.record.seed
             checkpoints = Checkpoints(self.folder / "checkpoints", fingerprint=fingerprint, seed=seed)

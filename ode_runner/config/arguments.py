@@ -12,6 +12,7 @@ TAKE_A_VALUE = {
     "-cd": "--config-dir",
     "--experimental-rerun": "--experimental-rerun",
 }
+SUBCOMMANDS = ("new", "pack")
 INFO_VALUES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # --info has a value or none
 
 
@@ -69,6 +70,11 @@ def _long_name(typed: str) -> str:
 
 def _has_value(name: str, following: Sequence[str]) -> bool:
     return name in TAKE_A_VALUE.values() or (name in ("--info", "-i") and following[0] in INFO_VALUES)
+
+
+def is_subcommand(words: Sequence[str]) -> bool:
+    """Whether a command line begins with a word that stands in place of a configuration; overrides have a `=`."""
+    return bool(words) and words[0] in SUBCOMMANDS
 
 
 def root_of(word: str) -> str:

@@ -1,5 +1,6 @@
 """The files of `.hydra/` and the folders of choices that a job was composed from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,19 @@ def own_config_dirs(hydra: DictConfig | None = None) -> list[Path]:
     """
     sources = (hydra or HydraConfig.get()).runtime.config_sources
     return [Path(source.path) for source in sources if source.schema == "file" and source.provider != "main"]
+
+
+def own_choice_files(choices: Mapping[str, str]) -> dict[str, Path]:
+    """Files of the groups in one's own folders of choices from which something was chosen, by group and name.
+
+    `choices` are Hydra's: the group solver at the place solver.base is `solver@solver.base`.
+    """
+    files: dict[str, Path] = {}
+    for folder in own_config_dirs():
+        for group in sorted({name.partition("@")[0] for name in choices}):
+            for path in sorted((folder / group).glob("*.yaml")):
+                files.setdefault(f"{group}/{path.name}", path)
+    return files
 
 
 def typed_overrides() -> list[str]:

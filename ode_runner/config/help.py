@@ -58,7 +58,9 @@ def print_help(arguments: list[str]) -> None:
         "  ode-run predict=RUN_FOLDER data=new.csv                          what it says of other data\n"
         "  ode-run predict=RUN_FOLDER samples=64                            samples of the law learned\n"
         "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
-        "  ode-run audit=true task=digits                                   how far off each gradient mode is\n\n"
+        "  ode-run audit=true task=digits                                   how far off each gradient mode is\n"
+        "  ode-run new PATH                                                 a project of your own\n"
+        "  ode-run pack RUN_FOLDER                                          a run and its code, to be sent\n\n"
         "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
     )
     for group, meaning in GROUPS.items():

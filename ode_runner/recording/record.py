@@ -53,6 +53,7 @@ class RunRecord:
     contents: dict[str, str | None] = field(
         default_factory=dict
     )  # by option (of the task, or model.NAME): hash of what it names
+    code: dict[str, str] = field(default_factory=dict)  # by place in the folder `code`: SHA-256 of a file of one's own
     environment: dict[str, Any] = field(default_factory=dict)
     config_dirs: list[str] = field(default_factory=list)  # folders of choices of one's own, by their whole paths
     started: str = ""
@@ -98,6 +99,7 @@ class RunRecord:
             self.cost,
             self.config,
             self.contents,
+            self.code,
             self.environment,
         )
         if not all(isinstance(mapping, dict) for mapping in mappings):

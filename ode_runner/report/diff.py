@@ -63,8 +63,11 @@ def environment_differences(a: Run, b: Run) -> list[Difference]:
 
 
 def code_differences(a: Run, b: Run) -> list[Difference]:
-    """The commit of the program, and whether there were changes beyond it."""
-    first, second = ({name: run.record.environment.get(name) for name in CODE} for run in (a, b))
+    """The commit of the program, whether there were changes beyond it, and hashes of files of one's own."""
+    first, second = (
+        {**{name: run.record.environment.get(name) for name in CODE}, **{f: h[:12] for f, h in run.record.code.items()}}
+        for run in (a, b)
+    )
     return _differences(first, second)
 
 

@@ -14,6 +14,7 @@ from ode_runner.recording.attempts import FILE as ATTEMPT
 from ode_runner.recording.fresh_folder import is_fresh
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import in_use, lock
+from ode_runner.recording.own_code import FOLDER as CODE
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import FILE as RECORD
 from ode_runner.recording.record import RunRecord, RunStatus
@@ -24,7 +25,7 @@ from ode_runner.report.runs import Found, Run, find_runs
 
 FAILED = (RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.SOLVER_FAILED, RunStatus.OUT_OF_MEMORY)
 WRITTEN = {RECORD, COMMAND, LOCK, ATTEMPT, "checkpoints", "plots", "metrics.jsonl", "ode-run.log", "config.yaml",
-           "error.txt", "crash.pt"}  # fmt: skip
+           "error.txt", "crash.pt", CODE}  # fmt: skip
 PATTERNS = ("events.out.tfevents.*", "*.csv")  # answers that were asked for later, as by evaluate=, are not among them
 
 
@@ -108,7 +109,7 @@ def _superseded(runs: Sequence[Run]) -> dict[Path, Path]:
     """
     alike: dict[str, list[Run]] = {}
     for run in runs:
-        what = [str(run.folder.parent), run.identity, run.record.seed, run.record.contents]
+        what = [str(run.folder.parent), run.identity, run.record.seed, run.record.contents, run.record.code]
         alike.setdefault(json.dumps(what, sort_keys=True), []).append(run)
     later: dict[Path, Path] = {}
     for group in alike.values():

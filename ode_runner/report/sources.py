@@ -7,10 +7,10 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.own_code import named_classes
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import NONE, UNUSED
 from ode_runner.recording.stored_command import stored_overrides
@@ -42,7 +42,7 @@ def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
     for group, choice in {**run.record.choices, **dict.fromkeys(BESIDES, "")}.items():
         if choice in (UNUSED, NONE):
             continue
-        for target in dict.fromkeys(targets(run.record.config.get(group, {}))):
+        for target in dict.fromkeys(named_classes(run.record.config.get(group, {}))):
             package, _, name = target.partition(".")
             whose = name.rpartition(".")[2] if package == PACKAGE.name else target
             yield f"{group}={choice} ({whose})" if choice else f"{group} ({whose})", sources_of(target)
@@ -58,18 +58,6 @@ def _recipe(run: Run) -> Iterator[tuple[str, list[str]]]:
         found = RECIPE_SOURCE.search(path.read_text(encoding="utf-8")) if path.is_file() else None
         if found:
             yield f"experiment={name}", [re.sub(r"\s*\n#?\s*", " ", found[1]).strip()]
-
-
-def targets(options: Any) -> Iterator[str]:
-    """Every class that a group's configuration names."""
-    if isinstance(options, dict):
-        for key, value in options.items():
-            if key == "_target_":
-                yield str(value)
-            yield from targets(value)
-    elif isinstance(options, list):
-        for value in options:
-            yield from targets(value)
 
 
 def sources_of(target: str) -> list[str]:

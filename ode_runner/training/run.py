@@ -24,6 +24,7 @@ from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, measured_with, write_tables
 from ode_runner.gradients.event_checks import steps_each
 from ode_runner.models.events import has_events
+from ode_runner.recording import own_code
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.attempts import attempt
 from ode_runner.recording.checkpoint import Checkpoints
@@ -51,6 +52,7 @@ class Plan:
     config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
     command_files: Mapping[str, str]  # contents of `.hydra/` by file name
+    own_choices: Mapping[str, Path]  # files of choices of one's own, by group and name
     in_sweep: bool
     rerun: bool  # from the beginning, in place of an earlier run
     build_experiment: Callable[[], Experiment]
@@ -79,8 +81,12 @@ def execute(plan: Plan) -> RunRecord:
         done = read_same(folder, plan.record)
         if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")
+            if imported := own_code.sentence(plan.record.config, done.code):
+                display.say(imported)
             display.outcome(done, folder)
             return done
+        if done is not None and not plan.rerun and (imported := own_code.sentence(plan.record.config, done.code)):
+            display.say(imported)
         plan.record.started = done.started if done is not None and not plan.rerun else utc_now()
         with attempt(folder, anew=plan.rerun or (done is not None and done.status is RunStatus.FAILED)):
             _attempt(plan, display, stop, earlier=done)
@@ -127,6 +133,8 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
 def _begin(plan: Plan) -> None:
     """Write the command, record and configuration of a run that can begin, and remove files of earlier failures."""
     write_command(plan.folder, plan.command_files)
+    choices = {f"{own_code.CHOICES}/{place}": file for place, file in plan.own_choices.items()}
+    plan.record.code = own_code.keep(plan.folder, own_code.own_modules(plan.record.config) | choices)
     plan.record.write(plan.folder)
     for name in (TRACEBACK, CRASH_DUMP, f"plots/{TRACEBACKS}"):  # of a session that failed
         (plan.folder / name).unlink(missing_ok=True)

@@ -1,0 +1,33 @@
+"""`ode-run new PATH`: a small working project, to be changed into one's own."""
+
+import shutil
+from pathlib import Path
+
+from ode_runner.errors import RefusedInput
+
+PROGRAM = Path(__file__).resolve().parents[1]
+
+
+def new_project(path: Path) -> None:
+    """Write the project and print what to type in it.
+
+    Raises:
+        RefusedInput: something stands at `path` already, or it cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RefusedInput(
+            f"{path} is there already, and is left as it is. Name a folder that is empty or not there yet."
+        )
+    try:
+        shutil.copytree(_template(), path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "outputs"))
+    except OSError as error:
+        raise RefusedInput(f"cannot write to {path} ({error.strerror}).") from error
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        print(f"  {file}")
+    print(f"\n  cd {path}\n  ode-run -cd conf task=brusselator model=paced solver=heun3\n  pytest")
+
+
+def _template() -> Path:
+    """Inside the package when installed from a wheel, among the examples of a checkout."""
+    packaged = PROGRAM / "project"
+    return packaged if packaged.is_dir() else PROGRAM.parent / "examples" / "project"

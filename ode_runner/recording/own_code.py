@@ -1,0 +1,124 @@
+"""Code of one's own that a run is made with: which files, their hashes, and copies in the run folder.
+
+The copies are data. Nothing is imported from there.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ode_runner.recording.regular_file import read_regular
+
+FOLDER = "code"  # of a run folder
+CHOICES = "conf"  # in that folder, for choices of one's own
+INSTALLED = ("site-packages", "dist-packages")
+PROGRAM = Path(__file__).resolve().parents[1]
+
+
+def named_classes(config: Any) -> Iterator[str]:
+    """Every class that a configuration, or a part of one, names."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if key == "_target_":
+                yield str(value)
+            yield from named_classes(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from named_classes(value)
+
+
+def own_modules(config: Mapping[str, Any]) -> dict[str, Path]:
+    """Files of the modules that define a configuration's classes, and of all that these import, if they are one's own.
+
+    Neither this program's are, nor those of installed packages. Keys are places such as `my_package/layers.py`.
+    """
+    waiting = [name for target in named_classes(config) for name in _parents(target)]
+    files: dict[str, Path] = {}
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if (file := _own_file(name)) is not None:
+            files[_place(name, file)] = file
+            waiting += _imported(name, file)
+    return dict(sorted(files.items()))
+
+
+def keep(folder: Path, files: Mapping[str, Path]) -> dict[str, str]:
+    """Copy files of one's own into a run folder, in place of those kept before; the hash of each, by its place."""
+    kept = folder / FOLDER
+    shutil.rmtree(kept, ignore_errors=True) if not kept.is_symlink() else kept.unlink()
+    for place, file in files.items():
+        (kept / place).parent.mkdir(parents=True, exist_ok=True)
+        (kept / place).write_bytes(file.read_bytes())
+    return hashes(files)
+
+
+def hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of each file, by its place; "" where it cannot be read."""
+    found = dict.fromkeys(files, "")
+    for place, file in files.items():
+        with suppress(OSError):
+            found[place] = hashlib.sha256(read_regular(file)).hexdigest()
+    return found
+
+
+def sentence(config: Mapping[str, Any], recorded: Mapping[str, str]) -> str:
+    """Which modules of one's own a configuration has had imported, and which differ from those recorded; or ""."""
+    now = hashes(own_modules(config))
+    if not now:
+        return ""
+    changed = [place for place, value in now.items() if recorded.get(place, value) != value]
+    told = f"imported: {', '.join(now)}"
+    return f"{told}; changed since the run was made: {', '.join(changed)}" if changed else told
+
+
+def _parents(dotted: str) -> list[str]:
+    """The modules that a dotted name may lie in: a.b.C in a.b, and in a."""
+    parts = dotted.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _own_file(name: str) -> Path | None:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None and "." not in name and name not in sys.builtin_module_names:  # imported later; a package would run
+        with suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(name)
+            file = spec.origin if spec is not None else None
+    path = Path(file).resolve() if file else None
+    if path is None or path.suffix != ".py" or not path.is_file() or set(INSTALLED) & set(path.parts):
+        return None
+    elsewhere = [PROGRAM, *(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))]
+    return None if any(place in path.parents for place in elsewhere) else path
+
+
+def _place(name: str, file: Path) -> str:
+    parts = name.split(".")
+    return "/".join([*parts, "__init__.py"] if file.name == "__init__.py" else [*parts[:-1], f"{parts[-1]}.py"])
+
+
+def _imported(name: str, file: Path) -> list[str]:
+    """Modules that a module's code imports, anywhere in it; an imported name may be one itself."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return []
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            found += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return [one for dotted in found for one in (*_parents(dotted), dotted)]
