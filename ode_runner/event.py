@@ -1,5 +1,6 @@
-"""An event: a function of time and state whose root ends a solve, or sets its state anew."""
+"""What sets a state anew: an event, at a root of a function of time and state, or jumps at known times."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, final
 
@@ -85,14 +86,43 @@ class Event(nn.Module):
             RefusedInput: it has not the shape of the state.
         """
         assert self.reset is not None
-        after = self.reset(t, y, *given)
-        if not isinstance(after, Tensor) or after.shape != y.shape:
-            shape = f"of shape {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
-            raise RefusedInput(
-                f"the reset of an event must give a state in the shape of the one before, {tuple(y.shape)}, and gave "
-                f"one {shape}."
-            )
-        return after.to(y.dtype)
+        return _checked(self.reset(t, y, *given), y, "the reset of an event")
+
+
+@final
+class Jumps(nn.Module):
+    """At known times the state of every sample becomes to(t, y, *given), such as after a dose.
+
+    Where `to` is a module its parameters are learned.
+
+    Args:
+        times: in any order.
+        to: takes the time (), states (batch, *state) before it and what is given to the field; gives those after it.
+    """
+
+    def __init__(self, times: Sequence[float], to: Reset) -> None:
+        super().__init__()
+        for t in times:
+            if not isinstance(t, int | float) or not math.isfinite(t):
+                raise RefusedInput(f"times of jumps must be finite numbers, and one is {t!r}.")
+        self.times, self.to_state = tuple(times), to
+
+    def state_after(self, t: Tensor, y: State, given: Sequence[Tensor] = ()) -> State:
+        """to(t, y, *given).
+
+        Raises:
+            RefusedInput: it has not the shape of the state.
+        """
+        return _checked(self.to_state(t, y, *given), y, "a jump")
+
+
+def _checked(after: State, y: State, what: str) -> State:
+    if not isinstance(after, Tensor) or after.shape != y.shape:
+        shape = f"of shape {tuple(after.shape)}" if isinstance(after, Tensor) else f"a {type(after).__name__}"
+        raise RefusedInput(
+            f"{what} must give a state in the shape of the one before, {tuple(y.shape)}, and gave one {shape}."
+        )
+    return after.to(y.dtype)
 
 
 class Stop(NamedTuple):

@@ -13,11 +13,12 @@ from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.event import Event, Events
+from ode_runner.event import Event, Events, Jumps
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
+from ode_runner.gradients.jumps import check_jumps, solve_between_jumps
 from ode_runner.gradients.observation import Observations
 from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.gradients.replay import redrawable
@@ -93,6 +94,7 @@ class Integrator:
         noise: Noise | None = None,
         event: Event | None = None,
         breaks: Sequence[float] = (),
+        jumps: Jumps | None = None,
     ) -> Solution:
         """The solution, whose states at `ts` begin with `y0` itself; differentiable by `ts` too, if that asks for it.
 
@@ -103,7 +105,7 @@ class Integrator:
         `integrals` are taken along the solve, (time, batch) each in the solution by their names, from 0 at ts[0].
         `noise` drives a stochastic field; one of a Gaussian path may be solved without it, too. At `breaks`, times in
         any order, and those of an encoding, the field jumps: every piece is solved by itself. An `event` ends the solve
-        of a sample or resets its state; the solution's `events` say when.
+        of a sample or resets its state; the solution's `events` say when. At their times, `jumps` set all states anew.
 
         Raises:
             RefusedInput: times, state or what is given are none that can be solved for.
@@ -112,6 +114,11 @@ class Integrator:
         """
         breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
         y0, given = begun(y0, given)
+        if jumps is not None:
+            check_solvable(y0, ts)
+            check_jumps(jumps, ts, event=event is not None)
+            solve = partial(self, field, given=given, integrals=integrals, noise=noise, breaks=breaks)
+            return replace(solve_between_jumps(solve, y0, ts, jumps, given), ts=ts)
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         check_solvable(y0, ts)
         check_given(given, y0)

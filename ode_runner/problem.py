@@ -12,7 +12,7 @@ from torch import Tensor, promote_types
 from ode_runner.counted_field import CountedField, name_of
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
-from ode_runner.event import Event, Events, Stop
+from ode_runner.event import Event, Events, Jumps, Stop
 from ode_runner.field import VectorField
 from ode_runner.integral import Integral
 from ode_runner.ledger import EachSample
@@ -63,6 +63,7 @@ class SolveOptions(TypedDict, total=False):
     noise: Noise | None
     event: Event | None
     breaks: Sequence[float]
+    jumps: Jumps | None
 
 
 @runtime_checkable  # for tests, which check types where they run

@@ -13,6 +13,7 @@ from ode_runner.ledger import EachSample
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.transfer import read_times
+from ode_runner.types import Times
 
 Solve = Callable[[Solver, Problem], Solution]
 
@@ -26,32 +27,30 @@ def solve_in_pieces(solve: Solve, solver: Solver, problem: Problem) -> Solution:
     """
     if not problem.breaks:
         return solve(solver, problem)
-    edges = _edges(problem)
+    edges = edges_of(problem.ts, problem.breaks)
     if not edges:
         return solve(solver, replace(problem, breaks=()))
     pieces, y0, done = list[tuple[Solution, int]](), problem.y0, 1
     for start, end in pairwise(edges):
-        ts, count = _times(problem.ts, done, start, end)
+        ts, count = times_of(problem.ts, done, start, end)
         inside = problem.field.between(*_inside(problem, start, end))
         solution = solve(solver, replace(problem, field=inside, y0=y0, ts=ts, breaks=()))
         inside.observer = None
         pieces.append((solution, count))
         solver, y0, done = warm_started(solver, solution), solution.ys[-1], done + count
-    return _joined(problem, pieces)
+    return joined(pieces)
 
 
-def _edges(problem: Problem) -> list[float]:
+def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:
     """Where pieces begin and end, in the order of the times; none where there is no break within or at their ends."""
-    times = read_times(problem.ts)
+    times = read_times(ts)
     begin, end = times[0], times[-1]
     low, high = min(begin, end), max(begin, end)
-    breaks = sorted(
-        {b for b in problem.ts.new_tensor(problem.breaks).tolist() if low <= b <= high}, reverse=begin > end
-    )
-    return [begin, *(b for b in breaks if low < b < high), end] if breaks and low < high else []
+    within = sorted({b for b in ts.new_tensor(breaks).tolist() if low <= b <= high}, reverse=begin > end)
+    return [begin, *(b for b in within if low < b < high), end] if within and low < high else []
 
 
-def _times(ts: Tensor, done: int, start: float, end: float) -> tuple[Tensor, int]:
+def times_of(ts: Tensor, done: int, start: float, end: float) -> tuple[Tensor, int]:
     """The times of a piece, and how many of them are outputs: those after the first `done`, up to its end."""
     sign = 1 if end > start else -1
     count = sum(sign * t <= sign * end for t in ts[done:].tolist())
@@ -78,8 +77,8 @@ def _next(t: Tensor, towards: float) -> float:
     return float(torch.nextafter(t, torch.full_like(t, towards)))
 
 
-def _joined(problem: Problem, pieces: Sequence[tuple[Solution, int]]) -> Solution:
-    """The pieces' outputs one after another; integrals go on where they were."""
+def joined(pieces: Sequence[tuple[Solution, int]]) -> Solution:
+    """The outputs of pieces, of each so many, one after another; integrals go on where they were."""
     first, last = pieces[0][0], pieces[-1][0]
     ys, qs = [first.ys[:1]], {name: [q[:1]] for name, q in first.integrals.items()}
     sums = {name: q[0] for name, q in first.integrals.items()}
