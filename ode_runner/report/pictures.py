@@ -23,7 +23,7 @@ from ode_runner.report.curves import curves_of
 from ode_runner.report.drawn import Failures, Picture, noting_failure
 from ode_runner.report.encoding import encode
 from ode_runner.report.orders import slope
-from ode_runner.report.quantities import direction, objective
+from ode_runner.report.quantities import PARAMETERS, direction, objective
 from ode_runner.report.rows import Row, Statistic, label
 from ode_runner.report.table import Table
 
@@ -182,8 +182,9 @@ def _best_rows(rows: Sequence[Row], quality: str | None) -> list[Row]:
 
 
 def _trade_offs(rows: Sequence[Row], looks: dict[str, Look], quality: str) -> dict[Axis, list[Point]]:
-    """Quality against evaluations, time and memory, where there are at least two to compare."""
-    costs = {
+    """Quality against parameters, where they differ, and evaluations, time and memory, of at least two to compare."""
+    sizes = {run.measurements.get(PARAMETERS) for row in rows for run in row.completed}
+    costs = ({"parameters": ([PARAMETERS], 1.0)} if len(sizes) > 1 else {}) | {
         "NFE per training step, forward + backward": (["cost/nfe_forward", "cost/nfe_backward"], 1.0),
         "training [s]": (["cost/train_seconds"], 1.0),
         "saved for the backward pass [MB]": (["cost/saved_bytes"], 1e-6),

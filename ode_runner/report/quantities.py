@@ -11,6 +11,7 @@ HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood", "precision", "re
 FLOOR = "_floor"  # ends the name of what other data reach, which is no result
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
 SMALLEST = ("nelbo", "tv", "bigram_tv", "kl")  # names that are lower the better, and might be taken for others
+PARAMETERS = "cost/parameters"  # shown where they differ: what is compared is then of unequal size
 OF_SAMPLES = (
     "test/frechet",
     "test/recall",
@@ -61,7 +62,8 @@ def usual(runs: Sequence[Run]) -> list[str]:
     costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
     if not costs and any("nfe/eval" in run.measurements for run in runs):  # nothing was trained
         costs = ["nfe/eval"]
-    return results[:MOST_RESULTS] + costs
+    sizes = {run.measurements[PARAMETERS] for run in runs if PARAMETERS in run.measurements}
+    return results[:MOST_RESULTS] + [PARAMETERS] * (len(sizes) > 1) + costs
 
 
 @dataclass(frozen=True, kw_only=True)
