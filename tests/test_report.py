@@ -33,7 +33,7 @@ def write_run(
     measured_with: dict[str, str] | None = None,
 ) -> Path:  # fmt: skip
     """A run folder as ode-run would leave it."""
-    gradient = "-" if solver == "-" else "backprop"
+    gradient, evaluations = ("-", 0.0) if solver == "-" else ("backprop", 16.0)
     config: dict[str, Any] = {
         "seed": seed,
         "output_dir": "outputs",
@@ -56,7 +56,7 @@ def write_run(
         status=status,
         reason=reason,
         metrics=metrics if metrics is not None else {"test/accuracy": 0.9, "test/loss": 0.25, "eval/accuracy": 0.8},
-        cost=cost or {"nfe_forward": 16.0, "nfe_backward": 0.0, "saved_bytes": 2.5e6, "train_seconds": 3.25},
+        cost=cost or {"nfe_forward": evaluations, "nfe_backward": 0.0, "saved_bytes": 2.5e6, "train_seconds": 3.25},
         config=config,
         measured_with=measured_with or {},
         environment=environment or {"git_sha": "1234567890", "git_dirty": False, "packages": {"torch": "2.11.0"}},
@@ -475,6 +475,20 @@ def program(*arguments: str) -> list[str]:
 def test_the_table_is_made_without_torch_hydra_and_matplotlib(sweep: Path) -> None:
     finished = subprocess.run(program(), cwd=sweep, capture_output=True, text=True, check=True)
     assert finished.stdout.endswith("HEAVY set()\n")
+
+
+def test_evaluations_without_a_solver_are_shown_and_parameters_where_they_differ(tmp_path: Path) -> None:
+    sweep = tmp_path / "outputs"
+    for depth, evaluations in ((1, 2.0), (2, 4.0)):
+        cost = {"parameters": 100 * depth, "nfe_forward": evaluations, "nfe_backward": 0.0}
+        write_run(
+            sweep, f"d{depth}", model="ode_transformer", solver="-", options={"model": {"depth": depth}}, cost=cost
+        )
+    rows = cells(cwd=tmp_path)
+    assert [(row["cost/parameters"], row["cost/nfe_forward"]) for row in rows] == [("100", "2.0"), ("200", "4.0")]
+    write_run(sweep, "alike", model="ode_transformer", solver="-", seed=1, cost={"parameters": 100, "nfe_forward": 2.0})
+    alike = cells("--where", "model.depth=1", cwd=tmp_path)
+    assert "cost/parameters" not in alike[0]
 
 
 @pytest.mark.slow

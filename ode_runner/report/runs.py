@@ -16,7 +16,7 @@ from ode_runner.recording.record import AXES, FILE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.stored_command import stored_overrides
 
-NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with a solver has
+NUMERICS = ("nfe", "solver")  # begin the names of measurements that only a run with evaluations has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Run:
         """Final metrics by their names, and `cost/...`."""
         record = self.record
         named = {**record.metrics, **{f"cost/{key}": value for key, value in record.cost.items()}}
-        solves = record.choices.get("solver") != UNUSED
+        solves = record.choices.get("solver") != UNUSED or bool(record.cost.get("nfe_forward"))
         return {
             name: value
             for name, value in named.items()
