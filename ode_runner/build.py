@@ -163,7 +163,8 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
         cfg = built_in(cfg, axis, STAND_INS[axis])
     options: TrainerOptions = construct(cfg, "trainer")
     device = find_device(options.device)
-    if options.device == "auto" and device.type == "cuda" and options.precision not in OF_GPUS:
+    eager = options.compile == "off" and options.precision not in OF_GPUS  # a captured step is told once what to do
+    if options.device == "auto" and device.type == "cuda" and eager:
         on_cpu = _assembled(cfg, choices, options, torch.device("cpu"))
         if all_launches(on_cpu):
             return on_cpu

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.hashed_numbers import mixed, mixed_number, normals, signed, uniform
+from ode_runner.transfer import send
 
 AT_ONCE = 1 << 18  # normal numbers that are made in one go: enough for an operation to be worth its call
 COPY = 1 << 40  # between the numbers of a sample and of its copy
@@ -89,7 +90,7 @@ class BrownianPath:
         plan = _plan(replace(self, seed=0), tuple((self._place(t0), self._place(t1)) for t0, t1 in steps))
         w = h = keys.new_zeros(len(steps), *keys.shape, dtype=torch.float64)
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
-        nodes, weights = plan.nodes.to(keys.device), plan.weights.to(keys.device)
+        nodes, weights = send(plan.nodes, keys.device), send(plan.weights, keys.device)
         for some, (of_w, of_h) in zip(nodes.split(several), map(_pairs, weights.split(several)), strict=True):
             z, n = normals(mixed(keys + _columns(some, keys))).unbind(dim=-1)
             for part in (_columns(of_w[0], keys) * z + _columns(of_w[1], keys) * n).unbind():

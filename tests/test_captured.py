@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
+from ode_runner.compiling.captured_modules import CapturedModules, noted_calls
 from ode_runner.compiling.captured_solve import capture_exact
 from ode_runner.compiling.captured_steps import Recordings
 from ode_runner.errors import CannotCompile
@@ -28,7 +29,7 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.training.captured_pass import CapturedPasses
-from ode_runner.training.prepare_compiled import Compiled
+from ode_runner.training.prepare_compiled import Compiled, training_solves
 from tests.helpers import TINY, typed
 from tests.problems import Compose, GivenSpiral
 
@@ -38,7 +39,9 @@ OPTIONS: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6, "max_steps": 1000}
 class Called:
     """Stands for a CapturedFunction: called anew, on memory of its own all the same."""
 
-    def __init__(self, function: Callable[..., Any], examples: Any, leaves: Any, *, facts: int, fusing: Any) -> None:
+    def __init__(
+        self, function: Callable[..., Any], examples: Any, leaves: Any, *, facts: int, fusing: Any = ()
+    ) -> None:
         self.function, self.leaves, self.facts = function, leaves, facts
         self.inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in examples]
         self.outputs: list[Tensor] = []
@@ -53,7 +56,7 @@ class Called:
             self.outputs = [y.detach().clone() for y in self.graph]
         for old, new in zip(self.outputs, self.graph, strict=True):
             old.copy_(new.detach())
-        return self.outputs
+        return [y.detach() for y in self.outputs]
 
     def pull_back(self, *cotangents: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         moving = [x for x in self.inputs if x.requires_grad]
@@ -116,6 +119,27 @@ def test_training_by_captured_passes_is_training(
         found[captured] = steps, trainer.model.state_dict(), trainer.integrator.ledger.state_dict()
     assert found[True][0] == found[False][0]
     assert found[True][2] == found[False][2]
+    assert all(torch.equal(found[True][1][name], value) for name, value in found[False][1].items())
+
+
+def test_layers_before_and_after_a_solve_are_repeated(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ode_runner.compiling.captured_modules.CapturedFunction", Called)
+    found = {}
+    for captured in (False, True):
+        words = ("task=digits", "trainer.device=cpu", "network.width=2", "trainer.batch_size=10", "tolerance=0.1")
+        cfg = composed(*words)
+        trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
+        if captured:
+            with noted_calls(trainer.model) as calls:
+                training_solves(trainer.experiment)
+            layers = CapturedModules(calls, lower=None, say=pytest.fail)
+            assert [one.layers for one in layers.captured] == [trainer.model.stem, trainer.model.head]
+            trainer.compiled = Compiled(0.0, None, layers)
+        batches = list(trainer.task.batches(Split.TRAIN, batch_size=10, epoch=0))[:3]
+        steps = [trainer.train_step(batch, measure_memory=False) for batch in batches]
+        assert not captured or not any(one._held for one in layers.captured)
+        found[captured] = steps, trainer.model.state_dict()
+    assert found[True][0] == found[False][0]
     assert all(torch.equal(found[True][1][name], value) for name, value in found[False][1].items())
 
 

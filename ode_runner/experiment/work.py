@@ -16,7 +16,7 @@ from ode_runner.random_state import RandomState
 SAMPLES = 2  # by which a batch is judged
 # Multiplications and additions of an operation, in the mean of a forward pass, from which on a GPU is faster: measured
 # by `python -m tests.gpu.border`, see docs/performance.md.
-BORDER = 200_000
+BORDER = 1_000_000
 
 
 def all_launches(experiment: Experiment) -> bool:

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.batch import Batch, Split
 from ode_runner.buffers import Buffers
+from ode_runner.compiling.captured_modules import CapturedModules, noted_calls
 from ode_runner.compiling.fused import fusible
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
@@ -37,6 +38,7 @@ class Compiled(NamedTuple):
 
     seconds: float | None = None  # None: nothing
     passes: CapturedPasses | None = None
+    layers: CapturedModules | None = None  # before and after captured solves
     measurable: bool = True  # what is kept for the way back; recorded steps keep it where nobody sees it
 
 
@@ -59,14 +61,14 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
     requested, on_gpu = experiment.options.compile, experiment.device.type == "cuda"
     if requested == "off" or (requested == "auto" and steps < (FEWEST_CAPTURED if on_gpu else FEWEST_STEPS)):
         return Compiled()
-    passes = None
+    passes = layers = None
     try:
         _check_possible(experiment, processes)
         with _as_in_training(experiment.model, experiment.device):
             if on_gpu and not _adaptive(experiment):
                 passes = _capture_passes(forward, fuses=steps >= FEWEST_STEPS, say=say)
             elif on_gpu:
-                _capture_solves(experiment, fuses=steps >= FEWEST_STEPS, say=say)
+                layers = _capture_solves(experiment, fuses=steps >= FEWEST_STEPS, say=say)
             elif not _compile_solves(experiment, whatever_size=requested == "on", say=say):
                 return Compiled()
     except CannotCompile as reason:
@@ -75,7 +77,8 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
             raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
         say(f"not {'captured' if on_gpu else 'compiled'}: {reason}")
         return Compiled()
-    return Compiled(time.perf_counter() - begun, passes, measurable=not on_gpu or passes is not None)
+    measurable = not on_gpu or passes is not None
+    return Compiled(time.perf_counter() - begun, passes, layers, measurable=measurable)
 
 
 def _compile_solves(experiment: Experiment, *, whatever_size: bool, say: Callable[[str], None]) -> bool:
@@ -89,9 +92,10 @@ def _compile_solves(experiment: Experiment, *, whatever_size: bool, say: Callabl
     return True
 
 
-def _capture_solves(experiment: Experiment, *, fuses: bool, say: Callable[[str], None]) -> None:
-    """Record the steps of the solves of a training step."""
-    solves = training_solves(experiment)
+def _capture_solves(experiment: Experiment, *, fuses: bool, say: Callable[[str], None]) -> CapturedModules:
+    """Record the steps of the solves of a training step, and the layers before and after them."""
+    with noted_calls(experiment.model) as calls:
+        solves = training_solves(experiment)
 
     def capture(fuses: bool) -> None:
         experiment.integrator.forget_compiled()
@@ -99,6 +103,7 @@ def _capture_solves(experiment: Experiment, *, fuses: bool, say: Callable[[str],
             _compile(experiment, solve, fuses=fuses)
 
     _fused_if_possible(capture, fuses=fuses, say=say)
+    return CapturedModules(calls, lower=experiment.options.lower_dtype, say=say)
 
 
 def _capture_passes(forward: ForwardPass, *, fuses: bool, say: Callable[[str], None]) -> CapturedPasses:

@@ -1,6 +1,7 @@
 """The pass of a training batch, whichever way it is made: at once or in parts, recorded or operation by operation."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -47,4 +48,5 @@ class WholePass:
         if captured is not None:
             return captured
         measured = measure_memory and compiled.measurable
-        return ordinary_pass(self.forward, batch, measure_memory=measured, where=where, waits=self.waits)
+        with nullcontext() if compiled.layers is None else compiled.layers.installed():
+            return ordinary_pass(self.forward, batch, measure_memory=measured, where=where, waits=self.waits)

@@ -3,7 +3,8 @@
 #
 #   WHEELS=folder ODE_RUN_DATA=folder OUT=folder PYTHON=python3 WORKERS=12 PARTS="gpu profile" tests/gpu/check.sh
 #
-#   gpu         the tests of tests/gpu: every solver and gradient mode against the CPU, captured against eager
+#   gpu         the tests of tests/gpu: every solver and gradient mode against the CPU, captured against eager; with
+#               TESTS="dopri5 or rk4" those of the second kind that are named so
 #   quick       all other quick tests, on a machine with a GPU
 #   profile     training steps of MNIST, ours and plain loops on torchdiffeq: time, kernels, launches, waits
 #   border      from which size a step is faster on the GPU than on the CPU, the rule of trainer.device=auto
@@ -59,8 +60,8 @@ for part in $PARTS; do
   limit=$([[ $part = *:* ]] && echo "${part#*:}" || echo 600)
   case ${part%%:*} in
     gpu)
-      tests "captured against eager" --junitxml "$OUT/captured.xml" tests/gpu/test_captured.py
-      tests "GPU against CPU" --junitxml "$OUT/against_cpu.xml" tests/gpu/test_against_cpu.py ;;
+      tests "captured against eager" --junitxml "$OUT/captured.xml" tests/gpu/test_captured.py ${TESTS:+-k "$TESTS"}
+      [ -n "${TESTS:-}" ] || tests "GPU against CPU" --junitxml "$OUT/against_cpu.xml" tests/gpu/test_against_cpu.py ;;
     quick) tests "quick tests" -m "not slow" --junitxml "$OUT/quick.xml" --ignore tests/gpu ;;
     profile)
       IFS=';' read -ra cells <<< "$PROFILE"

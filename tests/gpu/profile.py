@@ -19,7 +19,7 @@ from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_training
 from ode_runner.training.trainer import Trainer
 from tests.benchmarks import plain
 from tests.benchmarks.measure import now
-from tests.benchmarks.ours import endless, find_mnist, freeze_ours, make_trainer, train
+from tests.benchmarks.ours import endless, find_mnist, freeze_ours, make_trainer, train, under_plain_names
 from tests.gpu.measured import kernels, seconds_a_step, synchronisations
 
 RK4 = ["solver=rk4", "solver.num_steps=5"]
@@ -102,10 +102,10 @@ Made = tuple[Callable[[Any], float], list[Any], float]  # a step that returns it
 def _ours(chosen: list[str], precision: str, way: str, mnist: Path, device: torch.device, batch: int) -> Made:
     options = (f"trainer.precision={precision}", f"trainer.compile={WAYS[way]}", f"trainer.batch_size={batch}")
     trainer = make_trainer(mnist, device, "model=odenet", *chosen, *options)
-    train(trainer, 20)
-    freeze_ours(trainer)
     if way == "channels last":
         trainer.model.to(memory_format=torch.channels_last)
+    train(trainer, 20)
+    freeze_ours(trainer)
     begun = now(device)
     steps = FEWEST_STEPS if way == "fused" else 1
     trainer.compiled = compile_training(trainer.forward, steps=steps, processes=1, say=print)
@@ -119,8 +119,12 @@ def _step(trainer: Trainer, batch: Any) -> float:
 def _peer(solve: Callable[..., Any], precision: str, mnist: Path, device: torch.device, batch: int) -> Made:
     """The plain loop, on batches that are on the GPU: what its DataLoader takes is left out."""
     options = ("model=odenet", f"trainer.precision={precision}", f"trainer.batch_size={batch}")
-    batches = list(islice(endless(make_trainer(mnist, device, *options)), STEPS))
-    model = plain.PlainODENet().to(device)
+    trainer = make_trainer(mnist, device, *options)
+    train(trainer, 20)
+    batches = list(islice(endless(trainer), STEPS))
+    model = plain.PlainODENet()
+    model.load_state_dict(under_plain_names(trainer.model.state_dict()))
+    model.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
 
     def step(batch: Any) -> float:

@@ -14,7 +14,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.noise import BrownianPath
 from ode_runner.structured_field import SeparableField
-from tests.helpers import TINY, record_of, run_folder, typed
+from tests.helpers import TINY, record_of, typed
 from tests.problems import Compose, accepted_pairs, build
 from tests.test_given import ConditionedHalves, solver_of
 
@@ -92,12 +92,3 @@ def test_an_audit_of_a_model_that_draws_random_numbers_says_that_a_gpu_draws_oth
     monkeypatch.setattr(field, "forward", lambda t, y: nn.functional.dropout(evaluate(t, y), 0.3))
     with pytest.raises(IncompatibleChoice, match="a GPU draws others in double precision"):
         Audit(experiment, reference=Backprop())
-
-
-def test_images_are_made_and_drawn_on_a_gpu(tmp_path: Path) -> None:
-    words = ("task=digits_generation", "network.width=4", "trainer.epochs=2", "task.samples=100", "trainer.compile=on")
-    ended = typed(*words, "trainer.device=cuda", "solver.num_steps=3", cwd=tmp_path, pictures=True)
-    assert ended.returncode == 0, ended.stderr
-    assert "not captured" not in ended.stdout + ended.stderr
-    assert "not all pictures" not in ended.stdout + ended.stderr
-    assert (run_folder(tmp_path) / "plots" / "samples.png").is_file()

@@ -295,3 +295,12 @@ def test_a_loss_that_is_not_finite_is_found_later_and_named_by_its_step(tmp_path
     again = typed(f"replay={run_folder(tmp_path)}", cwd=tmp_path)
     assert "at step 2 (epoch 1)" in again.stdout + again.stderr
     assert again.returncode == 1
+
+
+def test_images_are_made_and_drawn_on_a_gpu(tmp_path: Path) -> None:
+    words = ("task=digits_generation", "network.width=4", "trainer.epochs=2", "task.samples=100", "trainer.compile=on")
+    ended = typed(*words, "trainer.device=cuda", "solver.num_steps=3", cwd=tmp_path, pictures=True)
+    assert ended.returncode == 0, ended.stdout
+    assert "not captured" not in ended.stdout + ended.stderr
+    assert "not all pictures" not in ended.stdout + ended.stderr
+    assert (run_folder(tmp_path) / "plots" / "samples.png").is_file()

@@ -1,0 +1,132 @@
+"""The layers of a model before and after an adaptive solve on a GPU, each recorded as a whole."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ode_runner.compiling.captured_function import CapturedFunction
+from ode_runner.compiling.captured_solve import OF_CAPTURED_STEPS
+from ode_runner.errors import CannotCompile
+from ode_runner.field import VectorField
+from ode_runner.solvers.first_order import first_order
+
+Call = tuple[nn.Module, Tensor]  # a part of a model, and what it was called with
+
+
+@contextmanager
+def noted_calls(model: nn.Module) -> Iterator[list[Call]]:
+    """Yields a list to which the calls are added that are made inside of the model's layers, if each is called once.
+
+    Layers are a part of the model with parameters and without fields or buffers, of one tensor to one tensor.
+    """
+    calls, more = list[Call](), set[nn.Module]()
+
+    def note(layers: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        plain = len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
+        if not plain or layers in [called for called, _ in calls]:
+            more.add(layers)
+        else:
+            calls.append((layers, inputs[0]))
+
+    hooks = [layers.register_forward_hook(note) for layers in model.children() if _recordable(layers)]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+        calls[:] = [(layers, x) for layers, x in calls if layers not in more]
+
+
+def _recordable(layers: nn.Module) -> bool:
+    holds_field = any(isinstance(module, VectorField) for module in layers.modules())
+    return not holds_field and any(p.requires_grad for p in layers.parameters()) and not any(layers.buffers())
+
+
+@final
+class CapturedModules:
+    """In force where `installed`; elsewhere, and for inputs of another kind, the layers are what they were.
+
+    Args:
+        calls: layers, and an input of each, as `noted_calls` finds them.
+        lower: type to which autocast lowers what they compute; None: to none.
+        say: is told which of them cannot be recorded, and why.
+    """
+
+    def __init__(self, calls: Sequence[Call], *, lower: torch.dtype | None, say: Callable[[str], None]) -> None:
+        self.captured: list[_CapturedModule] = []
+        for layers, x in calls:
+            try:
+                self.captured.append(_CapturedModule(layers, x, lower))
+            except CannotCompile as reason:
+                say(f"{type(layers).__name__} before or after the solve is not captured: {reason}")
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Inside, calls of the layers are repetitions."""
+        for one in self.captured:
+            vars(one.layers)["forward"] = one  # the module stays what it is, and is called as ever
+        try:
+            yield
+        finally:
+            for one in self.captured:
+                del vars(one.layers)["forward"]
+
+
+@final
+class _CapturedModule:
+    def __init__(self, layers: nn.Module, x: Tensor, lower: torch.dtype | None) -> None:
+        self.layers, self._original = layers, layers.forward
+        named = {name: p for name, p in layers.named_parameters() if p.requires_grad}
+        self._parameters = list(named.values())
+        leaves = {name: p.detach().requires_grad_() for name, p in named.items()}  # the same memory
+
+        def function(x: Tensor) -> list[Tensor]:
+            with torch.autocast(x.device.type, lower or torch.bfloat16, enabled=lower is not None, cache_enabled=False):
+                return [functional_call(layers, leaves, (x,))]
+
+        self._kind = _kind(x)
+        self._recording = CapturedFunction(function, [x], [*leaves.values()], facts=0)
+        self._held = False  # by a call whose derivative may still be asked for
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._held or not torch.is_grad_enabled() or _kind(x) != self._kind:
+            return self._original(x)
+        return _Repeated.apply(self._recording, _Hold(self), x, *self._parameters)
+
+    def hold(self, held: bool) -> None:
+        """Whether what was kept for the derivative is needed."""
+        self._held = held
+
+
+class _Hold:
+    """Holds a recording as long as it lives."""
+
+    def __init__(self, module: _CapturedModule) -> None:
+        self.module = module
+        module.hold(True)
+
+    def __del__(self) -> None:
+        self.module.hold(False)
+
+
+def _kind(x: Tensor) -> tuple[Any, ...]:
+    return (x.shape, x.dtype, x.requires_grad)
+
+
+class _Repeated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, recording: CapturedFunction, hold: _Hold, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.recording, ctx.hold, ctx.inputs = recording, hold, (x, *parameters)
+        [y] = recording(x)
+        return y
+
+    @staticmethod
+    @first_order(OF_CAPTURED_STEPS)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        of_input, of_parameters = ctx.recording.pull_back(dy)
+        own = torch._foreach_add([*of_input, *of_parameters], 0)  # in memory that no repetition writes into
+        return None, None, own[0] if of_input else None, *own[len(of_input) :]
