@@ -1,6 +1,8 @@
-# `make help` lists the targets. Everything runs in .venv, which is made when it is missing or outdated.
+# `make help` lists the targets. Everything runs in .venv, which is made when it is missing or outdated;
+# PYTHON=python3.13 has one of its own, .venv-python3.13.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON)))
+BIN := $(VENV)/bin
 CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/test_,$(addsuffix .py,shapes given networks))
 
 .PHONY: help install run test test-full lint format generated docs bench bench-peers bench-compare recipes clean
@@ -8,60 +10,60 @@ CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/test
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
 
-install: .venv/installed  ## Install into .venv, which `. .venv/bin/activate` switches on
+install: $(VENV)/installed  ## Install into .venv, which `. .venv/bin/activate` switches on
 
-run: .venv/installed  ## Train an ODE-Net on scikit-learn's handwritten digits: under two minutes
+run: $(VENV)/installed  ## Train an ODE-Net on scikit-learn's handwritten digits: under two minutes
 	$(BIN)/ode-run task=digits model=odenet solver=dopri5
 
-test: .venv/installed-dev  ## Quick tests, then some of them once more with types and shapes of arrays checked
+test: $(VENV)/installed-dev  ## Quick tests, then some of them once more with types and shapes of arrays checked
 	$(BIN)/pytest -m "not slow" -n 2
 	$(CHECK_SHAPES)
 
-test-full: .venv/installed-dev  ## All tests
+test-full: $(VENV)/installed-dev  ## All tests
 	$(BIN)/pytest -n 2
 	$(CHECK_SHAPES)
 
-lint: .venv/installed-dev  ## Style and types
+lint: $(VENV)/installed-dev  ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: .venv/installed-dev  ## Rewrite to style
+format: $(VENV)/installed-dev  ## Rewrite to style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generated: .venv/installed-dev  ## Write the parts of docs/ that are made from the program
+generated: $(VENV)/installed-dev  ## Write the parts of docs/ that are made from the program
 	$(BIN)/python -m tests.documentation
 
-docs: .venv/installed-docs  ## Build docs/ as a site in site/; a dead link fails
+docs: $(VENV)/installed-docs  ## Build docs/ as a site in site/; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: .venv/installed-dev  ## Our engine against torchdiffeq's, a flow, then whole training steps (needs MNIST)
+bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's, a flow, then whole training steps (needs MNIST)
 	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.density
 	$(BIN)/python -m tests.benchmarks.regularizers
 	$(BIN)/python -m tests.benchmarks.path_models
 	$(BIN)/python -m tests.benchmarks.training
 
-bench-peers: .venv/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop and torchcde, in an environment of its own
+bench-peers: $(VENV)/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop and torchcde, in an environment of its own
 	$(BIN)/python -m tests.benchmarks.peers .venv-peers/bin/python
 	.venv-peers/bin/python -m tests.benchmarks.controls
 
-bench-compare: .venv/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
+bench-compare: $(VENV)/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
 	$(BIN)/python -m tests.benchmarks.compare $(BASE)
 
-recipes: .venv/installed  ## Experiments from the literature: run what is missing, write the table (ONLY=name: that one)
+recipes: $(VENV)/installed  ## Experiments from the literature: run what is missing, write the table (ONLY=name: that one)
 	$(BIN)/python -m ode_runner.recipes $(ONLY)
 
 clean:  ## Remove the virtual environment and caches; outputs stay
-	rm -rf .venv .venv-peers site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-* site .mypy_cache .ruff_cache .pytest_cache
 
-.venv/installed: pyproject.toml
-	$(PYTHON) -m venv .venv
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+$(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
@@ -70,6 +72,6 @@ clean:  ## Remove the virtual environment and caches; outputs stay
 	.venv-peers/bin/pip install --quiet --requirement tests/benchmarks/peers.txt --editable .
 	touch $@
 
-.venv/installed-docs: .venv/installed
+$(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@

@@ -42,6 +42,7 @@ from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.printable import on_one_line
+from ode_runner.recording.relative_path import relative_path
 from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
 from ode_runner.sweeps.dispatch import JOBLIB_LAUNCHER
 from ode_runner.sweeps.search import SearchSweeper
@@ -103,7 +104,7 @@ def _plan(cfg: DictConfig) -> JobResult:
     whole = OmegaConf.masked_copy(cfg, [str(key) for key in cfg])
     with open_dict(whole):
         whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
-    folder = Path(os.path.relpath(folder_of("own", _root_=whole)))
+    folder = relative_path(folder_of("own", _root_=whole))
     cell = inspect_cell(name="", overrides=[], cfg=whole, folder=folder)
     Forecast(cells=[cell], folder=folder).show()
     possible = cell.state not in (CellState.REFUSED, CellState.INCOMPATIBLE)
@@ -124,7 +125,7 @@ def _run(cfg: DictConfig, *, in_sweep: bool) -> JobResult:
 def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> JobResult:
     from ode_runner.recording.record import RunStatus
 
-    folder = Path(os.path.relpath(job.runtime.output_dir))
+    folder = relative_path(job.runtime.output_dir)
     try:
         outcome = _carry_out(cfg, folder, in_sweep=in_sweep)
     except InUse as refusal:

@@ -5,6 +5,7 @@ Imports nothing that takes long: until a child watches its parent, it may outliv
 
 import os
 import pickle
+import sys
 import threading
 from multiprocessing import connection, parent_process
 from typing import Any
@@ -19,8 +20,12 @@ def run_child(work: bytes, *arguments: Any) -> None:
 
 
 def run_in_own_group(work: bytes, *arguments: Any) -> None:
-    """Call the pickled function `work` in a process group of its own: Ctrl-C is for the parent, which sends SIGTERM."""
-    os.setpgid(0, 0)
+    """Call the pickled function `work` in a process group of its own: Ctrl-C is for the parent, which sends SIGTERM.
+
+    Windows has no such groups: there Ctrl-C reaches the child, too, which then saves its progress by itself.
+    """
+    if sys.platform != "win32":
+        os.setpgid(0, 0)
     _run(work, *arguments)
 
 

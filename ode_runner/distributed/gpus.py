@@ -1,5 +1,6 @@
 """GPUs of runs at the same time on one machine: each launcher process takes a slot of its own."""
 
+import getpass
 import itertools
 import os
 import tempfile
@@ -22,7 +23,7 @@ def take_gpus(count: int) -> None:
     if _held or slots < 2:
         return
     for slot in itertools.count():
-        lock = FileLock(Path(tempfile.gettempdir()) / f"ode-run-gpu-{os.getuid()}-{slot}.lock")
+        lock = FileLock(Path(tempfile.gettempdir()) / f"ode-run-gpu-{getpass.getuser()}-{slot}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -24,7 +24,7 @@ class SpawnedPool(WorkerPool):
 
     def __init__(self, *, size: int) -> None:
         self.size = size
-        self.processes: list[tuple[Any, Connection]] = []
+        self.processes: list[tuple[Any, Any]] = []  # and our ends of their pipes
         share_cores(size)
 
     @contextmanager
@@ -96,5 +96,6 @@ def run_worker(job: Job, rank: int, size: int, rendezvous_folder: Path, pipe: Co
 
 def _join(rank: int, size: int, device: str, rendezvous_folder: Path) -> None:
     """Join the process group, and wait until all processes have."""
-    init_method = f"file://{rendezvous_folder}/processes"
+    place = (rendezvous_folder / "processes").as_posix().lstrip("/")  # of Windows it begins with a drive: C:/
+    init_method = f"file:///{place}"
     dist.init_process_group(BACKEND[device], init_method=init_method, rank=rank, world_size=size, timeout=TIMEOUT)

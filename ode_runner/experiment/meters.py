@@ -1,7 +1,6 @@
 """Measures the cost of a run: bytes saved for the backward pass, peak memory, means over steps, seconds."""
 
 import gc
-import resource
 import sys
 import time
 import weakref
@@ -100,6 +99,12 @@ def peak_bytes(device: torch.device) -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        import psutil  # which is installed there alone
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource  # which Windows has not
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

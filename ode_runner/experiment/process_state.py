@@ -7,7 +7,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,7 +85,11 @@ def unchanged() -> Iterator[None]:
 
 @contextmanager
 def same_folder() -> Iterator[None]:
-    """Restore the working directory afterwards, by its descriptor, for it may have been moved meanwhile."""
+    """Restore the working directory afterwards, by its descriptor if it has one: it may have been moved."""
+    if sys.platform == "win32":
+        with chdir(os.curdir):
+            yield
+        return
     descriptor = os.open(".", os.O_RDONLY)
     try:
         yield

@@ -1,6 +1,7 @@
 """Signals that ask a run to stop at its next step."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield stop
         return
-    scheduler = [number for number in (signal.SIGUSR1, signal.SIGUSR2) if callable(signal.getsignal(number))]
+    scheduler = [number for number in _of_schedulers() if callable(signal.getsignal(number))]
     outer = {number: signal.signal(number, note) for number in (signal.SIGINT, *(scheduler or [signal.SIGTERM]))}
     try:
         yield stop
@@ -70,5 +71,12 @@ def sigterm_interrupts() -> Iterator[None]:
 
 def ignore_stop_signals() -> None:
     """Ignore the signals that stop a run: a worker ends when the main process does."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGTERM, *_of_schedulers()):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _of_schedulers() -> list[signal.Signals]:
+    """The signals that schedulers announce the end of a job by; none on Windows, which has none of them."""
+    if sys.platform == "win32":
+        return []
+    return [signal.SIGUSR1, signal.SIGUSR2]

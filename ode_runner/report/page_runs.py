@@ -1,11 +1,11 @@
 """The table of all runs in the page: options, measurements, a small picture, and links to what is in the folder."""
 
 import html
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from ode_runner.recording.relative_path import relative_path
 from ode_runner.report.formats import head_cell
 from ode_runner.report.quantities import Style
 from ode_runner.report.rows import differing_options, plain, value_of
@@ -56,5 +56,6 @@ def _places(run: Run, here: Path) -> list[str]:
 
 
 def _link(place: Path, here: Path, content: str) -> str:
-    relative = Path(os.path.relpath(place.resolve(), here.resolve())).as_posix()
-    return f'<a href="{quote(relative)}">{content}</a>'
+    way = relative_path(place.resolve(), here.resolve())
+    address = way.as_uri() if way.is_absolute() else quote(way.as_posix())
+    return f'<a href="{address}">{content}</a>'

@@ -138,8 +138,7 @@ def program() -> str:
     Raises:
         RefusedInput: there is none.
     """
-    beside = Path(sys.executable).with_name("ode-run")
-    program = str(beside) if beside.is_file() else shutil.which("ode-run")
+    program = shutil.which("ode-run", path=Path(sys.executable).parent) or shutil.which("ode-run")
     if program is None:
         raise RefusedInput("the command ode-run is not installed here.")
     return program

@@ -1,6 +1,5 @@
 """Hydra's sweeper for searches: Optuna proposes cells and is given the objectives that each reaches."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
+from ode_runner.recording.relative_path import relative_path
 from ode_runner.report.rows import plain
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import SweepCell
@@ -59,7 +59,7 @@ class SearchSweeper(CellSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Propose, launch and report trials until all have ended, and set the exit code of the command."""
         by_key = self.typed(arguments)
-        wanted, folder = self._objectives(by_key), Path(os.path.relpath(self.config.hydra.sweep.dir))
+        wanted, folder = self._objectives(by_key), relative_path(self.config.hydra.sweep.dir)
         if self.config.plan:
             self._plan(by_key, wanted, folder)
             return

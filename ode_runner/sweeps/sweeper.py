@@ -1,7 +1,6 @@
 """Hydra's sweeper for products of values and listed cells: inspects all cells, launches those due, reports results."""
 
 import itertools
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from ode_runner.config.unused_words import check_sweepable
 from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
+from ode_runner.recording.relative_path import relative_path
 from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
@@ -74,7 +74,7 @@ class CellSweeper(Sweeper):
         from ode_runner.sweeps.forecast import Forecast
         from ode_runner.sweeps.inspection import record_unrun
 
-        folder = Path(os.path.relpath(self.config.hydra.sweep.dir))
+        folder = relative_path(self.config.hydra.sweep.dir)
         cells = [self.inspect_cell(name, overrides) for name, overrides in self._combinations(arguments)]
         mark_duplicates(cells)
         if self.config.plan:
@@ -131,7 +131,7 @@ class CellSweeper(Sweeper):
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = 0
-        folder = Path(os.path.relpath(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir))
+        folder = relative_path(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir)
         cell = inspect_cell(name=name, overrides=overrides, cfg=cfg, folder=folder)
         if cell.state.due and (reason := reason_passed_over(cell)):
             cell.state, cell.remark = CellState.PASSED_OVER, reason
