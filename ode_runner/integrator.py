@@ -114,13 +114,12 @@ class Integrator:
         """
         breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
         y0, given = begun(y0, given)
+        check_solvable(y0, ts)
         if jumps is not None:
-            check_solvable(y0, ts)
             check_jumps(jumps, ts, event=event is not None)
             solve = partial(self, field, given=given, integrals=integrals, noise=noise, breaks=breaks)
             return replace(solve_between_jumps(solve, y0, ts, jumps, given), ts=ts)
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
-        check_solvable(y0, ts)
         check_given(given, y0)
         check_breaks(breaks)
         self._check_rules(field, y0, integrals, noise)
@@ -133,12 +132,15 @@ class Integrator:
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks, event=event)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
-        self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
-        if solution.each is not None:
-            self.ledger.enter(solution.each)
+        self._enter(solution)
         if integrals:
             self._check_all(integrals, solution)
         return replace(solution, ts=ts)
+
+    def _enter(self, solution: Solution) -> None:
+        self.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
+        if solution.each is not None:
+            self.ledger.enter(solution.each)
 
     def evaluate(
         self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"

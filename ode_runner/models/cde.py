@@ -7,19 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.controls.base import Control, path_at, slope_at
-from ode_runner.controls.missing import counts
 from ode_runner.controls.named import ControlName, control_named
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
+from ode_runner.models.control_stem import ControlStem
 from ode_runner.models.series_model import SeriesModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.series import draw_control
 from ode_runner.problem import Integrate, Solution
-from ode_runner.series import Series
 from ode_runner.types import State, Time, Times
 
 PLACES = 40  # of a picture, between two rows
@@ -38,7 +37,7 @@ class CDE(SeriesModel):
     """
 
     numerics: ClassVar[Numerics] = Numerics.ANY
-    stem: "ControlStem"
+    stem: ControlStem
 
     def __init__(self, network: Network, *, control: ControlName, time: bool, counts: bool | None) -> None:
         network = reading_network(network, "cde")
@@ -81,36 +80,6 @@ class ControlledField(VectorField):
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         (coefficients,) = given
         return torch.bmm(self.matrices(y), slope_at(t, coefficients)[..., None]).squeeze(-1)
-
-
-@final
-class ControlStem(nn.Module):
-    """Rows of series to the state at the first, with the coefficients of the control as what is given to the field."""
-
-    def __init__(self, control: Control, initial: nn.Module, *, time: bool, counted: bool, at_every_row: bool) -> None:
-        super().__init__()
-        self.control, self.initial, self.time, self.counted = control, initial, time, counted
-        self.at_every_row = at_every_row
-
-    def forward(self, rows: Tensor) -> Encoding:
-        knots, coefficients = self.path(rows)
-        lengths = Series.of_rows(rows).lengths
-        breaks = self.control.breaks(lengths, ends=self.at_every_row)
-        return Encoding(self.initial(knots[:, 0]), given=(coefficients,), breaks=breaks)
-
-    def path(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The knots (series, rows, channels) and the coefficients of the control through them, up to the last row."""
-        series = Series.of_rows(rows)
-        channels = [series.times[..., None]] if self.time else []
-        channels += [self.control.fill(series), *([counts(series)] if self.counted else [])]
-        knots = torch.cat(channels, dim=-1)[:, : int(series.lengths.max())]
-        return knots, self.control.coefficients(knots, series.lengths)
-
-    def names(self, values: int) -> list[str]:
-        """Of the channels."""
-        numbers = range(1, values + 1)
-        counted = [f"count {i}" for i in numbers] if self.counted else []
-        return [*(["time"] if self.time else []), *(f"value {i}" for i in numbers), *counted]
 
 
 def _check(name: str, control: Control, *, time: bool, causal: bool, blanks: bool) -> None:

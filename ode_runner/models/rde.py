@@ -11,7 +11,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
-from ode_runner.models.cde import ControlStem
+from ode_runner.models.control_stem import ControlStem
 from ode_runner.models.series_model import SeriesModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.reading import reading_network

@@ -1,0 +1,41 @@
+"""Where models begin that a control through the rows of a series drives."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.controls.base import Control
+from ode_runner.controls.missing import counts
+from ode_runner.encoding import Encoding
+from ode_runner.series import Series
+
+
+@final
+class ControlStem(nn.Module):
+    """Rows of series to the state at the first, with the coefficients of the control as what is given to the field."""
+
+    def __init__(self, control: Control, initial: nn.Module, *, time: bool, counted: bool, at_every_row: bool) -> None:
+        super().__init__()
+        self.control, self.initial, self.time, self.counted = control, initial, time, counted
+        self.at_every_row = at_every_row
+
+    def forward(self, rows: Tensor) -> Encoding:
+        knots, coefficients = self.path(rows)
+        lengths = Series.of_rows(rows).lengths
+        breaks = self.control.breaks(lengths, ends=self.at_every_row)
+        return Encoding(self.initial(knots[:, 0]), given=(coefficients,), breaks=breaks)
+
+    def path(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The knots (series, rows, channels) and the coefficients of the control through them, up to the last row."""
+        series = Series.of_rows(rows)
+        channels = [series.times[..., None]] if self.time else []
+        channels += [self.control.fill(series), *([counts(series)] if self.counted else [])]
+        knots = torch.cat(channels, dim=-1)[:, : int(series.lengths.max())]
+        return knots, self.control.coefficients(knots, series.lengths)
+
+    def names(self, values: int) -> list[str]:
+        """Of the channels."""
+        numbers = range(1, values + 1)
+        counted = [f"count {i}" for i in numbers] if self.counted else []
+        return [*(["time"] if self.time else []), *(f"value {i}" for i in numbers), *counted]
