@@ -64,10 +64,13 @@ def idx_dir(tmp_path: Path) -> Path:
     """A small data set in MNIST's format, whose pixels are known: image i is filled with i, and is of class i % 10."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
+    fashion = tmp_path / "FashionMNIST" / "raw"
+    fashion.mkdir(parents=True)
     for part, count in (("train", TRAIN_COUNT), ("test", TEST_COUNT)):
         images = torch.arange(count)[:, None, None].expand(count, SIDE, SIDE)
-        write_idx(raw / FILES[part][0], images)
-        write_idx(raw / FILES[part][1], torch.arange(count) % 10)
+        for place in (raw, fashion):
+            write_idx(place / FILES[part][0], images)
+            write_idx(place / FILES[part][1], torch.arange(count) % 10)
     return tmp_path
 
 
@@ -111,7 +114,8 @@ def made(make: MakeTask, composed: Compose) -> MakeTask:
     return task
 
 
-WITHOUT_DATA = ("closed_form", "ctmc", "bouncing_ball")  # nothing is learned from them, or nothing is drawn
+# Nothing is learned from them, or nothing is drawn, or (test_image_files) their files are of a form of their own.
+WITHOUT_DATA = ("closed_form", "ctmc", "bouncing_ball", "cifar10")
 
 
 @pytest.fixture(params=[name for name in options("task") if name not in WITHOUT_DATA])

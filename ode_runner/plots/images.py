@@ -1,5 +1,7 @@
 """What an image classifier gets wrong."""
 
+from collections.abc import Sequence
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -8,15 +10,16 @@ from torch.nn import functional as F
 from ode_runner.plots import style
 
 
-def draw_confusion(outputs: Tensor, targets: Tensor) -> Figure:
+def draw_confusion(outputs: Tensor, targets: Tensor, *, names: Sequence[str]) -> Figure:
     """Counts of true against predicted classes; mistakes are shaded, the diagonal is not."""
     classes = outputs.shape[1]
     pairs = (targets * classes + outputs.argmax(dim=1)).cpu()
     counts = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
     mistakes = counts.clone().fill_diagonal_(0)
-    figure = style.figure(5.6, 5.2)
+    side = max(5.2, min(16.0, 0.42 * classes))
+    figure = style.figure(side + 0.4, side)
     axes = figure.subplots()
-    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(1, int(mistakes.max())))
+    axes.imshow(mistakes.numpy(), cmap="Oranges", vmin=0, vmax=max(1, int(mistakes.max())))
     dark = 0.6 * int(mistakes.max())
     for row in range(classes):
         for column in range(classes):
@@ -30,11 +33,24 @@ def draw_confusion(outputs: Tensor, targets: Tensor) -> Figure:
         title=f"Test set: {correct:,} of {len(targets):,} right ({correct / len(targets):.2%})",
         xlabel="predicted", ylabel="true", xticks=range(classes), yticks=range(classes),
     )  # fmt: skip
+    axes.set_yticklabels(names)
+    axes.set_xticklabels(names, rotation=90 if max(map(len, names)) > 3 else 0)
     return figure
 
 
-def draw_mistakes(images: Tensor, outputs: Tensor, targets: Tensor, shown: int = 20) -> Figure:
-    """The test images with the highest loss among those classified wrongly, worst first."""
+def draw_mistakes(
+    images: Tensor,
+    outputs: Tensor,
+    targets: Tensor,
+    *,
+    names: Sequence[str],
+    ink_on_paper: bool = True,
+    shown: int = 20,
+) -> Figure:
+    """The test images with the highest loss among those classified wrongly, worst first.
+
+    With `ink_on_paper` a large number of an image of one channel is dark.
+    """
     losses = F.cross_entropy(outputs, targets, reduction="none")
     predicted = outputs.argmax(dim=1)
     wrong = torch.nonzero(predicted != targets).flatten()
@@ -45,8 +61,9 @@ def draw_mistakes(images: Tensor, outputs: Tensor, targets: Tensor, shown: int =
         axes.axis("off")
     probabilities = outputs.softmax(dim=1)
     for axes, index in zip(grid.flat, worst, strict=False):
-        axes.imshow(images[index].permute(1, 2, 0).cpu(), cmap="gray_r")
+        axes.imshow(images[index].permute(1, 2, 0).cpu().numpy(), cmap="gray_r" if ink_on_paper else "gray")
         certainty = float(probabilities[index, predicted[index]])
-        axes.set_title(f"{int(targets[index])} read as {int(predicted[index])}\n({certainty:.0%} sure)", fontsize=7)
+        true, said = names[int(targets[index])], names[int(predicted[index])]
+        axes.set_title(f"{true} read as {said}\n({certainty:.0%} sure)", fontsize=7)
     figure.suptitle(f"The worst of {len(wrong)} mistakes among {len(targets):,} test images", fontsize=10)
     return figure

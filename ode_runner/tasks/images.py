@@ -1,11 +1,12 @@
 """What the image tasks share: bytes in memory, crops on whole batches, pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import ClassVar
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ode_runner.batch import Split, TaskSpec
@@ -21,8 +22,11 @@ from ode_runner.transfer import send
 class ImageClassification(Classification):
     """Images of `classes` classes, stored as bytes from 0 to `brightest` and scaled to [0, 1] batch by batch.
 
-    Training images are shifted at random by up to `crop_padding` pixels each way, zeros moving in.
+    Training images are shifted at random by up to `crop_padding` pixels each way, zeros moving in, and put through
+    `transforms` one by one, such as those of torchvision.transforms.v2.
     """
+
+    ink_on_paper: ClassVar[bool] = True  # a large number is dark in a picture of one channel
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class ImageClassification(Classification):
         classes: int,
         brightest: int,
         crop_padding: int,
+        transforms: Sequence[nn.Module] = (),
         seed: int,
         device: torch.device,
     ) -> None:
@@ -43,10 +48,13 @@ class ImageClassification(Classification):
         )
         self.brightest = brightest
         self.crop_padding = crop_padding
+        self.transforms = nn.Sequential(*transforms)
 
     def prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is not None and self.crop_padding:
             inputs = random_crop(inputs, self.crop_padding, generator)
+        if generator is not None and len(self.transforms):
+            inputs = transformed(inputs, self.transforms, generator)
         return inputs.float() / self.brightest
 
     def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
@@ -58,8 +66,35 @@ class ImageClassification(Classification):
         yield from super().figures(view)  # first, for they ask nothing of the model
         test = self.splits[Split.TEST]
         outputs = torch.cat([view.predict(self.prepare(part, None), None) for part in test.inputs.split(1000)])
-        yield "confusion", draw_confusion(outputs, test.targets)
-        yield "mistakes", draw_mistakes(test.inputs, outputs, test.targets)
+        yield "confusion", draw_confusion(outputs, test.targets, names=self.class_names)
+        yield (
+            "mistakes",
+            draw_mistakes(test.inputs, outputs, test.targets, names=self.class_names, ink_on_paper=self.ink_on_paper),
+        )
+
+
+def transformed(images: Tensor, transforms: nn.Module, generator: torch.Generator) -> Tensor:
+    """Each image (batch, channels, height, width) transformed by itself, with numbers drawn by `generator`.
+
+    Raises:
+        RefusedInput: a transform fails, or gives an image of another shape.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            changed = [transforms(image) for image in images]
+        except (RuntimeError, TypeError, ValueError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise RefusedInput(
+                f"task.transforms: they cannot be applied to an image of bytes ({reason[0]})."
+            ) from error
+    if any(image.shape != images.shape[1:] for image in changed):
+        raise RefusedInput(
+            f"task.transforms make an image of shape {tuple(changed[0].shape)} of one of {tuple(images.shape[1:])}: "
+            "images must keep their size."
+        )
+    return torch.stack(changed)
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:

@@ -81,7 +81,7 @@ def find_files(data_dir: Path) -> Path:
         with suppress(OSError):
             data_dir.rmdir()  # unless it holds something: a refusal leaves no folder
         raise RefusedInput(
-            f"MNIST is not in {data_dir} and could not be downloaded ({_in_short(error)}). Put the four idx files in "
+            f"MNIST is not in {data_dir} and could not be downloaded ({in_short(error)}). Put the four idx files in "
             f"{data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "
             "or use task=digits, which needs no download."
         ) from error
@@ -112,7 +112,7 @@ def read_samples(folder: Path, images_name: str, labels_name: str) -> Samples:
     return Samples(images[:, None], labels)
 
 
-def _in_short(error: BaseException) -> str:
+def in_short(error: BaseException) -> str:
     """What failed and why: torchvision says it in the first and the last line, with every mirror in between."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return " ".join(line[:120] for line in dict.fromkeys((lines[0], lines[-1])))

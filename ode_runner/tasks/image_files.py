@@ -1,0 +1,82 @@
+"""Image files of one's own: which there are in a folder, of which class, and their pixels."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import functional as F
+
+from ode_runner.errors import RefusedInput
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file."""
+
+    path: Path
+    name: str  # its path within the folder
+    label: str  # the folder within that; "" where it lies in none
+
+
+def find_images(folder: Path) -> list[ImageFile]:
+    """Every image below a folder, in the order of their names.
+
+    Raises:
+        RefusedInput: there is no such folder, or no image in it.
+    """
+    if folder.is_file() and folder.suffix.lower() in IMG_EXTENSIONS:
+        return [ImageFile(folder, folder.name, "")]
+    if not folder.is_dir():
+        raise RefusedInput(f"{folder}: there is no such folder.")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+    if not paths:
+        raise RefusedInput(f"{folder} holds no image. A file is one if its name ends in {', '.join(IMG_EXTENSIONS)}.")
+    parts = [path.relative_to(folder).parts for path in paths]
+    return [
+        ImageFile(path, "/".join(own), own[0] if len(own) > 1 else "") for path, own in zip(paths, parts, strict=True)
+    ]
+
+
+def read_images(files: Sequence[ImageFile], *, size: tuple[int, int], colour: bool) -> Tensor:
+    """Pixels (files, 3 or 1, height, width), bytes: the middle of each image, as large as its shorter side allows.
+
+    Raises:
+        RefusedInput: a file is damaged.
+    """
+    return torch.stack([_pixels(file.path, size=size, colour=colour) for file in files])
+
+
+def content_of(folder: Path) -> str | None:
+    """A hash of the names and bytes of all images, in 12 hexadecimal digits; None where there are none."""
+    try:
+        files = find_images(folder)
+        parts = [
+            (file.name, _hash(file.path, file.path.stat().st_size, file.path.stat().st_mtime_ns)) for file in files
+        ]
+    except (OSError, RefusedInput):
+        return None
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=100_000)
+def _hash(path: Path, size: int, changed: int) -> str:
+    del size, changed  # for the cache alone: a file that has not changed is not read again
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _pixels(path: Path, *, size: tuple[int, int], colour: bool) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            pixels = F.pil_to_tensor(image.convert("RGB" if colour else "L"))
+    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        raise RefusedInput(f"{path} cannot be read as an image ({type(error).__name__}). Remove it.") from error
+    height, width = pixels.shape[1:]
+    scale = max(size[0] / height, size[1] / width)
+    larger = [max(side, round(scale * own)) for side, own in zip(size, (height, width), strict=True)]
+    return F.center_crop(F.resize(pixels, larger, antialias=True), list(size))
