@@ -25,14 +25,15 @@ def noted_calls(model: nn.Module) -> Iterator[list[Call]]:
     """
     calls, more = list[Call](), set[nn.Module]()
 
-    def note(layers: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        plain = len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
+    def note(layers: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+        plain = len(inputs) == 1 and not named and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)
         if not plain or layers in [called for called, _ in calls]:
             more.add(layers)
         else:
             calls.append((layers, inputs[0]))
 
-    hooks = [layers.register_forward_hook(note) for layers in model.children() if _recordable(layers)]
+    parts = [layers for layers in model.children() if _recordable(layers)]
+    hooks = [layers.register_forward_hook(note, with_kwargs=True) for layers in parts]
     try:
         yield calls
     finally:
@@ -92,10 +93,11 @@ class _CapturedModule:
         self._recording = CapturedFunction(function, [x], [*leaves.values()], facts=0)
         self._held = False  # by a call whose derivative may still be asked for
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if self._held or not torch.is_grad_enabled() or _kind(x) != self._kind:
-            return self._original(x)
-        return _Repeated.apply(self._recording, _Hold(self), x, *self._parameters)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        alike = not named and [_kind(x) for x in inputs] == [self._kind]
+        if self._held or not torch.is_grad_enabled() or not alike:
+            return self._original(*inputs, **named)
+        return _Repeated.apply(self._recording, _Hold(self), *inputs, *self._parameters)
 
     def hold(self, held: bool) -> None:
         """Whether what was kept for the derivative is needed."""
@@ -113,8 +115,8 @@ class _Hold:
         self.module.hold(False)
 
 
-def _kind(x: Tensor) -> tuple[Any, ...]:
-    return (x.shape, x.dtype, x.requires_grad)
+def _kind(x: Any) -> tuple[Any, ...]:
+    return (x.shape, x.dtype, x.requires_grad) if isinstance(x, Tensor) else ()
 
 
 class _Repeated(torch.autograd.Function):
