@@ -30,7 +30,6 @@ from ode_runner.path_field import ConsistencyField, DenoisingField
 from ode_runner.problem import (
     Problem,
     Solution,
-    check_breaks,
     check_given,
     check_noise,
     check_solvable,
@@ -114,27 +113,24 @@ class Integrator:
         """
         breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
         y0, given = begun(y0, given)
-        check_solvable(y0, ts)
+        check_solvable(y0, ts, breaks)
         if jumps is not None:
             check_jumps(jumps, ts, event=event is not None)
             solve = partial(self, field, given=given, integrals=integrals, noise=noise, breaks=breaks)
-            return replace(solve_between_jumps(solve, y0, ts, jumps, given), ts=ts)
+            return solve_between_jumps(solve, y0, ts, jumps, given)
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         check_given(given, y0)
-        check_breaks(breaks)
         self._check_rules(field, y0, integrals, noise)
         if event is not None:
             check_takes_events(self.solver, self.gradient, batch=len(y0))
             check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
-        self.solver.check_state(y0)
         with _in_full_precision(y0):
             y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks, event=event)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self._enter(solution)
-        if integrals:
-            self._check_all(integrals, solution)
+        self._check_all(integrals, solution)
         return replace(solution, ts=ts)
 
     def _enter(self, solution: Solution) -> None:
@@ -209,6 +205,7 @@ class Integrator:
                 f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "
                 "by a solver whose `fields` it is. Leave noise out."
             )
+        self.solver.check_state(y0)
 
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
         """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""

@@ -91,10 +91,10 @@ class TakesStates(abc.ABC):
         """Of a model of layers, those between them, from the first on."""
 
 
-def check_solvable(y0: State, ts: Times) -> None:
+def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
     """Raises RefusedInput unless the state is real and the times are finite, floating-point numbers that run one way.
 
-    Times may be repeated.
+    Times may be repeated. Breaks are finite numbers.
     """
     if y0.is_complex():
         raise RefusedInput(
@@ -117,6 +117,9 @@ def check_solvable(y0: State, ts: Times) -> None:
                 f"times must run one way, and these go from {times[0]:.6g} to {times[-1]:.6g} but from {earlier:.6g} "
                 f"to {later:.6g} in between. Sort them."
             )
+    for place, b in enumerate(breaks):
+        if not isinstance(b, int | float) or not math.isfinite(b):
+            raise RefusedInput(f"breaks must be finite numbers, and number {place + 1} of {len(breaks)} is {b!r}.")
 
 
 def check_given(given: Sequence[Tensor], y0: State) -> None:
@@ -142,13 +145,6 @@ def check_noise(noise: Noise | None, field: VectorField, y0: State) -> None:
             f"{name_of(field)} is solved for {len(y0)} samples, and noise is given for {len(noise.samples)}: "
             "Noise.samples has a number for every sample of the state."
         )
-
-
-def check_breaks(breaks: Sequence[float]) -> None:
-    """Raises RefusedInput unless breaks are finite numbers."""
-    for place, b in enumerate(breaks):
-        if not isinstance(b, int | float) or not math.isfinite(b):
-            raise RefusedInput(f"breaks must be finite numbers, and number {place + 1} of {len(breaks)} is {b!r}.")
 
 
 def in_joint_precision(y0: State, ts: Times) -> State:

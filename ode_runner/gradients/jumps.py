@@ -1,6 +1,7 @@
 """Solves of states that jump at known times: one solve from jump to jump."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from torch import Tensor
@@ -31,7 +32,7 @@ def solve_between_jumps(solve: Solve, y0: State, ts: Times, jumps: Jumps, given:
         done += count
         if end != edges[-1]:
             y0 = jumps.state_after(part[-1], solution.ys[-1], given)
-    return joined(pieces)
+    return replace(joined(pieces), ts=ts)
 
 
 def check_jumps(jumps: Jumps, ts: Times, *, event: bool) -> None:
