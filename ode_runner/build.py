@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
+from ode_runner.building.loggers import build_loggers, check_loggers
 from ode_runner.building.optimizer_options import check_optimizer
 from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
 from ode_runner.building.teacher import teach, teacher_contents
@@ -60,7 +61,6 @@ FINE_SOLVER = {  # of numbers that are compared with those by a run's own
     "max_steps": 100_000,
     "per_sample": False,
 }
-LOGGER_FACTS = ("folder", "first_step")  # what a logger is given at run time
 
 
 def plan_run(
@@ -82,9 +82,10 @@ def plan_run(
         own_choices=own_choice_files(choices),
         in_sweep=in_sweep,
         rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
+        pictures=bool(cfg.pictures),
         build_experiment=lambda: build_experiment(cfg, choices),
         build_trainer=partial(build_trainer, cfg, choices),
-        build_logger=partial(_build_logger, cfg),
+        build_logger=partial(build_loggers, cfg),
         build_diagnostics=partial(construct, cfg, "diagnostics"),
     )
 
@@ -135,7 +136,8 @@ def run_name(cfg: DictConfig) -> tuple[str, str]:
 def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
     """Task, model and numerics; what cannot work together is refused before any data is made."""
     _check_numbers(cfg)
-    checked_partial(cfg, "logger", named=LOGGER_FACTS)  # made once it is known where the run begins
+    check_loggers(cfg)
+    _check_pictures(cfg)
     checked_partial(cfg, "diagnostics")
     check_possible(cfg, choices)
     experiment = assemble_experiment(cfg, choices)
@@ -297,5 +299,11 @@ def _check_numbers(cfg: DictConfig) -> None:
     check_optimizer(typing.cast(dict[str, Any], OmegaConf.to_container(cfg.optimizer, resolve=True)))
 
 
-def _build_logger(cfg: DictConfig, **runtime: Any) -> Any:
-    return construct(cfg, "logger", **runtime)
+def _check_pictures(cfg: DictConfig) -> None:
+    """Raises RefusedInput for pictures that are asked for and forbidden at once."""
+    if type(cfg.pictures) is not bool:
+        raise RefusedInput(f"pictures={as_typed(cfg.pictures)} is neither true nor false.")
+    asked = {"trainer.animate": cfg.trainer.get("animate"), "trainer.pictures_every": cfg.trainer.get("pictures_every")}
+    for option, value in asked.items():
+        if value and not cfg.pictures:
+            raise RefusedInput(f"{option}={as_typed(value)} asks for pictures, and pictures=false for none.")

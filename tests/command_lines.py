@@ -141,7 +141,7 @@ INPUTS = (
 )
 HABITS = (
     *("patience=3", "trainer.patience=3", "clip=1", "lr=0.1", "learning_rate=0.1", "batch=8", "batch_size=8", "bs=8"),
-    *("epochs=3", "epoch=3", "logger=wandb", "wandb=true", "early_stopping=true", "steps=10", "gpu=0", "device=cpu"),
+    *("epochs=3", "epoch=3", "logger=comet", "wandb=true", "early_stopping=true", "steps=10", "gpu=0", "device=cpu"),
     *("num_workers=2", "dry_run=true", "max_epochs=3", "optimizer=adamw", "fp16=true", "name=x", "resume=true"),
 )
 

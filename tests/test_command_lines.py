@@ -174,7 +174,7 @@ TINY_MOONS = (*TINY, "trainer.epochs=1", "logger=none")
         (("gradient=dopri5",), "That is solver=dopri5."),
         (("solver=RK4",), "Did you mean 'rk4'?"),
         (("schedule=none",), "That is schedule=constant here."),
-        (("logger=wandb",), "There is none: logger=tensorboard is one"),
+        (("logger=comet",), "There is none: logger=[tensorboard,csv,mlflow,wandb] are there"),
         (("dry-run",), "cannot read 'dry-run'. That is plan=true here."),
         (("momentum=0.9",), "That is optimizer.momentum here."),
         (("evaluate=",), "evaluate= names no run folder"),

@@ -26,7 +26,13 @@ YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rg
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
 PAIRS = [(group, name) for group, name in CHOICES if group == "task_model"]  # chosen by a task and a model together
 CHOICES = [choice for choice in CHOICES if choice not in PAIRS]
-WHOLE = ("experiment", "grid", "search", "regularizer")  # set others, or are several at once: no object of their own
+WHOLE = (
+    "experiment",
+    "grid",
+    "search",
+    "regularizer",
+    "logger",
+)  # set others, or are several at once: no object of their own
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
 SERIES = TaskSpec(input_shape=(5, 4), output_shape=(2,), sequence=True)
@@ -66,8 +72,6 @@ def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
             return construct(cfg, group, construct(cfg, "network", spec_of(cfg)))
         case "optimizer":
             return construct(cfg, group, weights())
-        case "logger":
-            return construct(cfg, group, folder=request.getfixturevalue("tmp_path"), first_step=0)
         case "task":
             if "data_dir" in cfg.task:
                 cfg.task.data_dir = str(request.getfixturevalue("mnist_dir"))

@@ -13,7 +13,8 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups, plugin_data_pb2
 
-from ode_runner.recording.logger import MetricsFile, TensorBoardLogger
+from ode_runner.loggers.tensorboard import TensorBoardLogger
+from ode_runner.recording.logger import MetricsFile
 from ode_runner.recording.record import RunRecord, RunStatus
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, run_folders, typed
 
@@ -99,7 +100,7 @@ def test_an_option_that_is_null_in_one_run_is_a_column_of_numbers_all_the_same(t
             choices={"network": "mlp"}, seed=0, fingerprint="0", status=RunStatus.COMPLETED, config=config
         )
         logger = TensorBoardLogger(tmp_path / name, first_step=0)
-        logger.summary(record.hyperparameters(), {"test/loss": 1.0}, "")
+        logger.summary(record.hyperparameters(), {"test/loss": 1.0})
         logger.close()
     _, _, table = hparams_table(tmp_path)
     columns = {info.name: info for info in table.hparam_infos}

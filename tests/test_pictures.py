@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
+from ode_runner.loggers.several import Loggers
 from ode_runner.plots.animation import Animation, Picture
 from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.plane import animate_flow
 from ode_runner.recording.display import Display
-from ode_runner.recording.logger import NullLogger
 from ode_runner.recording.pictures import TRACEBACKS, save_pictures
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.half_moons import HalfMoons
@@ -162,14 +162,14 @@ def test_a_file_where_the_pictures_should_be_costs_the_pictures(
 def test_a_full_disk_and_a_logger_cost_their_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logger = NullLogger(tmp_path, first_step=0)
+    logger = Loggers({})
     calls = itertools.count()
 
     def full(*_: object, **__: object) -> None:
         if next(calls) == 0:
             raise OSError(errno.ENOSPC, "No space left on device", "a.png")
 
-    monkeypatch.setattr(NullLogger, "picture", full)
+    monkeypatch.setattr(Loggers, "picture", full)
     drawn, said = saved([("a", Figure()), ("b", Figure())], tmp_path, capsys, logger=logger)
     assert drawn == ["b"]
     assert "'a': No space left on device: a.png; the result stands" in said

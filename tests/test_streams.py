@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.recording.logger import TensorBoardLogger
+from ode_runner.loggers.tensorboard import TensorBoardLogger
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import RunStatus
 from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed

@@ -1,15 +1,14 @@
 """The regularisers that a configuration chooses: none, one or several, by the keys under `regularizer`."""
 
 from collections.abc import Mapping
-from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.building.members import members, naming
+from ode_runner.building.several import chosen
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.models.base import Model, Numerics
-from ode_runner.quoting import as_typed
 from ode_runner.recording.record import NONE, UNUSED
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.solvers.base import Solver
@@ -22,9 +21,9 @@ def regularizer_axis(cfg: DictConfig, model: type[Model] | None) -> str:
 
     `model` is None where it is not known which one it is.
     """
-    chosen = _chosen(cfg)
-    used = [name for name in chosen if model is None or _is_used(chosen[name], name, model)]
-    return "+".join(used) or (UNUSED if chosen else NONE)
+    named = chosen(cfg, GROUP)
+    used = [name for name in named if model is None or _is_used(named[name], name, model)]
+    return "+".join(used) or (UNUSED if named else NONE)
 
 
 def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regularizer]:
@@ -34,7 +33,7 @@ def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regular
         RefusedInput: an option is misspelt, missing or of the wrong type, or a weight is negative.
     """
     made: dict[str, Regularizer] = {}
-    for name, options in _chosen(cfg).items():
+    for name, options in chosen(cfg, GROUP).items():
         place = f"{GROUP}.{name}"
         regularizer = construct(options, place)
         if not regularizer.weight >= 0:
@@ -59,25 +58,6 @@ def check_regularizers(choices: Mapping[str, str], cfg: DictConfig, model: type[
             solver.check_integrals()
     except IncompatibleChoice as refusal:
         raise IncompatibleChoice(f"{GROUP}={'+'.join(names)} is an integral along the solve. {refusal}") from refusal
-
-
-def _chosen(cfg: DictConfig) -> dict[str, DictConfig]:
-    """By name, a configuration that holds the options under `regularizer.<name>`.
-
-    Raises:
-        RefusedInput: a yaml does not say under which name its options belong, or a value stands in their place.
-    """
-    groups = cast(dict[str, Any], OmegaConf.to_container(cfg.get(GROUP) or OmegaConf.create(), resolve=True))
-    for name, options in groups.items():
-        if not isinstance(options, dict) and "_target_" not in groups:
-            typed = f"{GROUP}.{name}={as_typed(options)}"
-            raise RefusedInput(f"{typed} stands in the place of its options. Type {GROUP}.{name}.OPTION=VALUE.")
-    if not all(isinstance(options, dict) and "_target_" in options for options in groups.values()):
-        raise RefusedInput(
-            f"a yaml in conf/{GROUP} holds a class and options of its own name: its first line is "
-            f"'# @package {GROUP}.NAME', so that several can be chosen."
-        )
-    return {name: OmegaConf.create({f"{GROUP}.{name}": options}) for name, options in sorted(groups.items())}
 
 
 def _is_used(options: DictConfig, name: str, model: type[Model]) -> bool:

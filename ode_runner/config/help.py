@@ -20,7 +20,7 @@ GROUPS = {
     "optimizer": "",
     "schedule": "learning rate over the run",
     "trainer": "how long and how to train",
-    "logger": "where the curves go, besides metrics.jsonl",
+    "logger": "where the curves go, besides metrics.jsonl; several: logger=[tensorboard,csv]",
     "diagnostics": "what is looked at between epochs",
     "experiment": "whole settings from the literature",
     "grid": "presets of sweeps",

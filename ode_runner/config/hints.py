@@ -29,12 +29,15 @@ OPTIONS = {  # an option here, with its value where only that is meant: its name
     "schedule=constant": ("schedule=none",),
     "schedule=one_cycle": ("schedule=onecycle", "schedule=onecyclelr"),
     "schedule.warmup": ("warmup", "warmup_steps", "warmup_ratio", "warmup_epochs", "num_warmup_steps"),
+    "logger=wandb": ("wandb", "use_wandb"),
+    "logger=mlflow": ("mlflow", "use_mlflow"),
+    "logger=csv": ("csv_logger", "log_csv"),
     "trainer.ema": ("ema", "ema_decay", "polyak"),
     "trainer.patience": ("patience", "early_stopping", "early_stop"),
     "trainer.accumulate": ("accumulate", "grad_accum", "accumulate_grad_batches", "gradient_accumulation_steps"),
 }
 NONE = {  # names of what does not exist here: what does the same, or why it is not needed
-    ("wandb", "mlflow", "aim", "neptune", "comet"): "logger=tensorboard is one, and metrics.jsonl has every number",
+    ("aim", "neptune", "comet"): "logger=[tensorboard,csv,mlflow,wandb] are there, and metrics.jsonl has every number",
     ("resume", "checkpoint", "ckpt", "ckpt_path", "load"): "the same command again resumes a run",
     ("num_workers", "workers", "pin_memory"): "batches come from memory",
     ("swa",): "the weights that did best on validation are kept, and trainer.ema averages them",

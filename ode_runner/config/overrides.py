@@ -13,7 +13,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import COMMANDS
 
 OPTIONAL = ("experiment", "grid", "search")  # of the groups: none of them need be chosen
-SEVERAL = (*OPTIONAL, "regularizer")  # of the groups: any number of them may be chosen at once
+SEVERAL = (*OPTIONAL, "regularizer", "logger")  # of the groups: any number of them may be chosen at once
 MOST_VALUES = 100_000  # of one option of a sweep
 
 

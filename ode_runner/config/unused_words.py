@@ -48,7 +48,7 @@ def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{keys[key]} is for predict=RUN_FOLDER. Leave it out{instead}.")
     if "recipe" in keys:
         raise RefusedInput(f"{keys['recipe']}: a recipe is read from the file of its experiment. Leave it out.")
-    for key in ("rerun", "sweep"):
+    for key in ("rerun", "sweep", "pictures"):
         if key in keys and is_command(arguments):
             raise RefusedInput(f"{keys[key]} is for runs that train. Leave it out with {', '.join(COMMANDS)}.")
 

@@ -32,10 +32,12 @@ class TrainerOptions:
     accumulate: int | None  # parts of each batch, whose gradients are summed; None: one
     ema: float | None  # decay of an average of the weights, by which the run is judged; None: by the weights themselves
     animate: bool  # whether pictures that move are drawn, too
+    pictures_every: int | None  # epochs after which pictures are drawn while training; None: at the end alone
+    summary: bool  # whether the layers of the model are printed and recorded
 
     def __post_init__(self) -> None:
         counts = ("epochs", "batch_size", "eval_batch_size", "log_every", "audit_every", "max_steps", "max_nfe")
-        for name in (*counts, "patience", "accumulate"):
+        for name in (*counts, "patience", "accumulate", "pictures_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RefusedInput(f"trainer.{name} must be at least 1, not {value}.")

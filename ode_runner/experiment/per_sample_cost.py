@@ -82,14 +82,16 @@ def report(
     display: Display,
     logger: MetricLogger | None,
     step: int = 0,
+    pictures: bool = True,
 ) -> None:
     """Write the counts as csv into `folder`, print the hardest samples, and draw the task's pictures of them."""
     if found is None:
         return
     _write(found, folder / FILE)
     _print_hardest(found, folder / FILE, display)
-    pictures = partial(task.figures_of_per_sample_cost, found)
-    save_pictures(pictures, folder=folder / "plots", display=display, logger=logger, step=step)
+    figures = partial(task.figures_of_per_sample_cost, found)
+    if pictures:
+        save_pictures(figures, folder=folder / "plots", display=display, logger=logger, step=step)
 
 
 def _scalars(evaluations: Tensor, prefix: str) -> dict[str, float]:

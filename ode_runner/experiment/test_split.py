@@ -71,7 +71,7 @@ def draw(
             lambda: chain(experiment.figures(view), figures_of_ways(experiment)),
             folder=folder, display=display, logger=logger, step=step,
         )  # fmt: skip
-    if experiment.options.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):
+    if view.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):
         display.say("trainer.animate=true is not used: this task has no picture that moves")
 
 

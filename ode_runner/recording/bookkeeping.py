@@ -11,8 +11,11 @@ COMMANDS = {  # asked about a run that exists, or about a model that is not to b
     "replay": "replays",
 }
 PREDICTION = ("times", "inputs", "samples", "data")  # of predict= only
-PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust")  # which runs are made, where, and by whose code
+# Which runs are made, where, by whose code, and whether pictures are.
+PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust", "pictures")
 PROCESSES = ("processes", "oversubscribe")
 OBSERVERS = ("logger", "diagnostics")  # groups that watch a run
 PRESETS = ("grid", "search")  # groups that name a sweep
-WATCHING = {"trainer": ("audit_every", "animate")}  # options of groups that watch a run, too
+WATCHING = {
+    "trainer": ("audit_every", "animate", "pictures_every", "summary")
+}  # options of groups that watch a run, too

@@ -128,7 +128,8 @@ class Display:
         for remark in remarks(record.metrics):
             self.say(f"  {remark}", style="yellow")
         self.say(f"  run folder: {folder}")
-        self.say(f"  pictures:   {folder / 'plots'}")
+        if (folder / "plots").is_dir():
+            self.say(f"  pictures:   {folder / 'plots'}")
         if has_events(folder):
             self.say(f"  curves:     tensorboard --logdir {folder.parent}")
         self.say(f"  compare:    ode-report {folder.parent}")

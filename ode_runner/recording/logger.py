@@ -1,13 +1,12 @@
-"""Writes the numbers of a run: metrics.jsonl, which has all, and loggers such as TensorBoard, which show them."""
+"""Where the numbers of a run are written: metrics.jsonl, which has all, and what a logger is, which shows them."""
 
 import abc
 import json
 import os
-import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.regular_file import NoRegularFile, check_regular
@@ -26,7 +25,14 @@ def has_events(folder: Path) -> bool:
 
 
 class MetricLogger(abc.ABC):
-    """Takes scalars, pictures and the summary of a run."""
+    """Takes scalars, pictures and the summary of a run.
+
+    Made from `folder`, the run's, and `first_step`, where this session begins: what an interrupted session wrote from
+    there on comes again.
+    """
+
+    remote: ClassVar[bool] = False  # True: it is another program's, whose failure ends no run
+    package: ClassVar[str | None] = None  # that it needs besides what is always installed
 
     @abc.abstractmethod
     def log(self, scalars: Mapping[str, float], *, step: int) -> None: ...
@@ -34,73 +40,16 @@ class MetricLogger(abc.ABC):
     @abc.abstractmethod
     def picture(self, name: str, figure: "Figure", *, step: int) -> None: ...
 
+    def text(self, name: str, content: str) -> None:
+        """A text in Markdown; where there is no place for one, nothing is kept."""
+        del name, content
+
     @abc.abstractmethod
-    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
-        """What was chosen beside the final metrics, for comparison across runs; and the whole configuration."""
+    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """What was chosen beside the final metrics, for comparison across runs."""
 
     @abc.abstractmethod
     def close(self) -> None: ...
-
-
-@final
-class NullLogger(MetricLogger):
-    """Keeps nothing beyond metrics.jsonl."""
-
-    def __init__(self, folder: Path, *, first_step: int) -> None:
-        del folder, first_step
-
-    def log(self, scalars: Mapping[str, float], *, step: int) -> None:
-        del scalars, step
-
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
-        del name, figure, step
-
-    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
-        del hyperparameters, metrics, config_yaml
-
-    def close(self) -> None: ...
-
-
-@final
-class TensorBoardLogger(MetricLogger):
-    """Event files in the run folder itself, so that TensorBoard shows one run per folder.
-
-    `first_step` is where this session begins: what an interrupted session wrote from there on is hidden.
-    """
-
-    def __init__(self, folder: Path, *, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second, and not every run wants it
-
-        self._outer_hook, threading.excepthook = threading.excepthook, self._hook
-        self.writer = SummaryWriter(str(folder), purge_step=first_step)
-
-    def log(self, scalars: Mapping[str, float], *, step: int) -> None:
-        for name, value in scalars.items():
-            self.writer.add_scalar(name, value, step)
-
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
-        self.writer.add_figure(f"plots/{name}", figure, step, close=False)
-
-    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float], config_yaml: str) -> None:
-        from torch.utils.tensorboard.summary import hparams
-
-        # SummaryWriter.add_hparams would open a second run; these records belong to this one. The first of three, the
-        # list of options, is left out: TensorBoard would take that of one run for all, whose models have other options.
-        _, begin, end = hparams(dict(hyperparameters), dict(metrics))
-        for summary in (begin, end):
-            self.writer._get_file_writer().add_summary(summary)
-        self.writer.add_text("config", f"```yaml\n{config_yaml}```")
-
-    def close(self) -> None:
-        try:
-            self.writer.close()
-        finally:
-            threading.excepthook = self._outer_hook
-
-    def _hook(self, failed: threading.ExceptHookArgs) -> None:
-        """Ignore a writer thread's OSError, as of a full disk: TensorBoard raises it again in the next call."""
-        if not issubclass(failed.exc_type, OSError) or "tensorboard" not in type(failed.thread).__module__:
-            self._outer_hook(failed)
 
 
 class MetricsFile:

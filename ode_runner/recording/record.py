@@ -55,6 +55,7 @@ class RunRecord:
     )  # by option (of the task, or model.NAME): hash of what it names
     code: dict[str, str] = field(default_factory=dict)  # by place in the folder `code`: SHA-256 of a file of one's own
     environment: dict[str, Any] = field(default_factory=dict)
+    layers: list[dict[str, Any]] = field(default_factory=list)  # of the model, where trainer.summary asks for them
     config_dirs: list[str] = field(default_factory=list)  # folders of choices of one's own, by their whole paths
     started: str = ""
     finished: str = ""
@@ -109,6 +110,7 @@ class RunRecord:
         return (
             all(isinstance(text, str) for text in texts)
             and isinstance(self.config_dirs, list)
+            and isinstance(self.layers, list)
             and type(self.seed) is int
             and all(
                 isinstance(number, int | float) and abs(number) <= LARGEST for number in measured if number == number

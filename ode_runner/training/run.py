@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, Re
 from ode_runner.experiment.crash_dump import FILE as CRASH_DUMP
 from ode_runner.experiment.estimates import report_estimates
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.layers import HEADS, as_markdown, layers_of
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
@@ -37,6 +38,7 @@ from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
+from ode_runner.recording.text_layout import aligned
 from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
@@ -55,6 +57,7 @@ class Plan:
     own_choices: Mapping[str, Path]  # files of choices of one's own, by group and name
     in_sweep: bool
     rerun: bool  # from the beginning, in place of an earlier run
+    pictures: bool  # whether any are drawn
     build_experiment: Callable[[], Experiment]
     build_trainer: Callable[[Experiment], Trainer | None]
     build_logger: Callable[..., MetricLogger]
@@ -173,6 +176,8 @@ def _train_and_evaluate(
     )
     clock = Clock()
     with closing(metrics), closing(logger):
+        if experiment.options.summary:
+            _summarise(experiment, record, display, logger)
         try:
             counts = PerSampleCounts()
             with same_folder():
@@ -189,15 +194,29 @@ def _train_and_evaluate(
             for remark in experiment.remarks(record.metrics):
                 display.say(remark, style="yellow")
             with same_folder():
-                draw(experiment, view, folder=folder / "plots", display=display, logger=logger, step=step)
+                if plan.pictures:
+                    draw(experiment, view, folder=folder / "plots", display=display, logger=logger, step=step)
                 write_tables(experiment, view, folder=absolute)
-            report(counts.found(), experiment.task, folder=folder, display=display, logger=logger, step=step)
+            report(
+                counts.found(), experiment.task,
+                folder=folder, display=display, logger=logger, step=step, pictures=plan.pictures,
+            )  # fmt: skip
         finally:
             display.stop()
             record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
             record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
         nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward") if trainer}
-        logger.summary(record.hyperparameters(), record.metrics | nfe, plan.config_yaml)
+        logger.summary(record.hyperparameters(), record.metrics | nfe)
+        logger.text("config", f"```yaml\n{plan.config_yaml}```")
+
+
+def _summarise(experiment: Experiment, record: RunRecord, display: Display, logger: MetricLogger) -> None:
+    """The layers of the model on the screen, in the record and in the logger."""
+    layers = layers_of(experiment)
+    record.layers = [asdict(layer) for layer in layers]
+    for line in aligned([HEADS, *(layer.row() for layer in layers)], right={len(HEADS) - 1}):
+        display.say(f"  {line}")
+    logger.text("layers", as_markdown(layers))
 
 
 def _check_finite(experiment: Experiment, record: RunRecord) -> None:

@@ -23,6 +23,8 @@ from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
+from ode_runner.experiment.process_state import same_folder
+from ode_runner.experiment.test_split import draw
 from ode_runner.ledger import Phase
 from ode_runner.objectives.base import said_of_floor
 from ode_runner.random_state import RandomState
@@ -275,6 +277,20 @@ class Trainer:
         session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
         self.epoch, self.batch = self.epoch + 1, 0
         session.save(self)
+        self._draw_if_due(session)
+
+    def _draw_if_due(self, session: Session) -> None:
+        """The pictures of the weights by which the run would be judged now; those of its end are drawn there."""
+        every = self.options.pictures_every
+        if every is None or self.epoch % every or self.epoch == self.stages.epochs:
+            return
+        view = replace(self.evaluated_experiment.view(session.metrics.rows(), session.stop), animate=False)
+        folder = session.metrics.path.parent / "plots"
+        with RandomState.now(self.device).again(), same_folder():
+            draw(
+                self.evaluated_experiment, view,
+                folder=folder, display=session.display, logger=session.logger, step=self.step,
+            )  # fmt: skip
 
     def _is_better(self, reached: float) -> bool:
         best, (_, higher_is_better) = self.best["objective"], self.experiment.criterion

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ode_runner.batch import Batch
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.loggers.tensorboard import TensorBoardLogger
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
-from ode_runner.recording.logger import MetricsFile, TensorBoardLogger
+from ode_runner.recording.logger import MetricsFile
 from ode_runner.training.session import Session
 from ode_runner.training.trainer import Trainer
 from tests.benchmarks.measure import Spread, now

@@ -1,0 +1,27 @@
+"""Groups of which several choices may be made at once, each by the key that its options are under."""
+
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
+
+
+def chosen(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
+    """By name, a configuration that holds the options under `<group>.<name>`.
+
+    Raises:
+        RefusedInput: a yaml does not say under which name its options belong, or a value stands in their place.
+    """
+    groups = cast(dict[str, Any], OmegaConf.to_container(cfg.get(group) or OmegaConf.create(), resolve=True))
+    for name, options in groups.items():
+        if not isinstance(options, dict) and "_target_" not in groups:
+            typed = f"{group}.{name}={as_typed(options)}"
+            raise RefusedInput(f"{typed} stands in the place of its options. Type {group}.{name}.OPTION=VALUE.")
+    if not all(isinstance(options, dict) and "_target_" in options for options in groups.values()):
+        raise RefusedInput(
+            f"a yaml in conf/{group} holds a class and options of its own name: its first line is "
+            f"'# @package {group}.NAME', so that several can be chosen."
+        )
+    return {name: OmegaConf.create({f"{group}.{name}": options}) for name, options in sorted(groups.items())}

@@ -1,0 +1,105 @@
+"""`trainer.summary`: the layers of a model, the shapes of what they give for one batch, and their parameters."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Split
+from ode_runner.buffers import Buffers
+from ode_runner.errors import NumericalFailure
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.ledger import Phase
+from ode_runner.random_state import RandomState
+
+HEADS = ("layer", "kind", "weights", "output", "parameters")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A module with parameters of its own, or without parts."""
+
+    name: str  # within the model
+    kind: str
+    weights: list[list[int]]  # shapes of its own parameters
+    output: list[int] | None  # shape, the samples of the batch first; None: it gives several tensors, or is not called
+    parameters: int  # of its own
+
+    def row(self) -> tuple[str, str, str, str, str]:
+        """By HEADS."""
+        weights = ", ".join(map(_times, self.weights))
+        return self.name, self.kind, weights, _times(self.output) if self.output else "", f"{self.parameters:,}"
+
+
+def layers_of(experiment: Experiment) -> list[Layer]:
+    """Every layer, with the shape of its first answer for the first batch of validation.
+
+    A field that takes its layers' weights itself, as those of mlp do, calls none of them.
+
+    The evaluations are entered under diagnostics; random numbers and buffers are left as they are.
+    """
+    model, shapes = experiment.model, dict[str, list[int]]()
+    named = {name: module for name, module in model.named_modules() if _is_layer(module)}
+    buffers = Buffers.now(model)
+    with _noting(named, shapes), RandomState.now(experiment.device).again():
+        _answer(experiment)
+    buffers.restore()
+    return [
+        Layer(
+            name=name,
+            kind=type(module).__name__,
+            weights=[list(parameter.shape) for parameter in module.parameters(recurse=False)],
+            output=shapes.get(name),
+            parameters=_own(module),
+        )
+        for name, module in named.items()
+    ]
+
+
+def as_markdown(layers: Sequence[Layer]) -> str:
+    """A table of them."""
+    lines = [HEADS, ("---", "---", "---", "---", "---:"), *(layer.row() for layer in layers)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _answer(experiment: Experiment) -> None:
+    size = min(experiment.options.batch_size, experiment.task.size(Split.VALIDATION))
+    batch = next(experiment.task.batches(Split.VALIDATION, batch_size=size, epoch=0)).to(experiment.dtype)
+    experiment.model.eval()
+    with suppress(NumericalFailure), torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        experiment.loss(batch)
+
+
+@contextmanager
+def _noting(named: dict[str, nn.Module], shapes: dict[str, list[int]]) -> Iterator[None]:
+    """While the shape of what each module first gives is noted."""
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                shapes.setdefault(name, list(output.shape))
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in named.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return not list(module.children()) or _own(module) > 0
+
+
+def _times(shape: Sequence[int]) -> str:
+    """[64, 2] as `64 x 2`."""
+    return " x ".join(map(str, shape)) or "1"
+
+
+def _own(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters(recurse=False))

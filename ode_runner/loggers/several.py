@@ -1,0 +1,47 @@
+"""All loggers of a run as one."""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, final
+
+from ode_runner.errors import in_short
+from ode_runner.recording.logger import MetricLogger
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@final
+class Loggers(MetricLogger):
+    """Hands everything to each logger, by its name; none leaves metrics.jsonl alone.
+
+    A logger of another program, such as a server's, is left out from its first failure on, and the run goes on.
+    """
+
+    def __init__(self, members: Mapping[str, MetricLogger]) -> None:
+        self.members = dict(members)
+
+    def log(self, scalars: Mapping[str, float], *, step: int) -> None:
+        self._each(lambda member: member.log(scalars, step=step))
+
+    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
+        self._each(lambda member: member.picture(name, figure, step=step))
+
+    def text(self, name: str, content: str) -> None:
+        self._each(lambda member: member.text(name, content))
+
+    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        self._each(lambda member: member.summary(hyperparameters, metrics))
+
+    def close(self) -> None:
+        self._each(lambda member: member.close())
+
+    def _each(self, call: Callable[[MetricLogger], None]) -> None:
+        for name, member in list(self.members.items()):
+            try:
+                call(member)
+            except Exception as error:
+                if not member.remote:
+                    raise
+                del self.members[name]
+                print(f"ode-run: logger={name} is left out from here on: {in_short(error)}", file=sys.stderr)

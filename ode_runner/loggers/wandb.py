@@ -1,0 +1,81 @@
+"""Weights & Biases: curves, pictures, options and results, on its server or in files until `wandb sync`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+
+from ode_runner.errors import RefusedInput
+from ode_runner.recording.logger import MetricLogger
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@final
+class WandbLogger(MetricLogger):
+    """One run of theirs for each run folder, whose files are in its `wandb/`.
+
+    A resumed run goes on under the same id. Curves are against `step`, for theirs may not go back.
+
+    Raises:
+        RefusedInput: nobody is logged in, or the server cannot be reached.
+    """
+
+    remote: ClassVar[bool] = True
+    package: ClassVar[str | None] = "wandb"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        first_step: int,
+        project: str,
+        entity: str | None,
+        mode: Literal["online", "offline"] | None,
+    ) -> None:
+        import wandb
+
+        try:
+            self.run: Any = wandb.init(
+                project=project,
+                entity=entity,
+                mode=mode,
+                dir=str(folder),
+                name=folder.name,
+                group=folder.parent.name,
+                id=_id(folder) if first_step else None,
+                resume="allow",
+                reinit="create_new",
+                settings=wandb.Settings(silent=True, console="off"),
+            )
+        except Exception as error:  # of their client or the network
+            raise RefusedInput(
+                f"logger=wandb cannot begin: {' '.join(str(error).split())[:200]} Type logger.wandb.mode=offline, or "
+                "leave it out."
+            ) from error
+        self.run.define_metric("step")
+        self.run.define_metric("*", step_metric="step")
+
+    def log(self, scalars: Mapping[str, float], *, step: int) -> None:
+        self.run.log({"step": step, **scalars})
+
+    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
+        import wandb
+
+        self.run.log({"step": step, f"plots/{name}": wandb.Image(figure)})
+
+    def text(self, name: str, content: str) -> None:
+        self.run.summary[name] = content
+
+    def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        self.run.config.update(dict(hyperparameters), allow_val_change=True)
+        self.run.summary.update(dict(metrics))
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+def _id(folder: Path) -> str | None:
+    """That of the latest session, from the name of its folder: offline-run-<time>-<id>."""
+    sessions = sorted((folder / "wandb").glob("*run-*-*"), key=lambda path: path.name.split("run-")[-1])
+    return sessions[-1].name.rpartition("-")[2] if sessions else None
