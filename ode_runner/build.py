@@ -1,6 +1,5 @@
 """From configuration to objects. `cfg` stops here."""
 
-import math
 import typing
 from collections.abc import Mapping
 from functools import partial
@@ -14,8 +13,8 @@ from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.loggers import build_loggers, check_loggers
-from ode_runner.building.optimizer_options import check_optimizer
 from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
+from ode_runner.building.run_options import check_numbers, check_pictures
 from ode_runner.building.teacher import teach, teacher_contents
 from ode_runner.compatibility import (
     check_answerable,
@@ -46,7 +45,6 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.networks.driven import taking_series
 from ode_runner.objectives.regularized import Regularized
-from ode_runner.quoting import as_typed
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
@@ -124,7 +122,7 @@ def run_name(cfg: DictConfig) -> tuple[str, str]:
         RefusedInput: the seed is no number at all, and might be a path.
     """
     if type(cfg.seed) is not int:
-        _check_numbers(cfg)
+        check_numbers(cfg)
     record = identify(cfg, cfg.hydra.runtime.choices)
     parts = [record.choices[axis].replace(UNUSED, NONE) for axis in ("model", "solver", "gradient")]
     parts += [choice for choice in [record.choices[GROUP]] if choice not in (UNUSED, NONE)]
@@ -135,9 +133,9 @@ def run_name(cfg: DictConfig) -> tuple[str, str]:
 
 def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
     """Task, model and numerics; what cannot work together is refused before any data is made."""
-    _check_numbers(cfg)
+    check_numbers(cfg)
     check_loggers(cfg)
-    _check_pictures(cfg)
+    check_pictures(cfg)
     checked_partial(cfg, "diagnostics")
     check_possible(cfg, choices)
     experiment = assemble_experiment(cfg, choices)
@@ -288,22 +286,3 @@ def _class(cfg: DictConfig, group: str) -> Any:
         return target_of(cfg, group)
     except RefusedInput:
         return None
-
-
-def _check_numbers(cfg: DictConfig) -> None:
-    """Of the options that no class of ours checks."""
-    if type(cfg.seed) is not int or not 0 <= cfg.seed < 2**31:
-        raise RefusedInput(f"seed={as_typed(cfg.seed)} is no whole number from 0 to {2**31 - 1}.")
-    if type(cfg.tolerance) not in (int, float) or not 0 < cfg.tolerance < math.inf:
-        raise RefusedInput(f"tolerance={as_typed(cfg.tolerance)} is no number above 0.")
-    check_optimizer(typing.cast(dict[str, Any], OmegaConf.to_container(cfg.optimizer, resolve=True)))
-
-
-def _check_pictures(cfg: DictConfig) -> None:
-    """Raises RefusedInput for pictures that are asked for and forbidden at once."""
-    if type(cfg.pictures) is not bool:
-        raise RefusedInput(f"pictures={as_typed(cfg.pictures)} is neither true nor false.")
-    asked = {"trainer.animate": cfg.trainer.get("animate"), "trainer.pictures_every": cfg.trainer.get("pictures_every")}
-    for option, value in asked.items():
-        if value and not cfg.pictures:
-            raise RefusedInput(f"{option}={as_typed(value)} asks for pictures, and pictures=false for none.")

@@ -205,9 +205,15 @@ def _train_and_evaluate(
             display.stop()
             record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
             record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
-        nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward") if trainer}
-        logger.summary(record.hyperparameters(), record.metrics | nfe)
-        logger.text("config", f"```yaml\n{plan.config_yaml}```")
+        _conclude(logger, record, plan.config_yaml)
+
+
+def _conclude(logger: MetricLogger, record: RunRecord, config_yaml: str) -> None:
+    """What is compared between runs, and the whole configuration."""
+    phases = [phase for phase in ("forward", "backward") if f"nfe_{phase}" in record.cost]
+    nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in phases}
+    logger.summary(record.hyperparameters(), record.metrics | nfe)
+    logger.text("config", f"```yaml\n{config_yaml}```")
 
 
 def _summarise(experiment: Experiment, record: RunRecord, display: Display, logger: MetricLogger) -> None:

@@ -23,8 +23,6 @@ from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
-from ode_runner.experiment.process_state import same_folder
-from ode_runner.experiment.test_split import draw
 from ode_runner.ledger import Phase
 from ode_runner.objectives.base import said_of_floor
 from ode_runner.random_state import RandomState
@@ -32,6 +30,7 @@ from ode_runner.recording.display import clock, shown
 from ode_runner.training.accumulation import check_accumulation
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.patience import check_patience, out_of_patience
+from ode_runner.training.pictures import draw_if_due
 from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
@@ -85,9 +84,7 @@ class Trainer:
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
         self.clock.start()
-        warm, spent = False, ""
-        if self.step:  # whatever the budget, one step is made
-            spent = self._spent_budget() or self._out_of_patience()
+        spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         if self.epoch < self.stages.epochs and not spent:
             self.stages.resume(self.average, session.checkpoints)
             self.compiled = self._compiled(session)
@@ -115,7 +112,7 @@ class Trainer:
                 if spent := self._spent_budget():
                     break
             self._finish_epoch(session)
-            spent = spent or self._out_of_patience()
+            spent = spent or self._spent_budget()
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
             self._finish_epoch(session)
         return spent
@@ -277,20 +274,7 @@ class Trainer:
         session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
         self.epoch, self.batch = self.epoch + 1, 0
         session.save(self)
-        self._draw_if_due(session)
-
-    def _draw_if_due(self, session: Session) -> None:
-        """The pictures of the weights by which the run would be judged now; those of its end are drawn there."""
-        every = self.options.pictures_every
-        if every is None or self.epoch % every or self.epoch == self.stages.epochs:
-            return
-        view = replace(self.evaluated_experiment.view(session.metrics.rows(), session.stop), animate=False)
-        folder = session.metrics.path.parent / "plots"
-        with RandomState.now(self.device).again(), same_folder():
-            draw(
-                self.evaluated_experiment, view,
-                folder=folder, display=session.display, logger=session.logger, step=self.step,
-            )  # fmt: skip
+        draw_if_due(self.evaluated_experiment, session, done=(self.epoch, self.stages.epochs), step=self.step)
 
     def _is_better(self, reached: float) -> bool:
         best, (_, higher_is_better) = self.best["objective"], self.experiment.criterion
@@ -303,14 +287,11 @@ class Trainer:
         return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": numbers}
 
     def _spent_budget(self) -> str:
-        """A sentence if a budget is used up, otherwise nothing."""
+        """A sentence if a budget is used up, or trainer.patience, otherwise nothing."""
         nfe = sum(self.integrator.ledger.totals[phase].evaluations for phase in (Phase.FORWARD, Phase.BACKWARD))
-        return self.options.spent(step=self.step, seconds=self.clock.seconds, nfe=nfe)
-
-    def _out_of_patience(self) -> str:
-        """A sentence if validation has not improved for as long as trainer.patience says, otherwise nothing."""
-        name = self.experiment.criterion[0]
-        return out_of_patience(self.options.patience, name, int(self.best["epoch"]), epoch=self.epoch, step=self.step)
+        name, best = self.experiment.criterion[0], int(self.best["epoch"])
+        ended = out_of_patience(self.options.patience, name, best, epoch=self.epoch, step=self.step)
+        return self.options.spent(step=self.step, seconds=self.clock.seconds, nfe=nfe) or ended
 
     def _where(self) -> str:
         return f"at step {self.step + 1} (epoch {self.epoch + 1})"
