@@ -166,8 +166,8 @@ class Trainer:
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.model)
-        found = scalars | self._quality(passed) | audited | batch_scalars(passed.each, len(batch.inputs))
-        return found | stepped | {"optim/lr": lr} | solve_scalars(passed)
+        of_batch = quality(passed, self.group, waits=self.waits) | batch_scalars(passed.each, len(batch.inputs))
+        return scalars | of_batch | audited | stepped | {"optim/lr": lr} | solve_scalars(passed)
 
     def _update_weights(self, grad_norm: Tensor | float) -> dict[str, Tensor | float]:
         """A step of the optimizer; returns its scalars."""
@@ -175,12 +175,6 @@ class Trainer:
             return self.scaling.step(self.optimizer, torch.as_tensor(grad_norm))
         self.optimizer.step()
         return {"optim/grad_norm": grad_norm}
-
-    def _quality(self, found: TrainingPass) -> dict[str, Tensor | float]:
-        """Loss, its terms and metrics, means over the batch of all processes."""
-        means: dict[str, Any] = dict(self.group.mean(read_scalars(found.measured)) if self.waits else found.measured)
-        own = {name: means.pop(name) for name in found.of_loss}
-        return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in means.items()}
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
         """All that the next step and the record depend on; `metrics_position` is metrics.jsonl's length in bytes."""

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch
+from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.crash_dump import check_finite
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.ledger import EachSample, Phase, Tally
+from ode_runner.transfer import read_scalars
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,13 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
         each=passed.each,
         saved_bytes=passed.saved_bytes,
     )
+
+
+def quality(found: TrainingPass, group: ProcessGroup, *, waits: bool) -> dict[str, Tensor | float]:
+    """Loss, its terms and metrics, means over the batch of all processes; `waits`: they are read from the device."""
+    means: dict[str, Any] = dict(group.mean(read_scalars(found.measured)) if waits else found.measured)
+    own = {name: means.pop(name) for name in found.of_loss}
+    return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in means.items()}
 
 
 def solve_scalars(passed: TrainingPass) -> dict[str, float]:
