@@ -73,9 +73,8 @@ def test_classes_and_functions_that_are_named_exist(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_options_that_are_named_exist(page: str) -> None:
-    keys = {
-        key for path in conf_dir().rglob("*.yaml") for key in re.findall(r"(\w+):", path.read_text(encoding="utf-8"))
-    }
+    texts = [path.read_text(encoding="utf-8") for path in conf_dir().rglob("*.yaml")]
+    keys = {key for text in texts for key in re.findall(r"\w+(?=:)|(?<=@package logger\.)\w+", text)}
     groups = "task|model|network|solver|gradient|optimizer|schedule|trainer|logger|diagnostics"
     assert set(re.findall(rf"(?<![\w/.@])(?:{groups})\.([a-z_]+)\b(?![(/])", PAGES[page])) <= keys
 

@@ -176,8 +176,7 @@ def _train_and_evaluate(
     )
     clock = Clock()
     with closing(metrics), closing(logger):
-        if experiment.options.summary:
-            _summarise(experiment, record, display, logger)
+        _summarise(experiment, record, display, logger)
         try:
             counts = PerSampleCounts()
             with same_folder():
@@ -205,19 +204,19 @@ def _train_and_evaluate(
             display.stop()
             record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
             record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
-        _conclude(logger, record, plan.config_yaml)
+        nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward") if trainer}
+        _conclude(logger, record, nfe, plan.config_yaml)
 
 
-def _conclude(logger: MetricLogger, record: RunRecord, config_yaml: str) -> None:
-    """What is compared between runs, and the whole configuration."""
-    phases = [phase for phase in ("forward", "backward") if f"nfe_{phase}" in record.cost]
-    nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in phases}
+def _conclude(logger: MetricLogger, record: RunRecord, nfe: Mapping[str, float], config_yaml: str) -> None:
     logger.summary(record.hyperparameters(), record.metrics | nfe)
     logger.text("config", f"```yaml\n{config_yaml}```")
 
 
 def _summarise(experiment: Experiment, record: RunRecord, display: Display, logger: MetricLogger) -> None:
-    """The layers of the model on the screen, in the record and in the logger."""
+    """The layers of the model on the screen, in the record and in the logger, where trainer.summary asks for them."""
+    if not experiment.options.summary:
+        return
     layers = layers_of(experiment)
     record.layers = [asdict(layer) for layer in layers]
     for line in aligned([HEADS, *(layer.row() for layer in layers)], right={len(HEADS) - 1}):
