@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.ledger import Phase
 from ode_runner.random_state import RandomState
+from ode_runner.recording.display import Display
+from ode_runner.recording.logger import MetricLogger
+from ode_runner.recording.text_layout import aligned
 
 HEADS = ("layer", "kind", "weights", "output", "parameters")
 
@@ -32,6 +35,17 @@ class Layer:
         """By HEADS."""
         weights = ", ".join(map(_times, self.weights))
         return self.name, self.kind, weights, _times(self.output) if self.output else "", f"{self.parameters:,}"
+
+
+def report_layers(experiment: Experiment, *, display: Display, logger: MetricLogger) -> list[dict[str, Any]]:
+    """On the screen and in the logger; returned for the record. Nothing where trainer.summary does not ask for them."""
+    if not experiment.options.summary:
+        return []
+    layers = layers_of(experiment)
+    for line in aligned([HEADS, *(layer.row() for layer in layers)], right={len(HEADS) - 1}):
+        display.say(f"  {line}")
+    logger.text("layers", as_markdown(layers))
+    return [asdict(layer) for layer in layers]
 
 
 def layers_of(experiment: Experiment) -> list[Layer]:

@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from ode_runner.errors import Diverged, IncompatibleChoice, NumericalFailure, Re
 from ode_runner.experiment.crash_dump import FILE as CRASH_DUMP
 from ode_runner.experiment.estimates import report_estimates
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.experiment.layers import HEADS, as_markdown, layers_of
+from ode_runner.experiment.layers import report_layers
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
@@ -38,7 +38,6 @@ from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
-from ode_runner.recording.text_layout import aligned
 from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
@@ -176,13 +175,11 @@ def _train_and_evaluate(
     )
     clock = Clock()
     with closing(metrics), closing(logger):
-        _summarise(experiment, record, display, logger)
+        record.layers = report_layers(experiment, display=display, logger=logger)
         try:
             counts = PerSampleCounts()
             with same_folder():
-                reached = (
-                    _fit(trainer, session, record) if trainer else plan.build_diagnostics().measure(experiment, epoch=1)
-                )
+                reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
                 view = experiment.view(metrics.rows(), stop)
                 record.metrics = evaluate_test(experiment, view, stop, counts) | reached
                 record.measured_with = measured_with(experiment, view)
@@ -204,24 +201,20 @@ def _train_and_evaluate(
             display.stop()
             record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
             record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
-        nfe = {f"nfe/{phase}": record.cost[f"nfe_{phase}"] for phase in ("forward", "backward") if trainer}
-        _conclude(logger, record, nfe, plan.config_yaml)
+        _conclude(logger, record, plan.config_yaml)
 
 
-def _conclude(logger: MetricLogger, record: RunRecord, nfe: Mapping[str, float], config_yaml: str) -> None:
-    logger.summary(record.hyperparameters(), record.metrics | nfe)
+def _diagnosed(experiment: Experiment, plan: Plan) -> dict[str, float]:
+    """What the diagnostics say of a model that has nothing to learn."""
+    return plan.build_diagnostics().measure(experiment, epoch=1)
+
+
+def _conclude(logger: MetricLogger, record: RunRecord, config_yaml: str) -> None:
+    """What is compared between runs, and the whole configuration."""
+    nfe = {f"nfe/{phase}": record.cost.get(f"nfe_{phase}") for phase in ("forward", "backward")}
+    counted = {name: count for name, count in nfe.items() if count is not None}  # by none that trains nothing
+    logger.summary(record.hyperparameters(), {**record.metrics, **counted})
     logger.text("config", f"```yaml\n{config_yaml}```")
-
-
-def _summarise(experiment: Experiment, record: RunRecord, display: Display, logger: MetricLogger) -> None:
-    """The layers of the model on the screen, in the record and in the logger, where trainer.summary asks for them."""
-    if not experiment.options.summary:
-        return
-    layers = layers_of(experiment)
-    record.layers = [asdict(layer) for layer in layers]
-    for line in aligned([HEADS, *(layer.row() for layer in layers)], right={len(HEADS) - 1}):
-        display.say(f"  {line}")
-    logger.text("layers", as_markdown(layers))
 
 
 def _check_finite(experiment: Experiment, record: RunRecord) -> None:

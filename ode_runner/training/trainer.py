@@ -35,10 +35,9 @@ from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
-from ode_runner.training.training_pass import TrainingPass, clipped, running, solve_scalars
+from ode_runner.training.training_pass import clipped, quality, running, solve_scalars
 from ode_runner.training.unread import UnreadSteps, reported
 from ode_runner.training.whole_pass import WholePass
-from ode_runner.transfer import read_scalars
 
 
 class Trainer:
