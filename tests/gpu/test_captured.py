@@ -93,6 +93,8 @@ def test_captured_training_is_training(name: str, precision: str, composed: Comp
         how = f"trainer.compile={'on' if compiled else 'off'}"
         trainer = made(composed, *(CELLS | ADAPTIVE)[name], f"trainer.precision={precision}", how)
         found.append(steps_of(trainer, compiled=compiled))
+        layers = trainer.compiled.layers
+        assert (layers is not None and len(layers.captured) == 2) == (compiled and name in ADAPTIVE)
         ledgers.append(trainer.integrator.ledger.state_dict())
     for eager, captured in zip(*found, strict=True):
         assert captured["train/loss"] == pytest.approx(eager["train/loss"], rel=1e-6 if precision == "fp64" else 0.1)
