@@ -14,6 +14,8 @@ from ode_runner.batch import TaskSpec
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.estimates import _estimates, _sentences, _with_error
 from ode_runner.models.numbers import Range, Ranges, learnable
+from ode_runner.structured_field import KnownEquation, MatrixField, SplitField
+from ode_runner.tasks.known_problems import RATES, HeavyBall, Robertson, VanDerPol
 from ode_runner.tasks.lotka_volterra import LotkaVolterraField
 from ode_runner.training.gauss_newton import GaussNewton
 from tests.helpers import check_refused, record_of, run_folder, typed
@@ -156,6 +158,24 @@ def test_an_equation_keeps_its_value_and_what_is_fixed() -> None:
     y = torch.tensor([[1.0, 2.0]])
     torch.testing.assert_close(made(torch.tensor(0.0), y), true(torch.tensor(0.0), y))
     assert sum(p.numel() for p in made.parameters()) == 3
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("true", [VanDerPol(2.0), HeavyBall(stiffness=4.0, friction=1.0), Robertson(**RATES)])
+def test_every_number_of_a_teaching_problem_can_be_learned(true: KnownEquation) -> None:
+    """By way of each call that a solver may ask for."""
+    made, t = learnable(true, Ranges(log=[true.numbers[0]])), torch.tensor(0.0)
+    y = torch.tensor([[0.5, 0.25, 0.25]])[:, : 3 if isinstance(true, Robertson) else 2]
+    calls = [made]
+    if isinstance(made, MatrixField):
+        calls.append(lambda t, y: y @ made.matrix(t, y).T)
+    if isinstance(made, SplitField):
+        calls.append(lambda t, y: made.first_part(t, y) + made.second_part(t, y))
+    for call in calls:
+        found = call(t, y)
+        torch.testing.assert_close(found, true(t, y))
+        gradients = torch.autograd.grad(found.square().sum(), list(made.parameters()))
+        assert all(float(g.abs()) > 0 for g in gradients)
 
 
 def test_what_has_no_equation_or_no_beginning_of_its_own_is_refused(composed: Compose) -> None:

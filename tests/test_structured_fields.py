@@ -168,7 +168,7 @@ def test_a_matrix_is_evaluated_once_a_solve() -> None:
 
 
 def test_a_field_of_several_kinds_offers_the_calls_of_each_and_counts_them() -> None:
-    field, ledger = HeavyBall(frequency=2.0, friction=1.0), Ledger()
+    field, ledger = HeavyBall(stiffness=4.0, friction=1.0), Ledger()
     counted, t, y = CountedField.around(field, ledger), torch.tensor(0.0), torch.tensor(Y0)
     assert isinstance(counted, SecondOrderField)
     assert isinstance(counted, SplitField)
@@ -214,7 +214,7 @@ def ends(friction: float, size: float, steps: int) -> float:
     """The size of a heavy ball's state after so many steps of semi-implicit Euler."""
     solver = SemiImplicitEuler(num_steps=None, step_size=size)
     ts = torch.tensor([0.0, size * steps])
-    field = HeavyBall(frequency=2.0, friction=friction)
+    field = HeavyBall(stiffness=4.0, friction=friction)
     return float(solver.solve(field, torch.tensor([[1.0, 0.0]]), ts).ys[-1].norm())
 
 
@@ -227,7 +227,7 @@ def test_momentum_is_stable_up_to_the_known_step(friction: float, limit: float) 
 
 def test_energy_stays_bounded_by_the_methods_that_keep_to_areas(composed: Compose) -> None:
     """Over thirty periods of a frictionless oscillator; Euler's method multiplies it."""
-    field, ts = HeavyBall(frequency=2.0, friction=0.0), torch.linspace(0, 30 * math.pi, 31)
+    field, ts = HeavyBall(stiffness=4.0, friction=0.0), torch.linspace(0, 30 * math.pi, 31)
     found = {}
     for name in ("semi_implicit_euler", "strang", "euler"):
         ys = build(composed, "solver", name, num_steps=20).solve(field, torch.tensor([[1.0, 0.0]]), ts).ys[:, 0]

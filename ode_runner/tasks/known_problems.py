@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import VectorField
-from ode_runner.structured_field import MatrixField, SecondOrderField, SeparableField, SplitField
+from ode_runner.structured_field import KnownEquation, MatrixField, SecondOrderField, SeparableField, SplitField
 from ode_runner.types import State, Time, Times
 
 RATE = 2.0  # of the exponential
 CURVATURES = (1.0, 10.0)  # of the loss that the gradient flow descends
 FREQUENCY = 2.0  # of the heavy ball without friction
-ROBERTSON = (0.04, 1e4, 3e7)  # reaction rates
+RATES = {"slow": 0.04, "fast": 1e4, "fastest": 3e7}  # of Robertson's reactions
 STIFF_FROM = 30.0  # mu of van der Pol's equation, from which an explicit method takes too many steps
 
 
@@ -104,13 +104,14 @@ class Circle(SeparableField, MatrixField):
 
 
 @final
-class VanDerPol(SecondOrderField, SplitField):
+class VanDerPol(SecondOrderField, SplitField, KnownEquation):
     """x' = v, v' = mu (1 - x^2) v - x; the parts are the oscillator and its damping.
 
     van der Pol. On relaxation-oscillations. Phil. Mag. 2, 1926.
     """
 
     batched_time = True
+    numbers = ("mu",)
 
     def __init__(self, mu: float) -> None:
         super().__init__()
@@ -132,14 +133,15 @@ class VanDerPol(SecondOrderField, SplitField):
 
 
 @final
-class HeavyBall(SecondOrderField, SplitField, MatrixField):
-    """q' = v, v' = -frequency^2 q - friction v; the parts are the oscillator and the friction."""
+class HeavyBall(SecondOrderField, SplitField, MatrixField, KnownEquation):
+    """q' = v, v' = -stiffness q - friction v; the parts are the oscillator and the friction."""
 
     batched_time = True
+    numbers = ("stiffness", "friction")
 
-    def __init__(self, *, frequency: float, friction: float) -> None:
+    def __init__(self, *, stiffness: float, friction: float) -> None:
         super().__init__()
-        self.stiffness, self.friction = frequency**2, friction
+        self.stiffness, self.friction = stiffness, friction
 
     def force(self, t: Time, y: State, *given: Tensor) -> State:
         return -self.stiffness * y[:, :1] - self.friction * y[:, 1:]
@@ -151,11 +153,12 @@ class HeavyBall(SecondOrderField, SplitField, MatrixField):
         return torch.cat([torch.zeros_like(y[:, :1]), -self.friction * y[:, 1:]], dim=1)
 
     def matrix(self, t: Time, y: State, *given: Tensor) -> Tensor:
-        return y.new_tensor([[0.0, 1.0], [-self.stiffness, -self.friction]])
+        zero = y.new_zeros(())
+        return torch.stack([zero, zero + 1, zero - self.stiffness, zero - self.friction]).view(2, 2)
 
 
 @final
-class Robertson(VectorField):
+class Robertson(KnownEquation):
     """Three reactions whose rates differ by nine orders of magnitude.
 
     Robertson. The solution of a set of reaction rate equations. 1966. · Hairer, Wanner. Solving Ordinary Differential
@@ -163,11 +166,15 @@ class Robertson(VectorField):
     """
 
     batched_time = True
+    numbers = ("slow", "fast", "fastest")
+
+    def __init__(self, *, slow: float, fast: float, fastest: float) -> None:
+        super().__init__()
+        self.slow, self.fast, self.fastest = slow, fast, fastest
 
     def forward(self, t: Time, y: State) -> State:
-        slow, fast, fastest = ROBERTSON
         a, b, c = y.unbind(dim=1)
-        gained, lost = fast * b * c - slow * a, fastest * b.square()
+        gained, lost = self.fast * b * c - self.slow * a, self.fastest * b.square()
         return torch.stack([gained, -gained - lost, lost], dim=1)
 
 
@@ -236,7 +243,7 @@ def van_der_pol(mu: float) -> KnownProblem:
 
 def heavy_ball(friction: float) -> KnownProblem:
     """From (1, 0) to t = 4, underdamped, critical or overdamped."""
-    field = HeavyBall(frequency=FREQUENCY, friction=friction)
+    field = HeavyBall(stiffness=FREQUENCY**2, friction=friction)
 
     def exact(ts: Times) -> Tensor:
         matrix = field.matrix(ts.new_zeros(()), ts.new_zeros(1, 2))
@@ -257,7 +264,7 @@ def heavy_ball(friction: float) -> KnownProblem:
 
 def _robertson() -> KnownProblem:
     return KnownProblem(
-        field=Robertson(),
+        field=Robertson(**RATES),
         names=("y_1", "y_2", "y_3"),
         y0=(1.0, 0.0, 0.0),
         horizon=40.0,
