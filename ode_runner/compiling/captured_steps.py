@@ -127,6 +127,11 @@ class RecordedSteps:
 
     @cached_property
     def step(self) -> RecordedFunction:
+        """Without the stages, which nothing needs where no output lies within the step."""
+        return self._of(self._functions.lean_step, [self._clock, self._state, self._state])
+
+    @cached_property
+    def dense_step(self) -> RecordedFunction:
         return self._of(self._functions.step, [self._clock, self._state, self._state])
 
     def _of(self, function: Callable[..., list[Tensor]], examples: Sequence[Tensor]) -> RecordedFunction:
@@ -162,6 +167,11 @@ class StepFunctions:
         with torch.no_grad():
             difference = clock[2] * advance(torch.zeros_like(y0), 1.0, self.tableau.b_error, [*ks, *last])
             return [y1, *last, *ks[1:], self.solver.in_tolerances(difference, y0, y1)]
+
+    def lean_step(self, clock: Tensor, y0: State, f0: State, *given: Tensor) -> list[Tensor]:
+        """What `step` gives, without stages."""
+        y1, *others, error = self.step(clock, y0, f0, *given)
+        return [y1, *others[: self.tableau.first_same_as_last], error]
 
     def again(self, clock: Tensor, y0: State, *given: Tensor) -> list[Tensor]:
         """y1 of a step that has been accepted."""

@@ -43,7 +43,9 @@ class RecordedFunction:
         """The outputs, which no later call writes into."""
         write_into(self.inputs, inputs)
         self._graph.replay()
-        return [y.clone() for y in self._graph.found]
+        outputs = [torch.empty_like(y) for y in self._graph.found]
+        torch._foreach_copy_(outputs, list(self._graph.found))  # asked for at once
+        return outputs
 
     def _evaluated(self) -> Sequence[Tensor]:
         """Parameters that autocast has lowered before would be recorded as they are now."""

@@ -129,7 +129,8 @@ class _BySteps:
 
     def __call__(self, problem: Problem) -> Solution:
         field = problem.field
-        solver, ys, accepted_steps = stepping_recorded(self._steps, field.ledger, field.given), [problem.y0], []
+        solver = stepping_recorded(self._steps, field.ledger, field.given, dense=len(problem.ts) > 2)
+        ys, accepted_steps = [problem.y0], []
         for step in solver.steps(field, problem.y0, problem.ts):
             ys += solver.outputs(step)
             accepted_steps.append(step.interval)

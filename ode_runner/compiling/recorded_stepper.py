@@ -33,10 +33,13 @@ class RecordedStepper(AdaptiveStepper):
         field: evaluated as it is where norms overflow.
         ledger: in which evaluations are entered.
         given: what is given to the recorded field.
+        dense: whether there may be outputs within steps.
     """
 
-    def __init__(self, steps: RecordedSteps, field: VectorField, ledger: Ledger, given: Sequence[Tensor]) -> None:
-        self.steps, self.field, self.ledger = steps, field, ledger
+    def __init__(
+        self, steps: RecordedSteps, field: VectorField, ledger: Ledger, given: Sequence[Tensor], *, dense: bool
+    ) -> None:
+        self.steps, self.field, self.ledger, self.dense = steps, field, ledger, dense
         self.given = [z.detach() for z in given]
 
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
@@ -53,14 +56,17 @@ class RecordedStepper(AdaptiveStepper):
         assert f0 is not None, "a pair knows the slope that a step begins with"
         tableau = self.steps.tableau
         self.ledger.tally.evaluations += len(tableau.b) - 1
-        y1, *rest, error = self.steps.step(clock_of(t0, t1, y0), y0, f0, *self.given)
+        take = self.steps.dense_step if self.dense else self.steps.step
+        y1, *rest, error = take(clock_of(t0, t1, y0), y0, f0, *self.given)
         f1 = rest.pop(0) if tableau.first_same_as_last else None
         return StepResult(y1, [f0, *rest], f1, float(error))
 
 
-def stepping_recorded(steps: RecordedSteps, ledger: Ledger, given: Sequence[Tensor]) -> EmbeddedRungeKutta:
-    """The solver of the steps, which takes them as they have been recorded."""
-    return replace(steps.solver, stepping=lambda field: RecordedStepper(steps, field, ledger, given))
+def stepping_recorded(
+    steps: RecordedSteps, ledger: Ledger, given: Sequence[Tensor], *, dense: bool
+) -> EmbeddedRungeKutta:
+    """The solver of the steps, which takes them as they have been recorded; `dense`: with outputs within them."""
+    return replace(steps.solver, stepping=lambda field: RecordedStepper(steps, field, ledger, given, dense=dense))
 
 
 def pair_of(solver: Solver) -> EmbeddedRungeKutta:

@@ -41,7 +41,8 @@ def capture_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuse
 
 def _solve(there: RecordedSteps, back: RecordedSteps, problem: Problem) -> Solution:
     field = problem.field
-    forward, backward = (stepping_recorded(steps, field.ledger, field.given) for steps in (there, back))
+    forward = stepping_recorded(there, field.ledger, field.given, dense=len(problem.ts) > 2)
+    backward = stepping_recorded(back, field.ledger, field.given, dense=False)  # from one output to the one before
     return solve_with_adjoint(forward, backward, Problem(field=field, y0=problem.y0.contiguous(), ts=problem.ts))
 
 
