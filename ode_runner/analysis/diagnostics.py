@@ -1,7 +1,10 @@
 """The base class of diagnostics."""
 
 import abc
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from matplotlib.figure import Figure
 
 from ode_runner.experiment.experiment import Experiment
 
@@ -16,3 +19,8 @@ class Diagnostics(abc.ABC):
 
         Leaves weights, their gradients and random numbers as they are; enters evaluations under Phase.DIAGNOSTICS.
         """
+
+    def figures(self, experiment: Experiment) -> Iterator[tuple[str, Figure]]:
+        """Pictures of the trained model, by file name without ending."""
+        del experiment
+        yield from ()

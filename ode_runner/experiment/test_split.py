@@ -1,6 +1,7 @@
 """Evaluation on the test split, and the task's pictures."""
 
 import typing
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
 from ode_runner.experiment.sampling import figures_of_ways, measure_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
+from ode_runner.plots.animation import Picture
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricLogger
@@ -62,13 +64,17 @@ def first_failing_batch(experiment: Experiment) -> CrashDump | None:
 
 
 def draw(
-    experiment: Experiment, view: ModelView, *, folder: Path, display: Display, logger: MetricLogger, step: int
-) -> None:
-    """The pictures of task and model, as files and in the logger; one that cannot be drawn is reported and left out."""
+    experiment: Experiment, view: ModelView, *, folder: Path, display: Display, logger: MetricLogger, step: int,
+    diagnosed: Callable[[Experiment], Iterable[tuple[str, Picture]]] = lambda experiment: (),
+) -> None:  # fmt: skip
+    """The pictures of task and model, and of what was `diagnosed`, as files and in the logger.
+
+    One that cannot be drawn is reported and left out.
+    """
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         drawn = save_pictures(
-            lambda: chain(experiment.figures(view), figures_of_ways(experiment)),
+            lambda: chain(experiment.figures(view), figures_of_ways(experiment), diagnosed(experiment)),
             folder=folder, display=display, logger=logger, step=step,
         )  # fmt: skip
     if view.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):

@@ -116,9 +116,9 @@ class ODETransformer(Model, Layered):
 
     def _through_the_blocks(self, y: State, integrate: Integrate) -> list[State]:
         """States (batch, features, positions) before and after each block."""
-        x, states, slopes = y.mT.contiguous(), [y], list[Tensor]()
+        states, slopes = [y], list[Tensor]()
         for block in self.blocks:
-            x, slope = block(x, slopes, integrate.evaluate)
+            x, slope = block(states[-1].mT, slopes, integrate.evaluate)
             slopes.insert(0, slope)
             states.append(x.mT)
         return states

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 
+import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from ode_runner.plots import style
 
+LEGEND = 6  # layers that are all named
 LINES = 24  # weights that are drawn, those that change most
 
 
@@ -55,6 +59,36 @@ def draw_end_times(ends: Tensor, y0: Tensor, *, bounds: tuple[float, float]) -> 
         _mark(axes.axvline, ends, bounds)
     axes.set_title(f"end times that were learned, {float(ends.mean()):.3g} in the mean", fontsize=10)
     axes.grid(alpha=0.3)
+    return figure
+
+
+def draw_layers(moved: Tensor, distances: Tensor, spectra: Tensor) -> Figure:
+    """How far each layer moves states and how far its weights are from the one before; eigenvalues of its derivative.
+
+    Args:
+        moved: (layers,), means over samples.
+        distances: (layers - 1,), of the weights, relative.
+        spectra: (layers, values), complex, of the layers' increments.
+    """
+    figure = style.figure(10.0, 3.4)
+    left, middle, right = figure.subplots(1, 3)
+    layers = range(1, len(moved) + 1)
+    left.bar(layers, moved.double().numpy(), color=style.BLUE)
+    left.set_title(r"$|x_{k+1} - x_k|$, mean over samples", fontsize=10)
+    middle.bar([k + 0.5 for k in layers[:-1]], distances.double().numpy(), color=style.BLUE)
+    middle.set_xlim(0.5, len(moved) + 0.5)
+    middle.set_title(r"$|\theta_{k+1} - \theta_k| / |\theta_k|$", fontsize=10)
+    for axes in (left, middle):
+        axes.set_xlabel("layer $k$")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    colours = colormaps["viridis"](torch.linspace(0, 0.9, len(spectra)).numpy())
+    for k, (values, colour) in enumerate(zip(spectra, colours, strict=True), start=1):
+        some = len(spectra) <= LEGEND or k in (1, len(spectra))
+        right.scatter(values.real, values.imag, s=6, color=colour, label=f"layer {k}" if some else None)
+    right.axvline(0, color=style.GREY, linewidth=0.8)
+    right.set_title("eigenvalues of increments", fontsize=10)
+    right.set(xlabel="real part", ylabel="imaginary part")
+    right.legend(fontsize=8)
     return figure
 
 

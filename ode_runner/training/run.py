@@ -191,7 +191,10 @@ def _train_and_evaluate(
                 display.say(remark, style="yellow")
             with same_folder():
                 if plan.pictures:
-                    draw(experiment, view, folder=folder / "plots", display=display, logger=logger, step=step)
+                    draw(
+                        experiment, view, folder=folder / "plots", display=display, logger=logger, step=step,
+                        diagnosed=plan.build_diagnostics().figures,
+                    )  # fmt: skip
                 write_tables(experiment, view, folder=absolute)
             report(
                 counts.found(), experiment.task,

@@ -1,0 +1,142 @@
+"""Diagnostics of a model of layers: how far states and weights move from one to the next, and what stretches them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Unpack, final
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parameters_to_vector
+
+from ode_runner.analysis.diagnostics import Diagnostics
+from ode_runner.analysis.spectrum import ritz_values
+from ode_runner.batch import Split
+from ode_runner.encoding import Encoding
+from ode_runner.errors import RefusedInput
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.field import VectorField
+from ode_runner.ledger import Phase
+from ode_runner.plots.depth import draw_layers
+from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates
+from ode_runner.random_state import RandomState
+from ode_runner.regularizers.depth_varying import Layered
+from ode_runner.solvers.jacobian import JacobianProducts
+from ode_runner.types import State, Time, Times
+
+
+class Found(NamedTuple):
+    """What there is to see between the layers of a model."""
+
+    moved: Tensor  # (layer, batch): how far each layer moves the state of a sample
+    straight: Tensor  # (batch,): from the first state to the last
+    distances: Tensor  # (layer - 1,): |theta_k+1 - theta_k| / |theta_k|
+    spectra: Tensor  # (layer, values), complex: eigenvalues of the derivatives of the layers' increments
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DepthDiagnostics(Diagnostics):
+    """Of a model of layers, such as `ode_transformer` and `resnet`, on the first `samples` of the validation split.
+
+    After the first epoch, `every` so many, and the last; of models without layers there is nothing to say.
+
+    `path_length`: the sum over layers of |x_k+1 - x_k|, the mean over samples; `path_straightness`: the distance of the
+    last state from the first over it, 1 at most. `layer_distance`: the mean over layers of |theta_k+1 - theta_k| /
+    |theta_k|. `increment_radius_<k>` and `increment_real_<k>`: the largest absolute value and real part of eigenvalues
+    of d(x_k+1 - x_k)/dx_k, by Arnoldi's method with `products` products (see `ritz_values` for its limits).
+    """
+
+    every: int
+    samples: int
+    products: int
+
+    def __post_init__(self) -> None:
+        for name in ("every", "samples", "products"):
+            if getattr(self, name) < 1:
+                raise RefusedInput(f"diagnostics.{name} must be at least 1, not {getattr(self, name)}.")
+
+    def measure(self, experiment: Experiment, *, epoch: int) -> dict[str, float]:
+        if epoch % self.every and epoch not in (1, experiment.options.epochs):
+            return {}
+        found = self.look(experiment)
+        return {} if found is None else {f"diagnostics/{name}": value for name, value in _scalars(found).items()}
+
+    def figures(self, experiment: Experiment) -> Iterator[tuple[str, Figure]]:
+        found = self.look(experiment)
+        if found is not None:
+            yield "layers", draw_layers(found.moved.mean(dim=1), found.distances, found.spectra)
+
+    def look(self, experiment: Experiment) -> Found | None:
+        """What there is to see with the present weights; None of a model without layers."""
+        if not isinstance(experiment.model, Layered):
+            return None
+        batch = next(experiment.task.batches(Split.VALIDATION, batch_size=self.samples, epoch=0)).to(experiment.dtype)
+        recording = Recording(experiment.integrator)
+        experiment.model.eval()
+        ledger, random = experiment.integrator.ledger, RandomState.now(experiment.device)
+        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), random.again(), sdpa_kernel(SDPBackend.MATH):
+            experiment.model(_differentiable(batch.inputs), batch.ts, recording)
+            return self._of_states(recording.states, [piece.parameters() for piece in experiment.model.pieces])
+
+    def _of_states(self, states: Sequence[State], parameters: Sequence[Iterator[Tensor]]) -> Found:
+        steps = list(zip(states, states[1:], strict=False))
+        thetas = [parameters_to_vector(own).detach() for own in parameters]
+        apart = [(b - a).norm() / a.norm() for a, b in zip(thetas, thetas[1:], strict=False)]
+        return Found(
+            moved=torch.stack([_sizes(after - before) for before, after in steps]).detach().cpu(),
+            straight=_sizes(states[-1] - states[0]).detach().cpu(),
+            distances=torch.stack(apart).cpu() if apart else torch.zeros(0),
+            spectra=torch.stack([self._spectrum(before, after) for before, after in steps]),
+        )
+
+    def _spectrum(self, before: State, after: State) -> Tensor:
+        """Of d(after - before)/d(before), of all samples."""
+        jacobian = JacobianProducts(after, before)
+        return ritz_values(lambda v: jacobian.push(v) - v, before.detach(), products=self.products).flatten()
+
+
+@final
+class Recording(TakesStates):
+    """An `Integrate` that keeps the states which a model of layers hands over."""
+
+    def __init__(self, integrate: Integrate) -> None:
+        self.integrate = integrate
+        self.states: list[State] = []
+
+    def __call__(
+        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
+    ) -> Solution:
+        return self.integrate(field, y0, ts, **options)
+
+    def evaluate(
+        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
+    ) -> Tensor:
+        return self.integrate.evaluate(field, t, y, given=given, call=call)
+
+    def take_states(self, states: Sequence[State]) -> None:
+        self.states = list(states)
+
+
+def _scalars(found: Found) -> dict[str, float]:
+    length = found.moved.sum(dim=0)
+    scalars = {
+        "path_length": float(length.mean()),
+        "path_straightness": float((found.straight / length).mean()),
+        "layer_distance": float(found.distances.mean()) if len(found.distances) else math.nan,
+    }
+    for k, values in enumerate(found.spectra, start=1):
+        scalars[f"increment_radius_{k}"] = float(values.abs().max())
+        scalars[f"increment_real_{k}"] = float(values.real.max())
+    return scalars
+
+
+def _differentiable(inputs: Tensor) -> Tensor:
+    """Inputs that may be the first state themselves, by which there is then something to differentiate."""
+    return inputs.requires_grad_() if inputs.is_floating_point() else inputs
+
+
+def _sizes(x: State) -> Tensor:
+    return x.flatten(1).norm(dim=1)
