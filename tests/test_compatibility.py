@@ -117,7 +117,10 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
     assert issubclass(model, Model)
     answers = {Answer.LOG_DENSITY, Answer.SAMPLES} if issubclass(model, DensityModel) else {Answer.VALUES}
     if issubclass(model, Exact):  # the truth of whatever the task asks
-        answers = {Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH, Answer.EVENTS, Answer.PATHS}
+        answers = {
+            *(Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH),
+            *(Answer.EVENTS, Answer.PATHS, Answer.TOKENS),
+        }
     elif Answer.PATHS in model.gives:
         answers = {Answer.PATHS}
     if issubclass(model, Hybrid):
@@ -126,6 +129,9 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
         answers = {Answer.LOG_DENSITY, Answer.SAMPLES}
     if issubclass(model, Consistency):  # which jumps, and has no states between
         assert model.answers() == {Answer.SAMPLES}
+        return
+    if Answer.TOKENS in model.gives and not issubclass(model, Exact):  # of texts, which have no states between
+        assert model.answers() == {Answer.TOKENS}
         return
     assert model.answers() == answers | (set() if model.numerics is Numerics.NONE else {Answer.STATES})
 
