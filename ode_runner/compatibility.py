@@ -1,7 +1,7 @@
 """Which task, model, solver and gradient mode go together: decided by type, before anything is made."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -17,7 +17,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.stochastic import StochasticMethod
-from ode_runner.structured_field import SeparableField, kind_of
+from ode_runner.structured_field import JumpField, SeparableField, kind_of
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.sampled import asks_for_answers
 
@@ -153,7 +153,7 @@ def check_answerable(task: type[Task], model: type[Model], solver: Solver) -> No
 def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice unless every field that the model made is of the kind that the solver takes."""
     generator = model.generator()
-    solved = _fields(model) if generator is None else [generator.field]
+    solved = list(_fields(model)) if generator is None else [generator.field]
     if model.numerics is Numerics.NONE or all(map(solver.takes_field, solved)):
         return
     if any(isinstance(field, StochasticField) and not isinstance(field, DenoisingField) for field in _fields(model)):
@@ -165,12 +165,19 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
     if model.other_solver:
         raise IncompatibleChoice(model.other_solver.format_map(choices))
     needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
+    [kind, *_] = [kind_of(field) for field in solved if not solver.takes_field(field)]
+    if issubclass(kind, JumpField) and not solver.of_ordinary_equations:
+        able = naming("solver", members("solver"), lambda other: other.takes_kind(kind))
+        raise IncompatibleChoice(
+            f"{needed}; that of task={choices['task']} model={choices['model']} is none, but one of states that jump. "
+            f"Use {able}."
+        )
     if issubclass(solver.fields, StochasticField | ConsistencyField):
         raise IncompatibleChoice(
             f"{needed}; that of task={choices['task']} model={choices['model']} is none. Use solver=rk4."
         )
     if solver.of_ordinary_equations:
-        raise IncompatibleChoice(_without_derivative(choices, model, solver))
+        raise IncompatibleChoice(_without_derivative(choices, kind, solver))
     if model.numerics is Numerics.SOLVER:
         raise IncompatibleChoice(
             f"{needed}; that of task={choices['task']} is none. Use {solver.example}, or solver=rk4."
@@ -194,14 +201,18 @@ def check_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> Non
         )
 
 
-def _without_derivative(choices: Mapping[str, str], model: Model, solver: Solver) -> str:
+def _without_derivative(choices: Mapping[str, str], kind: type[VectorField], solver: Solver) -> str:
     """What a solver of ordinary equations is told of a field that is of none."""
-    [kind, *_] = [kind for kind in map(kind_of, _fields(model)) if not solver.takes_kind(kind)]
     able = naming("solver", members("solver"), lambda other: other.takes_kind(kind))
     return (
         f"solver={choices['solver']} evaluates a field by its derivative, and that of task={choices['task']} "
-        f"model={choices['model']} has none, but {' and '.join(kind.call_weights)}. Use {able}."
+        f"model={choices['model']} has none, but {_in_words(list(kind.call_weights))}. Use {able}."
     )
+
+
+def _in_words(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _stochastic(solver: type[Solver]) -> bool:

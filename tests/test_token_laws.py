@@ -28,7 +28,7 @@ from ode_runner.tasks.token_laws import (
     random_transition,
 )
 from ode_runner.tasks.token_metrics import bigram_variation, frequencies, unigram_entropy, unigram_loss
-from ode_runner.tasks.variation import total_variation
+from ode_runner.tasks.variation import expected_variation, total_variation
 from tests.composition import Compose
 from tests.problems import build
 
@@ -223,3 +223,27 @@ def test_true_brackets_are_valid_and_hardly_any_comes_twice() -> None:
     assert found["distinct"].value > 0.99
     assert task.written([0, 1, 2, 4]) == "()[_"
     assert task.size(Split.TEST) == 4
+
+
+def test_what_is_drawn_between_given_tokens_has_the_law_under_them(composed: Compose) -> None:
+    law = MarkovText(random_transition(8, scale=2.0, seed=3), length=16)
+    x0 = torch.full((1, 16), law.mask)
+    x0[0, [0, 1, 2, 3, 12, 13, 14, 15]] = torch.tensor([0, 1, 4, 6, 1, 6, 4, 4])
+    noise, integrate = (
+        sample_noise(0, torch.arange(4000)),
+        Integrator(solver=Gillespie(num_steps=1, step_size=None), gradient=Backprop()),
+    )
+    end = integrate(law, x0.expand(4000, -1), torch.tensor([1.0, 0.0]), noise=noise).ys[-1]
+    given = x0[0] != law.mask
+    assert bool((end[:, given] == x0[0, given]).all())
+    wanted = law.denoise(TIME, x0)[0]
+    found = torch.stack([torch.bincount(column, minlength=8) / 4000.0 for column in end.T])
+    assert float((found - wanted).abs().sum(dim=1).max() / 2) < 0.03
+    pair = wanted[7, :, None] * law.denoise(TIME, _known(x0, 7, 8))[:, 8]
+    assert float(total_variation(frequencies(end[:, 7:9], 8), pair)) < 1.5 * expected_variation(pair, 4000)
+
+
+def _known(x: Tensor, position: int, tokens: int) -> Tensor:
+    every = x.repeat(tokens, 1)
+    every[:, position] = torch.arange(tokens)
+    return every

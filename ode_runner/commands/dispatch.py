@@ -74,7 +74,7 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
         trained = _trained(cfg, choices, Path(str(cfg.predict)))
         if cfg.samples is not None:
             _check_samples_alone(cfg)
-            return partial(sample, trained, samples=_plain(cfg.samples), folder=folder)
+            return partial(sample, trained, samples=_plain(cfg.samples), inputs=_plain(cfg.inputs), folder=folder)
         asked = {name: _plain(cfg[name]) for name in ("times", "inputs", "data")}
         return partial(predict, trained, folder=folder, **asked)
     if cfg.replay is not None:
@@ -86,7 +86,7 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
 
 def _check_samples_alone(cfg: DictConfig) -> None:
     """Raises RefusedInput where states are asked for as well."""
-    for option in ("times", "inputs", "data"):
+    for option in ("times", "data"):
         if cfg[option] is not None:
             raise RefusedInput(f"{option}= asks for predictions, and samples= for samples. Leave one of them out.")
 

@@ -1,13 +1,16 @@
 """`predict=RUN samples=64`: samples of a trained model."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.signals import stop_on_signals
 from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
@@ -15,11 +18,13 @@ from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
 from ode_runner.tasks.sampled import SampledTask
+from ode_runner.tasks.token_task import TokenTask
+from ode_runner.token_field import MaskedField
 
 MOST = 1_000_000  # samples
 
 
-def sample(trained: TrainedRun, *, samples: Any, folder: Path) -> RunStatus:
+def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> RunStatus:
     """Write `samples.npz`, the samples and their conditions, with the pictures and tables that the task makes of them.
 
     Conditions are those of the samples by which the run is judged, again from the first on where they do not suffice.
@@ -28,10 +33,11 @@ def sample(trained: TrainedRun, *, samples: Any, folder: Path) -> RunStatus:
     Args:
         trained: the run.
         samples: as typed, their number.
+        inputs: as typed, a text with blanks, which all samples complete; None: they begin with noise.
         folder: where to write.
 
     Raises:
-        RefusedInput: this is no number of samples.
+        RefusedInput: this is no number of samples, or no such text.
         IncompatibleChoice: the model gives none, or the task asks for none.
     """
     if type(samples) is not int or not 1 <= samples <= MOST:
@@ -45,15 +51,38 @@ def sample(trained: TrainedRun, *, samples: Any, folder: Path) -> RunStatus:
                 f"samples={samples}: model={choices['model']} on task={choices['task']} gives none, for it learns no "
                 "law of the data. Leave samples out, or name a run of model=flow_matching task=digits_generation, say."
             )
+        if inputs is not None:
+            view = replace(view, sample=experiment.completing(_blanks(experiment, inputs), stop))
+        assert view.sample is not None
         given = task.given(samples)
         with torch.no_grad():
             drawn = view.sample(samples, 2, given)
+            shown = view.sample(samples, task.drawn_times, given)
         own, conditions = task.own_units(drawn.path[-1]), given[0] if given else torch.zeros(samples, 0)
         np.savez(folder / "samples.npz", samples=own.cpu().numpy(), conditions=conditions.cpu().numpy())
         for name, table in task.sample_tables(drawn):
             write_csv(folder / f"{name}.csv", table.header, table.rows)
         display = Display()
-        save_pictures(lambda: task.sample_figures(drawn), folder=folder, display=display)
+        save_pictures(lambda: task.sample_figures(shown), folder=folder, display=display)
+        with torch.no_grad():
+            for line in task.conclusion(view):
+                display.say(line)
     written = ", ".join(sorted(str(path) for path in folder.glob("samples*")))
     display.say(f"{counted(samples, 'sample')} of shape {tuple(own.shape[1:])}: {written}")
     return RunStatus.COMPLETED
+
+
+def _blanks(experiment: Experiment, inputs: Any) -> Tensor:
+    """The text that is typed, (position,), with masks for its blanks.
+
+    Raises:
+        IncompatibleChoice: the model completes none.
+        RefusedInput: it is none of the task's.
+    """
+    generator = experiment.model.generator()
+    if not isinstance(experiment.task, TokenTask) or generator is None or not isinstance(generator.field, MaskedField):
+        raise IncompatibleChoice(
+            f"inputs={as_typed(inputs)}: with samples= it is a text with blanks, which a model of masked tokens "
+            "completes, and this run has none. Leave inputs out, or name a run of model=masked_diffusion."
+        )
+    return experiment.task.with_blanks(str(inputs))

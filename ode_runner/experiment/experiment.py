@@ -222,17 +222,28 @@ class Experiment:
         return replace(self, model=model, integrator=self.fine_integrator(), options=options, device=device)
 
     def generate(
-        self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = (), by: Generator | None = None
+        self,
+        numbers: Tensor,
+        *,
+        times: int = 2,
+        given: Sequence[Tensor] = (),
+        by: Generator | None = None,
+        begun: Tensor | None = None,
     ) -> Trajectory:
         """The samples of these numbers (sample,) at `times` times from noise to data, of a model that generates.
 
-        `by`: another generator than the model's own, from the same noise.
+        `by`: another generator than the model's own, from the same noise. `begun`: where all samples begin, (*shape).
         """
         generator = by or self.model.generator()
         assert generator is not None
         noise = sample_noise(self.seed, numbers.to(self.device))
         given = [z.to(self.device, self.dtype) for z in given]
-        return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given)
+        y0 = None if begun is None else begun.to(self.device).expand(len(numbers), *begun.shape)
+        return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given, begun=y0)
+
+    def completing(self, begun: Tensor, stop: StopRequest) -> Draw:
+        """Samples that all begin with `begun` (*shape), such as a text of which some tokens are given."""
+        return drawn_once(lambda count, times, given: self._generated(count, times, given, stop, begun))
 
     def check_times(self) -> None:
         """Raises RefusedInput where the times of the training data cannot teach the model what it is made of."""
@@ -280,14 +291,17 @@ class Experiment:
         return drawn_once(sample)
 
     @torch.no_grad()
-    def _generated(self, count: int, times: int, given: Sequence[Tensor], stop: StopRequest) -> Drawn:
+    def _generated(
+        self, count: int, times: int, given: Sequence[Tensor], stop: StopRequest, begun: Tensor | None = None
+    ) -> Drawn:
         """In batches of the size of an evaluation."""
         paths, evaluations = list[Trajectory](), Means()
         for numbers in torch.arange(count).split(self.options.eval_batch_size):
             if paths:
                 stop.check()
             with self.integrator.ledger.phase(Phase.SAMPLING) as tally:
-                paths.append(self.generate(numbers, times=times, given=[z[numbers.to(z.device)] for z in given]))
+                told = [z[numbers.to(z.device)] for z in given]
+                paths.append(self.generate(numbers, times=times, given=told, begun=begun))
             evaluations.add({"of a batch": tally.evaluations})
         return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])
 

@@ -81,6 +81,17 @@ def draw(
         display.say("trainer.animate=true is not used: this task has no picture that moves")
 
 
+def conclude(experiment: Experiment, view: ModelView, *, display: Display, logger: MetricLogger) -> None:
+    """The task's result in words, on the screen and in the logger."""
+    experiment.model.eval()
+    with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
+        lines = list(experiment.task.conclusion(view))
+    for line in lines:
+        display.say(line)
+    if lines:
+        logger.text("result", "\n".join(["```", *lines, "```"]))
+
+
 def write_tables(experiment: Experiment, view: ModelView, *, folder: Path) -> None:
     """The task's tables, as csv files in `folder`."""
     experiment.model.eval()

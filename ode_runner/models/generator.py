@@ -32,11 +32,22 @@ class Generator:
     )
 
     def generate(
-        self, noise: Noise, integrate: Integrate, *, times: int, dtype: torch.dtype, given: Sequence[Tensor] = ()
+        self,
+        noise: Noise,
+        integrate: Integrate,
+        *,
+        times: int,
+        dtype: torch.dtype,
+        given: Sequence[Tensor] = (),
+        begun: State | None = None,
     ) -> Trajectory:
-        """The samples of the noise at `times` times from the noise to the data: (time, sample, *shape)."""
+        """The samples of the noise at `times` times from the noise to the data: (time, sample, *shape).
+
+        They begin where the noise says, or with `begun`.
+        """
         ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
-        return integrate(self.field, self.begin(noise, dtype=dtype), ts, given=given, noise=noise).ys
+        y0 = self.begin(noise, dtype=dtype) if begun is None else begun
+        return integrate(self.field, y0, ts, given=given, noise=noise).ys
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
         """Where samples begin: what the noise does from t = 1 to 2, where no solve needs it."""

@@ -29,9 +29,16 @@ class TokenGenerator(Generator):
     field: TokenField
 
     def generate(
-        self, noise: Noise, integrate: Integrate, *, times: int, dtype: torch.dtype, given: Sequence[Tensor] = ()
+        self,
+        noise: Noise,
+        integrate: Integrate,
+        *,
+        times: int,
+        dtype: torch.dtype,
+        given: Sequence[Tensor] = (),
+        begun: Tensor | None = None,
     ) -> Tensor:
-        path = super().generate(noise, integrate, times=times, dtype=dtype, given=given)
+        path = super().generate(noise, integrate, times=times, dtype=dtype, given=given, begun=begun)
         if self.end > 0 or not isinstance(self.field, MaskedField) or bool(self.field.settled(path[-1]).all()):
             return path
         return torch.cat([path[:-1], self._finished(self.field, path[-1], noise, integrate, given)[None]])

@@ -22,7 +22,7 @@ def draw_unmasking(path: Tensor, *, words: Sequence[str]) -> Figure:
     texts, positions = came.shape
     figure = style.figure(max(6.0, min(12.0, 0.42 * positions + 1.6)), 0.34 * texts + 1.2)
     axes = figure.subplots()
-    image = axes.imshow(came, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(came.numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto")
     if positions <= MOST_LETTERS:
         for i, text in enumerate(path[-1].tolist()):
             for j, token in enumerate(text):

@@ -150,6 +150,11 @@ class Task(abc.ABC):
         del metrics
         yield from ()
 
+    def conclusion(self, view: ModelView) -> Iterator[str]:
+        """What a person should see of the result in words, a line each: printed, and shown by the logger."""
+        del view
+        yield from ()
+
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
         """Tables of the result, by file name without ending: csv files in the run folder."""
         del view

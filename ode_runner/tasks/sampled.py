@@ -15,6 +15,7 @@ from ode_runner.tasks.base import ModelView, Table, Task
 class SampledTask(Task):
     """A task whose models can be asked for samples of its data, under conditions where there are any."""
 
+    drawn_times: ClassVar[int] = 2  # on the way of samples, at which their pictures want them
     finely_solved: ClassVar[int | None] = None  # so many samples are compared with those of a fine solve; None: all
 
     @abc.abstractmethod

@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.texts import draw_unmasking
+from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.sampled import SampledTask
@@ -21,8 +23,9 @@ from ode_runner.tasks.token_metrics import bigram_frequencies, bigram_variation,
 from ode_runner.types import Scalar
 
 SHOWN, TIMES = 16, 17  # texts of a picture, and times on their way
-CHAINS = 2  # texts whose way is printed
+PRINTED, EVERY = 4, 2  # texts that are printed; of the times on the way of the first, each of so many
 NO_DEPENDENCE = 0.97  # a bound of no less than this part of the unigram loss is that of a model of single tokens
+BLANK, FEW = "_", 12  # what stands for a masked token in print; so many words are named in a message
 CERTAIN = 3  # standard errors
 APART = 1 << 32  # from the seeds by which true texts are drawn for comparison
 
@@ -54,6 +57,7 @@ class TokenTask(SampledTask):
     test_only: ClassVar[frozenset[str]] = frozenset({"samples"})
     objective: ClassVar[str] = "nelbo"
     higher_is_better: ClassVar[bool] = False
+    drawn_times: ClassVar[int] = TIMES
     separator: ClassVar[str] = ""  # between two tokens, in print
 
     def __init__(
@@ -131,9 +135,41 @@ class TokenTask(SampledTask):
                 f"entropy, {self.law.entropy:.2f}. A high valid rate then says nothing."
             )
 
+    def conclusion(self, view: ModelView) -> Iterator[str]:
+        """A text on its way from noise to text, and a few more."""
+        assert view.sample is not None
+        path = view.sample(SHOWN, TIMES, []).path
+        yield "a text on its way from noise, at t = 1, and others at the end:"
+        for i in range(0, TIMES, EVERY):
+            yield f"  {1 - i / (TIMES - 1):5.3f}  {self.written(path[i, 0].tolist())}"
+        for text in path[-1, 1:PRINTED].tolist():
+            yield f"         {self.written(text)}"
+
     def written(self, text: Sequence[int]) -> str:
         """A text in words, masks as underscores."""
-        return self.separator.join(self.words[token] if token < len(self.words) else "_" for token in text)
+        return self.separator.join(self.words[token] if token < len(self.words) else BLANK for token in text)
+
+    def with_blanks(self, text: str) -> Tensor:
+        """The reverse, (position,).
+
+        Raises:
+            RefusedInput: it has another length, or a word that no token has.
+        """
+        words, [length] = text.split(self.separator) if self.separator else list(text), self.spec.input_shape
+        numbers = {word: token for token, word in enumerate([*self.words, BLANK])}
+        if unknown := [word for word in words if word not in numbers]:
+            raise RefusedInput(
+                f"inputs={as_typed(text)}: no token of this task is {as_typed(unknown[0])}. Use "
+                f"{', '.join(map(as_typed, self.words[:FEW]))}{', ...' if len(self.words) > FEW else ''}, or "
+                f"{BLANK} for a blank."
+            )
+        if len(words) != length:
+            example = self.separator.join([self.words[0], *[BLANK] * (length - 1)])
+            raise RefusedInput(
+                f"inputs={as_typed(text)} has {len(words)} tokens, and a text of this task {length}. Type "
+                f"inputs={as_typed(example)}, say."
+            )
+        return torch.tensor([numbers[word] for word in words])
 
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
         yield from self.sample_tables(self.drawn(view))

@@ -22,7 +22,14 @@ from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
-from ode_runner.experiment.test_split import draw, evaluate_test, first_failing_batch, measured_with, write_tables
+from ode_runner.experiment.test_split import (
+    conclude,
+    draw,
+    evaluate_test,
+    first_failing_batch,
+    measured_with,
+    write_tables,
+)
 from ode_runner.gradients.event_checks import steps_each
 from ode_runner.models.events import has_events
 from ode_runner.recording import own_code
@@ -196,6 +203,7 @@ def _train_and_evaluate(
                         diagnosed=plan.build_diagnostics().figures,
                     )  # fmt: skip
                 write_tables(experiment, view, folder=absolute)
+                conclude(experiment, view, display=display, logger=logger)
             report(
                 counts.found(), experiment.task,
                 folder=folder, display=display, logger=logger, step=step, pictures=plan.pictures,
