@@ -19,7 +19,7 @@ test: $(VENV)/installed-dev  ## Quick tests, then some of them once more with ty
 	$(BIN)/pytest -m "not slow" -n 2
 	$(CHECK_SHAPES)
 
-test-full: $(VENV)/installed-dev  ## All tests
+test-full: $(VENV)/installed-dev  ## All tests; among them a stranger's first day, whose screens are in outputs/journey
 	$(BIN)/pytest -n 2
 	$(CHECK_SHAPES)
 

@@ -30,6 +30,7 @@ def test_the_wheel_holds_every_choice_and_nothing_of_the_tests(wheel: Path) -> N
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "ode_runner/conf/config.yaml" in names
     assert {"ode_runner/report/page.css", "ode_runner/report/page.js"} <= names
+    assert {"ode_runner/project/my_task.py", "ode_runner/project/conf/solver/heun3.yaml"} <= names
     assert "ode_runner/conf/data/hare_lynx.csv" in names
     assert "ode_runner/conf/hydra/sweeper/cells.yaml" in names
     for group in GROUPS:

@@ -34,11 +34,12 @@ def write_page(
     """
     title = f"ode-report {' '.join(map(str, folders))}"
     when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width">',
         f"<title>{html.escape(title)}</title><style>{_beside('page.css')}</style></head><body>",
-        f'<h1>{html.escape(title)}</h1><p class="small">{len(runs)} runs · {when}</p>',
+        f'<h1>{html.escape(title)}</h1><p class="small">{count} · {when}</p>',
         f'<h2>Configurations</h2><div id="configurations">{hypertext(report)}</div>',
         f'<p class="small">{_LEGEND}</p>' if report.table.rows else "",
         f'<h2>Runs</h2><div id="runs">{run_table(runs, _metrics(report), path.parent)}</div>',
