@@ -1,4 +1,4 @@
-"""Which command is typed in place of training (evaluate, predict, replay, audit), checked and then carried out."""
+"""Which command is typed in place of training (evaluate, predict, export and others), checked and then carried out."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -12,6 +12,7 @@ from ode_runner.build import assemble_experiment, build_experiment, identify
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
+from ode_runner.commands.export import export
 from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
@@ -77,6 +78,9 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
             return partial(sample, trained, samples=_plain(cfg.samples), inputs=_plain(cfg.inputs), folder=folder)
         asked = {name: _plain(cfg[name]) for name in ("times", "inputs", "data")}
         return partial(predict, trained, folder=folder, **asked)
+    if cfg.export is not None:
+        trained = _trained(cfg, choices, Path(str(cfg.export)))
+        return partial(export, trained, file_format=_plain(cfg.format), part=_plain(cfg.part), folder=folder)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
     if cfg.audit:

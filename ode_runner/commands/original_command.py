@@ -7,11 +7,11 @@ from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.config.overrides import values_swept
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS
+from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PRESETS
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
-NOT_KEPT = {"hydra", *COMMANDS, *PREDICTION, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
+NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
 
 
@@ -57,7 +57,9 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
     Raises:
         RefusedInput: the folder holds no run, or an override of now does not fit the run's weights.
     """
-    dotted = ("task.", "model.") if asked in ("evaluate=", "predict=") else ("task.",)  # see dispatch.py for the rest
+    dotted = (
+        ("task.", "model.") if asked in ("evaluate=", "predict=", "export=") else ("task.",)
+    )  # see dispatch.py for the rest
     for word in typed:
         if root_of(word) in TRAINED and not word.startswith(dotted):
             raise RefusedInput(f"{word}: {asked} takes the run as it is. Change its solver or tolerance, say.")

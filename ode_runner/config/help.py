@@ -57,6 +57,7 @@ def print_help(arguments: list[str]) -> None:
         "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
         "  ode-run predict=RUN_FOLDER data=new.csv                          what it says of other data\n"
         "  ode-run predict=RUN_FOLDER samples=64                            samples of the law learned\n"
+        "  ode-run export=RUN_FOLDER format=onnx                            the model for other programs\n"
         "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
         "  ode-run audit=true task=digits                                   how far off each gradient mode is\n"
         "  ode-run new PATH                                                 a project of your own\n"

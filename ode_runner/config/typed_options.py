@@ -5,11 +5,19 @@ from collections.abc import Collection, Iterator, Sequence
 
 from ode_runner.config.arguments import root_of
 from ode_runner.config.help import GROUPS
-from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS, PROCESSES, WATCHING
+from ode_runner.recording.bookkeeping import (
+    COMMAND_OPTIONS,
+    COMMANDS,
+    OBSERVERS,
+    PLACEMENT,
+    PRESETS,
+    PROCESSES,
+    WATCHING,
+)
 
 MOST_SIGNS = 40  # of all options together, for file systems allow 255 of a name and people read fewer
 UNSEEN = {"trainer.device", *(f"{group}.{option}" for group, options in WATCHING.items() for option in options)}
-SILENT = {"hydra", "seed", *COMMANDS, *OBSERVERS, *PLACEMENT, *PREDICTION, *PRESETS, *PROCESSES}
+SILENT = {"hydra", "seed", *COMMANDS, *OBSERVERS, *PLACEMENT, *COMMAND_OPTIONS, *PRESETS, *PROCESSES}
 
 
 def shortened_options(words: Sequence[str], *, named: Collection[str], unused: Collection[str]) -> list[str]:

@@ -11,12 +11,20 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.config.command_names import is_command
 from ode_runner.config.help import did_you_mean
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PRESETS, PROCESSES
+from ode_runner.recording.bookkeeping import (
+    COMMAND_OPTIONS,
+    COMMANDS,
+    OBSERVERS,
+    OF_COMMAND,
+    PLACEMENT,
+    PRESETS,
+    PROCESSES,
+)
 
 SEVERAL = {"-m", "--multirun", "-c", "--cfg", "grid", "search", "experiment", "hydra.mode"}  # may make a sweep
 OF_SWEEPS = r"hydra/(launcher|sweeper)=|hydra\.(launcher|sweeper|sweep)\.|sweep="
 # One value for all cells of a sweep.
-COMMON = ("recipe", "hydra", *PRESETS, *PLACEMENT, *PROCESSES, *OBSERVERS, *PREDICTION)
+COMMON = ("recipe", "hydra", *PRESETS, *PLACEMENT, *PROCESSES, *OBSERVERS, *COMMAND_OPTIONS)
 
 
 def check_words_used(arguments: Sequence[str]) -> None:
@@ -41,11 +49,12 @@ def check_words_used(arguments: Sequence[str]) -> None:
 
 def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Raises RefusedInput for an option of one command that is typed with another, or with none."""
-    predicts = is_command(word for word in arguments if word.startswith("predict="))
-    for key in PREDICTION:
-        if key in keys and not predicts and keys[key] != f"{key}=null":
-            instead = ", and choose what is learned from by task=" if key == "data" else ""
-            raise RefusedInput(f"{keys[key]} is for predict=RUN_FOLDER. Leave it out{instead}.")
+    for command, options in OF_COMMAND.items():
+        asked = is_command(word for word in arguments if word.startswith(f"{command}="))
+        for key in options:
+            if key in keys and not asked and keys[key] != f"{key}=null":
+                instead = ", and choose what is learned from by task=" if key == "data" else ""
+                raise RefusedInput(f"{keys[key]} is for {command}=RUN_FOLDER. Leave it out{instead}.")
     if "recipe" in keys:
         raise RefusedInput(f"{keys['recipe']}: a recipe is read from the file of its experiment. Leave it out.")
     for key in ("rerun", "sweep", "pictures"):

@@ -82,7 +82,7 @@ def tanh_between(maps: Sequence[AffineMap], x: Tensor) -> tuple[Tensor, Push]:
 
 def with_time(t: Time, y: State) -> Tensor:
     """`y` (batch, state) and the time behind it, (batch, state + 1)."""
-    return torch.cat([y, broadcast_time(t, y).expand(len(y), 1)], dim=1)
+    return torch.cat([y, broadcast_time(t, y).expand(y.shape[0], 1)], dim=1)
 
 
 def tanh_layers(sizes: list[int]) -> nn.Sequential:

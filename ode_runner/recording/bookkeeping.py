@@ -7,12 +7,19 @@ them as each needs.
 COMMANDS = {  # asked about a run that exists, or about a model that is not to be trained: option, folder of answers
     "evaluate": "evaluations",
     "predict": "predictions",
+    "export": "exports",
     "audit": "audits",
     "replay": "replays",
 }
+<<<<<<< HEAD
 PREDICTION = ("times", "inputs", "samples", "data")  # of predict= only
 # Which runs are made, where, by whose code, and whether pictures are.
 PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust", "pictures")
+=======
+OF_COMMAND = {"predict": ("times", "inputs", "samples", "data"), "export": ("format", "part")}  # options of one alone
+COMMAND_OPTIONS = tuple(option for options in OF_COMMAND.values() for option in options)
+PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust")  # which runs are made, where, and by whose code
+>>>>>>> acb1b11 (export= writes a field or a fixed-step solve for torch.export and ONNX, or weights for safetensors)
 PROCESSES = ("processes", "oversubscribe")
 OBSERVERS = ("logger", "diagnostics")  # groups that watch a run
 PRESETS = ("grid", "search")  # groups that name a sweep

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ode_runner.recording.atomic_write import atomic_write
-from ode_runner.recording.bookkeeping import COMMANDS, OBSERVERS, PLACEMENT, PREDICTION, PROCESSES, WATCHING
+from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PROCESSES, WATCHING
 from ode_runner.recording.regular_file import read_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
@@ -20,7 +20,17 @@ LARGEST = sys.float_info.max  # whole numbers in JSON may be larger, and can be 
 AXES = ("task", "model", "network", "solver", "gradient", "regularizer")  # what a run is chosen by
 UNUSED, NONE = "-", "none"  # an axis that a choice has no use for; one on which nothing is chosen
 # Keys of a configuration that do not change what a run computes. A tolerance does, as an option of its solver.
-NOT_COMPUTED = ("seed", "tolerance", "per_sample", "recipe", *PLACEMENT, *PROCESSES, *OBSERVERS, *COMMANDS, *PREDICTION)
+NOT_COMPUTED = (
+    "seed",
+    "tolerance",
+    "per_sample",
+    "recipe",
+    *PLACEMENT,
+    *PROCESSES,
+    *OBSERVERS,
+    *COMMANDS,
+    *COMMAND_OPTIONS,
+)
 
 
 class RunStatus(StrEnum):

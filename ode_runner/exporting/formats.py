@@ -1,0 +1,122 @@
+"""Files of a traced model: written, opened again, and asked for an example."""
+
+import abc
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.errors import IncompatibleChoice, RefusedInput, in_short
+
+
+class Format(abc.ABC):
+    """A kind of file that holds a computation."""
+
+    ending: ClassVar[str]
+
+    @abc.abstractmethod
+    def write(self, module: nn.Module, example: Sequence[Tensor], path: Path, *, batch: Sequence[int]) -> None:
+        """Write what the module computes of arguments like those of the example.
+
+        Args:
+            module: of tensors.
+            example: its arguments.
+            path: of the file.
+            batch: the numbers of the arguments whose first axis may be of any length.
+
+        Raises:
+            IncompatibleChoice: the module cannot be traced.
+            RefusedInput: a package is missing.
+        """
+
+    @abc.abstractmethod
+    def answer(self, path: Path, example: Sequence[Tensor]) -> Tensor | None:
+        """What the file says of the example; None where nothing is installed that runs it."""
+
+
+@final
+class TorchExport(Format):
+    """A torch.export program, which torch.export.load opens."""
+
+    ending: ClassVar[str] = "pt2"
+
+    def write(self, module: nn.Module, example: Sequence[Tensor], path: Path, *, batch: Sequence[int]) -> None:
+        torch.export.save(traced(module, example, batch=batch), path)
+
+    def answer(self, path: Path, example: Sequence[Tensor]) -> Tensor | None:
+        return torch.export.load(path).module()(*example)
+
+
+@final
+class Onnx(Format):
+    """An ONNX graph."""
+
+    ending: ClassVar[str] = "onnx"
+
+    def write(self, module: nn.Module, example: Sequence[Tensor], path: Path, *, batch: Sequence[int]) -> None:
+        for package in ("onnx", "onnxscript"):
+            require(package, asked="format=onnx")
+        program = traced(module, example, batch=batch)
+        try:
+            torch.onnx.export(program, tuple(example), str(path), dynamo=True, external_data=False, verbose=False)
+        except torch.onnx.OnnxExporterError as error:
+            raise IncompatibleChoice(f"format=onnx: ONNX has no words for this model ({in_short(error)}).") from error
+
+    def answer(self, path: Path, example: Sequence[Tensor]) -> Tensor | None:
+        try:
+            runtime: Any = importlib.import_module("onnxruntime")
+        except ImportError:
+            return None
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        names = [one.name for one in session.get_inputs()]
+        given = {name: x.detach().numpy() for name, x in zip(names, example, strict=True)}
+        return torch.from_numpy(session.run(None, given)[0])
+
+
+FORMATS: dict[str, Format] = {"torch_export": TorchExport(), "onnx": Onnx()}
+
+
+def traced(module: nn.Module, example: Sequence[Tensor], *, batch: Sequence[int]) -> torch.export.ExportedProgram:
+    """The module as torch.export sees it.
+
+    Raises:
+        IncompatibleChoice: what it computes depends on more than the shapes of its arguments.
+    """
+    any_length = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: any_length} if i in batch else None for i in range(len(example)))
+    variable = isinstance(module, nn.Module) and len(example) > 2
+    dynamic = (*shapes[:2], shapes[2:]) if variable else shapes
+    try:
+        return torch.export.export(module, tuple(example), dynamic_shapes=dynamic, strict=False)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        raise IncompatibleChoice(f"this model cannot be traced by torch.export ({in_short(error)}).") from error
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path, *, about: Mapping[str, str]) -> float:
+    """Write a safetensors file, and return the largest difference of a weight read from it: 0.
+
+    Raises:
+        RefusedInput: the package is missing.
+    """
+    safetensors: Any = require("safetensors.torch", asked="format=safetensors")
+    safetensors.save_file({name: w.detach().cpu().clone() for name, w in weights.items()}, path, metadata=dict(about))
+    found = safetensors.load_file(path)
+    return max(
+        (float((found[name].double() - w.cpu().double()).abs().max()) for name, w in weights.items()), default=0.0
+    )
+
+
+def require(package: str, *, asked: str) -> Any:
+    """The package.
+
+    Raises:
+        RefusedInput: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        name = package.partition(".")[0]
+        raise RefusedInput(f"{asked} needs {name}. Install it: pip install 'ode-run[export]'.") from error

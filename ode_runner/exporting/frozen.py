@@ -1,0 +1,109 @@
+"""A trained model as a plain function of tensors, which a tracer can follow."""
+
+from collections.abc import Sequence
+from typing import Unpack, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.encoding import Encoding, begun
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import VectorField
+from ode_runner.models.base import Model
+from ode_runner.problem import Solution, SolveOptions
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.one_step import AcceptedStep
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.types import State, Time, Times
+
+
+@final
+class FieldWithGiven(VectorField):
+    """f(t, y) of a field that takes tensors besides."""
+
+    def __init__(self, inner: VectorField, given: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.inner, self.given = inner, tuple(given)
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.inner(t, y, *self.given)
+
+
+@final
+class RehearsedSolves:
+    """An `Integrate` whose steps are those of a first call, so that no decision is left to a tracer.
+
+    Raises:
+        IncompatibleChoice: of a solve by another solver than a fixed-step explicit Runge-Kutta method, or one with
+            integrals, noise, events or jumps.
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver = solver
+        self.solves: list[list[AcceptedStep]] = []
+        self.next: int | None = None  # the number of the next solve; None while steps are recorded
+
+    def replay(self) -> None:
+        """From now on take the steps of the solves recorded, from the first on."""
+        self.next = 0
+
+    def __call__(
+        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
+    ) -> Solution:
+        solver = self._solver(options)
+        start, given = begun(y0, options.get("given", ()))
+        around = FieldWithGiven(field, given) if given else field
+        if self.next is None:
+            self.solves.append([step.interval for step in solver.steps(around, start, ts)])
+            steps = self.solves[-1]
+        else:
+            steps = self.solves[self.next]
+            self.next += 1
+        ys, y = [start], start
+        for place in steps:
+            step = solver.recompute(around, place, y)
+            ys += solver.outputs(step)
+            y = step.y1
+        return Solution(ys=torch.stack(ys))
+
+    def evaluate(
+        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
+    ) -> Tensor:
+        return getattr(field, call)(t, y, *given)
+
+    def _solver(self, options: SolveOptions) -> FixedStepRungeKutta:
+        if not isinstance(self.solver, FixedStepRungeKutta):
+            raise IncompatibleChoice(
+                f"part=solve: a file holds a fixed number of steps, and {type(self.solver).__name__} is no fixed-step "
+                "explicit Runge-Kutta method. Type another, such as solver=rk4 solver.num_steps=20, or part=field."
+            )
+        asked = [name for name in ("integrals", "noise", "event", "breaks", "jumps") if options.get(name)]
+        if asked:
+            raise IncompatibleChoice(f"part=solve: a solve with {asked[0]} is in no file. Use part=field.")
+        return self.solver
+
+
+@final
+class FrozenModel(nn.Module):
+    """Inputs (batch, ...) to outputs, along steps that have been rehearsed."""
+
+    def __init__(self, model: Model, ts: Times, solves: RehearsedSolves) -> None:
+        super().__init__()
+        self.model, self.solves = model, solves
+        self.register_buffer("ts", ts)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.solves.replay()
+        return self.model(inputs, self.ts, self.solves).values
+
+
+@final
+class FrozenField(nn.Module):
+    """f(t, y, *given) of a time (), a state (batch, ...) and what is given, (batch, ...) each."""
+
+    def __init__(self, field: VectorField) -> None:
+        super().__init__()
+        self.field = field
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        return self.field(t, y, *given)

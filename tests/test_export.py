@@ -1,0 +1,101 @@
+"""Exported files hold what the model computes, for batches of any size, and say so."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ode_runner as ode
+from tests.helpers import TINY, run_folder, typed
+
+FIXED = ("solver=rk4", "solver.num_steps=3")
+INPUTS = [[0.5, 0.25], [-1.0, 0.0], [0.1, 0.7], [1.5, -0.3], [0.0, 0.0]]
+
+
+def needs(*packages: str) -> pytest.MarkDecorator:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("export")
+    assert typed(*TINY, "trainer.epochs=2", "logger=none", cwd=root).returncode == 0
+    return run_folder(root)
+
+
+def exported(folder: Path, *words: str, name: str) -> Path:
+    ended = typed(f"export={folder}", *words, cwd=folder)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (
+        "opened again, it says of 3 samples what the model does" in ended.stdout or "equal to the bit" in ended.stdout
+    )
+    [path] = folder.glob(f"exports/*/{name}")
+    return path
+
+
+def test_the_field_is_exported_for_any_batch(folder: Path) -> None:
+    program = torch.export.load(exported(folder, name="field.pt2")).module()
+    run, y = ode.load(folder), torch.tensor(INPUTS)
+    torch.testing.assert_close(program(torch.tensor(0.3), y), run.field(0.3, y))
+    said = json.loads(exported(folder, name="export.json").read_text())
+    assert said["arguments"] == {"t": [], "y": ["batch", 2]}
+
+
+def test_the_solve_is_exported_with_its_steps(folder: Path) -> None:
+    program = torch.export.load(exported(folder, "part=solve", *FIXED, name="solve.pt2")).module()
+    run = ode.load(folder, *FIXED)
+    torch.testing.assert_close(program(torch.tensor(INPUTS)), run.predict(INPUTS))
+
+
+@pytest.mark.slow
+@needs("onnx", "onnxscript", "onnxruntime")
+@pytest.mark.parametrize("part", ["field", "solve"])
+def test_onnx_runtime_says_the_same(folder: Path, part: str) -> None:
+    import onnxruntime
+
+    path = exported(folder, "format=onnx", f"part={part}", *FIXED, name=f"{part}.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    y = np.array(INPUTS, dtype=np.float32)
+    given = [np.array(0.3, dtype=np.float32), y] if part == "field" else [y]
+    [said] = session.run(None, {one.name: x for one, x in zip(session.get_inputs(), given, strict=True)})
+    run = ode.load(folder, *FIXED)
+    expected = run.field(0.3, INPUTS) if part == "field" else run.predict(INPUTS)
+    np.testing.assert_allclose(said, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+@needs("safetensors")
+def test_weights_are_those_of_the_model(folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    found = load_file(exported(folder, "format=safetensors", name="weights.safetensors"))
+    weights = ode.load(folder).model.state_dict()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("part=solve",), "Dopri5 is no fixed-step explicit Runge-Kutta method. Type another, such as solver=rk4"),
+        (("format=pickle",), "format=pickle: there is none of this name. Available: torch_export, onnx, safetensors"),
+        (("part=head",), "part=head: there is none of this name. Available: field, solve"),
+    ],
+)
+def test_what_is_in_no_file_is_refused(folder: Path, words: tuple[str, ...], sentence: str) -> None:
+    ended = typed(f"export={folder}", *words, cwd=folder)
+    assert (ended.returncode, sentence in ended.stderr) == (2, True), ended.stderr
+
+
+def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, asked in (("onnx", "onnx"), ("safetensors.torch", "safetensors")):
+        monkeypatch.setitem(__import__("sys").modules, package, None)
+        ended = typed(f"export={folder}", f"format={asked}", cwd=folder)
+        assert f"format={asked} needs {asked}. Install it: pip install 'ode-run[export]'." in ended.stderr
+
+
+def test_its_options_are_its_own(tmp_path: Path) -> None:
+    assert "format=onnx is for export=RUN_FOLDER. Leave it out." in typed("format=onnx", cwd=tmp_path).stderr
