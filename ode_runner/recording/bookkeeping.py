@@ -11,15 +11,10 @@ COMMANDS = {  # asked about a run that exists, or about a model that is not to b
     "audit": "audits",
     "replay": "replays",
 }
-<<<<<<< HEAD
-PREDICTION = ("times", "inputs", "samples", "data")  # of predict= only
-# Which runs are made, where, by whose code, and whether pictures are.
-PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust", "pictures")
-=======
 OF_COMMAND = {"predict": ("times", "inputs", "samples", "data"), "export": ("format", "part")}  # options of one alone
 COMMAND_OPTIONS = tuple(option for options in OF_COMMAND.values() for option in options)
-PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust")  # which runs are made, where, and by whose code
->>>>>>> acb1b11 (export= writes a field or a fixed-step solve for torch.export and ONNX, or weights for safetensors)
+# Which runs are made, where, by whose code, and whether pictures are.
+PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust", "pictures")
 PROCESSES = ("processes", "oversubscribe")
 OBSERVERS = ("logger", "diagnostics")  # groups that watch a run
 PRESETS = ("grid", "search")  # groups that name a sweep
