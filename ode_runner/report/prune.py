@@ -25,7 +25,7 @@ from ode_runner.report.runs import Found, Run, find_runs
 
 FAILED = (RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.SOLVER_FAILED, RunStatus.OUT_OF_MEMORY)
 WRITTEN = {RECORD, COMMAND, LOCK, ATTEMPT, "checkpoints", "plots", "metrics.jsonl", "ode-run.log", "config.yaml",
-           "error.txt", "crash.pt", CODE}  # fmt: skip
+           "error.txt", "crash.pt", "wandb", CODE}  # fmt: skip
 PATTERNS = ("events.out.tfevents.*", "*.csv")  # answers that were asked for later, as by evaluate=, are not among them
 
 
