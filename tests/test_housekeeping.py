@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.config.help import conf_dir, targets_in
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
 from ode_runner.report.sources import sources_of
+from ode_runner.solvers.one_step import RungeKutta
 from tests.helpers import options
+from tests.problems import named_class
 from tests.test_report import reported, write_run
 
 
@@ -111,11 +112,11 @@ def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
     assert "network=mlp (my_layers.Own)" in next(line for line in lines if line.startswith("without a source: "))
 
 
-def test_every_solver_names_a_source() -> None:
-    unnamed = [
-        name for name in options("solver") if not sources_of(targets_in(conf_dir() / "solver" / f"{name}.yaml")[0])
-    ]
-    assert unnamed == ["torchdiffeq"], "whose method is an option"
+def test_every_runge_kutta_method_names_a_source() -> None:
+    classes = {name: named_class("solver", name) for name in options("solver")}
+    methods = [kind for kind in classes.values() if issubclass(kind, RungeKutta)]
+    assert len(methods) > 10
+    assert not [kind for kind in methods if not sources_of(f"{kind.__module__}.{kind.__name__}")]
 
 
 @pytest.mark.parametrize("words", [("cite",), ("cite", "a", "b"), ("prune", "--trust"), ("verify", "a", "--remove")])
