@@ -5,11 +5,14 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
+from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
 from ode_runner import problem
@@ -261,3 +264,16 @@ def slope(sizes: list[float], errors: list[float]) -> float:
     x, y = torch.tensor(sizes, dtype=torch.float64).log(), torch.tensor(errors, dtype=torch.float64).log()
     x = x - x.mean()
     return float((x * (y - y.mean())).sum() / x.square().sum())
+
+
+def predators(path: Path, *, end: float, rows: int, noise: float) -> None:
+    """Hares and lynx by equations with known numbers, with errors of measurement."""
+    t = np.linspace(0, end, rows)
+
+    def field(t: float, y: np.ndarray) -> list[float]:
+        return [y[0] * (1.5 - y[1]), y[1] * (y[0] - 3.0)]
+
+    found = solve_ivp(field, (0, end), [1.0, 1.0], t_eval=t, rtol=1e-10, atol=1e-10).y.T
+    seen = found + noise * np.random.default_rng(0).standard_normal(found.shape)
+    lines = [f"{time:.17g},{x:.17g},{y:.17g}" for time, (x, y) in zip(t, seen, strict=True)]
+    path.write_text("\n".join(["t,x,y", *lines]))

@@ -4,10 +4,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
@@ -19,7 +17,7 @@ from ode_runner.tasks.known_problems import RATES, HeavyBall, Robertson, VanDerP
 from ode_runner.tasks.lotka_volterra import LotkaVolterraField
 from ode_runner.training.gauss_newton import GaussNewton
 from tests.helpers import check_refused, record_of, run_folder, typed
-from tests.problems import Compose, build
+from tests.problems import Compose, build, predators
 
 # A first-order reaction: concentrations at six times.
 REACTION = "t,C\n0,2.0081\n.1,1.5512\n.2,1.1903\n.4,.7160\n.8,.2562\n1,.1495\n"
@@ -250,19 +248,6 @@ def test_gauss_newton_refuses_what_it_has_nothing_to_go_by(
 
 
 PREDATORS = dict(zip(("alpha", "beta", "gamma", "delta"), (1.5, 1.0, 3.0, 1.0), strict=True))
-
-
-def predators(path: Path, *, end: float, rows: int, noise: float) -> None:
-    """Hares and lynx by equations with known numbers, with errors of measurement."""
-    t = np.linspace(0, end, rows)
-
-    def field(t: float, y: np.ndarray) -> list[float]:
-        return [y[0] * (1.5 - y[1]), y[1] * (y[0] - 3.0)]
-
-    found = solve_ivp(field, (0, end), [1.0, 1.0], t_eval=t, rtol=1e-10, atol=1e-10).y.T
-    seen = found + noise * np.random.default_rng(0).standard_normal(found.shape)
-    lines = [f"{time:.17g},{x:.17g},{y:.17g}" for time, (x, y) in zip(t, seen, strict=True)]
-    path.write_text("\n".join(["t,x,y", *lines]))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Series of files: what is read, what is refused, what a sample of them is, and forecasts in the file's units."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 import ode_runner as ode
 from ode_runner.batch import Drive, Outputs, Split
@@ -22,7 +24,7 @@ from ode_runner.tasks.classification import UNKNOWN
 from ode_runner.tasks.series import Series
 from ode_runner.tasks.series_classes import SeriesClasses
 from tests.helpers import record_of, run_folder, typed
-from tests.problems import Compose, compose_once
+from tests.problems import Compose, compose_once, predators
 
 CPU = torch.device("cpu")
 TWO = "id,t,x,y,u\nA,0,1,5,0\nA,1,2,,0\nA,2,3,6,1\nA,3,4,7,\nA,4,6,7,\nB,10,1,4,1\nB,11,2,5,\nB,13,5,6,\nB,14,6,8,\n"
@@ -299,6 +301,29 @@ def test_the_mean_is_told_from_a_model(made: Callable[..., Series]) -> None:
     task = made()
     assert "little better than their mean" in next(task.remarks({"test/rmse": 0.5, "test/rmse_fit": 0.95}))
     assert not list(task.remarks({"test/rmse": 0.5, "test/rmse_fit": 0.5}))
+
+
+def test_a_state_that_stands_still_is_told_from_a_model(made: Callable[..., Series]) -> None:
+    """What a field of 0 answers is as far from an oscillation as its mean is, at least."""
+    rows = "".join(f"{t},{math.sin(t)}\n" for t in range(40))
+    task = made("t,x\n" + rows, series=None, values=["x"], window=None, start="first")
+    [batch] = [one for one in task.batches(Split.TEST, batch_size=100, epoch=0) if one.part == "fit"]
+    still = task.metrics(Outputs(torch.zeros_like(batch.targets) + batch.targets[:1]), batch)
+    assert "little better than their mean" in next(task.remarks({"test/rmse": 1.0, **_tested(task, still)}))
+
+
+def _tested(task: Series, means: dict[str, Tensor]) -> dict[str, float]:
+    found = task.reported({name: float(value) for name, value in means.items()})
+    return {f"test/{name}": value for name, value in found.items()}
+
+
+@pytest.mark.slow
+def test_a_long_oscillation_is_learned_by_default(tmp_path: Path) -> None:
+    """Three periods of hares and lynx, of which the mean would be the answer of one fit to the whole."""
+    predators(tmp_path / "c.csv", end=20.0, rows=201, noise=0.0)
+    ended = typed("task=series", "task.file=c.csv", "logger=none", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert 1 - record_of(tmp_path)["metrics"]["test/rmse_fit"] ** 2 > 0.9
 
 
 def test_a_table_of_what_was_read_comes_before_training(made: Callable[..., Series]) -> None:
