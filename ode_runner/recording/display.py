@@ -154,6 +154,8 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     solves, learns = record.choices.get("solver") != UNUSED, "steps" in cost
     if learns and (solves or cost["nfe_forward"] > 0):
         rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
+        if "nfe/sample" in metrics:
+            rows.append(("NFE of samples", f"{metrics['nfe/sample']:.4g} a batch"))
     elif solves:
         along = {name: value for name, value in metrics.items() if name.startswith("nfe/") and name != "nfe/eval"}
         shown_along = ", ".join(f"{value:.0f} {name[4:]}" for name, value in along.items())
