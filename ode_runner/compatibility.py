@@ -58,7 +58,7 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
     if not gradient.takes(type(solver)):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
-            f"solver={choices['solver']} is {solver.kind}. Use solver={gradient.example}, or gradient=backprop."
+            f"solver={choices['solver']} is {solver.kind}. Use {_other_solver(gradient, solver)}gradient=backprop."
         )
     if isinstance(solver, PerSampleStepping) and solver.per_sample and not gradient.each_sample:
         raise IncompatibleChoice(
@@ -213,6 +213,14 @@ def _without_derivative(choices: Mapping[str, str], kind: type[VectorField], sol
 def _in_words(names: Sequence[str]) -> str:
     """`a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _other_solver(gradient: GradientMode, solver: Solver) -> str:
+    """`solver=..., or `, one of the same kind that the mode takes; "" where there is none."""
+    if not isinstance(solver, StochasticMethod):
+        return f"solver={gradient.example}, or "
+    able = naming("solver", members("solver"), lambda other: _stochastic(other) and gradient.takes(other))
+    return f"{able}, or " if able else ""
 
 
 def _stochastic(solver: type[Solver]) -> bool:

@@ -140,6 +140,11 @@ def test_a_run_made_again_has_the_same_numbers(tmp_path: Path) -> None:
         (("task=gbm", "model=odenet"), "task=gbm asks for sample paths of a stochastic equation, and model=odenet"),
         (("task=gbm", "solver=dopri5"), "has a stochastic equation, and solver=dopri5 takes any field. Use solver="),
         (("task=ou", "model=latent_sde", "solver=euler_maruyama", "gradient=adjoint"), "gradient=adjoint needs"),
+        (
+            ("task=ou", "model=latent_sde", "gradient=reversible"),
+            "Use solver=reversible_heun_sde, or gradient=backprop.",
+        ),
+        (("task=ou", "model=latent_sde", "gradient=symplectic"), "Stratonovich equations. Use gradient=backprop."),
         (("task=ou", "task.sequence=true"), "Use network=mlp and task.sequence=false, or model=latent_sde."),
         (("task=gbm", "task.sigma=0"), "task.sigma must be positive"),
     ],
