@@ -1,6 +1,7 @@
 """A stranger's first day. Each step's screen is kept in `outputs/journey`, to be looked at."""
 
 import csv
+import importlib.util
 import math
 import os
 import re
@@ -28,6 +29,26 @@ print("class scores", tuple(run.predict(images).shape))
 print("learned derivative", tuple(run.field(0.5, run.states(images)[0]).shape))
 print(ode.runs("outputs").T)
 """
+OPEN = {
+    "torch_export": ("field.pt2", """
+import sys
+import torch
+
+program = torch.export.load(sys.argv[1]).module()
+print("derivative", tuple(program(torch.tensor(0.3), torch.zeros(5, 2)).shape))
+"""),
+    "onnx": ("field.onnx", """
+import sys
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+given = [np.array(0.3, np.float32), np.zeros((5, 2), np.float32)]
+[found] = session.run(None, {one.name: value for one, value in zip(session.get_inputs(), given)})
+print("derivative", found.shape)
+"""),
+}  # fmt: skip
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 ROWS = "[...document.querySelectorAll('#runs tbody tr')]"
 BUTTONS = "[...document.querySelectorAll('#runs thead button')]"
 
@@ -100,6 +121,8 @@ def test_from_the_clone_to_the_page(stranger: Stranger) -> None:
         "ode-run new mine && cd mine && ode-run -cd conf task=brusselator model=paced solver=heun3 trainer.epochs=2"
     )
     stranger.types("cd mine && ode-run pack outputs/brusselator/*")
+    [folder] = stranger.home.glob("outputs/sweeps/first/half_moons/odenet-euler-*-s0-*")
+    _take_elsewhere(stranger, folder.relative_to(stranger.home))
     stranger.types("ode-report cite outputs/digits")
     stranger.types("ode-report prune outputs")
 
@@ -118,6 +141,17 @@ def _look_at_the_page(stranger: Stranger) -> None:
         page.screenshot(stranger.screen("png"))
         page.point("document.querySelector('.plot')")
         page.screenshot(stranger.screen("png"))
+
+
+def _take_elsewhere(stranger: Stranger, folder: Path) -> None:
+    """The learned field in files that torch alone and, where it is installed, ONNX Runtime open."""
+    formats = list(OPEN) if all(map(importlib.util.find_spec, ONNX)) else ["torch_export"]
+    for name in formats:
+        file, script = OPEN[name]
+        stranger.types(f"ode-run export={shlex.quote(str(folder))} format={name}")
+        [path] = (stranger.home / folder).glob(f"exports/*/{file}")
+        (stranger.home / "open.py").write_text(script, encoding="utf-8")
+        assert "derivative (5, 2)" in stranger.types(f"python open.py {shlex.quote(str(path))}")
 
 
 def _measure(path: Path, *, rows: int, begin: float = 0.0) -> None:
