@@ -45,6 +45,7 @@ from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
+from ode_runner.tasks.base import ModelView
 from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
@@ -197,13 +198,7 @@ def _train_and_evaluate(
             for remark in experiment.remarks(record.metrics):
                 display.say(remark, style="yellow")
             with same_folder():
-                if plan.pictures:
-                    draw(
-                        experiment, view, folder=folder / "plots", display=display, logger=logger, step=step,
-                        diagnosed=plan.build_diagnostics().figures,
-                    )  # fmt: skip
-                write_tables(experiment, view, folder=absolute)
-                conclude(experiment, view, display=display, logger=logger)
+                _show(experiment, view, plan, display, logger, absolute=absolute, step=step)
             report(
                 counts.found(), experiment.task,
                 folder=folder, display=display, logger=logger, step=step, pictures=plan.pictures,
@@ -213,6 +208,20 @@ def _train_and_evaluate(
             record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
             record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
         _conclude(logger, record, plan.config_yaml)
+
+
+def _show(
+    experiment: Experiment, view: ModelView, plan: Plan, display: Display, logger: MetricLogger,
+    *, absolute: Path, step: int,
+) -> None:  # fmt: skip
+    """Pictures, if they are wanted, tables, and what else there is to show of a model that has been tested."""
+    if plan.pictures:
+        draw(
+            experiment, view, folder=plan.folder / "plots", display=display, logger=logger, step=step,
+            diagnosed=plan.build_diagnostics().figures,
+        )  # fmt: skip
+    write_tables(experiment, view, folder=absolute)
+    conclude(experiment, view, display=display, logger=logger)
 
 
 def _diagnosed(experiment: Experiment, plan: Plan) -> dict[str, float]:
