@@ -117,8 +117,6 @@ class KenCarp3(AdaptiveImplicit):
         for row in ROWS[1:]:
             t = time_tensor(stage_time(t0, t1, sum(row)), y0)
             known = advance(y0, t1 - t0, row[:-2], ks)
-            # Parts often have a nilpotent Jacobian, as a kick has; an iteration that ends at once foretells nothing.
-            newton.outlook = 1.0
             place = self.stage(newton, t, known, weight, guess=place, begin=begin)
             second = (place - known) / weight  # as in every diagonally implicit step, not another evaluation
             ks += [split.first_part(t, place) + second, second]
