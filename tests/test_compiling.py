@@ -75,7 +75,8 @@ RUN = ("task=half_moons", "trainer.device=cpu", *TINY, "trainer.epochs=2", "logg
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The functions that would be compiled, as they are: the mathematics without the compiler."""
-    monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", lambda function, examples: function)
+    for module in ("steps", "runs"):
+        monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_graph", lambda function, examples: function)
 
 
 @pytest.fixture
@@ -263,15 +264,21 @@ class Undecided(Wide):
         return super().forward(t, y) if float(y.sum()) > 0 else -y
 
 
+class Reading(Wide):
+    def forward(self, t: Time, y: State) -> State:
+        return super().forward(t, y) * float(y.sum())
+
+
 @pytest.mark.parametrize(
     ("field", "reason"),
     [
         (Masked, "has buffers"),
         (Weighted, "a tensor that is none of its parameters"),
         (Noisy, "random numbers"),
-        (Undecided, "value"),
+        (Undecided, "reads the value of a tensor"),
+        (Reading, "reads the value of a tensor"),
     ],
-    ids=["a buffer", "another tensor", "random numbers", "a branch"],
+    ids=["a buffer", "another tensor", "random numbers", "a branch", "a number"],
 )
 def test_a_field_that_is_more_than_a_function_of_its_parameters_is_left_alone(
     field: type[VectorField], reason: str

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.captured_solve import capture_exact
+from ode_runner.compiling.runs import CompiledRuns, solve_in_runs
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import stepping_by, steps_of
-from ode_runner.compiling.steps import CompiledSteps
+from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.compiling.values import Values
 from ode_runner.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
@@ -17,11 +18,6 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.types import State, Times, Trajectory
-
-OF_COMPILED_STEPS = (
-    "a second derivative of compiled steps was asked for (create_graph=True), and they have none. "
-    "Use trainer.compile=off with gradient=backprop."
-)
 
 
 def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool = False) -> CompiledSolve:
@@ -35,13 +31,16 @@ def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool 
     """
     if problem.y0.device.type == "cuda":
         return capture_exact(solver, problem, keeps=keeps, fuses=fuses)
-    return partial(_solve, *steps_of(solver, problem))
+    steps, values = steps_of(solver, problem)
+    return partial(_solve, steps, values, CompiledRuns(steps))
 
 
-def _solve(steps: CompiledSteps, values: Values, problem: Problem) -> Solution:
+def _solve(steps: CompiledSteps, values: Values, runs: CompiledRuns, problem: Problem) -> Solution:
     field, y0, ts = problem.field, problem.y0, problem.ts
     if len(ts) == 1:
         return steps.solver.solve(field, y0, ts)  # nothing to be solved
+    if (plan := runs.plan(ts)) is not None:
+        return solve_in_runs(runs, values, problem, plan)
     accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
     ys = _ExactSolve.apply(field, steps, accepted_steps, y0.contiguous(), ts, *values.tensors(field))
     return solution_along(accepted_steps, ys)

@@ -8,11 +8,13 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import GraphModule
 
+from ode_runner.config.garbage import collector_off
 from ode_runner.errors import CannotCompile
 
 Function = Callable[..., Sequence[Tensor]]
 
 SMALL = 65_536  # multiplications in a matrix product below which a loop of our own beats calling a library
+READS_A_VALUE = "the field reads the value of a tensor, to decide by it or to calculate with it in Python"
 ROUNDING = 1e4  # units of it by which compiled code may differ from double precision, relative to the whole output
 
 
@@ -27,17 +29,9 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
         CannotCompile: there is no compiler, or `function` is not a fixed sequence of tensor operations on its inputs;
             or what was compiled gives something else than `function` in double precision.
     """
-    from torch._inductor import config, standalone_compile  # loads for a second or two, so only where it is wanted
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     try:
-        with torch.no_grad(), config.patch({"cpp.threads": 1}):
-            graph = make_fx(
-                lambda *inputs: [found.contiguous() for found in function(*inputs)],
-                decomposition_table=_SMALL_PRODUCTS,
-            )(*examples)
-            _check_pure(graph)
-            compiled: Function = standalone_compile(graph, list(examples), dynamic_shapes="from_example_inputs")
+        with torch.no_grad(), collector_off():
+            compiled = _compiled(function, examples)
             _check_right(compiled, function, examples)
     except CannotCompile:
         raise
@@ -46,11 +40,35 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
     return compiled
 
 
+def _compiled(function: Function, examples: Sequence[Tensor]) -> Function:
+    from torch._inductor import config, standalone_compile  # loads for a second or two, so only where it is wanted
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+    trace = make_fx(
+        lambda *inputs: [found.contiguous() for found in function(*inputs)],
+        decomposition_table=_SMALL_PRODUCTS,
+        tracing_mode="fake",  # one mode for all nodes; "real" makes a new one for each, and takes half as long again
+        _allow_non_fake_inputs=True,  # a tensor from elsewhere is refused below, by name
+    )
+    try:
+        graph = trace(*examples)
+    except (DataDependentOutputException, GuardOnDataDependentSymNode) as error:
+        raise CannotCompile(READS_A_VALUE) from error
+    _check_pure(graph)
+    with config.patch({"cpp.threads": 1}):
+        compiled: Function = standalone_compile(graph, list(examples), dynamic_shapes="from_example_inputs")
+    return compiled
+
+
 def _check_pure(graph: GraphModule) -> None:
     """Another tensor would be frozen as it is now and have no gradient; numbers drawn would not be replayed."""
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             raise CannotCompile("the field uses a tensor that is none of its parameters")
+        if node.target is torch.ops.aten._local_scalar_dense.default:
+            raise CannotCompile(READS_A_VALUE)
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
             raise CannotCompile("the field draws random numbers")
 

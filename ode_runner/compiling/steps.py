@@ -17,6 +17,11 @@ from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
+OF_COMPILED_STEPS = (
+    "a second derivative of compiled steps was asked for (create_graph=True), and they have none. "
+    "Use trainer.compile=off with gradient=backprop."
+)
+
 
 class CompiledSteps:
     """For states of one shape and type; each function is compiled when it is first wanted.
@@ -66,12 +71,12 @@ class CompiledSteps:
     @cached_property
     def bend(self) -> Function:
         """(clock, y0, f0, theta) to the norm of the slope's change over an explicit Euler step."""
-        return compile_graph(self._bend, [self.clock, self.y0, self._noise(), self.theta])
+        return compile_graph(self._bend, [self.clock, self.y0, self.noise(), self.theta])
 
     @cached_property
     def step(self) -> Function:
         """(clock, y0, f0, theta) to y1, and what else `_step` says."""
-        return compile_graph(self._step, [self.clock, self.y0, self._noise(), self.theta])
+        return compile_graph(self._step, [self.clock, self.y0, self.noise(), self.theta])
 
     @cached_property
     def fresh_step(self) -> Function:
@@ -81,21 +86,21 @@ class CompiledSteps:
     @cached_property
     def step_vjp(self) -> Function:
         """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with the step's part added. Takes the step anew."""
-        return compile_graph(self._step_vjp, [self.clock, self.y0, self._noise(), self._sums(), self.theta])
+        return compile_graph(self._step_vjp, [self.clock, self.y0, self.noise(), self.sums(), self.theta])
 
     @cached_property
     def dense_step_vjp(self) -> Function:
         """(clock, y0, dL/dy1, dL/dcurve, sums, theta) to the same, for a step with outputs within."""
-        dcurve = torch.stack([self._noise() for _ in range(5)])
-        return compile_graph(
-            self._dense_step_vjp, [self.clock, self.y0, self._noise(), dcurve, self._sums(), self.theta]
-        )
+        dcurve = torch.stack([self.noise() for _ in range(5)])
+        return compile_graph(self._dense_step_vjp, [self.clock, self.y0, self.noise(), dcurve, self.sums(), self.theta])
 
-    def _noise(self) -> Tensor:
+    def noise(self) -> Tensor:
+        """An example of a state."""
         with torch.random.fork_rng(devices=[]):
             return torch.randn_like(self.y0)
 
-    def _sums(self) -> Tensor:
+    def sums(self) -> Tensor:
+        """An example of the sums of derivatives."""
         return self.theta[: sum(self.learned.sizes)] / 2
 
     def _slope(self, t: Time, y: State, theta: Tensor) -> list[Tensor]:
@@ -127,20 +132,20 @@ class CompiledSteps:
 
     def _step_vjp(self, clock: Tensor, y0: State, dy1: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
         def step(y0: State, values: Sequence[Tensor]) -> State:
-            return self._again(clock, y0, values)[0]
+            return self.again(clock, y0, values)[0]
 
-        return self._pulled_back(step, y0, dy1, sums, theta)
+        return self.pulled_back(step, y0, dy1, sums, theta)
 
     def _dense_step_vjp(
         self, clock: Tensor, y0: State, dy1: Tensor, dcurve: Tensor, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
         def step(y0: State, values: Sequence[Tensor]) -> tuple[State, Tensor]:
-            y1, ks = self._again(clock, y0, values)
+            y1, ks = self.again(clock, y0, values)
             return y1, self._curve(clock, y0, [*ks, self.equation(clock[1], y1, values)])
 
-        return self._pulled_back(step, y0, (dy1, dcurve), sums, theta)
+        return self.pulled_back(step, y0, (dy1, dcurve), sums, theta)
 
-    def _pulled_back(
+    def pulled_back(
         self, step: Callable[..., Any], y0: State, cotangents: Any, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
         """dL/dy0, and `sums` with the derivatives by the values that are learned added."""
@@ -150,7 +155,7 @@ class CompiledSteps:
         dy0, *parts = pull(cotangents)
         return [dy0, sums + self.learned.pack(parts)]
 
-    def _again(self, clock: Tensor, y0: State, values: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
+    def again(self, clock: Tensor, y0: State, values: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
         """A step from y0 alone, with the derivatives that it is made of."""
         f0 = self.equation(clock[0], y0, values)
         return self._stages(clock, y0, f0, values, rows=self.tableau.stages)

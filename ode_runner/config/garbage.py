@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """While modules are imported, of which nothing is garbage: a sixth of the time of importing torch."""
+    """Where much is made and nothing is garbage: a sixth of the time of importing torch, or of compiling."""
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver, rounding_of
-from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta, Step
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, RungeKutta, Step
 from ode_runner.solvers.watched_steps import watched
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
@@ -36,18 +36,24 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         return watched(self, field, self._steps(field, y0, ts))
 
-    def _steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        times, f0, stepper = read_times(ts), None, self.stepper(field)
+    def places(self, ts: Times) -> list[AcceptedStep]:
+        """Where the steps of a solve go, and the outputs due in each: no state decides that."""
+        times = read_times(ts)
         if len(times) == 1:
-            return
+            return []
         grid = self.grid(ts)
         hair = min(rounding_of(ts, times[0], times[-1]), abs(grid[1] - grid[0]) / 4)
-        for t0, t1 in pairwise(grid):
-            taken = stepper.step(t0, t1, y0, f0)
-            due = due_times(times[1:], t0, t1, hair, first=t0 == grid[0])
-            wanted = self.watch is not None or any(t != t1 for t in due)
-            f0 = stepper.slope(t1, taken.y1) if wanted else None
-            step = Step(t0=t0, t1=t1, y0=y0, y1=taken.y1, ks=taken.ks, due=due, f1=f0)
+        return [
+            AcceptedStep(t0=t0, t1=t1, due=due_times(times[1:], t0, t1, hair, first=t0 == grid[0]))
+            for t0, t1 in pairwise(grid)
+        ]
+
+    def _steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
+        f0, stepper = None, self.stepper(field)
+        for place in self.places(ts):
+            taken = stepper.step(place.t0, place.t1, y0, f0)
+            f0 = stepper.slope(place.t1, taken.y1) if self.watch is not None or place.dense else None
+            step = Step(t0=place.t0, t1=place.t1, due=place.due, y0=y0, y1=taken.y1, ks=taken.ks, f1=f0)
             yield self.detailed(field, step)
             y0 = taken.y1
 

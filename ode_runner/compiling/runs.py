@@ -1,0 +1,132 @@
+"""Solves on a fixed grid by compiled runs of several steps, whose derivative is that of the steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.graph import Function, compile_graph
+from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
+from ode_runner.compiling.values import Values
+from ode_runner.counted_field import CountedField
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.first_order import first_order
+from ode_runner.solvers.one_step import AcceptedStep, solution_along
+from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
+from ode_runner.transfer import read_times
+from ode_runner.types import State, Times, Trajectory
+
+MOST_EVALUATIONS = 16  # in a run: one of twice the length takes the compiler twice as long, and is little faster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The steps to certain output times, each of which is the end of one."""
+
+    places: Sequence[AcceptedStep]
+    clocks: Sequence[Tensor]  # (steps of the run, 3) for each run: t0, t1 and their difference
+    served: Tensor  # for each output, which of the states at the grid's times it is
+
+
+@final
+class CompiledRuns:
+    """Several steps of a method of fixed step as one function each way, compiled when it is first wanted."""
+
+    def __init__(self, steps: CompiledSteps) -> None:
+        self.steps = steps
+        self.run, self.run_vjp = cache(self._compiled_run), cache(self._compiled_run_vjp)
+        self._planned: tuple[tuple[list[float], torch.dtype] | None, Plan | None] = (None, None)
+
+    def plan(self, ts: Times) -> Plan | None:
+        """The steps of a solve; None if outputs are asked for within a step, or nothing is to be solved."""
+        asked = (read_times(ts), ts.dtype)  # of which the rounding of the times is
+        if self._planned[0] != asked:
+            self._planned = (asked, self._new_plan(ts))
+        return self._planned[1]
+
+    def _new_plan(self, ts: Times) -> Plan | None:
+        solver = self.steps.solver
+        places = solver.places(ts) if isinstance(solver, FixedStepRungeKutta) else []
+        if not places or any(place.dense for place in places):
+            return None
+        clocks = self.steps.y0.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in places])
+        served = [0, *(1 + step for step, place in enumerate(places) for _ in place.due)]
+        runs = clocks.split(run_lengths(len(places), self.steps.tableau.stages))
+        return Plan(places=places, clocks=[run.contiguous() for run in runs], served=torch.tensor(served))
+
+    def _compiled_run(self, count: int) -> Function:
+        """(clocks, y0, theta) to the states at the ends of `count` steps, (count, batch, *state)."""
+        return compile_graph(self._run, [self._clocks(count), self.steps.y0, self.steps.theta])
+
+    def _compiled_run_vjp(self, count: int) -> Function:
+        """(clocks, y0, dL/dstates, sums, theta) to dL/dy0, and `sums` with the run's part added. Takes it anew."""
+        steps = self.steps
+        dys = torch.stack([steps.noise() for _ in range(count)])
+        return compile_graph(self._run_vjp, [self._clocks(count), steps.y0, dys, steps.sums(), steps.theta])
+
+    def _clocks(self, count: int) -> Tensor:
+        """An example."""
+        return self.steps.clock + 0.125 * torch.arange(count).to(self.steps.clock)[:, None]
+
+    def _run(self, clocks: Tensor, y0: State, theta: Tensor) -> list[Tensor]:
+        return [self._states(clocks, y0, self.steps.packing.unpack(theta))]
+
+    def _run_vjp(self, clocks: Tensor, y0: State, dys: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
+        return self.steps.pulled_back(lambda y0, values: self._states(clocks, y0, values), y0, dys, sums, theta)
+
+    def _states(self, clocks: Tensor, y0: State, values: Sequence[Tensor]) -> Tensor:
+        ends = []
+        for clock in clocks.unbind():
+            y0 = self.steps.again(clock, y0, values)[0]
+            ends.append(y0)
+        return torch.stack(ends)
+
+
+def run_lengths(count: int, evaluations: int) -> list[int]:
+    """So many steps of so many evaluations each, in runs of two lengths at most."""
+    runs = -(-count // max(1, MOST_EVALUATIONS // evaluations))
+    longest = -(-count // runs)
+    whole, rest = divmod(count, longest)
+    return [longest] * whole + ([rest] if rest else [])
+
+
+def solve_in_runs(runs: CompiledRuns, values: Values, problem: Problem, plan: Plan) -> Solution:
+    """By a plan for the problem's times."""
+    field, y0 = problem.field, problem.y0.contiguous()
+    return solution_along(plan.places, _RunsSolve.apply(field, runs, plan, y0, *values.tensors(field)))
+
+
+class _RunsSolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, field: CountedField, runs: CompiledRuns, plan: Plan, y0: State, *values: Tensor
+    ) -> Trajectory:
+        theta, begins, ends = runs.steps.packing.pack(values), [y0], [y0[None]]
+        for clocks in plan.clocks:
+            ends += runs.run(len(clocks))(clocks, begins[-1], theta)
+            begins.append(ends[-1][-1])
+        ctx.field, ctx.runs, ctx.plan, ctx.inputs = field, runs, plan, (y0, *values)
+        ctx.save_for_backward(*begins[:-1], theta)
+        field.ledger.tally.evaluations += runs.steps.tableau.stages * len(plan.places)
+        return torch.cat(ends)[plan.served]
+
+    @staticmethod
+    @first_order(OF_COMPILED_STEPS)
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        runs, plan, (*begins, theta) = ctx.runs, ctx.plan, ctx.saved_tensors
+        steps: CompiledSteps = runs.steps
+        count = len(plan.places)
+        of_states = dys.new_zeros(1 + count, *dys.shape[1:]).index_add_(0, plan.served, dys)
+        first, *of_runs = of_states.split([1, *map(len, plan.clocks)])
+        sums, fixed = theta.new_zeros(sum(steps.learned.sizes)), len(steps.packing.sizes) - len(steps.learned.sizes)
+        a = torch.zeros_like(first[0])
+        for clocks, y0, of_run in zip(reversed(plan.clocks), reversed(begins), reversed(of_runs), strict=True):
+            of_run[-1] += a
+            a, sums = runs.run_vjp(len(clocks))(clocks, y0, of_run, sums, theta)
+        tally = ctx.field.ledger.tally
+        tally.evaluations += steps.tableau.stages * count
+        tally.accepted += count
+        return None, None, None, a + first[0], *steps.learned.unpack(sums), *[None] * fixed
