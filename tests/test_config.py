@@ -34,6 +34,7 @@ WHOLE = (
     "logger",
 )  # set others, or are several at once: no object of their own
 IMAGES = TaskSpec(input_shape=(1, 8, 8), output_shape=(10,))
+TEXTS = TaskSpec(input_shape=(4,), output_shape=(4, 3), tokens=3)
 SEQUENCES = TaskSpec(input_shape=(5, 4), output_shape=(2,), every_time=True, sequence=True)
 SERIES = TaskSpec(input_shape=(5, 4), output_shape=(2,), sequence=True)
 KNOWN = TaskSpec(
@@ -60,6 +61,8 @@ def spec_of(cfg: DictConfig) -> TaskSpec:
     model = target_of(cfg, "model")
     if model.to_events or (Answer.PATHS in model.gives and Answer.VALUES not in model.gives):
         return cast(TaskSpec, construct(cfg, "task", seed=0, device=torch.device("cpu")).spec)
+    if Answer.TOKENS in model.gives and Answer.VALUES not in model.gives:
+        return TEXTS
     return {Numerics.SOLVER: SOLVED, Numerics.EQUATION: KNOWN}.get(target_of(cfg, "model").numerics, IMAGES)
 
 

@@ -147,6 +147,14 @@ def test_one_token_a_step_is_exact(name: str, composed: Compose) -> None:
     assert evaluations == 3
 
 
+def test_words_drawn_at_once_hit_a_pair_by_chance_and_one_after_the_other_always(composed: Compose) -> None:
+    law = TableText(pairs_table([(2 * k, 2 * k + 1) for k in range(4)], 8))
+    at_once, _ = drawn(law, build(composed, "solver", "ancestral", num_steps=1), 4000)
+    in_turn, _ = drawn(law, build(composed, "solver", "random_order", num_steps=2), 4000)
+    assert float(law.valid(at_once[-1]).double().mean()) == pytest.approx(0.25, abs=0.02)
+    assert bool(law.valid(in_turn[-1]).all())
+
+
 @pytest.mark.parametrize("name", ["confidence", "mask_predict"])
 def test_samplers_by_confidence_draw_of_another_law(name: str, composed: Compose) -> None:
     law = TableText(random_table(3, 3, concentration=0.5, seed=1))

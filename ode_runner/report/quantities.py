@@ -12,6 +12,7 @@ FLOOR = "_floor"  # ends the name of what other data reach, which is no result
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
 SMALLEST = ("nelbo", "tv", "bigram_tv", "kl")  # names that are lower the better, and might be taken for others
 PARAMETERS = "cost/parameters"  # shown where they differ: what is compared is then of unequal size
+BOTH_WAYS = {"test/nll": "test/nll_floor"}  # of texts that a model draws: best is neither more nor less than the floor
 OF_SAMPLES = (
     "test/frechet",
     "test/recall",

@@ -9,7 +9,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.recording.record import AXES, UNUSED
 from ode_runner.report.names import resolve, split_names
 from ode_runner.report.orders import ENDING, with_orders
-from ode_runner.report.quantities import Style, direction, known, usual
+from ode_runner.report.quantities import BOTH_WAYS, Style, direction, known, usual
 from ode_runner.report.rows import Row, Statistic, by_columns, by_configuration, plain
 from ode_runner.report.runs import Run
 
@@ -135,7 +135,8 @@ def _best(name: str, rows: Sequence[Row]) -> dict[str, float]:
     """The best mean of each task; none where half the rows reach it, as with no evaluations backward in exact modes."""
     means: dict[str, list[float]] = {}
     for row in rows:
-        if (statistic := row.statistic(name)) is not None:
+        both_ways = name in BOTH_WAYS and row.statistic(BOTH_WAYS[name]) is not None
+        if (statistic := row.statistic(name)) is not None and not both_ways:
             means.setdefault(row.task, []).append(statistic.mean)
     sign = direction(name)
     compared = {task: values for task, values in means.items() if sign and len(values) > 1}
