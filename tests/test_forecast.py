@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.recording.display import clock
+from ode_runner.recording.clock import clock
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.sweeps.cost_estimate import Amount, RunTimes
 from ode_runner.training.trainer import Trainer

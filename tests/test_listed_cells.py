@@ -31,7 +31,7 @@ def test_each_listed_cell_is_crossed_with_what_is_typed_besides(tmp_path: Path) 
     command = ("-m", TEXT, "seed=0,1", "sweep=mine", *QUICK)
     ended = typed(*command, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "\n[3/4] solver=rk4 solver.num_steps=1 seed=0\n" in ended.stdout
+    assert "\n[3/4] solver=rk4 solver.num_steps=1 seed=0    test accuracy " in ended.stdout
     assert cells(tmp_path) == CELLS
     before = {folder: (folder / "record.json").read_bytes() for folder in run_folders(tmp_path)}
     again = typed("-m", WORDS, *command[2:], cwd=tmp_path)
@@ -40,7 +40,7 @@ def test_each_listed_cell_is_crossed_with_what_is_typed_besides(tmp_path: Path) 
     product = typed("-m", "solver=rk4", "solver.num_steps=1", *command[2:], cwd=tmp_path)
     assert "2 completed before" in product.stdout, "the same runs, whichever way they are asked for"
     assert {folder: (folder / "record.json").read_bytes() for folder in run_folders(tmp_path)} == before
-    assert typed(*command, "rerun=all", cwd=tmp_path).stdout.count("\ncompleted in ") == 4
+    assert typed(*command, "rerun=all", cwd=tmp_path).stdout.count("  completed in ") == 4
 
 
 def test_the_preset_of_the_page_lists_cells_and_its_plan_names_them(tmp_path: Path) -> None:

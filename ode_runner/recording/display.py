@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from ode_runner.recording.clock import clock, duration
 from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.recording.logger import has_events
 from ode_runner.recording.printable import printable
@@ -35,6 +36,10 @@ class Display:
         """Print a text without wrapping it, and log it as one line."""
         self._print(text, style)
         self._log(printable(text))
+
+    def remark(self, text: str) -> None:
+        """Say what a person should know of a cell of a sweep, too."""
+        self.say(text)
 
     def _log(self, text: str) -> None:
         with suppress(OSError):  # the folder was removed meanwhile, or the disk is full: the run will say so itself
@@ -120,7 +125,7 @@ class Display:
             return
         seconds = record.cost.get("wall_seconds", 0.0)
         note = f" ({record.reason})" if record.reason else ""
-        self.say(f"completed in {clock(seconds) if seconds >= 100 else f'{seconds:.0f} s'}{note}", style="bold green")
+        self.say(f"completed in {duration(seconds)}{note}", style="bold green")
         for line in aligned(summary_rows(record), gap="    "):
             self._print(f"  {line}")
         for row in summary_rows(record):
@@ -185,10 +190,3 @@ def byte_count(count: float) -> str:
             break
         count /= 1000
     return f"{count:.3g} {unit}"
-
-
-def clock(seconds: float) -> str:
-    """3723 as 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -133,6 +133,16 @@ def _tabulate(typed: argparse.Namespace) -> int:
     return 0
 
 
+def show_results(folder: Path) -> None:
+    """Print the table of the completed runs of a sweep, and nothing of the others."""
+    runs, _ = without_repeats(find_runs([folder]).runs)
+    incomparable = find_incomparable(runs)
+    left_out = {name: found.sentence for found in incomparable for name in found.metrics}
+    table = make_table(without_incomparable(runs, incomparable), left_out=left_out)
+    if table.rows:
+        _print(Report(table=table, absences=[], warnings=[found.sentence for found in incomparable]), None)
+
+
 def _draw(
     report: Report, *, plots: Path | None, page: Path | None, runs: Sequence[Run], folders: Sequence[Path]
 ) -> None:

@@ -52,7 +52,11 @@ class Dispatch:
         cells = [cell for cell in self.progress.still_due(cells) if not self._passes_over(cell)]
         if not cells:
             return
-        self.progress.begin(cells)
+        with self.progress.watching(cells):
+            self._run(cells, start)
+        self.progress.tell(cells)
+
+    def _run(self, cells: Sequence[SweepCell], start: int) -> None:
         try:
             if self.target == BASIC_LAUNCHER and aborted_attempts(cells[0].folder):
                 self._run_separately(cells[0], start)

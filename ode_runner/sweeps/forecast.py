@@ -17,7 +17,7 @@ from ode_runner.errors import IncompatibleChoice, NumericalFailure, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
-from ode_runner.recording.display import clock
+from ode_runner.recording.clock import clock
 from ode_runner.sweeps.cost_estimate import Amount, RunTimes, completed_runs, seconds
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 

@@ -1,20 +1,25 @@
-"""What a sweep prints: cells that are not run and why, the cell that runs, and the results at the end."""
+"""What a sweep prints: cells that are not run and why, a line for each that ends, and the results at the end."""
 
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ode_runner.config.command_names import is_command
-from ode_runner.config.exit_codes import IN_USE, ExitCode, JobResult
-from ode_runner.recording.display import clock
+from ode_runner.config.exit_codes import IN_USE, REFUSED, ExitCode, JobResult
+from ode_runner.recording.clock import duration
+from ode_runner.recording.display import shown
 from ode_runner.recording.lock import in_use
-from ode_runner.recording.record import RunStatus, utc_now
+from ode_runner.recording.record import RunRecord, RunStatus, utc_now
+from ode_runner.recording.sweep_bar import SweepBar
 from ode_runner.recording.text_layout import with_folder
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells
 
+LOOK_SECONDS = 1.0  # between looks at the records of runs in other processes
 ENDED = {CellState.DONE: "completed before", CellState.SAME: "the same run as another", CellState.LEFT: "left out"}
 
 
@@ -28,6 +33,8 @@ class Progress:
     began: float = field(default_factory=time.monotonic)
     began_at: str = field(default_factory=utc_now)
     waits: bool = False
+    told: set[Path] = field(default_factory=set)  # folders of cells that have ended and have a line
+    bar: SweepBar | None = None
 
     def announce(self, cells: Sequence[SweepCell]) -> None:
         """Print a line for each cell that is not run."""
@@ -42,17 +49,68 @@ class Progress:
                 case CellState.INCOMPATIBLE:
                     print(f"ode-run: skipped: {cell.remark}", file=sys.stderr)
 
-    def begin(self, cells: Sequence[SweepCell]) -> None:
-        """Print the number and name of a single cell that begins; launchers of several print that themselves."""
-        due = due_cells(self.cells)
-        for cell in cells if len(cells) == 1 else []:
-            self._say(f"\n[{due.index(cell) + 1}/{self.expected or len(due)}] {cell.name}")
+    def open(self) -> None:
+        """Show the bar, on a terminal."""
+        total = self.expected or len(due_cells(self.cells))
+        if sys.stdout.isatty() and total and not self._is_of_commands():
+            self.bar = SweepBar(total)
+            self.bar.start()
+
+    @contextmanager
+    def watching(self, cells: Sequence[SweepCell]) -> Iterator[None]:
+        """While they run: those of several in other processes have their lines as soon as their records say so."""
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(LOOK_SECONDS):
+                for cell in cells:
+                    if cell.folder not in self.told and (result := self.recorded(cell)) is not None:
+                        self._tell(cell, result)
+
+        watcher = threading.Thread(target=look, daemon=True)
+        if len(cells) > 1:
+            watcher.start()
+        elif self._is_of_commands():  # which print themselves
+            self._say(f"\n[{len(self.told) + 1}/{self._total()}] {cells[0].name}")
+        try:
+            yield
+        finally:
+            ended.set()
+            if watcher.is_alive():
+                watcher.join()
+
+    def tell(self, cells: Sequence[SweepCell]) -> None:
+        """Print a line for each of them that has ended and has none."""
+        for cell in cells:
+            if cell.result is not None and cell.result.status != IN_USE and cell.folder not in self.told:
+                self._tell(cell, cell.result)
+
+    def _tell(self, cell: SweepCell, result: JobResult) -> None:
+        self.told.add(cell.folder)
+        if self.bar is not None:
+            self.bar.cell_ended()
+        if result.status in (REFUSED, RunStatus.INCOMPATIBLE) or self._is_of_commands():  # which are told of already
+            return
+        width = max(len(other.name) for other in self.cells)
+        came = f"{result.status}: {result.reason.partition('. ')[0]}"  # all of it comes at the end
+        if result.status == RunStatus.COMPLETED:
+            record = cell.recorded()
+            came = _result(record) if record is not None else "completed"
+        self._say(f"[{len(self.told)}/{self._total()}] {cell.name:<{width}}  {came}")
+
+    def _total(self) -> int:
+        return self.expected or len(due_cells(self.cells))
+
+    def _is_of_commands(self) -> bool:
+        """Whether the cells are evaluate= and the like, which leave no records."""
+        return any(is_command(cell.overrides) for cell in self.cells)
 
     def still_due(self, cells: Sequence[SweepCell]) -> list[SweepCell]:
         """The cells that no other process has finished since this one began."""
         for cell in cells:
             if (result := self.recorded(cell)) is not None:
                 cell.result = result
+                self.told.add(cell.folder)
                 text = f"{result.status} by another process meanwhile: {cell.name}"
                 self._say("\n".join(with_folder(text, cell.folder)))
         return [cell for cell in cells if cell.result is None or cell.result.status == IN_USE]
@@ -78,11 +136,13 @@ class Progress:
         return free
 
     def close(self) -> None:
-        """Print the results in a few lines, also when the sweep was interrupted."""
+        """Print the results, also when the sweep was interrupted: the table, and what became of the cells."""
+        if self.bar is not None:
+            self.bar.stop()
+        self._tabulate()
         counts = Counter(_word(cell) for cell in self.cells)
         numbers = " · ".join(f"{count} {word}" for word, count in counts.items())
-        seconds = time.monotonic() - self.began
-        spent = clock(seconds) if seconds >= 100 else f"{seconds:.0f} s"
+        spent = duration(time.monotonic() - self.began)
         cells = "1 cell" if len(self.cells) == 1 else f"{len(self.cells)} cells"
         self._say(f"\nsweep of {cells}, {spent}: {numbers}")
         for cell in self.cells:
@@ -93,8 +153,18 @@ class Progress:
         if any(cell.state.due and cell.result is None for cell in self.cells):
             self._say("  the same command goes on where this one ended")
         self._say(f"  sweep folder: {self.folder}")
-        if not any(is_command(cell.overrides) for cell in self.cells):  # which leave no records
+        if not self._is_of_commands():
             self._say(f"  compare:      ode-report {self.folder}")
+
+    def _tabulate(self) -> None:
+        """The table of the sweep's folder, unless no cell has come to a result or a search prints its own."""
+        completed = [cell for cell in self.cells if cell.result and cell.result.status == RunStatus.COMPLETED]
+        done = any(cell.state is CellState.DONE for cell in self.cells)
+        if self.expected is None and not self._is_of_commands() and (completed or done):
+            from ode_runner.report.cli import show_results
+
+            self._say("")
+            show_results(self.folder)
 
     def exit_code(self) -> ExitCode:
         """COMPLETED if all possible cells completed; REFUSED if the others were all refused; else FAILED."""
@@ -106,6 +176,18 @@ class Progress:
 
     def _say(self, text: str) -> None:
         print(text, flush=True)  # runs may print from other processes
+
+
+def _result(record: RunRecord) -> str:
+    """What a completed run has reached, by the number that chose its weights, and how long it took."""
+    seconds = record.cost.get("wall_seconds")
+    ended = f"completed in {duration(seconds)}" if isinstance(seconds, int | float) else "completed"
+    chosen = next((name.removeprefix("eval/") for name in record.metrics if name.startswith("eval/")), "loss")
+    tested = [name for name in record.metrics if name.startswith("test/")]
+    name = next((name for name in (f"test/{chosen}", f"eval/{chosen}", *tested) if name in record.metrics), None)
+    if name is None:
+        return ended
+    return f"{name.replace('/', ' ')} {shown(name, record.metrics[name])}  {ended}"
 
 
 def _code(cell: SweepCell) -> ExitCode:

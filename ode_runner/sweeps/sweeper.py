@@ -97,6 +97,7 @@ class CellSweeper(Sweeper):
         OmegaConf.save(self.config, progress.folder / "multirun.yaml")
         with sigterm_interrupts():
             try:
+                progress.open()
                 yield progress
             finally:
                 progress.close()

@@ -30,7 +30,7 @@ def resume(
             f"{metrics.path} has lost lines: the curves have a gap before step {trainer.step:,}", style="yellow"
         )
     if announce:
-        display.say(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
+        display.remark(f"resuming at step {trainer.step:,} of {trainer.total_steps:,}")
     return _without_best(trainer, checkpoints, display)
 
 

@@ -35,6 +35,7 @@ from ode_runner.models.events import has_events
 from ode_runner.recording import own_code
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.attempts import attempt
+from ode_runner.recording.cell_display import CellDisplay
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
 from ode_runner.recording.environment import describe_environment
@@ -85,7 +86,8 @@ def execute(plan: Plan) -> RunRecord:
         KeyboardInterrupt: a second signal came before the first could be honoured; or one came when a run of a sweep
             was about to end anyway.
     """
-    display, folder = Display(), plan.folder
+    folder = plan.folder
+    display = CellDisplay(folder) if plan.in_sweep else Display()
     check_room(folder)
     with lock(folder), stop_on_signals() as stop:
         done = read_same(folder, plan.record)

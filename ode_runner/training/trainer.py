@@ -26,7 +26,8 @@ from ode_runner.experiment.per_sample_cost import batch_scalars
 from ode_runner.ledger import Phase
 from ode_runner.objectives.base import said_of_floor
 from ode_runner.random_state import RandomState
-from ode_runner.recording.display import clock, shown
+from ode_runner.recording.clock import clock
+from ode_runner.recording.display import shown
 from ode_runner.training.accumulation import check_accumulation
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.patience import check_patience, out_of_patience

@@ -1,0 +1,28 @@
+"""What a run that is a cell of a sweep prints: remarks alone. All else goes into its log; the sweep has a line."""
+
+from pathlib import Path
+
+from ode_runner.recording.display import Display
+from ode_runner.recording.sweep_bar import open_bar
+
+
+class CellDisplay(Display):
+    """Remarks are printed behind the name of the run's folder, for several runs may go on at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.name = folder.name
+
+    def start(self, total_steps: int, step: int) -> None:
+        """The bar is that of the sweep."""
+
+    def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
+        if (bar := open_bar()) is not None:
+            bar.advance(step / total_steps, f"epoch {epoch}  {numbers}")
+
+    def remark(self, text: str) -> None:
+        self.say(text, style="yellow")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        if style == "yellow":
+            super()._print(f"{self.name}: {text.strip()}", style)
