@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.record import RunRecord
 from ode_runner.recording.regular_file import NoRegularFile, check_regular
 from ode_runner.recording.strict_json import numbers, to_json
 
@@ -50,6 +51,14 @@ class MetricLogger(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None: ...
+
+
+def log_result(logger: MetricLogger, record: RunRecord, config_yaml: str) -> None:
+    """Log what runs are compared by, and the whole configuration."""
+    nfe = {f"nfe/{phase}": record.cost.get(f"nfe_{phase}") for phase in ("forward", "backward")}
+    counted = {name: count for name, count in nfe.items() if count is not None}  # by none that trains nothing
+    logger.summary(record.hyperparameters(), {**record.metrics, **counted})
+    logger.text("config", f"```yaml\n{config_yaml}```")
 
 
 class MetricsFile:

@@ -6,6 +6,7 @@ from typing import Any, final
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ode_runner.models.base import Model
+from ode_runner.recording.display import Display
 
 
 @final
@@ -42,3 +43,15 @@ class WeightAverage:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.averaged.load_state_dict(state)
+
+
+def introduce_average(decay: float, *, steps: int, display: Display) -> None:
+    """Say by what weights the run is judged, and where they cannot forget their beginning."""
+    reach = f"about {1 / (1 - decay):,.0f} steps"
+    display.say(f"judged by a moving average of the weights over {reach} (trainer.ema={decay})")
+    if (left := decay**steps) > 0.05:
+        display.say(
+            f"after {steps:,} steps the weights of the first still count for {left:.0%}: expect better of a smaller "
+            "trainer.ema",
+            style="yellow",
+        )

@@ -41,12 +41,13 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.environment import describe_environment
 from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock
-from ode_runner.recording.logger import EVENTS, METRICS, MetricLogger, MetricsFile
+from ode_runner.recording.logger import EVENTS, METRICS, MetricLogger, MetricsFile, log_result
 from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
 from ode_runner.tasks.base import ModelView
+from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
 from ode_runner.training.session import Session
@@ -209,7 +210,7 @@ def _train_and_evaluate(
             display.stop()
             record.cost = cost_of(trainer) if trainer else {"parameters": 0, "wall_seconds": clock.seconds}
             record.cost["peak_memory_bytes"] = peak_bytes(experiment.device)
-        _conclude(logger, record, plan.config_yaml)
+        log_result(logger, record, plan.config_yaml)
 
 
 def _show(
@@ -229,14 +230,6 @@ def _show(
 def _diagnosed(experiment: Experiment, plan: Plan) -> dict[str, float]:
     """What the diagnostics say of a model that has nothing to learn."""
     return plan.build_diagnostics().measure(experiment, epoch=1)
-
-
-def _conclude(logger: MetricLogger, record: RunRecord, config_yaml: str) -> None:
-    """What is compared between runs, and the whole configuration."""
-    nfe = {f"nfe/{phase}": record.cost.get(f"nfe_{phase}") for phase in ("forward", "backward")}
-    counted = {name: count for name, count in nfe.items() if count is not None}  # by none that trains nothing
-    logger.summary(record.hyperparameters(), {**record.metrics, **counted})
-    logger.text("config", f"```yaml\n{config_yaml}```")
 
 
 def _check_finite(experiment: Experiment, record: RunRecord) -> None:
@@ -275,18 +268,7 @@ def _introduce(
     if precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
     if trainer is not None and experiment.options.ema is not None:
-        _introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
-
-
-def _introduce_average(decay: float, *, steps: int, display: Display) -> None:
-    reach = f"about {1 / (1 - decay):,.0f} steps"
-    display.say(f"judged by a moving average of the weights over {reach} (trainer.ema={decay})")
-    if (left := decay**steps) > 0.05:
-        display.say(
-            f"after {steps:,} steps the weights of the first still count for {left:.0%}: expect better of a smaller "
-            "trainer.ema",
-            style="yellow",
-        )
+        introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
 
 
 def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, float]:
