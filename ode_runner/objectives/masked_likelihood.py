@@ -11,6 +11,7 @@ from ode_runner.batch import Batch
 from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
+from ode_runner.tasks.token_task import TokenTask
 from ode_runner.token_field import KnownText, MaskedField
 
 BOUND = "nelbo"  # the name of the bound, beside the loss
@@ -56,7 +57,7 @@ class MaskedLikelihood(Objective[MaskLearner]):
         count, length = masked.sum(dim=1), text.shape[1]
         bound = (length / count * losses).mean()
         total = bound if model.weighting == "elbo" else (losses / count).mean()
-        return Loss(total, beside={BOUND: bound} | self._floors(model, text, x, masked))
+        return Loss(total, beside={BOUND: bound} | said_of_bound(task, bound) | self._floors(model, text, x, masked))
 
     @staticmethod
     def _floors(model: MaskLearner, text: Tensor, x: Tensor, masked: Tensor) -> dict[str, Tensor]:
@@ -68,6 +69,11 @@ class MaskedLikelihood(Objective[MaskLearner]):
         bound = (text.shape[1] / count * losses).mean()
         of_loss = bound if model.weighting == "elbo" else (losses / count).mean()
         return {FLOOR: of_loss, f"{BOUND}_floor": bound}
+
+
+def said_of_bound(task: Task, bound: Tensor) -> dict[str, Tensor]:
+    """What a task of texts says a bound of its loss is in other units."""
+    return task.of_bound(bound) if isinstance(task, TokenTask) else {}
 
 
 class _Draw(NamedTuple):

@@ -25,7 +25,7 @@ from ode_runner.types import Scalar
 SHOWN, TIMES = 16, 17  # texts of a picture, and times on their way
 PRINTED, EVERY = 4, 2  # texts that are printed; of the times on the way of the first, each of so many
 NO_DEPENDENCE = 0.97  # a bound of no less than this part of the unigram loss is that of a model of single tokens
-BLANK, FEW = "_", 12  # what stands for a masked token in print; so many words are named in a message
+FEW = 12  # words that a message names
 CERTAIN = 3  # standard errors
 APART = 1 << 32  # from the seeds by which true texts are drawn for comparison
 
@@ -59,6 +59,7 @@ class TokenTask(SampledTask):
     higher_is_better: ClassVar[bool] = False
     drawn_times: ClassVar[int] = TIMES
     separator: ClassVar[str] = ""  # between two tokens, in print
+    blank: ClassVar[str] = "_"  # what stands for a masked token in print
 
     def __init__(
         self,
@@ -97,6 +98,11 @@ class TokenTask(SampledTask):
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"nelbo": self.loss(outputs, batch)}
+
+    def of_bound(self, bound: Scalar) -> dict[str, Scalar]:
+        """The bound of the loss of a text, in nats, in other units: by name."""
+        del bound
+        return {}
 
     def sampled_conditions(self) -> Tensor:
         return torch.zeros(self.samples, 0, device=self.ts.device)
@@ -147,7 +153,7 @@ class TokenTask(SampledTask):
 
     def written(self, text: Sequence[int]) -> str:
         """A text in words, masks as underscores."""
-        return self.separator.join(self.words[token] if token < len(self.words) else BLANK for token in text)
+        return self.separator.join(self.words[token] if token < len(self.words) else self.blank for token in text)
 
     def with_blanks(self, text: str) -> Tensor:
         """The reverse, (position,).
@@ -156,15 +162,15 @@ class TokenTask(SampledTask):
             RefusedInput: it has another length, or a word that no token has.
         """
         words, [length] = text.split(self.separator) if self.separator else list(text), self.spec.input_shape
-        numbers = {word: token for token, word in enumerate([*self.words, BLANK])}
+        numbers = {word: token for token, word in enumerate([*self.words, self.blank])}
         if unknown := [word for word in words if word not in numbers]:
             raise RefusedInput(
                 f"inputs={as_typed(text)}: no token of this task is {as_typed(unknown[0])}. Use "
                 f"{', '.join(map(as_typed, self.words[:FEW]))}{', ...' if len(self.words) > FEW else ''}, or "
-                f"{BLANK} for a blank."
+                f"{self.blank} for a blank."
             )
         if len(words) != length:
-            example = self.separator.join([self.words[0], *[BLANK] * (length - 1)])
+            example = self.separator.join([self.words[0], *[self.blank] * (length - 1)])
             raise RefusedInput(
                 f"inputs={as_typed(text)} has {len(words)} tokens, and a text of this task {length}. Type "
                 f"inputs={as_typed(example)}, say."

@@ -1,0 +1,48 @@
+"""Laws of a token given the few before it, by counting: what a model of texts is compared with."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from torch import Tensor
+
+Context = tuple[int, ...]
+
+
+class NGrams:
+    """Counts of tokens after every context of fewer than `order` tokens, each law a mixture with that of a shorter one.
+
+    p(x | h) = (c(h x) + d(h) p(x | h')) / (c(h) + d(h)), where d(h) is how many different tokens have followed h, and
+    h' is h without its first token; under all of them lies an equal law.
+
+    Witten, Bell. The Zero-Frequency Problem. IEEE Transactions on Information Theory 37, 1991.
+    """
+
+    def __init__(self, texts: Tensor, *, tokens: int, order: int) -> None:
+        self.tokens, self.order = tokens, order
+        self.followers: defaultdict[Context, Counter[int]] = defaultdict(Counter)
+        for text in texts.tolist():
+            for i, token in enumerate(text):
+                for context in _contexts(text, i, order):
+                    self.followers[context][token] += 1
+        self.totals = {context: found.total() for context, found in self.followers.items()}
+
+    def bits(self, texts: Tensor, *, order: int) -> float:
+        """The mean of -log2 p of a token of these texts (text, position), by contexts of fewer than `order` tokens."""
+        nats = [-math.log(self._law(text, i, order)) for text in texts.tolist() for i in range(len(text))]
+        return sum(nats) / len(nats) / math.log(2)
+
+    def _law(self, text: Sequence[int], i: int, order: int) -> float:
+        p = 1 / self.tokens
+        for context in _contexts(text, i, order):  # from the shortest on
+            found = self.followers.get(context)
+            if found is None:
+                return p
+            different = len(found)
+            p = (found[text[i]] + different * p) / (self.totals[context] + different)
+        return p
+
+
+def _contexts(text: Sequence[int], i: int, order: int) -> list[Context]:
+    """Those of fewer than `order` tokens before place i, the empty one first."""
+    return [tuple(text[i - k : i]) for k in range(min(order - 1, i) + 1)]

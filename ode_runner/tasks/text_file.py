@@ -1,0 +1,78 @@
+"""Texts as they stand in files, as sequences of units: characters, or bytes."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Literal, NamedTuple
+
+from ode_runner.errors import RefusedInput
+
+Unit = Literal["characters", "bytes"]
+PYTHON_HELP = "python_help"  # the texts of Python's own help(), of whichever version it is
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for units that training has not seen
+SHOWN = 5  # unknown units that a message names
+IN_PRINT = {"\n": "⏎", "\r": "↵", "\t": "⇥", " ": " "}
+
+
+class Vocabulary(NamedTuple):
+    """The units that a model knows, each of which is a token."""
+
+    units: Sequence[str]
+
+    @classmethod
+    def of(cls, text: Sequence[str], *, unknown: bool) -> "Vocabulary":
+        """Those of a text, in order, and one more for all `unknown` ones."""
+        return cls([*sorted(set(text)), *([UNKNOWN] if unknown else [])])
+
+    def words(self) -> list[str]:
+        """How they are printed, each in one place of a line."""
+        return [IN_PRINT.get(unit, unit if unit.isprintable() else f"\\x{ord(unit):02x}") for unit in self.units]
+
+    def tokens(self, text: Sequence[str]) -> list[int]:
+        """Of a text; those that are unknown, which it has a token for, or which there are none of."""
+        numbers = {unit: token for token, unit in enumerate(self.units)}
+        return [numbers[unit] if unit in numbers else numbers[UNKNOWN] for unit in text]
+
+
+def read_text(name: str, unit: Unit) -> str:
+    """The text of a file, or of Python's help: a character stands for each unit, which of bytes has their number.
+
+    Raises:
+        RefusedInput: there is no such file, or what it holds is no text.
+    """
+    content = python_help() if name == PYTHON_HELP else _read(Path(name))
+    if unit == "bytes":
+        return content.decode("latin-1")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RefusedInput(
+            f"task.file={name} is no text in UTF-8: its byte {error.start:,} begins no character. Use task.unit=bytes."
+        ) from None
+
+
+def content_of_text(name: str) -> str | None:
+    """A hash of what a file holds, in 12 hexadecimal digits; None where nothing can be read."""
+    try:
+        content = python_help() if name == PYTHON_HELP else _read(Path(name))
+    except RefusedInput:
+        return None
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def python_help() -> bytes:
+    """All topics of `help()`, one after another by their names."""
+    known: Mapping[str, str] = topics
+    return "\n".join(known[name] for name in sorted(known)).encode()
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise RefusedInput(f"task.file={path}: there is no such file. Type its path, or {PYTHON_HELP}.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RefusedInput(f"task.file={path} cannot be read: {error.strerror}.") from error
