@@ -3,9 +3,10 @@
 import sys
 
 from ode_runner.config.arguments import is_subcommand, parse
+from ode_runner.config.choice_help import show_help
 from ode_runner.config.completion import offered
 from ode_runner.config.garbage import collector_off, end_without_collecting
-from ode_runner.config.help import print_help, print_version
+from ode_runner.config.help import print_version
 from ode_runner.config.trust import set_import_path
 from ode_runner.distributed.ranks import Rank
 from ode_runner.recording.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
@@ -31,8 +32,10 @@ def answer() -> None:
     arguments = parse(sys.argv[1:]).flags_first()
     replace_what_cannot_be_printed()
     outlast_the_screen()
-    if {"-h", "--help", "--version"} & set(arguments):
-        print_help(arguments) if {"-h", "--help"} & set(arguments) else print_version()
+    if {"-h", "--help"} & set(arguments):
+        sys.exit(exit_code("ode-run", show_help(arguments)))
+    if "--version" in arguments:
+        print_version()
         sys.exit(exit_code("ode-run", 0))
     if (words := offered(arguments)) is not None:
         print(" ".join(words))

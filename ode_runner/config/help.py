@@ -82,6 +82,7 @@ def print_help(arguments: list[str]) -> None:
         "  --cfg job                 print the configuration, run nothing\n"
         "  -cd FOLDER                add a folder of your own choices (FOLDER/model/mine.yaml: model=mine)\n"
         "  -sc install=bash          print how to get tab completion (bash, zsh or fish)\n"
+        "  --help task=digits        the options of a choice, with their defaults\n"
         "  --version, --hydra-help   this program's version; every flag of Hydra"
     )
 
