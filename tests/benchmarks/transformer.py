@@ -1,8 +1,8 @@
 """A training step of `model=ode_transformer`, and of a plain loop on torch's own `TransformerEncoder`, in turn.
 
 Sorting, batch 128, two blocks of width 64 and 4 heads, feed-forward parts of 128 units, normalisation first, AdamW
-under one-cycle, gradients clipped. Both make their batch, go forward and back, and take a step; both hold as many layers of
-the same shapes. Torch's has biases of queries, keys and values besides.
+under one-cycle, gradients clipped. Both make their batch, go forward and back, and take a step; both hold as many
+layers of the same shapes. Torch's has biases of queries, keys and values besides.
 """
 
 import argparse
