@@ -99,7 +99,8 @@ def bound(dtype: torch.dtype) -> float:
 
 def far_apart(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> float:
     """The relative distance of two lists of tensors taken as one vector each."""
-    pairs = [(a.double(), b.double()) for a, b in zip(found, expected, strict=True) if a is not None and b is not None]
+    both = zip(found, expected, strict=True)
+    pairs = [(a.detach().double(), b.detach().double()) for a, b in both if a is not None and b is not None]
     size = sum(float(b.square().sum()) for _, b in pairs)
     off = sum(float((a - b).square().sum()) for a, b in pairs)
     return (off / size if size else off) ** 0.5
