@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ode_runner.config.help import conf_dir
+from tests.documentation.gallery import ALL, LARGEST
 from tests.documentation.imports import groups
 from tests.documentation.pages import PART, generated
 from tests.helpers import typed
@@ -108,3 +109,10 @@ def test_the_citation_is_of_this_version() -> None:
     assert citation["cff-version"] == "1.2.0"
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     assert {"authors", "message", "title"} <= citation.keys()
+
+
+def test_the_pictures_of_the_gallery_are_small_and_all_shown() -> None:
+    pictures = list((ROOT / "docs" / "gallery").iterdir())
+    assert all(path.stat().st_size < LARGEST for path in pictures)
+    assert sum(path.stat().st_size for path in pictures) < ALL
+    assert {path.name for path in pictures} == set(re.findall(r"\(gallery/(.+?)\)", PAGES["gallery.md"]))
