@@ -62,7 +62,6 @@ ENTRIES = (
     Entry("An Ornstein-Uhlenbeck process", "ou", "sde", "paths", ("test/drift", "test/sigma")),
     Entry("Lorenz' attractor with noise", "lorenz_sde", "latent_sde", "paths", ("test/rmse",)),
     Entry("Sorting", "sequence_sort", "ode_transformer", "positions", ("test/accuracy",)),
-    Entry("Images of one's own", "images", "odenet", "mistakes", ("test/accuracy",), holds="trainer.epochs=8"),
 )
 
 
