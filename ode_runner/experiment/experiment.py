@@ -15,6 +15,7 @@ from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
+from ode_runner.experiment.criterion import criterion
 from ode_runner.experiment.drawing import Draw, drawn_once
 from ode_runner.experiment.driven import driven
 from ode_runner.experiment.meters import Means
@@ -41,15 +42,6 @@ from ode_runner.transfer import read_scalars
 from ode_runner.types import Scalar, Times, Trajectory
 
 NOISE = 0  # seed of what is drawn to judge a model by: metrics, tables and pictures are of the same samples
-
-
-def criterion(task: type[Task], model: type[Model]) -> tuple[str, bool]:
-    """The number of a validation by which the best weights are chosen, and whether higher is better.
-
-    It is the task's objective; or the loss, of a model that is trained without a solve: so its weights do not depend on
-    the solver, and validation costs no solve.
-    """
-    return (task.objective, task.higher_is_better) if model.objective.solves else ("loss", False)
 
 
 @dataclass(frozen=True, kw_only=True)

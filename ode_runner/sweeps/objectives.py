@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ode_runner.errors import RefusedInput
-from ode_runner.experiment.experiment import criterion
+from ode_runner.experiment.criterion import criterion
 from ode_runner.models.base import Model
 from ode_runner.recording.record import RunRecord
 from ode_runner.report.quantities import direction
