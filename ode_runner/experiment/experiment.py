@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -69,7 +68,7 @@ class Experiment:
 
     def loss(self, batch: Batch) -> Loss:
         """The loss of a batch of this experiment's dtype, in training, evaluation, replay and audits alike."""
-        with self._autocast():
+        with self.options.autocast(self.device):
             return self.objective.loss(self.model, self.task, batch, self.integrate(len(batch.inputs), batch.numbers))
 
     def integrate(self, count: int, numbers: Tensor | None = None) -> Integrate:
@@ -86,7 +85,7 @@ class Experiment:
 
     def outputs(self, batch: Batch) -> Outputs:
         """The model's outputs for a batch of this experiment's dtype."""
-        with self._autocast():
+        with self.options.autocast(self.device):
             outputs = self.model(batch.inputs, batch.ts, self.integrate(len(batch.inputs), batch.numbers))
         return outputs._replace(values=outputs.values.to(self.dtype))
 
@@ -144,13 +143,13 @@ class Experiment:
     def remarks(self, metrics: Mapping[str, float]) -> list[str]:
         """What a person should not overlook in the numbers of a run, and in the model on a batch of the test split."""
         self.model.eval()
-        with self._autocast():
+        with self.options.autocast(self.device):
             return [*self.task.remarks(metrics), *self.model.remarks(self._test_inputs())]
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         """The pictures of the task, then those of the model and the solver, by file name without ending."""
         yield from self.task.figures(view)
-        with self._autocast():
+        with self.options.autocast(self.device):
             of_model = list(self.model.figures(self._test_inputs()))
         yield from of_model
         if isinstance(field := self.model.learned_field(), MatrixField):
@@ -182,7 +181,7 @@ class Experiment:
             return self.model.encode(inputs.to(self.dtype))
 
         def path(begun: Encoding, times: int) -> Trajectory:
-            with self._autocast():
+            with self.options.autocast(self.device):
                 integrate = self.integrate(len(begun.y0))
                 return self.model.path(begun.to(self.dtype), own.to(self.dtype), integrate, times=times)
 
@@ -296,8 +295,3 @@ class Experiment:
                 paths.append(self.generate(numbers, times=times, given=told, begun=begun))
             evaluations.add({"of a batch": tally.evaluations})
         return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        """The context of stem and head in bf16 or fp16; the integrator lowers the field, and solves stay in fp32."""
-        lower = self.options.lower_dtype
-        return nullcontext() if lower is None else torch.autocast(self.device.type, lower)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,6 +64,11 @@ class TrainerOptions:
     def lower_dtype(self) -> torch.dtype | None:
         """The type in which the network computes where that is a lower one than that of states."""
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """The context of stem and head in a lower precision; the integrator lowers the field, and solves do not."""
+        lower = self.lower_dtype
+        return nullcontext() if lower is None else torch.autocast(device.type, lower)
 
     def spent(self, *, step: int, seconds: float, nfe: float) -> str:
         """A clause if a budget is used up, otherwise nothing."""
