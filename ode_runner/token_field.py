@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, pad
 
+from ode_runner.hashed_numbers import chosen
 from ode_runner.paths.corruption import CorruptionSchedule
 from ode_runner.structured_field import JumpField
 from ode_runner.types import Time
@@ -106,6 +107,70 @@ class GuessedText(MaskedField):
         guessed = self.logits(t, x, *given).double().softmax(dim=-1)
         known = one_hot(x, self.tokens + 1)[..., : self.tokens].double()
         return torch.where((x == self.mask)[..., None], guessed, known)
+
+
+class LogitsField(TokenField):
+    """A field of texts that says what tokens were by logits."""
+
+    call_weights: ClassVar[Mapping[str, float]] = {**TokenField.call_weights, "logits": 1}
+
+    @abc.abstractmethod
+    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        """Of the tokens that each position was, (batch, position, tokens)."""
+
+
+class ReplacedText(LogitsField):
+    """Tokens are replaced by draws from one law, `noise`, and come back as what they were.
+
+    The law is of the tokens and of what may stand beyond them, (state,), such as a mask. A token that it never draws is
+    known to be itself wherever it stands. Rates are those of a flow of laws, not of the time reversal of the
+    replacement; both have the same laws at every time.
+
+    Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
+    2021. · Gat, Remez, Shaul, Kreuk, Chen, Synnaeve, Adi, Lipman. Discrete Flow Matching. NeurIPS 2024, for the rates.
+    """
+
+    noise: Tensor
+
+    def __init__(self, noise: Tensor, *, tokens: int, schedule: CorruptionSchedule) -> None:
+        super().__init__()
+        self.register_buffer("noise", noise.double(), persistent=False)
+        self.tokens, self.schedule = tokens, schedule
+
+    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        guessed = self.logits(t, x, *given).double().softmax(dim=-1)
+        return torch.where(self.certain(x)[..., None], self._states(x)[..., : self.tokens], guessed)
+
+    def certain(self, x: Tensor) -> Tensor:
+        """Where a token stands that noise never draws."""
+        return self.noise[x] == 0
+
+    def begin(self, uniform: Tensor) -> Tensor:
+        return chosen(self.noise.expand(*uniform.shape, -1), uniform)
+
+    def corrupt(self, t: Tensor, text: Tensor, whether: Tensor, by: Tensor) -> Tensor:
+        return torch.where(whether < self.schedule.corrupted(t)[:, None], self.begin(by), text)
+
+    def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return self.schedule.pace(t) * self._padded(self.denoise(t, x, *given).double())
+
+    def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
+        """Sum over k of denoised(k) q(x_u | x_t = x, x_0 = k), by Bayes' rule; times are () or (batch,)."""
+        corrupted, before = (self.schedule.corrupted(time.double()).view(-1, 1, 1) for time in (t, u))
+        stays = (1 - corrupted) / (1 - before)  # from u to t
+        here, at = self.noise[x][..., None], self._states(x)
+        likelihood = stays * at + (1 - stays) * here  # of x_t, for each x_u
+        evidence = (1 - corrupted) * at + corrupted * here  # of x_t, for each x_0
+        weights = self._padded(denoised.double())
+        weights = weights / torch.where(weights > 0, evidence, 1.0)  # what is impossible has a derivative, too
+        return likelihood * ((1 - before) * weights + before * self.noise * weights.sum(dim=-1, keepdim=True))
+
+    def _states(self, x: Tensor) -> Tensor:
+        return one_hot(x, len(self.noise)).double()
+
+    def _padded(self, of_tokens: Tensor) -> Tensor:
+        """(batch, position, state), 0 of what is no token."""
+        return pad(of_tokens, (0, len(self.noise) - self.tokens))
 
 
 class KnownText(MaskedField):

@@ -226,7 +226,7 @@ def test_an_augmented_state_has_more_features_at_each_position(composed: Compose
         (TaskSpec(input_shape=(5, 4), output_shape=(2,), sequence=True), {}, r"gives series .* Use network=sequence"),
         (IMAGES, {"patch": 3}, r"network.patch=3 does not divide images of 4x8 pixels. Use network.patch=2"),
         (TOKENS, {"heads": 3}, r"network.heads=3 does not divide network.width=8"),
-        (TOKENS, {"heads": 8, "positions": "relative"}, r"turns pairs of numbers, .* an odd number"),
+        (TOKENS, {"heads": 8, "positions": "relative"}, r"turn pairs of numbers, .* an odd number"),
         (TOKENS, {"depth": 0}, r"network.depth must be at least 1"),
     ],
 )
@@ -243,3 +243,14 @@ def test_a_model_of_tokens_refuses_a_network_without_positions(composed: Compose
         token_network(images, "d3pm")
     with pytest.raises(IncompatibleChoice, match="this task's inputs are vectors of 2 numbers. Use task=digits_tokens"):
         token_network(plane, "d3pm")
+
+
+@pytest.mark.parametrize(("positions", "apart"), [("relative", False), ("both", True), ("absolute", True)])
+def test_equal_tokens_are_told_apart_by_absolute_positions_alone(
+    composed: Compose, positions: str, apart: bool
+) -> None:
+    """What attention takes the mean of is the same at every place, whatever its weights."""
+    spec = TaskSpec(input_shape=(6,), output_shape=(6, 4), tokens=4)
+    network = build(composed, "network", "transformer", spec, width=16, heads=2, depth=2, positions=positions)
+    found = network.denoiser(symbols=5, outputs=4)(torch.zeros(()), torch.full((1, 6), 4))[0]
+    assert (float((found - found[:1]).abs().max().detach()) > 1e-4) == apart

@@ -11,7 +11,7 @@ from ode_runner.hashed_numbers import chosen
 from ode_runner.models.generator import Generator
 from ode_runner.noise import Noise
 from ode_runner.problem import Integrate
-from ode_runner.token_field import MaskedField, TokenField
+from ode_runner.token_field import TokenField
 from ode_runner.types import Times
 
 BEGIN, FINISH = 2.0, -1.0  # times of no solve, to which numbers belong by which texts begin, and by which they end
@@ -39,20 +39,18 @@ class TokenGenerator(Generator):
         begun: Tensor | None = None,
     ) -> Tensor:
         path = super().generate(noise, integrate, times=times, dtype=dtype, given=given, begun=begun)
-        if self.end > 0 or not isinstance(self.field, MaskedField) or bool(self.field.settled(path[-1]).all()):
+        if self.end > 0 or bool((path[-1] < self.field.tokens).all()):
             return path
-        return torch.cat([path[:-1], self._finished(self.field, path[-1], noise, integrate, given)[None]])
+        return torch.cat([path[:-1], self._finished(path[-1], noise, integrate, given)[None]])
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
         del dtype
         return self.field.begin(noise.uniform(_time(BEGIN, noise), 0, self.shape))
 
-    def _finished(
-        self, field: MaskedField, x: Tensor, noise: Noise, integrate: Integrate, given: Sequence[Tensor]
-    ) -> Tensor:
-        denoised = integrate.evaluate(field, _time(self.end, noise), x, given=given, call="denoise").double()
+    def _finished(self, x: Tensor, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
+        denoised = integrate.evaluate(self.field, _time(self.end, noise), x, given=given, call="denoise").double()
         drawn = chosen(denoised, noise.uniform(_time(FINISH, noise), 0, self.shape))
-        return torch.where(x == field.mask, drawn, x)
+        return torch.where(x < self.field.tokens, x, drawn)
 
 
 def _time(t: float, noise: Noise) -> Times:

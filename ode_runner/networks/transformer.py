@@ -31,7 +31,8 @@ class Transformer(TokenNetwork):
         heads: of the attention, which divide the width.
         depth: layers of a field, and of a block.
         expansion: units of a layer's feed-forward part, for each of `width`.
-        positions: `absolute`, learned vectors; `relative`, see `Attention`; or `none`.
+        positions: `absolute`, learned vectors; `relative`, see `Attention`, which cannot tell positions of equal tokens
+            apart, such as masks alone; `both`; or `none`.
         causal: no position sees a later one.
         time: whether fields are told the time, which scales and shifts every normalisation; those of autonomous tasks
             never are.
@@ -49,20 +50,19 @@ class Transformer(TokenNetwork):
         heads: int,
         depth: int,
         expansion: int,
-        positions: Literal["absolute", "relative", "none"],
+        positions: Literal["absolute", "relative", "both", "none"],
         causal: bool,
         time: bool,
         patch: int,
     ) -> None:
         check_sizes("network", width=width, heads=heads, depth=depth, expansion=expansion, patch=patch)
         _check_inputs(spec, patch)
-        _check_heads(width, heads, rotary=positions == "relative")
+        rotary = positions in {"relative", "both"}
+        _check_heads(width, heads, rotary=rotary)
         self.spec, self.width, self.depth, self.patch = spec, width, depth, patch
         self.causal = causal
-        self.sizes = LayerSizes(
-            inner=width, heads=heads, hidden=expansion * width, causal=causal, rotary=positions == "relative"
-        )
-        self.absolute, self.told = positions == "absolute", width if time and not spec.autonomous else 0
+        self.sizes = LayerSizes(inner=width, heads=heads, hidden=expansion * width, causal=causal, rotary=rotary)
+        self.absolute, self.told = positions in {"absolute", "both"}, width if time and not spec.autonomous else 0
         self.state_is_input = len(spec.input_shape) == 3 and spec.output_shape == ()
         self.state = spec.input_shape[0] if self.state_is_input else width
 
@@ -232,7 +232,7 @@ def _check_heads(width: int, heads: int, *, rotary: bool) -> None:
         raise RefusedInput(f"network.heads={heads} does not divide network.width={width}. Use network.heads=1.")
     if rotary and width // heads % 2:
         raise RefusedInput(
-            f"network.positions=relative turns pairs of numbers, and each of network.heads={heads} has "
+            f"relative positions turn pairs of numbers, and each of network.heads={heads} has "
             f"{width // heads}, an odd number. Use network.positions=absolute, or another network.width."
         )
 

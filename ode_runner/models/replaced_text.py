@@ -1,0 +1,82 @@
+"""What the models share that learn what tokens were before noise replaced them."""
+
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Answer
+from ode_runner.encoding import Encoding
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.models.base import Model, Numerics
+from ode_runner.models.token_generator import TokenGenerator
+from ode_runner.networks.base import Network
+from ode_runner.networks.tokens import token_network
+from ode_runner.objectives.text_denoising import TextDenoiser
+from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
+from ode_runner.problem import Integrate, Solution
+from ode_runner.token_field import ReplacedText
+from ode_runner.types import Time, Times
+
+Kernel = Literal["absorbing", "uniform", "hybrid"]
+
+
+class ReplacedTextModel(Model, TextDenoiser):
+    """Learns what the tokens of a text were before some of them were replaced.
+
+    Args:
+        name: of the model, for messages.
+        noise: (state,), the law of what takes their places.
+        schedule: how many are replaced at a time.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.ANY
+    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
+
+    def __init__(self, network: Network, *, name: str, noise: Tensor, schedule: CorruptionName) -> None:
+        layers, tokens = token_network(network, name), network.spec.tokens
+        if layers.causal:
+            raise IncompatibleChoice(
+                f"model={name} asks what a token was by those on both sides, and network.causal=true lets no position "
+                "see a later one. Use network.causal=false."
+            )
+        super().__init__(network)
+        self.stem = self.head = nn.Identity()
+        self.shape = network.spec.input_shape
+        inner = layers.denoiser(symbols=len(noise), outputs=tokens)
+        self.field = LearnedReplacedText(inner, noise, tokens=tokens, schedule=corruption_named(schedule))
+
+    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
+        raise NotImplementedError("there is no way from a text to noise")
+
+    def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
+        return integrate.evaluate(self.field, t, x, call="logits")
+
+    def generator(self) -> TokenGenerator:
+        return TokenGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0)
+
+
+@final
+class LearnedReplacedText(ReplacedText):
+    """What a network takes tokens to have been, which is told the time."""
+
+    def __init__(self, inner: VectorField, noise: Tensor, *, tokens: int, schedule: CorruptionSchedule) -> None:
+        super().__init__(noise, tokens=tokens, schedule=schedule)
+        self.inner = inner
+
+    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return self.inner(t.float() if t.dtype == torch.float64 else t, x, *given)
+
+
+def kernel_noise(kernel: Kernel, tokens: int, *, masked: float) -> Tensor:
+    """The law of what takes the place of a token: a mask, any token, or one of both, a mask with this probability.
+
+    Raises:
+        RefusedInput: the probability is none.
+    """
+    if not 0 < masked < 1:
+        raise RefusedInput(f"model.masked must be between 0 and 1, not {masked:g}. Use model.kernel=absorbing for 1.")
+    share = {"absorbing": 1.0, "uniform": 0.0, "hybrid": masked}[kernel]
+    every = torch.full((tokens,), (1 - share) / tokens, dtype=torch.float64)
+    return torch.cat([every, torch.tensor([share], dtype=torch.float64)]) if share else every

@@ -1,0 +1,102 @@
+"""What models of texts are taught that see them with noise of one time."""
+
+import abc
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from ode_runner.batch import Batch
+from ode_runner.objectives.base import Loss, Objective
+from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, said_of_bound
+from ode_runner.objectives.text_likelihood import log_probabilities
+from ode_runner.problem import Integrate
+from ode_runner.tasks.base import Task
+from ode_runner.token_field import ReplacedText
+
+
+class TextDenoiser(nn.Module, abc.ABC):
+    """What these objectives ask of a model."""
+
+    field: ReplacedText
+
+    @abc.abstractmethod
+    def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
+        """Of the tokens that each position was, (batch, position, tokens), for one evaluation; times (batch,)."""
+
+
+class StepDenoiser(TextDenoiser):
+    """A model of a number of steps."""
+
+    steps: int
+    cross_entropy: float
+
+
+@final
+class DenoisingCrossEntropy(Objective[TextDenoiser]):
+    """The cross-entropy of the tokens of a text that are not certain, by the text with noise; no solve.
+
+    Times are even from 0 to 1 over a batch. It bounds nothing. See `ReplacedText` for what is certain.
+
+    Gat, Remez, Shaul, Kreuk, Chen, Synnaeve, Adi, Lipman. Discrete Flow Matching. NeurIPS 2024, equation 27.
+    """
+
+    solves = False
+
+    def loss(self, model: TextDenoiser, task: Task, batch: Batch, integrate: Integrate) -> Loss:
+        del task
+        text, share, uniform = _drawn(batch.inputs, training=model.training)
+        x = model.field.corrupt(share, text, *uniform)
+        each = -log_probabilities(model.logits(share, x, integrate), text)
+        return Loss(torch.where(model.field.certain(x), 0.0, each).sum(dim=1).mean())
+
+
+@final
+class StepLikelihood(Objective[StepDenoiser]):
+    """A bound of the negative log likelihood of a text in so many steps, nats: `nelbo`; no solve.
+
+    It is the sum over steps of the divergence of the law of x_u given x_t and the text from the model's, of which one
+    step is drawn for each text. `cross_entropy` times that of all tokens is added to what is minimised.
+
+    Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
+    2021, equations 1 and 5.
+    """
+
+    solves = False
+
+    def loss(self, model: StepDenoiser, task: Task, batch: Batch, integrate: Integrate) -> Loss:
+        text, share, uniform = _drawn(batch.inputs, training=model.training)
+        u = (share * model.steps).floor() / model.steps
+        t = u + 1 / model.steps
+        x = model.field.corrupt(t, text, *uniform)
+        logits = model.logits(t, x, integrate)
+        bound = model.steps * step_divergence(model.field, t, u, x, text, logits).mean()
+        each = -log_probabilities(logits, text).sum(dim=1)
+        total = bound.to(each.dtype) + model.cross_entropy * each.mean()
+        return Loss(total, beside={BOUND: bound.detach()} | said_of_bound(task, bound.detach()))
+
+
+def step_divergence(field: ReplacedText, t: Tensor, u: Tensor, x: Tensor, text: Tensor, logits: Tensor) -> Tensor:
+    """KL of q(x_u | x_t, x_0) from the law that a field makes of its logits, summed over positions: (batch,)."""
+    guessed = logits.double().softmax(dim=-1)
+    true = one_hot(text, field.tokens).double()
+    guessed = torch.where(field.certain(x)[..., None], true, guessed)
+    target, law = field.reverse_law(t, u, x, true), field.reverse_law(t, u, x, guessed)
+    law = torch.where(target > 0, law, 1.0)  # for the derivative, where both are 0
+    return (torch.xlogy(target, target) - torch.xlogy(target, law)).sum(dim=(1, 2))
+
+
+def _drawn(text: Tensor, *, training: bool) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Texts, even numbers between 0 and 1, and two for every token; outside training several of each, always the same.
+
+    Copies of a text lie apart, so that their numbers do.
+    """
+    generator = None if training else torch.Generator(text.device).manual_seed(VALIDATION)
+    text = text if training else text.repeat(COPIES, 1)
+    within, *uniform = (
+        torch.rand(shape, generator=generator, device=text.device, dtype=torch.float64)
+        for shape in (text.shape[:1], text.shape, text.shape)
+    )
+    share = (torch.arange(len(text), device=text.device) + within) / len(text)
+    return text, share, (uniform[0], uniform[1])
