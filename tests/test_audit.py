@@ -283,7 +283,10 @@ def test_a_mode_of_ones_own_is_compared_as_well(tmp_path: Path) -> None:
         ("audit=true task=linear model=exact", "model=exact has no solve to differentiate"),
         ("audit=true solver=lsoda gradient=adjoint", "audit= compares with backpropagation through the solver"),
         ("audit=no/where", "audit=no/where is no run folder"),
-        ("audit=true plan=true", "plan=true is for runs that train; leave it out with evaluate=, predict=, audit="),
+        (
+            "audit=true plan=true",
+            "plan=true is for runs that train; leave it out with evaluate=, predict=, export=, audit=",
+        ),
         ("audit=true gradient=adjiont", "Did you mean 'adjoint'?"),
     ],
 )

@@ -87,7 +87,7 @@ def test_validation_best_weights_test_and_evaluate_are_of_the_average(trainer: A
 
 def test_without_it_nothing_is_kept_and_nothing_changes(trainer: Any, composed: Compose) -> None:
     made = trainer(*SMALL)
-    assert made.evaluated_experiment is made.experiment
+    assert made.evaluated_experiment.model is made.experiment.model
     assert "average" not in made.state_dict(0)
     assert "average" in trainer(*AVERAGED).state_dict(0)
     prints = {}

@@ -18,6 +18,9 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.solvers.step_control import StepControl
+from ode_runner.tasks.area import Area
+from ode_runner.tasks.cifar10 import Cifar10
+from ode_runner.tasks.fashion_mnist import FashionMnist
 from ode_runner.tasks.lotka_volterra import LotkaVolterraField
 from tests.helpers import options
 from tests.problems import Compose, SmallNet, build, compose_once, named_class, names_its_network, offering
@@ -54,11 +57,13 @@ def weights() -> list[torch.nn.Parameter]:
 
 def spec_of(cfg: DictConfig) -> TaskSpec:
     """What a task would have to be like for the network and the model chosen."""
+    model = target_of(cfg, "model")
+    if model.numerics is Numerics.SOLVER and target_of(cfg, "task") is Area:
+        return cast(TaskSpec, construct(cfg, "task", seed=0, device=torch.device("cpu")).spec)
     if "recurrent" in cfg.network._target_:
         return SEQUENCES
     if cfg.network._target_.endswith("SequenceNetwork"):
         return SERIES
-    model = target_of(cfg, "model")
     if model.to_events or (Answer.PATHS in model.gives and Answer.VALUES not in model.gives):
         return cast(TaskSpec, construct(cfg, "task", seed=0, device=torch.device("cpu")).spec)
     if Answer.TOKENS in model.gives and Answer.VALUES not in model.gives:
@@ -76,6 +81,8 @@ def made(cfg: DictConfig, group: str, request: pytest.FixtureRequest) -> Any:
         case "optimizer":
             return construct(cfg, group, weights())
         case "task":
+            if issubclass(target_of(cfg, group), FashionMnist | Cifar10):
+                pytest.skip("tests/test_image_files.py writes files in their form")
             if "data_dir" in cfg.task:
                 cfg.task.data_dir = str(request.getfixturevalue("mnist_dir"))
             return construct(cfg, group, seed=0, device=torch.device("cpu"))

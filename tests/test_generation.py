@@ -50,7 +50,7 @@ def test_a_noisy_sampler_has_no_endpoint_error(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("model=cnf", "task.path=vp"), "model=cnf learns one of its own. Leave task.path out."),
-        (("task.name=moons",), "Use task=lotka_volterra, pendulum or linear, or task=density2d"),
+        (("task.name=moons",), "Use task=lotka_volterra, pendulum or linear, task=area, task=density2d"),
         (("task.name=moons", "task.path=vp"), "and that of moons is none. Use task.name=8gaussians or"),
         (("task.path=edm",), "task.path=edm is no linear or vp or subvp or ve or cosine or null."),
         (("task.end_time=1",), "samples run from noise, at t = 1, towards data"),

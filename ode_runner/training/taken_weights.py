@@ -25,7 +25,7 @@ def take_over(record: RunRecord, folder: Path, checkpoints: Checkpoints, display
         except (CheckpointRefused, OSError) as error:
             display.say(f"{str(error).rstrip('.')}: its weights are not taken.", style="yellow")
             continue
-        display.say(f"the weights are those of {earlier}, which was trained by the same options: nothing is trained")
+        display.remark(f"the weights are those of {earlier}, which was trained by the same options: nothing is trained")
         return f"weights of {earlier.name}, nothing was trained"
     return ""
 
