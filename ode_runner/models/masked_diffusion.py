@@ -7,12 +7,11 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
-from ode_runner.networks.tokens import token_network
+from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.masked_likelihood import MaskedLikelihood, MaskLearner, Weighting
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
@@ -40,12 +39,7 @@ class MaskedDiffusion(Model, MaskLearner):
     test_only: ClassVar[frozenset[str]] = frozenset({"schedule"})
 
     def __init__(self, network: Network, *, schedule: CorruptionName, weighting: Weighting) -> None:
-        layers, spec = token_network(network, "masked_diffusion"), network.spec
-        if layers.causal:
-            raise IncompatibleChoice(
-                "model=masked_diffusion asks what a token is by those on both sides, and network.causal=true lets no "
-                "position see a later one. Use network.causal=false."
-            )
+        layers, spec = two_sided_network(network, "masked_diffusion"), network.spec
         super().__init__(network)
         self.stem = self.head = nn.Identity()
         self.shape, self.weighting = spec.input_shape, weighting

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
-from ode_runner.networks.tokens import token_network
+from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.text_denoising import TextDenoiser
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
 from ode_runner.problem import Integrate, Solution
@@ -35,12 +35,7 @@ class ReplacedTextModel(Model, TextDenoiser):
     gives: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
 
     def __init__(self, network: Network, *, name: str, noise: Tensor, schedule: CorruptionName) -> None:
-        layers, tokens = token_network(network, name), network.spec.tokens
-        if layers.causal:
-            raise IncompatibleChoice(
-                f"model={name} asks what a token was by those on both sides, and network.causal=true lets no position "
-                "see a later one. Use network.causal=false."
-            )
+        layers, tokens = two_sided_network(network, name), network.spec.tokens
         super().__init__(network)
         self.stem = self.head = nn.Identity()
         self.shape = network.spec.input_shape

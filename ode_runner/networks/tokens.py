@@ -44,3 +44,18 @@ def token_network(network: Network, model: str) -> TokenNetwork:
             f"model={model} is made of layers of positions, and the network chosen has none. Use network=transformer."
         )
     return network
+
+
+def two_sided_network(network: Network, model: str) -> TokenNetwork:
+    """The network, whose positions see those on both sides.
+
+    Raises:
+        IncompatibleChoice: they do not, or it is none of tokens.
+    """
+    layers = token_network(network, model)
+    if layers.causal:
+        raise IncompatibleChoice(
+            f"model={model} asks what a token is by those on both sides, and network.causal=true lets no position see "
+            "a later one. Use network.causal=false."
+        )
+    return layers
