@@ -48,7 +48,9 @@ from ode_runner.objectives.regularized import Regularized
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
+from ode_runner.training.patience import check_ranked
 from ode_runner.training.run import Plan
+from ode_runner.training.session import SearchTrial
 from ode_runner.training.trainer import Trainer
 
 STAND_INS = {"network": "mlp", "gradient": "backprop"}  # for what a model does not use, and is made with all the same
@@ -68,6 +70,7 @@ def plan_run(
     *,
     command_files: Mapping[str, str],
     in_sweep: bool,
+    trial: SearchTrial | None = None,
 ) -> Plan:
     """What identifies the run, and how to make the rest of it."""
     record = identify(cfg, choices)
@@ -79,10 +82,11 @@ def plan_run(
         command_files=command_files,
         own_choices=own_choice_files(choices),
         in_sweep=in_sweep,
+        trial=trial,
         rerun=Rerun.of(cfg.rerun) is Rerun.ALL,
         pictures=bool(cfg.pictures),
         build_experiment=lambda: build_experiment(cfg, choices),
-        build_trainer=partial(build_trainer, cfg, choices),
+        build_trainer=partial(build_trainer, cfg, choices, prunable=trial is not None),
         build_logger=partial(build_loggers, cfg),
         build_diagnostics=partial(construct, cfg, "diagnostics"),
     )
@@ -232,11 +236,16 @@ def check_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
         _trainer(on_cpu, experiment, SingleProcess())
 
 
-def build_trainer(cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment) -> Trainer | None:
-    """The trainer of an experiment; None where the model has no parameters."""
+def build_trainer(
+    cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment, *, prunable: bool
+) -> Trainer | None:
+    """The trainer of an experiment, which a search may end early if `prunable`; None where nothing is to learn."""
     if not experiment.parameters():
         return None
-    return _trainer(cfg, experiment, _process_group(cfg, choices, experiment))
+    trainer = _trainer(cfg, experiment, _process_group(cfg, choices, experiment))
+    if prunable:
+        check_ranked(experiment, stages=trainer.stages.count, option="hydra.sweeper.pruner")
+    return trainer
 
 
 def _trainer(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Trainer:

@@ -33,6 +33,10 @@ class Interrupted(RuntimeError):
     """SIGINT or SIGTERM asked the run to stop; it has saved what it has."""
 
 
+class Pruned(RuntimeError):
+    """The search whose trial this run is has ended it before its time; it has saved what it has."""
+
+
 class CheckpointRefused(RuntimeError):
     """A checkpoint file that is torn or belongs to another run."""
 

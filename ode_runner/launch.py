@@ -143,7 +143,8 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> JobResult:
     status, reason = outcome
     if status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt  # a sweep goes no further either
-    return JobResult(ExitCode.COMPLETED if status is RunStatus.COMPLETED else ExitCode.FAILED, status, reason)
+    fine = status in (RunStatus.COMPLETED, RunStatus.PRUNED)
+    return JobResult(ExitCode.COMPLETED if fine else ExitCode.FAILED, status, reason)
 
 
 def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunStatus", str]:
@@ -151,13 +152,15 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
     with collector_off():
         from ode_runner.build import plan_run
         from ode_runner.commands.dispatch import run_command
+        from ode_runner.sweeps.trial_of_job import trial_of_job
         from ode_runner.training.run import execute
 
     choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
     answered = run_command(cfg, choices, folder, command_files=files)
     if answered is not None:
         return answered
-    plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep)
+    trial = trial_of_job() if in_sweep else None
+    plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep, trial=trial)
     record = execute(plan)
     return record.status, record.reason
 

@@ -169,7 +169,7 @@ def test_what_a_yaml_names_is_imported_by_nobody() -> None:
                 *within("sweeps"),
             },
         ),
-        ("optuna", {"sweeps/study.py"}),
+        ("optuna", {"sweeps/pruning.py", "sweeps/study.py"}),
         (
             "omegaconf",
             {

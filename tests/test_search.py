@@ -111,6 +111,71 @@ def test_trials_that_fail_or_cannot_be_cost_the_search_nothing(tmp_path: Path, m
     assert "incompatible" in {record["status"] for record in records(tmp_path / "outputs/sweeps/other")}
 
 
+PRUNING = (
+    *("-m", "hydra/sweeper=search", "hydra.sweeper.objectives=[objective]", "sweep=mine", "logger=none", *TINY),
+    *("pictures=false", "solver=euler", "solver.num_steps=1", "trainer.epochs=1,3"),
+    "hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 2}",  # which no accuracy reaches
+)
+
+
+def test_a_trial_that_is_ended_early_counts_and_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TPESampler, "sample_independent", in_turn)
+    with monkeypatch.context() as patch:
+        before_step(patch, 2, lambda: signal.raise_signal(signal.SIGINT))
+        assert typed(*PRUNING, "hydra.sweeper.trials=2", cwd=tmp_path).returncode == 130
+    ended = typed(*PRUNING, "hydra.sweeper.trials=2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "trial 1: trainer.epochs=3  pruned: after epoch 1, at accuracy " in ended.stdout
+    assert "1 completed · 1 pruned" in ended.stdout
+    assert "the best of 2 trials (1 pruned), by eval/accuracy:" in ended.stdout
+    assert [row["trainer.epochs"] for row in front(tmp_path)] == ["1"], "which is over when the pruner could be asked"
+    [pruned] = [
+        folder
+        for folder in run_folders(tmp_path)
+        if json.loads((folder / "record.json").read_text())["status"] == "pruned"
+    ]
+    record = json.loads((pruned / "record.json").read_text())
+    assert (record["status"], record["metrics"]) == ("pruned", {})
+
+    again = typed(*PRUNING, "hydra.sweeper.trials=2", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "pruned: after" not in again.stdout, "the study knows of it"
+    words = (pruned / ".hydra/overrides.yaml").read_text().replace("- sweep=mine\n", "").split("\n")
+    alone = typed(f"hydra.run.dir={pruned}", *(word.removeprefix("- ") for word in words if word), cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    assert "resuming at step " in alone.stdout
+    assert json.loads((pruned / "record.json").read_text())["status"] == "completed"
+
+
+def test_what_is_validated_by_another_number_is_compared_with_none(tmp_path: Path) -> None:
+    from optuna.pruners import ThresholdPruner
+
+    from ode_runner.errors import Pruned
+    from ode_runner.sweeps.pruning import PrunableTrial
+    from ode_runner.sweeps.study import Study
+
+    study = Study(tmp_path, space={}, fixed=[], objectives={"eval/rmse": -1}, sampler=TPESampler, pruner=None, seed=0)
+    [asked] = study.next(1, of=1, ended_its_process=lambda trial: False)
+    trial = PrunableTrial(tmp_path, number=asked.number, chosen_by=ThresholdPruner(upper=0.5))
+    trial.judge("accuracy", 0.9, epoch=1)
+    trial.judge("rmse", 0.4, epoch=1)
+    with pytest.raises(Pruned, match="after epoch 2, at rmse 0.6"):
+        trial.judge("rmse", 0.6, epoch=2)
+    study.tell_pruned(asked)
+    assert (study.ended, study.pruned, study.front()) == (1, 1, [])
+    study.close()
+
+
+def test_a_pruner_needs_trials_that_write_to_one_file() -> None:
+    from ode_runner.sweeps.dispatch import JOBLIB_LAUNCHER
+    from ode_runner.sweeps.objectives import Objective, check_prunable
+
+    rmse = Objective(name="eval/rmse", direction=-1, of=lambda run: None)
+    check_prunable([rmse], rmse, launcher=JOBLIB_LAUNCHER)
+    with pytest.raises(RefusedInput, match="needs trials on this machine"):
+        check_prunable([rmse], rmse, launcher="hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher")
+
+
 @pytest.mark.slow  # together; none by itself
 @pytest.mark.parametrize("name", options("search"))
 def test_every_preset_proposes_cells_that_can_be(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +204,11 @@ def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
         (("seed=0,1", "hydra.sweeper.objectives=[optim/lr]"), "is 'optim/lr' better high or low?"),
         (("seed=0,1", "hydra.sweeper.objectives=[test/accuracy]"), "sees 'test/accuracy'"),
         (("seed=0,1", "hydra.sweeper.objectives=[class_accuracy]"), "reached by a model that makes the mean image"),
+        (("seed=0,1", "hydra.sweeper.pruner=median"), "this search is for [eval/accuracy,nfe]. Use hydra.sweeper."),
+        (
+            ("seed=0,1", "hydra.sweeper.pruner=mean", "hydra.sweeper.objectives=[objective]"),
+            "pruner=mean is no pruner.",
+        ),
         (("seed=0,1", "hydra.sweeper.trials=0"), "hydra.sweeper.trials=0 is no whole number from 1 on"),
     ],
 )

@@ -25,6 +25,7 @@ OPTIONS = {  # an option here, with its value where only that is meant: its name
     "network.depth": ("layers", "num_layers", "n_layers", "depth"),
     "output_dir": ("out", "output", "out_dir", "outdir", "save_dir", "log_dir", "logdir", "results_dir"),
     "hydra.sweeper.trials": ("trials", "n_trials"),
+    "hydra.sweeper.pruner=median": ("pruner", "pruning", "prune"),
     "rerun=all": ("overwrite", "force"),
     "schedule=constant": ("schedule=none",),
     "schedule=one_cycle": ("schedule=onecycle", "schedule=onecyclelr"),

@@ -39,6 +39,7 @@ class RunStatus(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     INTERRUPTED = "interrupted"
+    PRUNED = "pruned"  # by a search
     INCOMPATIBLE = "incompatible"
     DIVERGED = "diverged"
     SOLVER_FAILED = "solver_failed"

@@ -12,6 +12,7 @@ from ode_runner.errors import (
     Diverged,
     IncompatibleChoice,
     Interrupted,
+    Pruned,
     RefusedInput,
     SolverFailed,
 )
@@ -33,6 +34,8 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.FAILED, f"{reason} To begin anew, add rerun=true."
         case Interrupted() | KeyboardInterrupt():
             return RunStatus.INTERRUPTED, f"{reason}; the same command resumes it"
+        case Pruned():
+            return RunStatus.PRUNED, reason
         case Diverged():
             return RunStatus.DIVERGED, f"{reason} Try a smaller optimizer.lr, or trainer.max_grad_norm=1."
         case SolverFailed():

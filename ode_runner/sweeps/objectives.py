@@ -11,6 +11,7 @@ from ode_runner.models.base import Model
 from ode_runner.recording.record import RunRecord
 from ode_runner.report.quantities import direction
 from ode_runner.report.runs import Run
+from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER
 from ode_runner.tasks.base import Task
 
 NFE = ("cost/nfe_forward", "cost/nfe_backward")
@@ -34,6 +35,30 @@ def objectives(names: Sequence[str], task: type[Task], model: type[Model]) -> li
     if not names:
         raise RefusedInput("hydra.sweeper.objectives names nothing to search for. Try [objective,nfe].")
     return [_objective(name, task, model) for name in names]
+
+
+def check_prunable(wanted: Sequence[Objective], measured: Objective, *, launcher: str) -> None:
+    """Checks what trials that may be ended early are compared by.
+
+    Args:
+        wanted: the objectives of the search.
+        measured: what validation measures after each epoch.
+        launcher: the class of that which runs the trials.
+
+    Raises:
+        RefusedInput: there are several, or one that is known at the end alone; or trials run on other machines.
+    """
+    if [objective.name for objective in wanted] != [measured.name]:
+        names = ",".join(objective.name for objective in wanted)
+        raise RefusedInput(
+            f"hydra.sweeper.pruner compares trials by {measured.name}, which is measured after each epoch, and this "
+            f"search is for [{names}]. Use hydra.sweeper.objectives=[objective], or leave the pruner out."
+        )
+    if launcher not in (BASIC_LAUNCHER, JOBLIB_LAUNCHER):
+        raise RefusedInput(
+            "hydra.sweeper.pruner needs trials on this machine, for all write to one file of SQLite. Use "
+            "hydra/launcher=local, or leave the pruner out."
+        )
 
 
 def _objective(name: str, task: type[Task], model: type[Model]) -> Objective:

@@ -28,14 +28,15 @@ class ParetoFront:
         if folder not in [known for _, known in self.rows]:
             self.rows.append((trial, folder))
 
-    def show(self, *, ended: int) -> None:
-        """Print the table and write it into the sweep's folder; `ended` is the number of trials."""
+    def show(self, *, ended: int, pruned: int) -> None:
+        """Print the table and write it into the sweep's folder; of `ended` trials, `pruned` were ended early."""
+        trials = f"{ended} trials ({pruned} pruned)" if pruned else f"{ended} trials"
         if not self.rows:
-            print(f"\nnone of {ended} trials has come to a result")
+            print(f"\nnone of {trials} has come to a result")
             return
         names = " and ".join(objective.name for objective in self.objectives)
         what = "the best" if len(self.objectives) == 1 else "Pareto front"
-        print(f"\n{what} of {ended} trials, by {names}:")
+        print(f"\n{what} of {trials}, by {names}:")
         for line in self._lines():
             print(f"  {line}")
         self._write(self.folder / FILE)

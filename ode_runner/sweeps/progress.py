@@ -122,7 +122,7 @@ class Progress:
             return None
         if record.finished <= self.began_at:  # whole seconds, all in UTC
             return None
-        fine = record.status in (RunStatus.COMPLETED, RunStatus.INCOMPATIBLE)
+        fine = record.status in (RunStatus.COMPLETED, RunStatus.PRUNED, RunStatus.INCOMPATIBLE)
         return JobResult(ExitCode.COMPLETED if fine else ExitCode.FAILED, record.status, record.reason)
 
     def wait(self, cells: Sequence[SweepCell], *, seconds: float) -> list[SweepCell]:

@@ -24,6 +24,7 @@ from ode_runner.report.rows import plain
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import SweepCell
 from ode_runner.sweeps.sweeper import CellSweeper
+from ode_runner.sweeps.trial_of_job import override_for
 
 if TYPE_CHECKING:  # half a second, which --cfg and TAB need not wait for
     from ode_runner.sweeps.objectives import Objective
@@ -45,6 +46,7 @@ class SearchSweeper(CellSweeper):
         max_batch_size: int | None,
         params: Mapping[str, str] | None,
         sampler: Callable[..., Any],
+        pruner: Any,
         cells: Sequence[object] | None = None,  # what a preset in conf/grid has set
     ) -> None:
         super().__init__(max_batch_size=max_batch_size, params=params, cells=cells)
@@ -54,7 +56,7 @@ class SearchSweeper(CellSweeper):
             )
         if type(trials) is not int or trials < 1:
             raise RefusedInput(f"hydra.sweeper.trials={as_typed(trials)} is no whole number from 1 on.")
-        self.trials, self.names, self.sampler = trials, list(objectives), sampler
+        self.trials, self.names, self.sampler, self.pruner = trials, list(objectives), sampler, pruner
 
     def sweep(self, arguments: list[str]) -> None:
         """Propose, launch and report trials until all have ended, and set the exit code of the command."""
@@ -77,7 +79,7 @@ class SearchSweeper(CellSweeper):
 
     def _objectives(self, by_key: Mapping[str, Override]) -> "list[Objective]":
         from ode_runner.building.instantiate import target_of
-        from ode_runner.sweeps.objectives import objectives
+        from ode_runner.sweeps.objectives import check_prunable, objectives
 
         swept = [key for key, override in by_key.items() if override.is_sweep_override()]
         if "task" in swept or not swept:
@@ -86,9 +88,14 @@ class SearchSweeper(CellSweeper):
             )
         fixed = [str(override.input_line) for key, override in by_key.items() if key not in swept]
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, fixed)
-        return objectives(self.names, target_of(cfg, "task"), target_of(cfg, "model"))
+        wanted = objectives(self.names, target_of(cfg, "task"), target_of(cfg, "model"))
+        if self.pruner is not None:
+            [measured] = objectives(["objective"], target_of(cfg, "task"), target_of(cfg, "model"))
+            check_prunable(wanted, measured, launcher=self.config.hydra.launcher._target_)
+        return wanted
 
     def _study(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> "Study":
+        from ode_runner.sweeps.pruning import pruner
         from ode_runner.sweeps.study import FILE, Study, distribution
 
         space = {key: distribution(override) for key, override in by_key.items() if override.is_sweep_override()}
@@ -101,6 +108,7 @@ class SearchSweeper(CellSweeper):
             fixed=[word for word in fixed if not word.startswith(NOT_IN_SWEEP_NAME)],
             objectives={objective.name: objective.direction for objective in wanted},
             sampler=self.sampler,
+            pruner=None if self.pruner is None else pruner(self.pruner),
             seed=self.config.seed,
         )
 
@@ -130,6 +138,9 @@ class SearchSweeper(CellSweeper):
         for trial in trials:
             values = None
             record = cells[trial.number].recorded() if trial.number in cells else None
+            if record is not None and record.status is RunStatus.PRUNED:
+                study.tell_pruned(trial)
+                continue
             if record is not None and record.status is RunStatus.COMPLETED:
                 try:
                     values = reached(record, cells[trial.number].folder, wanted)
@@ -146,7 +157,10 @@ class SearchSweeper(CellSweeper):
     def _cell(self, trial: "Trial", by_key: Mapping[str, Override]) -> SweepCell:
         """The cell of a trial, as if it had been typed."""
         shown = [f"{key.lstrip('+')}={plain(value)}" for key, value in trial.params.items()]
-        return self.inspect_cell(f"trial {trial.number}: {' '.join(shown)}", _words(trial, by_key))
+        words = _words(trial, by_key)
+        if self.pruner is not None:
+            words.append(override_for(trial.number))
+        return self.inspect_cell(f"trial {trial.number}: {' '.join(shown)}", words)
 
     def _front(
         self, study: "Study", by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path
@@ -157,7 +171,7 @@ class SearchSweeper(CellSweeper):
         front = ParetoFront(objectives=wanted, folder=folder)
         for trial in study.front():
             front.add(trial, self._cell(trial, by_key).folder)
-        front.show(ended=study.ended)
+        front.show(ended=study.ended, pruned=study.pruned)
         return bool(front.rows)
 
     def _plan(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> None:
@@ -169,6 +183,8 @@ class SearchSweeper(CellSweeper):
                 print(f"among   {key}: {str(override.input_line).partition('=')[2]}")
         for objective in wanted:
             print(f"{'highest' if objective.direction > 0 else 'lowest':<7} {objective.name}")
+        if self.pruner is not None:
+            print(f"ended early by {self.pruner if isinstance(self.pruner, str) else type(self.pruner).__name__}")
         begun = "goes on with" if (folder / FILE).is_file() else "a search of"
         print(f"{begun} {self.trials} trials      {folder}")
         print("nothing was started; leave out plan=true to run")

@@ -1,7 +1,8 @@
 """The trials of a search: Optuna proposes them and is given their objectives, all kept in one SQLite file."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,17 @@ from typing import Any
 import optuna
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from ode_runner.errors import RefusedInput
 
 FILE = "search.db"
+NAME = "search"  # of the study in its file
+WHAT = "what"  # the attribute that says what is searched among and for
+PATIENCE_SECONDS = 60  # for the file, which trials in other processes write to, too
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # trials are reported by the sweeper
 
 
@@ -25,6 +31,27 @@ class Trial:
     number: int  # from 0 on, in the order of their asking
     params: Mapping[str, Any]
     values: Sequence[float] = ()
+
+
+def open_storage(folder: Path) -> RDBStorage:
+    """The file in which a search keeps its trials."""
+    return RDBStorage(f"sqlite:///{folder / FILE}", engine_kwargs={"connect_args": {"timeout": PATIENCE_SECONDS}})
+
+
+def close_storage(storage: RDBStorage) -> None:
+    """Close its file."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+@contextmanager
+def storage_in(folder: Path) -> Iterator[RDBStorage]:
+    """The file in which a search keeps its trials, for a moment."""
+    storage = open_storage(folder)
+    try:
+        yield storage
+    finally:
+        close_storage(storage)
 
 
 class Study:
@@ -38,21 +65,23 @@ class Study:
         fixed: Sequence[str],  # what all trials have in common, as typed
         objectives: Mapping[str, int],  # by name: +1 where higher is better, -1 where lower is
         sampler: Callable[..., BaseSampler],
+        pruner: BasePruner | None,
         seed: int,
     ) -> None:
         self.space, self.directions = dict(space), list(objectives.values())
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder / FILE}")
+        self._storage = open_storage(folder)
         self._study = optuna.create_study(
             storage=self._storage,
-            study_name="search",
+            study_name=NAME,
             load_if_exists=True,
+            pruner=pruner or optuna.pruners.NopPruner(),
             directions=["maximize" if direction > 0 else "minimize" for direction in self.directions],
         )
         what = {"among": sorted(space), "with": sorted(fixed), "for": list(objectives)}
-        if self._study.user_attrs.get("what", what) != what:
+        if self._study.user_attrs.get(WHAT, what) != what:
             self.close()
             raise RefusedInput(f"{folder} holds another search. Choose another name for this one by sweep=NAME.")
-        self._study.set_user_attr("what", what)
+        self._study.set_user_attr(WHAT, what)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of an option of the sampler's
             # A sampler of the same seed would propose in a later session what it did in the first.
@@ -60,13 +89,17 @@ class Study:
 
     def close(self) -> None:
         """Close the file."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        close_storage(self._storage)
 
     @property
     def ended(self) -> int:
         """The number of trials that have ended, with or without a result."""
         return sum(trial.state.is_finished() for trial in self._study.trials)
+
+    @property
+    def pruned(self) -> int:
+        """How many of these were ended before their time."""
+        return len(self._study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
 
     def next(self, count: int, *, of: int, ended_its_process: Callable[[Trial], bool]) -> list[Trial]:
         """Up to `count` trials, fewer where that would make more than `of` in all.
@@ -96,6 +129,10 @@ class Study:
         """Report the objectives of a trial; None where it has no result."""
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         self._study.tell(trial.number, values, state=state)
+
+    def tell_pruned(self, trial: Trial) -> None:
+        """Report that a trial was ended before its time; what it had reached until then is known."""
+        self._study.tell(trial.number, state=TrialState.PRUNED)
 
     def front(self) -> list[Trial]:
         """Trials that none beats in every objective, the best in the first of these first."""

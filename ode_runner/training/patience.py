@@ -24,17 +24,21 @@ def out_of_patience(patience: int | None, objective: str, best: int, *, epoch: i
 
 
 def check_patience(experiment: Experiment, *, stages: int) -> None:
-    """Raises IncompatibleChoice where a worse validation is no reason to end training."""
-    patience = experiment.options.patience
-    if patience is None:
-        return
+    """Raises IncompatibleChoice where a worse validation is no reason for trainer.patience to end training."""
+    if experiment.options.patience is not None:
+        check_ranked(experiment, stages=stages, option=f"trainer.patience={experiment.options.patience}")
+
+
+def check_ranked(experiment: Experiment, *, stages: int, option: str) -> None:
+    """Raises IncompatibleChoice where a worse validation is no reason to end training, as `option` would do."""
     if not experiment.objective.ranks:
         raise IncompatibleChoice(
-            f"trainer.patience={patience} needs a loss by which weights can be ranked, and that of "
-            f"{type(experiment.model).__name__} is against a teacher that learns as well. Use trainer.max_seconds."
+            f"{option} needs a loss by which weights can be ranked, and that of "
+            f"{type(experiment.model).__name__} is against a teacher that learns as well. Leave it "
+            "out, or use trainer.max_seconds."
         )
     if stages > 1:
         raise IncompatibleChoice(
-            f"trainer.patience={patience} would end the first of {stages} stages, which are trained one after another. "
-            "Use trainer.epochs, of which each has as many."
+            f"{option} would end the first of {stages} stages, which are trained one after another. "
+            "Leave it out, or use trainer.epochs, of which each has as many."
         )

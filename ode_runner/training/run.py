@@ -50,7 +50,7 @@ from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
-from ode_runner.training.session import Session
+from ode_runner.training.session import SearchTrial, Session
 from ode_runner.training.taken_weights import take_over
 from ode_runner.training.trainer import Trainer
 
@@ -65,6 +65,7 @@ class Plan:
     command_files: Mapping[str, str]  # contents of `.hydra/` by file name
     own_choices: Mapping[str, Path]  # files of choices of one's own, by group and name
     in_sweep: bool
+    trial: SearchTrial | None  # of a search that may end the run
     rerun: bool  # from the beginning, in place of an earlier run
     pictures: bool  # whether any are drawn
     build_experiment: Callable[[], Experiment]
@@ -182,8 +183,9 @@ def _train_and_evaluate(
     logger = plan.build_logger(folder=absolute, first_step=trainer.step if trainer else 0)
     seconds = experiment.options.save_every_seconds
     session = Session(
-        metrics=metrics, logger=logger, checkpoints=checkpoints, display=display, stop=stop, save_every_seconds=seconds
-    )
+        metrics=metrics, logger=logger, checkpoints=checkpoints, display=display, stop=stop, save_every_seconds=seconds,
+        trial=plan.trial,
+    )  # fmt: skip
     clock = Clock()
     with closing(metrics), closing(logger):
         record.layers = report_layers(experiment, display=display, logger=logger)

@@ -16,6 +16,13 @@ class Resumable(Protocol):
     def state_dict(self, metrics_position: int) -> dict[str, Any]: ...
 
 
+class SearchTrial(Protocol):
+    """The trial of a search that a run is, where the search may end it before its time."""
+
+    def judge(self, criterion: str, best: float, *, epoch: int) -> None:
+        """Report the best validation so far; raises Pruned if others had done better after as many epochs."""
+
+
 @dataclass(kw_only=True)
 class Session:
     """Where one process writes numbers, pictures and checkpoints, and the request to stop it."""
@@ -26,6 +33,7 @@ class Session:
     display: Display
     stop: StopRequest
     save_every_seconds: float
+    trial: SearchTrial | None = None
     saved_at: float = field(default_factory=time.monotonic)
 
     def save(self, run: Resumable) -> None:

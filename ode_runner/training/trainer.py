@@ -113,6 +113,8 @@ class Trainer:
                     break
             self._finish_epoch(session)
             spent = spent or self._spent_budget()
+            if session.trial is not None and not spent and self.epoch < self.stages.epochs:
+                session.trial.judge(self.experiment.criterion[0], self.best["objective"], epoch=self.epoch)
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
             self._finish_epoch(session)
         return spent

@@ -1,0 +1,66 @@
+"""Pruning: a search ends trials early that do worse than others did after as many epochs, as Optuna's pruners say."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
+
+from ode_runner.errors import Pruned, RefusedInput
+from ode_runner.quoting import as_typed
+from ode_runner.recording.display import shown
+from ode_runner.sweeps.study import NAME, WHAT, storage_in
+
+PRUNERS: dict[str, type[BasePruner]] = {
+    "median": MedianPruner,
+    "hyperband": HyperbandPruner,
+    "successive_halving": SuccessiveHalvingPruner,
+}
+
+
+def pruner(typed: Any) -> BasePruner:
+    """What hydra.sweeper.pruner names, with Optuna's defaults, or the pruner that Hydra has made of its `_target_`.
+
+    Raises:
+        RefusedInput: there is no such pruner.
+    """
+    if isinstance(typed, BasePruner):
+        return typed
+    if isinstance(typed, str) and typed in PRUNERS:
+        return PRUNERS[typed]()
+    raise RefusedInput(
+        f"hydra.sweeper.pruner={as_typed(typed)} is no pruner. There are {', '.join(PRUNERS)}; another of Optuna's is "
+        "typed as {_target_: optuna.pruners.PercentilePruner, percentile: 25}."
+    )
+
+
+class PrunableTrial:
+    """The trial that a run is, as the run knows it, perhaps in another process than the search.
+
+    Args:
+        folder: of the search.
+        number: of the trial.
+        chosen_by: the pruner.
+    """
+
+    def __init__(self, folder: Path, *, number: int, chosen_by: BasePruner) -> None:
+        self.folder, self.number, self.pruner = folder, number, chosen_by
+
+    def judge(self, criterion: str, best: float, *, epoch: int) -> None:
+        """Report the best validation so far to the study; raises Pruned where the pruner would end the trial.
+
+        Where validation is by another criterion than that of the search, nothing is reported, for nothing can be
+        compared.
+        """
+        with storage_in(self.folder) as storage:
+            study = optuna.load_study(storage=storage, study_name=NAME, pruner=self.pruner)
+            if study.user_attrs[WHAT]["for"] != [f"eval/{criterion}"]:
+                return
+            identity = storage.get_trial_id_from_study_id_trial_number(
+                storage.get_study_id_from_name(NAME), self.number
+            )
+            trial = optuna.trial.Trial(study, identity)
+            trial.report(best, step=epoch)
+            ends = trial.should_prune()
+        if ends:
+            raise Pruned(f"after epoch {epoch}, at {criterion} {shown(criterion, best)}")

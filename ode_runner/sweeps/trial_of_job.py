@@ -1,0 +1,32 @@
+"""Which trial of a search a job of Hydra is: told to the job, wherever it runs, by an environment variable."""
+
+import os
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from ode_runner.recording.relative_path import relative_path
+
+if TYPE_CHECKING:
+    from ode_runner.sweeps.pruning import PrunableTrial
+
+VARIABLE = "ODE_RUN_TRIAL"
+
+
+def override_for(number: int) -> str:
+    """The override by which a job knows the number of its trial; not among those of the run, which is any other's."""
+    return f"+hydra.job.env_set.{VARIABLE}='{number}'"
+
+
+def trial_of_job() -> "PrunableTrial | None":
+    """The trial of the job that runs; None where it is none that may be pruned."""
+    number = os.environ.get(VARIABLE)
+    if number is None:
+        return None
+    from ode_runner.sweeps.pruning import PrunableTrial, pruner  # Optuna, which few jobs need
+
+    job = HydraConfig.get()
+    typed = job.sweeper.pruner
+    chosen_by = pruner(typed if isinstance(typed, str) else hydra.utils.instantiate(typed))
+    return PrunableTrial(relative_path(job.sweep.dir).absolute(), number=int(number), chosen_by=chosen_by)
