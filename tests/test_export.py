@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ode_runner as ode
+from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, run_folder, typed
 
 FIXED = ("solver=rk4", "solver.num_steps=3")
@@ -49,6 +50,18 @@ def test_the_solve_is_exported_with_its_steps(folder: Path) -> None:
     program = torch.export.load(exported(folder, "part=solve", *FIXED, name="solve.pt2")).module()
     run = ode.load(folder, *FIXED)
     torch.testing.assert_close(program(torch.tensor(INPUTS)), run.predict(INPUTS))
+
+
+def test_a_run_is_exported_from_python(folder: Path, tmp_path: Path) -> None:
+    run, y = ode.load(folder, *FIXED), torch.tensor(INPUTS)
+    answer = torch.export.load(run.export(tmp_path / "field")).module()(torch.tensor(0.3), y)
+    torch.testing.assert_close(answer, run.field(0.3, y))
+    path = run.export(tmp_path / "solve", part="solve")
+    assert path == tmp_path / "solve" / "solve.pt2"
+    torch.testing.assert_close(torch.export.load(path).module()(y), run.predict(y))
+    assert all(weight.requires_grad for weight in run.model.parameters()), "the run is as it was"
+    with pytest.raises(RefusedInput, match="format=pickle: there is none of this name"):
+        run.export(tmp_path, format="pickle")
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from ode_runner.config.trust import check_trust
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.exporting.writing import write_export
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
@@ -182,6 +183,25 @@ class Run:
         if Answer.LOG_DENSITY not in self.model.answers():
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
         return self.predict(inputs)
+
+    def export(self, folder: str | os.PathLike[str], *, format: str = "torch_export", part: str = "field") -> Path:
+        """Write what was learned as a file that other programs open; the same as `export=`.
+
+        Args:
+            folder: where to write; made if there is none. An example and a description come beside the file.
+            format: torch_export or onnx; or safetensors, the weights alone.
+            part: the field f(t, y), or solve, from inputs to outputs by the run's fixed-step solver.
+
+        Returns:
+            The file.
+
+        Raises:
+            IncompatibleChoice: the model has no field, its solver's steps are not fixed, or it cannot be traced.
+            RefusedInput: there is no such format or part, or a package is missing.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        return write_export(self.experiment, self.record, file_format=format, part=part, folder=place).path
 
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""

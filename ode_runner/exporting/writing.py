@@ -1,0 +1,126 @@
+"""Writes a trained model, or its field, as a file; opens it again and compares."""
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Batch, Split
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.exporting.formats import FORMATS, Format, write_weights
+from ode_runner.exporting.frozen import FrozenField, FrozenModel, RehearsedSolves
+from ode_runner.gradients.recorded import RecordProblems
+from ode_runner.quoting import as_typed
+from ode_runner.recording.atomic_write import atomic_write
+from ode_runner.recording.record import RunRecord
+
+WEIGHTS = "safetensors"
+PARTS = ("field", "solve")
+EXAMPLES = 3  # samples of the test split, with which the file is compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A file of a trained model."""
+
+    path: Path
+    tensors: int  # in a file of weights; otherwise 0
+    samples: int  # of which the file was asked; 0 of weights
+    apart: float | None  # largest difference from the model's own answer, in parts of its largest number; None: unknown
+
+
+def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any, part: Any, folder: Path) -> Exported:
+    """Write the field or the whole model as a file, an example of its arguments and answer, and what they are.
+
+    Args:
+        experiment: with the trained model, which is left as it is.
+        record: of its run.
+        file_format: as typed, a name of `FORMATS` or `safetensors`, the weights alone.
+        part: as typed, `field` or `solve`; of no use to weights.
+        folder: where to write; it exists.
+
+    Raises:
+        RefusedInput: there is no such format or part, or a package is missing.
+        IncompatibleChoice: the model has no field, its solver's steps are not fixed, or it cannot be traced.
+    """
+    formats = [*FORMATS, WEIGHTS]
+    for name, value, known in (("format", file_format, formats), ("part", part, PARTS)):
+        if value not in known:
+            raise RefusedInput(f"{name}={as_typed(value)}: there is none of this name. Available: {', '.join(known)}")
+    if file_format == WEIGHTS:
+        return _write_weights(experiment, record, folder)
+    experiment = replace(experiment, model=deepcopy(experiment.model).cpu())
+    for weight in experiment.model.parameters():
+        weight.requires_grad_(False)
+    with torch.no_grad():
+        module, example, batch = _field(experiment, record) if part == "field" else _solve(experiment)
+        form = FORMATS[file_format]
+        return _write(form, module, example, batch, path=folder / f"{part}.{form.ending}")
+
+
+def _write_weights(experiment: Experiment, record: RunRecord, folder: Path) -> Exported:
+    path = folder / "weights.safetensors"
+    about = {**{axis: str(choice) for axis, choice in record.choices.items()}, "fingerprint": record.fingerprint}
+    weights = experiment.model.state_dict()
+    apart = write_weights(weights, path, about=about)
+    return Exported(path=path, tensors=len(weights), samples=0, apart=apart)
+
+
+def _write(form: Format, module: nn.Module, example: Sequence[Tensor], batch: Sequence[int], *, path: Path) -> Exported:
+    own = module(*example)
+    form.write(module, example, path, batch=batch)
+    names = (
+        ["inputs"] if isinstance(module, FrozenModel) else ["t", "y", *(f"given{i}" for i in range(len(example) - 2))]
+    )
+    arrays = {name: x.numpy() for name, x in zip(names, example, strict=True)}
+    arrays["answer"] = own.numpy()
+    np.savez(path.with_name("example.npz"), allow_pickle=False, **arrays)
+    shapes: dict[str, list[Any]] = {name: list(x.shape) for name, x in zip(names, example, strict=True)}
+    for i in batch:
+        shapes[names[i]][0] = "batch"
+    said: dict[str, Any] = {"file": path.name, "arguments": shapes, "example": "example.npz"}
+    if isinstance(module, FrozenModel):
+        said["times"] = module.get_buffer("ts").tolist()
+    text = json.dumps(said, indent=2).encode()
+    atomic_write(path.with_name("export.json"), lambda file: file.write(text))
+    found = form.answer(path, example)
+    apart = None if found is None else _apart(found, own)
+    return Exported(path=path, tensors=0, samples=len(example[batch[0]]), apart=apart)
+
+
+def _apart(found: Tensor, own: Tensor) -> float:
+    return float((found - own).abs().max() / own.abs().max().clamp_min(torch.finfo(own.dtype).tiny))
+
+
+def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[Tensor], list[int]]:
+    """The field of the first solve that the model poses, with a time, states and what is given."""
+    recorded = RecordProblems()
+    replace(experiment, integrator=replace(experiment.integrator, gradient=recorded)).outputs(_examples(experiment))
+    if not recorded.problems:
+        raise IncompatibleChoice(
+            f"model={record.choices['model']} solves nothing, so there is no field. Use part=solve."
+        )
+    problem = recorded.problems[0]
+    field, given = problem.field.field, [z.detach() for z in problem.field.given]
+    example = [problem.ts[0].to(problem.y0), problem.y0.detach(), *given]
+    return FrozenField(field), example, list(range(1, len(example)))
+
+
+def _solve(experiment: Experiment) -> tuple[nn.Module, list[Tensor], list[int]]:
+    """The model from inputs to outputs, whose steps are those of the solver on the task's own times."""
+    batch, solves = _examples(experiment), RehearsedSolves(experiment.integrator.solver)
+    experiment.model(batch.inputs, batch.ts, solves)
+    return FrozenModel(experiment.model, batch.ts, solves), [batch.inputs], [0]
+
+
+def _examples(experiment: Experiment) -> Batch:
+    """Some samples of the test split; one alone is repeated, for a tracer takes an axis of length 1 for what it is."""
+    batch = next(experiment.task.batches(Split.TEST, batch_size=EXAMPLES, epoch=0)).to(experiment.dtype).cpu()
+    return batch._replace(inputs=batch.inputs[torch.arange(EXAMPLES) % len(batch.inputs)])
