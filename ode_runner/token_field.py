@@ -94,21 +94,6 @@ class MaskedField(TokenField):
         return torch.cat([of_masks, torch.zeros_like(of_masks[..., :1])], dim=-1)
 
 
-class GuessedText(MaskedField):
-    """A masked text of which a network guesses the tokens; those that stand are taken for themselves."""
-
-    call_weights: ClassVar[Mapping[str, float]] = {**MaskedField.call_weights, "logits": 1}
-
-    @abc.abstractmethod
-    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """Of the tokens that each position may be, (batch, position, tokens)."""
-
-    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        guessed = self.logits(t, x, *given).double().softmax(dim=-1)
-        known = one_hot(x, self.tokens + 1)[..., : self.tokens].double()
-        return torch.where((x == self.mask)[..., None], guessed, known)
-
-
 class LogitsField(TokenField):
     """A field of texts that says what tokens were by logits."""
 
@@ -117,6 +102,15 @@ class LogitsField(TokenField):
     @abc.abstractmethod
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         """Of the tokens that each position was, (batch, position, tokens)."""
+
+
+class GuessedText(LogitsField, MaskedField):
+    """A masked text of which a network guesses the tokens; those that stand are taken for themselves."""
+
+    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        guessed = self.logits(t, x, *given).double().softmax(dim=-1)
+        known = one_hot(x, self.tokens + 1)[..., : self.tokens].double()
+        return torch.where((x == self.mask)[..., None], guessed, known)
 
 
 class ReplacedText(LogitsField):

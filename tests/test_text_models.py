@@ -13,7 +13,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.models.autoregressive import Autoregressive
 from ode_runner.models.generator import sample_noise
 from ode_runner.models.one_shot import OneShot
-from ode_runner.models.text_model import TextModel
+from ode_runner.models.pass_model import PassModel
 from ode_runner.solvers.gillespie import Gillespie
 from tests.composition import Compose
 from tests.problems import build
@@ -21,7 +21,7 @@ from tests.problems import build
 TOKENS, LENGTH = 3, 4
 
 
-def made(composed: Compose, kind: type[TextModel], *, causal: bool) -> TextModel:
+def made(composed: Compose, kind: type[PassModel], *, causal: bool) -> PassModel:
     torch.manual_seed(0)
     spec = TaskSpec(input_shape=(LENGTH,), output_shape=(LENGTH, TOKENS), tokens=TOKENS)
     network = build(composed, "network", "transformer", spec, width=8, heads=2, causal=causal, time=False)
@@ -38,7 +38,7 @@ def every_text() -> Tensor:
 
 @pytest.mark.parametrize(("kind", "passes"), [(Autoregressive, LENGTH), (OneShot, 1)])
 @torch.no_grad()
-def test_samples_follow_the_likelihood_which_sums_to_one(composed: Compose, kind: type[TextModel], passes: int) -> None:
+def test_samples_follow_the_likelihood_which_sums_to_one(composed: Compose, kind: type[PassModel], passes: int) -> None:
     model, along, texts = made(composed, kind, causal=kind is Autoregressive), integrator(), every_text()
     law = model.log_likelihood(texts, along).exp()
     assert along.ledger.tally.evaluations == 1

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.models.text_model import LearnedTokens, TextModel
+from ode_runner.models.pass_model import LearnedTokens, PassModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import token_network
 
 
 @final
-class Autoregressive(TextModel):
+class Autoregressive(PassModel):
     """p(x) as the product of what each token is given those before it, by a network that sees no later ones.
 
     The likelihood of a text takes one pass, a sample one for each token.

@@ -47,12 +47,17 @@ class Generator:
         """
         ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
         y0 = self.begin(noise, dtype=dtype) if begun is None else begun
-        return integrate(self.field, y0, ts, given=given, noise=noise).ys
+        return self.finished(integrate(self.field, y0, ts, given=given, noise=noise).ys, noise, integrate, given)
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
         """Where samples begin: what the noise does from t = 1 to 2, where no solve needs it."""
         assert isinstance(self.field, DenoisingField | ConsistencyField)
         return self.field.path.noise_std * noise.increment(1.0, 2.0, self.shape, dtype=dtype).w
+
+    def finished(self, path: Trajectory, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Trajectory:
+        """What samples are of the states on their way, where they are something else."""
+        del noise, integrate, given
+        return path
 
 
 def sample_noise(seed: int, numbers: Tensor) -> Noise:

@@ -3,25 +3,23 @@
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ode_runner.batch import Answer
-from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
-from ode_runner.models.base import Model, Numerics
+from ode_runner.models.text_model import TextModel
 from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.masked_likelihood import MaskedLikelihood, MaskLearner, Weighting
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
-from ode_runner.problem import Integrate, Solution
-from ode_runner.token_field import GuessedText, KnownText
-from ode_runner.types import Time, Times
+from ode_runner.problem import Integrate
+from ode_runner.token_field import GuessedText
+from ode_runner.types import Time
 
 
 @final
-class MaskedDiffusion(Model, MaskLearner):
+class MaskedDiffusion(TextModel, MaskLearner):
     """Learns what masked tokens are, given the others: a text with any masks, whatever the time.
 
     Args:
@@ -33,22 +31,15 @@ class MaskedDiffusion(Model, MaskLearner):
     Models. NeurIPS 2024.
     """
 
-    numerics: ClassVar[Numerics] = Numerics.ANY
-    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
     objective: ClassVar[Objective[MaskLearner]] = MaskedLikelihood()
     test_only: ClassVar[frozenset[str]] = frozenset({"schedule"})
 
     def __init__(self, network: Network, *, schedule: CorruptionName, weighting: Weighting) -> None:
         layers, spec = two_sided_network(network, "masked_diffusion"), network.spec
         super().__init__(network)
-        self.stem = self.head = nn.Identity()
-        self.shape, self.weighting = spec.input_shape, weighting
+        self.weighting = weighting
         denoiser = layers.denoiser(symbols=spec.tokens + 1, outputs=spec.tokens)
         self.field = LearnedText(denoiser, tokens=spec.tokens, schedule=corruption_named(schedule))
-        self.known = spec.field if isinstance(spec.field, KnownText) else None
-
-    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        raise NotImplementedError("there is no way from a text to noise")
 
     def logits(self, x: Tensor, integrate: Integrate) -> Tensor:
         return integrate.evaluate(self.field, torch.zeros((), device=x.device), x, call="logits")

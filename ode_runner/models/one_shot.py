@@ -5,13 +5,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.models.text_model import LearnedTokens, TextModel
+from ode_runner.models.pass_model import LearnedTokens, PassModel
 from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import token_network
 
 
 @final
-class OneShot(TextModel):
+class OneShot(PassModel):
     """p(x) as the product of laws of the positions, none of which sees a token: a text in one pass.
 
     The best that it can learn is how often a token stands at each position, and no dependence: a baseline for models

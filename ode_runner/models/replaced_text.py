@@ -1,28 +1,26 @@
 """What the models share that learn what tokens were before noise replaced them."""
 
-from typing import ClassVar, Literal, final
+from typing import Literal, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ode_runner.batch import Answer
-from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.models.base import Model, Numerics
+from ode_runner.models.text_model import TextModel
 from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.text_denoising import TextDenoiser
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
-from ode_runner.problem import Integrate, Solution
+from ode_runner.problem import Integrate
 from ode_runner.token_field import ReplacedText
-from ode_runner.types import Time, Times
+from ode_runner.types import Time
 
 Kernel = Literal["absorbing", "uniform", "hybrid"]
 
 
-class ReplacedTextModel(Model, TextDenoiser):
+class ReplacedTextModel(TextModel, TextDenoiser):
     """Learns what the tokens of a text were before some of them were replaced.
 
     Args:
@@ -31,19 +29,11 @@ class ReplacedTextModel(Model, TextDenoiser):
         schedule: how many are replaced at a time.
     """
 
-    numerics: ClassVar[Numerics] = Numerics.ANY
-    gives: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
-
     def __init__(self, network: Network, *, name: str, noise: Tensor, schedule: CorruptionName) -> None:
         layers, tokens = two_sided_network(network, name), network.spec.tokens
         super().__init__(network)
-        self.stem = self.head = nn.Identity()
-        self.shape = network.spec.input_shape
         inner = layers.denoiser(symbols=len(noise), outputs=tokens)
         self.field = LearnedReplacedText(inner, noise, tokens=tokens, schedule=corruption_named(schedule))
-
-    def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        raise NotImplementedError("there is no way from a text to noise")
 
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
         return integrate.evaluate(self.field, t, x, call="logits")

@@ -28,29 +28,17 @@ class TokenGenerator(Generator):
 
     field: TokenField
 
-    def generate(
-        self,
-        noise: Noise,
-        integrate: Integrate,
-        *,
-        times: int,
-        dtype: torch.dtype,
-        given: Sequence[Tensor] = (),
-        begun: Tensor | None = None,
-    ) -> Tensor:
-        path = super().generate(noise, integrate, times=times, dtype=dtype, given=given, begun=begun)
-        if self.end > 0 or bool((path[-1] < self.field.tokens).all()):
-            return path
-        return torch.cat([path[:-1], self._finished(path[-1], noise, integrate, given)[None]])
-
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
         del dtype
         return self.field.begin(noise.uniform(_time(BEGIN, noise), 0, self.shape))
 
-    def _finished(self, x: Tensor, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
+    def finished(self, path: Tensor, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
+        x = path[-1]
+        if self.end > 0 or bool((x < self.field.tokens).all()):
+            return path
         denoised = integrate.evaluate(self.field, _time(self.end, noise), x, given=given, call="denoise").double()
         drawn = chosen(denoised, noise.uniform(_time(FINISH, noise), 0, self.shape))
-        return torch.where(x < self.field.tokens, x, drawn)
+        return torch.cat([path[:-1], torch.where(x < self.field.tokens, x, drawn)[None]])
 
 
 def _time(t: float, noise: Noise) -> Times:

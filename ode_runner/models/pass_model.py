@@ -1,0 +1,119 @@
+"""What the models share that know the likelihood of a text: baselines of those that lift masks."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.hashed_numbers import chosen
+from ode_runner.models.base import Numerics
+from ode_runner.models.generator import Generator
+from ode_runner.models.text_model import TextModel
+from ode_runner.noise import Noise
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.text_likelihood import TextLearner, TextLikelihood, log_probabilities
+from ode_runner.problem import Integrate
+from ode_runner.types import State, Time
+
+
+class TextField(VectorField):
+    """Logits of the tokens of a text, by those of them that it lets each position see. It has no derivative."""
+
+    call_weights: ClassVar[Mapping[str, float]] = {"logits": 1}
+
+    @abc.abstractmethod
+    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        """Of a text (batch, position): (batch, position, tokens)."""
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        raise NotImplementedError("a field of texts has logits, and no derivative")
+
+
+class LearnedTokens(TextField):
+    """What a network says, which is told some of the tokens.
+
+    `inner` reads tokens, and `tokens`, the number behind the last, in the place of one that it is not told.
+    """
+
+    def __init__(self, inner: VectorField, *, tokens: int) -> None:
+        super().__init__()
+        self.inner, self.tokens = inner, tokens
+
+    @abc.abstractmethod
+    def seen(self, x: Tensor) -> Tensor:
+        """What `inner` is given of a text (batch, position)."""
+
+    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return self.inner(t, self.seen(x), *given)
+
+
+class PassModel(TextModel, TextLearner):
+    """Learns a law of texts that is a product over positions. Nothing is solved; a text takes so many passes.
+
+    Values are log likelihoods, in nats.
+    """
+
+    numerics: ClassVar[Numerics] = Numerics.NONE
+    objective: ClassVar[Objective[TextLearner]] = TextLikelihood()
+    instead: ClassVar[str] = "passes"
+    field: LearnedTokens
+
+    @property
+    @abc.abstractmethod
+    def passes(self) -> int:
+        """By which a text is drawn, from the first token to the last."""
+
+    def log_likelihood(self, text: Tensor, integrate: Integrate) -> Tensor:
+        time = torch.zeros((), device=text.device)
+        return log_probabilities(integrate.evaluate(self.field, time, text, call="logits"), text).sum(dim=1)
+
+    def generator(self) -> Generator:
+        return PassGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0, passes=self.passes)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PassGenerator(Generator):
+    """Draws a text from the first token to the last, as many of them in each pass as make `passes` passes."""
+
+    field: LearnedTokens
+    passes: int
+
+    def generate(
+        self,
+        noise: Noise,
+        integrate: Integrate,
+        *,
+        times: int,
+        dtype: torch.dtype,
+        given: Sequence[Tensor] = (),
+        begun: Tensor | None = None,
+    ) -> Tensor:
+        """See `Generator`. Of `begun` the blanks are drawn, by what is known before them.
+
+        Raises:
+            RefusedInput: a blank stands before what is known, which a model of several passes cannot take into account.
+        """
+        del dtype
+        [length], device = self.shape, noise.samples.device
+        by = noise.uniform(torch.zeros((), dtype=torch.float64, device=device), 0, self.shape)
+        x = torch.full_like(by, self.field.tokens, dtype=torch.int64) if begun is None else begun
+        blank, time = x == self.field.tokens, by.new_zeros(())
+        if self.passes > 1 and bool((blank[:, :-1] & ~blank[:, 1:]).any()):
+            raise RefusedInput(
+                "this model says each token by those before it, so that it completes beginnings of texts only: all "
+                "blanks must be at the end. Use model=masked_diffusion for others."
+            )
+        states = [x]
+        for part in torch.arange(length, device=device).tensor_split(self.passes):
+            logits = integrate.evaluate(self.field, time, x, given=given, call="logits")
+            drawn = x.index_copy(1, part, chosen(logits[:, part].double().softmax(dim=-1), by[:, part]))
+            x = torch.where(blank, drawn, x)
+            states.append(x)
+        places = torch.linspace(0, self.passes, times).round().int().tolist()
+        return torch.stack([states[place] for place in places])
