@@ -61,6 +61,7 @@ class TaskSpec:
     condition: int = 0  # so many numbers behind those of an input are a condition, on which a density depends
     std: float = 1.0  # of the numbers of an input in the training split
     sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
+    duration: float = 1.0  # of the longest such series that is learned from, first row to last
     blanks: bool = False  # of such an observation some numbers may be missing: they are NaN
     causal: bool = False  # of such rows, an answer is wanted at each (times are their numbers), from no later one
     series: int = 0  # behind the state an input has the number of its series, which is one of so many

@@ -38,6 +38,12 @@ class Series:
         return cls(times=held[..., -2], values=held[..., :-2], lengths=lengths)
 
     @property
+    def duration(self) -> float:
+        """Of the longest series, from its first row to its last."""
+        last = self.times.gather(1, self.lengths[:, None] - 1)
+        return float((last - self.times[:, :1]).max())
+
+    @property
     def observed(self) -> Tensor:
         """(series, rows, channels), bool: which values there are. Those of padding are no observations."""
         real = torch.arange(self.times.shape[1], device=self.times.device) < self.lengths[:, None]

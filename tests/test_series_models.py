@@ -49,6 +49,9 @@ def model_of(composed: Compose, name: str, spec: TaskSpec = SPEC, **changed: Any
     torch.manual_seed(0)
     network = build(composed, "network", "sequence", spec, hidden=4, width=6)
     model: Model = build(composed, "model", name, network, **changed)
+    with torch.no_grad():
+        for parameter in model.parameters():  # of which some begin at 0
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
 
@@ -123,6 +126,34 @@ def test_an_ode_rnn_takes_a_step_from_row_to_row(composed: Compose) -> None:
     with integrate.ledger.phase("forward") as tally:
         model_of(composed, "odernn")(some_series().rows(), TS, integrate)
     assert (tally.evaluations, tally.accepted) == (10, 5)
+
+
+def test_an_ode_rnn_begins_as_the_gru_that_is_told_the_gaps(composed: Compose) -> None:
+    network = build(composed, "network", "sequence", SPEC, hidden=4, width=6)
+    flowing, told = (build(composed, "model", name, network) for name in ("odernn", "gru_gaps"))
+    told.stem.gru.load_state_dict({f"{name}_l0": p for name, p in flowing.stem.cell.state_dict().items()})
+    told.head.load_state_dict(flowing.head.state_dict())
+    one, other = (model(some_series().rows(), TS, by(Midpoint(**FIXED))).values for model in (flowing, told))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["odernn", "gru_gaps"])
+def test_the_first_of_a_hundred_rows_has_a_gradient(composed: Compose, name: str) -> None:
+    torch.manual_seed(0)
+    network = build(composed, "network", "sequence", replace(SPEC, input_shape=(100, 4)), hidden=8, width=6)
+    inputs = some_series(blanks=False, rows=100).rows().requires_grad_()
+    build(composed, "model", name, network)(inputs, TS, by(Midpoint(**FIXED))).values.sum().backward()
+    assert inputs.grad is not None
+    of_rows = inputs.grad[[0, 2], :, :2].norm(dim=(0, 2))  # those without padding
+    assert of_rows[0] > 1e-3 * of_rows[-1]  # biases as torch draws them: 1e-20
+
+
+def test_an_ode_rnn_flows_for_one_unit_along_the_longest_series(composed: Compose) -> None:
+    series = some_series(blanks=False)
+    model = model_of(composed, "odernn", replace(SPEC, duration=series.duration))
+    y, gap = torch.randn(3, 4), torch.tensor(series.duration)
+    torch.testing.assert_close(model.field(TS[0], y, gap), model.field.inner(TS[0], y))
+    assert series.duration == max(float(series.times[i, n - 1] - series.times[i, 0]) for i, n in enumerate((6, 4, 6)))
 
 
 @pytest.mark.parametrize(("name", "changed"), CHOICES)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.encoding import Encoding
-from ode_runner.field import WrappedField
+from ode_runner.field import VectorField, WrappedField
 from ode_runner.models.base import Numerics
 from ode_runner.models.series_model import SeriesModel
 from ode_runner.networks.base import Network
@@ -20,7 +20,9 @@ from ode_runner.types import State, Time, Times
 class ODERNN(SeriesModel):
     """Between two rows the state flows for as long as lies between them; at a row a GRU cell is told what is there.
 
-    A unit of the solver's time is the way from one row to the next.
+    A unit of the solver's time is the way from one row to the next; that of the flow's is the longest series that is
+    learned from. In the unit of the rows, a change of the field would move the end of a series as many times further,
+    and so much further than one of the cell, beside which it could not be learned. The flow begins at 0, as a GRU.
 
     Rubanova, Chen, Duvenaud. Latent ODEs for Irregularly-Sampled Time Series. NeurIPS 2019.
     """
@@ -32,7 +34,7 @@ class ODERNN(SeriesModel):
         network = reading_network(network, "odernn")
         super().__init__(network)
         self.stem, self.head = RowStem(network.cell()), network.head()
-        self.field = GapField(network.field())
+        self.field = GapField(network.flow(), unit=network.spec.duration)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         rows, lengths = y0.given
@@ -52,11 +54,15 @@ class ODERNN(SeriesModel):
 
 @final
 class GapField(WrappedField):
-    """f(h) times the time between two rows, (batch, 1), which is given."""
+    """f(h) times the time between two rows in units of the flow's; that in units of the rows is given, (batch, 1)."""
+
+    def __init__(self, inner: VectorField, *, unit: float) -> None:
+        super().__init__(inner)
+        self.unit = unit or 1.0  # a series of one row lasts no time
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         (gap,) = given
-        return gap * self.inner(t, y)
+        return gap / self.unit * self.inner(t, y)
 
 
 @final

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ode_runner.field import LinearizableField, Push, broadcast_time
+from ode_runner.field import LinearizableField, Push, WrappedField, broadcast_time
 from ode_runner.networks.base import Block
 from ode_runner.networks.channels import with_given
 from ode_runner.types import State, Time
@@ -29,6 +29,14 @@ class MLPField(LinearizableField):
         y = with_given(y, given)
         maps = [AffineMap(layer.weight, layer.bias) for layer in self.layers if isinstance(layer, nn.Linear)]
         return tanh_between(maps, with_time(t, y) if self.time else y)
+
+
+@final
+class BoundedField(WrappedField):
+    """tanh f(t, y), no element of which is beyond 1."""
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.inner(t, y).tanh()
 
 
 @final

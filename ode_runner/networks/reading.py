@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.errors import IncompatibleChoice
+from ode_runner.field import VectorField
 from ode_runner.networks.base import Network
 from ode_runner.series import Series
 
@@ -33,6 +34,10 @@ class ReadingNetwork(Network):
     def cell(self) -> nn.GRUCell:
         """From `features` of a row and the state before to the state after it."""
 
+    @abc.abstractmethod
+    def flow(self) -> VectorField:
+        """From a state to its slope between rows, which is bounded, and 0 until something is learned."""
+
 
 @final
 class SeriesReader(nn.Module):
@@ -41,9 +46,11 @@ class SeriesReader(nn.Module):
     Cho et al. Learning Phrase Representations using RNN Encoder-Decoder. EMNLP 2014.
     """
 
-    def __init__(self, *, channels: int, hidden: int) -> None:
+    def __init__(self, *, channels: int, hidden: int, rows: int) -> None:
         super().__init__()
         self.gru = nn.GRU(2 * channels + 1, hidden, batch_first=True)
+        _, _, of_inputs, of_states = self.gru.all_weights[0]
+        remember(of_inputs, of_states, rows=rows)
 
     def along(self, rows: Tensor) -> Tensor:
         """States (series, rows, hidden) after each row; in padding, after the last."""
@@ -54,6 +61,21 @@ class SeriesReader(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.along(rows)[:, -1]
+
+
+@torch.no_grad()
+def remember(of_inputs: Tensor, of_states: Tensor, *, rows: int) -> None:
+    """Set the biases of a GRU's update gate so that its units forget over 1 to `rows` rows, drawn on a log scale.
+
+    With biases around 0, as torch draws them, a unit forgets half of its state at every row: after 100 rows, nothing of
+    the first is left, and no gradient leads there.
+
+    Tallec, Ollivier. Can recurrent neural networks warp time? ICLR 2018, section 2.
+    """
+    units = len(of_inputs) // 3  # reset gate, update gate, new state
+    update = slice(units, 2 * units)
+    of_inputs[update] = (1 + max(rows - 2, 0) * torch.rand(units)).log()
+    of_states[update] = 0.0
 
 
 def features(series: Series) -> Tensor:

@@ -7,8 +7,8 @@ from torch import nn
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.networks.base import Block
-from ode_runner.networks.dense import MLPField, ResidualMLP
-from ode_runner.networks.reading import ReadingNetwork, SeriesReader
+from ode_runner.networks.dense import BoundedField, MLPField, ResidualMLP
+from ode_runner.networks.reading import ReadingNetwork, SeriesReader, remember
 from ode_runner.networks.recognition import observed_channels
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.networks.vector import layer_sizes
@@ -19,17 +19,17 @@ class SequenceNetwork(ReadingNetwork):
     """A state of `hidden` numbers, fields of `depth` hidden layers of `width` units, which are not told the time.
 
     The stem is a GRU over the rows, so that models which know nothing of series go on from its last state; the models
-    of series take the other pieces: `matrix_field`, `cell`.
+    of series take the other pieces: `matrix_field`, `cell` and `flow`.
     """
 
     def __init__(self, spec: TaskSpec, *, hidden: int, width: int, depth: int) -> None:
         check_sizes("network", hidden=hidden, width=width, depth=depth)
         self.spec = spec
-        self.channels = observed_channels(spec, "sequence")
+        self.channels, self.rows = observed_channels(spec, "sequence"), spec.input_shape[0]
         self.outputs, self.state, self.width, self.depth = spec.output_shape[0], hidden, width, depth
 
     def stem(self) -> SeriesReader:
-        return SeriesReader(channels=self.channels, hidden=self.state)
+        return SeriesReader(channels=self.channels, hidden=self.state, rows=self.rows)
 
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         sizes = layer_sizes(self.state + extra, width=self.width, depth=self.depth)
@@ -55,4 +55,12 @@ class SequenceNetwork(ReadingNetwork):
         return nn.Sequential(*layers, last, nn.Tanh(), nn.Unflatten(1, (self.state, channels)))
 
     def cell(self) -> nn.GRUCell:
-        return nn.GRUCell(2 * self.channels + 1, self.state)
+        cell = nn.GRUCell(2 * self.channels + 1, self.state)
+        remember(cell.bias_ih, cell.bias_hh, rows=self.rows)
+        return cell
+
+    def flow(self) -> VectorField:
+        inner = MLPField(layer_sizes(self.state, width=self.width, depth=self.depth), time=False)
+        for parameter in inner.layers[-1].parameters():
+            nn.init.zeros_(parameter)
+        return BoundedField(inner)

@@ -57,6 +57,7 @@ class Area(Task):
             output_shape=(1,),
             every_time=running,
             sequence=True,
+            duration=drawn[Split.TRAIN].series.duration,
             causal=running,
             field=SweptArea(times),
             stem=AreaStem(times),

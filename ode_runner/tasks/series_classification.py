@@ -38,7 +38,7 @@ class SeriesClassification(Classification):
             seed=seed,
             device=device,
         )
-        self.spec = series_spec([part.series for part in splits.values()], outputs=classes)
+        self.spec = series_spec({split: part.series for split, part in splits.items()}, outputs=classes)
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         yield from super().figures(view)
@@ -56,8 +56,14 @@ def figures_of_series(view: ModelView, rows: Tensor, told: Sequence[str]) -> Ite
     yield "hidden_states", draw_states(states, told[:STATES])
 
 
-def series_spec(splits: list[Series], *, outputs: int) -> TaskSpec:
+def series_spec(splits: Mapping[Split, Series], *, outputs: int) -> TaskSpec:
     """What a network must know of series that are answered at their end; the splits have as many rows and channels."""
-    rows, channels = splits[0].values.shape[1:]
-    blank = any(bool(series.values.isnan().any()) for series in splits)
-    return TaskSpec(input_shape=(rows, channels + 2), output_shape=(outputs,), sequence=True, blanks=blank)
+    training = splits[Split.TRAIN]
+    rows, channels = training.values.shape[1:]
+    return TaskSpec(
+        input_shape=(rows, channels + 2),
+        output_shape=(outputs,),
+        sequence=True,
+        duration=training.duration,
+        blanks=any(bool(series.values.isnan().any()) for series in splits.values()),
+    )
