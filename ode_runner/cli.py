@@ -1,10 +1,13 @@
 """`ode-run`: the command line, from argv to exit code. Imports no torch until a run starts."""
 
+import io
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
 
 from ode_runner.config.arguments import is_subcommand, parse
 from ode_runner.config.choice_help import show_help
-from ode_runner.config.completion import offered
+from ode_runner.config.completion import asking_shell, joined, offered
 from ode_runner.config.garbage import collector_off, end_without_collecting
 from ode_runner.config.help import print_version
 from ode_runner.config.trust import set_import_path
@@ -37,8 +40,9 @@ def answer() -> None:
     if "--version" in arguments:
         print_version()
         sys.exit(exit_code("ode-run", 0))
-    if (words := offered(arguments)) is not None:
-        print(" ".join(words))
+    shell = asking_shell(arguments)
+    if shell is not None and (words := offered(arguments)) is not None:
+        print(joined(words, shell=shell))
         sys.exit(exit_code("ode-run", 0))
     if is_subcommand(sys.argv[1:]):
         from ode_runner.commands.subcommands import run_subcommand
@@ -50,7 +54,7 @@ def answer() -> None:
         with collector_off():
             from ode_runner.launch import launch
 
-        code = int(launch())
+        code = int(launch()) if shell is None else _complete(shell, launch)
     except KeyboardInterrupt:  # while modules are still being imported
         code = 130
     except SystemExit as ending:  # of Hydra, which has shown its own help
@@ -59,3 +63,12 @@ def answer() -> None:
         code = ending.code
     end_without_collecting()
     sys.exit(exit_code("ode-run", code))
+
+
+def _complete(shell: str, launch: Callable[[], int]) -> int:
+    """Let Hydra say what TAB offers, and print what of it somebody would type; returns the exit code."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        code = int(launch())
+    print(joined(said.getvalue().split(), shell=shell))
+    return code

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from ode_runner.config.arguments import parse
-from ode_runner.config.completion import offered
+from ode_runner.config.completion import OF_COMMANDS, offered
 from ode_runner.config.help import GROUPS
+from ode_runner.config.rerun import Rerun
+from ode_runner.exporting.formats import FORMATS
+from ode_runner.exporting.writing import PARTS, WEIGHTS
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, ode_run, options, run_folder, typed
 from tests.test_report import reported
@@ -129,9 +132,51 @@ def test_what_is_completed_without_hydra_is_what_hydra_says(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
+        ("ode-run pictures=", "false true"),
+        ("ode-run pictures=t", "true"),
+        ("ode-run rerun=", "all failed missing"),
+        ("ode-run trainer=quick trainer.compile=o", "off on"),
+        ("ode-run solver.control=", "i pi pid"),  # of a base class
+        ("ode-run solver=ddim solver.grid=", "karras logsnr null quadratic time"),  # by a name for the values
+        ("ode-run task=density2d task.clock=", "null rho t"),
+        ("ode-run regularizer.jacobian.noise=", "normal rademacher"),
+    ],
+)
+def test_values_of_a_closed_set_are_completed(line: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    words = offered(["-sc", "query=fish"])
+    assert words is not None
+    assert [word.partition("=")[2] for word in words] == expected.split()
+
+
+def test_values_of_ones_own_class_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/mine.yaml").write_text("_target_: my_models.Mine\nkind: a\nwidth: 3\n")
+    source = 'class Base:\n    def __init__(self, *, kind: Literal["a", "b"]): ...\n\nclass Mine(Base): ...\n'
+    (tmp_path / "my_models.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    for line, expected in {
+        "ode-run -cd conf model=mine model.kind=": ["model.kind=a", "model.kind=b"],
+        "ode-run -cd conf model=mine model.": ["model.kind=", "model.width="],
+        "ode-run -cd conf model=mine model.width=": None,
+    }.items():
+        monkeypatch.setenv("COMP_LINE", line)
+        assert offered(["-sc", "query=bash"]) == expected
+
+
+def test_values_of_commands_are_those_that_they_take() -> None:
+    assert set(OF_COMMANDS["format"]) == {*FORMATS, WEIGHTS}
+    assert OF_COMMANDS["part"] == PARTS
+    assert OF_COMMANDS["rerun"] == tuple(Rerun)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
         ("ode-run model=", {f"model={name}" for name in options("model")}),
         ("ode-run solver=dop", {"solver=dopri5", "solver=dopri8"}),
         ("ode-run solver=rk4 solver.num", {"solver.num_steps="}),
+        ("ode-run regularizer=kinetic regularizer.kinetic.", {"regularizer.kinetic.weight="}),  # which Hydra is asked
     ],
 )
 def test_completion_knows_groups_and_options(line: str, expected: set[str], tmp_path: Path) -> None:

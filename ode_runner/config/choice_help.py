@@ -57,10 +57,10 @@ def print_choice(group: str, name: str, arguments: Sequence[str]) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     header = next((line[1:].strip() for line in lines if line[:1] == "#" and not line.startswith("# @")), "")
     print(f"{group}={name}: {header}\n")
-    found = list(_options(lines, group))
-    if "defaults: [default]" in lines:  # it builds on another of its group
-        base = _options(_path(folders, group, "default").read_text(encoding="utf-8").splitlines(), group)
-        found += [option for option in base if option.name not in {own.name for own in found}]
+    found = list(options_in(lines, group))
+    for base in bases(lines, group):
+        inherited = options_in((conf_dir() / base).read_text(encoding="utf-8").splitlines(), group)
+        found += [option for option in inherited if option.name not in {own.name for own in found}]
     own = [option for option in found if option.name.startswith(f"{group}.")]
     others = [option for option in found if option not in own]
     for line in aligned([(f"{option.name}={option.value}", option.comment) for option in own]) if own else ():
@@ -81,10 +81,19 @@ def _path(folders: Sequence[Path], group: str, name: str) -> Path:
     raise RefusedInput(f"no {group} named '{name}'.{did_you_mean(name, names)} {available(names)}")
 
 
-def _options(lines: Sequence[str], group: str) -> Iterator[Option]:
+def bases(lines: Sequence[str], group: str) -> list[str]:
+    """The built-in yamls that one of a group builds on: the group's default, or that of a part (`control@_here_`)."""
+    parts = (re.match(r"\s*- (\w+)@_here_: (\w+)", line) for line in lines)
+    return [
+        *(f"{group}/default.yaml" for line in lines if line == "defaults: [default]"),
+        *(f"{group}/{part[1]}/{part[2]}.yaml" for part in parts if part),
+    ]
+
+
+def options_in(lines: Sequence[str], group: str) -> Iterator[Option]:
     """Those of a yaml, by whole names; its defaults list tells choices of other groups."""
     package = next((line.split()[2] for line in lines if line.startswith("# @package")), group)
-    above: list[str] = [] if package == "_global_" else [package]
+    above: list[str] = [] if package in ("_global_", "") else [package]
     parents: list[tuple[int, str]] = []
     listed = 1000  # depth of the list in which a line stands, whose items a word cannot replace
     for line in lines:

@@ -1,4 +1,4 @@
-"""What TAB offers at once: groups and their choices by names of files. Imports neither Hydra nor torch."""
+"""What TAB offers at once, by names of files and what stands in them. Imports neither Hydra nor torch."""
 
 import os
 import re
@@ -6,30 +6,152 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ode_runner.config.arguments import parse
+from ode_runner.config.choice_help import HIDDEN, bases, options_in
 from ode_runner.config.help import conf_dir, defaults_of, user_folders
+from ode_runner.config.option_values import BOOLEANS, values_of
 
-QUERIES = (["-sc", "query=bash"], ["--shell-completion", "query=bash"])  # zsh asks as bash does
+ASKED_BY = ("bash", "fish")  # zsh asks as bash does
 HYDRAS_OWN = ("hydra", "hydra.")  # its groups, most of which it brings itself, and its settings
+PRESETS = ("experiment", "grid", "search")  # which choose members of other groups
+OF_COMMANDS = {
+    "rerun": ("missing", "failed", "all"),
+    "format": ("torch_export", "onnx", "safetensors"),
+    "part": ("field", "solve"),
+}
+
+
+def asking_shell(arguments: Sequence[str]) -> str | None:
+    """The shell that asks what TAB should offer; None where none does."""
+    for shell in ASKED_BY:
+        if list(arguments) in (["-sc", f"query={shell}"], ["--shell-completion", f"query={shell}"]):
+            return shell
+    return None
+
+
+def joined(words: Iterable[str], *, shell: str) -> str:
+    """Words as a shell wants them, without the classes behind choices, which nobody types."""
+    shown = [word for word in words if word.rpartition(".")[2].partition("=")[0] not in HIDDEN]
+    return ("\n" if shell == "fish" else " ").join(shown)
 
 
 def offered(arguments: Sequence[str]) -> list[str] | None:
     """What completes the line of a shell that asks; None where Hydra has to be asked, after a third of a second.
 
-    A group with a part of a choice, and a word that is not yet a key, are told by names of files alone. Options of a
-    choice, and keys that other words may have brought, are not.
+    A group with a part of a choice, an option of a choice, the values of an option that has a closed set of them, and
+    a word that is not yet a key, are told by files alone. Keys that other words may have brought are not.
     """
     line = os.environ.get("COMP_LINE")
-    if list(arguments) not in QUERIES or line is None:
+    if asking_shell(arguments) is None or line is None:
         return None
     words = line.split()[1:]
     word = words.pop() if words and not line.endswith(" ") else ""
     folders = [conf_dir(), *user_folders(words)]
-    group, equals, part = word.partition("=")
-    if equals:
-        known = re.fullmatch(r"\w+", group) and re.fullmatch(r"\w*", part) and group in _groups(folders[:1])
-        return sorted({f"{group}={name}" for name in _choices(folders, group, part)}) if known else None
     brought = any(re.match(r"[+~]|\w+@", other) for other in parse(words).overrides)
-    return None if brought or not re.fullmatch(r"\w*", word) else _keys(folders, word)
+    key, equals, part = word.partition("=")
+    if not equals:
+        if re.fullmatch(r"\w*", word):
+            return None if brought else _keys(folders, word)
+        return None if brought else _options(folders, words, word)
+    if not re.fullmatch(r"[\w-]*", part):
+        return None
+    values = _values(folders, words, key)
+    return None if values is None else sorted(f"{key}={value}" for value in values if value.startswith(part))
+
+
+def _values(folders: Sequence[Path], words: Sequence[str], key: str) -> list[str] | None:
+    """What may stand behind a key: choices of a group, or a closed set of values; None where Hydra has to be asked."""
+    if re.fullmatch(r"\w+", key):
+        if key in _groups(folders[:1]):
+            return list(dict.fromkeys(_choices(folders, key)))
+        if key in OF_COMMANDS:
+            return list(OF_COMMANDS[key])
+        defaults = options_in(_lines(folders[0] / "config.yaml"), "")
+        return list(BOOLEANS) if any(option.name == key and option.value in BOOLEANS for option in defaults) else None
+    found = re.fullmatch(r"(\w+)\.(?:(\w+)\.)?(\w+)", key)
+    if found is None:
+        return None
+    group, member, option = found.groups()  # the member where several can be chosen, as of regularizer and logger
+    path = _file(folders, group, member) if member else _chosen(folders, words, group)
+    target = None if path is None else next(filter(None, (_target(_lines(one), group) for one in _whole(path))), None)
+    own = [folder.parent for folder in folders[1:]] + [Path()]
+    return (values_of(target, option, folders=own) or None) if target else None
+
+
+def _options(folders: Sequence[Path], words: Sequence[str], word: str) -> list[str] | None:
+    """The options of what is chosen from a group; None where Hydra has to be asked."""
+    if not re.fullmatch(r"\w+\.\w*", word):
+        return None
+    group = word.partition(".")[0]
+    path = _chosen(folders, words, group)
+    task, model = (_chosen(folders, words, axis) for axis in ("task", "model"))
+    if path is None or task is None or model is None or not all(_known_in_full(place) for place in (path, task, model)):
+        return None
+    both = folders[0] / "task_model" / f"{task.stem}_{model.stem}.yaml"
+    places = {*_whole(path), *_whole(task), *_whole(model), *([both] if both.is_file() else [])}
+    found = [option for place in places for option in options_in(_lines(place), group if place in _whole(path) else "")]
+    found += options_in(_lines(folders[0] / "config.yaml"), "")
+    names = {option.name for option in found if option.name.startswith(word)}
+    return sorted({_next_part(name, word) for name in names}) or None
+
+
+def _next_part(name: str, word: str) -> str:
+    """A dotted name as far as its next point, or whole and ready for a value."""
+    point = name.find(".", len(word))
+    return f"{name}=" if point < 0 else name[: point + 1]
+
+
+def _known_in_full(path: Path) -> bool:
+    """Whether a yaml builds on none but those of `bases`."""
+    listed = [line.strip() for line in _lines(path) if re.match(r"\s*- [\w/@]+(: \w+)?(  #.*)?$", line)]
+    return all(re.match(r"- (override /|_self_|\w+@_here_: )", line) for line in listed)
+
+
+def _whole(path: Path) -> list[Path]:
+    """A yaml and those that it builds on."""
+    return [path, *(conf_dir() / base for base in bases(_lines(path), path.parent.name))]
+
+
+def _chosen(folders: Sequence[Path], words: Sequence[str], group: str) -> Path | None:
+    """The yaml of what is chosen from a group; None where it is not typed, and several words may decide it."""
+    typed = {key: value for key, _, value in (word.partition("=") for word in parse(list(words)).overrides)}
+    if group in typed:
+        return _file(folders, group, typed[group])
+    if typed.keys() & set(PRESETS):
+        return None
+    default = defaults_of(folders[0] / "config.yaml").get(group)
+    deciding = {"task": (), "model": ("task",)}.get(group, ("task", "model"))
+    others = [_chosen(folders, words, axis) for axis in deciding]
+    said = [_override(_lines(path), group) for path in others if path is not None]
+    names = [name for name in said if name is not None]
+    if None in others or len(names) > 1:
+        return None
+    return _file(folders, group, names[0] if names else default or "")
+
+
+def _override(lines: Sequence[str], group: str) -> str | None:
+    """The member of a group that a yaml chooses."""
+    found = (re.match(rf"\s*- override /{group}: (\w+)", line) for line in lines)
+    return next((match[1] for match in found if match), None)
+
+
+def _target(lines: Sequence[str], group: str) -> str | None:
+    """The class behind a choice, which stands at the top of its yaml or under the name of its group."""
+    node = ""
+    for line in lines:
+        if heading := re.match(r"(\w+):", line):
+            node = heading[1]
+        found = re.match(r"( *)_target_: (\S+)", line)
+        if found and (not found[1] or (node == group and len(found[1]) == 2)):
+            return found[2]
+    return None
+
+
+def _file(folders: Sequence[Path], group: str, name: str) -> Path | None:
+    return next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def _keys(folders: Sequence[Path], word: str) -> list[str]:
@@ -53,5 +175,5 @@ def _typed(folders: Iterable[Path], group: str) -> str:
     return group + ("=" if choices and not groups else "/" if groups and not choices else "")
 
 
-def _choices(folders: Iterable[Path], group: str, part: str) -> list[str]:
-    return [path.stem for folder in folders for path in (folder / group).glob("*.yaml") if path.stem.startswith(part)]
+def _choices(folders: Iterable[Path], group: str) -> list[str]:
+    return [path.stem for folder in folders for path in (folder / group).glob("*.yaml")]
