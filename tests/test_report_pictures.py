@@ -12,7 +12,7 @@ from ode_runner.recording.record import RunStatus
 from ode_runner.report.curves import curves_of, thinned
 from ode_runner.report.encoding import encode
 from ode_runner.report.pictures import draw_all
-from ode_runner.report.rows import by_configuration
+from ode_runner.report.rows import by_configuration, labels
 from ode_runner.report.runs import find_runs
 from ode_runner.report.table import make_table
 from tests.test_report import reported, write_run
@@ -224,3 +224,25 @@ def test_errors_of_samples_have_a_curve_and_a_slope_for_each_solver(tmp_path: Pa
     [picture] = [picture for picture in draw_all(table, {}) if picture.name == "errors"]
     labels = [text.get_text() for text in picture.figure.legends[0].get_texts()]
     assert sorted(labels) == ["euler, slope -1.0", "rk4, slope -2.0"]
+
+
+def test_lines_are_named_by_what_differs_among_them() -> None:
+    """Not by what all have, nor by an option that one does without, unless nothing else tells it from another."""
+    one: dict = {"solver": "ddim", "task.path": "vp", "task.clock": None}
+    assert labels([one, {**one, "solver": "edm_heun", "task.clock": "rho"}]) == ["ddim", "edm_heun clock=rho"]
+    assert labels([one, {**one, "task.clock": "rho"}]) == ["clock=null", "clock=rho"]
+    assert labels([one, {**one, "task.path": "ve"}, one]) == ["path=vp", "path=ve", "path=vp"], "two seeds of one"
+    assert labels([{"model": "odenet", "solver": "euler"}]) == ["odenet euler"], "nothing differs"
+    assert labels([]) == []
+
+
+def test_the_legend_of_errors_says_what_differs(tmp_path: Path) -> None:
+    for solver, clock in (("euler", None), ("rk4", "rho")):
+        for steps in (4, 8):
+            metrics = {"test/endpoint_rmse": 1 / steps, "nfe/sample": float(steps)}
+            options: dict = {"solver": {"num_steps": steps}, "task": {"clock": clock}}
+            write_run(tmp_path, f"{solver}{steps}", solver=solver, options=options, metrics=metrics)
+    table = make_table(find_runs([tmp_path]).runs)
+    [picture] = [picture for picture in draw_all(table, {}) if picture.name == "errors"]
+    told = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert sorted(told) == ["euler, slope -1.0", "rk4 clock=rho, slope -1.0"]

@@ -203,6 +203,8 @@ class Experiment:
             sample=self._sampler(own, stop),
             output_dir=self.output_dir,
             continuous=Answer.STATES in self.model.answers(),
+            field=self.model.learned_field(),
+            exact=Answer.TRUTH in self.model.answers(),
         )
 
     def fine(self) -> "Experiment":

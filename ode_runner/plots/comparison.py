@@ -1,18 +1,16 @@
 """Several configurations in one picture: curves with bands over seeds, trade-offs with their Pareto front."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis as MatplotlibAxis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ode_runner.plots import style
 
 LINES = ("-", "--", ":", "-.")
+EPOCH = "epoch"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -68,7 +66,7 @@ class Axis:
     from_zero: bool = False
 
 
-def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = "epoch") -> Figure:
+def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = EPOCH) -> Figure:
     """One panel for each title, side by side."""
     figure, grid = _panels(len(panels))
     for axes, (title, (axis, curves)) in zip(grid, panels.items(), strict=True):
@@ -79,7 +77,8 @@ def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = 
                     curve.x, curve.least, curve.most, alpha=0.15, linewidth=0, color=curve.look.line()["color"]
                 )
         axes.set(title=title, xlabel=x)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=any(curve.x[-1] > 2 for curve in curves)))
+        if x == EPOCH and any(curve.x[-1] >= 1 for curve in curves):
+            style.count_in_whole_numbers(axes.xaxis)
         _finish(axes, axis)
     _legend(figure, grid)
     return figure
@@ -107,7 +106,6 @@ def draw_trade_offs(
         )  # fmt: skip
         if cost.log:
             axes.set_xscale("log")
-            _number_plainly(axes.xaxis)
         axes.set(xlabel=cost.label)
         _finish(axes, quality)
     for axes in grid[1:]:
@@ -169,23 +167,9 @@ def _finish(axes: Axes, axis: Axis) -> None:
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.005))  # a bar of standard deviation may reach beyond all
     if axis.log:
         axes.set_yscale("log")
-        _number_plainly(axes.yaxis)
     if axis.from_zero:
         axes.set_ylim(0, None)
     axes.grid(alpha=0.3)
-
-
-def _number_plainly(axis: MatplotlibAxis) -> None:
-    """0.2 rather than 2 x 10^-1 on a logarithmic axis, and as many numbers as there is room for."""
-
-    def between(value: float, _: object) -> str:
-        low, high = axis.get_view_interval()
-        leading = round(value / 10 ** math.floor(math.log10(value)))
-        few = {2, 5} if high / low < 1000 else set()
-        return f"{value:g}" if high / low < 5 or leading in few else ""
-
-    axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.set_minor_formatter(between)
 
 
 def _legend(figure: Figure, grid: Sequence[Axes]) -> None:

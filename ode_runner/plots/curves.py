@@ -1,6 +1,7 @@
 """What changed during training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,44 +10,86 @@ from ode_runner.plots import style
 
 History = Sequence[Mapping[str, float]]
 
+ABBREVIATIONS = ("mse", "nll", "rmse")
+FEW = 2  # epochs that are drawn as steps
+ACCURACY, EVALUATIONS = "Accuracy", "Evaluations of the field (NFE) per batch"
 
-def draw_curves(history: History, *, quality: str = "accuracy") -> Figure:
-    """Loss, the metric named `quality` and evaluations per solve against epochs."""
-    figure = style.figure(12, 3.6)
-    loss, middle, nfe = figure.subplots(1, 3)
-    _draw(loss, history, {"train/loss": "training", "eval/loss": "validation"})
-    loss.set(title="Loss", xlabel="epoch", yscale=_scale(history, "train/loss", "eval/loss"))
-    _draw(middle, history, {f"train/{quality}": "training", f"eval/{quality}": "validation"})
-    if not middle.lines:
-        middle.axis("off")
-        middle.text(0.5, 0.5, "measured in the test alone", ha="center", color=style.GREY)
-    elif quality == "accuracy":
-        middle.set(title="Accuracy", xlabel="epoch", ylim=(None, 1.0))
-        middle.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
-    else:
-        scale = _scale(history, f"train/{quality}", f"eval/{quality}")
-        middle.set(title=quality.replace("_", " ").upper(), xlabel="epoch", yscale=scale)
-    keys = {"nfe/forward": "forward", "nfe/backward": "backward", "nfe/eval": "evaluation"}
-    if any(row.get(key) for row in history for key in keys):
-        _draw(nfe, history, keys)
-        nfe.set(title="Evaluations of the field (NFE) per batch", xlabel="epoch", ylim=(0, None))
-    else:
-        nfe.axis("off")
-        nfe.text(0.5, 0.5, "this model solves no ODE", ha="center", color=style.GREY)
+
+class Samples(NamedTuple):
+    """In words, what the samples of each split are, where curves of the two are not of the same thing."""
+
+    training: str = ""
+    validation: str = ""
+
+
+SAME = Samples()
+
+
+class _Line(NamedTuple):
+    label: str
+    look: tuple[str, str]  # colour and dashes
+    points: Sequence[tuple[float, float]]
+
+
+def draw_curves(history: History, *, quality: str = "accuracy", samples: Samples = SAME) -> Figure:
+    """Loss, the metric named `quality` and evaluations per solve against epochs; against steps if there are hardly any.
+
+    What was never measured has no panel, nor have evaluations where nothing is solved.
+    """
+    panels = list(_panels(history, quality, samples))
+    figure = style.figure(4.1 * max(2, len(panels)), 3.8)
+    grid = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
+    for axes, (title, lines) in zip(grid, panels, strict=False):
+        _draw(axes, title, lines)
+        axes.set_xlabel(_clock(history))
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", fontsize=9, ncols=3)
     return figure
 
 
-def _scale(history: History, *keys: str) -> str:
-    """Logarithmic, unless a number is not positive, as a log density may be."""
-    return "log" if all(row[key] > 0 for row in history for key in keys if key in row) else "linear"
+def _panels(history: History, quality: str, samples: Samples) -> Iterator[tuple[str, list[_Line]]]:
+    """Titles and lines of the panels that have any."""
+    training, validation = (f", {words}" if words else "" for words in samples)
+    trained = (f"training{training}", (style.BLUE, "-"))
+    validated = (f"validation{validation}", (style.ORANGE, "--"))
+    backward = (f"training{training}, the way back", (style.GREEN, ":"))
+    for name in dict.fromkeys(("loss", quality)):
+        if lines := _lines(history, {f"train/{name}": trained, f"eval/{name}": validated}):
+            yield _title(name), lines
+    evaluated = _lines(history, {"nfe/forward": trained, "nfe/backward": backward, "nfe/eval": validated})
+    if lines := [line for line in evaluated if any(y for _, y in line.points)]:
+        yield EVALUATIONS, lines
 
 
-def _draw(axes: Axes, history: History, keys: Mapping[str, str]) -> None:
-    for (key, label), colour, line in zip(keys.items(), style.CLASSES, ("-", "--", ":"), strict=False):
-        points = [(row["epoch"], row[key]) for row in history if key in row]
-        if points:
-            marker = "o" if len(points) <= 60 else ""  # more of them would hide the lines
-            axes.plot(*zip(*points, strict=True), line, color=colour, label=label, marker=marker, markersize=3)
+def _lines(history: History, looks: Mapping[str, tuple[str, tuple[str, str]]]) -> list[_Line]:
+    clock = _clock(history)
+    found = [_Line(*look, [(row[clock], row[key]) for row in history if key in row]) for key, look in looks.items()]
+    return [line for line in found if line.points]
+
+
+def _clock(history: History) -> str:
+    """What runs along the axis."""
+    return "epoch" if history and history[-1]["epoch"] >= FEW else "step"
+
+
+def _title(name: str) -> str:
+    title = " ".join(word.upper() if word in ABBREVIATIONS else word for word in name.split("_"))
+    return title[:1].upper() + title[1:]
+
+
+def _draw(axes: Axes, title: str, lines: Sequence[_Line]) -> None:
+    for label, (colour, dashes), points in lines:
+        marker = "o" if len(points) <= 60 else ""  # more of them would hide the lines
+        axes.plot(*zip(*points, strict=True), dashes, color=colour, label=label, marker=marker, markersize=3)
+    axes.set_title(title, fontsize=11)
+    axes.set_xlim(left=0)
+    style.count_in_whole_numbers(axes.xaxis)
     axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend()
+    if title == ACCURACY:
+        axes.set_ylim(top=1.0)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    elif title == EVALUATIONS:
+        axes.set_ylim(bottom=0)
+        style.count_in_whole_numbers(axes.yaxis)
+    elif all(y > 0 for _, _, points in lines for _, y in points):  # a log density may be below 0
+        axes.set_yscale("log")

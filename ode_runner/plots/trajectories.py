@@ -1,6 +1,7 @@
 """Solutions in time, beside their references."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import torch
 from matplotlib.figure import Figure
@@ -14,7 +15,9 @@ MOST_COORDINATES = 8  # a picture of more could not be looked at
 MOST_SAMPLES = 10
 
 
-def draw_time_series(portrait: Batch, values: Trajectory, *, names: Sequence[str], horizon: float) -> Figure:
+def draw_time_series(
+    portrait: Batch, values: Trajectory, *, names: Sequence[str], horizon: float, label: str
+) -> Figure:
     """The first sample of `portrait` and of the model's `values`, coordinate by coordinate; observed span shaded."""
     shown = names[:MOST_COORDINATES]
     figure = style.figure(8.5, 1.9 * len(shown) + 0.5 + 0.4 * (len(shown) == 1))
@@ -23,13 +26,43 @@ def draw_time_series(portrait: Batch, values: Trajectory, *, names: Sequence[str
     for row, (axes, name) in enumerate(zip(grid, shown, strict=True)):
         axes.axvspan(0, horizon, color=style.SKY, alpha=0.15, linewidth=0)
         axes.plot(ts, portrait.targets[:, 0, row].cpu(), color="black", linewidth=1.2, label="reference")
-        axes.plot(ts, values[:, 0, row].cpu(), "--", color=style.VERMILION, linewidth=1.6, label="model")
+        axes.plot(ts, values[:, 0, row].cpu(), "--", color=style.VERMILION, linewidth=1.6, label=label)
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=2)
     some = f"; the first {len(shown)} of {len(names)} coordinates" if len(shown) < len(names) else ""
     grid[0].set_title(f"From {_vector(portrait.inputs[0])}; shaded: the span of the training data{some}", fontsize=10)
     grid[-1].set_xlabel("t")
+    return figure
+
+
+def draw_observations(
+    times: Tensor, observed: Tensor, ts: Times, solutions: Mapping[str, Trajectory], *, names: Sequence[str]
+) -> Figure:
+    """Trajectories as they were observed, as dots, beside two solutions by name: the true one and the model's.
+
+    Args:
+        times: (sample, point) of the observations (sample, point, coordinate).
+        ts: (time,) of the solutions (time, sample, coordinate).
+    """
+    shown, samples = names[:MOST_COORDINATES], len(times)
+    figure = style.figure(max(6.0, 3.6 * samples + 0.8), 1.9 * len(shown) + 1.0)
+    grid = figure.subplots(len(shown), samples, sharex=True, sharey="row", squeeze=False)
+    looks = (("black", "-", 1.2), (style.VERMILION, "--", 1.6))
+    for row, sample in product(range(len(shown)), range(samples)):
+        axes = grid[row, sample]
+        for (label, states), (colour, line, width) in zip(solutions.items(), looks, strict=True):
+            axes.plot(ts.cpu(), states[:, sample, row].cpu(), line, color=colour, linewidth=width, label=label)
+        dots = observed[sample, :, row].cpu()
+        axes.plot(times[sample].cpu(), dots, "o", color=style.SKY, markersize=3.5, zorder=1, label="observed")
+        axes.grid(alpha=0.3)
+        axes.set_ylabel(f"${shown[row]}$" if sample == 0 else "")
+    for sample in range(samples):
+        grid[0, sample].set_title(f"trajectory {sample + 1}", fontsize=10)
+        grid[-1, sample].set_xlabel("t")
+    some = f"; the first {len(shown)} of {len(names)} coordinates" if len(shown) < len(names) else ""
+    figure.suptitle(f"Trajectories of training{some}", fontsize=11)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=9, ncols=3)
     return figure
 
 
@@ -55,17 +88,20 @@ def draw_predictions(ts: Times, values: Trajectory, names: Sequence[str]) -> Fig
 
 
 def draw_errors(
-    portrait: Batch, values: Trajectory, *, invariant: Callable[[Tensor], Tensor | None], horizon: float
+    portrait: Batch, values: Trajectory, *, invariant: tuple[Callable[[Tensor], Tensor | None], str], horizon: float
 ) -> Figure:
-    """Distance from the reference and drift of the invariant along the first sample, both from the second time on."""
-    conserved = invariant(values[:, 0])
+    """Distance from the reference and drift of the invariant along the first sample, both from the second time on.
+
+    `invariant` is a function of states, and its name.
+    """
+    conserved = invariant[0](values[:, 0])
     figure = style.figure(8.5, 2.4 if conserved is None else 4.4)
     grid = figure.subplots(1 if conserved is None else 2, 1, sharex=True, squeeze=False)[:, 0]
     ts = portrait.ts.cpu()
     distance = (values - portrait.targets)[:, 0].norm(dim=-1).cpu()
     lines = [("distance to reference", distance)]
     if conserved is not None:
-        lines.append(("drift of the invariant", (conserved - conserved[0]).abs().cpu()))
+        lines.append((f"drift of {invariant[1]}", (conserved - conserved[0]).abs().cpu()))
     for axes, (label, line) in zip(grid, lines, strict=True):
         axes.axvspan(0, horizon, color=style.SKY, alpha=0.15, linewidth=0)
         axes.plot(ts[1:], line[1:].clamp_min(torch.finfo(line.dtype).tiny), color=style.VERMILION)

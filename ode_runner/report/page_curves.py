@@ -9,7 +9,7 @@ from ode_runner.plots.style import CLASSES
 from ode_runner.report.curves import logged, thinned
 from ode_runner.report.page_runs import shown_options
 from ode_runner.report.quantities import direction, objective
-from ode_runner.report.rows import label, value_of
+from ode_runner.report.rows import labels, value_of
 from ode_runner.report.runs import Run
 
 OF_ANY_MODEL = ("train/loss", "nfe/forward", "nfe/backward")
@@ -32,7 +32,7 @@ def curve_data(runs: Sequence[Run]) -> str | None:
     most = max(LEAST, min(MOST, MOST_POINTS // count))
     options = shown_options(runs)
     data = {
-        "runs": [_named(run, options) for run in runs],
+        "runs": _named(runs, options),
         "colours": CLASSES,
         "colourable": 1 + len(options) + 2,  # the first columns, which may set the colour: up to seed and status
         "scalars": [_scalar(name, [curves[name] for curves in points], most=most) for name in names],
@@ -63,5 +63,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-def _named(run: Run, options: Sequence[str]) -> str:
-    return f"{label({name: value_of(run, name) for name in options})} seed={run.record.seed}".strip()
+def _named(runs: Sequence[Run], options: Sequence[str]) -> list[str]:
+    """By what differs among them, and the seed."""
+    said = labels([{name: value_of(run, name) for name in options} for run in runs])
+    return [f"{name} seed={run.record.seed}".strip() for name, run in zip(said, runs, strict=True)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -24,7 +25,7 @@ from ode_runner.report.drawn import Failures, Picture, noting_failure
 from ode_runner.report.encoding import encode
 from ode_runner.report.orders import slope
 from ode_runner.report.quantities import PARAMETERS, direction, objective
-from ode_runner.report.rows import Row, Statistic, label
+from ode_runner.report.rows import Row, Statistic, labels
 from ode_runner.report.table import Table
 
 MOST_CURVES = 12  # more cannot be told apart
@@ -119,7 +120,7 @@ class _OneTask:
         return caption, draw_trade_offs(panels, quality, higher_is_better=higher, legend=legend)
 
     def _memory(self) -> tuple[str, Figure] | None:
-        if not (memory := _memory(self.rows, self.looks)):
+        if not (memory := _memory(self.rows)):
             return None
         return "Memory for the backward pass against the number of solver steps.", draw_memory(memory)
 
@@ -157,11 +158,13 @@ def _looks(rows: Sequence[Row]) -> dict[str, Look]:
     keys = [[repr(row.columns[name]) for name in names] for row in rows]
     colours = list(dict.fromkeys(str(key[:1]) for key in keys))
     shapes = list(dict.fromkeys(str(key[1:]) for key in keys))
+    said = [name or row.label for name, row in zip(labels([row.columns for row in rows]), rows, strict=True)]
     if len(colours) > len(CLASSES) or len(shapes) > len(LINES):
-        return {row.label: Look(label=row.label, colour=i, shape=i // len(CLASSES)) for i, row in enumerate(rows)}
+        numbered = enumerate(zip(rows, said, strict=True))
+        return {row.label: Look(label=name, colour=i, shape=i // len(CLASSES)) for i, (row, name) in numbered}
     return {
-        row.label: Look(label=row.label, colour=colours.index(str(key[:1])), shape=shapes.index(str(key[1:])))
-        for row, key in zip(rows, keys, strict=True)
+        row.label: Look(label=name, colour=colours.index(str(key[:1])), shape=shapes.index(str(key[1:])))
+        for row, key, name in zip(rows, keys, said, strict=True)
     }
 
 
@@ -210,33 +213,24 @@ def _point(row: Row, look: Look, costs: Sequence[str], factor: float, quality: s
     return Point(look=look, x=x.mean, y=y.mean, x_deviation=x.deviation or 0.0, y_deviation=y.deviation or 0.0)
 
 
-def _memory(rows: Sequence[Row], looks: dict[str, Look]) -> list[Curve]:
-    """Saved bytes of rows that are alike but for the number of steps."""
-    groups: dict[str, dict[float, tuple[Row, float]]] = {}
-    for row in rows:
+def _memory(rows: Sequence[Row]) -> list[Curve]:
+    """Saved bytes against the number of steps."""
+
+    def point(row: Row) -> tuple[float, float] | None:
         steps, saved = row.runs[0].options.get(NUM_STEPS), row.statistic("cost/saved_bytes")
-        if isinstance(steps, int) and saved is not None:
-            key = label({name: value for name, value in row.columns.items() if name != NUM_STEPS})
-            groups.setdefault(key, {})[steps] = (row, saved.mean)
-    curves = []
-    several = [(key, group) for key, group in groups.items() if len(group) > 1]
-    for colour, (key, by_steps) in enumerate(several[:MOST_CURVES]):
-        x = sorted(by_steps)
-        megabytes = [1e-6 * by_steps[steps][1] for steps in x]
-        look = Look(label=key or "saved bytes", colour=colour, shape=colour)
-        curves.append(Curve(look=look, x=x, mean=megabytes, least=megabytes, most=megabytes))
-    return curves
+        return (steps, 1e-6 * saved.mean) if isinstance(steps, int) and saved is not None else None
+
+    return _curves_through(rows, point, but_for=(NUM_STEPS,))[:MOST_CURVES]
 
 
 def _errors_against(rows: Sequence[Row], evaluations: str, error: str) -> list[Curve]:
-    """Errors of rows that are alike but for how fine their solves are, at least two of each kind."""
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
+    """Errors against how fine solves are."""
+
+    def point(row: Row) -> tuple[float, float] | None:
         cost, off = row.statistic(evaluations), row.statistic(error)
-        if cost is not None and off is not None and off.mean > 0:
-            key = label({name: value for name, value in row.columns.items() if name not in FINENESS})
-            groups.setdefault(key, []).append((cost.mean, off.mean))
-    return [_with_slope(curve) for curve in _curves_of_points(groups)]
+        return (cost.mean, off.mean) if cost is not None and off is not None and off.mean > 0 else None
+
+    return [_with_slope(curve) for curve in _curves_through(rows, point, but_for=FINENESS)]
 
 
 def _with_slope(curve: Curve) -> Curve:
@@ -245,24 +239,29 @@ def _with_slope(curve: Curve) -> Curve:
 
 
 def _against(rows: Sequence[Row], option: str, metric: str) -> list[Curve]:
-    """A metric of rows that are alike but for an option that is a number, at least two of each kind."""
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
+    """A metric against an option that is a number."""
+
+    def point(row: Row) -> tuple[float, float] | None:
         value, found = row.runs[0].options.get(option), row.statistic(metric)
-        if isinstance(value, int | float) and found is not None:
-            key = label({name: value for name, value in row.columns.items() if name != option})
-            groups.setdefault(key, []).append((value, found.mean))
-    return _curves_of_points(groups)
+        return (value, found.mean) if isinstance(value, int | float) and found is not None else None
+
+    return _curves_through(rows, point, but_for=(option,))
 
 
-def _curves_of_points(groups: Mapping[str, Sequence[tuple[float, float]]]) -> list[Curve]:
-    """A curve through the points (x, y) of each group that has several, by its name."""
-    several = {key: sorted(points) for key, points in groups.items() if len(points) > 1}
+def _curves_through(
+    rows: Sequence[Row], point: Callable[[Row], tuple[float, float] | None], *, but_for: Sequence[str]
+) -> list[Curve]:
+    """A curve through the points of rows that are alike but for some columns, where there are several of them."""
+    groups: dict[str, tuple[Mapping[str, Any], list[tuple[float, float]]]] = {}
+    for row in rows:
+        columns = {name: value for name, value in row.columns.items() if name not in but_for}
+        if (found := point(row)) is not None:
+            groups.setdefault(repr(columns), (columns, []))[1].append(found)
+    several = [(columns, sorted(points)) for columns, points in groups.values() if len(points) > 1]
     curves = []
-    for place, (key, points) in enumerate(several.items()):
-        x, y = [point[0] for point in points], [point[1] for point in points]
-        look = Look(label=key, colour=place, shape=place // len(CLASSES))
-        curves.append(Curve(look=look, x=x, mean=y, least=y, most=y))
+    for place, (name, (_, points)) in enumerate(zip(labels([columns for columns, _ in several]), several, strict=True)):
+        x, y = [x for x, _ in points], [y for _, y in points]
+        curves.append(Curve(look=Look(label=name, colour=place, shape=place), x=x, mean=y, least=y, most=y))
     return curves
 
 

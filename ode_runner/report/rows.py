@@ -135,6 +135,21 @@ def label(columns: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
+def labels(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of configurations that are shown beside each other, by what differs among them.
+
+    An option that one of them does without, as null, is named only where nothing else tells it from another.
+    """
+    names = dict.fromkeys(name for line in lines for name in line)
+    differing = [name for name in names if len({repr(line.get(name, UNUSED)) for line in lines}) > 1]
+    whole = [{name: line[name] for name in differing if name in line} or line for line in lines]
+    short = [label({name: value for name, value in line.items() if value is not None}) for line in whole]
+    meant: dict[str, set[str]] = {}
+    for name, line in zip(short, whole, strict=True):
+        meant.setdefault(name, set()).add(repr(line))
+    return [name if name and len(meant[name]) == 1 else label(line) for name, line in zip(short, whole, strict=True)]
+
+
 def plain(value: Any) -> str:
     """An option's value as one would type it."""
     if value is None:

@@ -38,6 +38,13 @@ class ModelView:
     tells: bool = True  # whether the model gives what the task needs, by any solver, and not what will do in its place
     answers: bool = True  # whether the run's own solver answers; if not, `predict` is `predict_finely`
     animate: bool = False  # whether pictures that move are wanted, too
+    field: VectorField | None = None  # that of the model, if it is one on the task's own state space
+    exact: bool = False  # whether that is the task's own, so that nothing is learned
+
+    @property
+    def learned_field(self) -> VectorField | None:
+        """That of a model that has learned it."""
+        return None if self.exact else self.field
 
 
 @dataclass(frozen=True, kw_only=True)

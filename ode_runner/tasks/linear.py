@@ -1,14 +1,18 @@
 """A linear spiral, or the cubic one of torchdiffeq's demo."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.plots.matrix import draw_matrices
 from ode_runner.quoting import as_typed
+from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.trajectories import Trajectories
 from ode_runner.types import State, Time
 
@@ -28,11 +32,22 @@ class Linear(Trajectories):
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
         """Adds |theta - A|, the Frobenius norm, theta being what the learned field makes of the unit vectors."""
+        distance = (self._matrix_of(field) - self._matrix_of(self.true_field())).norm()
+        return super().field_metrics(field) | {"matrix_error": float(distance)}
+
+    def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
+        yield from super().figures(view)
+        if view.learned_field is not None:
+            true, found = self._matrix_of(self.true_field()), self._matrix_of(view.learned_field)
+            matrices = {"true": true, "found": found, "found - true": found - true}
+            title = "The matrix: what the field makes of the unit vectors, as columns"
+            yield "matrix", draw_matrices(matrices, title=title)
+
+    def _matrix_of(self, field: VectorField) -> Tensor:
+        """What a field makes of the unit vectors, as columns; in float64."""
         dtype = next((p.dtype for p in field.parameters()), torch.float64)
         units = torch.eye(len(self.y0), dtype=dtype, device=self.device)
-        t = units.new_zeros(())
-        distance = (field(t, units) - self.true_field()(t, units)).norm()
-        return super().field_metrics(field) | {"matrix_error": float(distance)}
+        return field(units.new_zeros(()), units).T.double()
 
     def _check(self) -> None:
         super()._check()

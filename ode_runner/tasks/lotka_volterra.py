@@ -27,6 +27,7 @@ class LotkaVolterra(Trajectories):
     delta: float  # predators born of a prey
 
     names: ClassVar[tuple[str, ...]] = ("x", "y")
+    invariant_name: ClassVar[str] = "invariant $V$"
 
     def true_field(self) -> VectorField:
         return LotkaVolterraField(self.alpha, self.beta, self.gamma, self.delta)

@@ -20,6 +20,7 @@ class Pendulum(Trajectories):
     gravity: float  # over length, in 1 / time^2
 
     names: ClassVar[tuple[str, ...]] = (r"\theta", "p")
+    invariant_name: ClassVar[str] = "energy $H$"
 
     def true_field(self) -> VectorField:
         return PendulumField(self.gravity)

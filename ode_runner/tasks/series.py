@@ -199,7 +199,7 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
-            yield "curves", draw_curves(view.history, quality=self.objective)
+            yield "curves", draw_curves(view.history, quality=self.objective, samples=self.splits.samples())
         if view.continuous:
             yield "forecast", self._figure(view)
 

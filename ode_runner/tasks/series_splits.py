@@ -11,6 +11,7 @@ import torch
 
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
+from ode_runner.plots.curves import Samples
 from ode_runner.tasks.series_file import Recorded
 
 
@@ -84,6 +85,13 @@ class SeriesSplits:
         if self.test:
             found[Split.TEST]["fit"] = whole
         return found
+
+    def samples(self) -> Samples:
+        """In words, what is solved for in training and in validation."""
+        window = f"windows of {self.window} rows" if self.window else "all training rows"
+        if not self.validation:
+            return Samples(window, "the training rows from the first on")
+        return Samples(window, "rows held back" if self.by == "time" else "whole series held back")
 
     def rows(self, number: int) -> dict[Split, int]:
         """How many rows of a series are in each split."""

@@ -13,16 +13,25 @@ from torch import Tensor
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.plots.curves import draw_curves
+from ode_runner.plots.curves import Samples, draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.phase_space import draw_phase_portrait
-from ode_runner.plots.trajectories import draw_errors, draw_time_series
+from ode_runner.plots.trajectories import draw_errors, draw_observations, draw_time_series
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, PerSampleCost
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.least_squares import LeastSquaresTask
-from ode_runner.tasks.observations import Observations, draw_times, observe, on_the_union, with_roots
+from ode_runner.tasks.observations import (
+    Observations,
+    draw_times,
+    observe,
+    on_the_union,
+    reference_solution,
+    with_roots,
+)
 from ode_runner.types import Scalar
+
+SHOWN, FINE = 3, 201  # observed trajectories in a picture, and times at which they are drawn
 
 
 @dataclass(kw_only=True, eq=False)
@@ -53,6 +62,7 @@ class Trajectories(LeastSquaresTask):
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
     names: ClassVar[tuple[str, ...]]  # of the coordinates, as LaTeX
+    invariant_name: ClassVar[str] = "the invariant"  # in pictures
 
     def __post_init__(self) -> None:
         self._check()
@@ -152,15 +162,38 @@ class Trajectories(LeastSquaresTask):
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
         if view.history:
-            yield "curves", draw_curves(view.history, quality=self.objective)
+            yield "curves", draw_curves(view.history, quality=self.objective, samples=self._samples())
         portrait, unseen = self.tests["portrait"], self.tests["unseen"]
         values = view.predict(portrait.inputs, portrait.ts)
-        yield "trajectory", draw_time_series(portrait, values, names=self.names, horizon=self.horizon)
+        label = "solved" if view.exact else "model"
+        yield "trajectory", draw_time_series(portrait, values, names=self.names, horizon=self.horizon, label=label)
+        if view.continuous and not view.exact:
+            yield "observations", self._observed(view, label)
         others = view.predict(unseen.inputs, unseen.ts)
         both = torch.cat([values, others], 1), torch.cat([portrait.targets, unseen.targets], 1)
-        field = self.true_field()
-        yield "phase_portrait", draw_phase_portrait(*both, ts=portrait.ts, field=field, names=self.names)
-        yield "error", draw_errors(portrait, values, invariant=self.invariant, horizon=self.horizon)
+        fields = {"true field": self.true_field()}
+        if view.learned_field is not None:
+            fields["learned field"] = view.learned_field
+        yield (
+            "phase_portrait",
+            draw_phase_portrait(*both, ts=portrait.ts, fields=fields, names=self.names, label=label),
+        )
+        conserved = (self.invariant, self.invariant_name)
+        yield "error", draw_errors(portrait, values, invariant=conserved, horizon=self.horizon)
+
+    def _samples(self) -> Samples:
+        """What is solved for in training and in validation, where that is not the same."""
+        windows = self.window < self.points
+        return Samples(f"windows of {self.window} points", "whole trajectories") if windows else Samples()
+
+    def _observed(self, view: ModelView, label: str) -> Figure:
+        """The first trajectories of training, solved from their first observations."""
+        seen = self.observations[Split.TRAIN]
+        start, times, observed = (x[:SHOWN] for x in (seen.start, seen.times, seen.values))
+        ts = torch.linspace(0, self.horizon, FINE, dtype=times.dtype, device=self.device)
+        true = reference_solution(self.true_field(), start.cpu().double(), ts.cpu().double())
+        found = view.predict(observed[:, 0], ts)
+        return draw_observations(times, observed, ts, {"true": true, label: found}, names=self.names)
 
     def _check(self) -> None:
         for name, least in (("train", 1), ("validation", 1), ("test", 1), ("foresight", 1), ("points", 2)):
