@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Split
 from ode_runner.compiling.graph import compile_graph
+from ode_runner.compiling.recorder import Recording
 from ode_runner.compiling.solves import CompiledSolves
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice
@@ -412,11 +413,10 @@ def test_whole_numbers_given_are_left_alone() -> None:
 
 
 def test_machine_code_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(graph: Any, examples: list[Tensor], **options: object) -> Any:
-        frozen = graph(*examples)
-        return lambda *inputs: frozen
+    def careless(source: str, recording: Recording) -> Any:
+        return lambda *inputs: recording.outputs
 
-    monkeypatch.setattr("torch._inductor.standalone_compile", careless)
+    monkeypatch.setattr("ode_runner.compiling.graph.compiled_function", careless)
     with pytest.raises(CannotCompile, match="off by"):
         compile_graph(lambda a, b: [a * b], [torch.ones(3), torch.ones(3)])
 

@@ -86,7 +86,7 @@ def _compile_solves(experiment: Experiment, *, whatever_size: bool, say: Callabl
     solves = training_solves(experiment)
     if not whatever_size and not all(map(_small, solves)):
         return False
-    say("compiling the solver's steps: half a minute the first time, then seconds")
+    say("compiling the solver's steps: some seconds the first time, half a minute where PyTorch's compiler is needed")
     for solve in solves:
         _compile(experiment, solve)
     return True

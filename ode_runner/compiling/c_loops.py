@@ -1,0 +1,106 @@
+"""Loops over the elements of tensors, in C."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SUMMED = '_Pragma("omp simd reduction(+:s)") '  # before a loop: its terms may be added in any order
+TYPES = {torch.float32: "float", torch.float64: "double", torch.bool: "unsigned char", torch.int64: "long long"}
+Name = Callable[[Tensor], str]  # of the array in which the elements of a tensor lie
+
+
+class Place(NamedTuple):
+    """Where an element lies: in an array, by an offset and a stride for each of the loops around it."""
+
+    array: str
+    offset: int
+    strides: tuple[int, ...]
+
+    def __str__(self) -> str:
+        terms = [f"i{loop} * {stride}" for loop, stride in enumerate(self.strides) if stride]
+        return f"{self.array}[{' + '.join([str(self.offset), *terms])}]"
+
+
+def place(x: Tensor, name: Name) -> Place:
+    """With a loop for each axis."""
+    return Place(name(x), int(x.storage_offset()), x.stride())
+
+
+def nest(sizes: Sequence[int], body: str) -> str:
+    """Loops of these lengths, the first outermost."""
+    loops = "".join(f"for (long i{loop} = 0; i{loop} < {size}; ++i{loop}) " for loop, size in enumerate(sizes))
+    return f"{loops}{{ {body} }}"
+
+
+def elementwise(result: Tensor, operands: Sequence[Tensor], name: Name, code: Callable[..., str]) -> str:
+    """For every element of `result` the statement `code(element, *elements of the operands)`.
+
+    Operands are broadcast. Loops run along memory, and as few as possible: axes that lie in all tensors one after
+    another are one.
+    """
+    tensors = [result, *(x.expand(result.shape) for x in operands)]
+    order = sorted(range(result.dim()), key=result.stride, reverse=True)
+    axes = [(result.shape[axis], *(x.stride(axis) for x in tensors)) for axis in order if result.shape[axis] != 1]
+    merged: list[tuple[int, ...]] = []
+    for size, *strides in axes:
+        if merged and all(outer == size * inner for outer, inner in zip(merged[-1][1:], strides, strict=True)):
+            merged[-1] = (merged[-1][0] * size, *strides)
+        else:
+            merged.append((size, *strides))
+    places = [
+        Place(name(x), int(x.storage_offset()), tuple(axis[1 + number] for axis in merged))
+        for number, x in enumerate(tensors)
+    ]
+    return nest([axis[0] for axis in merged], code(*map(str, places)))
+
+
+def sum_over(result: Tensor, x: Tensor, axes: Sequence[int], name: Name) -> str:
+    """`result`, which has the other axes of `x` alone, becomes the sum over `axes`."""
+    axes = [axis % x.dim() for axis in axes] or list(range(x.dim()))
+    kept = [axis for axis in range(x.dim()) if axis not in axes]
+    sizes = [x.shape[axis] for axis in kept]
+    result = result.view(sizes)
+    if math.prod(sizes) > 1 and x.stride(kept[-1]) == 1:  # the kept axis is the innermost loop, which is vectorised
+        zero = elementwise(result, [], name, lambda y: f"{y} = 0;")
+        order = [*axes, *kept]
+        source = Place(name(x), int(x.storage_offset()), tuple(x.stride(axis) for axis in order))
+        target = Place(name(result), int(result.storage_offset()), (*[0] * len(axes), *result.stride()))
+        return f"{zero} {nest([x.shape[axis] for axis in order], f'{target} += {source};')}"
+    source = Place(name(x), int(x.storage_offset()), tuple(x.stride(axis) for axis in (*kept, *axes)))
+    target = Place(name(result), int(result.storage_offset()), result.stride())
+    *outer, innermost = [
+        f"for (long i{loop} = 0; i{loop} < {x.shape[axis]}; ++i{loop}) " for loop, axis in enumerate(axes, len(kept))
+    ] or [""]
+    inner = "".join([*outer, SUMMED if innermost else "", innermost])
+    return nest(sizes, f"{TYPES[x.dtype]} s = 0; {inner}s += {source}; {target} = s;")
+
+
+def product(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str:
+    """`result` becomes a @ b; the innermost loop is the longest one that runs along memory."""
+    (m, k), n, kind = a.shape, b.shape[1], TYPES[result.dtype]
+    arrays = [(name(x), int(x.storage_offset()), *x.stride()) for x in (result, a, b)]
+    y, left, right = (
+        lambda i, j, parts=parts: f"{parts[0]}[{parts[1]} + {i} * {parts[2]} + {j} * {parts[3]}]" for parts in arrays
+    )
+
+    def loop(variable: str, size: int) -> str:
+        return f"for (long {variable} = 0; {variable} < {size}; ++{variable}) "
+
+    rows, columns, terms = loop("i", m), loop("j", n), loop("k", k)
+    lengths = {
+        "row": n if b.stride(1) == 1 or n == 1 else 1,
+        "dot": k if (a.stride(1) == 1 and b.stride(0) == 1) or k == 1 else 1,
+        "column": m if a.stride(0) == 1 or m == 1 else 1,
+    }
+    way = max(lengths, key=lambda one: lengths[one])
+    if way == "dot":
+        add = f"{SUMMED}{terms}s += {left('i', 'k')} * {right('k', 'j')};"
+        return f"{rows}{columns}{{ {kind} s = 0; {add} {y('i', 'j')} = s; }}"
+    if way == "row":
+        add = f"{terms}{columns}s[j] += {left('i', 'k')} * {right('k', 'j')};"
+        return f"{rows}{{ {kind} s[{n}] = {{0}}; {add} {columns}{y('i', 'j')} = s[j]; }}"
+    add = f"{terms}{rows}s[i] += {left('i', 'k')} * {right('k', 'j')};"
+    return f"{columns}{{ {kind} s[{m}] = {{0}}; {add} {rows}{y('i', 'j')} = s[i]; }}"

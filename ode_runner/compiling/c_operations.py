@@ -1,0 +1,268 @@
+"""PyTorch's operations in C."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.c_loops import Name, Place, elementwise, nest, place, product, sum_over
+from ode_runner.compiling.recorder import Operation
+
+LARGEST_PRODUCT = 65_536  # multiplications in a matrix product, above which calling a library beats a loop
+aten = torch.ops.aten
+
+
+class NoCode(Exception):
+    """There is no C code for an operation."""
+
+
+def code_of(operation: Operation, name: Name) -> str:
+    """The statements of an operation.
+
+    Args:
+        name: of the array in which the elements of a tensor lie; those of numbers are values of C.
+
+    Raises:
+        NoCode: nobody has written any.
+    """
+    target, arguments, result = _into_new(operation.target), list(operation.arguments), operation.result
+    if target in _EMPTY or not result.numel():
+        return ""
+    if target in _FILLED:
+        return elementwise(result, [], name, lambda y: f"{y} = {_FILLED[target](*arguments)};")
+    try:
+        if target in _ELEMENTWISE:
+            return _elementwise(result, arguments, operation.options, name, _ELEMENTWISE[target])
+        return _SPECIAL[target](result, name, *arguments, **operation.options)
+    except (KeyError, TypeError) as error:  # an operation, or an option of one, that is not here
+        raise NoCode(str(target)) from error
+
+
+def _into_new(target: Any) -> Any:
+    """Of an operation that writes into its first argument, the one that does not, if its code serves both."""
+    name, overload = target._schema.name.removeprefix("aten::"), target._overloadname
+    packet = getattr(aten, name.removesuffix("_"), None) if name.endswith("_") else None
+    other = getattr(packet, overload, None)
+    return other if other in _ELEMENTWISE else target
+
+
+def _elementwise(
+    result: Tensor, arguments: Sequence[Any], options: Any, name: Name, expression: Callable[..., str]
+) -> str:
+    """Numbers among the arguments stand in the code."""
+    operands = [x for x in arguments if isinstance(x, Tensor)]
+    kind = result if result.dtype.is_floating_point else operands[0]
+
+    def code(y: str, *elements: str) -> str:
+        rest = iter(elements)
+        values = [next(rest) if isinstance(x, Tensor) else number(x, kind.dtype) for x in arguments]
+        return f"{y} = {expression(*values, **options)};"
+
+    return elementwise(result, operands, name, code)
+
+
+def number(x: Any, dtype: torch.dtype) -> Any:
+    """A number as C reads it, in the type in which PyTorch would calculate with it; anything else as it is."""
+    if isinstance(x, bool) or not isinstance(x, int | float):
+        return x
+    x = float(x)
+    text = {float("inf"): "INFINITY", float("-inf"): "-INFINITY"}.get(x, "NAN" if x != x else x.hex())
+    return f"(({'float' if dtype == torch.float32 else 'double'}){text})"
+
+
+def _power(x: str, exponent: str) -> str:
+    whole = float.fromhex(exponent.split(")")[1]) if exponent.startswith("((") and "0x" in exponent else None
+    if whole in (1.0, 2.0, 3.0):
+        return " * ".join([x] * int(whole))
+    return f"sqrt({x})" if whole == 0.5 else f"pow({x}, {exponent})"
+
+
+def _clamp(x: str, low: str | None = None, high: str | None = None) -> str:
+    """What is not a number stays so."""
+    above = x if low is None else f"({x} < {low} ? {low} : {x})"
+    return above if high is None else f"({above} > {high} ? {high} : {above})"
+
+
+def _scaled(sign: str) -> Callable[..., str]:
+    return lambda x, y, alpha=1: f"{x} {sign} {y}" if alpha == 1 else f"{x} {sign} {_factor(alpha)} * {y}"
+
+
+def _factor(x: str | float) -> str:
+    return x if isinstance(x, str) else number(x, torch.float64)
+
+
+def _cast(result: Tensor, name: Name, x: Tensor, *arguments: Any, **options: Any) -> str:
+    del arguments, options
+    if result.dtype == torch.bool and x.dtype != torch.bool:
+        return elementwise(result, [x], name, lambda y, x: f"{y} = {x} != 0;")
+    return elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
+
+
+def _copied(result: Tensor, name: Name, self: Tensor, source: Tensor, *arguments: Any) -> str:
+    del self, arguments
+    return _cast(result, name, source)
+
+
+def _addmm(result: Tensor, name: Name, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> str:
+    if beta != 1 or alpha != 1:
+        raise NoCode("addmm with factors")
+    return f"{_mm(result, name, a, b)} {elementwise(result, [c], name, lambda y, c: f'{y} += {c};')}"
+
+
+def _mm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
+    if a.shape[0] * a.shape[1] * b.shape[1] > LARGEST_PRODUCT:
+        raise NoCode("a large matrix product")
+    return product(result, a, b, name)
+
+
+def _bmm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
+    """Sums of products in one nest of loops: such matrices are small."""
+    terms, zero = a.unsqueeze(3), elementwise(result, [], name, lambda y: f"{y} = 0;")
+    shape = (*a.shape, b.shape[2])
+    if terms.expand(shape).numel() > LARGEST_PRODUCT:
+        raise NoCode("a large matrix product")
+    spread = result.unsqueeze(2).expand(shape)
+    add = elementwise(spread, [terms, b.unsqueeze(1)], name, lambda y, a, b: f"{y} += {a} * {b};")
+    return f"{zero} {add}"
+
+
+def _sum(result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | None = None, keepdim: bool = False) -> str:
+    del keepdim
+    if result.dtype != x.dtype:
+        raise NoCode("a sum in another type")
+    return sum_over(result, x, axes or [], name)
+
+
+def _mean(result: Tensor, name: Name, x: Tensor, axes: Sequence[int] | None = None, keepdim: bool = False) -> str:
+    count = max(x.numel() // max(result.numel(), 1), 1)
+    divide = elementwise(result, [], name, lambda y: f"{y} /= {count};")
+    return f"{_sum(result, name, x, axes, keepdim)} {divide}"
+
+
+def _max(result: Tensor, name: Name, x: Tensor) -> str:
+    first = elementwise(result, [x.flatten()[:1].view(result.shape)], name, lambda y, x: f"{y} = {x};")
+    other = elementwise(result.expand(x.shape), [x], name, lambda y, x: f"if ({x} > {y} || {x} != {x}) {y} = {x};")
+    return f"{first} {other}"
+
+
+def _cat(result: Tensor, name: Name, parts: Sequence[Tensor], axis: int = 0) -> str:
+    parts = [part for part in parts if part.numel()]
+    places = result.split([part.shape[axis] for part in parts], axis)
+    return " ".join(_cast(y, name, x) for y, x in zip(places, parts, strict=True))
+
+
+def _stack(result: Tensor, name: Name, parts: Sequence[Tensor], axis: int = 0) -> str:
+    return " ".join(_cast(y, name, x) for y, x in zip(result.unbind(axis), parts, strict=True))
+
+
+def _put_back(view: Callable[..., Tensor]) -> Callable[..., str]:
+    """The derivative of a view: zeros around it."""
+
+    def code(result: Tensor, name: Name, dy: Tensor, shape: Sequence[int], *where: int) -> str:
+        del shape
+        zero = elementwise(result, [], name, lambda y: f"{y} = 0;")
+        return f"{zero} {_cast(view(result, *where), name, dy)}"
+
+    return code
+
+
+def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor) -> str:
+    """An index that is out of range gives no number, where PyTorch refuses it."""
+    y, source = place(result, name), place(x, name)
+    entry = Place(name(index), int(index.storage_offset()), (*[0] * axis, *index.stride()))
+    others = source._replace(strides=tuple(0 if i == axis else stride for i, stride in enumerate(source.strides)))
+    element = f"(&{others})[entry * {source.strides[axis]}]"
+    found = f"entry >= 0 && entry < {x.shape[axis]} ? {element} : NAN"
+    return nest(result.shape, f"long entry = {entry}; {y} = {found};")
+
+
+def _slice(x: Tensor, axis: int, begin: int, end: int, step: int) -> Tensor:
+    return aten.slice.Tensor(x, axis, begin, end, step)
+
+
+_EMPTY = {aten.empty.memory_format, aten.empty_like.default, aten.new_empty.default, aten.empty_strided.default}
+_FILLED: dict[Any, Callable[..., str]] = {
+    aten.zeros_like.default: lambda *_: "0",
+    aten.zeros.default: lambda *_: "0",
+    aten.new_zeros.default: lambda *_: "0",
+    aten.zero_.default: lambda *_: "0",
+    aten.ones_like.default: lambda *_: "1",
+    aten.ones.default: lambda *_: "1",
+    aten.new_ones.default: lambda *_: "1",
+    aten.full.default: lambda _, x, *rest: number(x, torch.float64),
+    aten.full_like.default: lambda _, x, *rest: number(x, torch.float64),
+    aten.scalar_tensor.default: lambda x, *_: number(x, torch.float64),
+    aten.fill_.Scalar: lambda _, x: number(x, torch.float64),
+}
+_ELEMENTWISE: dict[Any, Callable[..., str]] = {
+    aten.add.Tensor: _scaled("+"),
+    aten.add.Scalar: _scaled("+"),
+    aten.sub.Tensor: _scaled("-"),
+    aten.sub.Scalar: _scaled("-"),
+    aten.rsub.Scalar: lambda x, y, alpha=1: _scaled("-")(y, x, alpha),
+    aten.mul.Tensor: lambda x, y: f"{x} * {y}",
+    aten.mul.Scalar: lambda x, y: f"{x} * {y}",
+    aten.div.Tensor: lambda x, y: f"{x} / {y}",
+    aten.div.Scalar: lambda x, y: f"{x} / {y}",
+    aten.addcmul.default: lambda x, y, z, value=1: f"{x} + {_factor(value)} * {y} * {z}",
+    aten.neg.default: lambda x: f"-{x}",
+    aten.reciprocal.default: lambda x: f"1 / {x}",
+    aten.abs.default: lambda x: f"fabs({x})",
+    aten.sgn.default: lambda x: f"({x} > 0) - ({x} < 0)",
+    aten.sign.default: lambda x: f"({x} > 0) - ({x} < 0)",
+    aten.sqrt.default: lambda x: f"sqrt({x})",
+    aten.rsqrt.default: lambda x: f"1 / sqrt({x})",
+    aten.exp.default: lambda x: f"exp({x})",
+    aten.log.default: lambda x: f"log({x})",
+    aten.log1p.default: lambda x: f"log1p({x})",
+    aten.sin.default: lambda x: f"sin({x})",
+    aten.cos.default: lambda x: f"cos({x})",
+    aten.tanh.default: lambda x: f"tanh({x})",
+    aten.floor.default: lambda x: f"floor({x})",
+    aten.sigmoid.default: lambda x: f"1 / (1 + exp(-{x}))",
+    aten.silu.default: lambda x: f"{x} / (1 + exp(-{x}))",
+    aten.softplus.default: lambda x, beta=1, threshold=20: (
+        f"{x} * {beta} > {threshold} ? {x} : log1p(exp({x} * {beta})) / {beta}"
+    ),
+    aten.relu.default: lambda x: f"{x} <= 0 ? 0 : {x}",
+    aten.clamp.default: _clamp,
+    aten.clamp_min.default: _clamp,
+    aten.pow.Tensor_Scalar: _power,
+    aten.maximum.default: lambda x, y: f"{x} > {y} || {x} != {x} ? {x} : {y}",
+    aten.minimum.default: lambda x, y: f"{x} < {y} || {x} != {x} ? {x} : {y}",
+    aten.where.self: lambda condition, x, y: f"{condition} ? {x} : {y}",
+    aten.tanh_backward.default: lambda dy, y: f"{dy} * (1 - {y} * {y})",
+    aten.sigmoid_backward.default: lambda dy, y: f"{dy} * (1 - {y}) * {y}",
+    aten.threshold_backward.default: lambda dy, x, threshold: f"{x} <= {threshold} ? 0 : {dy}",
+    aten.softplus_backward.default: lambda dy, x, beta, threshold: (
+        f"{x} * {beta} > {threshold} ? {dy} : {dy} / (1 + exp(-{x} * {beta}))"
+    ),
+    aten.masked_fill.Scalar: lambda x, mask, value: f"{mask} ? {value} : {x}",
+    aten.logical_and.default: lambda x, y: f"{x} && {y}",
+    aten.logical_or.default: lambda x, y: f"{x} || {y}",
+    aten.logical_not.default: lambda x: f"!{x}",
+}
+_COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+for _name, _sign in _COMPARISONS.items():
+    for _overload in ("Scalar", "Tensor"):
+        _target = getattr(getattr(aten, _name), _overload)
+        _ELEMENTWISE[_target] = lambda x, y, sign=_sign: f"{x} {sign} {y}"
+_SPECIAL: dict[Any, Callable[..., str]] = {
+    aten.clone.default: _cast,
+    aten._to_copy.default: _cast,
+    aten.copy_.default: _copied,
+    aten.mm.default: _mm,
+    aten.addmm.default: _addmm,
+    aten.bmm.default: _bmm,
+    aten.sum.dim_IntList: _sum,
+    aten.sum.default: _sum,
+    aten.mean.default: _mean,
+    aten.mean.dim: _mean,
+    aten.max.default: _max,
+    aten.cat.default: _cat,
+    aten.stack.default: _stack,
+    aten.select_backward.default: _put_back(torch.select),
+    aten.slice_backward.default: _put_back(_slice),
+    aten.index_select.default: _index_select,
+}

@@ -1,0 +1,95 @@
+"""C code as functions of tensors, by the machine's own compiler."""
+
+import ctypes
+import getpass
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.recorder import Recording
+from ode_runner.errors import CannotCompile
+
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c11", "-O3", "-march=native", "-fPIC", "-shared", "-w")
+ARITHMETIC = ("-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")  # infinities and NaN stay what they are
+VECTOR_MATH = ("-DVECTOR_MATH", "-Wl,--no-undefined", "-lmvec")  # of glibc from 2.35 on; elsewhere one at a time
+
+
+def compiled_function(source: str, recording: Recording) -> Callable[..., list[Tensor]]:
+    """The `run` of C code as the function that was recorded; it holds Python's lock, for there is one call at a time.
+
+    Raises:
+        CannotCompile: there is no C compiler, or it fails.
+    """
+    run = ctypes.PyDLL(str(_library(source))).run
+    like = [torch.empty(y.shape, dtype=y.dtype) for y in recording.outputs]
+    run.restype, run.argtypes = None, [ctypes.c_void_p] * (len(recording.inputs) + len(like))
+
+    def call(*given: Tensor) -> list[Tensor]:
+        found = [torch.empty_like(y) for y in like]  # the quickest way to have a new one
+        run(*[x.data_ptr() for x in given], *[y.data_ptr() for y in found])
+        return found
+
+    return call
+
+
+def _library(source: str) -> Path:
+    """Compiled code, kept from one process to the next on the same machine."""
+    compiler = _compiler()
+    key = hashlib.sha256("\0".join([source, *compiler, *FLAGS, *ARITHMETIC, _processor()]).encode()).hexdigest()[:32]
+    library = _folder() / f"{key}.so"
+    if not library.exists():
+        _compile(source, compiler, library)
+    return library
+
+
+def _compile(source: str, compiler: Sequence[str], library: Path) -> None:
+    """Under a name of its own first, for another process may be doing the same."""
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        code, made = Path(folder) / "code.c", Path(folder) / "code.so"
+        code.write_text(source, encoding="utf-8")
+        for vector_math in (VECTOR_MATH, ()):
+            command = [*compiler, *FLAGS, *ARITHMETIC, "-o", str(made), str(code), *vector_math, "-lm"]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False)
+            if ended.returncode == 0:
+                made.replace(library)
+                return
+    raise CannotCompile(f"{compiler[0]}: {(ended.stderr.strip().splitlines() or ['failed'])[0]}")
+
+
+@cache
+def _compiler() -> Sequence[str]:
+    wanted = shlex.split(os.environ.get("CC", ""))
+    for command in ([wanted] if wanted else []) + [[name] for name in COMPILERS]:
+        if found := shutil.which(command[0]):
+            return (found, *command[1:])
+    raise CannotCompile("there is no C compiler")
+
+
+@cache
+def _processor() -> str:
+    """By which machine code for this processor is told from that for another one of the same home."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return os.uname().version
+    return "\n".join(line for line in dict.fromkeys(lines) if line.startswith(("model name", "flags", "Features")))
+
+
+@cache
+def _folder() -> Path:
+    """A user's own; nobody else may write code there."""
+    folder = Path(tempfile.gettempdir()) / f"ode_runner_{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
+        raise CannotCompile(f"{folder} belongs to somebody else")
+    return folder

@@ -1,0 +1,94 @@
+"""A function of tensors as the operations of PyTorch that it is made of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ode_runner.errors import CannotCompile
+
+READS_A_VALUE = "the field reads the value of a tensor, to decide by it or to calculate with it in Python"
+OTHER_TENSOR = "the field uses a tensor that is none of its parameters"
+DRAWS = "the field draws random numbers"
+
+
+class Operation(NamedTuple):
+    """A call that computes something; views of tensors are none, for they share their memory."""
+
+    target: OpOverload[..., Any]
+    arguments: Sequence[Any]
+    options: Mapping[str, Any]
+    result: Tensor
+
+    def reads(self) -> list[Tensor]:
+        """The tensors among its arguments."""
+        return [x for x in tree_leaves((self.arguments, self.options)) if isinstance(x, Tensor)]
+
+
+@final
+class Recording(NamedTuple):
+    """The operations in their order. Tensors tell by their storage, offset and strides where their elements lie."""
+
+    inputs: Sequence[Tensor]
+    operations: Sequence[Operation]
+    outputs: Sequence[Tensor]
+
+
+def record(function: Callable[..., Sequence[Tensor]], examples: Sequence[Tensor]) -> Recording:
+    """What `function` does with such tensors.
+
+    Raises:
+        CannotCompile: it is not a fixed sequence of tensor operations on its inputs.
+    """
+    inputs = [example.clone() for example in examples]
+    with _Recorder(inputs) as recorder:
+        outputs = list(function(*inputs))
+    return Recording(inputs, recorder.needed(outputs), outputs)
+
+
+class _Recorder(TorchDispatchMode):
+    """Keeps every tensor, so that no other one takes its memory."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+        self.given = {storage_of(x) for x in inputs}
+        self.known = dict.fromkeys(self.given)
+
+    def __torch_dispatch__(
+        self, func: OpOverload[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise CannotCompile(READS_A_VALUE)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise CannotCompile(DRAWS)
+        found = func(*args, **(kwargs or {}))
+        for result in (x for x in tree_leaves(found) if isinstance(x, Tensor)):
+            operation = Operation(func, args, kwargs or {}, result)
+            if any(storage_of(x) not in self.known for x in operation.reads()):
+                raise CannotCompile(OTHER_TENSOR)
+            if func._schema.is_mutable and storage_of(result) in self.given:
+                raise CannotCompile(f"the field writes into what it is given, by {func}")
+            if func._schema.is_mutable or storage_of(result) not in self.known:
+                self.operations.append(operation)
+            self.known[storage_of(result)] = None
+        return found
+
+    def needed(self, outputs: Sequence[Tensor]) -> list[Operation]:
+        """The operations that the outputs are made of."""
+        wanted, kept = {storage_of(y) for y in outputs}, []
+        for operation in reversed(self.operations):
+            if storage_of(operation.result) in wanted:
+                wanted.update(map(storage_of, operation.reads()))
+                kept.append(operation)
+        return kept[::-1]
+
+
+def storage_of(x: Tensor) -> int:
+    """The same number for all tensors that share their memory, while one of them lives."""
+    return x.untyped_storage()._cdata

@@ -1,0 +1,109 @@
+"""Functions of tensors in C against the same functions as PyTorch evaluates them."""
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import vjp
+
+from ode_runner.compiling import machine_code
+from ode_runner.compiling.c_operations import NoCode
+from ode_runner.compiling.c_source import c_source
+from ode_runner.compiling.machine_code import compiled_function
+from ode_runner.compiling.recorder import record
+from ode_runner.errors import CannotCompile
+
+compiler = pytest.mark.skipif(not any(map(shutil.which, machine_code.COMPILERS)), reason="needs a C compiler")
+
+# Of x (4, 6), y (4, 6), whose last column is turned, and w (5, 6): each has a derivative, which is compared as well.
+SMOOTH: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "arithmetic": lambda x, y, w: 2 * x - y / (1 + x * x) - (3 - y) * x + torch.rsub(x, 1.5, alpha=2),
+    "by rows": lambda x, y, w: x + w[0] * y[:, :1] - w.mean(),
+    "powers": lambda x, y, w: x**2 + y**3 + (x * x + 1) ** 0.5 + (x * x + 1) ** -1.3 + (1 + y * y).rsqrt(),
+    "exponentials": lambda x, y, w: torch.exp(-x) + torch.log(y * y + 1) + torch.log1p(x * x) + torch.sigmoid(y),
+    "periodic": lambda x, y, w: torch.sin(x) * torch.cos(y) + torch.tanh(x * y),
+    "activations": lambda x, y, w: F.softplus(x) + F.relu(y) + x.abs() + F.softplus(y, beta=2.0, threshold=1.0),
+    "branches": lambda x, y, w: torch.where(x > y, x, y * y) + torch.maximum(x, y) + x.clamp(-0.3, 0.4),
+    "products": lambda x, y, w: F.linear(x, w, w[:, 0]) @ w - (w @ x.t() @ y)[:4] + (x.t() @ y)[:4] @ w.t() @ w,
+    "batches of products": lambda x, y, w: (x.view(4, 2, 3) @ y.view(4, 3, 2)).reshape(4, 4),
+    "sums": lambda x, y, w: (
+        x.sum(0) + (x * y).sum(1, keepdim=True) + y.sum() + w.sum((0, 1)) + x.mean(1).square().sum().sqrt()
+    ),
+    "parts": lambda x, y, w: torch.cat([x[:, 1:4], y.t()[2:5].t(), torch.stack([x[:, 0], y[:, 1]], 1)], dim=1),
+    "nothing": lambda x, y, w: torch.zeros_like(x) + torch.full_like(y, 0.25),
+}
+
+
+def inputs(dtype: torch.dtype) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(shape, dtype=dtype) for shape in ((4, 6), (6, 4), (5, 6))]
+
+
+def with_derivatives(x: Tensor, turned: Tensor, w: Tensor) -> list[Tensor]:
+    """Values of all, and what comes back to the inputs."""
+    found = []
+    for function in SMOOTH.values():
+        value, pull = vjp(lambda x, turned, w, function=function: function(x, turned.t(), w), x, turned, w)
+        found += [value, *pull(torch.cos(value))]
+    return [part.contiguous() for part in found]
+
+
+def compiled(function: Callable[..., list[Tensor]], examples: list[Tensor]) -> Callable[..., list[Tensor]]:
+    with torch.no_grad():
+        recording = record(function, examples)
+        return compiled_function(c_source(recording), recording)
+
+
+@compiler
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_operations_and_their_derivatives_are_those_of_pytorch(dtype: torch.dtype) -> None:
+    examples = inputs(dtype)
+    run, others = compiled(with_derivatives, examples), [x - 0.3 for x in examples]
+    for ours, theirs in zip(run(*others), with_derivatives(*others), strict=True):
+        assert ours.dtype == dtype
+        assert float((ours - theirs).norm()) < 1000 * torch.finfo(dtype).eps * max(float(theirs.norm()), 1.0)
+
+
+@compiler
+def test_what_is_no_number_stays_so() -> None:
+    def function(x: Tensor) -> list[Tensor]:
+        found = [F.relu(x), x.clamp(-1, 1), torch.maximum(x, x * 0), torch.minimum(x * 0, x), x.abs(), torch.tanh(x)]
+        return [*found, x.max(), x.sum(), x.square().mean().sqrt()]
+
+    x = torch.tensor([0.5, float("nan"), 2.0, float("inf")])
+    for ours, theirs in zip(compiled(function, [torch.ones(4)])(x), function(x), strict=True):
+        torch.testing.assert_close(ours, theirs, equal_nan=True)
+
+
+@compiler
+def test_an_entry_that_is_out_of_range_is_no_number() -> None:
+    run = compiled(lambda x, y: [x.index_select(0, y.to(torch.int64))], [torch.rand(3, 2), torch.ones(2)])
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    [found] = run(x, torch.tensor([2.0, 3.0]))
+    torch.testing.assert_close(found, torch.tensor([[5.0, 6.0], [float("nan")] * 2]), equal_nan=True)
+
+
+def test_an_operation_without_c_code_is_told() -> None:
+    with pytest.raises(NoCode, match="convolution"):
+        c_source(record(lambda x, w: [F.conv1d(x, w)], [torch.rand(1, 1, 5), torch.rand(1, 1, 3)]))
+    with pytest.raises(NoCode, match="large"):
+        c_source(record(lambda x: [x @ x], [torch.rand(50, 50)]))
+
+
+def test_what_is_given_may_not_be_written_into() -> None:
+    with pytest.raises(CannotCompile, match="writes into what it is given"):
+        record(lambda x: [x.add_(1)], [torch.rand(3)])
+
+
+def test_without_a_compiler_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_code, "COMPILERS", ())
+    monkeypatch.delenv("CC", raising=False)
+    machine_code._compiler.cache_clear()
+    try:
+        with pytest.raises(CannotCompile, match="no C compiler"):
+            compiled(lambda x: [x + 1], [torch.rand(2)])
+    finally:
+        machine_code._compiler.cache_clear()
