@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ode_runner.commands.run_files import where_files_are
 from ode_runner.config.arguments import parse, root_of
 from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
@@ -63,9 +64,13 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
     for word in typed:
         if root_of(word) in TRAINED and not word.startswith(dotted):
             raise RefusedInput(f"{word}: {asked} takes the run as it is. Change its solver or tolerance, say.")
-    earlier = _kept(_overrides(folder, asked=asked), typed)
+    stored, record = _overrides(folder, asked=asked), RunRecord.read(folder)
+    files = (
+        [] if record is None else [*where_files_are(folder, record, typed={word.partition("=")[0] for word in typed})]
+    )
+    earlier = _kept(stored, [*typed, *files])
     _check_own_choices(earlier, folder, words)
-    return earlier
+    return [*earlier, *files]
 
 
 def _overrides(folder: Path, *, asked: str) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from ode_runner.commands.run_files import find
 from ode_runner.config.arguments import root_of
 from ode_runner.config.help import targets_in
 from ode_runner.errors import RefusedInput
@@ -79,11 +80,12 @@ class _Packed:
 
     @cached_property
     def data(self) -> dict[str, Path]:
-        """Files below the working directory that options of the task name, such as task.file=measurements.csv."""
+        """Files below the run's working directory that options of the task name, such as task.file=measurements.csv."""
         named = [self.record.config.get("task", {}).get(option) for option in self.record.contents]
-        paths = [Path(value) for value in named if isinstance(value, str)]
-        inside = [path for path in paths if not path.is_absolute() and ".." not in path.parts and path.is_file()]
-        return {path.as_posix(): path for path in inside if path.stat().st_size <= MOST_DATA}
+        paths = [Path(value) for value in named if isinstance(value, str) and ".." not in Path(value).parts]
+        found = {path.as_posix(): find(self.folder, str(path)) for path in paths}
+        files = {place: path for place, path in found.items() if path is not None and path.is_file()}
+        return {place: path for place, path in files.items() if path.stat().st_size <= MOST_DATA}
 
     def files(self) -> dict[str, Path]:
         """Everything that is copied, by its place in the archive."""

@@ -75,11 +75,21 @@ def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path, *, f
     for name, recorded, now in _differing(found, expected):
         if name in free:
             continue
+        if name.removeprefix("task.") in found.contents:
+            raise RefusedInput(_of_other_data(folder, name, expected, there=now is not None))
         if name == "task" or name.partition(".")[0] in ("model", "network", "seed"):
             raise RefusedInput(
                 f"{folder} holds parts of two runs: record.json has {name}={as_typed(recorded)}, and the command "
                 f"that is kept beside it {name}={as_typed(now)}."
             )
+
+
+def _of_other_data(folder: Path, name: str, expected: RunRecord, *, there: bool) -> str:
+    group, _, option = name.partition(".")
+    named = f"{name}={as_typed(expected.config[group].get(option))}"
+    if not there:
+        return f"{folder} was made with {named}, and there is nothing to be read there. Say where it is: {name}=PATH."
+    return f"{folder} was made with other data than {named} has now. Say where those are: {name}=PATH."
 
 
 def _differences(found: RunRecord, expected: RunRecord) -> Iterator[str]:

@@ -11,6 +11,7 @@ from torchvision.datasets import MNIST
 
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples
+from ode_runner.tasks.data_place import place_of
 from ode_runner.tasks.idx import FILES, find_file, hash_idx, read_idx
 
 MNIST_CONTENT = "8f840143b0cf"  # `hash_idx` of the four files of MNIST itself
@@ -41,11 +42,6 @@ def dataset_contents(options: Mapping[str, Any]) -> dict[str, str | None]:
     found = next(filter(None, (_all_in(place) for place in places_in(folder))), None)
     content = None if found is None else hash_idx(found)
     return {"data_dir": None if content == MNIST_CONTENT else content}
-
-
-def place_of(data_dir: str | None) -> Path:
-    """Where files are looked for."""
-    return Path(data_dir or os.environ.get("ODE_RUN_DATA") or "data")
 
 
 def places_in(data_dir: Path) -> tuple[Path, ...]:

@@ -13,8 +13,9 @@ from torchvision.datasets import VisionDataset
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples, shuffled_splits
+from ode_runner.tasks.data_place import place_of
 from ode_runner.tasks.images import ImageClassification
-from ode_runner.tasks.mnist_files import check_validation, in_short, place_of
+from ode_runner.tasks.mnist_files import check_validation, in_short
 
 
 class TorchvisionImages(ImageClassification):

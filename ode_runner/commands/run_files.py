@@ -1,0 +1,54 @@
+"""Files that the options of a run name, found from whichever directory the run is asked for."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from ode_runner.errors import RefusedInput
+from ode_runner.recording.record import RunRecord
+from ode_runner.recording.stored_command import FOLDER, stored_yaml
+from ode_runner.tasks.data_place import place_of
+
+
+def where_files_are(folder: Path, record: RunRecord, *, typed: Collection[str]) -> Iterator[str]:
+    """An override for each option of the run that names a file by a relative path, with the whole path.
+
+    Left out are those that are `typed` anew, whose file is not found, or lies where the path says now. What a file
+    holds is not looked at.
+    """
+    for option in record.contents:
+        name = option if "." in option else f"task.{option}"
+        path = _named(record, name)
+        found = find(folder, path)
+        if found is not None and found.resolve() != Path(str(path)).resolve() and name not in typed:
+            escaped = str(found).replace("'", r"\'")
+            yield f"{name}='{escaped}'"
+
+
+def find(folder: Path, name: str | None) -> Path | None:
+    """What a relative path names that was typed for the run in `folder`.
+
+    It is looked for in the directory in which the run was started, in the present one, and in those that the run folder
+    is in, for a project may have been moved. None where there is nothing, or the path is a whole one.
+    """
+    if name is None or Path(name).is_absolute():
+        return None
+    places = [*_started_in(folder), Path.cwd(), *folder.resolve().parents]
+    return next((place / name for place in places if (place / name).exists()), None)
+
+
+def _named(record: RunRecord, name: str) -> str | None:
+    """The path that an option holds, or that stands for none."""
+    group, _, option = name.partition(".")
+    value: Any = record.config.get(group, {}).get(option)
+    if value is None and option == "data_dir":
+        value = str(place_of(None))
+    return value if isinstance(value, str) else None
+
+
+def _started_in(folder: Path) -> list[Path]:
+    """The directory in which the run was started, where its folder tells."""
+    try:
+        return [Path(stored_yaml(folder / FOLDER / "hydra.yaml")["hydra"]["runtime"]["cwd"])]
+    except (RefusedInput, KeyError, TypeError):
+        return []
