@@ -189,6 +189,13 @@ class CountedField(VectorField):
         assert self._noise_along is not None
         return self._noise_along.find(t0, t1)
 
+    def increments(self, steps: Steps, y: State) -> Increment:
+        """The same of several steps, (step, batch, *noise) each."""
+        field = self.field
+        assert self.noise is not None, "the integrator has seen to that"
+        assert isinstance(field, DrivenField)
+        return self.noise.increments(steps, field.noise_shape(y), dtype=y.dtype)
+
     def foresee(self, steps: Steps, y: State) -> None:
         """Increments will be asked for of these steps, there or back: they are then made many at a time."""
         field = self.field

@@ -127,6 +127,13 @@ class Noise:
         """From t0 to t1, (batch, *shape) each."""
         return self.path.increment(t0, t1, self.path.keys(self.samples, shape), dtype=dtype)
 
+    def increments(self, steps: Steps, shape: Sequence[int], *, dtype: torch.dtype) -> Increment:
+        """Of several steps, (step, batch, *shape) each, by as many at once as a few megabytes hold."""
+        keys = self.path.keys(self.samples, shape)
+        several = max(1, AT_ONCE // max(1, keys.numel()))
+        parts = [self.path.increments(steps[i : i + several], keys, dtype=dtype) for i in range(0, len(steps), several)]
+        return Increment(*map(torch.cat, zip(*parts, strict=True)))
+
     def uniform(self, t: Tensor, which: int, shape: Sequence[int]) -> Tensor:
         """Numbers between 0 and 1 that belong to a time, () or one for each sample: (batch, *shape), float64.
 

@@ -1,6 +1,7 @@
 """Solvers of stochastic equations: orders on common paths, calculi, gradients, integrals, refusals."""
 
 import math
+import shutil
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
@@ -31,11 +32,13 @@ from ode_runner.solvers.midpoint_sde import MidpointSDE
 from ode_runner.solvers.milstein import Milstein
 from ode_runner.solvers.reversible_heun_sde import ReversibleHeunSDE
 from ode_runner.solvers.srk import StochasticRungeKutta
+from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Time
 from tests.problems import slope
 
 pytestmark = pytest.mark.usefixtures("float64")
 
+compiler = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
 ITO, STRATONOVICH = (EulerMaruyama, Milstein, StochasticRungeKutta), (HeunSDE, MidpointSDE, ReversibleHeunSDE)
 PATHS, STEPS = 1500, (8, 16, 32, 64)
 PATH = BrownianPath(seed=1, cells=8, depth=12)
@@ -248,6 +251,52 @@ def test_exact_modes_equal_backprop_to_rounding(cls: type[FixedStepSolver], kind
     assert all(float(g.abs().sum()) > 0 for g in expected[:-1]), "everything has a gradient"
     mode: GradientMode = Reversible() if cls is ReversibleHeunSDE else Checkpoint()
     assert difference(gradients(cls, kind, mode), expected) < 1e-12
+
+
+def compiled_and_not(
+    cls: type[FixedStepSolver], kind: NoiseKind, mode: GradientMode, *, steps: int = 12
+) -> list[tuple[Tensor, Tensor]]:
+    """Of compiled steps and of eager ones: states, derivatives, and what both have been entered as."""
+    torch.manual_seed(0)
+    field, given = Learned(kind, cls.calculus), (torch.rand(4, 3),)  # type: ignore[attr-defined]
+    y0, ts = torch.rand(4, 3, requires_grad=True), torch.tensor([0.0, 0.0, 0.3, 0.3, 1.0])
+    noise, wanted = Noise(path=PATH, samples=torch.arange(4)), [y0, *field.parameters()]
+    found = []
+    for compiles in (True, False):
+        integrate = Integrator(solver=make(cls, steps), gradient=mode)
+        if compiles:
+            integrate.compile(field, y0, given=given)
+        with integrate.ledger.phase(Phase.FORWARD) as tally:
+            ys = integrate(field, y0, ts, given=given, noise=noise).ys
+        loss = (ys.square() * torch.arange(5).view(-1, 1, 1)).mean()
+        entered = torch.tensor([tally.evaluations, tally.products, tally.accepted])
+        found.append([ys, *torch.autograd.grad(loss, wanted, materialize_grads=True), entered])
+    return list(zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("cls", "kind"), [pair for pair in KINDS if issubclass(pair[0], StochasticSolver)])
+def test_compiled_steps_are_the_steps(
+    cls: type[FixedStepSolver], kind: NoiseKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The functions that would be compiled, as they are."""
+    monkeypatch.setattr("ode_runner.compiling.runs.compile_graph", lambda function, examples: function)
+    for ours, theirs in compiled_and_not(cls, kind, Checkpoint()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+@compiler
+@pytest.mark.slow
+def test_machine_code_of_steps_with_noise() -> None:
+    for ours, theirs in compiled_and_not(Milstein, NoiseKind.DIAGONAL, Backprop(), steps=2):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
+
+
+def test_what_does_not_repeat_is_not_compiled() -> None:
+    field, y0 = Learned(NoiseKind.DIAGONAL, Calculus.ITO), torch.rand(4, 3)
+    last = EulerMaruyama(num_steps=4, step_size=None, last_noise=False)
+    for solver, words in ((last, "the last step differs"), (make(ReversibleHeunSDE, 4), "explicit Runge-Kutta")):
+        with pytest.raises(CannotCompile, match=words):
+            Integrator(solver=solver, gradient=Backprop()).compile(field, y0, given=(y0,))
 
 
 @pytest.mark.parametrize("kind", [NoiseKind.DIAGONAL, NoiseKind.SCALAR])

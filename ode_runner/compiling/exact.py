@@ -11,12 +11,15 @@ from ode_runner.compiling.runs import CompiledRuns, solve_in_runs
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import stepping_by, steps_of
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
+from ode_runner.compiling.stochastic_runs import compile_stochastic
 from ode_runner.compiling.values import Values
 from ode_runner.counted_field import CountedField
+from ode_runner.field import StochasticField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
+from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Times, Trajectory
 
 
@@ -29,6 +32,8 @@ def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool 
     Raises:
         CannotCompile: the field or the solver does not allow it.
     """
+    if isinstance(solver, StochasticSolver) and isinstance(problem.field, StochasticField):
+        return compile_stochastic(solver, problem)
     if problem.y0.device.type == "cuda":
         return capture_exact(solver, problem, keeps=keeps, fuses=fuses)
     steps, values = steps_of(solver, problem)

@@ -1,5 +1,6 @@
 """Solves on a fixed grid by compiled runs of several steps, whose derivative is that of the steps."""
 
+import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.graph import Function, compile_graph
-from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
+from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps, Packed
 from ode_runner.compiling.values import Values
 from ode_runner.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
@@ -27,17 +28,53 @@ class Plan:
     """The steps to certain output times, each of which is the end of one."""
 
     places: Sequence[AcceptedStep]
-    clocks: Sequence[Tensor]  # (steps of the run, 3) for each run: t0, t1 and their difference
+    inputs: Sequence[Sequence[Tensor]]  # of each run, (steps of the run, ...) each
     served: Tensor  # for each output, which of the states at the grid's times it is
+    evaluations: float  # of the whole solve
+    products: int = 0  # with the Jacobian, likewise
+
+
+class Runs(abc.ABC):
+    """Several steps as one function each way, compiled when it is first wanted."""
+
+    def __init__(self, packed: Packed) -> None:
+        self.packed = packed
+        self.run, self.run_vjp = cache(self._compiled_run), cache(self._compiled_run_vjp)
+
+    @abc.abstractmethod
+    def examples(self, count: int) -> list[Tensor]:
+        """Inputs for so many steps besides the state that they begin with: (steps, ...) each."""
+
+    @abc.abstractmethod
+    def states(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> Tensor:
+        """Those at the ends of the steps, (steps, batch, *state)."""
+
+    def _compiled_run(self, count: int) -> Function:
+        """(*inputs, y0, theta) to the states at the ends of `count` steps, (count, batch, *state)."""
+        return compile_graph(self._run, [*self.examples(count), self.packed.y0, self.packed.theta])
+
+    def _compiled_run_vjp(self, count: int) -> Function:
+        """(*inputs, y0, dL/dstates, sums, theta) to dL/dy0, and `sums` with the run's part added. Takes it anew."""
+        packed = self.packed
+        dys = torch.stack([packed.noise() for _ in range(count)])
+        return compile_graph(self._run_vjp, [*self.examples(count), packed.y0, dys, packed.sums(), packed.theta])
+
+    def _run(self, *arguments: Tensor) -> list[Tensor]:
+        *inputs, y0, theta = arguments
+        return [self.states(inputs, y0, self.packed.packing.unpack(theta))]
+
+    def _run_vjp(self, *arguments: Tensor) -> list[Tensor]:
+        *inputs, y0, dys, sums, theta = arguments
+        return self.packed.pulled_back(lambda y0, values: self.states(inputs, y0, values), y0, dys, sums, theta)
 
 
 @final
-class CompiledRuns:
-    """Several steps of a method of fixed step as one function each way, compiled when it is first wanted."""
+class CompiledRuns(Runs):
+    """Of a Runge-Kutta method of fixed step. Inputs are clocks, (steps, 3): t0, t1 and their difference."""
 
     def __init__(self, steps: CompiledSteps) -> None:
+        super().__init__(steps)
         self.steps = steps
-        self.run, self.run_vjp = cache(self._compiled_run), cache(self._compiled_run_vjp)
         self._planned: tuple[tuple[list[float], torch.dtype] | None, Plan | None] = (None, None)
 
     def plan(self, ts: Times) -> Plan | None:
@@ -54,32 +91,21 @@ class CompiledRuns:
             return None
         clocks = self.steps.y0.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in places])
         served = [0, *(1 + step for step, place in enumerate(places) for _ in place.due)]
-        runs = clocks.split(run_lengths(len(places), self.steps.tableau.stages))
-        return Plan(places=places, clocks=[run.contiguous() for run in runs], served=torch.tensor(served))
+        stages = self.steps.tableau.stages
+        runs = clocks.split(run_lengths(len(places), stages))
+        return Plan(
+            places=places,
+            inputs=[(run.contiguous(),) for run in runs],
+            served=torch.tensor(served),
+            evaluations=stages * len(places),
+        )
 
-    def _compiled_run(self, count: int) -> Function:
-        """(clocks, y0, theta) to the states at the ends of `count` steps, (count, batch, *state)."""
-        return compile_graph(self._run, [self._clocks(count), self.steps.y0, self.steps.theta])
+    def examples(self, count: int) -> list[Tensor]:
+        return [self.steps.clock + 0.125 * torch.arange(count).to(self.steps.clock)[:, None]]
 
-    def _compiled_run_vjp(self, count: int) -> Function:
-        """(clocks, y0, dL/dstates, sums, theta) to dL/dy0, and `sums` with the run's part added. Takes it anew."""
-        steps = self.steps
-        dys = torch.stack([steps.noise() for _ in range(count)])
-        return compile_graph(self._run_vjp, [self._clocks(count), steps.y0, dys, steps.sums(), steps.theta])
-
-    def _clocks(self, count: int) -> Tensor:
-        """An example."""
-        return self.steps.clock + 0.125 * torch.arange(count).to(self.steps.clock)[:, None]
-
-    def _run(self, clocks: Tensor, y0: State, theta: Tensor) -> list[Tensor]:
-        return [self._states(clocks, y0, self.steps.packing.unpack(theta))]
-
-    def _run_vjp(self, clocks: Tensor, y0: State, dys: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
-        return self.steps.pulled_back(lambda y0, values: self._states(clocks, y0, values), y0, dys, sums, theta)
-
-    def _states(self, clocks: Tensor, y0: State, values: Sequence[Tensor]) -> Tensor:
+    def states(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> Tensor:
         ends = []
-        for clock in clocks.unbind():
+        for clock in inputs[0].unbind():
             y0 = self.steps.again(clock, y0, values)[0]
             ends.append(y0)
         return torch.stack(ends)
@@ -93,7 +119,7 @@ def run_lengths(count: int, evaluations: int) -> list[int]:
     return [longest] * whole + ([rest] if rest else [])
 
 
-def solve_in_runs(runs: CompiledRuns, values: Values, problem: Problem, plan: Plan) -> Solution:
+def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> Solution:
     """By a plan for the problem's times."""
     field, y0 = problem.field, problem.y0.contiguous()
     return solution_along(plan.places, _RunsSolve.apply(field, runs, plan, y0, *values.tensors(field)))
@@ -101,32 +127,34 @@ def solve_in_runs(runs: CompiledRuns, values: Values, problem: Problem, plan: Pl
 
 class _RunsSolve(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, field: CountedField, runs: CompiledRuns, plan: Plan, y0: State, *values: Tensor
-    ) -> Trajectory:
-        theta, begins, ends = runs.steps.packing.pack(values), [y0], [y0[None]]
-        for clocks in plan.clocks:
-            ends += runs.run(len(clocks))(clocks, begins[-1], theta)
+    def forward(ctx: Any, field: CountedField, runs: Runs, plan: Plan, y0: State, *values: Tensor) -> Trajectory:
+        theta, begins, ends = runs.packed.packing.pack(values), [y0], [y0[None]]
+        for inputs in plan.inputs:
+            ends += runs.run(len(inputs[0]))(*inputs, begins[-1], theta)
             begins.append(ends[-1][-1])
         ctx.field, ctx.runs, ctx.plan, ctx.inputs = field, runs, plan, (y0, *values)
         ctx.save_for_backward(*begins[:-1], theta)
-        field.ledger.tally.evaluations += runs.steps.tableau.stages * len(plan.places)
+        _enter(field, plan)
         return torch.cat(ends)[plan.served]
 
     @staticmethod
     @first_order(OF_COMPILED_STEPS)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         runs, plan, (*begins, theta) = ctx.runs, ctx.plan, ctx.saved_tensors
-        steps: CompiledSteps = runs.steps
-        count = len(plan.places)
-        of_states = dys.new_zeros(1 + count, *dys.shape[1:]).index_add_(0, plan.served, dys)
-        first, *of_runs = of_states.split([1, *map(len, plan.clocks)])
-        sums, fixed = theta.new_zeros(sum(steps.learned.sizes)), len(steps.packing.sizes) - len(steps.learned.sizes)
+        packed: Packed = runs.packed
+        lengths = [len(inputs[0]) for inputs in plan.inputs]
+        of_states = dys.new_zeros(1 + sum(lengths), *dys.shape[1:]).index_add_(0, plan.served, dys)
+        first, *of_runs = of_states.split([1, *lengths])
+        sums, fixed = theta.new_zeros(sum(packed.learned.sizes)), len(packed.packing.sizes) - len(packed.learned.sizes)
         a = torch.zeros_like(first[0])
-        for clocks, y0, of_run in zip(reversed(plan.clocks), reversed(begins), reversed(of_runs), strict=True):
+        for inputs, y0, of_run in zip(reversed(plan.inputs), reversed(begins), reversed(of_runs), strict=True):
             of_run[-1] += a
-            a, sums = runs.run_vjp(len(clocks))(clocks, y0, of_run, sums, theta)
-        tally = ctx.field.ledger.tally
-        tally.evaluations += steps.tableau.stages * count
-        tally.accepted += count
-        return None, None, None, a + first[0], *steps.learned.unpack(sums), *[None] * fixed
+            a, sums = runs.run_vjp(len(inputs[0]))(*inputs, y0, of_run, sums, theta)
+        _enter(ctx.field, plan)
+        ctx.field.ledger.tally.accepted += len(plan.places)
+        return None, None, None, a + first[0], *packed.learned.unpack(sums), *[None] * fixed
+
+
+def _enter(field: CountedField, plan: Plan) -> None:
+    field.ledger.tally.evaluations += plan.evaluations
+    field.ledger.tally.products += plan.products

@@ -73,7 +73,10 @@ def compilable(solver: Solver) -> ExplicitRungeKutta:
         CannotCompile: no.
     """
     if not isinstance(solver, FixedStepRungeKutta | EmbeddedRungeKutta):
-        raise CannotCompile(f"only an explicit Runge-Kutta solver's steps can be compiled, and this is {solver.kind}")
+        raise CannotCompile(
+            "only steps of explicit Runge-Kutta solvers, and of those of fixed step for stochastic fields, can be compiled, "
+            f"and this is {solver.kind}"
+        )
     if type(solver).step is not ExplicitRungeKutta.step:
         raise CannotCompile("this solver takes its steps in a way of its own")
     if solver.tableau.places:
@@ -90,6 +93,19 @@ def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
         CannotCompile: there are none.
     """
     field, y0 = problem.field, problem.y0
+    values = values_of(problem)
+    equation = values.equation(field)
+    found = values.tensors(field)
+    return CompiledSteps(compilable(solver), equation, y0, found, learned=values.learned), values
+
+
+def values_of(problem: Problem) -> Values:
+    """Where the values lie that the field of a problem depends on.
+
+    Raises:
+        CannotCompile: it depends on something else, or on nothing that is learned.
+    """
+    field, y0 = problem.field, problem.y0
     values = Values.of(field)
     found = values.tensors(field)
     if not values.learned:
@@ -102,5 +118,4 @@ def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
         raise CannotCompile("the field has buffers, which are none of its parameters")
     if field.names:
         raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
-    equation = values.equation(field)
-    return CompiledSteps(compilable(solver), equation, y0, found, learned=values.learned), values
+    return values

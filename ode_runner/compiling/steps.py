@@ -23,12 +23,43 @@ OF_COMPILED_STEPS = (
 )
 
 
-class CompiledSteps:
-    """For states of one shape and type; each function is compiled when it is first wanted.
+class Packed:
+    """What compiled functions of a state and of values take, for states of one shape and type.
 
     `theta` is the packed values that the equation depends on, such as parameters. The first `learned` of these are
-    differentiated by, and their derivatives summed up in `sums`. `clock` holds t0, t1 and their difference, and `curve`
-    (5, batch, *state) the coefficients of the dense output by powers of the fraction of the step.
+    differentiated by, and their derivatives summed up in `sums`.
+    """
+
+    def __init__(self, y0: State, values: Sequence[Tensor], *, learned: int) -> None:
+        self.packing, self.learned = Packing(values), Packing(values[:learned])
+        self.y0 = y0.detach().clone(memory_format=torch.contiguous_format)
+        self.theta = self.packing.pack([value.detach() for value in values])
+
+    def noise(self) -> Tensor:
+        """An example of a state."""
+        with torch.random.fork_rng(devices=[]):
+            return torch.randn_like(self.y0)
+
+    def sums(self) -> Tensor:
+        """An example of the sums of derivatives."""
+        return self.theta[: sum(self.learned.sizes)] / 2
+
+    def pulled_back(
+        self, step: Callable[..., Any], y0: State, cotangents: Any, sums: Tensor, theta: Tensor
+    ) -> list[Tensor]:
+        """dL/dy0, and `sums` with the derivatives by the values that are learned added."""
+        values, count = self.packing.unpack(theta), len(self.learned.sizes)
+        fixed = values[count:]
+        pull = vjp(lambda y0, *learned: step(y0, [*learned, *fixed]), y0, *values[:count])[1]
+        dy0, *parts = pull(cotangents)
+        return [dy0, sums + self.learned.pack(parts)]
+
+
+class CompiledSteps(Packed):
+    """Each function is compiled when it is first wanted.
+
+    `clock` holds t0, t1 and their difference, and `curve` (5, batch, *state) the coefficients of the dense output by
+    powers of the fraction of the step.
 
     Raises:
         CannotCompile: this equation cannot be compiled.
@@ -37,10 +68,8 @@ class CompiledSteps:
     def __init__(
         self, solver: ExplicitRungeKutta, equation: Equation, y0: State, values: Sequence[Tensor], *, learned: int
     ) -> None:
+        super().__init__(y0, values, learned=learned)
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
-        self.packing, self.learned = Packing(values), Packing(values[:learned])
-        self.y0 = y0.detach().clone(memory_format=torch.contiguous_format)
-        self.theta = self.packing.pack([value.detach() for value in values])
         self.clock = y0.new_tensor([0.0, 0.125, 0.125])
 
     @property
@@ -94,15 +123,6 @@ class CompiledSteps:
         dcurve = torch.stack([self.noise() for _ in range(5)])
         return compile_graph(self._dense_step_vjp, [self.clock, self.y0, self.noise(), dcurve, self.sums(), self.theta])
 
-    def noise(self) -> Tensor:
-        """An example of a state."""
-        with torch.random.fork_rng(devices=[]):
-            return torch.randn_like(self.y0)
-
-    def sums(self) -> Tensor:
-        """An example of the sums of derivatives."""
-        return self.theta[: sum(self.learned.sizes)] / 2
-
     def _slope(self, t: Time, y: State, theta: Tensor) -> list[Tensor]:
         return [self.equation(t, y, self.packing.unpack(theta))]
 
@@ -144,16 +164,6 @@ class CompiledSteps:
             return y1, self._curve(clock, y0, [*ks, self.equation(clock[1], y1, values)])
 
         return self.pulled_back(step, y0, (dy1, dcurve), sums, theta)
-
-    def pulled_back(
-        self, step: Callable[..., Any], y0: State, cotangents: Any, sums: Tensor, theta: Tensor
-    ) -> list[Tensor]:
-        """dL/dy0, and `sums` with the derivatives by the values that are learned added."""
-        values, count = self.packing.unpack(theta), len(self.learned.sizes)
-        fixed = values[count:]
-        pull = vjp(lambda y0, *learned: step(y0, [*learned, *fixed]), y0, *values[:count])[1]
-        dy0, *parts = pull(cotangents)
-        return [dy0, sums + self.learned.pack(parts)]
 
     def again(self, clock: Tensor, y0: State, values: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
         """A step from y0 alone, with the derivatives that it is made of."""

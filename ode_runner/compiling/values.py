@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from ode_runner.counted_field import CountedField
@@ -40,18 +40,31 @@ class Values:
         found = _all(field)
         return [found[i] for i in self.order]
 
-    def equation(self, field: CountedField) -> Equation:
-        """The field as a function of the values too."""
-        original = field.field
+    def equation(self, field: CountedField, call: str = "forward") -> Equation:
+        """The field, or another call of it such as `drift`, as a function of the values too."""
+        original = field.field if call == "forward" else _Calling(field.field, call)
+        names = self.names if call == "forward" else [f"field.{name}" for name in self.names]
 
         def derivative(t: Time, y: State, values: Sequence[Tensor]) -> State:
             found = dict(zip(self.order, values, strict=True))
             given = [found[i] for i in range(self.given)]
-            named = {name: found[self.given + i] for i, name in enumerate(self.names)}
+            named = {name: found[self.given + i] for i, name in enumerate(names)}
             dy: State = functional_call(original, named, (t, y, *given))
             return dy
 
         return derivative
+
+
+class _Calling(nn.Module):
+    """One call of a field, by its name, as what a module does."""
+
+    def __init__(self, field: nn.Module, call: str) -> None:
+        super().__init__()
+        self.field, self.call = field, call
+
+    def forward(self, *arguments: Tensor) -> Tensor:
+        found: Tensor = getattr(self.field, self.call)(*arguments)
+        return found
 
 
 def _all(field: CountedField) -> list[Tensor]:

@@ -91,7 +91,7 @@ class _WayBack:
         def rise(t: float, flat: Tensor) -> Tensor:
             return self._rise(t, flat, dt, noise, c)
 
-        moved = self.solver.advance(rise, t1, t0, flat, rise(t1, flat))
+        moved = self.solver.advance(rise, t1, dt, flat, rise(t1, flat))
         return split_adjoint(moved, self.shape)
 
     def _rise(self, t: float, flat: Tensor, dt: float, noise: Increment, c: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from ode_runner.paths.heads import LATEST
 from ode_runner.problem import Solution
 from ode_runner.solvers.one_step import AcceptedStep, Step
 from ode_runner.solvers.stochastic import Stepped, StochasticSolver
-from ode_runner.solvers.stochastic_equation import StochasticEquation
+from ode_runner.solvers.stochastic_equation import StochasticEquation, gained
+from ode_runner.solvers.tableau import Point
 from ode_runner.types import State, Times
 
 
@@ -45,15 +46,18 @@ class EulerMaruyama(StochasticSolver):
             _check_reverse(own, ts)
         return super().solve(field, y0, ts)
 
-    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
+    def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
         f0, g0 = equation.both(t0, y0)
-        return Stepped(torch.add(y0, f0, alpha=t1 - t0) + equation.moved(g0, noise.w), f0)
+        return Stepped(equation.added(gained(y0, dt, f0), g0, noise.w), f0)
+
+    def repeats(self, field: VectorField) -> bool:
+        return super().repeats(field) and self._noisy_to_the_end(field)
 
     def taken(self, field: VectorField, equation: StochasticEquation, place: AcceptedStep, y0: State) -> Step:
         if not place.last or self._noisy_to_the_end(field):
             return super().taken(field, equation, place, y0)
         f0 = equation.drift(place.t0, y0)
-        return self.noted(field, place, y0, torch.add(y0, f0, alpha=place.t1 - place.t0), f0)
+        return self.noted(field, place, y0, gained(y0, place.t1 - place.t0, f0), f0)
 
     def _noisy_to_the_end(self, field: VectorField) -> bool:
         return not isinstance(uncounted(field), DenoisingField) if self.last_noise is None else self.last_noise

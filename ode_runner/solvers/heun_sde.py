@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from ode_runner.solvers.stochastic import StratonovichRungeKutta
+from ode_runner.solvers.tableau import Point
 from ode_runner.types import State
 
 
@@ -19,5 +20,5 @@ class HeunSDE(StratonovichRungeKutta):
 
     order: int = field(default=1, init=False)
 
-    def advance(self, rise: Any, t0: float, t1: float, y0: State, first: State) -> State:
-        return y0 + (first + rise(t1, y0 + first)) / 2
+    def advance(self, rise: Any, t0: Point, dt: Point, y0: State, first: State) -> State:
+        return y0 + (first + rise(t0 + dt, y0 + first)) / 2

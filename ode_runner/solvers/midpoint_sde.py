@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from ode_runner.solvers.stochastic import StratonovichRungeKutta
+from ode_runner.solvers.tableau import Point
 from ode_runner.types import State
 
 
@@ -19,5 +20,5 @@ class MidpointSDE(StratonovichRungeKutta):
 
     order: int = field(default=1, init=False)
 
-    def advance(self, rise: Any, t0: float, t1: float, y0: State, first: State) -> State:
-        return y0 + rise((t0 + t1) / 2, y0 + first / 2)
+    def advance(self, rise: Any, t0: Point, dt: Point, y0: State, first: State) -> State:
+        return y0 + rise(t0 + dt / 2, y0 + first / 2)

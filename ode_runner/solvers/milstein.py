@@ -7,7 +7,8 @@ import torch
 
 from ode_runner.noise import Calculus, Increment, NoiseKind
 from ode_runner.solvers.stochastic import Stepped, StochasticSolver
-from ode_runner.solvers.stochastic_equation import StochasticEquation
+from ode_runner.solvers.stochastic_equation import StochasticEquation, gained
+from ode_runner.solvers.tableau import Point
 from ode_runner.types import State
 
 
@@ -28,8 +29,8 @@ class Milstein(StochasticSolver):
     noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind) - {NoiseKind.GENERAL}
     order: int = field(default=1, init=False)
 
-    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
+    def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
         f0, g, along = equation.with_derivative(t0, y0)
-        dt, w = t1 - t0, noise.w
-        y1 = torch.add(y0, f0, alpha=dt) + g * w
+        w = noise.w
+        y1 = torch.addcmul(gained(y0, dt, f0), g, w)
         return Stepped(y1 if along is None else torch.addcmul(y1, along, w * w - dt, value=0.5), f0)

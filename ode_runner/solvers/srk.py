@@ -1,6 +1,5 @@
 """Roessler's stochastic Runge-Kutta methods of strong order 3/2."""
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, final
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from ode_runner.noise import Calculus, Increment, NoiseKind
 from ode_runner.solvers.stochastic import Stepped, StochasticSolver
 from ode_runner.solvers.stochastic_equation import StochasticEquation
+from ode_runner.solvers.tableau import Point
 from ode_runner.types import State
 
 
@@ -31,14 +31,14 @@ class StochasticRungeKutta(StochasticSolver):
     noises: ClassVar[frozenset[NoiseKind]] = frozenset(NoiseKind) - {NoiseKind.GENERAL}
     order: int = field(default=1, init=False)  # whole; 3/2 with these kinds of noise
 
-    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
+    def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
         additive = equation.kind is NoiseKind.ADDITIVE
-        return (_additive_step if additive else _step)(equation, t0, t1 - t0, y0, noise)
+        return (_additive_step if additive else _step)(equation, t0, dt, y0, noise)
 
 
-def _step(equation: StochasticEquation, t0: float, dt: float, y0: State, noise: Increment) -> Stepped:
+def _step(equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
     """SRIW1."""
-    root, w = math.sqrt(dt), noise.w
+    root, w = dt**0.5, noise.w
     mean = _mean(noise)
     f0, g0 = equation.both(t0, y0)
     f1 = equation.drift(t0 + 0.75 * dt, y0 + 0.75 * dt * f0 + 1.5 * g0 * mean)
@@ -59,7 +59,7 @@ def _step(equation: StochasticEquation, t0: float, dt: float, y0: State, noise: 
     return Stepped(y1, f0)
 
 
-def _additive_step(equation: StochasticEquation, t0: float, dt: float, y0: State, noise: Increment) -> Stepped:
+def _additive_step(equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
     """SRA1."""
     mean = _mean(noise)
     f0 = equation.drift(t0, y0)

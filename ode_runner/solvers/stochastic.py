@@ -17,7 +17,7 @@ from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.stochastic_equation import StochasticEquation, convertible
-from ode_runner.solvers.tableau import time_tensor
+from ode_runner.solvers.tableau import Point, time_tensor
 from ode_runner.types import State, Times
 
 
@@ -90,14 +90,18 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
     """A method whose step depends on the state where it begins and on the noise within it alone."""
 
     @abc.abstractmethod
-    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
-        """From (t0, y0) to t1."""
+    def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
+        """From (t0, y0) to t0 + dt."""
+
+    def repeats(self, field: VectorField) -> bool:
+        """Whether every step along the field is a `step`, the last one too."""
+        return not isinstance(uncounted(field), DenoisingField)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         places = self.places(ts)
         if not places:
             return
-        self._check_direction(field, ts)
+        self.check_direction(field, ts)
         driven(field).foresee([(place.t0, place.t1) for place in places], y0)
         equation = self.equation(field, places[0].t0, y0)
         for place in places:
@@ -114,7 +118,8 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         ]
         return [*places[:-1], *(AcceptedStep(t0=p.t0, t1=p.t1, due=p.due, last=True) for p in places[-1:])]
 
-    def _check_direction(self, field: VectorField, ts: Times) -> None:
+    def check_direction(self, field: VectorField, ts: Times) -> None:
+        """Raises RefusedInput where an equation of Ito's is to be solved backwards in time."""
         own = cast("StochasticField", uncounted(field))
         if self.calculus is Calculus.ITO and own.noise_kind is not NoiseKind.ADDITIVE and ts[-1] < ts[0]:
             raise RefusedInput(
@@ -132,7 +137,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         if t0 == t1:  # between two outputs at one time; formulas may divide by the length of a step
             gain = None if quadrature.counted(field) is None else quadrature.begin(field, y0)
             return Step(t0=t0, t1=t1, due=place.due, last=place.last, y0=y0, y1=y0, ks=[], gain=gain)
-        y1, f0 = self.step(equation, t0, t1, y0, driven(field).increment(t0, t1, y0))
+        y1, f0 = self.step(equation, t0, t1 - t0, y0, driven(field).increment(t0, t1, y0))
         return self.noted(field, place, y0, y1, f0)
 
     def noted(self, field: VectorField, place: AcceptedStep, y0: State, y1: State, f0: State) -> Step:
@@ -166,14 +171,12 @@ class StratonovichRungeKutta(StochasticSolver):
     calculus: ClassVar[Calculus] = Calculus.STRATONOVICH
 
     @abc.abstractmethod
-    def advance(self, rise: Any, t0: float, t1: float, y0: State, first: State) -> State:
-        """The state at t1. `rise(t, y)` is what drift and noise of the whole step add to it, and `first` that at y0."""
+    def advance(self, rise: Any, t0: Point, dt: Point, y0: State, first: State) -> State:
+        """The state at t0 + dt. `rise(t, y)` is what drift and noise of the step add to it, and `first` that at y0."""
 
-    def step(self, equation: StochasticEquation, t0: float, t1: float, y0: State, noise: Increment) -> Stepped:
-        dt = t1 - t0
-        f0, g0 = equation.both(t0, y0)
-        first = equation.moved(g0, noise.w) + dt * f0
-        return Stepped(self.advance(lambda t, y: equation.rise(t, y, dt, noise), t0, t1, y0, first), f0)
+    def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
+        f0, first = equation.rise(t0, y0, dt, noise)
+        return Stepped(self.advance(lambda t, y: equation.rise(t, y, dt, noise)[1], t0, dt, y0, first), f0)
 
 
 def driven(field: VectorField) -> CountedField:

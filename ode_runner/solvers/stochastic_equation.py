@@ -11,7 +11,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise import Calculus, Increment, NoiseKind
 from ode_runner.path_field import DenoisingField
-from ode_runner.solvers.tableau import time_tensor
+from ode_runner.solvers.tableau import Point, advance, time_tensor
 from ode_runner.types import State
 
 _checked: WeakSet[VectorField] = WeakSet()  # fields whose noise is of the kind that they state
@@ -21,6 +21,11 @@ ALLOWED = 1e-4  # part of the diffusion's derivative that may be off the diagona
 def convertible(field: StochasticField, calculus: Calculus) -> bool:
     """Whether the drift in this calculus is known: as it is stated, or by the diffusion's derivative."""
     return field.calculus is calculus or field.noise_kind is not NoiseKind.GENERAL
+
+
+def gained(y: State, dt: Point, f: State) -> State:
+    """y + f dt."""
+    return advance(y, dt, (1.0,), (f,))
 
 
 class StochasticEquation:
@@ -48,29 +53,31 @@ class StochasticEquation:
             _check_kind(field, own, t0, y0)
             _checked.add(own)
 
-    def drift(self, t: float, y: State) -> State:
+    def drift(self, t: Point, y: State) -> State:
         """What multiplies dt."""
         return self.with_derivative(t, y)[0] if self.correction else self.field.drift(time_tensor(t, y), y)
 
-    def diffusion(self, t: float, y: State) -> Tensor:
+    def diffusion(self, t: Point, y: State) -> Tensor:
         """What multiplies dW."""
         return self.field.diffusion(time_tensor(t, y), y)
 
-    def both(self, t: float, y: State) -> tuple[State, Tensor]:
+    def both(self, t: Point, y: State) -> tuple[State, Tensor]:
         """Drift and diffusion."""
         if self.correction:
             return self.with_derivative(t, y)[:2]
-        return self.drift(t, y), self.diffusion(t, y)
+        time = time_tensor(t, y)
+        return self.drift(time, y), self.diffusion(time, y)
 
-    def with_derivative(self, t: float, y: State) -> tuple[State, Tensor, Tensor | None]:
+    def with_derivative(self, t: Point, y: State) -> tuple[State, Tensor, Tensor | None]:
         """Drift, diffusion g and (dg/dy) g, which is g g' of diagonal noise; None where it is 0.
 
         For a product with the derivative, or two with scalar noise.
         """
-        f = self.field.drift(time_tensor(t, y), y)
+        time = time_tensor(t, y)
+        f = self.field.drift(time, y)
         if self.kind is NoiseKind.ADDITIVE:
-            return f, self.diffusion(t, y), None
-        g, along = self._along_itself(t, y)
+            return f, self.diffusion(time, y), None
+        g, along = self._along_itself(time, y)
         return (f - self.correction * along if self.correction else f), g, along
 
     def moved(self, g: Tensor, w: Tensor) -> State:
@@ -79,12 +86,16 @@ class StochasticEquation:
             return g * w
         return (g * w.view(len(w), *[1] * (g.dim() - 2), -1)).sum(dim=-1)
 
-    def rise(self, t: float, y: State, dt: float, noise: Increment) -> State:
-        """drift dt + diffusion dW."""
-        f, g = self.both(t, y)
-        return torch.add(self.moved(g, noise.w), f, alpha=dt)
+    def added(self, y: State, g: Tensor, w: Tensor) -> State:
+        """y + g dW."""
+        return y + self.moved(g, w) if self.kind is NoiseKind.GENERAL else torch.addcmul(y, g, w)
 
-    def _along_itself(self, t: float, y: State) -> tuple[Tensor, Tensor]:
+    def rise(self, t: Point, y: State, dt: Point, noise: Increment) -> tuple[State, State]:
+        """The drift, and drift dt + diffusion dW."""
+        f, g = self.both(t, y)
+        return f, gained(self.moved(g, noise.w), dt, f)
+
+    def _along_itself(self, t: Point, y: State) -> tuple[Tensor, Tensor]:
         graph = torch.is_grad_enabled()
         with torch.enable_grad():
             place = y if graph and y.requires_grad else y.detach().requires_grad_()

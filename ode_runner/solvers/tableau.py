@@ -68,9 +68,9 @@ def stage_time(t0: Point, t1: Point, c: float, *, dt: Point | None = None) -> Po
     return t1 if abs(c - 1) < 1e-9 else t0 + c * (t1 - t0 if dt is None else dt)
 
 
-def time_tensor(t: float, y: State) -> Time:
-    """A time as the field takes it: in the type of the state, and where the state is."""
-    return torch.full((), t, dtype=y.dtype, device=y.device)
+def time_tensor(t: float | Tensor, y: State) -> Time:
+    """A time as the field takes it: in the type of the state, and where the state is. One that is a tensor is so."""
+    return t if isinstance(t, Tensor) else torch.full((), t, dtype=y.dtype, device=y.device)
 
 
 def advance(y0: State, dt: float | Tensor, weights: Iterable[float], ks: Iterable[Tensor]) -> State:

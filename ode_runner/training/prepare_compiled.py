@@ -19,12 +19,14 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.field import StochasticField
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.ledger import Ledger
 from ode_runner.models.base import Numerics
 from ode_runner.models.events import has_events
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver
+from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.training.accumulation import parts_of
 from ode_runner.training.captured_pass import CapturedPasses
 
@@ -142,7 +144,7 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
 
     Raises:
-        CannotCompile: a solve has integrals, noise, breaks or an event.
+        CannotCompile: a solve has integrals, breaks or an event, or noise that is no solver's of fixed step.
     """
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
@@ -151,7 +153,8 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     for problem in recorded.problems:
         if problem.field.names:
             raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
-        if problem.field.noise is not None or problem.breaks or problem.event is not None:
+        noise = problem.field.noise is not None and not isinstance(experiment.integrator.solver, StochasticSolver)
+        if noise or problem.breaks or problem.event is not None:
             raise CannotCompile("the solve has noise, breaks or an event")
     return recorded.problems
 
@@ -192,7 +195,10 @@ def _check_possible(experiment: Experiment, processes: int) -> None:
 
 def _small(problem: Problem) -> bool:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        problem.field.field(problem.ts[0], problem.y0, *problem.field.given)
+        field = problem.field.field
+        calls = [field.drift, field.diffusion] if isinstance(field, StochasticField) else [field]
+        for call in calls:
+            call(problem.ts[0], problem.y0, *problem.field.given)
     return counter.get_total_flops() <= LARGEST
 
 
@@ -206,7 +212,8 @@ def _compile(experiment: Experiment, wanted: Problem, *, fuses: bool = False) ->
         integrate.compile(field, y0, given=given, fuses=fuses),
         [p for p in field.parameters() if p.requires_grad],
     )
-    counted = CountedField.around(field, Ledger(), given=given, attached=integrate.gradient.through_autograd)
+    attached = integrate.gradient.through_autograd
+    counted = CountedField.around(field, Ledger(), given=given, attached=attached, noise=wanted.field.noise)
     spans = [ts]
     if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
         spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]

@@ -1,0 +1,138 @@
+"""Solves of stochastic equations by compiled runs of several steps, whose derivative is that of the steps."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.func import vjp
+
+from ode_runner.compiling.runs import Plan, Runs, run_lengths, solve_in_runs
+from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.stepper import values_of
+from ode_runner.compiling.steps import Packed
+from ode_runner.compiling.values import Equation, Values
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
+from ode_runner.field import StochasticField
+from ode_runner.ledger import Ledger, Tally
+from ode_runner.noise import BrownianPath, Increment, Noise, NoiseKind
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.stochastic import StochasticSolver
+from ode_runner.solvers.stochastic_equation import StochasticEquation
+from ode_runner.solvers.tableau import Point, time_tensor
+from ode_runner.types import State, Times
+
+
+def compile_stochastic(solver: StochasticSolver, problem: Problem) -> CompiledSolve:
+    """For problems like this one: steps are taken anew on the way back, with the same noise.
+
+    Raises:
+        CannotCompile: the field or the solver does not allow it.
+    """
+    if problem.y0.device.type != "cpu":
+        raise CannotCompile("steps with noise are compiled on a CPU")
+    if not solver.repeats(problem.field):
+        raise CannotCompile("the last step differs from the others, or the equation is that of a Gaussian path")
+    solver.check_field(problem.field)
+    values = values_of(problem)
+    return partial(_solve, StochasticRuns(solver, problem, values), values)
+
+
+def _solve(runs: "StochasticRuns", values: Values, problem: Problem) -> Solution:
+    field, y0, ts = problem.field, problem.y0, problem.ts
+    runs.solver.check_direction(field, ts)
+    plan = runs.plan(field, y0, ts)
+    return solve_in_runs(runs, values, problem, plan) if plan.inputs else runs.solver.solve(field, y0, ts)
+
+
+@final
+class StochasticRuns(Runs):
+    """Inputs are t0 and the length of each step, (steps, 2), and the noise's increments and areas in it."""
+
+    def __init__(self, solver: StochasticSolver, problem: Problem, values: Values) -> None:
+        field, y0 = problem.field, problem.y0
+        super().__init__(Packed(y0, values.tensors(field), learned=values.learned))
+        self.solver = solver
+        own = solver.equation(field, 0.0, y0)  # looks whether the noise is of the kind that is stated
+        self.kind, self.correction = own.kind, own.correction
+        self.drift, self.diffusion = values.equation(field, "drift"), values.equation(field, "diffusion")
+        self.example = _example_of_noise(field, y0)
+        self.tally = self._tally_of_a_step(field, y0)
+
+    def _tally_of_a_step(self, field: CountedField, y0: State) -> Tally:
+        counted = CountedField.around(field.field, Ledger(), **field.options())
+        self.solver.step(self.solver.equation(counted, 0.0, y0), 0.0, 0.125, y0.detach(), self.example)
+        return counted.ledger.tally
+
+    def plan(self, field: CountedField, y0: State, ts: Times) -> Plan:
+        """The steps of a solve; of those between two outputs at one time, nothing is computed."""
+        places = self.solver.places(ts)
+        moving = [(place.t0, place.t1) for place in places if place.t0 != place.t1]
+        served, count = [0], 0
+        for place in places:
+            count += place.t0 != place.t1
+            served += [count] * len(place.due)
+        return Plan(
+            places=places,
+            inputs=self._inputs(field, y0, moving) if moving else [],
+            served=torch.tensor(served),
+            evaluations=self.tally.evaluations * count,
+            products=self.tally.products * count,
+        )
+
+    def _inputs(self, field: CountedField, y0: State, steps: Sequence[tuple[float, float]]) -> list[Sequence[Tensor]]:
+        clocks, noise = y0.new_tensor([[t0, t1 - t0] for t0, t1 in steps]), field.increments(steps, y0)
+        lengths = run_lengths(len(steps), round(self.tally.evaluations + self.tally.products))
+        parts = (x.contiguous().split(lengths) for x in (clocks, *noise))
+        return list(zip(*parts, strict=True))
+
+    def examples(self, count: int) -> list[Tensor]:
+        clock = torch.tensor([0.25, 0.125]).to(self.packed.y0)
+        clocks = clock + 0.125 * torch.arange(count).to(clock)[:, None]
+        return [clocks, *(torch.stack([x * (1 + i) for i in range(count)]) for x in self.example)]
+
+    def states(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> Tensor:
+        equation, ends = _Traced(self, values), []
+        clocks, ws, hs = inputs
+        for clock, w, h in zip(clocks, ws, hs, strict=True):
+            t0, dt = clock.unbind()
+            y0 = self.solver.step(equation, t0, dt, y0, Increment(w, h)).y1
+            ends.append(y0)
+        return torch.stack(ends)
+
+
+@final
+class _Traced(StochasticEquation):
+    """The equation as a function of the values too, by derivatives that can be traced; nothing is counted."""
+
+    def __init__(self, runs: StochasticRuns, values: Sequence[Tensor]) -> None:
+        self.kind, self.correction = runs.kind, runs.correction
+        self.field = _Bound(runs.drift, runs.diffusion, values)
+
+    def _along_itself(self, t: Point, y: State) -> tuple[Tensor, Tensor]:
+        g, pull = vjp(partial(self.field.diffusion, time_tensor(t, y)), y)
+        if self.kind is not NoiseKind.SCALAR:
+            return g, pull(g)[0]
+        return g, vjp(lambda u: pull(u)[0], torch.zeros_like(g))[1](g)[0]
+
+
+class _Bound:
+    """Drift and diffusion by given values."""
+
+    def __init__(self, drift: Equation, diffusion: Equation, values: Sequence[Tensor]) -> None:
+        self._drift, self._diffusion, self._values = drift, diffusion, values
+
+    def drift(self, t: Tensor, y: State) -> State:
+        return self._drift(t, y, self._values)
+
+    def diffusion(self, t: Tensor, y: State) -> Tensor:
+        return self._diffusion(t, y, self._values)
+
+
+def _example_of_noise(field: CountedField, y0: State) -> Increment:
+    """Of a step of an eighth."""
+    assert isinstance(field.field, StochasticField)
+    noise = Noise(path=BrownianPath(seed=0, cells=8, depth=0), samples=torch.arange(len(y0)))
+    return noise.increment(0.0, 0.125, field.field.noise_shape(y0), dtype=y0.dtype)
