@@ -1,5 +1,6 @@
 """MLflow: curves, pictures, options and results, on a server or in a file of its own."""
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ class MlflowLogger(MetricLogger):
     """One run of MLflow's for each run folder, in the experiment of the task's name.
 
     A resumed run goes on in its own. MLflow forgets nothing: steps that an interrupted session made after its last
-    checkpoint are there twice.
+    checkpoint are there twice. One that ends without results is FAILED there until it goes on.
 
     Raises:
         RefusedInput: the server or the file cannot be reached.
@@ -32,6 +33,8 @@ class MlflowLogger(MetricLogger):
     def __init__(self, folder: Path, *, first_step: int, tracking_uri: str | None, experiment: str | None) -> None:
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of the tables that it makes
+        self.status = "FAILED"  # until there are results
         try:
             self.client = MlflowClient(tracking_uri=tracking_uri)
             self.run_id = self._run(folder, experiment or folder.parent.name, resumed=first_step > 0)
@@ -61,9 +64,10 @@ class MlflowLogger(MetricLogger):
             self.client.log_batch(self.run_id, params=params[i : i + 100])
         for name, value in metrics.items():
             self.client.log_metric(self.run_id, f"final/{_key(name)}", float(value))
+        self.status = "FINISHED"
 
     def close(self) -> None:
-        self.client.set_terminated(self.run_id)
+        self.client.set_terminated(self.run_id, status=self.status)
 
     def _run(self, folder: Path, experiment: str, *, resumed: bool) -> str:
         known = self.client.get_experiment_by_name(experiment)

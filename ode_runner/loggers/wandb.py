@@ -1,5 +1,6 @@
 """Weights & Biases: curves, pictures, options and results, on its server or in files until `wandb sync`."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
@@ -61,8 +62,11 @@ class WandbLogger(MetricLogger):
 
     def picture(self, name: str, figure: "Figure", *, step: int) -> None:
         import wandb
+        from PIL import Image
 
-        self.run.log({"step": step, f"plots/{name}": wandb.Image(figure)})
+        content = io.BytesIO()  # of a figure itself they would ask pyplot, which is not imported here
+        figure.savefig(content, format="png")
+        self.run.log({"step": step, f"plots/{name}": wandb.Image(Image.open(content))})
 
     def text(self, name: str, content: str) -> None:
         self.run.summary[name] = content
