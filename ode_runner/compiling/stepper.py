@@ -74,8 +74,8 @@ def compilable(solver: Solver) -> ExplicitRungeKutta:
     """
     if not isinstance(solver, FixedStepRungeKutta | EmbeddedRungeKutta):
         raise CannotCompile(
-            "only steps of explicit Runge-Kutta solvers, and of those of fixed step for stochastic fields, can be compiled, "
-            f"and this is {solver.kind}"
+            "only steps of explicit Runge-Kutta solvers, and of those of fixed step for stochastic fields, can be "
+            f"compiled, and this is {solver.kind}"
         )
     if type(solver).step is not ExplicitRungeKutta.step:
         raise CannotCompile("this solver takes its steps in a way of its own")

@@ -112,7 +112,8 @@ class _Traced(StochasticEquation):
         self.field = _Bound(runs.drift, runs.diffusion, values)
 
     def _along_itself(self, t: Point, y: State) -> tuple[Tensor, Tensor]:
-        g, pull = vjp(partial(self.field.diffusion, time_tensor(t, y)), y)
+        found = vjp(partial(self.field.diffusion, time_tensor(t, y)), y)
+        g, pull = found[0], found[1]
         if self.kind is not NoiseKind.SCALAR:
             return g, pull(g)[0]
         return g, vjp(lambda u: pull(u)[0], torch.zeros_like(g))[1](g)[0]
