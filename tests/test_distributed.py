@@ -59,6 +59,7 @@ def assert_the_same(one: Path, two: Path, *, rel: float) -> None:
             assert second[name] == pytest.approx(first[name], rel=rel), name
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_what_one_does(tmp_path: Path) -> None:
     one, two = both(tmp_path, "solver=rk4", "trainer.epochs=2", "trainer.batch_size=7", *EXACT)  # the last batch has 4
     assert_the_same(one, two, rel=1e-6)  # the accuracies are means in single precision

@@ -57,6 +57,7 @@ def gradients(outside: Path, *words: str) -> dict[str, float]:
     return {row["mode"]: float(row["solution_error"]) for row in rows if row["solution_error"]}
 
 
+@pytest.mark.slow
 @example("conditioned_field")
 @pytest.mark.parametrize("solver", ["dopri5", pytest.param("reversible_heun", marks=pytest.mark.slow)])
 def test_a_conditioned_field_is_right_in_every_gradient_mode(outside: Path, solver: str) -> None:
@@ -102,6 +103,7 @@ def test_a_density_is_learned(outside: Path) -> None:
     assert abs(record_of(outside)["metrics"]["test/divergence"]) < 0.05
 
 
+@pytest.mark.slow
 @example("log_density")
 def test_a_density_is_right_in_every_gradient_mode_and_asked_of_nothing_else(outside: Path) -> None:
     small = ("task=two_bumps", "task.count=20", "trainer.batch_size=10", "network.width=4")

@@ -122,6 +122,7 @@ def test_groups_and_keys_of_ones_own_may_be_added_to_the_command(workshop: Path)
     assert (record_of(workshop)["seed"], record_of(workshop)["config"]["network"]["width"]) == (5, 4)
 
 
+@pytest.mark.slow
 def test_own_and_built_in_pieces_are_swept_together(workshop: Path) -> None:
     ended = typed("-m", "-cd", "conf", "solver=kutta3,euler", "model=twice,rknet", *QUICK, *TINY, cwd=workshop)
     assert ended.returncode == 0, ended.stdout + ended.stderr

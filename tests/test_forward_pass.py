@@ -153,6 +153,7 @@ def test_a_resumed_run_comes_to_the_same(here: Path, monkeypatch: pytest.MonkeyP
         assert_equal(resumed["state"][part], whole["state"][part])
 
 
+@pytest.mark.slow
 def test_an_audit_compares_all_modes_and_leaves_the_bytes_empty(here: Path) -> None:
     ended = typed("audit=true", "trainer.device=cpu", *SMALL, cwd=here)
     assert ended.returncode == 0, ended.stdout + ended.stderr

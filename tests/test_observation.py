@@ -415,6 +415,7 @@ def test_a_run_with_such_a_model_is_refused_in_a_line(own: Path) -> None:
     assert not list(own.glob("outputs/**/record.json"))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("model", ["told", "dropping"])
 def test_such_models_are_audited(own: Path, model: str) -> None:
     gradient = "backprop" if model == "told" else "checkpoint"

@@ -363,6 +363,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -
     assert_equal(outcome(parts), outcome(whole))
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn_of_the_samples_of_every_solver(tmp_path: Path) -> None:
     for solver in ("heun", "ddim"):
         ended = typed(*SMALL, "model=diffusion", f"solver={solver}", "trainer.max_steps=2", cwd=tmp_path, pictures=True)

@@ -71,6 +71,7 @@ def alone(solver: PerSampleStepping, field: VectorField, y0: Tensor, ts: Tensor)
     return [solver.solve(field, y0[i : i + 1], ts) for i in range(len(y0))]
 
 
+@pytest.mark.sampled(6)
 @each_pair
 @each_way
 def test_a_solution_is_the_same_to_the_bit_alone_and_in_company(

@@ -128,6 +128,7 @@ def test_a_kink_on_the_way_is_passed(fine: Solver) -> None:
     torch.testing.assert_close(ys[-1], past_a_kink(), rtol=0, atol=0.05)  # Euler's at 100 steps a unit
 
 
+@pytest.mark.sampled(6)
 @each_solver
 def test_a_region_without_values_is_never_crossed_in_silence(solver: Solver) -> None:
     """From q = 0 at speed 1 to where the force is NaN: a failure in words, or NaN from there on."""

@@ -96,6 +96,7 @@ def test_each_point_of_a_recipe_composes_into_what_goes_together(composed: Compo
     assert RECIPES[name].count <= len(seen) * len(RECIPES[name].seeds)
 
 
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("name", COMPOSED)
 def test_each_expectation_is_of_one_configuration(composed: Compose, name: str) -> None:
     for expectation in RECIPES[name].expect:

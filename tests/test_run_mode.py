@@ -35,6 +35,7 @@ def test_a_sweep_of_two_cells_is_composed_once_and_then_each_cell(tmp_path: Path
     assert len(compositions) == 3
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("words", [["hydra.mode=MULTIRUN"], ["grid=gradients"], ["-cd", "conf", "+mine=sweep"]])
 def test_what_sets_the_mode_makes_a_sweep_without_a_flag(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "conf" / "mine").mkdir(parents=True)

@@ -180,7 +180,7 @@ def test_the_mean_of_a_step_of_euler_maruyama_nears_that_of_ddpm(composed: Compo
     assert slope([0.02, 0.01, 0.005], apart) == pytest.approx(2, abs=0.1)
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [*SAMPLERS, "euler_maruyama"])
 def test_a_single_gaussian_is_scaled_exactly_as_steps_grow(composed: Compose, name: str) -> None:
     """x_u = x_t sqrt((a_u^2 c^2 + s_u^2) / (a_t^2 c^2 + s_t^2)); of a noisy sampler, the law has that spread."""
@@ -243,6 +243,7 @@ def test_the_corrector_adds_an_order_to_states_before_the_last_steps(
     assert slope([1 / 32, 1 / 64, 1 / 128], errors) == pytest.approx(expected, abs=0.25)
 
 
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("path", ["vp", "linear", pytest.param("cosine", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_point_is_met_by_every_sampler_on_every_grid(composed: Compose, name: str, path: PathName) -> None:

@@ -55,6 +55,7 @@ def test_solutions_are_within_tolerance_at_the_outputs_and_between(solver: SciPy
         assert max(field.times) <= problem.span[1]
 
 
+@pytest.mark.sampled(3)
 @each_scipy
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
@@ -99,6 +100,7 @@ def sensitivities(solver: Any, mode: GradientMode) -> list[Tensor]:
     return [ys, *torch.autograd.grad((ys[1:, :, 2] * torch.tensor([1.0, -2.0])).sum(), [y0, field.rates])]
 
 
+@pytest.mark.slow
 @one_quickly
 @pytest.mark.usefixtures("float64")
 def test_a_stiff_reaction_has_the_gradient_of_an_exact_mode(solver: SciPy) -> None:

@@ -69,6 +69,7 @@ def test_trials_are_runs_and_the_same_command_goes_on_with_them(tmp_path: Path) 
     assert "outputs/sweeps/mine holds another search. Choose another name for this one by sweep=NAME." in other.stderr
 
 
+@pytest.mark.slow
 def test_a_trial_broken_off_is_the_first_to_be_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context():
         before_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGINT))
@@ -88,6 +89,7 @@ def in_turn(sampler: object, study: object, trial: Any, name: str, values: Any) 
     return values.choices[trial.number % len(values.choices)]
 
 
+@pytest.mark.slow
 def test_trials_that_fail_or_cannot_be_cost_the_search_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_step = Trainer.train_step
 

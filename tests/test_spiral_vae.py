@@ -202,7 +202,7 @@ def test_senseless_options_are_refused_by_name(make: Any, changed: dict[str, Any
         make(**changed)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("model_name", LEARNING)
 @pytest.mark.parametrize("network", ["recurrent_vae", "mlp", "linear"])
 def test_every_model_trains_two_steps(model_name: str, network: str, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_every_model_trains_two_steps(model_name: str, network: str, tmp_path: P
     assert [("loss/task" in row) for row in steps] == [variational] * 2
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [(), ("network=recurrent_decoder", "model=resnet", "model.blocks=1")], ids=["flow", "cell"]
 )

@@ -315,6 +315,7 @@ def test_the_gradient_is_that_of_the_path(kind: NoiseKind) -> None:
         assert float(found[0]) == pytest.approx((shifted[0] - shifted[1]) / 2e-6, rel=1e-6)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("cls", [HeunSDE, MidpointSDE])
 def test_the_adjoint_goes_to_the_gradient_with_the_step(cls: type[FixedStepSolver]) -> None:
     """Along the same path, of Stratonovich's equations; so it does where the field is stated in Ito's calculus."""

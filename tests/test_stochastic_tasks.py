@@ -85,6 +85,7 @@ def test_the_likelihood_finds_drift_and_noise(composed: Compose) -> None:
     assert values[2] == pytest.approx(0.5 * math.log(math.tau * math.e * 0.25 * 0.01), abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_latent_path_has_one_gradient_in_every_mode(composed: Compose) -> None:
     """Where it begins, its context, both drifts and the diffusion: all of them learn, by likelihood and divergences."""
     task = made(composed, "ou", sequence=True, points=5, train=4, fine=16)
@@ -114,6 +115,7 @@ def _gradients(model: LatentSDE, task: StochasticPaths, batch: Batch, mode: Grad
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("model", ["sde", "latent_sde"])
 def test_a_resumed_run_is_the_run_that_was_not_stopped(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

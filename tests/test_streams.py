@@ -54,7 +54,7 @@ def test_a_refusal_after_output_that_is_lost_ends_in_our_words(words: str, runs:
     assert all(line.startswith("ode-report: ") for line in ended.stderr.splitlines()), ended.stderr
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @needs_full
 @pytest.mark.parametrize(
     "words", ["plan=true", "-m seed=1,2 plan=true", "--help", "--version", "--cfg job", "--hydra-help", "--info config"]

@@ -186,6 +186,7 @@ def test_the_true_field_is_solved_once_whatever_the_gradient_mode(tmp_path: Path
     assert len(run_folders(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_broken_off_sweep_says_what_it_came_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before_step(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
     ended = typed("-m", "seed=0,1,2", "model=resnet", *QUICK, cwd=tmp_path)

@@ -119,6 +119,7 @@ def test_two_drivers_share_a_sweep(tmp_path: Path) -> None:
     assert all(steps == logged[0] for steps in logged), "each written by one process only"
 
 
+@pytest.mark.slow
 def test_a_cell_in_other_hands_is_looked_at_again_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("-m", "seed=0,1", "model=resnet", "sweep=mine", "trainer=quick", "logger=none", *TINY)
     with monkeypatch.context() as failing:
@@ -157,6 +158,7 @@ def test_what_another_process_completes_meanwhile_is_not_run_again(tmp_path: Pat
     assert ended.stdout.count("  completed in ") == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_comes_as_a_run_fails_stops_the_sweep(tmp_path: Path, number: signal.Signals) -> None:
     def fail_under_a_signal() -> None:

@@ -79,6 +79,7 @@ def test_error_falls_with_the_step_at_the_order_claimed_though_time_matters(
     assert slope([1 / count for count in counts], errors) == pytest.approx(solver.order, abs=0.3)
 
 
+@pytest.mark.slow
 @each_splitting
 def test_the_energy_of_a_pendulum_stays_bounded_over_ten_thousand_steps(solver: SplittingSolver) -> None:
     """Another method, of order 4 like the better of the two, loses or gains energy with every swing."""

@@ -55,12 +55,14 @@ def test_what_decides_the_test_alone_is_tested_anew_with_the_weights_of_before(t
     assert typed(f"evaluate={second.relative_to(tmp_path)}", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("words", [("seed=1", "task.foresight=2"), ("task.noise=0.1",), ("solver=rk4", "task.test=5")])
 def test_what_trains_otherwise_trains(words: tuple[str, ...], tmp_path: Path) -> None:
     ran(cwd=tmp_path)
     assert trains(ran(*words, cwd=tmp_path))
 
 
+@pytest.mark.slow
 def test_weights_that_are_damaged_are_not_taken(tmp_path: Path) -> None:
     ran(cwd=tmp_path)
     [first] = run_folders(tmp_path)

@@ -35,6 +35,7 @@ def test_a_folder_has_a_line_of_its_own_where_it_would_be_broken(
     assert str(FOLDER) in said[-1]
 
 
+@pytest.mark.slow
 def test_no_line_ends_in_blanks(tmp_path: Path) -> None:
     """Of a run, its revisits, an audit, a table with a difference of digits, and a comparison of two runs."""
     quick = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)

@@ -77,6 +77,7 @@ def test_lotka_volterra_and_pendulum_have_the_fields_of_their_equations(make: An
     torch.testing.assert_close(swing, torch.tensor([[-0.4, 2 * math.sin(1.5)]]))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("irregular", [False, True])
 def test_a_training_sample_is_a_window_of_its_trajectory(make: Any, name: str, irregular: bool) -> None:
     task = make(name, irregular=irregular)
@@ -94,6 +95,7 @@ def test_a_training_sample_is_a_window_of_its_trajectory(make: Any, name: str, i
     assert count == task.size(Split.TRAIN) == 4 * (12 - 5 + 1)
 
 
+@pytest.mark.sampled(1)
 def test_noise_is_added_to_observations_and_not_to_the_test(make: Any, name: str) -> None:
     clean, noisy = make(name, noise=0.0), make(name, noise=0.1)
     difference = noisy.observations[Split.TRAIN].values - clean.observations[Split.TRAIN].values
@@ -102,6 +104,7 @@ def test_noise_is_added_to_observations_and_not_to_the_test(make: Any, name: str
         assert torch.equal(batch.targets, clean.tests[part].targets)
 
 
+@pytest.mark.sampled(1)
 def test_no_split_begins_where_another_does(make: Any, name: str) -> None:
     task = make(name)
     starts = [*task.observations[Split.TRAIN].start, *task.observations[Split.VALIDATION].start]
@@ -111,6 +114,7 @@ def test_no_split_begins_where_another_does(make: Any, name: str) -> None:
         assert torch.equal(task.tests[part].inputs, task.observations[Split.TRAIN].start[:3])
 
 
+@pytest.mark.sampled(1)
 def test_perfect_outputs_have_no_error(make: Any, name: str) -> None:
     task = make(name)
     for batch in task.batches(Split.TEST, batch_size=2, epoch=0):
@@ -207,7 +211,7 @@ def test_options_of_one_system_are_refused_by_name(make: Any) -> None:
             make(name, **changed)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("solver", "most"), [("euler", 30.0), ("rk4", 1e-2), ("dopri5", 1e-2), ("dopri8", 1e-2)])
 def test_the_exact_model_shows_the_solvers_error(name: str, solver: str, most: float, tmp_path: Path) -> None:
     ended = typed(f"task={name}", "model=exact", f"solver={solver}", "logger=none", *SMALL, cwd=tmp_path)
@@ -246,7 +250,7 @@ def test_the_exact_model_is_refused_where_no_field_is_known(tmp_path: Path) -> N
     assert not (tmp_path / "outputs" / "half_moons").exists()
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("irregular", [False, True])
 @pytest.mark.parametrize("model", learners())
 def test_every_model_trains_two_steps_on_every_system(name: str, model: str, irregular: bool, tmp_path: Path) -> None:
@@ -297,7 +301,7 @@ def test_the_default_recovers_the_system(system: str, number: str, most: float, 
     assert record_of(tmp_path)["metrics"][f"test/{number}"] < most
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 def test_training_improves_on_the_beginning(name: str, tmp_path: Path) -> None:
     numbers = []
     for epochs, folder in ((0, tmp_path / "before"), (20, tmp_path / "after")):

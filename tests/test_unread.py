@@ -35,6 +35,7 @@ def numbers_of(root: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "memory/peak_bytes"} for row in rows], record_of(root)["metrics"]
 
 
+@pytest.mark.slow
 def test_the_record_is_the_same_to_the_bit(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     command = (*SHORT, "task=lotka_volterra", "task.train=20", "trainer.log_every=4")  # whose metrics are roots
     for place in ("at_once", "later"):
