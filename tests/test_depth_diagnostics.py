@@ -43,6 +43,20 @@ def test_of_layers_that_stretch_by_known_factors(composed: Compose) -> None:
         assert scalars[f"diagnostics/increment_real_{k}"] == pytest.approx(0.25)
 
 
+def test_of_sweeps_that_move_by_a_known_factor(composed: Compose) -> None:
+    """F(x) = x / 4: the second sweep moves 1 + 1/4 + 1/16 + 1/64 by 1/64."""
+    iterated = ("model.block=iiet", "model.sweeps=2", "trainer.precision=fp64")
+    experiment = experiment_of(composed, *DIGITS, *iterated)
+    assert isinstance(experiment.model, ODETransformer)
+    for piece in experiment.model.pieces:
+        piece.layer.transform = Known(lambda x: x / 4)
+        for p in piece.layer.attend.inner.write.parameters():
+            nn.init.zeros_(p)
+    scalars = LOOK.measure(experiment, epoch=1)
+    for k in (1, 2):
+        assert scalars[f"diagnostics/sweep_residual_{k}"] == pytest.approx((1 / 64) / (1 + 1 / 4 + 1 / 16 + 1 / 64))
+
+
 @pytest.mark.parametrize("overrides", [(*DIGITS, "model.block=rk2"), (*TINY, "model=resnet", "model.blocks=3")])
 def test_a_look_leaves_no_trace(composed: Compose, overrides: tuple[str, ...]) -> None:
     experiment = experiment_of(composed, *overrides)

@@ -17,6 +17,7 @@ from ode_runner.building.instantiate import construct
 from ode_runner.errors import SolverFailed
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
+from ode_runner.networks import attention
 from ode_runner.problem import Solution
 from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.solvers.base import Solver
@@ -25,6 +26,7 @@ from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Formula, build
 from tests.test_resume import assert_equal, outcome
+from tests.test_transformer import step_by_step
 
 LOOK = FlowDiagnostics(every=1, samples=8, places=5, products=12)
 
@@ -53,6 +55,17 @@ def test_a_derivative_is_applied_without_being_formed(float64: None) -> None:
     made = JacobianProducts(output, place)
     torch.testing.assert_close(made.push(vector), torch.einsum("bij,bj->bi", jacobian, vector))
     torch.testing.assert_close(made.pull(covector), torch.einsum("bij,bi->bj", jacobian, covector))
+
+
+def test_a_flow_of_attention_is_looked_at(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's fused attention has no second derivative, by which vectors are pushed through a flow's derivative."""
+    choices = ("task=digits_tokens", "model=odenet", "network=transformer", "network.width=8", "trainer.precision=fp64")
+    cfg = composed("trainer.device=cpu", "solver=rk4", "solver.num_steps=2", *choices)
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    found = LOOK.measure(experiment, epoch=1)
+    monkeypatch.setattr(attention, "attended", step_by_step)
+    assert found == pytest.approx(LOOK.measure(experiment, epoch=1), rel=1e-6)
+    assert all(math.isfinite(value) for value in found.values())
 
 
 @pytest.mark.parametrize("output", [lambda y: torch.ones_like(y), lambda y: 0 * y + 1], ids=["no graph", "zero"])

@@ -236,6 +236,27 @@ def test_evaluations_are_counted_and_parameters_are_those_that_are_used(
     assert count == MORE_PARAMETERS.get(scheme, 0)
 
 
+def test_sweeps_that_move_little_are_shown_and_left_out_in_the_test(make: Callable[..., ODETransformer]) -> None:
+    """F(x) = z x: the i-th sweep moves 1 + .. + z^i by z^(i+1)."""
+    model, tokens = make("iiet", sweeps=3, test_sweeps=[1, 0, 2]), torch.randint(5, (4, 6))
+    replace_parts(model, torch.zeros_like, lambda x: Z * x)
+    sums = torch.tensor([Z**i for i in range(5)]).cumsum(0)
+    expected = torch.tensor([Z ** (i + 1) for i in (1, 2, 3)]) / sums[2:]
+    torch.testing.assert_close(model.residuals(tokens), expected.expand(3, 3))
+    assert [float(value) >= 0.1 for value in expected] == [False] * 3
+    [remark] = model.remarks(tokens)
+    assert "model.test_sweeps=[0,0,0] leaves them out" in remark
+    x = torch.randn(2, 6, 8)
+    torch.testing.assert_close(through(model, x), (sums[4] ** 3) * x)
+    model.begin_test()
+    torch.testing.assert_close(through(model, x), (sums[2] * sums[1] * sums[3]) * x)
+    assert model.residuals(tokens).isnan().sum(dim=1).tolist() == [1, 2, 0]
+    assert [name for name, _ in model.figures(tokens)] == ["sweeps"]
+    for other in (make("prenorm"), make("iiet", sweeps=0)):
+        assert not list(other.figures(tokens))
+        assert not list(other.remarks(tokens))
+
+
 def test_states_and_parameters_are_priced_by_how_much_they_change(make: Callable[..., ODETransformer]) -> None:
     model, tokens = make(), torch.randint(5, (4, 6))
     along = Along(
@@ -268,6 +289,9 @@ def test_states_and_parameters_are_priced_by_how_much_they_change(make: Callable
         ({"block": "pc", "stages": 3}, "model.stages must be 2 or 4, not 3"),
         ({"block": "multistep", "history": 5}, "model.history of model.block=multistep must be from 1 to 4, not 5"),
         ({"block": "iiet", "sweeps": -1}, "model.sweeps must be 0 or more"),
+        ({"block": "iiet", "test_sweeps": [1, -1, 1]}, "model.test_sweeps must be 0 or more, not -1"),
+        ({"block": "iiet", "test_sweeps": [1]}, "model.test_sweeps has 1 numbers, and there are model.depth=3 blocks"),
+        ({"block": "rk2", "test_sweeps": 1}, "model.test_sweeps=1 is an option of model.block=iiet"),
         ({"depth": 0}, "model.depth must be at least 1"),
     ],
 )

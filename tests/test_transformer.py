@@ -12,11 +12,13 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.augmented import Augmented
 from ode_runner.models.odenet import ODENet
+from ode_runner.networks import attention
 from ode_runner.networks.attention import Layer, LayerSizes, Norm, attended, turned
 from ode_runner.networks.embeddings import FromPatches, ToPatches
 from ode_runner.networks.mlp import MLP
 from ode_runner.networks.tokens import token_network
 from ode_runner.networks.transformer import Transformer
+from ode_runner.solvers import linearised
 from ode_runner.solvers.midpoint import Midpoint
 from tests.problems import Compose, build
 
@@ -203,6 +205,32 @@ def test_an_ode_net_of_attention_is_differentiated_in_every_mode(composed: Compo
 
     for found, expected in zip(gradients(mode), gradients("backprop"), strict=True):
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def step_by_step(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
+    """Attention without torch's fused function."""
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    return (scores.masked_fill(later, -torch.inf) if causal else scores).softmax(dim=-1) @ v
+
+
+@pytest.mark.parametrize("largest", [512, 8], ids=["factorised", "products"])
+def test_implicit_stages_of_attention_are_solved_and_differentiated(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    """Above so many equations, Newton's updates ask for second derivatives, which fused attention has not."""
+    monkeypatch.setattr(linearised, "LARGEST", largest)
+    model, inputs = ODENet(network(composed, ROWS, causal=True)), torch.rand(2, 6, 3)
+    solver = build(composed, "solver", "implicit_euler", num_steps=1)
+
+    def found() -> list[Tensor]:
+        values = model(inputs, TS, Integrator(solver=solver, gradient=Backprop())).values
+        return [values, *torch.autograd.grad(values.square().sum(), list(model.parameters()))]
+
+    fused = found()
+    monkeypatch.setattr(attention, "attended", step_by_step)
+    for one, other in zip(fused, found(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
 
 
 def test_samples_may_have_steps_of_their_own(composed: Compose) -> None:

@@ -8,7 +8,6 @@ from typing import NamedTuple, Unpack, final
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parameters_to_vector
 
 from ode_runner.analysis.diagnostics import Diagnostics
@@ -23,7 +22,7 @@ from ode_runner.plots.depth import draw_layers
 from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates
 from ode_runner.random_state import RandomState
 from ode_runner.regularizers.depth_varying import Layered
-from ode_runner.solvers.jacobian import JacobianProducts
+from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
 from ode_runner.types import State, Time, Times
 
 
@@ -34,6 +33,7 @@ class Found(NamedTuple):
     straight: Tensor  # (batch,): from the first state to the last
     distances: Tensor  # (layer - 1,): |theta_k+1 - theta_k| / |theta_k|
     spectra: Tensor  # (layer, values), complex: eigenvalues of the derivatives of the layers' increments
+    residuals: Tensor  # (layer, sweep): how far each sweep of a layer moves a state, relative to it
 
 
 @final
@@ -47,6 +47,7 @@ class DepthDiagnostics(Diagnostics):
     last state from the first over it, 1 at most. `layer_distance`: the mean over layers of |theta_k+1 - theta_k| /
     |theta_k|. `increment_radius_<k>` and `increment_real_<k>`: the largest absolute value and real part of eigenvalues
     of d(x_k+1 - x_k)/dx_k, by Arnoldi's method with `products` products (see `ritz_values` for its limits).
+    `sweep_residual_<k>`, of layers that iterate: how far the last sweep moves a state, relative to it.
     """
 
     every: int
@@ -77,11 +78,13 @@ class DepthDiagnostics(Diagnostics):
         recording = Recording(experiment.integrator)
         experiment.model.eval()
         ledger, random = experiment.integrator.ledger, RandomState.now(experiment.device)
-        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), random.again(), sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), random.again(), differentiated_further():
             experiment.model(_differentiable(batch.inputs), batch.ts, recording)
-            return self._of_states(recording.states, [piece.parameters() for piece in experiment.model.pieces])
+            residuals = experiment.model.residuals(batch.inputs)
+            parameters = [piece.parameters() for piece in experiment.model.pieces]
+            return self._of_states(recording.states, parameters, residuals)
 
-    def _of_states(self, states: Sequence[State], parameters: Sequence[Iterator[Tensor]]) -> Found:
+    def _of_states(self, states: Sequence[State], parameters: Sequence[Iterator[Tensor]], residuals: Tensor) -> Found:
         steps = list(zip(states, states[1:], strict=False))
         thetas = [parameters_to_vector(own).detach() for own in parameters]
         apart = [(b - a).norm() / a.norm() for a, b in zip(thetas, thetas[1:], strict=False)]
@@ -90,6 +93,7 @@ class DepthDiagnostics(Diagnostics):
             straight=_sizes(states[-1] - states[0]).detach().cpu(),
             distances=torch.stack(apart).cpu() if apart else torch.zeros(0),
             spectra=torch.stack([self._spectrum(before, after) for before, after in steps]),
+            residuals=residuals,
         )
 
     def _spectrum(self, before: State, after: State) -> Tensor:
@@ -130,6 +134,8 @@ def _scalars(found: Found) -> dict[str, float]:
     for k, values in enumerate(found.spectra, start=1):
         scalars[f"increment_radius_{k}"] = float(values.abs().max())
         scalars[f"increment_real_{k}"] = float(values.real.max())
+    for k, values in enumerate(found.residuals, start=1):
+        scalars[f"sweep_residual_{k}"] = float(values[-1])
     return scalars
 
 

@@ -17,7 +17,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.random_state import RandomState
-from ode_runner.solvers.jacobian import JacobianProducts
+from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
 from ode_runner.solvers.tableau import time_tensor
 
 ROUNDS = 5  # of the power method for the flow map's largest stretch
@@ -66,7 +66,8 @@ class FlowDiagnostics(Diagnostics):
         probing = ProbeTrajectory(places=self.places)
         integrate = Integrator(solver=experiment.integrator.solver, gradient=probing, ledger=ledger)
         experiment.model.eval()
-        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), RandomState.now(experiment.device).again():
+        random = RandomState.now(experiment.device)
+        with torch.enable_grad(), ledger.phase(Phase.DIAGNOSTICS), random.again(), differentiated_further():
             try:
                 loss = experiment.model.objective.loss(experiment.model, experiment.task, batch, integrate).total
             except (RuntimeError, MemoryError):  # of this solve; the run's own may succeed, so it goes on

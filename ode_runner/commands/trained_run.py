@@ -64,6 +64,7 @@ class TrainedRun:
             load_weights(experiment.model, best.get("model"), path=checkpoints.best)
             experiment.task.use_statistics(best.get("task", {}))
         experiment.model.eval()
+        experiment.model.begin_test()
         return experiment
 
 

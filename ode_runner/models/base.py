@@ -151,6 +151,9 @@ class Model(nn.Module, abc.ABC):
         """Called before each step of training, of which the part `progress` is done."""
         del progress
 
+    def begin_test(self) -> None:
+        """Called once the weights are what they will be, before the test and whatever else is asked of the model."""
+
     def teacher_generator(self) -> Generator | None:
         """What takes noise to the samples that the model has learned to draw, where it has learned from another."""
         return None

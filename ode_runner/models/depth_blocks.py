@@ -213,11 +213,15 @@ class Iterated(DepthBlock):
 
     def forward(self, x: Tensor, before: Sequence[Tensor], evaluate: Evaluate) -> Step:
         del before
-        slope = self.part(evaluate, x)
-        y = x + slope
+        states = self.iterates(x, evaluate)
+        return Step(states[-1], states[0] - x)
+
+    def iterates(self, x: Tensor, evaluate: Evaluate) -> list[Tensor]:
+        """x_0 to the last x_i."""
+        states = [x + self.part(evaluate, x)]
         for _ in range(self.sweeps):
-            y = x + self.part(evaluate, y)
-        return Step(y, slope)
+            states.append(x + self.part(evaluate, states[-1]))
+        return states
 
 
 ADAMS_BASHFORTH = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))

@@ -1,6 +1,6 @@
 """A Transformer as the discretisation of a differential equation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
 
 import torch
@@ -27,6 +27,8 @@ from ode_runner.models.depth_blocks import (
 from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.networks.tokens import TokenNetwork, token_network
+from ode_runner.plots.animation import Picture
+from ode_runner.plots.depth import draw_sweeps
 from ode_runner.problem import Integrate, Solution, TakesStates
 from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.types import PathStates, State, Times
@@ -39,7 +41,9 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "stages": ("pc",),
     "history": ("pc", "multistep"),
     "sweeps": ("iiet",),
+    "test_sweeps": ("iiet",),
 }
+SMALL = 0.1  # of a state, by which a sweep moves it that may be left out
 
 
 @final
@@ -56,9 +60,11 @@ class ODETransformer(Model, Layered):
         history: of `pc`, how many blocks back its corrector looks, None: 0; of `multistep`, how many F it reads, its
             own included, None: 2.
         sweeps: of `iiet`; None: 1.
+        test_sweeps: of `iiet` once it is trained, all blocks' or each one's; None: as in training.
     """
 
     numerics: ClassVar[Numerics] = Numerics.NONE
+    test_only: ClassVar[frozenset[str]] = frozenset({"test_sweeps"})
     instead: ClassVar[str] = (
         "its scheme is model.block, such as rk4; solvers are for model=odenet network=transformer solver=dopri5"
     )
@@ -75,12 +81,17 @@ class ODETransformer(Model, Layered):
         stages: int | None,
         history: int | None,
         sweeps: int | None,
+        test_sweeps: int | Sequence[int] | None,
     ) -> None:
         made_of = token_network(network, "ode_transformer")
         check_sizes("model", depth=depth)
         _check_network(made_of)
-        _check_own(block, gamma=gamma, feedforwards=feedforwards, stages=stages, history=history, sweeps=sweeps)
+        _check_own(
+            block, gamma=gamma, feedforwards=feedforwards, stages=stages, history=history, sweeps=sweeps,
+            test_sweeps=test_sweeps,
+        )  # fmt: skip
         super().__init__(network)
+        self.test_sweeps = None if test_sweeps is None else _of_each_block(test_sweeps, depth)
         layer = LayerField(made_of.layer()) if shared else None
         self.blocks = nn.ModuleList(
             _block(
@@ -101,6 +112,41 @@ class ODETransformer(Model, Layered):
     @property
     def pieces(self) -> Sequence[nn.Module]:
         return [block.layer for block in self.blocks if isinstance(block, DepthBlock)]
+
+    def begin_test(self) -> None:
+        for block, sweeps in zip(self.blocks, self.test_sweeps or (), strict=False):
+            if isinstance(block, Iterated):
+                block.sweeps = sweeps
+
+    @torch.no_grad()
+    def residuals(self, inputs: Tensor) -> Tensor:
+        """|x_i - x_{i-1}| / |x_i| of the sweeps of `iiet`; NaN where a block has fewer of them than another."""
+        x, found = self.encode(inputs).y0.mT, list[Tensor]()
+        for block in self.blocks:
+            if isinstance(block, Iterated):
+                states = torch.stack(block.iterates(x, _uncounted)).flatten(2)
+                found.append((states.diff(dim=0).norm(dim=2) / states[1:].norm(dim=2)).mean(dim=1).double())
+                x = states[-1].view_as(x)
+        if not any(len(of) for of in found):
+            return super().residuals(inputs)
+        return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=torch.nan)
+
+    def remarks(self, inputs: Tensor) -> Iterator[str]:
+        """That there are sweeps which move a state by little."""
+        residuals = self.residuals(inputs)
+        places = torch.arange(1, residuals.shape[-1] + 1, device=residuals.device)
+        sweeps, needed = ((places * those).amax(dim=1).tolist() for those in (residuals >= 0, residuals >= SMALL))
+        if needed != sweeps:
+            yield (
+                f"Some sweeps move a state by less than {SMALL:.0%} of its size, which plots/sweeps.png shows. "
+                f"model.test_sweeps=[{','.join(map(str, needed))}] leaves them out when the trained model is evaluated."
+            )
+
+    def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
+        """How far each sweep of `iiet` moves the state of each block."""
+        residuals = self.residuals(inputs)
+        if residuals.numel():
+            yield "sweeps", draw_sweeps(residuals)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         del ts
@@ -150,6 +196,21 @@ def _other_feedforward(network: TokenNetwork) -> LayerField:
     layer = network.layer()
     layer.attend = nn.Identity()
     return LayerField(layer)
+
+
+def _uncounted(field: LayerField, t: Tensor, x: Tensor, *, call: str = "forward") -> Tensor:
+    del call
+    return field(t, x)
+
+
+def _of_each_block(sweeps: int | Sequence[int], depth: int) -> Sequence[int]:
+    """Raises RefusedInput where that is impossible."""
+    each = [sweeps] * depth if isinstance(sweeps, int) else list(sweeps)
+    if len(each) != depth:
+        raise RefusedInput(f"model.test_sweeps has {len(each)} numbers, and there are model.depth={depth} blocks.")
+    for count in each:
+        check_sizes("model", least=0, test_sweeps=count)
+    return each
 
 
 def _check_network(network: TokenNetwork) -> None:

@@ -92,6 +92,25 @@ def draw_layers(moved: Tensor, distances: Tensor, spectra: Tensor) -> Figure:
     return figure
 
 
+def draw_sweeps(residuals: Tensor) -> Figure:
+    """How far each sweep of an iteration moves the state of each layer.
+
+    Args:
+        residuals: (layers, sweeps), relative to the state; NaN where a layer has fewer sweeps.
+    """
+    figure = style.figure(5.6, 3.6)
+    axes = figure.subplots()
+    layers = range(1, len(residuals) + 1)
+    for sweep, values in enumerate(residuals.cpu().T, start=1):
+        axes.semilogy(layers, values.numpy(), marker="o", label=f"sweep {sweep}" if sweep <= LEGEND else None)
+    axes.set_title("$|x_i - x_{i-1}| / |x_i|$ of sweep $i$, mean over samples", fontsize=10)
+    axes.set_xlabel("block")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
 def _mark(line: Callable[..., object], ends: Tensor, bounds: tuple[float, float]) -> None:
     """A dashed line at each bound that is no further from the end times than they are spread."""
     low, high = float(ends.min()), float(ends.max())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.types import Scalar
 
@@ -28,6 +28,13 @@ class Layered(DepthVarying):
 
     def roughness(self) -> Scalar:
         return squared_differences(self.pieces) * len(self.pieces)
+
+    def residuals(self, inputs: Tensor) -> Tensor:
+        """How far each sweep of a layer that iterates moves its state, relative to it, as means over samples.
+
+        (layer, sweep); no rows where layers do not iterate.
+        """
+        return inputs.new_zeros(0, 1, dtype=torch.float64)
 
 
 class Expanded(DepthVarying):

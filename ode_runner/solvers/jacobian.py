@@ -1,7 +1,10 @@
 """The Jacobian of a field, for every sample of a batch at once: samples must not interact."""
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ode_runner.types import State
 
@@ -9,8 +12,18 @@ BATCHED_FROM = 16  # elements of a state; for fewer, mapping costs more than it 
 AT_ONCE = 64  # products in one call, each of which takes the memory of a backward pass
 
 
+def differentiated_further() -> AbstractContextManager[None]:
+    """What is evaluated within it may be differentiated twice, or in many directions at once.
+
+    Torch's fused attention may not; within, attention is computed step by step.
+    """
+    return sdpa_kernel(SDPBackend.MATH)
+
+
 class JacobianProducts:
     """Products with d(output)/d(place), which are on one graph; the matrix is never formed.
+
+    Pushing asks for a second derivative: evaluate what has attention within `differentiated_further`.
 
     Vectors are pushed through it by differentiating the pull-back, which is linear in the covector, with respect to
     that: two reverse passes in place of a forward one, for which not every field has rules.

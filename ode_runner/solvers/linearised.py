@@ -12,7 +12,7 @@ from ode_runner.errors import SolverFailed
 from ode_runner.field import FieldAround, KnownJacobian, VectorField
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.frozen import matrix
-from ode_runner.solvers.jacobian import JacobianProducts, jacobian
+from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further, jacobian
 from ode_runner.solvers.krylov import gmres
 from ode_runner.types import State, Time
 
@@ -22,7 +22,7 @@ INEXACT = 1e-6  # relative accuracy of Newton's updates by GMRES, which the next
 
 def linearise(field: VectorField, ts: Sequence[Time], y: Tensor, coupling: Tensor) -> "Linearised":
     """I - coupling x df/dy at the places y[i] and times ts[i], y being (stage, batch, *state)."""
-    with torch.enable_grad():
+    with torch.enable_grad(), differentiated_further():
         places = [place.detach().requires_grad_() for place in y]
         slopes = [field(t, place) for t, place in zip(ts, places, strict=True)]
     kind = _Factorised if is_small(field, len(places), places[0]) else _Products

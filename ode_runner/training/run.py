@@ -193,6 +193,7 @@ def _train_and_evaluate(
             counts = PerSampleCounts()
             with same_folder():
                 reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
+                experiment.model.begin_test()
                 view = experiment.view(metrics.rows(), stop)
                 record.metrics = evaluate_test(experiment, view, stop, counts) | reached
                 record.measured_with = measured_with(experiment, view)
