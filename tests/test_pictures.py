@@ -3,7 +3,7 @@
 import errno
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import GifImagePlugin, Image
 from torch import Tensor
 
+from ode_runner.batch import Split
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.loggers.several import Loggers
@@ -24,6 +25,7 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.pictures import TRACEBACKS, save_pictures
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.half_moons import HalfMoons
+from ode_runner.tasks.linear import Linear, PowerField
 from ode_runner.tasks.trajectories import Trajectories
 from tests.helpers import TINY, record_of, run_folder, typed
 
@@ -81,6 +83,26 @@ def test_states_of_any_number_of_coordinates_get_every_picture(coordinates: int)
         width, height = figure.get_size_inches()
         assert max(width, height) < 20, "it can be looked at"
         figure.draw_without_rendering()
+
+
+def test_a_learned_matrix_and_field_are_beside_the_true_ones_and_exact_ones_are_not() -> None:
+    task = Linear(
+        matrix=[[-0.1, -1.0], [1.0, -0.1]], power=1, train=2, validation=1, test=2, box=[[-1.0, 1.0]] * 2,
+        y0=[1.0, 0.0], horizon=2.0, foresight=2, points=9, window=3, irregular=True, noise=0.1, seed=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    view = findings_of(lambda inputs, ts: inputs.float() + 0.1 * ts[:, None, None].float())
+    drawn = dict(task.figures(replace(view, field=PowerField([[0.0, -2.0], [2.0, 0.0]], 1))))
+    found = [text.get_text() for text in drawn["matrix"].axes[1].texts]
+    assert found == ["0", "-2", "2", "0"]
+    titles = [axes.get_title() for axes in drawn["phase_portrait"].axes]
+    assert titles[:2] == ["the true field, in grey", "the learned field, in grey"]
+    dots = [line for line in drawn["observations"].axes[0].lines if line.get_label() == "observed"]
+    assert np.allclose(dots[0].get_ydata(), task.observations[Split.TRAIN].values[0, :, 0])
+
+    exact = dict(task.figures(replace(view, field=task.true_field(), exact=True)))
+    assert not {"matrix", "observations"} & {*exact}
+    assert [axes.get_title() for axes in exact["phase_portrait"].axes][:1] == titles[:1]
 
 
 @pytest.mark.parametrize("coordinates", [1, 2, 3])

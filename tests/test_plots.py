@@ -10,13 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.event import Events
 from ode_runner.field import VectorField
 from ode_runner.plots import style
+from ode_runner.plots.animation import Animation
 from ode_runner.plots.comparison import Axis, Curve, Look
 from ode_runner.plots.comparison import draw_curves as draw_several
 from ode_runner.plots.curves import Samples, draw_curves
+from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
+from ode_runner.plots.events import draw_events
+from ode_runner.plots.forecast import Line, Panel, draw_forecasts
 from ode_runner.plots.matrix import draw_matrices
 from ode_runner.plots.phase_space import draw_phase_portrait
+from ode_runner.plots.series import draw_control
+from ode_runner.plots.spirals import draw_prior_samples
+from ode_runner.plots.stochastic import draw_paths
 from ode_runner.plots.trajectories import draw_observations
 
 
@@ -157,6 +165,63 @@ def test_a_matrix_is_drawn_beside_another_with_its_elements() -> None:
     assert all(np.allclose(image.get_array(), x) for image, x in zip(images, (true, found), strict=True))
     assert {image.norm.vmax for image in images} == {2.0}
     assert [text.get_text() for text in panels(figure)[1].texts] == ["0", "-2", "0.5", "-0.1"]
+
+
+def test_flat_curves_get_panels_that_are_no_strips() -> None:
+    paths = torch.stack([torch.linspace(0, 30, 9), torch.zeros(9)], dim=1)[:, None].expand(9, 12, 2)
+    figure = draw_prior_samples(paths)
+    figure.draw_without_rendering()
+    assert all(axes.get_window_extent().height > 0.5 * axes.get_window_extent().width for axes in figure.axes)
+
+
+def test_a_few_numbers_of_evaluations_are_named_each_and_many_have_a_scale() -> None:
+    points = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    few = draw_difficulty_in_the_plane(points, 14 + 6 * (torch.arange(30) % 2), title="", names=("x", "y"))
+    assert (words(few), len(few.axes)) == (["14", "20"], 1)
+    many = draw_difficulty_in_the_plane(points, torch.arange(30), title="", names=("x", "y"))
+    assert (words(many), len(many.axes)) == ([], 2)
+
+
+def test_bands_say_what_they_are() -> None:
+    ts, paths = torch.linspace(0, 1, 5), torch.randn(2, 5, 40, 1, generator=torch.Generator().manual_seed(0))
+    told = words(draw_paths(ts, *paths, names=("x",), title=""))
+    assert {"true, middle 90 % of paths", "model, middle 90 % of paths", "true, mean", "model, mean"} < {*told}
+    observed = words(draw_paths(ts, paths[0, :, :1], paths[1], names=("x",), title=""))
+    assert observed[:2] == ["observed", "model, middle 90 % of paths"]
+
+    times, values = np.arange(3.0), np.zeros((3, 1))
+    line = Line("mean of the seeds", times, values, np.ones((3, 1)), "2 standard deviations of them")
+    panel = Panel(title="", times=times, values=values, lines=[line], test_begin=None)
+    assert "2 standard deviations of them" in words(draw_forecasts([panel], ["hare"], "year"))
+
+
+def test_events_are_drawn_with_the_observations_before_the_last() -> None:
+    ts, states = torch.linspace(0, 1, 5), torch.zeros(5, 1, 2)
+    events = Events(times=torch.tensor([[0.5]]), states=torch.empty(0), valid=torch.ones(5, 1, dtype=torch.bool))
+    observed = (torch.tensor([0.0, 0.4, 0.9]), torch.tensor([[1.0, 2.0], [3.0, 4.0], [torch.nan, torch.nan]]))
+    figure = draw_events(ts, states, events, states, events, observed=observed, names=("h", "v"), levels={})
+    dots = [line for axes in figure.axes for line in axes.lines if line.get_label() == "observed"]
+    assert [line.get_ydata()[:2].tolist() for line in dots] == [[1.0, 3.0], [2.0, 4.0]]
+    assert words(figure) == ["true", "model", "observed"]
+
+
+def test_a_control_of_many_channels_has_panels_that_can_be_read() -> None:
+    figure = draw_control(torch.arange(3.0), torch.zeros(3, 40), torch.zeros(3, 40), [f"x{i}" for i in range(40)])
+    figure.draw_without_rendering()
+    assert min(axes.get_window_extent().height for axes in figure.axes) / figure.dpi > 0.9, "inches"
+    assert "the first 8 of 40 channels" in figure.get_suptitle()
+
+
+def test_axes_of_a_picture_that_moves_stay_where_they_are() -> None:
+    figure, places = style.figure(2, 2), list[tuple[float, ...]]()
+    axes = figure.subplots()
+
+    def show(i: int) -> None:
+        places.append(axes.get_position().bounds)
+        axes.set_title(f"{10 ** (3 * i)}\n" * (i + 1))
+
+    Animation(figure=figure, show=show, frames=3, per_second=1).gif()
+    assert len(set(places[1:])) == 1
 
 
 def test_pictures_change_no_setting_of_matplotlib() -> None:

@@ -16,9 +16,7 @@ from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import FILE, RunRecord, RunStatus
-from ode_runner.tasks.forecasting import Forecast, ForecastingTask
-
-WIDTH = 2.0  # standard deviations between the mean of an ensemble and each edge of its band
+from ode_runner.tasks.forecasting import WIDTH, Forecast, ForecastingTask
 
 
 def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[float] | None, folder: Path) -> RunStatus:

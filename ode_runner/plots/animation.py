@@ -21,8 +21,11 @@ class Animation:
     per_second: int
 
     def gif(self) -> bytes:
-        """The content of a GIF that begins again after its end."""
+        """The content of a GIF that begins again after its end; axes stay where they are in the first frame."""
         writer = PillowWriter(fps=self.per_second)
+        self.show(0)
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
         with tempfile.TemporaryDirectory() as folder:  # Pillow writes to a path
             path = Path(folder) / "animation.gif"
             with writer.saving(self.figure, str(path), dpi=self.figure.dpi):

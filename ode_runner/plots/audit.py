@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 def draw_audit(rows: Sequence[Row], *, title: str, flow_uncertainty: float) -> Figure:
     """Relative errors, evaluations, memory and time, a line for each mode."""
-    figure = style.figure(13, 1.7 + 0.34 * len(rows))
+    figure = style.figure(13, 1.7 + max(1.0, 0.34 * len(rows)))
     figure.suptitle(title, fontsize=10)
     errors, nfe, memory, time = figure.subplots(1, 4, sharey=True, width_ratios=[1.7, 1, 1, 1])
     places = range(len(rows))
@@ -64,6 +64,7 @@ def _whole_decades(axes: Axes) -> None:
     """From a power of ten to another, and numbers at those alone."""
     low, high = axes.get_xlim()
     axes.set_xlim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 

@@ -47,7 +47,7 @@ def draw_end_times(ends: Tensor, y0: Tensor, *, bounds: tuple[float, float]) -> 
     axes = figure.subplots()
     if y0.shape[1] == 2:
         points = axes.scatter(y0[:, 0], y0[:, 1], c=ends, s=12, cmap="viridis")
-        figure.colorbar(points, ax=axes, label="end time")
+        figure.colorbar(points, ax=axes, label="end time", shrink=0.7)
         axes.set(xlabel="$y_1(0)$", ylabel="$y_2(0)$", aspect="equal")
     elif y0.shape[1] == 1:
         axes.scatter(y0[:, 0], ends, s=10, color=style.BLUE)

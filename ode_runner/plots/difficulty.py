@@ -1,7 +1,10 @@
 """Which samples take a solver many evaluations."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -9,17 +12,21 @@ from torch import Tensor
 from ode_runner.plots import style
 
 COLUMNS, ROWS = 8, 2  # of the hardest images, and of the easiest
+FEW = 8  # numbers of evaluations, each of which has a tick or a colour
 
 
 def draw_evaluations(evaluations: Tensor, groups: Mapping[str, Tensor]) -> Figure:
     """How many samples take how many evaluations; and the mean of each of the `groups` of samples, if there are any."""
-    figure = style.figure(10 if groups else 5.6, 3.6)
+    figure = style.figure(10 if groups else 5.6, max(3.6, 0.24 * len(groups) + 1.2))
     axes = figure.subplots(1, 2 if groups else 1, squeeze=False)[0]
     values, counts = evaluations.unique(return_counts=True)
     gap = float(values.diff().min()) if len(values) > 1 else 1.0
     axes[0].bar(values.tolist(), counts.tolist(), width=0.8 * gap, color=style.BLUE)
-    if len(values) <= 12:
+    if len(values) <= FEW and bool((values % 1 == 0).all()):
         axes[0].set_xticks(values.tolist())
+    else:
+        style.count_in_whole_numbers(axes[0].xaxis)
+    style.count_in_whole_numbers(axes[0].yaxis)
     mean = float(evaluations.mean())
     axes[0].axvline(mean, color=style.VERMILION, linestyle="--", label=f"mean {mean:.1f}")
     axes[0].set(title="Evaluations of the field per test sample", xlabel="evaluations", ylabel="samples")
@@ -35,16 +42,27 @@ def _draw_groups(axes: Axes, groups: Mapping[str, Tensor], evaluations: Tensor) 
     axes.barh(list(groups), means, xerr=spreads, color=style.SKY, ecolor=style.GREY)
     axes.invert_yaxis()
     axes.set(title="Mean and standard deviation", xlabel="evaluations", xlim=(0, None))
+    style.count_in_whole_numbers(axes.xaxis)
 
 
 def draw_difficulty_in_the_plane(points: Tensor, evaluations: Tensor, *, title: str, names: tuple[str, str]) -> Figure:
-    """Test samples in the plane, coloured by evaluations; hard ones on top of easy ones."""
+    """Test samples in the plane, coloured by evaluations, hard ones on top of easy ones; few numbers are named each."""
     figure = style.figure(6.4, 4.6)
     axes = figure.subplots()
     order = evaluations.argsort(stable=True)
-    x, y = points.cpu()[order].T.tolist()
-    shown = axes.scatter(x, y, c=evaluations[order].tolist(), s=24, cmap="viridis", edgecolors="black", linewidths=0.3)
-    figure.colorbar(shown, label="evaluations", shrink=0.8)
+    look: dict[str, Any] = {"s": 24, "edgecolors": "black", "linewidths": 0.3}
+    numbers = evaluations.unique().tolist()
+    if len(numbers) <= FEW:
+        for number, colour in zip(
+            numbers, colormaps["viridis"](torch.linspace(0, 1, len(numbers)).numpy()), strict=True
+        ):
+            chosen = points.cpu()[evaluations.cpu() == number].T.tolist()
+            axes.scatter(*chosen, color=colour, label=f"{number:g}", **look)
+        figure.legend(loc="outside right center", title="evaluations", fontsize=8)
+    else:
+        x, y = points.cpu()[order].T.tolist()
+        shown = axes.scatter(x, y, c=evaluations[order].tolist(), cmap="viridis", **look)
+        figure.colorbar(shown, label="evaluations", shrink=0.8)
     axes.set(title=title, xlabel=f"${names[0]}$", ylabel=f"${names[1]}$", aspect="equal")
     axes.grid(alpha=0.3)
     return figure

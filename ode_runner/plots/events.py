@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ode_runner.event import Events
 from ode_runner.plots import style
@@ -17,6 +18,7 @@ def draw_events(
     found: Trajectory,
     found_events: Events,
     *,
+    observed: tuple[Times, Tensor],
     names: Sequence[str],
     levels: Mapping[str, float],
 ) -> Figure:
@@ -26,6 +28,7 @@ def draw_events(
         ts: increasing.
         true, found: (time, batch, coordinate).
         true_events, found_events: theirs.
+        observed: times (time,) of observations of this sample, and these (time, coordinate), NaN where there is none.
         names: of the coordinates, as LaTeX.
         levels: of the first coordinate at which events are, by name.
     """
@@ -45,6 +48,8 @@ def draw_events(
                 times, torch.full_like(times, base), "|", color=colour, markersize=14, markeredgewidth=1.6,
                 transform=axes.get_xaxis_transform(), clip_on=False,
             )  # fmt: skip
+        seen = [x.cpu() for x in observed]
+        axes.plot(seen[0], seen[1][:, row], "o", color=style.SKY, markersize=3.5, zorder=1, label="observed")
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
     for name, level in levels.items():
@@ -53,5 +58,5 @@ def draw_events(
                          textcoords="offset points", va="center", color=style.GREY)  # fmt: skip
     rows[0].set_title("The first trajectory of the test split; marks at the bottom: events", fontsize=10)
     rows[-1].set_xlabel("t")
-    figure.legend(*rows[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=2)
+    figure.legend(*rows[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=3)
     return figure

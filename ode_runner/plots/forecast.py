@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ class Line(NamedTuple):
     times: np.ndarray  # (time,)
     values: np.ndarray  # (time, column)
     half_width: np.ndarray | None  # of a band, (time, column)
+    band: str = ""  # what that is
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +64,8 @@ def _draw(axes: Axes, panel: Panel, column: int) -> None:
         axes.plot(line.times, middle, color=colour, linewidth=1.6, label=line.label)
         if line.half_width is not None:
             half = line.half_width[:, column]
-            axes.fill_between(line.times, middle - half, middle + half, color=colour, alpha=0.2, linewidth=0)
+            look: dict[str, Any] = {"color": colour, "alpha": 0.2, "linewidth": 0}
+            axes.fill_between(line.times, middle - half, middle + half, label=line.band, **look)
     if panel.test_begin is not None:
         axes.axvline(panel.test_begin, color=style.GREY, linewidth=0.8, linestyle=":", label="the test begins")
     axes.grid(alpha=0.3)

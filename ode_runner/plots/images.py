@@ -30,7 +30,7 @@ def draw_confusion(outputs: Tensor, targets: Tensor, *, names: Sequence[str]) ->
                 axes.text(column, row, str(count), ha="center", va="center", fontsize=8, weight=weight, color=colour)
     correct = int(counts.diagonal().sum())
     axes.set(
-        title=f"Test set: {correct:,} of {len(targets):,} right ({correct / len(targets):.2%})",
+        title=f"Test set: {correct:,} of {len(targets):,} right ({correct / len(targets):.2%}); shaded: mistakes",
         xlabel="predicted", ylabel="true", xticks=range(classes), yticks=range(classes),
     )  # fmt: skip
     axes.set_yticklabels(names)

@@ -12,6 +12,7 @@ from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
 from ode_runner.types import Trajectory
 
+LEVELS = torch.linspace(0, 1, 21).tolist()  # of probabilities
 _TWO_CLASSES = LinearSegmentedColormap.from_list("two classes", [style.BLUE, "white", style.ORANGE])
 
 
@@ -24,7 +25,7 @@ def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Te
     columns, rows = (torch.linspace(float(low[i]), float(high[i]), 200) for i in (0, 1))
     grid = torch.cartesian_prod(columns, rows).to(points)
     probability = predict(grid).softmax(dim=1)[:, 1].reshape(200, 200).T.cpu()
-    shown = axes.contourf(columns, rows, probability, levels=20, cmap=_TWO_CLASSES, alpha=0.6, vmin=0, vmax=1)
+    shown = axes.contourf(columns, rows, probability, levels=LEVELS, cmap=_TWO_CLASSES, alpha=0.6, vmin=0, vmax=1)
     axes.contour(columns, rows, probability, levels=[0.5], colors="black", linewidths=1)
     wrong = (predict(points).argmax(dim=1) != classes).cpu()
     x, y = points.cpu().T
@@ -42,7 +43,7 @@ def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Te
 
 
 def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
-    """Where each sample goes: its first two state coordinates from the input (small) to the head (large)."""
+    """Where each sample goes: its first two state coordinates from the first state (small) to the last (large)."""
     figure = style.figure(6.4, 4.6)
     axes = figure.subplots()
     paths, labels = states[:, :, :2].cpu(), classes.cpu()
@@ -56,7 +57,7 @@ def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
         )  # fmt: skip
     dimensions = states.shape[2]
     note = "" if dimensions == 2 else f", first 2 of {dimensions} dimensions"
-    axes.set(title=f"Flow of the test points, input (small) to head (large){note}", xlabel="$y_1$", ylabel="$y_2$")
+    axes.set(title=f"Flow of test points: first state small, last one large{note}", xlabel="$y_1$", ylabel="$y_2$")
     axes.set_aspect("equal", adjustable="datalim")
     axes.title.set_fontsize(10)
     axes.legend(loc="best", fontsize=8)
@@ -72,18 +73,19 @@ def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | Non
         classes: (samples,), 0 or 1.
         lines: (frames, lines, nodes, dimensions), those of a mesh at the same times.
     """
-    figure = style.figure(4.6, 4.2)
-    axes = figure.subplots()
     points, labels = states[..., :2].cpu(), classes.cpu()
+    low, high = points.amin((0, 1)), points.amax((0, 1))
+    margin = 0.05 * (high - low).max()
+    xlim, ylim = torch.stack([low - margin, high + margin], dim=1).tolist()
+    tallness = (ylim[1] - ylim[0]) / (xlim[1] - xlim[0])
+    figure = style.figure(4.6, 0.8 + min(5.0, max(2.4, 4.0 * tallness)))
+    axes = figure.subplots()
     mesh = LineCollection([], colors=style.GREY, linewidths=0.5, alpha=0.35)
     axes.add_collection(mesh)
     dots = [
         axes.scatter([], [], s=16, marker=marker, color=style.CLASSES[value], edgecolors="white", linewidths=0.3)
         for value, marker in ((0, "o"), (1, "^"))
     ]
-    low, high = points.amin((0, 1)), points.amax((0, 1))
-    margin = 0.05 * (high - low).max()
-    xlim, ylim = torch.stack([low - margin, high + margin], dim=1).tolist()
     axes.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
 
     def show(i: int) -> None:

@@ -10,6 +10,7 @@ from ode_runner.plots import style
 from ode_runner.series import Series
 
 LARGEST = 4  # pictures in a row
+MOST_CHANNELS = 8  # of a control; a picture of more could not be looked at
 
 
 def draw_answers(series: Series, answers: Sequence[str]) -> Figure:
@@ -44,14 +45,16 @@ def draw_control(ts: Tensor, channels: Tensor, knots: Tensor, names: Sequence[st
         knots: (rows, channels), what it passes through.
         names: of the channels.
     """
-    figure = style.figure(8, 1.3 * len(names) + 0.8)
-    every = list(figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0])
-    for channel, (name, axes) in enumerate(zip(names, every, strict=True)):
+    shown = names[:MOST_CHANNELS]
+    figure = style.figure(8, 1.5 * len(shown) + 1.0)
+    every = list(figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0])
+    for channel, (name, axes) in enumerate(zip(shown, every, strict=True)):
         axes.plot(ts, channels[:, channel], color=style.BLUE, linewidth=1.0)
         axes.plot(range(len(knots)), knots[:, channel], ".", color=style.VERMILION, markersize=4)
         axes.set_ylabel(name, fontsize=9)
     every[-1].set_xlabel("row")
-    figure.suptitle("A test series: its control (line) and its rows (points)", fontsize=11)
+    some = f"; the first {len(shown)} of {len(names)} channels" if len(shown) < len(names) else ""
+    figure.suptitle(f"A test series: its control (line) and its rows (points){some}", fontsize=11)
     return figure
 
 

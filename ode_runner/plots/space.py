@@ -23,11 +23,12 @@ def draw_states_in_space(states: Trajectory, classes: Tensor) -> Figure:
         points = states[place, :, :3].cpu()
         for value, marker in ((0, "o"), (1, "^")):
             axes.scatter(
-                *points[labels == value].T.numpy(), s=10, marker=marker, color=style.CLASSES[value], alpha=0.6,
+                *points[labels == value].T.numpy(), s=14, marker=marker, color=style.CLASSES[value], alpha=0.8,
                 linewidths=0, label=f"class {value}",
             )  # fmt: skip
         axes.set(xlabel="$y_1$", ylabel="$y_2$", zlabel="$y_3$")
         axes.tick_params(labelsize=7)
+        axes.set_box_aspect(None, zoom=0.85)  # or else the name of the upright axis is cut off
         axes.locator_params(nbins=5)
         axes.set_title(f"depth {place / (len(states) - 1):.0%}", fontsize=10)
     dimensions = states.shape[2]

@@ -8,6 +8,8 @@ from torch import Tensor
 from ode_runner.batch import Batch
 from ode_runner.plots import style
 
+SHORTEST = 0.6  # side of a panel, of the other
+
 
 def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None, *, window: int) -> Figure:
     """Each spiral of the batch: what was seen of it, what it is, and what the model makes of it.
@@ -52,7 +54,7 @@ def draw_walk(paths: Tensor) -> Figure:
 
 def _draw_gallery(paths: Tensor, *, rows: int, title: str) -> Figure:
     columns = -(-paths.shape[1] // rows)
-    low, high = (paths.amin(dim=(0, 1)) - 0.5).tolist(), (paths.amax(dim=(0, 1)) + 0.5).tolist()
+    low, high = _no_strip(paths.amin(dim=(0, 1)) - 0.5, paths.amax(dim=(0, 1)) + 0.5)
     tallness = (high[1] - low[1]) / (high[0] - low[0])
     figure = style.figure(2.4 * columns, 2.4 * tallness * rows + 0.8)
     for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat):
@@ -66,6 +68,13 @@ def _draw_gallery(paths: Tensor, *, rows: int, title: str) -> Figure:
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _no_strip(low: Tensor, high: Tensor) -> tuple[list[float], list[float]]:
+    """Limits of both coordinates, neither of which is narrower than a part SHORTEST of the other."""
+    width = high - low
+    more = (SHORTEST * width.max() - width).clamp_min(0) / 2
+    return (low - more).tolist(), (high + more).tolist()
 
 
 def _frame(axes: Axes, clean: Tensor) -> None:

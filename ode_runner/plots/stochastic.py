@@ -25,15 +25,18 @@ def draw_paths(ts: Times, true: Trajectory, values: Trajectory, *, names: Sequen
             low, high = (shown.quantile(edge, dim=1) for edge in EDGES)
             line = "-" if label == "true" else "--"
             if label == "true":
-                axes.fill_between(times, low, high, color=color, alpha=0.2, linewidth=0, label="true, 90 % of paths")
+                axes.fill_between(
+                    times, low, high, color=color, alpha=0.2, linewidth=0, label="true, middle 90 % of paths"
+                )
             else:
-                axes.plot(times, low, ":", color=color, linewidth=1.5, label="model, 90 % of paths")
+                axes.plot(times, low, ":", color=color, linewidth=1.5, label="model, middle 90 % of paths")
                 axes.plot(times, high, ":", color=color, linewidth=1.5)
             axes.plot(times, shown.mean(dim=1), line, color=color, linewidth=1.8, label=f"{label}, mean")
-            axes.plot(times, shown[:, :SHOWN], line, color=color, linewidth=0.8, alpha=0.8)
+            few = axes.plot(times, shown[:, :SHOWN], line, color=color, linewidth=0.8, alpha=0.8)
+            few[0].set_label(f"{label}, single paths")
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
     grid[0].set_title(title, fontsize=10)
     grid[-1].set_xlabel("t")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=4)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=3)
     return figure

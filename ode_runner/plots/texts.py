@@ -29,6 +29,9 @@ def draw_unmasking(path: Tensor, *, words: Sequence[str]) -> Figure:
                 shade = "white" if came[i, j] < 0.6 else "black"
                 axes.text(j, i, words[token].strip() or "␣", ha="center", va="center", color=shade, fontsize=8)
     axes.set(xlabel="position", ylabel="sample")
+    axes.set_title("Samples, each token shaded by when it came to stand", fontsize=10)
+    for axis in (axes.xaxis, axes.yaxis):
+        style.count_in_whole_numbers(axis)
     figure.colorbar(image, label="share of the steps from noise to text")
     return figure
 

@@ -1,5 +1,7 @@
 """States that follow a moving point in the plane."""
 
+import math
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,7 +50,8 @@ def animate_tracking(states: Trajectory, targets: Tensor, ts: Times) -> Animatio
     states, targets, ts = states.cpu(), targets.cpu(), ts.cpu()
     figure = style.figure(4.4, 4.4)
     axes = figure.subplots()
-    axes.plot(*targets.T, color=style.GREY, linewidth=0.6)
+    angles = torch.linspace(0, math.tau, 200)  # of the unit circle, on which the point is
+    axes.plot(angles.cos(), angles.sin(), color=style.GREY, linewidth=0.6)
     [dots] = axes.plot([], [], "o", color=style.VERMILION, markersize=3, alpha=0.6)
     [point] = axes.plot([], [], "o", color="black", markersize=7, fillstyle="none")
     axes.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
@@ -56,7 +59,7 @@ def animate_tracking(states: Trajectory, targets: Tensor, ts: Times) -> Animatio
     def show(i: int) -> None:
         dots.set_data(*states[i].T)
         point.set_data(*targets[i][:, None])
-        axes.set_title(f"The point (ring) and states at t = {ts[i]:.2f}; training ends at 1", fontsize=10)
+        axes.set_title(f"The point (ring) and states at t = {ts[i]:.2f}; trained up to 1", fontsize=10)
 
     return Animation(figure=figure, show=show, frames=len(ts), per_second=12)
 

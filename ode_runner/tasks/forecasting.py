@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from ode_runner.tasks.base import ModelView, Table, Task
 
+WIDTH = 2.0  # standard deviations between the mean of several seeds and each edge of their band
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Forecast:

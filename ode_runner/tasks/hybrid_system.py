@@ -21,7 +21,7 @@ from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import with_roots
 from ode_runner.tasks.sizes import check_counts
-from ode_runner.types import Scalar, State, Trajectory
+from ode_runner.types import Scalar, State, Times, Trajectory
 
 FINE = 401  # times of the picture
 
@@ -129,7 +129,18 @@ class HybridSystem(Task):
         true = Events(times=times, states=states.new_empty(0), valid=valid)
         found = _events(answer)
         levels = {name: float(getattr(self, name)) for name in self.levels}
-        yield "events", draw_events(ts, states, true, answer.values, found, names=self.names, levels=levels)
+        yield (
+            "events",
+            draw_events(
+                ts, states, true, answer.values, found, observed=self._observed(), names=self.names, levels=levels
+            ),
+        )
+
+    def _observed(self) -> tuple[Times, Tensor]:
+        """Of the first trajectory of the test split: times (time,), and states (time, coordinate), NaN afterwards."""
+        seen = self.data[Split.TEST]
+        assert seen.observed is not None
+        return seen.ts, torch.where(seen.observed[:, 0, None], seen.targets[:, 0], torch.nan)
 
     def truth(self, start: State, ts: Tensor) -> tuple[Trajectory, Tensor, Tensor]:
         """States (time, batch, state) at increasing times, times of events (event, batch), and which outputs are valid.

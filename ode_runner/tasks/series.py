@@ -20,7 +20,7 @@ from ode_runner.plots.forecast import Line, Panel, draw_forecasts
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.dates import date_texts, for_axes
-from ode_runner.tasks.forecasting import Forecast, ForecastingTask, table_of
+from ode_runner.tasks.forecasting import WIDTH, Forecast, ForecastingTask, table_of
 from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.tasks.observations import on_the_union, with_roots
 from ode_runner.tasks.own_data import OwnDataTask
@@ -187,10 +187,11 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         return date_texts(times) if self.dated else times.tolist()
 
     def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
-        panels = [
-            self._panel(place, [Line("forecast", self._axis(one.times), one.values, bands[place] if bands else None)])
-            for place, one in enumerate(found[:SHOWN])
-        ]
+        label, band = ("mean of the seeds", f"{WIDTH:g} standard deviations of them") if bands else ("forecast", "")
+        panels = []
+        for place, one in enumerate(found[:SHOWN]):
+            line = Line(label, self._axis(one.times), one.values, bands[place] if bands else None, band)
+            panels.append(self._panel(place, [line]))
         return draw_forecasts(panels, self.columns, self.read.time)
 
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:

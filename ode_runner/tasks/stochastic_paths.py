@@ -210,14 +210,14 @@ class StochasticPaths(Task):
         start = torch.tensor([list(self.y0)], dtype=torch.float64, device=self.device).expand(BAND, -1)
         ts = torch.linspace(0, self.horizon, DRAWN, dtype=torch.float64, device=self.device)
         true = self.true_paths(start, ts, torch.arange(BAND, device=self.device))
-        title = f"From {as_typed(list(self.y0))}: 90 % of {BAND} paths, and three of them along the same noise"
+        title = f"From {as_typed(list(self.y0))}: {BAND} true paths and {BAND} of the model, along the same noise"
         yield "paths", draw_paths(ts, true, view.predict(start, ts), names=self.names, title=title)
 
     def _recognised(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
         """Observations of the first test path, and paths that the model takes to have led to them."""
         batch = self._batch(Split.TEST, torch.arange(1, device=self.device))
         values = view.predict(batch.inputs.expand(BAND, -1, -1), self.ts)[:, :BAND]
-        title = f"Observations of a test path, and 90 % of {BAND} paths of the model's given all of them"
+        title = f"Observations of a test path, and {BAND} paths of the model given them, without noise of observation"
         yield "paths", draw_paths(self.ts, batch.targets, values, names=self.names, title=title)
 
     def _copies(self, outputs: Outputs, batch: Batch) -> Tensor:
