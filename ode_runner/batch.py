@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -102,10 +102,10 @@ class Batch(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "Batch":
         """The same with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
-        inputs = self.inputs.to(dtype) if self.inputs.is_floating_point() else self.inputs
-        targets = self.targets.to(dtype) if self.targets.is_floating_point() else self.targets
-        event_times = None if self.event_times is None else self.event_times.to(dtype)
-        return self._replace(inputs=inputs, ts=self.ts.to(dtype), targets=targets, event_times=event_times)
+        parts = [("inputs", self.inputs), ("targets", self.targets), ("event_times", self.event_times)]
+        floating = [("ts", self.ts), *((name, x) for name, x in parts if x is not None and x.is_floating_point())]
+        others: dict[str, Any] = {name: x.to(dtype) for name, x in floating if x.dtype != dtype}
+        return self._replace(**others) if others else self
 
     def rows(self, own: slice, *, every_time: bool) -> "Batch":
         """Some of its samples; `every_time`: targets are (time, batch, ...)."""

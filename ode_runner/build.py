@@ -237,7 +237,7 @@ def check_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 
 def build_trainer(
-    cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment, *, prunable: bool
+    cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment, *, prunable: bool = False
 ) -> Trainer | None:
     """The trainer of an experiment, which a search may end early if `prunable`; None where nothing is to learn."""
     if not experiment.parameters():

@@ -104,9 +104,7 @@ class CountedField(VectorField):
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         remembers = self.names and isinstance(self.field, LinearizableField)
         dy = self.evaluate(self._remembered if remembers else self.field, 1, t, y, given)
-        if not isinstance(dy, Tensor) or dy.shape != y.shape:
-            raise self._misshapen(dy, y)
-        return dy
+        return _shaped(dy, y, self.field)
 
     def _remembered(self, t: Any, y: State, *given: Tensor) -> State:
         """f(t, y, *given), with which is kept how tangents are pushed through the layers that made it."""
@@ -123,13 +121,6 @@ class CountedField(VectorField):
         if self.held or self.dtype is not None or given:
             function = _Call(function, self.dtype, self.of_field(given or self.arguments()))
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
-
-    def _misshapen(self, dy: Any, y: State) -> RefusedInput:
-        """The refusal of a derivative that has not the shape of its state; a smaller one would be broadcast."""
-        shape = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
-        return RefusedInput(
-            f"{name_of(self)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one {shape}."
-        )
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
@@ -279,11 +270,29 @@ def _call(name: str, count: float) -> Callable[..., State]:
     def call(self: CountedField, t: Time, y: State, *given: Tensor) -> State:
         function = self.field if name == "forward" else getattr(self.field, name)
         found = self.evaluate(function, count, t, y, given)
-        if name == "forward" and (not isinstance(found, Tensor) or found.shape != y.shape):
-            raise self._misshapen(found, y)
-        return found
+        return _shaped(found, y, self.field) if name == "forward" else found
 
     return call
+
+
+def evaluated(
+    field: VectorField, ledger: Ledger, call: str, t: Time, y: State, given: Sequence[Tensor], dtype: torch.dtype | None
+) -> Tensor:
+    """field.call(t, y, *given) by itself, counted as in a solve; a wrapper would take longer to make than a layer."""
+    ledger.tally.evaluations += kind_of(field).call_weights[call]
+    function = field if call == "forward" else getattr(field, call)
+    found = _Call(function, dtype, given)(t, y)
+    return _shaped(found, y, field) if call == "forward" else found
+
+
+def _shaped(dy: Any, y: State, field: VectorField) -> State:
+    """The derivative at `y`; raises RefusedInput where it has another shape, for a smaller one would be broadcast."""
+    if isinstance(dy, Tensor) and dy.shape == y.shape:
+        return dy
+    one = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
+    raise RefusedInput(
+        f"{name_of(field)} must give a derivative in the shape of its state, {tuple(y.shape)}, and gave one {one}."
+    )
 
 
 def uncounted(field: VectorField) -> VectorField:

@@ -1,6 +1,6 @@
 """A solver and a gradient mode, bound: all that a model knows of numerics."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.compiling.recorded_solves import RecordedSolves
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
-from ode_runner.counted_field import CountedField, name_of
+from ode_runner.counted_field import CountedField, evaluated, name_of
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event, Events, Jumps
@@ -146,9 +146,7 @@ class Integrator:
         `call` is one of those that the field's kind declares, such as `drift`.
         """
         with _in_full_precision(y):
-            counted = CountedField.around(field, self.ledger, dtype=self.field_dtype, given=given, attached=True)
-            function: Callable[[Time, State], Tensor] = counted if call == "forward" else getattr(counted, call)
-            return function(t, y)
+            return evaluated(field, self.ledger, call, t, y, given, self.field_dtype)
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         solver = solver_along(self.solver, field)

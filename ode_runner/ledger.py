@@ -32,7 +32,8 @@ class Tally:
     def add(self, other: "Tally") -> None:
         self.evaluations += other.evaluations
         self.products += other.products
-        self.enter(other.accepted, other.rejected, other.smallest_step)
+        if other.accepted or other.rejected:
+            self.enter(other.accepted, other.rejected, other.smallest_step)
 
     def enter(self, accepted: int, rejected: int, smallest_step: float | None) -> None:
         """The steps of a solve."""

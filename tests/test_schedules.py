@@ -7,8 +7,12 @@ import pytest
 import torch
 from torch.optim import SGD, Adagrad, AdamW, Optimizer
 
+from ode_runner.build import build_experiment, build_trainer
+from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput
 from ode_runner.training.schedules import Constant, Cosine, InverseSquareRoot, Linear, OneCycle, Schedule, Steps
+from tests.conftest import Compose
+from tests.helpers import TINY
 
 ONE_CYCLE = {
     "warmup": 0.3, "div_factor": 25.0, "final_div_factor": 1e4,
@@ -19,7 +23,7 @@ ONE_CYCLE = {
 def course(schedule: Schedule, *, steps: int, optimizer: type[Optimizer] = SGD, **options: Any) -> list[dict[str, Any]]:
     """The optimizer's settings in each of `steps` steps of one epoch."""
     made = optimizer([torch.zeros(1, requires_grad=True)], **options)
-    scheduler, found = schedule.scheduler(made, steps_per_epoch=steps, epochs=1), []
+    scheduler, found = schedule.scheduler(made, steps_per_epoch=steps, steps=steps), []
     for _ in range(steps):
         found.append(dict(made.param_groups[0]))
         made.step()
@@ -132,3 +136,20 @@ def test_one_cycle_needs_a_momentum_to_cycle() -> None:
 def test_steps_refuse_epochs_before_the_first() -> None:
     with pytest.raises(RefusedInput, match=r"schedule.milestones must be epochs, 0 or more, not \[1,-1\]"):
         Steps(milestones=[1, -1], gamma=0.5, warmup=None)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in conf_dir().joinpath("schedule").glob("*.yaml")))
+def test_every_schedule_ends_where_max_steps_ends_the_run(name: str, composed: Compose) -> None:
+    def rates(*length: str) -> list[float]:
+        cfg = composed("trainer.device=cpu", *TINY, f"schedule={name}", *length)
+        choices = cfg.hydra.runtime.choices
+        made = build_trainer(cfg, choices, build_experiment(cfg, choices))
+        found = []
+        for _ in range(made.total_steps):
+            found.append(made.optimizer.param_groups[0]["lr"])
+            made.optimizer.step()
+            made.schedule.step()
+        return found
+
+    whole = rates("trainer.epochs=3")
+    assert rates("trainer.epochs=100", f"trainer.max_steps={len(whole)}") == whole

@@ -75,13 +75,15 @@ class Experiment:
         """What solves for the model: along the noise of the samples of these numbers, where there is any."""
         return driven(self.integrator, self.task.spec.path, count, numbers, device=self.device)
 
-    @torch.no_grad()
-    def measured(self, loss: Loss, batch: Batch) -> dict[str, Scalar]:
-        """The task's metrics of a batch, where the loss has the model's outputs, and the loss with its terms."""
-        found = {} if loss.outputs is None else self.task.metrics(loss.outputs, batch)
+    def metrics(self, loss: Loss, batch: Batch) -> dict[str, Scalar]:
+        """The task's metrics of a batch, where the loss has the model's outputs; without a graph."""
+        if loss.outputs is None:
+            return {}
+        with torch.no_grad():
+            found = self.task.metrics(loss.outputs, batch)
         if both := found.keys() & loss.prices.keys():
             raise RefusedInput(f"a metric of the task has the name of a regulariser: {', '.join(both)}. Rename one.")
-        return found | loss.scalars()
+        return found
 
     def outputs(self, batch: Batch) -> Outputs:
         """The model's outputs for a batch of this experiment's dtype."""
@@ -134,7 +136,7 @@ class Experiment:
                 counts.add(batch, each)
             if isinstance(self.task, SetMeasuringTask) and loss.outputs is not None:
                 answers.append((batch.cpu(), loss.outputs.cpu()))
-            means.add(read_scalars(self.measured(loss, batch)), weight=len(batch.inputs))
+            means.add(read_scalars(self.metrics(loss, batch) | loss.scalars()), weight=len(batch.inputs))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         of_the_split = set_scalars(self.task, split, answers)
         return self.task.reported(means.read()) | of_the_split | evaluations.read()
@@ -168,7 +170,6 @@ class Experiment:
             stop: checked between batches of samples.
         """
         own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
-
         finely = self._finely(own)
 
         def answer(inputs: Tensor, ts: Times | None) -> Outputs:

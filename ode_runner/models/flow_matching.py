@@ -57,8 +57,9 @@ class FlowMatching(PathModel):
     def coupled(self, data: State, noise: State, given: Sequence[Tensor]) -> Coupled:
         if self.coupling == "independent":
             return super().coupled(data, noise, given)
-        groups = [data.new_zeros(len(data), 1), *given]
-        _, group = torch.unique(torch.cat(groups, dim=1), dim=0, return_inverse=True)
+        if not given:
+            return Coupled(data, noise[nearest_pairs(data, noise)], given)
+        _, group = torch.unique(torch.cat(list(given), dim=1), dim=0, return_inverse=True)
         paired = noise.clone()
         for number in group.unique():
             [own] = torch.nonzero(group == number, as_tuple=True)
@@ -67,7 +68,12 @@ class FlowMatching(PathModel):
 
 
 def nearest_pairs(data: State, noise: State) -> Tensor:
-    """For each of the data, which noise goes with it where the sum of squared distances is least (batch,)."""
-    squares = torch.cdist(data.flatten(1), noise.flatten(1)).square()
-    _, chosen = linear_sum_assignment(squares.detach().cpu().numpy())
-    return torch.as_tensor(chosen, device=data.device)
+    """For each of the data, which noise goes with it where the sum of squared distances is least (batch,).
+
+    SciPy takes half the time where it is asked which of the data goes with each noise, since data lie close together,
+    and where the distance from each of the data to its nearest noise, on which no pairing depends, is taken away first.
+    """
+    squares = torch.cdist(data.detach().flatten(1), noise.flatten(1)).square().double()
+    further = squares - squares.amin(dim=1, keepdim=True)
+    _, chosen = linear_sum_assignment(further.T.cpu().numpy())
+    return torch.as_tensor(chosen, device=data.device).argsort()

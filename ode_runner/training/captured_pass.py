@@ -98,13 +98,14 @@ class CapturedPass:
             gradients = torch.autograd.grad(
                 self._forward.differentiated(passed.loss), self.parameters, allow_unused=True
             )
-        measured = experiment.measured(passed.loss, self._batch)
+        of_loss = passed.loss.scalars()
+        measured = experiment.metrics(passed.loss, self._batch) | of_loss
         numbers = torch.stack([value.double() for value in measured.values()])
         return _Recorded(
             gradients=_own(gradients, self.parameters),
             names=list(measured),
             numbers=numbers,
-            of_loss=list(passed.loss.scalars()),
+            of_loss=list(of_loss),
             forward=passed.tally,
             backward=backward,
         )

@@ -1,6 +1,7 @@
 """Training in stages: what the next one learns from is made once, kept in a file, and the same after a resume."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from ode_runner.batch import Split
 from ode_runner.config.identity import DIGITS
@@ -18,7 +18,7 @@ from ode_runner.ledger import Phase
 from ode_runner.models.staged import StagedModel
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.training.averaging import WeightAverage
-from ode_runner.training.schedules import Schedule
+from ode_runner.training.schedules import Schedule, Scheduler
 from ode_runner.training.session import Session
 
 
@@ -47,13 +47,16 @@ class Stages:
                 "the main process alone. Use processes=1."
             )
 
-    def scheduler(self, *, steps_per_epoch: int) -> LRScheduler:
-        """Of the stage that begins."""
+    def scheduler(self, *, steps_per_epoch: int) -> Scheduler:
+        """Of the stage that begins, over the steps that trainer.max_steps leaves it."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate
             group.pop("initial_lr", None)  # of the stage before
-        epochs = self.experiment.options.epochs
-        return self._schedule.scheduler(self.optimizer, steps_per_epoch=steps_per_epoch, epochs=epochs)
+        options = self.experiment.options
+        whole = options.epochs * steps_per_epoch
+        left = (options.max_steps or sys.maxsize) - self.present * whole
+        steps = max(1, min(whole, left))
+        return self._schedule.scheduler(self.optimizer, steps_per_epoch=steps_per_epoch, steps=steps)
 
     def due(self, epoch: int) -> bool:
         """Whether the next stage begins with the epoch of this number, counted from 0."""

@@ -157,8 +157,7 @@ class Trainer:
         if self.scaling is not None:
             self.scaling.unscale(self.optimizer)
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
-        with self.stopwatch.paused():  # not what training costs
-            audited = self.gradient_monitor.compare(batch, random, step=self.step + 1) if random else {}
+        audited = self._audited(batch, random) if random else {}
         self.group.average_gradients(self.model.parameters())
         grad_norm = clipped(self.parameters, self.options.max_grad_norm, waits=self.waits)
         if self.waits:
@@ -170,6 +169,11 @@ class Trainer:
             self.average.update(self.model)
         of_batch = quality(passed, self.group, waits=self.waits) | batch_scalars(passed.each, len(batch.inputs))
         return scalars | of_batch | audited | stepped | {"optim/lr": lr} | solve_scalars(passed)
+
+    def _audited(self, batch: Batch, random: RandomState) -> dict[str, float]:
+        """The gradient beside another, the time of which is not what training costs."""
+        with self.stopwatch.paused():
+            return self.gradient_monitor.compare(batch, random, step=self.step + 1)
 
     def _update_weights(self, grad_norm: Tensor | float) -> dict[str, Tensor | float]:
         """A step of the optimizer; returns its scalars."""
@@ -199,6 +203,8 @@ class Trainer:
         """Restore the state of `state_dict`."""
         self.step, self.epoch, self.batch = state["position"]
         self.best, self.latest, self.diagnosed = state["best"], state["latest"], state.get("diagnosed", {})
+        self.stages.load_state_dict(state["stages"])
+        self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)  # of that stage
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.clock.seconds, self.train_seconds = state["seconds"]

@@ -53,9 +53,10 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
         )
     with experiment.integrator.ledger.phase(Phase.BACKWARD) as backward:
         forward.differentiated(passed.loss).backward()
+    of_loss = passed.loss.scalars()
     return TrainingPass(
-        measured=experiment.measured(passed.loss, batch),
-        of_loss=list(passed.loss.scalars()),
+        measured=experiment.metrics(passed.loss, batch) | of_loss,
+        of_loss=list(of_loss),
         forward=passed.tally,
         backward=backward,
         each=passed.each,

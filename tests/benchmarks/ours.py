@@ -15,6 +15,7 @@ from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
 from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.idx import FILES
+from ode_runner.training.schedules import RateScheduler
 from ode_runner.training.trainer import Trainer
 
 BATCH_SIZE = 128
@@ -52,6 +53,7 @@ def freeze(optimizer: torch.optim.Optimizer) -> None:
 def freeze_ours(trainer: Trainer) -> None:
     """`freeze`, and the schedule that sets the learning rate anew at every step."""
     freeze(trainer.optimizer)
+    assert isinstance(trainer.schedule, RateScheduler)
     trainer.schedule.base_lrs = [0.0] * len(trainer.schedule.base_lrs)
 
 
