@@ -13,6 +13,8 @@ from ode_runner.paths.corruption import CorruptionSchedule
 from ode_runner.structured_field import JumpField
 from ode_runner.types import Time
 
+NONE_LEFT = 1e-6  # the least share of tokens, replaced or not, by which ratios are divided
+
 
 class TokenField(JumpField):
     """The chain that leads noise, at t = 1, back to text, at t = 0, by what it takes the tokens of the text to be.
@@ -167,6 +169,58 @@ class ReplacedText(LogitsField):
         return pad(of_tokens, (0, len(self.noise) - self.tokens))
 
 
+class ScoredText(ReplacedText):
+    """Tokens are replaced by draws of noise, and come back at the rates of the time reversal, by ratios that are known.
+
+    The ratio of a state y of a position is p_t(x with y there) / p_t(x). `logits` say how ratios differ from those of
+    texts all of which are equally likely: of masks their logarithm, and of any other noise its part a(t), for without
+    text all ratios are 1. Where noise never draws what stands, there is no jump, and a ratio is not read.
+
+    Lou, Meng, Ermon. Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution. ICML 2024. · Meng,
+    Choi, Song, Ermon. Concrete Score Matching. NeurIPS 2022.
+    """
+
+    def log_ratios(self, t: Time, x: Tensor, logits: Tensor) -> Tensor:
+        """Of logits (batch, position, tokens): (batch, position, state), float64, 0 of what stands."""
+        kept, gone = self.shares(t)
+        masked = len(self.noise) > self.tokens
+        logarithm = logits.double() + (kept / gone / self.tokens).log() if masked else kept * logits.double()
+        return torch.where(self._states(x) > 0, 0.0, self._padded(logarithm))
+
+    def ratios_of(self, t: Time, x: Tensor, denoised: Tensor) -> Tensor:
+        """The ratios that go with p(x_0 | x_t), (batch, position, tokens): the reverse of `denoise`."""
+        kept, gone = self.shares(t)
+        weights = self._padded(denoised / torch.where(denoised > 0, self.likelihood(t, x), 1.0))
+        return kept * weights + gone * self.noise * weights.sum(dim=-1, keepdim=True)
+
+    def likelihood(self, t: Time, x: Tensor) -> Tensor:
+        """q(x_t = x | x_0 = v) of every position and token, (batch, position, tokens)."""
+        kept, gone = self.shares(t)
+        return (kept * self._states(x) + gone * self.noise[x][..., None])[..., : self.tokens]
+
+    def shares(self, t: Time) -> tuple[Tensor, Tensor]:
+        """Of tokens that are their own at a time, and of others, neither of them none: (1, 1, 1) or (batch, 1, 1)."""
+        gone = self.schedule.corrupted(t.double()).view(-1, 1, 1).clamp(NONE_LEFT, 1 - NONE_LEFT)
+        return 1 - gone, gone
+
+    def replacement(self, t: Time, x: Tensor) -> Tensor:
+        """The rate at which noise puts what stands where another state was, (batch, position, 1)."""
+        kept, _ = self.shares(t)
+        return self.schedule.corrupted_dot(t.double()).view(-1, 1, 1) / kept * self.noise[x][..., None]
+
+    def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        return self.replacement(t, x) * self.log_ratios(t, x, self.logits(t, x, *given)).exp()
+
+    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        """By Tweedie's formula: noise is taken off the ratios; what is below 0 then, of ratios of no law, is 0."""
+        kept, gone = self.shares(t)
+        ratios = self.log_ratios(t, x, self.logits(t, x, *given)).exp()
+        clean = (ratios - gone * self.noise * ratios.sum(dim=-1, keepdim=True)) / kept
+        weights = (clean[..., : self.tokens] * self.likelihood(t, x)).clamp(min=0)
+        weights = torch.where(self.certain(x)[..., None], self._states(x)[..., : self.tokens], weights)
+        return weights / weights.sum(dim=-1, keepdim=True)
+
+
 class KnownText(MaskedField):
     """The true field of a law of texts that can be summed up.
 
@@ -185,7 +239,10 @@ class KnownText(MaskedField):
 
     def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         """Where the tokens that stand cannot belong to one text, all tokens of a mask are equally likely."""
-        evidence = self.evidence(x)
+        return self.posterior(self.evidence(x))
+
+    def posterior(self, evidence: Tensor) -> Tensor:
+        """p(x_0 = v) of every position, in proportion to the likelihoods that each of its tokens has, as `evidence`."""
         with torch.enable_grad():
             leaf = evidence.requires_grad_()
             [slope] = torch.autograd.grad(self.likelihood(leaf).sum(), leaf)

@@ -87,7 +87,9 @@ def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: St
 
 def _solvable(generator: Generator | None) -> Generator | None:
     """One whose field has ways from noise to data; there are none of a function that takes one to the other."""
-    return generator if generator is not None and isinstance(generator.field, DenoisingField) else None
+    if generator is None or generator.rounded or not isinstance(generator.field, DenoisingField):
+        return None
+    return generator
 
 
 def _finest(experiment: Experiment) -> Experiment:

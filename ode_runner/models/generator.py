@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class Generator:
     neither on the solver's steps, nor on the batch that it is in.
     """
 
+    rounded: ClassVar[bool] = False  # True: samples are none of the field's states, but made of them
     field: VectorField
     shape: Sequence[int]  # of a sample
     start: float

@@ -1,6 +1,6 @@
 """What the models share that learn what tokens were before noise replaced them."""
 
-from typing import Literal, final
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,29 +20,6 @@ from ode_runner.types import Time
 Kernel = Literal["absorbing", "uniform", "hybrid"]
 
 
-class ReplacedTextModel(TextModel, TextDenoiser):
-    """Learns what the tokens of a text were before some of them were replaced.
-
-    Args:
-        name: of the model, for messages.
-        noise: (state,), the law of what takes their places.
-        schedule: how many are replaced at a time.
-    """
-
-    def __init__(self, network: Network, *, name: str, noise: Tensor, schedule: CorruptionName) -> None:
-        layers, tokens = two_sided_network(network, name), network.spec.tokens
-        super().__init__(network)
-        inner = layers.denoiser(symbols=len(noise), outputs=tokens)
-        self.field = LearnedReplacedText(inner, noise, tokens=tokens, schedule=corruption_named(schedule))
-
-    def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
-        return integrate.evaluate(self.field, t, x, call="logits")
-
-    def generator(self) -> TokenGenerator:
-        return TokenGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0)
-
-
-@final
 class LearnedReplacedText(ReplacedText):
     """What a network takes tokens to have been, which is told the time."""
 
@@ -52,6 +29,30 @@ class LearnedReplacedText(ReplacedText):
 
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return self.inner(t.float() if t.dtype == torch.float64 else t, x, *given)
+
+
+class ReplacedTextModel(TextModel, TextDenoiser):
+    """Learns what the tokens of a text were before some of them were replaced.
+
+    Args:
+        name: of the model, for messages.
+        noise: (state,), the law of what takes their places.
+        schedule: how many are replaced at a time.
+    """
+
+    learned: ClassVar[type[LearnedReplacedText]] = LearnedReplacedText
+
+    def __init__(self, network: Network, *, name: str, noise: Tensor, schedule: CorruptionName) -> None:
+        layers, tokens = two_sided_network(network, name), network.spec.tokens
+        super().__init__(network)
+        inner = layers.denoiser(symbols=len(noise), outputs=tokens)
+        self.field = self.learned(inner, noise, tokens=tokens, schedule=corruption_named(schedule))
+
+    def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
+        return integrate.evaluate(self.field, t, x, call="logits")
+
+    def generator(self) -> TokenGenerator:
+        return TokenGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0)
 
 
 def kernel_noise(kernel: Kernel, tokens: int, *, masked: float) -> Tensor:

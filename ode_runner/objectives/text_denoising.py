@@ -46,7 +46,7 @@ class DenoisingCrossEntropy(Objective[TextDenoiser]):
 
     def loss(self, model: TextDenoiser, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         del task
-        text, share, uniform = _drawn(batch.inputs, training=model.training)
+        text, share, uniform = drawn_noise(batch.inputs, training=model.training)
         x = model.field.corrupt(share, text, *uniform)
         each = -log_probabilities(model.logits(share, x, integrate), text)
         return Loss(torch.where(model.field.certain(x), 0.0, each).sum(dim=1).mean())
@@ -66,7 +66,7 @@ class StepLikelihood(Objective[StepDenoiser]):
     solves = False
 
     def loss(self, model: StepDenoiser, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        text, share, uniform = _drawn(batch.inputs, training=model.training)
+        text, share, uniform = drawn_noise(batch.inputs, training=model.training)
         u = (share * model.steps).floor() / model.steps
         t = u + 1 / model.steps
         x = model.field.corrupt(t, text, *uniform)
@@ -87,7 +87,7 @@ def step_divergence(field: ReplacedText, t: Tensor, u: Tensor, x: Tensor, text: 
     return (torch.xlogy(target, target) - torch.xlogy(target, law)).sum(dim=(1, 2))
 
 
-def _drawn(text: Tensor, *, training: bool) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+def drawn_noise(text: Tensor, *, training: bool) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """Texts, even numbers between 0 and 1, and two for every token; outside training several of each, always the same.
 
     Copies of a text lie apart, so that their numbers do.

@@ -1,0 +1,89 @@
+"""What the models share that take texts for points of a space, and noise to them by a Gaussian path."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from ode_runner.errors import RefusedInput
+from ode_runner.models.generator import Generator
+from ode_runner.models.text_model import TextModel
+from ode_runner.networks.base import Network
+from ode_runner.noise import Noise
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.coded_text import CodedLikelihood, CodeLearner
+from ode_runner.path_field import DenoisingField
+from ode_runner.problem import Integrate
+from ode_runner.types import State, Time, Trajectory
+
+
+class CodedField(DenoisingField):
+    """The field of a path between noise and points that stand for tokens, (batch, position, number).
+
+    What it takes the data to be is the mean of the points, by the probabilities that `logits` say.
+    """
+
+    call_weights: ClassVar[Mapping[str, float]] = {**DenoisingField.call_weights, "logits": 1}
+
+    def codes(self) -> Tensor:
+        """The points, (token, number), all of the same length."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what stands for tokens: define codes(self)")
+
+    @abc.abstractmethod
+    def logits(self, t: Time, x: State, *given: Tensor) -> Tensor:
+        """Of the tokens that each position is, (batch, position, tokens)."""
+
+    def denoise(self, t: Time, x: State, *given: Tensor) -> State:
+        return self.logits(t, x, *given).softmax(dim=-1) @ self.codes()
+
+
+class CodedText(TextModel, CodeLearner):
+    """Learns what tokens are, given points near those that stand for them; samples are rounded to the nearest.
+
+    Args:
+        end_time: where samples end, and are rounded.
+    """
+
+    objective: ClassVar[Objective[CodeLearner]] = CodedLikelihood()
+    field: CodedField
+
+    def __init__(self, network: Network, *, end_time: float, regression: float) -> None:
+        if not 0 < end_time < 1:
+            raise RefusedInput(
+                f"samples end at model.end_time={end_time:g}, where they are rounded to tokens: it must be between 0 "
+                "and 1. Use model.end_time=0.1."
+            )
+        if regression < 0:
+            raise RefusedInput(f"model.regression must be 0 or more, not {regression:g}.")
+        super().__init__(network)
+        self.end_time, self.regression = end_time, regression
+
+    def codes(self) -> Tensor:
+        return self.field.codes()
+
+    def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
+        return integrate.evaluate(self.field, t, x, call="logits")
+
+    def generator(self) -> Generator:
+        shape = (*self.shape, self.codes().shape[1])
+        return RoundedGenerator(field=self.field, shape=shape, start=1.0, end=self.end_time)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class RoundedGenerator(Generator):
+    """From noise to texts: at every time, the tokens whose points are nearest."""
+
+    field: CodedField
+    rounded: ClassVar[bool] = True
+
+    def finished(self, path: Trajectory, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
+        del noise, integrate, given
+        return nearest(path, self.field.codes())
+
+
+def nearest(x: Tensor, codes: Tensor) -> Tensor:
+    """Of points (*any, number), the number of the code (token, number) in the nearest direction: (*any)."""
+    return (x @ codes.to(x.dtype).T).argmax(dim=-1)

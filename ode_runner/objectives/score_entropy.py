@@ -1,0 +1,64 @@
+"""The entropy of ratios of probabilities, which bounds the likelihood of texts."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Batch
+from ode_runner.objectives.base import FLOOR, Loss, Objective
+from ode_runner.objectives.masked_likelihood import BOUND, said_of_bound
+from ode_runner.objectives.text_denoising import TextDenoiser, drawn_noise
+from ode_runner.problem import Integrate
+from ode_runner.tasks.base import Task
+from ode_runner.token_field import KnownText, ScoredText
+
+
+class RatioLearner(TextDenoiser):
+    """What the objective asks of a model."""
+
+    field: ScoredText
+    known: KnownText | None  # the true law, where that is known
+
+
+@final
+class ScoreEntropy(Objective[RatioLearner]):
+    """A bound of the negative log likelihood of a text, nats: `nelbo`; one evaluation, no solve.
+
+    It is the integral over time of `score_entropy`, by times t = u^2 for u spread evenly over a batch: what is
+    integrated has values of 1 / t with the probability t, whose variance so stays finite. Where the true law is known,
+    its ratios have `nelbo_floor` with the same noise, outside training.
+
+    Lou, Meng, Ermon. Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution. ICML 2024, theorem
+    3.6, whose log-linear noise replaces tokens at the rate 1 / (1 - t), as the linear schedule does.
+    """
+
+    solves = False
+
+    def loss(self, model: RatioLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
+        field, (text, u, uniform) = model.field, drawn_noise(batch.inputs, training=model.training)
+        t = u.square()
+        x = field.corrupt(t, text, *uniform)
+        logits = model.logits(t, x, integrate)
+        bound = (2 * u * score_entropy(field, t, x, text, field.log_ratios(t, x, logits))).mean()
+        total = bound.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
+        beside = {BOUND: bound.detach()} | said_of_bound(task, bound.detach())
+        if not model.training and model.known is not None:
+            denoised = model.known.posterior(field.likelihood(t, x))
+            true = score_entropy(field, t, x, text, field.ratios_of(t, x, denoised).log())
+            beside |= dict.fromkeys((FLOOR, f"{BOUND}_floor"), (2 * u * true).mean())
+        return Loss(total, beside=beside)
+
+
+def score_entropy(field: ScoredText, t: Tensor, x: Tensor, text: Tensor, log_ratios: Tensor) -> Tensor:
+    """Sum over jumps of their rate from text to noise times s - r log s + r (log r - 1), (batch,), nats a unit of time.
+
+    s are the ratios of a field (batch, position, state), and r those of the text itself, q(y | text) / q(x | text).
+    """
+    kept, gone = field.shares(t)
+    states = torch.arange(len(field.noise), device=x.device)
+    likelihood = kept * (text[..., None] == states) + gone * field.noise
+    ratios = likelihood / likelihood.gather(2, x[..., None])
+    cross = torch.where(ratios > 0, ratios * log_ratios, 0.0)
+    each = log_ratios.exp() - cross + torch.xlogy(ratios, ratios) - ratios
+    return (field.replacement(t, x) * each).sum(dim=(1, 2))
