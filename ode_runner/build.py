@@ -13,6 +13,7 @@ from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.loggers import build_loggers, check_loggers
+from ode_runner.building.network_options import check_network_options
 from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
 from ode_runner.building.run_options import check_numbers, check_pictures
 from ode_runner.building.teacher import teach, teacher_contents
@@ -153,6 +154,8 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
     model, solver = target_of(cfg, "model"), construct(cfg, "solver")
     check_answers(choices, target_of(cfg, "task"), model)
+    if "network" not in unused_axes(model):
+        check_network_options(cfg, choices)
     check_series(choices, target_of(cfg, "task"), model)
     check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))

@@ -172,6 +172,11 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
             f"{needed}; that of task={choices['task']} model={choices['model']} is none, but one of states that jump. "
             f"Use {able}."
         )
+    if issubclass(kind, DenoisingField):
+        raise IncompatibleChoice(
+            f"{needed}; that of task={choices['task']} model={choices['model']} leads from noise to points in a space. "
+            "Use a solver of ordinary equations or a sampler of such a path, solver=heun or ddim."
+        )
     if issubclass(solver.fields, StochasticField | ConsistencyField):
         raise IncompatibleChoice(
             f"{needed}; that of task={choices['task']} model={choices['model']} is none. Use solver=rk4."

@@ -79,6 +79,9 @@ REFUSED = {  # what was typed: what the one line must say
     "model=rknet solver=dopri5": ["model=rknet takes a fixed-step explicit Runge-Kutta solver", "Use solver=euler"],
     "model=rknet gradient=adjoint": ["gradient=adjoint", "exact", "Use gradient=backprop, or model=odenet"],
     "gradient=seminorm solver=rk4": ["gradient=seminorm needs an adaptive solver", "Use solver=dopri5"],
+    "task=pairs model=one_shot network=mlp": [
+        "model=one_shot sets network.expansion, network.time, and network=mlp has no such options. Use network=trans"
+    ],
     "network=conv task=half_moons": ["network=conv needs images", "Use network=mlp"],
     "solver=rk4 solver.step_size=0.1 solver.num_steps=4": [
         "num_steps=4",

@@ -51,6 +51,20 @@ def test_a_model_of_single_tokens_is_told_so(tmp_path: Path) -> None:
     assert record_of(tmp_path)["metrics"]["test/nelbo_floor"] == pytest.approx(1.386, abs=0.3)
 
 
+@pytest.mark.parametrize("model", ["sedd", pytest.param("logit_flow", marks=pytest.mark.slow), "diffusion_lm"])
+def test_other_models_print_a_way_to_a_text_and_are_told_of_what_they_lack(model: str, tmp_path: Path) -> None:
+    words = ("task=pairs", f"model={model}", "trainer.max_steps=1", "network.width=8", "network.heads=2")
+    run = typed(*words, *SMALL, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "has learned no dependence between tokens yet" in run.stdout
+    assert "a text on its way from noise, at t = 1" in run.stdout
+    folder, metrics = next(tmp_path.rglob("record.json")).parent, record_of(tmp_path)["metrics"]
+    assert metrics["test/nelbo"] > metrics["test/nelbo_floor"]
+    assert "result/text_summary" in EventAccumulator(str(folder)).Reload().Tags()["tensors"]
+    words = (folder / "samples.csv").read_text(encoding="utf-8").split()
+    assert "_" not in words
+
+
 def test_a_sampler_that_seeks_modes_is_told_of(tmp_path: Path) -> None:
     run = typed("task=markov_text", "solver=confidence", *SMALL, "logger=none", cwd=tmp_path)
     assert "the sampler seeks modes" in run.stdout
@@ -70,6 +84,14 @@ def test_a_sampler_that_seeks_modes_is_told_of(tmp_path: Path) -> None:
         (
             ("task=ctmc", "task.paths=9", "solver=confidence"),
             "is none, but one of states that jump. Use solver=gillesp",
+        ),
+        (
+            ("task=markov_text", "model=sedd", "solver=heun"),
+            "has none, but denoise, rates and logits. Use solver=ancestral, gillespie or tau_leap.",
+        ),
+        (
+            ("task=markov_text", "model=logit_flow", "solver=tau_leap"),
+            "leads from noise to points in a space. Use a solver of ordinary equations or a sampler",
         ),
         (("task=dyck", "task.length=7"), "task.length must be even and at most 64, not 7."),
         (("task=pairs", "task.pairs=9"), "task.pairs must be at most 8, not 9."),

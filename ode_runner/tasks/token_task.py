@@ -131,8 +131,8 @@ class TokenTask(SampledTask):
         nelbo, unigram = metrics.get("test/nelbo"), metrics["test/unigram_nll"]
         if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram:
             yield (
-                f"the loss of {nelbo:.2f} nats a text is that of single tokens, {unigram:.2f}: the model has learned "
-                "no dependence between tokens yet. Train it longer, or use network.positions=both."
+                f"the loss of {nelbo:.2f} nats a text is that of single tokens, {unigram:.2f}, or more: the model has "
+                "learned no dependence between tokens yet. Train it longer, or use network.positions=both."
             )
         nll = metrics.get("test/nll")
         if nll is not None and self.law is not None and nll < self.law.entropy - self._margin():
