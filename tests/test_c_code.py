@@ -12,7 +12,7 @@ from torch.func import vjp
 from ode_runner.compiling import machine_code
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
-from ode_runner.compiling.machine_code import compiled_function
+from ode_runner.compiling.machine_code import function_of, library
 from ode_runner.compiling.recorder import record
 from ode_runner.errors import CannotCompile
 
@@ -54,7 +54,7 @@ def with_derivatives(x: Tensor, turned: Tensor, w: Tensor) -> list[Tensor]:
 def compiled(function: Callable[..., list[Tensor]], examples: list[Tensor]) -> Callable[..., list[Tensor]]:
     with torch.no_grad():
         recording = record(function, examples)
-        return compiled_function(c_source(recording), recording)
+        return function_of(library(c_source({"run": recording})), "run", recording)
 
 
 @compiler
@@ -88,9 +88,9 @@ def test_an_entry_that_is_out_of_range_is_no_number() -> None:
 
 def test_an_operation_without_c_code_is_told() -> None:
     with pytest.raises(NoCode, match="convolution"):
-        c_source(record(lambda x, w: [F.conv1d(x, w)], [torch.rand(1, 1, 5), torch.rand(1, 1, 3)]))
+        c_source({"f": record(lambda x, w: [F.conv1d(x, w)], [torch.rand(1, 1, 5), torch.rand(1, 1, 3)])})
     with pytest.raises(NoCode, match="large"):
-        c_source(record(lambda x: [x @ x], [torch.rand(50, 50)]))
+        c_source({"f": record(lambda x: [x @ x], [torch.rand(50, 50)])})
 
 
 def test_what_is_given_may_not_be_written_into() -> None:

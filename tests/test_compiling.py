@@ -16,7 +16,7 @@ from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.recorder import Recording
 from ode_runner.compiling.solves import CompiledSolves
 from ode_runner.counted_field import CountedField
-from ode_runner.errors import CannotCompile, IncompatibleChoice
+from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.field import VectorField
@@ -78,6 +78,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The functions that would be compiled, as they are: the mathematics without the compiler."""
     for module in ("steps", "runs"):
         monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_graph", lambda function, examples: function)
+    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
 
 
 @pytest.fixture
@@ -179,6 +180,43 @@ def test_machine_code_finds_what_the_mode_does(mode: str, dtype: torch.dtype) ->
     assert_same(ours, theirs, within=(100 if exact else 1e4) * torch.finfo(dtype).eps)  # rounding moves the steps
 
 
+CONTROLS: dict[str, dict[str, Any]] = {
+    "i": {},
+    "pi": {"control": "pi", "first_step": 0.9},
+    "pid within limits": {"control": "pid", "min_step": 0.01, "max_step": 0.2},
+    "held": {"hold": True, "safety": 0.99, "grow": 20.0},
+    "with a first step": {"first_step": 0.9},
+}
+
+
+@compiler
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_whole_solve_in_machine_code_is_that_of_its_steps(control: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are chosen and counted as Python does, rejected ones among them."""
+    solver, field = replace(DOPRI5, **CONTROLS[control]), SmallNet()
+    for p in field.parameters():
+        p.data *= 4
+    ours = compiled(Backprop(), solver, field, state())
+    for ts in (*list(SPANS.values())[:3], (0.0, 6.0)):
+        theirs, spent = found(partial(solve_by, Checkpoint(), solver), field, ts)
+        with monkeypatch.context() as patched:  # no piece of a step is asked for by Python
+            patched.setattr("ode_runner.compiling.steps.compile_graph", None)
+            values, tally = found(ours, field, ts)
+        assert_same(values, theirs, within=1e-10)
+        assert tally == spent
+    assert solver.solve(field, state(), torch.tensor([0.0, 6.0])).rejected or solver.max_step is not None
+
+
+@compiler
+@pytest.mark.usefixtures("double")
+def test_a_whole_solve_that_fails_is_told_by_python() -> None:
+    field = SmallNet()
+    ours = compiled(Backprop(), replace(DOPRI5, max_steps=2), field, state())
+    with pytest.raises(SolverFailed, match="the limit solver.max_steps=2 was reached"):
+        found(ours, field, (0.0, 6.0))
+
+
 class Turned(VectorField):
     """What it returns lies in memory the other way round, as states and what reaches the outputs may."""
 
@@ -210,6 +248,7 @@ def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: 
         return compiled
 
     monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", demanding)
+    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
     field, like = Turned(), state().t().contiguous().t()
     theirs = turned(partial(solve_by, MODES[mode], DOPRI5), field)
     assert_same(turned(compiled(MODES[mode], DOPRI5, field, like), field), theirs, within=1e-9)  # chosen by rounding
@@ -413,10 +452,10 @@ def test_whole_numbers_given_are_left_alone() -> None:
 
 
 def test_machine_code_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(source: str, recording: Recording) -> Any:
+    def careless(made: Any, name: str, recording: Recording) -> Any:
         return lambda *inputs: recording.outputs
 
-    monkeypatch.setattr("ode_runner.compiling.graph.compiled_function", careless)
+    monkeypatch.setattr("ode_runner.compiling.graph.function_of", careless)
     with pytest.raises(CannotCompile, match="off by"):
         compile_graph(lambda a, b: [a * b], [torch.ones(3), torch.ones(3)])
 
@@ -616,6 +655,7 @@ def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkey
         return function
 
     monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", noting)
+    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
     made = cell_of(
         composed(
             "task=lotka_volterra", "task.train=12", "trainer.batch_size=6", "trainer.compile=on", "trainer.device=cpu"

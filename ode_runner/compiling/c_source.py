@@ -1,6 +1,7 @@
-"""A recorded function as a function in C."""
+"""Recorded functions as functions in C."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -17,29 +18,35 @@ HEADER = """\
                      __attribute__((simd("notinbranch"))) float name##f(float);
 VECTOR(tanh) VECTOR(exp) VECTOR(log) VECTOR(log1p) VECTOR(sin) VECTOR(cos)
 #endif
+#include <string.h>
 #include <tgmath.h>
 """
 
 
-def c_source(recording: Recording) -> str:
-    """`void run(...)` of the inputs and, behind them, the outputs, all of which are contiguous.
+def c_source(recordings: Mapping[str, Recording], driver: str = "") -> str:
+    """Functions in C by their names, and behind them code that calls them.
 
-    What lies between is in static arrays, so there is one call at a time.
+    Of `f` that is `piece_f`, a name that no library of the system has. Each takes its inputs and, behind them, its
+    outputs, all of which are contiguous. What lies between is in static arrays, so there is one call at a time.
 
     Raises:
         NoCode: there is no C code for an operation, or for a type.
     """
+    return "\n".join([HEADER, *(_function(name, recording) for name, recording in recordings.items()), driver])
+
+
+def _function(name: str, recording: Recording) -> str:
     arrays = _Arrays(recording)
-    names = [f"const {_type(x)} *restrict {arrays.name(x)}" for x in recording.inputs]
+    parameters = [f"const {_type(x)} *restrict {arrays.name(x)}" for x in recording.inputs]
     body = []
     for number, operation in enumerate(recording.operations):
-        arrays.begin(number, operation.result)
+        arrays.begin(operation.result)
         body.append(code_of(operation, arrays.name))
         arrays.end(number)
     for number, y in enumerate(recording.outputs):
-        names.append(f"{_type(y)} *restrict y{number}")
+        parameters.append(f"{_type(y)} *restrict y{number}")
         body.append(_copied(y, arrays.name(y), f"y{number}"))
-    lines = [HEADER, *arrays.declarations, f"void run({', '.join(names)}) {{", *body, "}", ""]
+    lines = [f"void piece_{name}({', '.join(parameters)}) {{", *arrays.declarations, *body, "}", ""]
     return "\n".join(line for line in lines if line)
 
 
@@ -72,9 +79,8 @@ class _Arrays:
     def name(self, x: Tensor) -> str:
         return self._names[storage_of(x)]
 
-    def begin(self, number: int, result: Tensor) -> None:
-        """Find an array for what operation `number` makes."""
-        del number
+    def begin(self, result: Tensor) -> None:
+        """Find an array for what an operation makes."""
         storage = storage_of(result)
         if storage in self._names:
             return

@@ -13,6 +13,7 @@ from ode_runner.compiling.stepper import stepping_by, steps_of
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.compiling.stochastic_runs import compile_stochastic
 from ode_runner.compiling.values import Values
+from ode_runner.compiling.whole_solves import WholeSolves, solve_whole
 from ode_runner.counted_field import CountedField
 from ode_runner.field import StochasticField
 from ode_runner.problem import Problem, Solution
@@ -37,15 +38,19 @@ def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool 
     if problem.y0.device.type == "cuda":
         return capture_exact(solver, problem, keeps=keeps, fuses=fuses)
     steps, values = steps_of(solver, problem)
-    return partial(_solve, steps, values, CompiledRuns(steps))
+    return partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
 
 
-def _solve(steps: CompiledSteps, values: Values, runs: CompiledRuns, problem: Problem) -> Solution:
+def _solve(
+    steps: CompiledSteps, values: Values, runs: CompiledRuns, whole: WholeSolves | None, problem: Problem
+) -> Solution:
     field, y0, ts = problem.field, problem.y0, problem.ts
     if len(ts) == 1:
         return steps.solver.solve(field, y0, ts)  # nothing to be solved
     if (plan := runs.plan(ts)) is not None:
         return solve_in_runs(runs, values, problem, plan)
+    if whole is not None and (found := solve_whole(whole, values, problem)) is not None:
+        return found
     accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
     ys = _ExactSolve.apply(field, steps, accepted_steps, y0.contiguous(), ts, *values.tensors(field))
     return solution_along(accepted_steps, ys)

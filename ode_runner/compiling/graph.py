@@ -1,6 +1,8 @@
 """One tensor function as compiled code."""
 
-from collections.abc import Callable, Sequence
+import ctypes
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch._ops import OpOverload
 
 from ode_runner.compiling.c_operations import LARGEST_PRODUCT, NoCode
 from ode_runner.compiling.c_source import c_source
-from ode_runner.compiling.machine_code import compiled_function
+from ode_runner.compiling.machine_code import function_of, library
 from ode_runner.compiling.recorder import record
 from ode_runner.config.garbage import collector_off
 from ode_runner.errors import CannotCompile
@@ -33,24 +35,50 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
         CannotCompile: there is no compiler, or `function` is not a fixed sequence of tensor operations on its inputs;
             or what was compiled gives something else than `function` in double precision.
     """
+    with _refusing(), torch.no_grad(), collector_off():
+        made = _as_c({"run": (function, examples)})
+        if made is not None:
+            return made[1]["run"]
+        compiled = _by_inductor(function, examples)
+        _check_right(compiled, function, examples)
+        return compiled
+
+
+def compile_library(functions: Mapping[str, tuple[Function, Sequence[Tensor]]], driver: str) -> ctypes.PyDLL | None:
+    """Several functions, each with examples of its inputs, and C code that calls them by their names.
+
+    None where an operation has no C code.
+
+    Raises:
+        CannotCompile: as `compile_graph` does.
+    """
+    with _refusing(), torch.no_grad(), collector_off():
+        made = _as_c(functions, driver)
+    return made and made[0]
+
+
+def _as_c(
+    functions: Mapping[str, tuple[Function, Sequence[Tensor]]], driver: str = ""
+) -> tuple[ctypes.PyDLL, dict[str, Function]] | None:
+    recordings = {name: record(*one) for name, one in functions.items()}
     try:
-        with torch.no_grad(), collector_off():
-            compiled = _compiled(function, examples)
-            _check_right(compiled, function, examples)
+        made = library(c_source(recordings, driver))
+    except NoCode:
+        return None
+    compiled: dict[str, Function] = {name: function_of(made, name, one) for name, one in recordings.items()}
+    for name, (function, examples) in functions.items():
+        _check_right(compiled[name], function, examples)
+    return made, compiled
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except CannotCompile:
         raise
     except Exception as error:  # what tracing, PyTorch and the C++ compiler raise has no common type
         raise CannotCompile(_first_line(error)) from error
-    return compiled
-
-
-def _compiled(function: Function, examples: Sequence[Tensor]) -> Function:
-    recording = record(function, examples)
-    try:
-        source = c_source(recording)
-    except NoCode:
-        return _by_inductor(function, examples)
-    return compiled_function(source, recording)
 
 
 def _by_inductor(function: Function, examples: Sequence[Tensor]) -> Function:

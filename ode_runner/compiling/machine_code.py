@@ -24,13 +24,18 @@ ARITHMETIC = ("-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")  # infin
 VECTOR_MATH = ("-DVECTOR_MATH", "-Wl,--no-undefined", "-lmvec")  # of glibc from 2.35 on; elsewhere one at a time
 
 
-def compiled_function(source: str, recording: Recording) -> Callable[..., list[Tensor]]:
-    """The `run` of C code as the function that was recorded; it holds Python's lock, for there is one call at a time.
+def library(source: str) -> ctypes.PyDLL:
+    """C code, compiled. Its functions hold Python's lock, for there is one call at a time.
 
     Raises:
         CannotCompile: there is no C compiler, or it fails.
     """
-    run = ctypes.PyDLL(str(_library(source))).run
+    return ctypes.PyDLL(str(_library(source)))
+
+
+def function_of(made: ctypes.PyDLL, name: str, recording: Recording) -> Callable[..., list[Tensor]]:
+    """The one of this name as the function that was recorded."""
+    run = made[f"piece_{name}"]
     like = [torch.empty(y.shape, dtype=y.dtype) for y in recording.outputs]
     run.restype, run.argtypes = None, [ctypes.c_void_p] * (len(recording.inputs) + len(like))
 
@@ -43,7 +48,7 @@ def compiled_function(source: str, recording: Recording) -> Callable[..., list[T
 
 
 def _library(source: str) -> Path:
-    """Compiled code, kept from one process to the next on the same machine."""
+    """A file of it, kept from one process to the next on the same machine."""
     compiler = _compiler()
     key = hashlib.sha256("\0".join([source, *compiler, *FLAGS, *ARITHMETIC, _processor()]).encode()).hexdigest()[:32]
     library = _folder() / f"{key}.so"

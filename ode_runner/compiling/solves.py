@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 
+from ode_runner.compiling.values import parameters_of
 from ode_runner.problem import Problem, Solution
 
 CompiledSolve = Callable[[Problem], Solution]
@@ -33,5 +34,5 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
     """
     field, y0 = problem.field, problem.y0
     given = tuple((z.shape, z.dtype, z.requires_grad) for z in field.given)
-    learned = tuple(p.requires_grad for p in field.field.parameters())
+    learned = tuple(p.requires_grad for p in parameters_of(field.field))
     return (field.field, y0.shape, y0.dtype, given, learned, field.names, tuple(problem.breaks))

@@ -90,38 +90,53 @@ class CompiledSteps(Packed):
     @cached_property
     def slope(self) -> Function:
         """(t, y, theta) to f(t, y)."""
-        return compile_graph(self._slope, [self.clock[1].clone(), self.y0, self.theta])
+        return compile_graph(*self.piece("slope"))
 
     @cached_property
     def begin(self) -> Function:
         """(t0, y0, theta) to f0, and the norms of y0 and f0 in units of the tolerance."""
-        return compile_graph(self._begin, [self.clock[1].clone(), self.y0, self.theta])
+        return compile_graph(*self.piece("begin"))
 
     @cached_property
     def bend(self) -> Function:
         """(clock, y0, f0, theta) to the norm of the slope's change over an explicit Euler step."""
-        return compile_graph(self._bend, [self.clock, self.y0, self.noise(), self.theta])
+        return compile_graph(*self.piece("bend"))
 
     @cached_property
     def step(self) -> Function:
         """(clock, y0, f0, theta) to y1, and what else `_step` says."""
-        return compile_graph(self._step, [self.clock, self.y0, self.noise(), self.theta])
+        return compile_graph(*self.piece("step"))
 
     @cached_property
     def fresh_step(self) -> Function:
         """`step` where f0 is not known."""
-        return compile_graph(self._fresh_step, [self.clock, self.y0, self.theta])
+        return compile_graph(*self.piece("fresh_step"))
 
     @cached_property
     def step_vjp(self) -> Function:
         """(clock, y0, dL/dy1, sums, theta) to dL/dy0, and `sums` with the step's part added. Takes the step anew."""
-        return compile_graph(self._step_vjp, [self.clock, self.y0, self.noise(), self.sums(), self.theta])
+        return compile_graph(*self.piece("step_vjp"))
 
     @cached_property
     def dense_step_vjp(self) -> Function:
         """(clock, y0, dL/dy1, dL/dcurve, sums, theta) to the same, for a step with outputs within."""
-        dcurve = torch.stack([self.noise() for _ in range(5)])
-        return compile_graph(self._dense_step_vjp, [self.clock, self.y0, self.noise(), dcurve, self.sums(), self.theta])
+        return compile_graph(*self.piece("dense_step_vjp"))
+
+    def piece(self, name: str) -> tuple[Function, list[Tensor]]:
+        """One of the functions above as it is, and examples of what it is given."""
+        clock, y0, theta = self.clock, self.y0, self.theta
+        examples: dict[str, Callable[[], list[Tensor]]] = {
+            "slope": lambda: [clock[1].clone(), y0],
+            "begin": lambda: [clock[1].clone(), y0],
+            "bend": lambda: [clock, y0, self.noise()],
+            "step": lambda: [clock, y0, self.noise()],
+            "fresh_step": lambda: [clock, y0],
+            "step_vjp": lambda: [clock, y0, self.noise(), self.sums()],
+            "dense_step_vjp": lambda: [
+                *(clock, y0, self.noise(), torch.stack([self.noise() for _ in range(5)]), self.sums())
+            ],
+        }
+        return getattr(self, f"_{name}"), [*examples[name](), theta]
 
     def _slope(self, t: Time, y: State, theta: Tensor) -> list[Tensor]:
         return [self.equation(t, y, self.packing.unpack(theta))]

