@@ -120,6 +120,17 @@ def test_a_curve_says_what_it_is_and_leads_to_its_row(page: Page) -> None:
     assert keys == ["dopri5", "euler", "rk4"]
 
 
+def test_a_curve_of_few_epochs_is_found_between_them_too_and_ticks_are_whole(page: Page) -> None:
+    tip = "document.querySelector('.tip')"
+    told = []
+    for down in range(20, 300, 20):
+        page.point("document.querySelector('.plot')", "b.width * 0.65", str(down))  # between epochs 3 and 4
+        told += [page.value(f"{tip}.textContent")] if not page.value(f"{tip}.hidden") else []
+    assert told
+    assert all("epoch 4: " in words for words in told)
+    assert page.value("ticks(1, 4, 1)") == [1, 2, 3, 4]
+
+
 def test_curves_are_of_the_rows_shown(page: Page) -> None:
     search = "document.querySelector('#runs input[type=search]')"
     page.click(search)
@@ -140,10 +151,10 @@ def test_each_run_has_a_small_picture_that_opens_the_whole_one(page: Page) -> No
 def test_the_small_picture_is_of_the_task_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     plots = write_run(tmp_path, "run") / "plots"
     plots.mkdir()
-    for name in ("curves.png", "flow.png", "zoom.gif"):
+    for name in ("curves.png", "error.png", "flow.png", "zoom.gif"):
         (plots / name).write_bytes(b"\x89PNG\r\n\x1a\n, torn")
     [run] = find_runs([tmp_path]).runs
-    assert [path.name for path in pictures_of(run)] == ["flow.png", "zoom.gif", "curves.png"]
+    assert [path.name for path in pictures_of(run)] == ["flow.png", "zoom.gif", "curves.png", "error.png"]
     assert thumbnail(plots / "flow.png") is None
 
 

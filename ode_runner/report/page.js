@@ -208,8 +208,8 @@ function curves(section, data, table, reveal) {
     let [found, least] = [null, 30 ** 2]; // pixels
     for (const curve of shown) {
       for (let i = 0; i < curve.px.length; i++) {
-        const distance = (curve.px[i] - x) ** 2 + (curve.py[i] - y) ** 2;
-        if (distance < least) [found, least] = [{ curve, i }, distance];
+        const [distance, share] = apart(curve, i, x, y);
+        if (distance < least) [found, least] = [{ curve, i: share < 0.5 ? i : i + 1 }, distance];
       }
     }
     return found;
@@ -230,6 +230,15 @@ function curves(section, data, table, reveal) {
 
 const short = (value) => (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)
   ? value.toExponential(2) : String(parseFloat(value.toPrecision(4))));
+
+// How far a place is from the line between a point and the next, squared, and which share of it lies before the place.
+function apart(curve, i, x, y) {
+  const [x0, y0] = [curve.px[i], curve.py[i]];
+  const [dx, dy] = [curve.px[i + 1] - x0, curve.py[i + 1] - y0];
+  const along = ((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy);
+  const share = Number.isFinite(along) ? Math.min(1, Math.max(0, along)) : 0; // 0 of the last point, or of a gap
+  return [(x0 + (share && share * dx) - x) ** 2 + (y0 + (share && share * dy) - y) ** 2, share];
+}
 
 function prepared(canvas, plot) {
   const scale = window.devicePixelRatio || 1;
@@ -263,7 +272,7 @@ function fit(shown, width, height, margin, isLog) {
   const across = (width - margin.left - margin.right) / (x[1] - x[0]);
   const down = (height - margin.top - margin.bottom) / (y[1] - y[0]);
   return {
-    x: { ticks: ticks(...x), place: (value) => margin.left + (value - x[0]) * across },
+    x: { ticks: ticks(...x, x[1] >= 1 ? 1 : 0), place: (value) => margin.left + (value - x[0]) * across },
     y: {
       ticks: isLog ? powers(...y) : ticks(...y),
       place: (value) => height - margin.bottom - (scaled(value) - y[0]) * down,
@@ -271,10 +280,10 @@ function fit(shown, width, height, margin, isLog) {
   };
 }
 
-function ticks(least, most) {
+function ticks(least, most, smallest = 0) {
   const rough = (most - least) / 6;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
+  const step = Math.max(smallest, [1, 2, 5, 10].find((factor) => factor * power >= rough) * power);
   const found = [];
   for (let i = Math.ceil(least / step); i * step <= most + step * 1e-9; i++) found.push(i * step);
   return found;

@@ -7,14 +7,14 @@ from pathlib import Path
 from ode_runner.report.runs import Run
 
 SIZE = (192, 120)  # pixels: twice as many as are shown, for screens with small ones
-CURVES = "curves"  # the one picture that every run has, and that tells least at this size
+LAST = ("curves", "difficulty", "error")  # pictures that tell least at this size; most runs have the first
 MOST_BYTES = 20_000_000  # of a file: the largest pictures of a run have some hundred thousand
 
 
 def pictures_of(run: Run) -> list[Path]:
-    """The run's pictures: first what its task draws, then its curves."""
+    """The run's pictures: first what its task draws, then its curves and errors."""
     found = [path for path in (run.folder / "plots").glob("*") if path.suffix in (".png", ".gif") and path.is_file()]
-    return sorted(found, key=lambda path: (path.stem == CURVES, path.suffix == ".gif", path.name))
+    return sorted(found, key=lambda path: (path.stem in LAST, path.suffix == ".gif", path.name))
 
 
 def thumbnail(picture: Path) -> str | None:
