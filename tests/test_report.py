@@ -477,6 +477,28 @@ def test_the_table_is_made_without_torch_hydra_and_matplotlib(sweep: Path) -> No
     assert finished.stdout.endswith("HEAVY set()\n")
 
 
+def test_rows_of_equal_size_and_of_equal_work_stand_beside_each_other(tmp_path: Path) -> None:
+    """A scheme may have a few weights of its own; a row that nothing is equal to is in no group."""
+    sizes = {("prenorm", 1): (1000, 1, 0.8), ("prenorm", 2): (2000, 2, 0.95), ("rk2", 1): (1004, 2, 0.85)}
+    for (block, depth), (parameters, evaluations, accuracy) in (sizes | {("rk4", 2): (3000, 8, 0.7)}).items():
+        options = {"model": {"block": block, "depth": depth}}
+        cost = {"parameters": parameters, "nfe_forward": float(evaluations), "nfe_backward": 0.0}
+        metrics = {"test/accuracy": accuracy, "eval/accuracy": accuracy}
+        write_run(tmp_path, f"{block}{depth}", solver="-", options=options, cost=cost, metrics=metrics)
+    said = reported(".", cwd=tmp_path).stdout.splitlines()
+    assert said[said.index(next(line for line in said if "at equal" in line)) :][:4] == [
+        "at equal parameters (within 1%): model.block, model.depth, test/accuracy [%]; the best first",
+        "  1,000   rk2 1: 85.00 · prenorm 1: 80.00",
+        "at equal evaluations (nfe_forward): model.block, model.depth, test/accuracy [%]; the best first",
+        "  2   prenorm 2: 95.00 · rk2 1: 85.00",
+    ]
+    reported(".", "--html", "page.html", cwd=tmp_path)
+    page = (tmp_path / "page.html").read_text()
+    assert "<dt>1,000</dt><dd>rk2 1: 85.00<br>prenorm 1: 80.00</dd>" in page
+    assert "<dt>2</dt><dd>prenorm 2: 95.00<br>rk2 1: 85.00</dd>" in page
+    assert "at equal" not in reported(".", "--where", "model.block=prenorm", cwd=tmp_path).stdout
+
+
 def test_evaluations_without_a_solver_are_shown_and_parameters_where_they_differ(tmp_path: Path) -> None:
     sweep = tmp_path / "outputs"
     for depth, evaluations in ((1, 2.0), (2, 4.0)):
