@@ -14,6 +14,7 @@ from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.loggers import build_loggers, check_loggers
 from ode_runner.building.network_options import check_network_options
+from ode_runner.building.optimizers import without_compiler
 from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
 from ode_runner.building.run_options import check_numbers, check_pictures
 from ode_runner.building.teacher import teach, teacher_contents
@@ -227,11 +228,10 @@ def _fine_integrator(cfg: DictConfig) -> Integrator:
 def check_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Refuses what a run would before it begins. Its objects are made, but on the CPU: another process may run it."""
     options: TrainerOptions = construct(cfg, "trainer")
-    device = find_device(options.device)
-    set_precision(options, device)
+    set_precision(options, device := find_device(options.device))
     worker_pool(cfg.processes, device, oversubscribe=cfg.oversubscribe)
-    precision = "fp32" if options.precision in OF_GPUS else options.precision
-    on_cpu = OmegaConf.merge(cfg, {"trainer": {"device": "cpu", "precision": precision}})
+    own = {"device": "cpu", "precision": "fp32" if options.precision in OF_GPUS else options.precision}
+    on_cpu = OmegaConf.merge(cfg, {"trainer": own})
     assert isinstance(on_cpu, DictConfig)
     experiment = build_experiment(on_cpu, choices)
     check_loss_scaling(options, experiment.integrator.gradient, processes=cfg.processes)
@@ -245,14 +245,14 @@ def build_trainer(
     """The trainer of an experiment, which a search may end early if `prunable`; None where nothing is to learn."""
     if not experiment.parameters():
         return None
-    trainer = _trainer(cfg, experiment, _process_group(cfg, choices, experiment))
+    made = _trainer(cfg, experiment, _process_group(cfg, choices, experiment))
     if prunable:
-        check_ranked(experiment, stages=trainer.stages.count, option="hydra.sweeper.pruner")
-    return trainer
+        check_ranked(experiment, stages=made.stages.count, option="hydra.sweeper.pruner")
+    return made
 
 
 def _trainer(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Trainer:
-    optimizer = construct(cfg, "optimizer", experiment.parameters())
+    optimizer = without_compiler(lambda: construct(cfg, "optimizer", experiment.parameters()))
     if isinstance(optimizer, GaussNewton):
         check_gauss_newton(experiment, group)
     check_loss_scaling(experiment.options, experiment.integrator.gradient, processes=group.size)
@@ -263,10 +263,10 @@ def _trainer(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Tr
 def _process_group(cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment) -> ProcessGroup:
     """The processes that train: this one, with workers where `processes` or torchrun say so."""
     workers = worker_pool(cfg.processes, experiment.device, oversubscribe=cfg.oversubscribe)
+    every_time, make = experiment.task.spec.every_time, partial(_build_worker_trainer, cfg, dict(choices))
     if workers is None:
         return SingleProcess()
-    every_time, build_trainer = experiment.task.spec.every_time, partial(_build_worker_trainer, cfg, dict(choices))
-    return MainProcess(workers, device=experiment.device, every_time=every_time, build_trainer=build_trainer)
+    return MainProcess(workers, device=experiment.device, every_time=every_time, build_trainer=make)
 
 
 def _build_worker_trainer(cfg: DictConfig, choices: Mapping[str, str], group: ProcessGroup) -> Trainer:

@@ -63,6 +63,22 @@ def test_what_answers_at_once_imports_nothing_heavy(arguments: str, heavy: list[
     assert finished.stdout.endswith(f"HEAVY {heavy}\n")
 
 
+def test_training_begins_without_a_compiler_and_what_only_some_runs_need(tmp_path: Path) -> None:
+    program = (
+        "import atexit, sys\n"
+        f"sys.argv[1:] = {[*TINY, 'model=resnet', 'schedule=one_cycle', 'logger=none', 'pictures=false']!r}\n"
+        "heavy = ('torch._dynamo', 'torch._inductor', 'triton', 'sympy', 'pandas', 'tensorboard', 'torchdiffeq')\n"
+        "atexit.register(lambda: print('HEAVY', [m for m in heavy if m in sys.modules]))\n"
+        "from ode_runner.cli import main\n"
+        "main()\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert "completed in" in finished.stdout
+    assert finished.stdout.endswith("HEAVY []\n")
+    assert "UserWarning" not in finished.stderr, "OneCycleLR sees the optimizer's steps"
+
+
 def test_the_configuration_is_shown_without_torch(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom unittest.mock import patch\n"

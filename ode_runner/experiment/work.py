@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any, final
 
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.batch import Batch, Split
 from ode_runner.buffers import Buffers
@@ -29,6 +28,8 @@ def work_of_an_operation(experiment: Experiment) -> float:
 
     The pass is made with a few samples; nobody can tell afterwards. Infinite where it fails, which a run will say.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # it imports Triton
+
     ledger, model = experiment.integrator.ledger, experiment.model
     buffers, random, training = Buffers.now(model), RandomState.now(experiment.device), model.training
     totals = {phase: replace(tally) for phase, tally in ledger.totals.items()}

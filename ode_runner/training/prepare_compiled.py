@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ode_runner.batch import Batch, Split
 from ode_runner.buffers import Buffers
@@ -194,6 +193,8 @@ def _check_possible(experiment: Experiment, processes: int) -> None:
 
 
 def _small(problem: Problem) -> bool:
+    from torch.utils.flop_counter import FlopCounterMode  # it imports Triton
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         field = problem.field.field
         calls = [field.drift, field.diffusion] if isinstance(field, StochasticField) else [field]
