@@ -210,6 +210,24 @@ def test_a_whole_solve_in_machine_code_is_that_of_its_steps(control: str, monkey
 
 @compiler
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", ["adjoint", "seminorm"])
+def test_an_adjoint_in_machine_code_is_that_of_its_steps(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    field = SmallNet()
+    ours = compiled(MODES[mode], DOPRI5, field, state())
+    for ts in list(SPANS.values())[:3]:
+        theirs, spent = found(partial(solve_by, MODES[mode], DOPRI5), field, ts)
+        with monkeypatch.context() as patched:
+            patched.setattr("ode_runner.compiling.steps.compile_graph", None)
+            values, tally = found(ours, field, ts)
+        assert_same(values, theirs, within=1e-9)
+        assert replace(tally, smallest_step=None) == replace(spent, smallest_step=None)
+        assert tally.smallest_step == pytest.approx(spent.smallest_step)
+    monkeypatch.setattr("ode_runner.compiling.whole_adjoint.ROOM", 1)  # too little: Python takes the steps
+    assert_same(found(ours, field, ts)[0], values, within=1e-12)
+
+
+@compiler
+@pytest.mark.usefixtures("double")
 def test_a_whole_solve_that_fails_is_told_by_python() -> None:
     field = SmallNet()
     ours = compiled(Backprop(), replace(DOPRI5, max_steps=2), field, state())

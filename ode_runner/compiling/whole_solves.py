@@ -22,6 +22,7 @@ from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.solvers.step_control import FILTERS
 from ode_runner.types import State, Times, Trajectory
 
+POINTER, NUMBER = ctypes.c_void_p, ctypes.c_longlong
 ROOM = 1000  # accepted steps for which there is memory; Python takes more
 
 
@@ -51,10 +52,10 @@ class WholeSolves:
     """
 
     def __init__(self, steps: CompiledSteps, solver: AdaptiveRungeKutta) -> None:
-        self.steps, self.first, self._control = steps, solver.first_step, _Control.of(solver)
+        self.steps, self.first, self.control = steps, solver.first_step, _Control.of(solver)
         self._ways_back: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
-        self._states = steps.y0.new_empty(ROOM, *steps.y0.shape)
-        self._rows = torch.empty(ROOM, 5, dtype=torch.float64)
+        self.states = steps.y0.new_empty(ROOM, *steps.y0.shape)
+        self.rows = torch.empty(ROOM, 5, dtype=torch.float64)
 
     @staticmethod
     def of(steps: CompiledSteps) -> "WholeSolves | None":
@@ -67,11 +68,10 @@ class WholeSolves:
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
         """`adaptive.c`; None where something has no C code."""
-        made = self._library(["begin", "bend", "step"], "adaptive.c")
+        made = self.library(["begin", "bend", "step"], "adaptive.c")
         if made is not None:
-            pointer, number = ctypes.c_void_p, ctypes.c_longlong
-            made.solve.restype = number
-            made.solve.argtypes = [pointer, number, ctypes.c_double, *[pointer] * 3, number, *[pointer] * 4]
+            made.solve.restype = NUMBER
+            made.solve.argtypes = [POINTER, NUMBER, ctypes.c_double, *[POINTER] * 3, NUMBER, *[POINTER] * 4]
         return made
 
     def way_back(self, ts: Times) -> ctypes.PyDLL | None:
@@ -79,18 +79,20 @@ class WholeSolves:
         dense = len(ts) > 2 or True in self._ways_back
         if dense not in self._ways_back:
             pieces = ["step_vjp", *["dense_step_vjp"] * dense]
-            made = self._ways_back[dense] = self._library(pieces, "accepted.c", f"#define DENSE {int(dense)}\n")
+            made = self._ways_back[dense] = self.library(pieces, "accepted.c", DENSE=dense)
             if made is not None:
                 made.pull_back.restype = None
-                made.pull_back.argtypes = [*[ctypes.c_void_p] * 2, ctypes.c_longlong, *[ctypes.c_void_p] * 5]
+                made.pull_back.argtypes = [*[POINTER] * 2, NUMBER, *[POINTER] * 5]
         return self._ways_back[dense]
 
-    def _library(self, pieces: Sequence[str], driver: str, more: str = "") -> ctypes.PyDLL | None:
+    def library(self, pieces: Sequence[str], *drivers: str, **sizes: int) -> ctypes.PyDLL | None:
+        """Pieces of the steps, and files of C code that calls them, with names for numbers in it."""
         steps = self.steps
-        sizes = f"#define N {steps.y0.numel()}\n#define LEARNED {sum(steps.learned.sizes)}\n{more}"
-        code = Path(__file__).with_name(driver).read_text(encoding="utf-8")
+        sizes |= {"N": steps.y0.numel(), "LEARNED": sum(steps.learned.sizes), "STAGES": len(steps.tableau.b)}
+        names = [f"#define {name} {int(size)}" for name, size in sizes.items()]
+        code = [Path(__file__).with_name(driver).read_text(encoding="utf-8") for driver in drivers]
         functions = {name: steps.piece(name) for name in pieces}
-        return compile_library(functions, f"typedef {TYPES[steps.y0.dtype]} R;\n{sizes}{code}")
+        return compile_library(functions, "\n".join([f"typedef {TYPES[steps.y0.dtype]} R;", *names, *code]))
 
     def solve(self, y0: State, ts: Times, theta: Tensor, *, first: float | None) -> tuple[Trajectory, Taken] | None:
         """From `y0`, contiguous; `first` is the size of the first step, if somebody has chosen it."""
@@ -99,14 +101,14 @@ class WholeSolves:
         times, attempts = ts.to(torch.float64).contiguous(), ctypes.c_longlong()
         ys = y0.new_empty(len(times), *y0.shape)
         count = self.forward.solve(
-            *(times.data_ptr(), len(times), first or 0.0, ctypes.addressof(self._control)),
+            *(times.data_ptr(), len(times), first or 0.0, ctypes.addressof(self.control)),
             *(y0.data_ptr(), theta.data_ptr(), ROOM),
-            *(x.data_ptr() for x in (self._states, self._rows, ys)),
+            *(x.data_ptr() for x in (self.states, self.rows, ys)),
             ctypes.addressof(attempts),
         )
         if count < 0:
             return None
-        return ys, Taken(times, self._states[:count].clone(), self._rows[:count].clone(), attempts.value)
+        return ys, Taken(times, self.states[:count].clone(), self.rows[:count].clone(), attempts.value)
 
     def evaluations(self, taken: Taken, *, first: float | None) -> int:
         """That `solve` has made."""

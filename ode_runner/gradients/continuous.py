@@ -151,22 +151,36 @@ class _AdjointSolve(torch.autograd.Function):
     @staticmethod
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        solver, field = ctx.backward_solver, ctx.field
-        ts, (ys, *parameters) = ctx.ts, ctx.saved_tensors
-        adjoint = ctx.adjoint(field, parameters, ys.shape[1:])
-        a, c = dys[-1], torch.zeros_like(dqs[0])
+        ys, *parameters = ctx.saved_tensors
+        adjoint = ctx.adjoint(ctx.field, parameters, ys.shape[1:])
         g = ys.new_zeros(sum(p.numel() for p in parameters))
-        for i in range(len(ts) - 1, 0, -1):
-            # The state restarts from its stored value, so the error of reversing it never spans two intervals.
-            flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
-            if field.names:
-                adjoint.of_integrals = c = c + dqs[i]
-            solution = solver.solve(adjoint, flat, some_times(ts, [i, i - 1]))
-            solver = warm_started(solver, solution)
-            enter(field, solution)
-            _, a, g = adjoint.split(solution.ys[-1])
-            a = a + dys[i - 1]
+        a, g = solve_back(ctx.backward_solver, ctx.field, adjoint, ctx.ts, ys, dys, dqs, g)
         return None, None, None, None, None, a, None, *adjoint.gradients(g)
+
+
+def solve_back(
+    solver: Solver,
+    field: CountedField,
+    adjoint: AdjointEquation,
+    ts: Times,
+    ys: Trajectory,
+    dys: Tensor,
+    dqs: Tensor,
+    g: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """dL/dy0, and `g` with dL/dtheta added, by the derivatives of states and integrals at the times."""
+    a, c = dys[-1], torch.zeros_like(dqs[0])
+    for i in range(len(ts) - 1, 0, -1):
+        # The state restarts from its stored value, so the error of reversing it never spans two intervals.
+        flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
+        if field.names:
+            adjoint.of_integrals = c = c + dqs[i]
+        solution = solver.solve(adjoint, flat, some_times(ts, [i, i - 1]))
+        solver = warm_started(solver, solution)
+        enter(field, solution)
+        _, a, g = adjoint.split(solution.ys[-1])
+        a = a + dys[i - 1]
+    return a, g
 
 
 def _reached(ts: Times, solution: Solution) -> Times:

@@ -1,0 +1,71 @@
+"""The adjoint equation, solved backwards through all output times as one call of machine code."""
+
+import ctypes
+from functools import cached_property
+from typing import ClassVar, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.steps import CompiledSteps
+from ode_runner.compiling.whole_solves import NUMBER, POINTER, ROOM, WholeSolves
+from ode_runner.types import Trajectory
+
+
+class Tally(ctypes.Structure):
+    """As in adjoint.c."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_longlong) for name in ("accepted", "rejected", "evaluations")),
+        ("smallest", ctypes.c_double),
+    ]
+
+
+class Found(NamedTuple):
+    """dL/dy0 and dL/dtheta, and what they took."""
+
+    a: Tensor
+    g: Tensor
+    tally: Tally
+
+
+@final
+class WholeAdjoint:
+    """Python takes the steps where None is returned.
+
+    Args:
+        solves: of the adjoint equation.
+        elements: of the state that it is the adjoint of.
+    """
+
+    def __init__(self, solves: WholeSolves, elements: int) -> None:
+        self.solves, self.elements = solves, elements
+
+    @staticmethod
+    def of(back: CompiledSteps, elements: int) -> "WholeAdjoint | None":
+        """None where there are no whole solves."""
+        solves = WholeSolves.of(back)
+        return None if solves is None or solves.first is not None else WholeAdjoint(solves, elements)
+
+    @cached_property
+    def library(self) -> ctypes.PyDLL | None:
+        """None where something has no C code."""
+        made = self.solves.library(["begin", "bend", "step"], "adaptive.c", "adjoint.c", M=self.elements)
+        if made is not None:
+            made.solve_back.restype = NUMBER
+            made.solve_back.argtypes = [POINTER, NUMBER, *[POINTER] * 4, NUMBER, *[POINTER] * 4]
+        return made
+
+    def solve_back(self, times: Tensor, ys: Trajectory, dys: Tensor, theta: Tensor) -> Found | None:
+        """By the derivatives of the states at the times, all contiguous."""
+        assert self.library is not None
+        solves, size = self.solves, ys[0].numel()
+        flat, tally = torch.empty_like(solves.steps.y0), Tally(smallest=float("inf"))
+        ended = self.library.solve_back(
+            *(times.data_ptr(), len(times), ctypes.addressof(solves.control)),
+            *(x.data_ptr() for x in (ys, dys, theta)),
+            *(ROOM, solves.states.data_ptr(), solves.rows.data_ptr(), flat.data_ptr(), ctypes.addressof(tally)),
+        )
+        if ended < 0:
+            return None
+        return Found(flat[size : 2 * size].view_as(ys[0]), flat[2 * size :], tally)
