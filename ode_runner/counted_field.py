@@ -254,7 +254,9 @@ class _Call:
             return self.function(t, y, *self.given)
         with torch.autocast(y.device.type, dtype=self.dtype):
             dy = self.function(t, y, *self.given)
-        return dy.to(y.dtype)
+        if y.is_floating_point():
+            return dy.to(y.dtype)
+        return dy.to(torch.promote_types(dy.dtype, torch.float32))  # rates or logits of whole numbers
 
 
 @cache

@@ -88,6 +88,16 @@ def test_gradients_reach_every_parameter(composed: Compose) -> None:
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in made.parameters())
 
 
+@torch.no_grad()
+def test_lower_precision_leaves_logits_numbers(composed: Compose) -> None:
+    made, text = model(composed).eval(), torch.full((3, 16), 8)
+    solver = Gillespie(num_steps=1, step_size=None)
+    full, lower = (Integrator(solver=solver, gradient=Backprop(), field_dtype=x) for x in (None, torch.bfloat16))
+    found = made.logits(text, lower)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, made.logits(text, full), atol=0.05, rtol=0.05)
+
+
 def test_a_causal_network_is_refused(composed: Compose) -> None:
     spec = TaskSpec(input_shape=(16,), output_shape=(16, 8), tokens=8)
     network = build(composed, "network", "transformer", spec, causal=True)
