@@ -17,6 +17,7 @@ from ode_runner.plots.animation import Animation
 from ode_runner.plots.comparison import Axis, Curve, Look
 from ode_runner.plots.comparison import draw_curves as draw_several
 from ode_runner.plots.curves import Samples, draw_curves
+from ode_runner.plots.depth import draw_weights
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.events import draw_events
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts
@@ -210,6 +211,16 @@ def test_a_control_of_many_channels_has_panels_that_can_be_read() -> None:
     figure.draw_without_rendering()
     assert min(axes.get_window_extent().height for axes in figure.axes) / figure.dpi > 0.9, "inches"
     assert "the first 8 of 40 channels" in figure.get_suptitle()
+
+
+def test_few_weights_over_depth_are_named_each() -> None:
+    times = torch.linspace(0, 1, 5)
+    few, many = (draw_weights(times, torch.randn(5, count)).axes[0] for count in (4, 40))
+    assert few.get_title() == "all 4 weights"
+    legend = few.get_legend()
+    assert legend is not None
+    assert sorted(text.get_text() for text in legend.get_texts()) == [rf"$\theta_{{{i}}}$" for i in range(1, 5)]
+    assert (many.get_title(), many.get_legend()) == ("the 24 of 40 weights that change most", None)
 
 
 def test_axes_of_a_picture_that_moves_stay_where_they_are() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.plots import style
 
-LEGEND = 6  # layers that are all named
+LEGEND = 6  # layers, or weights, that are all named
 LINES = 24  # weights that are drawn, those that change most
 
 
@@ -24,11 +24,15 @@ def draw_weights(times: Tensor, weights: Tensor) -> Figure:
     figure = style.figure(9.0, 3.6)
     left, right = figure.subplots(1, 2)
     most = (weights.amax(dim=0) - weights.amin(dim=0)).topk(min(LINES, weights.shape[1])).indices
-    left.plot(times, weights[:, most], linewidth=0.9, alpha=0.8)
-    left.set_title(f"the {len(most)} of {weights.shape[1]:,} weights that change most", fontsize=10)
+    lines = left.plot(times, weights[:, most], linewidth=0.9, alpha=0.8)
+    count = weights.shape[1]
+    if count <= LEGEND:
+        left.legend(lines, [rf"$\theta_{{{place + 1}}}$" for place in most.tolist()], fontsize=8)
+    some = f"the {len(most)} of {count:,} weights that change most" if len(most) < count else f"all {count} weights"
+    left.set_title(some, fontsize=10)
     right.plot(times, (weights - weights[0]).norm(dim=1), color=style.BLUE, label=r"$|\theta(t) - \theta(0)|$")
     right.axhline(float(weights[0].norm()), color=style.GREY, linestyle="--", label=r"$|\theta(0)|$")
-    right.set_title("all weights", fontsize=10)
+    right.set_title("how far all weights are from the first", fontsize=10)
     right.set_ylim(bottom=0)
     right.legend(fontsize=8)
     for axes in (left, right):
