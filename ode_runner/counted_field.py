@@ -104,7 +104,7 @@ class CountedField(VectorField):
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         remembers = self.names and isinstance(self.field, LinearizableField)
         dy = self.evaluate(self._remembered if remembers else self.field, 1, t, y, given)
-        return _shaped(dy, y, self.field)
+        return shaped(dy, y, self.field)
 
     def _remembered(self, t: Any, y: State, *given: Tensor) -> State:
         """f(t, y, *given), with which is kept how tangents are pushed through the layers that made it."""
@@ -119,7 +119,7 @@ class CountedField(VectorField):
         self.ledger.tally.evaluations += count
         t = t if self.span is None else t.clamp(*self.span)
         if self.held or self.dtype is not None or given:
-            function = _Call(function, self.dtype, self.of_field(given or self.arguments()))
+            function = Call(function, self.dtype, self.of_field(given or self.arguments()))
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class CountedField(VectorField):
             self.field if "forward" in kind_of(self.field).call_weights else cast("StochasticField", self.field).drift
         )
         with self._nothing_drawn(y.device):
-            return _Call(slope, self.dtype, arguments)(t, y)
+            return Call(slope, self.dtype, arguments)(t, y)
 
     @contextmanager
     def _nothing_drawn(self, device: torch.device) -> Iterator[None]:
@@ -243,7 +243,7 @@ class CountedField(VectorField):
         return [given.get(id(leaf), leaf) for leaf in self.leaves()]
 
 
-class _Call:
+class Call:
     """A function of time and state."""
 
     def __init__(self, function: Callable[..., State], dtype: torch.dtype | None, given: Sequence[Tensor]) -> None:
@@ -272,22 +272,12 @@ def _call(name: str, count: float) -> Callable[..., State]:
     def call(self: CountedField, t: Time, y: State, *given: Tensor) -> State:
         function = self.field if name == "forward" else getattr(self.field, name)
         found = self.evaluate(function, count, t, y, given)
-        return _shaped(found, y, self.field) if name == "forward" else found
+        return shaped(found, y, self.field) if name == "forward" else found
 
     return call
 
 
-def evaluated(
-    field: VectorField, ledger: Ledger, call: str, t: Time, y: State, given: Sequence[Tensor], dtype: torch.dtype | None
-) -> Tensor:
-    """field.call(t, y, *given) by itself, counted as in a solve; a wrapper would take longer to make than a layer."""
-    ledger.tally.evaluations += kind_of(field).call_weights[call]
-    function = field if call == "forward" else getattr(field, call)
-    found = _Call(function, dtype, given)(t, y)
-    return _shaped(found, y, field) if call == "forward" else found
-
-
-def _shaped(dy: Any, y: State, field: VectorField) -> State:
+def shaped(dy: Any, y: State, field: VectorField) -> State:
     """The derivative at `y`; raises RefusedInput where it has another shape, for a smaller one would be broadcast."""
     if isinstance(dy, Tensor) and dy.shape == y.shape:
         return dy

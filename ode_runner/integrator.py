@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.compiling.recorded_solves import RecordedSolves
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
-from ode_runner.counted_field import CountedField, evaluated, name_of
+from ode_runner.counted_field import Call, CountedField, name_of, shaped
 from ode_runner.encoding import Encoding, begun
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event, Events, Jumps
@@ -145,8 +145,11 @@ class Integrator:
 
         `call` is one of those that the field's kind declares, such as `drift`.
         """
+        self.ledger.tally.evaluations += kind_of(field).call_weights[call]
+        function = field if call == "forward" else getattr(field, call)  # a wrapper takes longer to make than a layer
         with _in_full_precision(y):
-            return evaluated(field, self.ledger, call, t, y, given, self.field_dtype)
+            found = Call(function, self.field_dtype, given)(t, y)
+        return shaped(found, y, field) if call == "forward" else found
 
     def _solve(self, field: VectorField, problem: Problem) -> Solution:
         solver = solver_along(self.solver, field)

@@ -296,6 +296,5 @@ def _clear(folder: Path) -> None:
         path = folder / name
         is_folder = path.is_dir() and not path.is_symlink()  # what a link leads to is not this run's
         shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
-    for pattern in (EVENTS, TABLES):
-        for path in folder.glob(pattern):
-            path.unlink()
+    for path in [*folder.glob(EVENTS), *folder.glob(TABLES)]:
+        path.unlink()
