@@ -38,11 +38,12 @@ generated: $(VENV)/installed-dev  ## Write the parts of docs/ that are made from
 docs: $(VENV)/installed-docs  ## Build docs/ as a site in site/; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's, a flow, then whole training steps (needs MNIST)
+bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's and torchsde's, a flow, then whole training steps (needs MNIST)
 	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.density
 	$(BIN)/python -m tests.benchmarks.regularizers
 	$(BIN)/python -m tests.benchmarks.path_models
+	$(BIN)/python -m tests.benchmarks.stochastic
 	$(BIN)/python -m tests.benchmarks.training
 
 bench-peers: $(VENV)/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop and torchcde, in an environment of its own

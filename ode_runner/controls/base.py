@@ -55,17 +55,16 @@ class Control(abc.ABC):
 
 def slope_at(s: Time, coefficients: Tensor) -> State:
     """dX/ds (series, channels) at a place, or at one of each series: of the piece that begins there, at a knot."""
-    pieces = coefficients.shape[1]
-    piece = s.detach().floor().long().clamp(0, pieces - 1)
+    piece = s.long().clamp(0, coefficients.shape[1] - 1)  # rounded towards 0, where the first piece begins
     distance = s - piece
     if s.dim():
         polynomial = coefficients[torch.arange(len(coefficients), device=s.device), piece]
         distance = distance[:, None]
     else:
         polynomial = coefficients.index_select(1, piece.view(1)).squeeze(1)
-    slope = polynomial[:, -1]
-    for power in range(polynomial.shape[1] - 2, -1, -1):
-        slope = slope * distance + polynomial[:, power]
+    slope, *lower = reversed(polynomial.unbind(1))
+    for coefficient in lower:
+        slope = torch.addcmul(coefficient, slope, distance)
     return slope
 
 
