@@ -34,6 +34,7 @@ class Answer(StrEnum):
     STATES = "states at any time"
     PATHS = "sample paths of a stochastic equation"
     TRUTH = "the solution of the task's own field"
+    EQUATION = "a solution of the task's own equation"
     EVENTS = "times of events"
 
 

@@ -128,8 +128,14 @@ def check_state(choices: Mapping[str, str], model: type[Model], network: Network
 def check_of_true_field(
     choices: Mapping[str, str], task: type[Task], model: type[Model], options: Mapping[str, object]
 ) -> None:
-    """Raises IncompatibleChoice where an option for the true field is set beside a model that learns one."""
+    """Raises IncompatibleChoice where an option for the true field is set beside a model that learns, or vice versa."""
     if model.numerics is Numerics.SOLVER:
+        for name in sorted(task.of_learning):
+            if options.get(name) is not None:
+                raise IncompatibleChoice(
+                    f"task.{name}={options[name]} is of what is learned from, and model={choices['model']} learns "
+                    f"nothing. Leave task.{name} out."
+                )
         return
     for name in sorted(task.of_true_field):
         if options.get(name) is not None:

@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import curve_fit
 
 from ode_runner.batch import Outputs, Split
 from ode_runner.errors import RefusedInput
@@ -23,7 +25,7 @@ ALL = {name: make() for name, make in PLAIN.items()} | {"vanderpol": van_der_pol
 
 
 def task(problem: str, **options: Any) -> ClosedForm:
-    every = dict.fromkeys(("mu", "friction", "horizon")) | options
+    every = dict.fromkeys(("mu", "friction", "horizon", "points", "noise")) | options
     return ClosedForm(problem=problem, **every, seed=0, device=torch.device("cpu"))  # type: ignore[arg-type]
 
 
@@ -136,6 +138,8 @@ def test_robertsons_reactions_are_where_they_are_known_to_be(composed: Compose) 
         ({"problem": "circle", "mu": 2.0}, "task.mu=2 is of task.problem=vanderpol, and not of circle"),
         ({"problem": "vanderpol", "mu": -1.0}, "task.mu must be 0 or more"),
         ({"problem": "circle", "horizon": 0.0}, "task.horizon must be above 0"),
+        ({"problem": "circle", "points": 0}, "task.points must be at least 1"),
+        ({"problem": "circle", "noise": -0.1}, "task.noise must be 0 or more"),
     ],
 )
 def test_senseless_options_are_refused(options: dict[str, Any], sentence: str) -> None:
@@ -153,7 +157,53 @@ def test_a_solution_without_bound_ends_as_a_failed_solve(tmp_path: Path) -> None
         assert sentence in record["reason"]
 
 
-def test_nothing_is_learned_of_it(tmp_path: Path) -> None:
+def test_no_network_learns_it(tmp_path: Path) -> None:
     run = typed("task=closed_form", "model=odenet", cwd=tmp_path)
     assert run.returncode == 2
-    assert run.stderr.strip().endswith("and model=odenet gives values only. Use model=exact.")
+    assert run.stderr.strip().endswith("and model=odenet gives values only. Use model=exact or parametric.")
+
+
+def test_a_number_comes_out_as_by_a_fit_of_the_formula(tmp_path: Path) -> None:
+    run = typed("task=closed_form", "model=parametric", "pictures=false", "logger=none", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    seen = task("exponential").observed
+    t, x = seen.ts[1:].numpy(), seen.targets[1:, 0, 0].numpy()
+    (rate,), covariance = curve_fit(lambda t, rate: np.exp(-rate * t), t, x, p0=[1.0])
+    metrics = record_of(tmp_path)["metrics"]
+    assert metrics["estimate/rate"] == pytest.approx(rate, rel=1e-5)
+    assert metrics["stderr/rate"] == pytest.approx(covariance[0, 0] ** 0.5, rel=1e-4)
+    assert abs(rate - 2) < 3 * metrics["stderr/rate"]
+
+
+@pytest.mark.slow
+def test_a_step_into_what_has_no_solution_is_taken_back(tmp_path: Path) -> None:
+    """From half the rate the first step leads to one whose solution has no bound within the horizon."""
+    run = typed("task=closed_form", "model=parametric", "task.problem=square", "pictures=false", cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    metrics = record_of(tmp_path)["metrics"]
+    assert abs(metrics["estimate/rate"] - 1) < 3 * metrics["stderr/rate"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("task.problem=car", "model=parametric"), "task.problem=car has none"),
+        (("task.problem=square", "task.horizon=1.2", "model=parametric"), "nothing can be observed up to t=1.2"),
+        (("task.noise=0.1",), "model=exact learns nothing. Leave task.noise out"),
+    ],
+)
+def test_what_has_no_numbers_to_find_is_refused(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    run = typed("task=closed_form", *words, cwd=tmp_path)
+    assert run.returncode == 2
+    assert sentence in run.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name].exact is not None])
+def test_observations_without_noise_are_the_solution_and_noise_is_in_parts_of_each_spread(name: str) -> None:
+    made = task(name, noise=0.1)
+    clean, noisy = task(name, noise=0.0).observed, made.observed
+    torch.testing.assert_close(clean.targets[-1], task(name).batch.targets[-1], rtol=1e-8, atol=1e-12)
+    assert torch.equal(noisy.targets[0], clean.targets[0])
+    errors = made.residuals(Outputs(values=clean.targets), noisy)
+    assert len(errors) == 20 * len(made.problem.y0)
+    assert float(errors.square().mean().sqrt()) == pytest.approx(0.1, rel=0.4)

@@ -13,7 +13,8 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.estimates import _estimates, _sentences, _with_error
 from ode_runner.models.numbers import Range, Ranges, learnable
 from ode_runner.structured_field import KnownEquation, MatrixField, SplitField
-from ode_runner.tasks.known_problems import RATES, HeavyBall, Robertson, VanDerPol
+from ode_runner.tasks.known_equations import HeavyBall, Robertson, VanDerPol
+from ode_runner.tasks.known_problems import RATES
 from ode_runner.tasks.lotka_volterra import LotkaVolterraField
 from ode_runner.training.gauss_newton import GaussNewton
 from tests.helpers import check_refused, record_of, run_folder, typed

@@ -5,7 +5,7 @@ import torch
 
 from ode_runner.problem import Solution
 from ode_runner.solvers.stability import amplification
-from ode_runner.tasks.known_problems import Decay
+from ode_runner.tasks.known_equations import Exponential
 from tests.problems import Compose, build
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -39,7 +39,7 @@ def test_a_step_grows_by_that_much(composed: Compose) -> None:
     """By the ratio of two late steps, where little but the largest root of a multistep method is left."""
     for name in ("heun", "rk38", "ab2", "ab3"):
         solver = build(composed, "solver", name, num_steps=4)
-        solution: Solution = solver.solve(Decay(3.0), torch.ones(1, 1), torch.tensor([0.0, 20.0, 20.25]))
+        solution: Solution = solver.solve(Exponential(3.0), torch.ones(1, 1), torch.tensor([0.0, 20.0, 20.25]))
         grown = float(solution.ys[2] / solution.ys[1])
         assert abs(grown) == pytest.approx(on_the_real_axis(composed, name, -0.75), rel=1e-4)
 

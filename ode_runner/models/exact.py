@@ -37,6 +37,7 @@ class Exact(Model):
             Answer.TOKENS,
             Answer.STATES,
             Answer.TRUTH,
+            Answer.EQUATION,
             Answer.EVENTS,
             Answer.PATHS,
         }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ode_runner.batch import Answer
 from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
@@ -31,6 +32,7 @@ class Parametric(EstimatedModel):
     """
 
     numerics: ClassVar[Numerics] = Numerics.EQUATION
+    gives: ClassVar[frozenset[Answer]] = EstimatedModel.gives | {Answer.EQUATION}
 
     def __init__(
         self,
@@ -51,7 +53,8 @@ class Parametric(EstimatedModel):
         if not isinstance(equation, KnownEquation):
             raise IncompatibleChoice(
                 "model=parametric needs an equation whose numbers have names: that of task=lotka_volterra or pendulum, "
-                "or one of your own, model.field={_target_: my_module.MyField, k: 1.0}."
+                "of task=closed_form (task.problem=car has none), or one of your own, "
+                "model.field={_target_: my_module.MyField, k: 1.0}."
             )
         begin = {name: factor * getattr(equation, name) for name in equation.numbers if field is None} | start
         self.equation = learnable(equation, Ranges(start=begin, low=low, high=high, log=log, fixed=fixed))

@@ -83,6 +83,7 @@ class Task(abc.ABC):
     suffices: ClassVar[frozenset[Answer]] = frozenset()  # what will do in its place, if anything does
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that decide nothing but the test split and pictures
     of_true_field: ClassVar[frozenset[str]] = frozenset()  # options for a model that solves the true field, alone
+    of_learning: ClassVar[frozenset[str]] = frozenset()  # options for a model that learns, alone
     spec: TaskSpec
     objective: ClassVar[str]  # the metric by which `best.pt` is chosen
     higher_is_better: ClassVar[bool]  # of the objective

@@ -1,6 +1,7 @@
 """Teaching problems whose answers are known: every error is the solver's."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar, Literal, final
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput, SolverFailed
 from ode_runner.plots.known_solution import draw_known_solution
-from ode_runner.tasks.base import ModelView, Task
+from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.known_problems import PLAIN, KnownProblem, heavy_ball, van_der_pol
+from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.tasks.observations import reference_solution, with_roots
+from ode_runner.tasks.sizes import check_counts, check_deviations
 from ode_runner.types import Scalar, Times, Trajectory
 
 Name = Literal[
@@ -20,25 +23,31 @@ Name = Literal[
 ]
 ORBIT = 2000  # times on the way, between which crossings of an axis are looked for
 DRAWN = 257  # times of the picture
+POINTS, NOISE = 20, 0.01  # of observations
+OBSERVED = "observed"  # the part of a batch that is learned from
 EARLIEST = 1e-6  # of the picture's times where they are even on a logarithmic axis
 
 
 @final
-class ClosedForm(Task):
+class ClosedForm(LeastSquaresTask):
     """One solution from a known beginning, asked for at the last time.
 
     Metrics: `rmse`, the distance from the true state at the last time; `invariant_drift`, by how much what the true
     solution conserves has changed; and of `problem=circle` the `radius`, of `gradient_flow` the `final_size`, both the
-    norm of the last state, of `vanderpol` the `period`. There is nothing to learn, and all splits are the same.
+    norm of the last state, of `vanderpol` the `period`. All splits are the same for model=exact, which learns nothing.
+    Unknown numbers of the equation are learned from observations of the solution with noise (model=parametric).
 
     Args:
         problem: by name.
         mu: of van der Pol's equation; None: 1.
         friction: of the heavy ball; None: 1.
         horizon: the last time; None: the problem's own.
+        points: observations after the first time, at even times; None: 20.
+        noise: of these, in standard deviations of each coordinate over them; None: 0.01.
     """
 
-    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.TRUTH})
+    needs: ClassVar[frozenset[Answer]] = frozenset({Answer.EQUATION})
+    of_learning: ClassVar[frozenset[str]] = frozenset({"points", "noise"})
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
 
@@ -49,11 +58,15 @@ class ClosedForm(Task):
         mu: float | None,
         friction: float | None,
         horizon: float | None,
+        points: int | None,
+        noise: float | None,
         seed: int,
         device: torch.device,
     ) -> None:
-        del seed  # nothing is drawn
-        self.name, self.device = problem, device
+        self.name, self.seed, self.device = problem, seed, device
+        self.points, self.noise = POINTS if points is None else points, NOISE if noise is None else noise
+        check_counts(1, points=self.points)
+        check_deviations(noise=self.noise)
         self.problem = chosen_problem(problem, mu=mu, friction=friction)
         if horizon is not None and horizon <= 0:
             raise RefusedInput(f"task.horizon must be above 0, not {horizon}.")
@@ -77,12 +90,41 @@ class ClosedForm(Task):
     def size(self, split: Split) -> int:
         return 1
 
+    @property
+    def each_once(self) -> bool:
+        return True
+
+    @cached_property
+    def observed(self) -> Batch:
+        """The solution at times after the first, with noise."""
+        true = self._observable
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(true.targets.shape, generator=generator, dtype=torch.float64).to(self.device)
+        noise[0] = 0  # where it begins is known
+        targets = true.targets + self.noise * self._spread * noise
+        return true._replace(targets=targets, part=OBSERVED)
+
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        yield self.batch
+        yield self.batch if split is Split.TEST else self.observed
         if self.name == "vanderpol" and split is Split.TEST:
             yield self._batch(torch.linspace(0, self.horizon, ORBIT, dtype=torch.float64))._replace(part="orbit")
 
+    def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """In standard deviations of each coordinate over the observations.
+
+        Raises:
+            RefusedInput: there can be none, for the solution has left all bounds.
+        """
+        if self.horizon >= self.problem.bound:
+            raise RefusedInput(
+                f"task.problem={self.name} leaves all bounds at t={self.problem.bound:g}, and nothing can be observed "
+                f"up to t={self.horizon:g}. Use a smaller task.horizon."
+            )
+        return ((outputs.values - batch.targets) / self._spread)[1:].flatten()
+
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
+        if batch.part == OBSERVED:
+            return super().loss(outputs, batch)
         if self.horizon >= self.problem.bound:
             raise SolverFailed(
                 f"task.problem={self.name} leaves all bounds at t={self.problem.bound:g}, over which the solver has "
@@ -93,6 +135,8 @@ class ClosedForm(Task):
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         if batch.part == "orbit":
             return {"period": period(batch.ts, outputs.values[:, 0])}
+        if batch.part == OBSERVED:
+            return {"mse": self.residuals(outputs, batch).square().mean()}
         last = outputs.values[-1]
         found = {"mse": (last - batch.targets[-1]).square().sum(dim=-1).mean()}
         match self.name:
@@ -111,11 +155,23 @@ class ClosedForm(Task):
     def figures(self, view: ModelView) -> Iterator[tuple[str, Figure]]:
         ts = self._drawn_times()
         true, found = self._solution(ts)[:, 0], view.predict(self.y0.to(self.device), ts.to(self.device))[:, 0].cpu()
-        yield "solution", draw_known_solution(ts, true, found, names=self.problem.names, log=self.problem.decades)
+        seen = None if view.exact else (self.observed.ts.cpu(), self.observed.targets[:, 0].cpu())
+        names, log = self.problem.names, self.problem.decades
+        yield "solution", draw_known_solution(ts, true, found, names=names, log=log, seen=seen)
 
     def _batch(self, ts: Times) -> Batch:
         targets = self._solution(ts)
         return Batch(self.y0.to(self.device), ts.to(self.device), targets.to(self.device))
+
+    @cached_property
+    def _observable(self) -> Batch:
+        return self._batch(torch.linspace(0, self.horizon, self.points + 1, dtype=torch.float64))
+
+    @cached_property
+    def _spread(self) -> Tensor:
+        """Standard deviation of each coordinate (state,) over the times of observations; 1 where it does not change."""
+        spread = self._observable.targets[1:].std(dim=(0, 1), correction=0)
+        return torch.where(spread > 0, spread, torch.ones_like(spread))
 
     def _solution(self, ts: Times) -> Trajectory:
         """True states (time, 1, state)."""

@@ -1,5 +1,6 @@
 """Steps for a loss of squares, from the derivative of every error."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, final
 
@@ -13,6 +14,7 @@ from ode_runner.errors import IncompatibleChoice, NumericalFailure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.sensitivities import jacobian
+from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase, Tally
 from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.training.training_pass import TrainingPass
@@ -116,9 +118,9 @@ def least_squares_pass(forward: ForwardPass, batch: Batch, optimizer: GaussNewto
     except NumericalFailure:
         if optimizer.accepted_loss is None:
             raise
-        return _failed(optimizer.accepted_loss)
+        return _failed(optimizer, optimizer.accepted_loss)
     if not bool(passed.loss.total.isfinite()) and optimizer.accepted_loss is not None:
-        return _failed(optimizer.accepted_loss)
+        return _failed(optimizer, optimizer.accepted_loss)
     assert passed.loss.outputs is not None
     residuals = task.residuals(passed.loss.outputs, batch)
     with ledger.phase(Phase.BACKWARD) as backward:
@@ -138,8 +140,20 @@ def least_squares_pass(forward: ForwardPass, batch: Batch, optimizer: GaussNewto
     )
 
 
-def _failed(loss: Tensor) -> TrainingPass:
-    """Of a step that is taken back: the loss is still that of the point before."""
+def validated(experiment: Experiment, optimizer: Optimizer, stop: StopRequest) -> dict[str, float]:
+    """Of the validation split; infinite errors of a point that is tried, and that a solve fails at."""
+    try:
+        return experiment.evaluate(Split.VALIDATION, stop)
+    except NumericalFailure:
+        if not isinstance(optimizer, GaussNewton) or optimizer.accepted_loss is None:
+            raise
+    return {"loss": math.inf, experiment.criterion[0]: math.inf, "nfe": 0.0}
+
+
+def _failed(optimizer: GaussNewton, loss: Tensor) -> TrainingPass:
+    """Of a step that is taken back: the loss is still that of the point before, and there is no slope."""
+    for p in optimizer.parameters:
+        p.grad = torch.zeros_like(p)
     return TrainingPass(
         measured={"loss": loss}, of_loss=["loss"], forward=Tally(), backward=Tally(), each=[], saved_bytes=None
     )

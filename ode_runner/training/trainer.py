@@ -30,6 +30,7 @@ from ode_runner.recording.clock import clock
 from ode_runner.recording.display import shown
 from ode_runner.training.accumulation import check_accumulation
 from ode_runner.training.averaging import WeightAverage
+from ode_runner.training.gauss_newton import validated
 from ode_runner.training.patience import check_patience, out_of_patience
 from ode_runner.training.pictures import draw_if_due
 from ode_runner.training.prepare_compiled import Compiled, compile_training
@@ -256,7 +257,7 @@ class Trainer:
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
-        results = self.evaluated_experiment.evaluate(Split.VALIDATION, session.stop)
+        results = validated(self.evaluated_experiment, self.optimizer, session.stop)
         nfe = results.pop("nfe")
         if remark := self.integrator.remark():
             session.display.say(remark)
