@@ -97,6 +97,7 @@ def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
         "model": {"_target_": "ode_runner.models.odenet.ODENet"},
         "solver": {"_target_": "ode_runner.solvers.euler.Euler"},
         "gradient": {"_target_": "ode_runner.gradients.checkpoint.Checkpoint"},
+        "optimizer": {"_target_": "torch.optim.Adam"},
         "network": {"_target_": "my_layers.Own", "inner": {"_target_": "ode_runner.networks.conv.Conv"}},
     }
     folder = write_run(tmp_path, "run", options=classes)
@@ -109,6 +110,7 @@ def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
     assert lines[lines.index("solver=euler (Euler)") + 1].startswith("  Hairer, Norsett, Wanner."), "of its base class"
     assert lines[lines.index("gradient=backprop (Checkpoint)") + 1].startswith("  Zhuang, ")
     assert f"  {chen}, section 3." in lines[lines.index("network=mlp (Conv)") :]
+    assert lines[lines.index("optimizer (torch.optim.Adam)") + 1].startswith("  Kingma, Ba."), "of its yaml"
     assert "network=mlp (my_layers.Own)" in next(line for line in lines if line.startswith("without a source: "))
 
 

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -14,7 +16,8 @@ import pytest
 
 from ode_runner.recording.own_code import own_modules
 from ode_runner.recording.record import RunRecord
-from tests.helpers import Ended, own_models, record_of, run_folder, typed
+from tests.helpers import TINY as SMALL
+from tests.helpers import Ended, before_step, own_models, record_of, run_folder, typed
 from tests.test_report import write_run
 
 TINY = ("trainer.epochs=1", "task.train=40", "task.validation=20", "task.test=20", "logger=none")
@@ -123,6 +126,26 @@ def test_a_packed_run_is_taken_up_in_another_place(project: Path, tmp_path: Path
     assert "imported: own_helpers.py" in ran("-cd", "conf", f"predict={folder}", cwd=here).stdout
     again = ran("-cd", "conf", "model=mine", *TINY, cwd=here).stdout
     assert f"already completed: {folder}" in again
+
+
+def test_a_packed_run_that_was_interrupted_goes_on_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    mine.mkdir()
+    command = ("trainer.epochs=2", "trainer.log_every=1", "logger=none", "solver=euler", *SMALL)
+    with monkeypatch.context() as patch:
+        before_step(patch, 4, lambda: signal.raise_signal(signal.SIGINT))
+        assert typed(*command, cwd=mine).returncode == 130
+    told = ran("pack", str(run_folder(mine)), "sent.zip", cwd=mine).stdout
+    assert "evaluate=" not in told, "it would be refused"
+    with zipfile.ZipFile(mine / "sent.zip") as archive:
+        archive.extractall(theirs)
+    [own] = [line for line in told.splitlines() if "the run's own command" in line]
+    words = shlex.split(own.partition("    the run's")[0])
+    shutil.rmtree(mine)
+    [here] = theirs.iterdir()
+    again = ran(*words[1:], cwd=here).stdout
+    assert "resuming at step 4 of 6" in again
+    assert record_of(here)["status"] == "completed"
 
 
 @pytest.mark.slow

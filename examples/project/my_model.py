@@ -30,5 +30,5 @@ class Paced(Model):
         super().__init__(network)
         self.field, self.head = PacedField(network.field(), pace=pace), network.head()
 
-    def evolve(self, y0, ts, integrate):
+    def evolve(self, y0, ts, integrate):  # y0 is an Encoding: the state (batch, *state) is y0.y0
         return integrate(self.field, y0, ts)

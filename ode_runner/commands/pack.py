@@ -18,11 +18,12 @@ from ode_runner.config.arguments import root_of
 from ode_runner.config.help import targets_in
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.attempts import FILE as ATTEMPT
+from ode_runner.recording.display import byte_count
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import in_use
 from ode_runner.recording.own_code import CHOICES, named_classes
 from ode_runner.recording.own_code import FOLDER as CODE
-from ode_runner.recording.record import RunRecord
+from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.stored_command import stored_overrides
 from ode_runner.report.runs import read_run
 from ode_runner.report.verify import NOT_REPEATED
@@ -55,7 +56,7 @@ def pack(folder: Path, archive: Path | None = None) -> None:
         archive.unlink(missing_ok=True)
         raise RefusedInput(f"cannot write {archive} ({error.strerror}).") from error
     print(packed.readme(), end="")
-    print(f"\n{archive}: {archive.stat().st_size / 1e6:,.1f} MB")
+    print(f"\n{archive}: {byte_count(archive.stat().st_size)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class _Packed:
         known = {name for place, path in self.code.items() if place.endswith(".yaml") for name in targets_in(path)}
         foreign = {name for name in named_classes(self.record.config) if f"{name.split('.')[0]}.py" in self.code}
         trust = ["trust=true"] if foreign - known else []
-        for command in ("evaluate", "predict"):
+        for command in ("evaluate", "predict") if self.record.status is RunStatus.COMPLETED else ():
             yield shlex.join([PROGRAM, *self._flags(), f"{command}={self.place}", *trust])
         repeated = [word for word in self.words if root_of(word) not in NOT_REPEATED]
         yield shlex.join([PROGRAM, *self._flags(), *repeated]) + "    the run's own command: resumes it, or shows it"

@@ -61,6 +61,8 @@ class ODETransformer(Model, Layered):
             own included, None: 2.
         sweeps: of `iiet`; None: 1.
         test_sweeps: of `iiet` once it is trained, all blocks' or each one's; None: as in training.
+
+    Li et al. ODE Transformer. ACL 2022. Blocks of others name their sources in `ode_runner.models.depth_blocks`.
     """
 
     numerics: ClassVar[Numerics] = Numerics.NONE

@@ -18,6 +18,8 @@ class RecurrentDecoder(Network):
     """Recognition by a GRU of `hidden` units; from time to time the latent state passes through a GRU cell.
 
     There is no field, so only a model made of blocks can use it.
+
+    Cho et al. Learning Phrase Representations using RNN Encoder-Decoder. EMNLP 2014.
     """
 
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, samples: int) -> None:

@@ -1,6 +1,7 @@
-"""`ode-report cite`: the sources of a run's choices, from docstrings of their classes and the header of its recipe.
+"""`ode-report cite`: the sources of a run's choices, from docstrings of their classes and headers of yamls.
 
-A class names its sources in a last paragraph of its docstring. Files are read, and nothing is imported.
+A class names its sources in a last paragraph of its docstring; the yaml of a recipe, and of a class of another
+package, in a line that begins with Source. Files are read, and nothing is imported.
 """
 
 import ast
@@ -8,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ode_runner.config.help import conf_dir
+from ode_runner.config.help import conf_dir, targets_in
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.own_code import named_classes
 from ode_runner.recording.printable import printable
@@ -18,7 +19,7 @@ from ode_runner.report.runs import Run
 
 PACKAGE = Path(__file__).resolve().parents[1]
 YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
-RECIPE_SOURCE = re.compile(r"^# Source:(.*\n(?:#  .*\n)*)", re.MULTILINE)
+SOURCE = re.compile(r"^# Source:(.*\n(?:#  .*\n)*)", re.MULTILINE)
 BESIDES = ("optimizer", "schedule")  # groups of a configuration that are no axes of the record
 
 
@@ -45,7 +46,8 @@ def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
         for target in dict.fromkeys(named_classes(run.record.config.get(group, {}))):
             package, _, name = target.partition(".")
             whose = name.rpartition(".")[2] if package == PACKAGE.name else target
-            yield f"{group}={choice} ({whose})" if choice else f"{group} ({whose})", sources_of(target)
+            sources = sources_of(target) or _of_yaml(group, target)
+            yield f"{group}={choice} ({whose})" if choice else f"{group} ({whose})", sources
 
 
 def _recipe(run: Run) -> Iterator[tuple[str, list[str]]]:
@@ -55,9 +57,19 @@ def _recipe(run: Run) -> Iterator[tuple[str, list[str]]]:
         return
     for name in (word.removeprefix("experiment=") for word in words if word.startswith("experiment=")):
         path = conf_dir() / "experiment" / f"{Path(name).name}.yaml"
-        found = RECIPE_SOURCE.search(path.read_text(encoding="utf-8")) if path.is_file() else None
-        if found:
-            yield f"experiment={name}", [re.sub(r"\s*\n#?\s*", " ", found[1]).strip()]
+        if path.is_file() and (sources := _in_header(path)):
+            yield f"experiment={name}", sources
+
+
+def _of_yaml(group: str, target: str) -> list[str]:
+    """Those of the group's built-in choice behind which the class is."""
+    paths = sorted((conf_dir() / group).glob("*.yaml"))
+    return next((_in_header(path) for path in paths if target in targets_in(path)), [])
+
+
+def _in_header(path: Path) -> list[str]:
+    found = SOURCE.search(path.read_text(encoding="utf-8"))
+    return [re.sub(r"\s*\n#?\s*", " ", found[1]).strip()] if found else []
 
 
 def sources_of(target: str) -> list[str]:

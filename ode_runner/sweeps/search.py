@@ -90,12 +90,14 @@ class SearchSweeper(CellSweeper):
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, fixed)
         wanted = objectives(self.names, target_of(cfg, "task"), target_of(cfg, "model"))
         if self.pruner is not None:
+            from ode_runner.sweeps.pruning import pruner
+
+            self.pruner = pruner(self.pruner)
             [measured] = objectives(["objective"], target_of(cfg, "task"), target_of(cfg, "model"))
             check_prunable(wanted, measured, launcher=self.config.hydra.launcher._target_)
         return wanted
 
     def _study(self, by_key: Mapping[str, Override], wanted: "Sequence[Objective]", folder: Path) -> "Study":
-        from ode_runner.sweeps.pruning import pruner
         from ode_runner.sweeps.study import FILE, Study, distribution
 
         space = {key: distribution(override) for key, override in by_key.items() if override.is_sweep_override()}
@@ -108,7 +110,7 @@ class SearchSweeper(CellSweeper):
             fixed=[word for word in fixed if not word.startswith(NOT_IN_SWEEP_NAME)],
             objectives={objective.name: objective.direction for objective in wanted},
             sampler=self.sampler,
-            pruner=None if self.pruner is None else pruner(self.pruner),
+            pruner=self.pruner,
             seed=self.config.seed,
         )
 
@@ -184,7 +186,7 @@ class SearchSweeper(CellSweeper):
         for objective in wanted:
             print(f"{'highest' if objective.direction > 0 else 'lowest':<7} {objective.name}")
         if self.pruner is not None:
-            print(f"ended early by {self.pruner if isinstance(self.pruner, str) else type(self.pruner).__name__}")
+            print(f"ended early by {type(self.pruner).__name__}")
         begun = "goes on with" if (folder / FILE).is_file() else "a search of"
         print(f"{begun} {self.trials} trials      {folder}")
         print("nothing was started; leave out plan=true to run")

@@ -133,7 +133,10 @@ class Steps(Warmed):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Warmed):
-    """Up linearly over the first `warmup` of the run, a fraction, then down half a cosine to zero."""
+    """Up linearly over the first `warmup` of the run, a fraction, then down half a cosine to zero.
+
+    Loshchilov, Hutter. SGDR: Stochastic Gradient Descent with Warm Restarts. ICLR 2017; without the restarts.
+    """
 
     warmup: float
 
