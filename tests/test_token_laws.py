@@ -163,6 +163,18 @@ def test_samplers_by_confidence_draw_of_another_law(name: str, composed: Compose
     assert -float(law.log_density(path[-1]).mean()) < law.entropy - 0.1
 
 
+def test_equal_entropies_are_in_a_random_order_or_by_position(composed: Compose) -> None:
+    """Half of a text of masks, whose entropies are equal, is drawn in the first of two steps."""
+    law = markov(length=6)
+    stands = {}
+    for ties in ("random", "position"):
+        path, _ = drawn(law, build(composed, "solver", "entropy", num_steps=2, ties=ties), 200, times=3)
+        stands[ties] = (path[1] < law.tokens).double()
+        assert bool((stands[ties].sum(dim=1) == 3).all())
+    assert bool((stands["position"][:, :3] == 1).all())
+    assert stands["random"].mean(dim=0).tolist() == pytest.approx([0.5] * 6, abs=0.12)
+
+
 SAMPLERS = ["ancestral", "random_order", "confidence", "entropy", "left_to_right", "mask_predict", "tau_leap"]
 
 

@@ -1,7 +1,7 @@
 """Sampling of tokens, those of the least entropy first."""
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -17,11 +17,17 @@ class Entropy(OrderedSampler):
     """Masks are lifted in the order of the entropy of what they may be.
 
     The order depends on the text so far, and not on what is drawn: one in a step, and the law is that of the field.
-    Entropies that differ by rounding alone, as all do at the beginning of a stationary law, are in a random order.
+    Entropies of a stationary law are equal as long as all is masked, but for rounding.
+
+    Args:
+        ties: the order of equal entropies, `random` or by `position`, the first ones first. Neighbours, which depend on
+            each other most, are then drawn at once.
     """
 
+    ties: Literal["random", "position"]
     order: int = field(default=1, init=False)  # in law
 
     def score(self, denoised: Tensor, certainty: Tensor, uniform: Tensor) -> Tensor:
         entropy = -torch.special.xlogy(denoised, denoised).sum(dim=-1)
-        return ROUNDING * uniform - entropy
+        places = torch.arange(entropy.shape[1], device=entropy.device)
+        return ROUNDING * (uniform if self.ties == "random" else -places) - entropy
