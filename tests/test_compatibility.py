@@ -118,9 +118,11 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
     answers = {Answer.LOG_DENSITY, Answer.SAMPLES} if issubclass(model, DensityModel) else {Answer.VALUES}
     if issubclass(model, Exact):  # the truth of whatever the task asks
         answers = {
-            *(Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH),
+            *(Answer.LOG_DENSITY, Answer.VALUES, Answer.TRUTH, Answer.EQUATION),
             *(Answer.EVENTS, Answer.PATHS, Answer.TOKENS),
         }
+    elif Answer.EQUATION in model.gives:
+        answers = {Answer.VALUES, Answer.EQUATION}
     elif Answer.PATHS in model.gives:
         answers = {Answer.PATHS}
     if issubclass(model, Hybrid):
