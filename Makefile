@@ -47,7 +47,7 @@ bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's and torchsde's
 	$(BIN)/python -m tests.benchmarks.training
 
 bench-peers: $(VENV)/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop and torchcde, in an environment of its own
-	$(BIN)/python -m tests.benchmarks.peers .venv-peers/bin/python
+	.venv-peers/bin/python -m tests.benchmarks.peers
 	.venv-peers/bin/python -m tests.benchmarks.controls
 
 bench-compare: $(VENV)/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)

@@ -1,15 +1,16 @@
 """`make bench-peers`: a training step of flow matching beside torchcfm's, on the same network and batch.
 
-Both take their steps on one thread, in turn; seconds are of CPU. torchcfm is in an environment of its own, for it is no
-dependency of ours. Our step clips the gradient, follows a schedule and accounts for what it measures; theirs does none
-of that.
+Both take short blocks of steps in turn, in one process on one thread, so that a slow minute hits both alike; seconds
+are of CPU. torchcfm is in an environment of its own, for it is no dependency of ours. Our step clips the gradient,
+follows a schedule and accounts for what it measures; theirs does none of that.
 """
 
+import argparse
+import datetime
 import json
 import statistics
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,48 +18,62 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.config.garbage import sparing_collector
 from tests.benchmarks.path_models import built
+from tests.benchmarks.peer_torchcfm import MATCHERS, TorchCFM
+from tests.benchmarks.report import describe
 
 NETWORK = ("network=mlp", "network.width=128", "network.depth=3")
-COUPLINGS = ("independent", "minibatch_ot")
-STEPS, PAIRS = 1000, 3
+OUTPUTS, STEPS, WARMUP = Path("outputs/bench"), 15, 50  # steps of a block
 
 
 def main() -> int:
-    theirs = Path(sys.argv[1])  # the python of their environment
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.peers", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=100, help="blocks of each (default 100)")
+    pairs = parser.parse_args().pairs
     torch.set_num_threads(1)
-    for coupling in COUPLINGS:
-        ratios = []
-        for _ in range(PAIRS):
-            ours, parameters = our_seconds(coupling)
-            peer = their_seconds(theirs, coupling)
-            assert peer["parameters"] == parameters, "both train the same network"
-            ratios.append(ours / peer["seconds"])
-            print(f"{coupling}: {1e3 * ours / STEPS:.2f} ms a step, torchcfm {1e3 * peer['seconds'] / STEPS:.2f} ms")
-        middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
-        print(f"{coupling}: {middle:.2f} of torchcfm's time, from {least:.2f} to {most:.2f}")
+    date, samples = datetime.datetime.now().astimezone(), {}
+    for coupling in MATCHERS:
+        ours, theirs = samples[coupling] = compared(coupling, pairs)
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        low, middle, high = statistics.quantiles(ratios)
+        ms, theirs_ms = (1e3 * statistics.median(seconds) for seconds in (ours, theirs))
+        print(f"{coupling}: {ms:.2f} ms a step, torchcfm {theirs_ms:.2f} ms")
+        print(f"{coupling}: {middle:.3f} of torchcfm's time, half of {pairs} pairs from {low:.3f} to {high:.3f}")
+    OUTPUTS.mkdir(parents=True, exist_ok=True)
+    path = OUTPUTS / f"peers-{date:%Y-%m-%d-%H%M%S}.json"
+    content = {"environment": describe(torch.device("cpu")), "seconds a step, ours and theirs": samples}
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    print(f"Every sample: {path}")
     return 0
 
 
-def our_seconds(coupling: str) -> tuple[float, int]:
-    """Of CPU for the steps, and the number of parameters."""
+def compared(coupling: str, pairs: int) -> tuple[list[float], list[float]]:
+    """Seconds of CPU a step, ours and theirs, pair by pair; who goes first changes from pair to pair."""
     experiment, trainer = built(*NETWORK, f"model.coupling={coupling}")
     batches = list(experiment.task.batches(Split.TRAIN, batch_size=trainer.options.batch_size, epoch=0))
+    peer = TorchCFM(coupling, torch.cat([batch.inputs for batch in batches]))
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (experiment.model, peer.model)]
+    assert sizes[0] == sizes[1], "both train the same network"
+
+    def ours(steps: int) -> None:
+        for step in range(steps):
+            trainer.train_step(batches[step], measure_memory=False)
+
+    sides = [ours, peer.train]
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for side in sides:
+        side(WARMUP)
     with sparing_collector():  # as a run is
-        for batch in batches[: STEPS // 10]:
-            trainer.train_step(batch, measure_memory=False)
-        begun = time.process_time()
-        for step in range(STEPS):
-            trainer.train_step(batches[step % len(batches)], measure_memory=False)
-        seconds = time.process_time() - begun
-    return seconds, sum(p.numel() for p in experiment.parameters())
+        for pair in range(pairs):
+            for place in (0, 1) if pair % 2 else (1, 0):
+                seconds[place].append(timed(sides[place]))
+    return seconds
 
 
-def their_seconds(python: Path, coupling: str) -> dict[str, float]:
-    """The same of torchcfm's loop, by the python of its environment."""
-    script = Path(__file__).with_name("peer_torchcfm.py")
-    told = subprocess.run([python, script, coupling, str(STEPS)], capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(told.stdout)
-    return found
+def timed(train: Callable[[int], None]) -> float:
+    """Seconds of CPU of a step, the mean over a block."""
+    begun = time.process_time()
+    train(STEPS)
+    return (time.process_time() - begun) / STEPS
 
 
 if __name__ == "__main__":
