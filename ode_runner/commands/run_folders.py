@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.config.booleans import check_boolean
 from ode_runner.config.command_files import own_config_dirs
+from ode_runner.config.garbage import collector_off
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.trust import check_trust
 from ode_runner.config.unused_words import check_plain_names
@@ -40,7 +41,8 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
         check_trust(plain, own_config_dirs(_root_.hydra), opened=opened, trust=_root_.trust)
     if what == "sweep":
         return answers or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
-    from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
+    with collector_off():
+        from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
 
     choices = _root_.hydra.runtime.choices
     if opened is not None:
