@@ -72,6 +72,7 @@ def test_each_kind_that_a_field_declares_is_of_the_same_field(name: str) -> None
         ("car", "euler", {4: 0.0}),
         ("exponential", "euler", {4: 7.3e-2, 8: 3.5e-2, 16: 1.7e-2, 32: 8.6e-3}),
         ("exponential", "heun", {4: 1.7e-2, 8: 3.4e-3, 16: 7.8e-4, 32: 1.9e-4}),
+        ("exponential", "ab2", {4: 3.1e-2, 8: 7.5e-3, 16: 1.8e-3, 32: 4.5e-4}),
         ("exponential", "rk4", {4: 2.1e-4, 8: 1.1e-5, 16: 6.1e-7, 32: 3.6e-8}),
         ("sine", "euler", {4: 1.6e-2, 8: 6.7e-3, 16: 3.1e-3, 32: 1.5e-3}),
         ("sine", "rk4", {4: 9.0e-6, 8: 5.7e-7, 16: 3.6e-8, 32: 2.2e-9}),
@@ -83,6 +84,25 @@ def test_errors_are_those_that_are_known(
     for steps, error in errors.items():
         found = metrics_of(task(problem), composed, solver, num_steps=steps)["rmse"]
         assert found == pytest.approx(error, rel=0.06, abs=1e-15)  # two digits are known
+
+
+def test_runge_kutta_near_a_pole_is_as_far_off_as_is_known(composed: Compose) -> None:
+    """Of x' = x^2 at t = 0.9, where x = 10: 9.899, 9.9992 and 9.999997."""
+    for steps, error in ((8, 0.101), (32, 8e-4), (128, 3e-6)):
+        found = metrics_of(task("square"), composed, "rk4", num_steps=None, step_size=0.9 / steps)["rmse"]
+        assert found == pytest.approx(error, rel=0.17)  # one digit is known
+
+
+def test_momentum_is_off_by_what_is_known(composed: Compose) -> None:
+    """Semi-implicit Euler's q at t = 4 with friction 1, which is 0.0493296."""
+    made = task("heavy_ball", friction=1.0)
+    assert float(made.batch.targets[-1, 0, 0]) == pytest.approx(0.0493296, abs=5e-8)
+    for steps, error in ((50, 8.3e-3), (100, 4.2e-3), (200, 2.1e-3), (400, 1.0e-3)):
+        integrate = Integrator(
+            solver=build(composed, "solver", "semi_implicit_euler", num_steps=steps), gradient=Backprop()
+        )
+        found = integrate(made.problem.field, made.batch.inputs, made.batch.ts).ys[-1, 0, 0]
+        assert abs(float(found) - 0.0493296) == pytest.approx(error, rel=0.05)
 
 
 def test_a_circle_by_eulers_method_grows_as_is_known(composed: Compose) -> None:
