@@ -82,16 +82,20 @@ def _conclusion(
         return "A stochastic equation, which is no ODE: the columns show what steps make of the same noise."
     if experiment.model.objective.solves:
         return describe_as_ode(experiment, columns["training"], columns["much finer"])
+    generator = experiment.model.generator()
+    if generator is not None and generator.rounded:
+        return f"Learned without a solve. Samples by solver={solver} are rounded to tokens: compare them with the data."
     return describe_samples(solver, columns[f"solver={solver}"])
 
 
 def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:
     """The root mean square distance of samples from those by the run's own solver, from the same noise.
 
-    Nothing where there are no samples, or either solver draws noise of its own on the way.
+    Nothing where there are no samples, or they are rounded, or either solver draws noise of its own on the way.
     """
     task, drawing = experiment.task, experiment.integrator.solver.draws or own_solver.draws
-    if experiment.model.generator() is None or drawing or not isinstance(task, SampledTask):
+    generator = experiment.model.generator()
+    if generator is None or generator.rounded or drawing or not isinstance(task, SampledTask):
         return {}
     own = dataclasses.replace(experiment, integrator=dataclasses.replace(experiment.integrator, solver=own_solver))
     ours, theirs = (task.drawn(one).path[-1].double() for one in (view, own.view([], stop)))
