@@ -261,7 +261,8 @@ def _curves_through(
     curves = []
     for place, (name, (_, points)) in enumerate(zip(labels([columns for columns, _ in several]), several, strict=True)):
         x, y = [x for x, _ in points], [y for _, y in points]
-        curves.append(Curve(look=Look(label=name, colour=place, shape=place), x=x, mean=y, least=y, most=y))
+        look = Look(label=name, colour=place, shape=place + place // len(CLASSES))  # no two have both in common
+        curves.append(Curve(look=look, x=x, mean=y, least=y, most=y))
     return curves
 
 
