@@ -190,6 +190,7 @@ REFUSED = {  # what was typed: what the one line must say
     "solver=rk4 solver.num_steps=9223372036854775808": ["is beyond the whole numbers of 64 bits"],
     "solver=rk4 solver.num_steps=9223372036854775807": ["more than 1,000,000 steps per unit of time"],
     "solver=rk4 solver.step_size=1e-320": ["solver.step_size=1e-320 makes more than 1,000,000 steps"],
+    "logger=[tensorboard,csvv]": ["no logger named 'csvv'. Did you mean 'csv'?"],
     "patience=3": ["Did you mean 'trainer.patience'?"],
     "trainer.early_stopping=3": ["no option 'trainer.early_stopping'. That is trainer.patience here."],
     "+trainer.early_stopping=3": ["no option 'trainer.early_stopping'. That is trainer.patience here."],

@@ -1,5 +1,6 @@
 """`ode-run new PATH`: a small working project, to be changed into one's own."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ def new_project(path: Path) -> None:
     Raises:
         RefusedInput: something stands at `path` already, or it cannot be written.
     """
+    path = Path(os.path.normpath(path))  # else mine/.. is not there, and becomes what is
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RefusedInput(
             f"{path} is there already, and is left as it is. Name a folder that is empty or not there yet."

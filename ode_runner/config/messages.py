@@ -29,8 +29,10 @@ def readable_message(error: BaseException, arguments: list[str]) -> str:
     It says what was typed, why it is refused and what to type instead.
     """
     root = _root_cause(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        return _no_such_option(error.missing_cfg_file, list(error.options))
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group = error.missing_cfg_file.rpartition("/")[0]
+        if error.options is not None or group in GROUPS:  # of one of several, as of logger=[csv,x], Hydra names none
+            return _no_such_option(error.missing_cfg_file, list(error.options or sorted(_choices(group))))
     if isinstance(error, OverrideParseException):
         word = f"'{error.override}'.{foreign_hint(error.override) if '=' not in error.override else ''}"
         return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
