@@ -9,7 +9,7 @@ from torch import Tensor
 from ode_runner.compiling.c_loops import Name, Place, elementwise, nest, place, product, sum_over
 from ode_runner.compiling.recorder import Operation
 
-LARGEST_PRODUCT = 65_536  # multiplications in a matrix product, above which calling a library beats a loop
+LARGEST_PRODUCT = 131_072  # multiplications in a matrix product, above which a library's are worth its calls
 aten = torch.ops.aten
 
 

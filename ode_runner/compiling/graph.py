@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch._ops import OpOverload
 
-from ode_runner.compiling.c_operations import LARGEST_PRODUCT, NoCode
+from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.machine_code import function_of, library
 from ode_runner.compiling.recorder import record
@@ -18,6 +18,7 @@ from ode_runner.errors import CannotCompile
 
 Function = Callable[..., Sequence[Tensor]]
 
+SMALL = 65_536  # multiplications in a matrix product below which a loop of inductor's beats calling a library
 ROUNDING = 1e4  # units of it by which compiled code may differ from double precision, relative to the whole output
 
 
@@ -111,7 +112,7 @@ def _check_right(compiled: Function, function: Function, examples: Sequence[Tens
 def _mm(a: Tensor, b: Tensor) -> Any:
     """A product as a sum along the axis that lies best in memory."""
     (m, k), n = a.shape, b.shape[1]
-    if m * k * n > LARGEST_PRODUCT:
+    if m * k * n > SMALL:
         return NotImplemented
     ways: list[tuple[int, Callable[[], Tensor]]] = [
         (n if b.stride(1) == 1 else 1, lambda: (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)),

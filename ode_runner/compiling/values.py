@@ -76,7 +76,9 @@ def parameters_of(module: nn.Module) -> list[Tensor]:
     found: dict[int, Tensor] = {}
 
     def gather(module: nn.Module) -> None:
-        found.update((id(p), p) for p in module._parameters.values() if p is not None and id(p) not in found)
+        for p in module._parameters.values():
+            if p is not None:
+                found[id(p)] = p
         for part in module._modules.values():
             if part is not None:
                 gather(part)
