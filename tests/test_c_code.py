@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.func import vjp
 from ode_runner.compiling import machine_code
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
+from ode_runner.compiling.graph import compile_library
 from ode_runner.compiling.machine_code import function_of, library
 from ode_runner.compiling.recorder import record
 from ode_runner.errors import CannotCompile
@@ -107,3 +109,10 @@ def test_without_a_compiler_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) 
             compiled(lambda x: [x + 1], [torch.rand(2)])
     finally:
         machine_code._compiler.cache_clear()
+
+
+@compiler
+def test_what_the_systems_compiler_refuses_is_left_to_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine_code, "FLAGS", (*machine_code.FLAGS, "-std=no_such_standard"))
+    monkeypatch.setattr(machine_code, "_folder", lambda: tmp_path)
+    assert compile_library({"run": (lambda x: [x + 1], [torch.ones(2)])}, "") is None

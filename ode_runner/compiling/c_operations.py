@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 
 class NoCode(Exception):
-    """There is no C code for an operation."""
+    """There is no C code for an operation, or nothing that compiles it: PyTorch's compiler may know more."""
 
 
 def code_of(operation: Operation, name: Name) -> str:

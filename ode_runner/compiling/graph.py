@@ -48,7 +48,7 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
 def compile_library(functions: Mapping[str, tuple[Function, Sequence[Tensor]]], driver: str) -> ctypes.PyDLL | None:
     """Several functions, each with examples of its inputs, and C code that calls them by their names.
 
-    None where an operation has no C code.
+    None where an operation has no C code, or the system's compiler does not understand it.
 
     Raises:
         CannotCompile: as `compile_graph` does.

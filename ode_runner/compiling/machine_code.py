@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.recorder import Recording
 from ode_runner.errors import CannotCompile
 
@@ -28,8 +29,11 @@ def library(source: str) -> ctypes.PyDLL:
     """C code, compiled. Its functions hold Python's lock, for there is one call at a time.
 
     Raises:
-        CannotCompile: there is no C compiler, or it fails.
+        CannotCompile: there is no C compiler.
+        NoCode: it does not understand what is asked of it, or it is one of Windows.
     """
+    if os.name != "posix":
+        raise NoCode("compilers of Windows are called otherwise")
     return ctypes.PyDLL(str(_library(source)))
 
 
@@ -68,7 +72,7 @@ def _compile(source: str, compiler: Sequence[str], library: Path) -> None:
             if ended.returncode == 0:
                 made.replace(library)
                 return
-    raise CannotCompile(f"{compiler[0]}: {(ended.stderr.strip().splitlines() or ['failed'])[0]}")
+    raise NoCode(f"{compiler[0]}: {(ended.stderr.strip().splitlines() or ['failed'])[0]}")
 
 
 @cache
