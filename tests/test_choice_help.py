@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from ode_runner.config.choice_help import _options
+from ode_runner.config.choice_help import options_in
 from ode_runner.config.help import conf_dir
 from tests.helpers import typed
 
@@ -60,6 +60,6 @@ def check_told(path: Path) -> None:
                 expected[f"{prefix}{key}"] = value
 
     collect(read, "" if whole else f"{path.parent.name}.")
-    found = {option.name: option.value for option in _options(text.splitlines(), path.parent.name)}
+    found = {option.name: option.value for option in options_in(text.splitlines(), path.parent.name)}
     own = {name for name in found if "." in name or name in expected}
     assert own == expected.keys(), path

@@ -48,10 +48,10 @@ def test_asked_it_removes_these_and_nothing_else(outputs: Path) -> None:
     (outputs / "outputs" / "readme.txt").write_text("kept")
     ended = reported("prune", "outputs", "--remove", cwd=outputs)
     assert "removed 6 of 6 folders" in ended.stdout
-    assert left(outputs) == {"running", "completed", "interrupted", "noted", "asked"}
+    assert left(outputs) == {"running", "completed", "interrupted", "pruned", "noted", "asked"}
     assert not (outputs / "outputs" / "half_moons" / "begun").exists()
     assert (outputs / "outputs" / "readme.txt").is_file()
-    assert "nothing to remove: 5 runs." in reported("prune", "outputs", cwd=outputs).stdout
+    assert "nothing to remove: 6 runs." in reported("prune", "outputs", cwd=outputs).stdout
 
 
 def test_superseded_is_what_a_completed_run_beside_it_has_too(tmp_path: Path) -> None:

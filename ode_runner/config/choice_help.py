@@ -99,9 +99,8 @@ def options_in(lines: Sequence[str], group: str) -> Iterator[Option]:
     for line in lines:
         depth = len(line) - len(line.lstrip())
         listed = depth if line.lstrip().startswith("- ") else listed if depth > listed else 1000
-        if chosen := re.match(
-            r"\s*- override /(?:task/)?(\S+): (\S+)", line
-        ):  # a model's solver prevails over a task's
+        # A task's solver is chosen by /task_solver, for a model's prevails over it.
+        if chosen := re.match(r"\s*- override /(?:task_)?(\S+): (\S+)", line):
             yield Option(chosen[1], chosen[2], "")
         entry = re.match(r"( *)([\w-]+):(?: +(.*))?$", line)
         if entry is None or depth > listed or entry[2] in (*HIDDEN, "defaults"):

@@ -130,7 +130,7 @@ def _chosen(folders: Sequence[Path], words: Sequence[str], group: str) -> Path |
 
 def _override(lines: Sequence[str], group: str) -> str | None:
     """The member of a group that a yaml chooses."""
-    found = (re.match(rf"\s*- override /{group}: (\w+)", line) for line in lines)
+    found = (re.match(rf"\s*- override /(?:task_)?{group}: (\w+)", line) for line in lines)
     return next((match[1] for match in found if match), None)
 
 

@@ -138,4 +138,4 @@ def defaults_of(config: Path) -> dict[str, str]:
         for line in config.read_text(encoding="utf-8").splitlines()
         if line.strip().startswith("- ")
     )
-    return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+    return {pair[0].strip(): pair[1].partition("  #")[0].strip() for pair in pairs if len(pair) == 2}
