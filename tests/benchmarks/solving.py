@@ -1,8 +1,10 @@
 """`make bench`: a training step through a solve, by our engine and by torchdiffeq's, on the same equation.
 
-One process, one step of each in turn. Forward, loss, backward and an optimizer whose learning rate is 0: every step
-solves the same equation. Before it is timed, our gradient is compared with backpropagation in double precision along
-the steps that were taken in single precision. Compiled steps are those of `trainer.compile=on`.
+One process, a block of steps of each in turn, as many as fill BLOCK_SECONDS: training takes one step after another, and
+a single one between steps of other kinds would find nothing of its own in the processor's caches. Forward, loss,
+backward and an optimizer whose learning rate is 0: every step solves the same equation. Before it is timed, our
+gradient is compared with backpropagation in double precision along the steps that were taken in single precision.
+Compiled steps are those of `trainer.compile=on`.
 """
 
 import argparse
@@ -36,6 +38,7 @@ from tests.benchmarks.problems import Posed, middle, small
 from tests.benchmarks.report import describe
 
 OUTPUTS = Path("outputs/bench")
+BLOCK_SECONDS = 0.05
 Solve = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -83,7 +86,7 @@ class Finding:
 def main() -> int:
     """0: done; 1: a gradient is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.solving", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=40, help="steps of each (default 40)")
+    parser.add_argument("--pairs", type=int, default=40, help="blocks of each (default 40)")
     parser.add_argument("--warmup", type=int, default=5, help="steps of each thrown away first (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1: small fields gain nothing)")
     options = parser.parse_args()
@@ -139,7 +142,7 @@ def _dopri5(posed: Posed) -> Dopri5:
 
 
 def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
-    """Ours in every mode and theirs in turn."""
+    """Ours in every mode and theirs, a block of steps of each in turn."""
     integrators = {mode: Integrator(solver=case.solver, gradient=gradient) for mode, gradient in case.modes.items()}
     compiled = f"{case.compiled}, compiled"
     integrators[compiled] = Integrator(solver=case.solver, gradient=case.modes[case.compiled])
@@ -147,13 +150,12 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
     steps = {mode: stepper(case.posed, states_of(integrate)) for mode, integrate in integrators.items()}
     steps["theirs"] = stepper(case.posed, case.theirs)
     samples: dict[str, list[float]] = {contender: [] for contender in steps}
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter  # others' work is not counted
-    for turn in range(warmup + pairs):
+    for step in steps.values():
+        _seconds(step, warmup)
+    lengths = {contender: max(1, round(BLOCK_SECONDS / _seconds(step, 2))) for contender, step in steps.items()}
+    for _ in range(pairs):
         for contender, step in steps.items():
-            begun = clock()
-            step()
-            if turn >= warmup:
-                samples[contender].append(clock() - begun)
+            samples[contender].append(_seconds(step, lengths[contender]))
     their_nfe = _evaluations(case.posed, case.theirs)
     return [
         Finding(
@@ -168,6 +170,15 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
         )
         for mode, integrate in integrators.items()
     ]
+
+
+def _seconds(step: Callable[[], None], count: int) -> float:
+    """Of one step, over one or more. On one thread those of the processor: others' work is not counted."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    begun = clock()
+    for _ in range(count):
+        step()
+    return (clock() - begun) / max(1, count)
 
 
 def compile_steps(posed: Posed, integrate: Integrator) -> float:
