@@ -58,17 +58,25 @@ class Integrator:
     _observations: Observations = field(default_factory=Observations, init=False, repr=False, compare=False)
 
     def compile(
-        self, field: VectorField, y0: State, *, given: Sequence[Tensor] = (), fuses: bool = False
+        self,
+        field: VectorField,
+        y0: State,
+        *,
+        given: Sequence[Tensor] = (),
+        integrals: Mapping[str, Integral] = NONE,
+        fuses: bool = False,
     ) -> CompiledSolve:
         """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
 
-        That is, if states and what is given have the shapes, types and gradients of `y0` and `given`. On a GPU steps
+        That is, if states and what is given have the shapes, types and gradients of `y0` and `given`, and `integrals`
+        are these: along stochastic fields only, and of integrands that are modules or methods of one. On a GPU steps
         are recorded as they are, and compiled besides if `fuses` says so.
 
         Raises:
             CannotCompile: they cannot be.
         """
-        problem = Problem(field=self._counted(field, given, NONE, None), y0=y0, ts=y0.new_zeros(1))
+        given = [*given, *(z for integral in integrals.values() for z in integral.given)]
+        problem = Problem(field=self._counted(field, given, integrals, None), y0=y0, ts=y0.new_zeros(1))
         solver = solver_along(self.solver, field)
         solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
         self._compiled.add(problem, solve)

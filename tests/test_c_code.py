@@ -81,6 +81,22 @@ def test_what_is_no_number_stays_so() -> None:
 
 
 @compiler
+def test_the_derivative_of_entries_is_added_to_each_of_them() -> None:
+    index = torch.tensor([2.0, 0.0, 2.0])
+
+    def function(x: Tensor, dy: Tensor, index: Tensor) -> list[Tensor]:
+        entries, places = index.to(torch.int64), vjp(lambda x: x.index_select(1, index.to(torch.int64)), x)[1]
+        return [*places(dy), x.index_add(1, entries, dy)]
+
+    examples = [torch.rand(4, 3, 2), torch.rand(4, 3, 2), index]
+    run, others = (
+        compiled(function, examples),
+        [torch.rand(4, 3, 2), torch.rand(4, 3, 2), torch.tensor([1.0, 1.0, 0.0])],
+    )
+    torch.testing.assert_close(list(run(*others)), function(*others))
+
+
+@compiler
 def test_an_entry_that_is_out_of_range_is_no_number() -> None:
     run = compiled(lambda x, y: [x.index_select(0, y.to(torch.int64))], [torch.rand(3, 2), torch.ones(2)])
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])

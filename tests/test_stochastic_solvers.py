@@ -17,7 +17,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.reversible import Reversible
-from ode_runner.integral import Integral
+from ode_runner.integral import Integral, Integrand, Pull
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.models.latent_sde import PosteriorEquation
@@ -253,6 +253,17 @@ def test_exact_modes_equal_backprop_to_rounding(cls: type[FixedStepSolver], kind
     assert difference(gradients(cls, kind, mode), expected) < 1e-12
 
 
+class Cost(nn.Module):
+    """An integrand that learns, takes products with the drift's Jacobian, and is given something of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(3))
+
+    def forward(self, t: Tensor, y: Tensor, dy: Tensor, pull: Pull, z: Tensor, own: Tensor) -> Tensor:
+        return ((dy.square() + t) * z * self.weight + pull(y) * own * y).sum(dim=1)
+
+
 def compiled_and_not(
     cls: type[FixedStepSolver], kind: NoiseKind, mode: GradientMode, *, steps: int = 12
 ) -> list[tuple[Tensor, Tensor]]:
@@ -260,17 +271,22 @@ def compiled_and_not(
     torch.manual_seed(0)
     field, given = Learned(kind, cls.calculus), (torch.rand(4, 3),)  # type: ignore[attr-defined]
     y0, ts = torch.rand(4, 3, requires_grad=True), torch.tensor([0.0, 0.0, 0.3, 0.3, 1.0])
-    noise, wanted = Noise(path=PATH, samples=torch.arange(4)), [y0, *field.parameters()]
-    found = []
+    cost, own, found = Cost(), torch.rand(4, 3, requires_grad=True), []
+    integrals = {"cost": Integral(cost, judged=False, given=(own,))}
+    noise, wanted = Noise(path=PATH, samples=torch.arange(4)), [y0, own, *field.parameters(), *cost.parameters()]
     for compiles in (True, False):
         integrate = Integrator(solver=make(cls, steps), gradient=mode)
         if compiles:
-            integrate.compile(field, y0, given=given)
-        with integrate.ledger.phase(Phase.FORWARD) as tally:
-            ys = integrate(field, y0, ts, given=given, noise=noise).ys
-        loss = (ys.square() * torch.arange(5).view(-1, 1, 1)).mean()
+            integrate.compile(field, y0, given=given, integrals=integrals)
+        with integrate.ledger.phase(Phase.FORWARD) as tally:  # and back
+            solution = integrate(field, y0, ts, given=given, integrals=integrals, noise=noise)
+            ys, costs = solution.ys, solution.integrals["cost"]
+            loss = (ys.square() * torch.arange(5).view(-1, 1, 1)).mean() + (costs * torch.arange(5)[:, None]).mean()
+            derivatives = torch.autograd.grad(loss, wanted, materialize_grads=True)
+        assert ys.grad_fn is not None
+        assert (ys.grad_fn.name() == "_RunsSolveBackward") == compiles
         entered = torch.tensor([tally.evaluations, tally.products, tally.accepted])
-        found.append([ys, *torch.autograd.grad(loss, wanted, materialize_grads=True), entered])
+        found.append([ys, costs, *derivatives, entered])
     return list(zip(*found, strict=True))
 
 
@@ -287,8 +303,37 @@ def test_compiled_steps_are_the_steps(
 @compiler
 @pytest.mark.slow
 def test_machine_code_of_steps_with_noise() -> None:
-    for ours, theirs in compiled_and_not(Milstein, NoiseKind.DIAGONAL, Backprop(), steps=2):
+    for ours, theirs in compiled_and_not(Milstein, NoiseKind.DIAGONAL, Checkpoint(), steps=2):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
+
+
+def test_another_integrand_is_not_taken_for_the_compiled_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a name that another has, and one that is made anew for every solve: both are solved eagerly."""
+    monkeypatch.setattr("ode_runner.compiling.runs.compile_graph", lambda function, examples: function)
+    field, y0, z = Learned(NoiseKind.DIAGONAL, Calculus.ITO), torch.rand(4, 3), torch.rand(4, 3)
+    integrate, noise = (
+        Integrator(solver=make(Milstein, 4), gradient=Backprop()),
+        Noise(path=PATH, samples=torch.arange(4)),
+    )
+
+    def integrals(g: Integrand) -> dict[str, Integral]:
+        return {"cost": Integral(g, judged=False, given=(z,))}
+
+    def cost_and_maker(g: Integrand) -> tuple[Tensor, str]:
+        ts = torch.tensor([0.0, 1.0])
+        solution = integrate(field, y0, ts, given=(z,), integrals=integrals(g), noise=noise)
+        assert solution.ys.grad_fn is not None
+        return solution.integrals["cost"], solution.ys.grad_fn.name()
+
+    first, second = Cost(), Cost()
+    functions: list[Integrand] = [first, second, lambda *x: 2 * first(*x)]
+    eager = [cost_and_maker(g)[0] for g in functions]
+    integrate.compile(field, y0, given=(z,), integrals=integrals(first))
+    costs, makers = zip(*map(cost_and_maker, functions), strict=True)
+    torch.testing.assert_close(list(costs), eager)
+    assert [maker == "_RunsSolveBackward" for maker in makers] == [True, False, False]
+    with pytest.raises(CannotCompile, match="integrand of cost is neither a module nor"):
+        integrate.compile(field, y0, given=(z,), integrals=integrals(functions[2]))
 
 
 def test_what_does_not_repeat_is_not_compiled() -> None:

@@ -1,6 +1,7 @@
 """Tasks of stochastic equations and the models that learn them: laws, errors, likelihoods, runs made again."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ode_runner.objectives.supervised import Supervised
 from ode_runner.objectives.transition_likelihood import TransitionLikelihood
 from ode_runner.solvers.heun_sde import HeunSDE
 from ode_runner.tasks.stochastic_paths import StochasticPaths
-from tests.helpers import check_refused, check_resumed, record_of, typed
+from tests.helpers import check_refused, check_resumed, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, build, compose_once
 
 SMALL = ("task.train=8", "task.validation=4", "task.test=12", "task.fine=16", "trainer.batch_size=4", "logger=none")
@@ -122,6 +123,21 @@ def test_a_resumed_run_is_the_run_that_was_not_stopped(
 ) -> None:
     command = OF_LATENT if model == "latent_sde" else ("task=gbm", "task.points=9", "network.width=4", *SMALL)
     check_resumed([*command, "trainer.epochs=3"], tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
+def test_a_compiled_latent_path_learns_as_an_eager_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its path's divergence; and a run that is gone on with is the one that was not stopped."""
+    command = [*OF_LATENT, "trainer.epochs=3", "trainer.precision=fp64"]
+    check_resumed([*command, "trainer.compile=on"], tmp_path, monkeypatch)
+    (tmp_path / "eager").mkdir()
+    assert typed(*command, cwd=tmp_path / "eager").returncode == 0
+    compiled, eager = (run_folder(tmp_path / place) for place in ("whole", "eager"))
+    for row, other in zip(rows_of(compiled), rows_of(eager), strict=True):
+        for name in row.keys() & {"train/loss", "loss/kl_path", "eval/loss", "nfe/forward"}:
+            assert row[name] == pytest.approx(other[name], rel=1e-9), name
+    assert record_of(compiled)["cost"]["compile_seconds"] is not None
 
 
 def test_a_run_made_again_has_the_same_numbers(tmp_path: Path) -> None:

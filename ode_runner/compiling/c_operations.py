@@ -177,6 +177,20 @@ def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tenso
     return nest(result.shape, f"long entry = {entry}; {y} = {found};")
 
 
+def _index_add(
+    result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor, source: Tensor, *, alpha: float = 1
+) -> str:
+    """The derivative of that; an index that is out of range adds nothing."""
+    if alpha != 1:
+        raise NoCode("index_add with a factor")
+    begin = "" if result is x else _cast(result, name, x)
+    y, added = place(result, name), place(source, name)
+    entry = Place(name(index), int(index.storage_offset()), (*[0] * axis, *index.stride()))
+    others = y._replace(strides=tuple(0 if i == axis else stride for i, stride in enumerate(y.strides)))
+    add = f"if (entry >= 0 && entry < {result.shape[axis]}) (&{others})[entry * {y.strides[axis]}] += {added};"
+    return f"{begin} {nest(source.shape, f'long entry = {entry}; {add}')}"
+
+
 def _slice(x: Tensor, axis: int, begin: int, end: int, step: int) -> Tensor:
     return aten.slice.Tensor(x, axis, begin, end, step)
 
@@ -265,4 +279,6 @@ _SPECIAL: dict[Any, Callable[..., str]] = {
     aten.select_backward.default: _put_back(torch.select),
     aten.slice_backward.default: _put_back(_slice),
     aten.index_select.default: _index_select,
+    aten.index_add.default: _index_add,
+    aten.index_add_.default: _index_add,
 }

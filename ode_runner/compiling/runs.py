@@ -1,6 +1,7 @@
 """Solves on a fixed grid by compiled runs of several steps, whose derivative is that of the steps."""
 
 import abc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +16,10 @@ from ode_runner.compiling.values import Values
 from ode_runner.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.first_order import first_order
-from ode_runner.solvers.one_step import AcceptedStep, solution_along
+from ode_runner.solvers.one_step import NONE, AcceptedStep, solution_along
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.transfer import read_times
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import State, Times
 
 MOST_EVALUATIONS = 8  # in a run: with its length the compiler takes longer, and less and less is won
 
@@ -35,10 +36,13 @@ class Plan:
 
 
 class Runs(abc.ABC):
-    """Several steps as one function each way, compiled when it is first wanted."""
+    """Several steps as one function each way, compiled when it is first wanted.
 
-    def __init__(self, packed: Packed) -> None:
-        self.packed = packed
+    With `integrals` along them, which are so many, a run gives what each step adds to these, too.
+    """
+
+    def __init__(self, packed: Packed, *, integrals: int = 0) -> None:
+        self.packed, self.integrals = packed, integrals
         self.run, self.run_vjp = cache(self._compiled_run), cache(self._compiled_run_vjp)
 
     @abc.abstractmethod
@@ -46,26 +50,32 @@ class Runs(abc.ABC):
         """Inputs for so many steps besides the state that they begin with: (steps, ...) each."""
 
     @abc.abstractmethod
-    def states(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> Tensor:
-        """Those at the ends of the steps, (steps, batch, *state)."""
+    def found(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> list[Tensor]:
+        """States at the ends of the steps, (steps, batch, *state), and gains of integrals, (steps, batch, integral)."""
 
     def _compiled_run(self, count: int) -> Function:
-        """(*inputs, y0, theta) to the states at the ends of `count` steps, (count, batch, *state)."""
+        """(*inputs, y0, theta) to what `count` steps have found."""
         return compile_graph(self._run, [*self.examples(count), self.packed.y0, self.packed.theta])
 
     def _compiled_run_vjp(self, count: int) -> Function:
-        """(*inputs, y0, dL/dstates, sums, theta) to dL/dy0, and `sums` with the run's part added. Takes it anew."""
+        """(*inputs, y0, dL/dfound, sums, theta) to dL/dy0, and `sums` with the run's part added. Takes it anew."""
         packed = self.packed
-        dys = torch.stack([packed.noise() for _ in range(count)])
-        return compile_graph(self._run_vjp, [*self.examples(count), packed.y0, dys, packed.sums(), packed.theta])
+        dfound = [torch.stack([packed.noise() for _ in range(count)])]
+        if self.integrals:
+            sizes = (count, len(packed.y0), self.integrals)
+            dfound.append(torch.linspace(1.0, 2.0, math.prod(sizes)).view(sizes).to(packed.y0))
+        return compile_graph(self._run_vjp, [*self.examples(count), packed.y0, *dfound, packed.sums(), packed.theta])
 
     def _run(self, *arguments: Tensor) -> list[Tensor]:
         *inputs, y0, theta = arguments
-        return [self.states(inputs, y0, self.packed.packing.unpack(theta))]
+        return self.found(inputs, y0, self.packed.packing.unpack(theta))
 
     def _run_vjp(self, *arguments: Tensor) -> list[Tensor]:
-        *inputs, y0, dys, sums, theta = arguments
-        return self.packed.pulled_back(lambda y0, values: self.states(inputs, y0, values), y0, dys, sums, theta)
+        *others, sums, theta = arguments
+        count = 2 if self.integrals else 1
+        *inputs, y0 = others[:-count]
+        dfound = list(others[-count:])
+        return self.packed.pulled_back(lambda y0, values: self.found(inputs, y0, values), y0, dfound, sums, theta)
 
 
 @final
@@ -103,12 +113,12 @@ class CompiledRuns(Runs):
     def examples(self, count: int) -> list[Tensor]:
         return [self.steps.clock + 0.125 * torch.arange(count).to(self.steps.clock)[:, None]]
 
-    def states(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> Tensor:
+    def found(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> list[Tensor]:
         ends = []
         for clock in inputs[0].unbind():
             y0 = self.steps.again(clock, y0, values)[0]
             ends.append(y0)
-        return torch.stack(ends)
+        return [torch.stack(ends)]
 
 
 def run_lengths(count: int, evaluations: int) -> list[int]:
@@ -122,34 +132,44 @@ def run_lengths(count: int, evaluations: int) -> list[int]:
 def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> Solution:
     """By a plan for the problem's times."""
     field, y0 = problem.field, problem.y0.contiguous()
-    return solution_along(plan.places, _RunsSolve.apply(field, runs, plan, y0, *values.tensors(field)))
+    ys, *gains = _RunsSolve.apply(field, runs, plan, y0, *values.tensors(field))
+    qs = [torch.cat([torch.zeros_like(gain[:1]), gain.cumsum(0)])[plan.served] for gain in gains]
+    return solution_along(plan.places, ys, field.named(qs[0]) if qs else NONE)
 
 
 class _RunsSolve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, field: CountedField, runs: Runs, plan: Plan, y0: State, *values: Tensor) -> Trajectory:
-        theta, begins, ends = runs.packed.packing.pack(values), [y0], [y0[None]]
+    def forward(
+        ctx: Any, field: CountedField, runs: Runs, plan: Plan, y0: State, *values: Tensor
+    ) -> tuple[Tensor, ...]:
+        """States at the outputs; and what integrals gain in each step, if there are any."""
+        theta, begins, ends, gains = runs.packed.packing.pack(values), [y0], [y0[None]], list[Tensor]()
         for inputs in plan.inputs:
-            ends += runs.run(len(inputs[0]))(*inputs, begins[-1], theta)
-            begins.append(ends[-1][-1])
+            states, *gained = runs.run(len(inputs[0]))(*inputs, begins[-1], theta)
+            ends.append(states)
+            gains += gained
+            begins.append(states[-1])
         ctx.field, ctx.runs, ctx.plan, ctx.inputs = field, runs, plan, (y0, *values)
         ctx.save_for_backward(*begins[:-1], theta)
         _enter(field, plan)
-        return torch.cat(ends)[plan.served]
+        ys = torch.cat(ends)[plan.served]
+        return (ys, torch.cat(gains)) if gains else (ys,)
 
     @staticmethod
     @first_order(OF_COMPILED_STEPS)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dys: Tensor, *dgains: Tensor) -> tuple[Tensor | None, ...]:
         runs, plan, (*begins, theta) = ctx.runs, ctx.plan, ctx.saved_tensors
         packed: Packed = runs.packed
         lengths = [len(inputs[0]) for inputs in plan.inputs]
         of_states = dys.new_zeros(1 + sum(lengths), *dys.shape[1:]).index_add_(0, plan.served, dys)
         first, *of_runs = of_states.split([1, *lengths])
         sums, fixed = theta.new_zeros(sum(packed.learned.sizes)), len(packed.packing.sizes) - len(packed.learned.sizes)
+        gained = zip(*(d.contiguous().split(lengths) for d in dgains), strict=True) if dgains else [()] * len(lengths)
         a = torch.zeros_like(first[0])
-        for inputs, y0, of_run in zip(reversed(plan.inputs), reversed(begins), reversed(of_runs), strict=True):
+        backwards = zip(*(reversed(list(x)) for x in (plan.inputs, begins, of_runs, gained)), strict=True)
+        for inputs, y0, of_run, of_gains in backwards:
             of_run[-1] += a
-            a, sums = runs.run_vjp(len(inputs[0]))(*inputs, y0, of_run, sums, theta)
+            a, sums = runs.run_vjp(len(inputs[0]))(*inputs, y0, of_run, *of_gains, sums, theta)
         _enter(ctx.field, plan)
         ctx.field.ledger.tally.accepted += len(plan.places)
         return None, None, None, a + first[0], *packed.learned.unpack(sums), *[None] * fixed

@@ -1,8 +1,12 @@
 """Which solves have been compiled."""
 
 from collections.abc import Callable, Hashable
+from types import MethodType
+
+from torch import nn
 
 from ode_runner.compiling.values import parameters_of
+from ode_runner.errors import CannotCompile
 from ode_runner.problem import Problem, Solution
 
 CompiledSolve = Callable[[Problem], Solution]
@@ -15,8 +19,13 @@ class CompiledSolves:
         self._solves: dict[Hashable, CompiledSolve] = {}
 
     def add(self, problem: Problem, solve: CompiledSolve) -> None:
-        """From now on, problems like this one are solved by `solve`."""
-        self._solves[kind_of_problem(problem)] = solve
+        """From now on, problems like this one are solved by `solve`.
+
+        Raises:
+            CannotCompile: none will be known to be like it.
+        """
+        check_lasting(problem)
+        self._solves[_key(problem)] = solve
 
     def clear(self) -> None:
         """From now on, nothing is compiled."""
@@ -24,7 +33,35 @@ class CompiledSolves:
 
     def find(self, problem: Problem) -> CompiledSolve | None:
         """What has been compiled for such problems."""
-        return self._solves.get(kind_of_problem(problem)) if self._solves else None
+        if not self._solves or not all(map(_lasts, problem.field.integrals)):
+            return None
+        return self._solves.get(_key(problem))
+
+
+def check_lasting(problem: Problem) -> None:
+    """Raises CannotCompile unless every integrand is a module or a method of one: others may be made for every solve.
+
+    The same code can then be another function, of numbers that it has been made with.
+    """
+    field = problem.field
+    anew = [name for name, integral in zip(field.names, field.integrals, strict=True) if not _lasts(integral)]
+    if anew:
+        raise CannotCompile(
+            f"the integrand of {', '.join(anew)} is neither a module nor a method of one, so it may be another one in "
+            "every solve"
+        )
+
+
+def _lasts(integral: nn.Module) -> bool:
+    g: object = integral.g
+    return isinstance(g, nn.Module) or (isinstance(g, MethodType) and isinstance(g.__self__, nn.Module))
+
+
+def _key(problem: Problem) -> tuple[Hashable, ...]:
+    """Integrands are told apart too."""
+    field = problem.field
+    learned = tuple(p.requires_grad for p in parameters_of(*field.integrals))
+    return (*kind_of_problem(problem), tuple(integral.g for integral in field.integrals), tuple(field.counts), learned)
 
 
 def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:

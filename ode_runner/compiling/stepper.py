@@ -93,6 +93,8 @@ def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
         CannotCompile: there are none.
     """
     field, y0 = problem.field, problem.y0
+    if field.names:
+        raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
     values = values_of(problem)
     equation = values.equation(field)
     found = values.tensors(field)
@@ -100,7 +102,7 @@ def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
 
 
 def values_of(problem: Problem) -> Values:
-    """Where the values lie that the field of a problem depends on.
+    """Where the values lie that the field of a problem, and what is integrated along it, depends on.
 
     Raises:
         CannotCompile: it depends on something else, or on nothing that is learned.
@@ -114,8 +116,8 @@ def values_of(problem: Problem) -> Values:
         raise CannotCompile(
             "the field has parameters, or is given tensors, of another precision or type than the state"
         )
-    if any(True for _ in field.field.buffers()):  # before tracing, which would change them as a call does
+    if any(
+        True for module in (field.field, *field.integrals) for _ in module.buffers()
+    ):  # before tracing, which would change them as a call does
         raise CannotCompile("the field has buffers, which are none of its parameters")
-    if field.names:
-        raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
     return values

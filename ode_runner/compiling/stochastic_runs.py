@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import vjp
 
 from ode_runner.compiling.runs import Plan, Runs, run_lengths, solve_in_runs
-from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.solves import CompiledSolve, check_lasting
 from ode_runner.compiling.stepper import values_of
 from ode_runner.compiling.steps import Packed
 from ode_runner.compiling.values import Equation, Values
@@ -36,6 +36,7 @@ def compile_stochastic(solver: StochasticSolver, problem: Problem) -> CompiledSo
     if not solver.repeats(problem.field):
         raise CannotCompile("the last step differs from the others, or the equation is that of a Gaussian path")
     solver.check_field(problem.field)
+    check_lasting(problem)
     values = values_of(problem)
     return partial(_solve, StochasticRuns(solver, problem, values), values)
 
@@ -53,17 +54,20 @@ class StochasticRuns(Runs):
 
     def __init__(self, solver: StochasticSolver, problem: Problem, values: Values) -> None:
         field, y0 = problem.field, problem.y0
-        super().__init__(Packed(y0, values.tensors(field), learned=values.learned))
+        packed = Packed(y0, values.tensors(field), learned=values.learned)
+        super().__init__(packed, integrals=len(field.names))
         self.solver = solver
         own = solver.equation(field, 0.0, y0)  # looks whether the noise is of the kind that is stated
         self.kind, self.correction = own.kind, own.correction
         self.drift, self.diffusion = values.equation(field, "drift"), values.equation(field, "diffusion")
+        self.rates = values.rates(field)
         self.example = _example_of_noise(field, y0)
         self.tally = self._tally_of_a_step(field, y0)
 
     def _tally_of_a_step(self, field: CountedField, y0: State) -> Tally:
         counted = CountedField.around(field.field, Ledger(), **field.options())
-        self.solver.step(self.solver.equation(counted, 0.0, y0), 0.0, 0.125, y0.detach(), self.example)
+        y0, equation = y0.detach(), self.solver.equation(counted, 0.0, y0)
+        self.solver.gain(counted, 0.0, 0.125, y0, self.solver.step(equation, 0.0, 0.125, y0, self.example).f0)
         return counted.ledger.tally
 
     def plan(self, field: CountedField, y0: State, ts: Times) -> Plan:
@@ -93,14 +97,17 @@ class StochasticRuns(Runs):
         clocks = clock + 0.125 * torch.arange(count).to(clock)[:, None]
         return [clocks, *(torch.stack([x * (1 + i) for i in range(count)]) for x in self.example)]
 
-    def states(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> Tensor:
-        equation, ends = _Traced(self, values), []
+    def found(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> list[Tensor]:
+        equation, ends, gains = _Traced(self, values), list[Tensor](), list[Tensor]()
         clocks, ws, hs = inputs
         for clock, w, h in zip(clocks, ws, hs, strict=True):
             t0, dt = clock.unbind()
-            y0 = self.solver.step(equation, t0, dt, y0, Increment(w, h)).y1
-            ends.append(y0)
-        return torch.stack(ends)
+            y1, f0 = self.solver.step(equation, t0, dt, y0, Increment(w, h))
+            if self.integrals:  # as `StochasticMethod.gain`
+                gains.append(dt * self.rates(t0, y0, f0, values))
+            ends.append(y1)
+            y0 = y1
+        return [torch.stack(x) for x in (ends, gains) if x]
 
 
 @final

@@ -1,28 +1,32 @@
-"""What a field's derivative depends on besides time and state."""
+"""What a field, and what is integrated along it, depends on besides time and state."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import final
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ode_runner.counted_field import CountedField
+from ode_runner.integral import Pull, stacked
 from ode_runner.types import State, Time
 
 Equation = Callable[[Time, State, Sequence[Tensor]], State]  # dy/dt of t, y and the values
+Rates = Callable[[Time, State, State, Sequence[Tensor]], Tensor]  # of integrals, of t, y, dy/dt and the values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """Tensors given for a solve, and the field's parameters; the first `learned` of them are differentiated by.
+    """Tensors given for a solve, and the parameters of the field and of integrands.
 
-    These come in the order of `CountedField.leaves`. A tensor given may have other values in every solve.
+    The first `learned` of them are differentiated by. Parameters come in the order of `CountedField.leaves`. A tensor
+    given may have other values in every solve.
     """
 
     order: tuple[int, ...]  # among those given and, after them, the parameters
     learned: int
-    names: tuple[str, ...]  # of the parameters
-    given: int  # how many
+    names: tuple[str, ...]  # of the parameters, in `_Whole`
+    counts: tuple[int, ...]  # how many are given to the field, and to each integral alone
 
     @staticmethod
     def of(field: CountedField) -> "Values":
@@ -31,8 +35,8 @@ class Values:
         return Values(
             order=tuple(sorted(range(len(learned)), key=lambda i: not learned[i])),
             learned=sum(learned),
-            names=tuple(name for name, _ in field.field.named_parameters()),
-            given=len(field.given),
+            names=tuple(name for name, _ in _Whole(field).named_parameters()),
+            counts=(len(field.given) - sum(field.counts), *field.counts),
         )
 
     def tensors(self, field: CountedField) -> list[Tensor]:
@@ -42,36 +46,56 @@ class Values:
 
     def equation(self, field: CountedField, call: str = "forward") -> Equation:
         """The field, or another call of it such as `drift`, as a function of the values too."""
-        original = field.field if call == "forward" else _Calling(field.field, call)
-        names = self.names if call == "forward" else [f"field.{name}" for name in self.names]
+        function = field.field if call == "forward" else getattr(field.field, call)
+        whole, named = _Whole(field), self._named
 
         def derivative(t: Time, y: State, values: Sequence[Tensor]) -> State:
-            found = dict(zip(self.order, values, strict=True))
-            given = [found[i] for i in range(self.given)]
-            named = {name: found[self.given + i] for i, name in enumerate(names)}
-            dy: State = functional_call(original, named, (t, y, *given))
+            (given, *_), parameters = named(values)
+            dy: State = functional_call(whole, parameters, (function, t, y, *given))
             return dy
 
         return derivative
 
+    def rates(self, field: CountedField) -> Rates:
+        """What every integral gains in a unit of time, (batch, integral); products are not counted."""
+        slope, whole, named = self.equation(field, "drift"), _Whole(field), self._named
 
-class _Calling(nn.Module):
-    """One call of a field, by its name, as what a module does."""
+        def found(t: Time, y: State, dy: State, values: Sequence[Tensor]) -> Tensor:
+            (given, *own), parameters = named(values)
+            pull = Pull(lambda t, y: slope(t, y, values), t, y, enter=lambda _: None)
+            each = [
+                functional_call(whole, parameters, (integral, t, y, dy, pull, *given, *more))
+                for integral, more in zip(field.integrals, own, strict=True)
+            ]
+            return stacked(each, field.names, y)
 
-    def __init__(self, field: nn.Module, call: str) -> None:
-        super().__init__()
-        self.field, self.call = field, call
-
-    def forward(self, *arguments: Tensor) -> Tensor:
-        found: Tensor = getattr(self.field, self.call)(*arguments)
         return found
+
+    def _named(self, values: Sequence[Tensor]) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
+        """What is given to the field and to each integral, and parameters by their names."""
+        found = dict(zip(self.order, values, strict=True))
+        every = iter([found[i] for i in range(len(values))])
+        given = [[next(every) for _ in range(count)] for count in self.counts]
+        return given, dict(zip(self.names, every, strict=True))
+
+
+@final
+class _Whole(nn.Module):
+    """A field and the integrals along it; a call is that of a function which reads their parameters."""
+
+    def __init__(self, field: CountedField) -> None:
+        super().__init__()
+        self.field, self.integrals = field.field, nn.ModuleList(field.integrals)
+
+    def forward(self, function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        return function(*arguments)
 
 
 def _all(field: CountedField) -> list[Tensor]:
-    return [*field.given, *parameters_of(field.field)]
+    return [*field.given, *parameters_of(field.field, *field.integrals)]
 
 
-def parameters_of(module: nn.Module) -> list[Tensor]:
+def parameters_of(*modules: nn.Module) -> list[Tensor]:
     """Those of nn.Module.parameters(), in the same order and a tenth of the time, which every solve spends."""
     found: dict[int, Tensor] = {}
 
@@ -83,5 +107,6 @@ def parameters_of(module: nn.Module) -> list[Tensor]:
             if part is not None:
                 gather(part)
 
-    gather(module)
+    for module in modules:
+        gather(module)
     return list(found.values())

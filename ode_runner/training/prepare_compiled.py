@@ -143,16 +143,17 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
 
     Raises:
-        CannotCompile: a solve has integrals, breaks or an event, or noise that is no solver's of fixed step.
+        CannotCompile: a solve has breaks or an event, or noise or integrals and no stochastic solver of fixed step.
     """
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.enable_grad():  # which tells what is given that has a gradient
         recording.loss(_first_batch(experiment))
+    stochastic = isinstance(experiment.integrator.solver, StochasticSolver)
     for problem in recorded.problems:
-        if problem.field.names:
+        if problem.field.names and not stochastic:
             raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
-        noise = problem.field.noise is not None and not isinstance(experiment.integrator.solver, StochasticSolver)
+        noise = problem.field.noise is not None and not stochastic
         if noise or problem.breaks or problem.event is not None:
             raise CannotCompile("the solve has noise, breaks or an event")
     return recorded.problems
@@ -209,12 +210,11 @@ def _compile(experiment: Experiment, wanted: Problem, *, fuses: bool = False) ->
     given = [z.detach().requires_grad_(z.requires_grad) for z in wanted.field.given]
     if not any(field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
-    solve, parameters = (
-        integrate.compile(field, y0, given=given, fuses=fuses),
-        [p for p in field.parameters() if p.requires_grad],
-    )
-    attached = integrate.gradient.through_autograd
-    counted = CountedField.around(field, Ledger(), given=given, attached=attached, noise=wanted.field.noise)
+    integrals = wanted.field.options()["integrals"]
+    solve = integrate.compile(field, y0, given=wanted.field.of_field(given), integrals=integrals, fuses=fuses)
+    parameters = [p for p in field.parameters() if p.requires_grad]
+    options = {"given": given, "integrals": integrals, "noise": wanted.field.noise}
+    counted = CountedField.around(field, Ledger(), attached=integrate.gradient.through_autograd, **options)
     spans = [ts]
     if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
         spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]
