@@ -29,7 +29,10 @@ MODELS = {
     "dopri5, adjoint": ["solver=dopri5", "gradient=adjoint"],
     "rk4": RK4,
     "ResNet": ["model=resnet"],
+    "attention by rk4": ["network=transformer", *RK4],  # images in patches
+    "ode_transformer": ["network=transformer", "model=ode_transformer"],
 }
+ATTENTION = ("attention by rk4", "ode_transformer")
 WAYS = {
     "eager": "off",
     "captured": "on",
@@ -47,6 +50,12 @@ USUAL = [
     *(f"{peer}, tf32, eager, 1024" for peer in PEERS),
     *(f"rk4, {precision}, captured, 1024" for precision in ("fp32", "tf32", "bf16")),
     *(f"rk4, {precision}, {way}, 1024" for precision in ("tf32", "bf16") for way in ("eager", "fused")),
+    *(
+        f"{model}, {kind}, {way}, 128"
+        for model in ATTENTION
+        for kind in ("tf32", "bf16")
+        for way in ("eager", "captured")
+    ),
     *("dopri5, tf32, captured, 1024", "rk4, bf16, channels last, 1024", "rk4, tf32, channels last, 1024"),
 ]
 STEPS = 10
