@@ -5,7 +5,6 @@ Steele, Lea, Flood. Fast Splittable Pseudorandom Number Generators. OOPSLA 2014,
 
 import math
 
-import torch
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15  # 2 ** 64 over the golden ratio, odd
@@ -22,11 +21,19 @@ def mixed_number(x: int) -> int:
 
 
 def mixed(x: Tensor) -> Tensor:
-    """The same on int64, whose products wrap and whose shifts bring in the sign."""
+    """The same on int64, whose products wrap and whose shifts bring in the sign.
+
+    In place, for new memory takes longer than what is computed.
+    """
     x = x + signed(GOLDEN)
-    x = (x ^ ((x >> 30) & (WORD >> 30))) * signed(FIRST)
-    x = (x ^ ((x >> 27) & (WORD >> 27))) * signed(SECOND)
-    return x ^ ((x >> 31) & (WORD >> 31))
+    x.bitwise_xor_(_shifted(x, 30)).mul_(signed(FIRST))
+    x.bitwise_xor_(_shifted(x, 27)).mul_(signed(SECOND))
+    return x.bitwise_xor_(_shifted(x, 31))
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """To the right, without the sign."""
+    return (x >> bits).bitwise_and_(WORD >> bits)
 
 
 def signed(x: int) -> int:
@@ -34,16 +41,16 @@ def signed(x: int) -> int:
     return x - (x >> 63 << 64)
 
 
-def normals(hashes: Tensor) -> Tensor:
-    """Two independent normal numbers of each hash, by Box and Muller: (*shape, 2), in double precision."""
-    u, v = uniform(hashes), uniform(mixed(hashes))
-    radius, angle = (-2 * u.log()).sqrt(), 2 * math.pi * v
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+def normals(hashes: Tensor) -> tuple[Tensor, Tensor]:
+    """Two independent normal numbers of each hash, by Box and Muller, in double precision."""
+    radius = uniform(hashes).log_().mul_(-2).sqrt_()
+    angle = uniform(mixed(hashes)).mul_(2 * math.pi)
+    return angle.cos().mul_(radius), angle.sin().mul_(radius)
 
 
 def uniform(hashes: Tensor) -> Tensor:
     """A number between 0 and 1 of each hash, neither of which it is."""
-    return ((hashes >> 11) & (WORD >> 11)).double() * 2**-53 + 2**-54
+    return _shifted(hashes, 11).double().mul_(2**-53).add_(2**-54)
 
 
 def chosen(weights: Tensor, uniform: Tensor) -> Tensor:

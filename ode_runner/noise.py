@@ -13,7 +13,7 @@ from torch import Tensor
 from ode_runner.hashed_numbers import mixed, mixed_number, normals, signed, uniform
 from ode_runner.transfer import send
 
-AT_ONCE = 1 << 18  # normal numbers that are made in one go: enough for an operation to be worth its call
+AT_ONCE = 1 << 16  # normal numbers that are made in one go: an operation is worth its call, and a cache holds them
 COPY = 1 << 40  # between the numbers of a sample and of its copy
 Steps = Sequence[tuple[float, float]]  # where each of them begins and ends
 
@@ -88,15 +88,14 @@ class BrownianPath:
     def increments(self, steps: Steps, keys: Tensor, *, dtype: torch.dtype) -> Increment:
         """Of several steps, (step, batch, *shape) each: the same numbers as one by one, to the bit."""
         plan = _plan(replace(self, seed=0), tuple((self._place(t0), self._place(t1)) for t0, t1 in steps))
-        w = h = keys.new_zeros(len(steps), *keys.shape, dtype=torch.float64)
+        w, h = keys.new_zeros(2, len(steps), *keys.shape, dtype=torch.float64).unbind()
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
         nodes, weights = send(plan.nodes, keys.device), send(plan.weights, keys.device)
         for some, (of_w, of_h) in zip(nodes.split(several), map(_pairs, weights.split(several)), strict=True):
-            z, n = normals(mixed(keys + _columns(some, keys))).unbind(dim=-1)
-            for part in (_columns(of_w[0], keys) * z + _columns(of_w[1], keys) * n).unbind():
-                w = w + part
-            for part in (_columns(of_h[0], keys) * z + _columns(of_h[1], keys) * n).unbind():
-                h = h + part
+            z, n = normals(mixed(keys + _columns(some, keys)))
+            for total, (of_z, of_n) in ((w, of_w), (h, of_h)):
+                for part in (_columns(of_z, keys) * z).add_(_columns(of_n, keys) * n).unbind():
+                    total.add_(part)
         return Increment(w.to(dtype), h.to(dtype))
 
     def _place(self, t: float) -> int:
