@@ -96,7 +96,9 @@ class Style:
         if whole and factor == 1:
             return cls(unit=unit, decimals=0)
         decimals = 1 if "nfe" in name else max(0, 2 - math.floor(math.log10(middle * factor)))
-        return cls(unit=unit, factor=factor, decimals=decimals) if decimals <= 6 else cls(unit=unit, factor=factor)
+        hidden = bool(sizes) and not name.endswith("bytes") and sizes[0] * factor < 0.5 * 10**-decimals
+        legible = decimals <= 6 and not hidden
+        return cls(unit=unit, factor=factor, decimals=decimals if legible else None)
 
     def write(self, value: float) -> str:
         """One number, without its unit."""
