@@ -1,12 +1,13 @@
 """The package's folders and the modules in its root: what each is, and a drawing (SVG) of who imports whom.
 
 In the drawing each arrow leads from an importer down to what it imports. Arrows that follow from others are left out.
-Folders that import each other stand in one box.
+Folders that import each other stand in one box. Sums are exact, for Python's own differ by its version.
 """
 
 import ast
 from collections.abc import Hashable
 from functools import cache
+from math import fsum
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,10 +50,10 @@ def drawing() -> str:
 
 def _places(rows: list[list[Node]]) -> dict[Node, tuple[float, float]]:
     """Middle and top of each box, in pixels: the boxes of a row evenly over the width of the widest row."""
-    full = max(sum(_width(node) + GAP for node in row) for row in rows)
+    full = max(fsum(_width(node) + GAP for node in row) for row in rows)
     places = {}
     for number, row in enumerate(rows):
-        space = (full - sum(_width(node) for node in row)) / (len(row) + 1)
+        space = (full - fsum(_width(node) for node in row)) / (len(row) + 1)
         left = space
         for node in row:
             places[node] = (left + _width(node) / 2, float(GAP + ROW * number))
@@ -129,7 +130,7 @@ def _rows(edges: dict[Node, set[Node]]) -> list[list[Node]]:
     place: dict[Node, float] = {}
     for row in rows:
         above = {node: [place[other] for other in place if node in edges[other]] for node in row}
-        row.sort(key=lambda node: (sum(above[node]) / len(above[node]) if above[node] else 0.5, node))
+        row.sort(key=lambda node: (fsum(above[node]) / len(above[node]) if above[node] else 0.5, node))
         place |= {node: (number + 1) / (len(row) + 1) for number, node in enumerate(row)}
     return rows
 
