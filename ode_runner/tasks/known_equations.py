@@ -28,9 +28,8 @@ class Car(SeparableField, SecondOrderField, MatrixField):
         return y.new_tensor([[0.0, 1.0], [0.0, 0.0]])
 
 
-@final
-class Exponential(MatrixField, KnownEquation):
-    """x' = -rate x."""
+class OfRate(KnownEquation):
+    """An equation with one number, by which slopes are multiplied."""
 
     batched_time = True
     numbers = ("rate",)
@@ -38,6 +37,11 @@ class Exponential(MatrixField, KnownEquation):
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
+
+
+@final
+class Exponential(MatrixField, OfRate):
+    """x' = -rate x."""
 
     def matrix(self, t: Time, y: State, *given: Tensor) -> Tensor:
         return -self.rate * y.new_ones(1, 1)
@@ -60,30 +64,16 @@ class Descent(MatrixField, KnownEquation):
 
 
 @final
-class Sine(KnownEquation):
+class Sine(OfRate):
     """x' = rate sin x."""
-
-    batched_time = True
-    numbers = ("rate",)
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
 
     def forward(self, t: Time, y: State) -> State:
         return self.rate * y.sin()
 
 
 @final
-class Square(KnownEquation):
+class Square(OfRate):
     """x' = rate x^2."""
-
-    batched_time = True
-    numbers = ("rate",)
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
 
     def forward(self, t: Time, y: State) -> State:
         return self.rate * y.square()
