@@ -115,7 +115,7 @@ class GuessedText(LogitsField, MaskedField):
         return torch.where((x == self.mask)[..., None], guessed, known)
 
 
-class ReplacedText(LogitsField):
+class ReplacementField(LogitsField):
     """Tokens are replaced by draws from one law, `noise`, and come back as what they were.
 
     The law is of the tokens and of what may stand beyond them, (state,), such as a mask. A token that it never draws is
@@ -169,7 +169,7 @@ class ReplacedText(LogitsField):
         return pad(of_tokens, (0, len(self.noise) - self.tokens))
 
 
-class ScoredText(ReplacedText):
+class RatioField(ReplacementField):
     """Tokens are replaced by draws of noise, and come back at the rates of the time reversal, by ratios that are known.
 
     The ratio of a state y of a position is p_t(x with y there) / p_t(x). `logits` say how ratios differ from those of
@@ -221,7 +221,7 @@ class ScoredText(ReplacedText):
         return weights / weights.sum(dim=-1, keepdim=True)
 
 
-class KnownText(MaskedField):
+class KnownTokenField(MaskedField):
     """The true field of a law of texts that can be summed up.
 
     Everything follows from one polynomial, `likelihood`: p(x_0 = v | x_t) of a position is e_v dL/de_v / L, where e is

@@ -17,7 +17,7 @@ from ode_runner.objectives.text_denoising import DenoisingCrossEntropy, step_div
 from ode_runner.paths.corruption import CorruptionName, corruption_named
 from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import ReplacedText
+from ode_runner.token_field import ReplacementField
 from ode_runner.types import Time
 from tests.composition import Compose
 from tests.problems import build
@@ -26,7 +26,7 @@ LAW = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 KERNELS: tuple[Kernel, ...] = ("absorbing", "uniform", "hybrid")
 
 
-class KnownToken(ReplacedText):
+class KnownToken(ReplacementField):
     """The true field of texts of one token, by Bayes' rule."""
 
     def __init__(self, kernel: Kernel, schedule: CorruptionName = "linear") -> None:
@@ -39,7 +39,7 @@ class KnownToken(ReplacedText):
         return (LAW * here).log()
 
 
-def states(field: ReplacedText) -> Tensor:
+def states(field: ReplacementField) -> Tensor:
     return torch.arange(len(field.noise))[:, None]
 
 

@@ -18,7 +18,7 @@ from ode_runner.paths.corruption import LinearCorruption
 from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.token_laws import MarkovText, random_transition
-from ode_runner.token_field import ScoredText
+from ode_runner.token_field import RatioField
 from ode_runner.types import Time
 from tests.composition import Compose
 from tests.problems import build
@@ -30,7 +30,7 @@ KERNELS: tuple[Kernel, ...] = ("absorbing", "uniform")
 TIMES = torch.tensor([0.05, 0.4, 0.9], dtype=torch.float64)
 
 
-class KnownRatios(ScoredText):
+class KnownRatioField(RatioField):
     """The true ratios of texts of one token; `wrong` is added to their logarithm."""
 
     def __init__(self, kernel: Kernel, wrong: Tensor | None = None) -> None:
@@ -47,11 +47,11 @@ class KnownRatios(ScoredText):
         return found + self.wrong
 
 
-def states(field: ScoredText) -> Tensor:
+def states(field: RatioField) -> Tensor:
     return torch.arange(len(field.noise))[:, None]
 
 
-def entropy_at(field: ScoredText, t: Tensor) -> Tensor:
+def entropy_at(field: RatioField, t: Tensor) -> Tensor:
     """The mean of the score entropy over texts and what noise makes of them."""
     x, total = states(field), torch.zeros((), dtype=torch.float64)
     log_ratios = field.log_ratios(t, x, field.logits(t, x))
@@ -62,7 +62,7 @@ def entropy_at(field: ScoredText, t: Tensor) -> Tensor:
     return total
 
 
-def bound(field: ScoredText) -> float:
+def bound(field: RatioField) -> float:
     """The integral over time, by t = u^2."""
     places, weights = np.polynomial.legendre.leggauss(80)
     middle = zip((places + 1) / 2, weights, strict=True)
@@ -72,7 +72,7 @@ def bound(field: ScoredText) -> float:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("t", TIMES)
 def test_the_true_ratios_are_those_of_the_marginals_and_of_the_true_denoiser(kernel: Kernel, t: Tensor) -> None:
-    field = KnownRatios(kernel)
+    field = KnownRatioField(kernel)
     x, law = states(field), field.marginal(t)
     likelihood = field.likelihood(t, x)[:, 0]
     posterior = LAW * likelihood / (LAW * likelihood).sum(dim=1, keepdim=True)
@@ -87,7 +87,7 @@ def test_the_true_ratios_are_those_of_the_marginals_and_of_the_true_denoiser(ker
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_step_back_is_that_of_staggered_ratios(kernel: Kernel) -> None:
     """Lou et al.: (ratios exp(-noise of the step))(y) times q(x | y), of any ratios that are of some law."""
-    field, [u, t, _] = KnownRatios(kernel), TIMES
+    field, [u, t, _] = KnownRatioField(kernel), TIMES
     x, kept = states(field), (1 - TIMES[1]) / (1 - TIMES[0])
     ratios = field.log_ratios(t, x, field.logits(t, x)).exp()[:, 0]
     staggered = (ratios - (1 - kept) * field.noise * ratios.sum(dim=1, keepdim=True)) / kept
@@ -100,7 +100,7 @@ def test_a_step_back_is_that_of_staggered_ratios(kernel: Kernel) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rates_turn_the_noise_round(kernel: Kernel) -> None:
     """dp/d(-t) = p R, in steps of the midpoint rule."""
-    field, steps = KnownRatios(kernel), 400
+    field, steps = KnownRatioField(kernel), 400
     law, x, dt = field.marginal(torch.tensor(0.95).double()), states(field), (0.95 - 0.1) / steps
     for i in range(steps):
         rates = field.rates(torch.tensor(0.95 - (i + 0.5) * dt).double(), x)[:, 0].clone()
@@ -112,9 +112,9 @@ def test_rates_turn_the_noise_round(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_bound_of_the_true_ratios_is_the_entropy_and_every_other_is_more(kernel: Kernel) -> None:
-    assert bound(KnownRatios(kernel)) == pytest.approx(ENTROPY, abs=1e-5)
+    assert bound(KnownRatioField(kernel)) == pytest.approx(ENTROPY, abs=1e-5)
     wrong = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
-    above, below = (bound(KnownRatios(kernel, sign * 0.2 * wrong)) - ENTROPY for sign in (1, -1))
+    above, below = (bound(KnownRatioField(kernel, sign * 0.2 * wrong)) - ENTROPY for sign in (1, -1))
     assert min(above, below) > 2e-4
     assert above == pytest.approx(below, rel=0.2)  # a minimum: no slope
 

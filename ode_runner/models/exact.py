@@ -17,7 +17,7 @@ from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.networks.base import Network
 from ode_runner.path_field import KnownLaw
 from ode_runner.problem import Integrate, Solution
-from ode_runner.token_field import KnownText
+from ode_runner.token_field import KnownTokenField
 from ode_runner.types import Times
 
 
@@ -77,7 +77,7 @@ class Exact(Model):
         return with_events(self, inputs, ts, integrate)
 
     def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
-        if isinstance(self.field, KnownText):
+        if isinstance(self.field, KnownTokenField):
             return self.field.log_density(begun.y0)
         if isinstance(self.field, KnownLaw):
             return self.field.log_density(begun.y0, *begun.given)
@@ -87,7 +87,7 @@ class Exact(Model):
         if self.sampled is None:
             return None
         start, end = self.sampled
-        if isinstance(self.field, KnownText):
+        if isinstance(self.field, KnownTokenField):
             return TokenGenerator(field=self.field, shape=self.shape, start=start, end=end)
         if not isinstance(self.field, KnownLaw):
             return None

@@ -14,13 +14,13 @@ from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.text_denoising import TextDenoiser
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
 from ode_runner.problem import Integrate
-from ode_runner.token_field import ReplacedText
+from ode_runner.token_field import ReplacementField
 from ode_runner.types import Time
 
 Kernel = Literal["absorbing", "uniform", "hybrid"]
 
 
-class LearnedReplacedText(ReplacedText):
+class LearnedReplacementField(ReplacementField):
     """What a network takes tokens to have been, which is told the time."""
 
     def __init__(self, inner: VectorField, noise: Tensor, *, tokens: int, schedule: CorruptionSchedule) -> None:
@@ -40,7 +40,7 @@ class ReplacedTextModel(TextModel, TextDenoiser):
         schedule: how many are replaced at a time.
     """
 
-    learned: ClassVar[type[LearnedReplacedText]] = LearnedReplacedText
+    learned: ClassVar[type[LearnedReplacementField]] = LearnedReplacementField
 
     def __init__(self, network: Network, *, name: str, noise: Tensor, schedule: CorruptionName) -> None:
         layers, tokens = two_sided_network(network, name), network.spec.tokens

@@ -2,15 +2,15 @@
 
 from typing import ClassVar, Literal, final
 
-from ode_runner.models.replaced_text import LearnedReplacedText, ReplacedTextModel, kernel_noise
+from ode_runner.models.replaced_text import LearnedReplacementField, ReplacedTextModel, kernel_noise
 from ode_runner.networks.base import Network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.score_entropy import RatioLearner, ScoreEntropy
-from ode_runner.token_field import ScoredText
+from ode_runner.token_field import RatioField
 
 
 @final
-class LearnedRatios(LearnedReplacedText, ScoredText):
+class LearnedRatioField(LearnedReplacementField, RatioField):
     """Ratios of which a network says the logits, which is told the time."""
 
 
@@ -29,8 +29,8 @@ class SEDD(ReplacedTextModel, RatioLearner):
     """
 
     objective: ClassVar[Objective[RatioLearner]] = ScoreEntropy()
-    learned: ClassVar[type[LearnedReplacedText]] = LearnedRatios
-    field: LearnedRatios
+    learned: ClassVar[type[LearnedReplacementField]] = LearnedRatioField
+    field: LearnedRatioField
 
     def __init__(self, network: Network, *, kernel: Literal["absorbing", "uniform"]) -> None:
         noise = kernel_noise(kernel, max(network.spec.tokens, 1), masked=0.5)

@@ -9,7 +9,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.problem import Integrate, Solution
-from ode_runner.token_field import KnownText
+from ode_runner.token_field import KnownTokenField
 from ode_runner.types import Times
 
 
@@ -26,7 +26,7 @@ class TextModel(Model):
         super().__init__(network)
         self.stem = self.head = nn.Identity()
         spec = network.spec
-        self.shape, self.known = spec.input_shape, spec.field if isinstance(spec.field, KnownText) else None
+        self.shape, self.known = spec.input_shape, spec.field if isinstance(spec.field, KnownTokenField) else None
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         raise NotImplementedError("there is no way from a text to noise")

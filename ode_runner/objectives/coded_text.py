@@ -15,14 +15,14 @@ from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import KnownText
+from ode_runner.token_field import KnownTokenField
 
 
 class CodeLearner(nn.Module, abc.ABC):
     """What the objective asks of a model."""
 
     field: DenoisingField
-    known: KnownText | None  # the true law, where that is known
+    known: KnownTokenField | None  # the true law, where that is known
     end_time: float  # where samples end, and are rounded to tokens
     regression: float  # weight of the bound, beside the cross-entropy
 

@@ -12,7 +12,7 @@ from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.token_task import TokenTask
-from ode_runner.token_field import KnownText, MaskedField
+from ode_runner.token_field import KnownTokenField, MaskedField
 
 BOUND = "nelbo"  # the name of the bound, beside the loss
 VALIDATION = 0  # the seed of what is drawn outside training
@@ -25,7 +25,7 @@ class MaskLearner(nn.Module, abc.ABC):
 
     field: MaskedField
     weighting: Weighting
-    known: KnownText | None  # the true field, where that is known
+    known: KnownTokenField | None  # the true field, where that is known
 
     @abc.abstractmethod
     def logits(self, x: Tensor, integrate: Integrate) -> Tensor:

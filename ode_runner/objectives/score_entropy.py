@@ -11,14 +11,14 @@ from ode_runner.objectives.masked_likelihood import BOUND, said_of_bound
 from ode_runner.objectives.text_denoising import TextDenoiser, drawn_noise
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import KnownText, ScoredText
+from ode_runner.token_field import KnownTokenField, RatioField
 
 
 class RatioLearner(TextDenoiser):
     """What the objective asks of a model."""
 
-    field: ScoredText
-    known: KnownText | None  # the true law, where that is known
+    field: RatioField
+    known: KnownTokenField | None  # the true law, where that is known
 
 
 @final
@@ -50,7 +50,7 @@ class ScoreEntropy(Objective[RatioLearner]):
         return Loss(total, beside=beside)
 
 
-def score_entropy(field: ScoredText, t: Tensor, x: Tensor, text: Tensor, log_ratios: Tensor) -> Tensor:
+def score_entropy(field: RatioField, t: Tensor, x: Tensor, text: Tensor, log_ratios: Tensor) -> Tensor:
     """Sum over jumps of their rate from text to noise times s - r log s + r (log r - 1), (batch,), nats a unit of time.
 
     s are the ratios of a field (batch, position, state), and r those of the text itself, q(y | text) / q(x | text).

@@ -13,13 +13,13 @@ from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, s
 from ode_runner.objectives.text_likelihood import log_probabilities
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import ReplacedText
+from ode_runner.token_field import ReplacementField
 
 
 class TextDenoiser(nn.Module, abc.ABC):
     """What these objectives ask of a model."""
 
-    field: ReplacedText
+    field: ReplacementField
 
     @abc.abstractmethod
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
@@ -37,7 +37,7 @@ class StepDenoiser(TextDenoiser):
 class DenoisingCrossEntropy(Objective[TextDenoiser]):
     """The cross-entropy of the tokens of a text that are not certain, by the text with noise; no solve.
 
-    Times are even from 0 to 1 over a batch. It bounds nothing. See `ReplacedText` for what is certain.
+    Times are even from 0 to 1 over a batch. It bounds nothing. See `ReplacementField` for what is certain.
 
     Gat, Remez, Shaul, Kreuk, Chen, Synnaeve, Adi, Lipman. Discrete Flow Matching. NeurIPS 2024, equation 27.
     """
@@ -77,7 +77,7 @@ class StepLikelihood(Objective[StepDenoiser]):
         return Loss(total, beside={BOUND: bound.detach()} | said_of_bound(task, bound.detach()))
 
 
-def step_divergence(field: ReplacedText, t: Tensor, u: Tensor, x: Tensor, text: Tensor, logits: Tensor) -> Tensor:
+def step_divergence(field: ReplacementField, t: Tensor, u: Tensor, x: Tensor, text: Tensor, logits: Tensor) -> Tensor:
     """KL of q(x_u | x_t, x_0) from the law that a field makes of its logits, summed over positions: (batch,)."""
     guessed = logits.double().softmax(dim=-1)
     true = one_hot(text, field.tokens).double()

@@ -11,13 +11,13 @@ from ode_runner.objectives.base import FLOOR, Loss, Objective
 from ode_runner.objectives.masked_likelihood import BOUND, said_of_bound
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
-from ode_runner.token_field import KnownText
+from ode_runner.token_field import KnownTokenField
 
 
 class TextLearner(nn.Module, abc.ABC):
     """What the objective asks of a model."""
 
-    known: KnownText | None  # the true law, where that is known
+    known: KnownTokenField | None  # the true law, where that is known
 
     @abc.abstractmethod
     def log_likelihood(self, text: Tensor, integrate: Integrate) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ode_runner.paths.corruption import LinearCorruption
-from ode_runner.token_field import KnownText
+from ode_runner.token_field import KnownTokenField
 
 
-class TextLaw(KnownText):
+class TextLaw(KnownTokenField):
     """A law of texts of so many tokens, as the field between it and masks, of which the share rises evenly.
 
     `entropy` is in nats a text.
