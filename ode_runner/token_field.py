@@ -106,15 +106,6 @@ class LogitsField(TokenField):
         """Of the tokens that each position was, (batch, position, tokens)."""
 
 
-class GuessedText(LogitsField, MaskedField):
-    """A masked text of which a network guesses the tokens; those that stand are taken for themselves."""
-
-    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        guessed = self.logits(t, x, *given).double().softmax(dim=-1)
-        known = one_hot(x, self.tokens + 1)[..., : self.tokens].double()
-        return torch.where((x == self.mask)[..., None], guessed, known)
-
-
 class ReplacementField(LogitsField):
     """Tokens are replaced by draws from one law, `noise`, and come back as what they were.
 

@@ -43,21 +43,28 @@ class Generator:
         given: Sequence[Tensor] = (),
         begun: State | None = None,
     ) -> Trajectory:
-        """The samples of the noise at `times` times from the noise to the data: (time, sample, *shape).
+        """Samples, one for each sample number of `noise`, at `times` times from noise to data: (time, sample, *shape).
 
-        They begin where the noise says, or with `begun`.
+        Args:
+            dtype: of the times, and of states that are real numbers.
+            given: what the field receives after time and state, the sample as first axis.
+            begun: the states to begin with, (sample, *shape), in the place of noise.
         """
         ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
         y0 = self.begin(noise, dtype=dtype) if begun is None else begun
-        return self.finished(integrate(self.field, y0, ts, given=given, noise=noise).ys, noise, integrate, given)
+        return self.finished(self.path(y0, ts, noise, integrate, given), noise, integrate, given)
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
-        """Where samples begin: what the noise does from t = 1 to 2, where no solve needs it."""
+        """The states at `start`: the increment of the noise from t = 1 to 2, which no solve uses."""
         assert isinstance(self.field, DenoisingField | ConsistencyField)
         return self.field.path.noise_std * noise.increment(1.0, 2.0, self.shape, dtype=dtype).w
 
+    def path(self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Trajectory:
+        """The states at `ts`, of which `y0` are the first."""
+        return integrate(self.field, y0, ts, given=given, noise=noise).ys
+
     def finished(self, path: Trajectory, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Trajectory:
-        """What samples are of the states on their way, where they are something else."""
+        """The samples that the states of a path stand for; the states themselves, unless a subclass says otherwise."""
         del noise, integrate, given
         return path
 

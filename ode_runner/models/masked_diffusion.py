@@ -4,22 +4,22 @@ from typing import ClassVar, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ode_runner.field import VectorField
-from ode_runner.models.text_model import TextModel
-from ode_runner.models.token_generator import TokenGenerator
+from ode_runner.models.token_diffusion import TokenDiffusion
 from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.masked_likelihood import MaskedLikelihood, MaskLearner, Weighting
 from ode_runner.paths.corruption import CorruptionName, CorruptionSchedule, corruption_named
 from ode_runner.problem import Integrate
-from ode_runner.token_field import GuessedText
+from ode_runner.token_field import LogitsField, MaskedField
 from ode_runner.types import Time
 
 
 @final
-class MaskedDiffusion(TextModel, MaskLearner):
+class MaskedDiffusion(TokenDiffusion, MaskLearner):
     """Learns what masked tokens are, given the others: a text with any masks, whatever the time.
 
     Args:
@@ -33,24 +33,22 @@ class MaskedDiffusion(TextModel, MaskLearner):
 
     objective: ClassVar[Objective[MaskLearner]] = MaskedLikelihood()
     test_only: ClassVar[frozenset[str]] = frozenset({"schedule"})
+    field: "LearnedMaskedField"
 
     def __init__(self, network: Network, *, schedule: CorruptionName, weighting: Weighting) -> None:
         layers, spec = two_sided_network(network, "masked_diffusion"), network.spec
         super().__init__(network)
         self.weighting = weighting
         denoiser = layers.denoiser(symbols=spec.tokens + 1, outputs=spec.tokens)
-        self.field = LearnedText(denoiser, tokens=spec.tokens, schedule=corruption_named(schedule))
+        self.field = LearnedMaskedField(denoiser, tokens=spec.tokens, schedule=corruption_named(schedule))
 
     def logits(self, x: Tensor, integrate: Integrate) -> Tensor:
         return integrate.evaluate(self.field, torch.zeros((), device=x.device), x, call="logits")
 
-    def generator(self) -> TokenGenerator:
-        return TokenGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0)
-
 
 @final
-class LearnedText(GuessedText):
-    """What a network takes masked tokens to be, whatever the time.
+class LearnedMaskedField(LogitsField, MaskedField):
+    """A masked text whose masked tokens a network predicts, whatever the time; the others are known.
 
     Args:
         inner: from tokens, masks among them, to logits (batch, position, tokens).
@@ -62,3 +60,8 @@ class LearnedText(GuessedText):
 
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return self.inner(torch.zeros_like(t), x, *given)
+
+    def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        predicted = self.logits(t, x, *given).double().softmax(dim=-1)
+        known = one_hot(x, self.tokens + 1)[..., : self.tokens].double()
+        return torch.where((x == self.mask)[..., None], predicted, known)

@@ -18,7 +18,7 @@ from ode_runner.noise import Noise
 from ode_runner.objectives.base import Objective
 from ode_runner.objectives.text_likelihood import TextLearner, TextLikelihood, log_probabilities
 from ode_runner.problem import Integrate
-from ode_runner.types import State, Time
+from ode_runner.types import State, Time, Times
 
 
 class TextField(VectorField):
@@ -84,36 +84,32 @@ class PassGenerator(Generator):
     field: LearnedTokens
     passes: int
 
-    def generate(
-        self,
-        noise: Noise,
-        integrate: Integrate,
-        *,
-        times: int,
-        dtype: torch.dtype,
-        given: Sequence[Tensor] = (),
-        begun: Tensor | None = None,
-    ) -> Tensor:
-        """See `Generator`. Of `begun` the blanks are drawn, by what is known before them.
+    def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
+        """Blanks alone."""
+        del dtype
+        return torch.full((len(noise.samples), *self.shape), self.field.tokens, device=noise.samples.device)
+
+    def path(self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
+        """The texts after some of the passes, spread evenly over `ts`. The blanks of `y0` are drawn from left to right.
 
         Raises:
             RefusedInput: a blank stands before what is known, which a model of several passes cannot take into account.
         """
-        del dtype
-        [length], device = self.shape, noise.samples.device
-        by = noise.uniform(torch.zeros((), dtype=torch.float64, device=device), 0, self.shape)
-        x = torch.full_like(by, self.field.tokens, dtype=torch.int64) if begun is None else begun
-        blank, time = x == self.field.tokens, by.new_zeros(())
+        self._check_blanks(y0)
+        states, time = [y0], torch.zeros((), dtype=torch.float64, device=y0.device)
+        uniform = noise.uniform(time, 0, self.shape)
+        for positions in torch.arange(y0.shape[1], device=y0.device).tensor_split(self.passes):
+            logits = integrate.evaluate(self.field, time, states[-1], given=given, call="logits")[:, positions]
+            drawn = chosen(logits.double().softmax(dim=-1), uniform[:, positions])
+            filled = states[-1].index_copy(1, positions, drawn)
+            states.append(torch.where(y0 == self.field.tokens, filled, states[-1]))
+        shown = torch.linspace(0, self.passes, len(ts)).round().int().tolist()
+        return torch.stack([states[i] for i in shown])
+
+    def _check_blanks(self, y0: Tensor) -> None:
+        blank = y0 == self.field.tokens
         if self.passes > 1 and bool((blank[:, :-1] & ~blank[:, 1:]).any()):
             raise RefusedInput(
                 "this model says each token by those before it, so that it completes beginnings of texts only: all "
                 "blanks must be at the end. Use model=masked_diffusion for others."
             )
-        states = [x]
-        for part in torch.arange(length, device=device).tensor_split(self.passes):
-            logits = integrate.evaluate(self.field, time, x, given=given, call="logits")
-            drawn = x.index_copy(1, part, chosen(logits[:, part].double().softmax(dim=-1), by[:, part]))
-            x = torch.where(blank, drawn, x)
-            states.append(x)
-        places = torch.linspace(0, self.passes, times).round().int().tolist()
-        return torch.stack([states[place] for place in places])

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.models.text_model import TextModel
-from ode_runner.models.token_generator import TokenGenerator
+from ode_runner.models.token_diffusion import TokenDiffusion
 from ode_runner.networks.base import Network
 from ode_runner.networks.tokens import two_sided_network
 from ode_runner.objectives.text_denoising import TextDenoiser
@@ -31,7 +30,7 @@ class LearnedReplacementField(ReplacementField):
         return self.inner(t.float() if t.dtype == torch.float64 else t, x, *given)
 
 
-class ReplacedTextModel(TextModel, TextDenoiser):
+class ReplacedTextModel(TokenDiffusion, TextDenoiser):
     """Learns what the tokens of a text were before some of them were replaced.
 
     Args:
@@ -41,6 +40,7 @@ class ReplacedTextModel(TextModel, TextDenoiser):
     """
 
     learned: ClassVar[type[LearnedReplacementField]] = LearnedReplacementField
+    field: LearnedReplacementField
 
     def __init__(self, network: Network, *, name: str, noise: Tensor, schedule: CorruptionName) -> None:
         layers, tokens = two_sided_network(network, name), network.spec.tokens
@@ -50,9 +50,6 @@ class ReplacedTextModel(TextModel, TextDenoiser):
 
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
         return integrate.evaluate(self.field, t, x, call="logits")
-
-    def generator(self) -> TokenGenerator:
-        return TokenGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0)
 
 
 def kernel_noise(kernel: Kernel, tokens: int, *, masked: float) -> Tensor:
