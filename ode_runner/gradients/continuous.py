@@ -12,9 +12,9 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StackedField, VectorField
 from ode_runner.gradients.pulled_back import pulled_back
+from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
-from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.initial_step import rms
 from ode_runner.transfer import some_times
 from ode_runner.types import State, Time, Times, Trajectory
@@ -49,10 +49,9 @@ def solve_with_adjoint(
     forward: Solver, backward: Solver, problem: Problem, *, adjoint: Adjoint | None = None
 ) -> Solution:
     """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
-    taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
-    field, y0, ts = problem.field, problem.y0, problem.ts
-    ys, qs = _AdjointSolve.apply(forward, backward, field, adjoint or AdjointField, taken, y0, ts, *field.inputs())
-    return replace(taken[0], ys=ys, integrals=field.named(qs))
+    return solve_by_rule(
+        _AdjointRule(forward, backward, adjoint or AdjointField), problem.field, problem.y0, problem.ts
+    )
 
 
 def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
@@ -125,37 +124,25 @@ def enter(field: CountedField, solution: Solution) -> None:
     field.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
 
 
-class _AdjointSolve(torch.autograd.Function):
+class _AdjointRule(SolveRule):
     """Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 1."""
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        forward: Solver,
-        backward: Solver,
-        field: CountedField,
-        adjoint: Adjoint,
-        taken: list[Solution],
-        y0: State,
-        ts: Times,
-        *inputs: Tensor,
-    ) -> tuple[Trajectory, Tensor]:
-        solution = forward.solve(field, y0.detach(), ts)
-        taken.append(solution)
-        ctx.backward_solver, ctx.field, ctx.adjoint = backward, field, adjoint
-        ctx.inputs = (y0, *inputs)
-        ctx.ts = _reached(ts, solution)
-        ctx.save_for_backward(solution.ys, *field.leaves())
-        return solution.ys, field.stacked(solution.integrals, solution.ys)
+    def __init__(self, forward: Solver, backward: Solver, adjoint: Adjoint) -> None:
+        self.forward, self.backward, self.adjoint = forward, backward, adjoint
 
-    @staticmethod
-    @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        ys, *parameters = ctx.saved_tensors
-        adjoint = ctx.adjoint(ctx.field, parameters, ys.shape[1:])
+    def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
+        solution = self.forward.solve(field, y0, ts)
+        self.ts = _reached(ts, solution)
+        return solution, [solution.ys]
+
+    def pull_back(
+        self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        [ys] = kept
+        adjoint = self.adjoint(field, parameters, ys.shape[1:])
         g = ys.new_zeros(sum(p.numel() for p in parameters))
-        a, g = solve_back(ctx.backward_solver, ctx.field, adjoint, ctx.ts, ys, dys, dqs, g)
-        return None, None, None, None, None, a, None, *adjoint.gradients(g)
+        a, g = solve_back(self.backward, field, adjoint, self.ts, ys, dys, dqs, g)
+        return a, adjoint.gradients(g)
 
 
 def solve_back(

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -21,13 +21,13 @@ from ode_runner.gradients.continuous import (
     split_like,
     warm_started,
 )
+from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dense_output import DenseOutput, HermiteBirkhoffCurve, Quartic
-from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.types import State, Time, Times, Trajectory
+from ode_runner.types import State, Time, Times
 
 
 @final
@@ -63,62 +63,49 @@ class Interpolated(GradientMode):
         backward = backward_solver(solver, block_sizes(field, y0)[1:], rtol=self.rtol, atol=self.atol)
         if not torch.is_grad_enabled() or bool((ts == ts[0]).all()):
             return solver.solve(field, y0, ts)  # nobody will ask for the trajectory, or it is a point
-        accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
-        ys, qs = _InterpolatedSolve.apply(solver, backward, field, accepted_steps, y0, ts, *field.inputs())
-        return solution_along(accepted_steps, ys, field.named(qs))
+        return solve_by_rule(_InterpolatedRule(solver, backward), field, y0, ts)
 
 
-class _InterpolatedSolve(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        solver: ExplicitRungeKutta,
-        backward: Solver,
-        field: CountedField,
-        accepted_steps: list[AcceptedStep],
-        y0: State,
-        ts: Times,
-        *inputs: Tensor,
-    ) -> tuple[Trajectory, Tensor]:
-        begun, y0, leaves = y0, y0.detach(), field.leaves()
-        gathered, states, slopes, middles, inner = Gathered(solver, field, y0), [y0], [], [], list[Tensor]()
+class _InterpolatedRule(SolveRule):
+    def __init__(self, solver: ExplicitRungeKutta, backward: Solver) -> None:
+        self.solver, self.backward = solver, backward
+
+    def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
+        gathered, states, slopes, middles, inner = Gathered(self.solver, field, y0), [y0], [], [], list[Tensor]()
         slope: State | None = None
-        for taken in solver.steps(field, y0, ts):
-            step = solver.detailed(field, taken)
+        for taken in self.solver.steps(field, y0, ts):
+            step = self.solver.detailed(field, taken)
             gathered.add(step)
             states.append(step.y1)
             slopes.append(step.ks[0])
-            middles += [middle for middle in (solver.middle(step),) if middle is not None]
+            middles += [middle for middle in (self.solver.middle(step),) if middle is not None]
             inner += step.inner
             slope = step.f1
-        accepted_steps += gathered.accepted_steps
-        if accepted_steps:  # a fixed grid has not asked for the slope at its end
-            slopes.append(field(time_tensor(accepted_steps[-1].t1, y0), states[-1]) if slope is None else slope)
-        ctx.solver, ctx.field, ctx.accepted_steps, ctx.dense = backward, field, accepted_steps, solver.tableau.dense
-        ctx.counts = (len(states), len(slopes), len(middles), len(inner), len(leaves))
-        ctx.inputs = (begun, *inputs)
-        ctx.save_for_backward(ts, *states, *slopes, *middles, *inner, *leaves)
-        return gathered.tensors()
+        self.accepted_steps = steps = gathered.accepted_steps
+        if steps:  # a fixed grid has not asked for the slope at its end
+            slopes.append(field(time_tensor(steps[-1].t1, y0), states[-1]) if slope is None else slope)
+        self.counts = (len(states), len(slopes), len(middles), len(inner))
+        return gathered.solution(), [ts, *states, *slopes, *middles, *inner]
 
-    @staticmethod
-    @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        ts, *saved = ctx.saved_tensors
+    def pull_back(
+        self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        ts, *saved = kept
         parts = iter(saved)
-        states, slopes, middles, inner, parameters = ([next(parts) for _ in range(count)] for count in ctx.counts)
-        path = _Path(ctx.dense, ctx.accepted_steps, states, slopes, middles, inner)
-        adjoint_field = _AdjointAlong(path, ctx.field, parameters)
-        solver, a, c = ctx.solver, dys[-1], torch.zeros_like(dqs[0])
+        states, slopes, middles, inner = ([next(parts) for _ in range(count)] for count in self.counts)
+        path = _Path(self.solver.tableau.dense, self.accepted_steps, states, slopes, middles, inner)
+        adjoint_field = _AdjointAlong(path, field, parameters)
+        solver, a, c = self.backward, dys[-1], torch.zeros_like(dqs[0])
         g = a.new_zeros(sum(p.numel() for p in parameters))
         for i in range(len(ts) - 1, 0, -1):
-            if ctx.field.names:
+            if field.names:
                 adjoint_field.of_integrals = c = c + dqs[i]
             solution = solver.solve(adjoint_field, torch.cat([a.reshape(-1), g]), ts[[i, i - 1]])
             solver = warm_started(solver, solution)
-            enter(ctx.field, solution)
+            enter(field, solution)
             a, g = solution.ys[-1].split([dys[0].numel(), g.numel()])
             a = a.view_as(dys[0]) + dys[i - 1]
-        return None, None, None, None, a, None, *split_like(g, parameters)
+        return a, split_like(g, parameters)
 
 
 class _Path:

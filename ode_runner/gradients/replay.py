@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.gradients.observation import Redrawn
+from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.random_state import RandomState
 from ode_runner.solvers.base import FixedStepSolver, Solver
-from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.implicit import ImplicitSolver
-from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver, solution_along
+from ode_runner.solvers.one_step import AcceptedStep, Gathered, Step, StepwiseSolver
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import State, Times
 
 Method = TypeVar("Method", bound=StepwiseSolver)
 
@@ -42,9 +42,7 @@ def solve_and_replay(solver: Method, problem: Problem, *, pull_back: PullBack[Me
     field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():
         return solver.solve(field, y0, ts)  # nobody will ask for the states
-    accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
-    ys, qs = _Replay.apply(solver.to_be_recomputed(), field, pull_back, accepted_steps, y0, ts, *field.inputs())
-    return solution_along(accepted_steps, ys, field.named(qs))
+    return solve_by_rule(_Replay(solver.to_be_recomputed(), pull_back), field, y0, ts)
 
 
 def redrawable(solver: Solver) -> bool:
@@ -56,49 +54,37 @@ def redrawable(solver: Solver) -> bool:
     )
 
 
-class _Replay(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        solver: Method,
-        field: CountedField,
-        pull_back: PullBack[Method],
-        accepted_steps: list[AcceptedStep],
-        y0: State,
-        ts: Times,
-        *inputs: Tensor,
-    ) -> tuple[Trajectory, Tensor]:
-        begun, y0 = y0, y0.detach()
-        gathered, states, draws, observer = Gathered(solver, field, y0), [], _Draws(field), field.observer
-        for step in solver.steps(field, y0, ts):
+class _Replay(SolveRule, Generic[Method]):
+    def __init__(self, solver: Method, pull_back: PullBack[Method]) -> None:
+        self.solver, self.pull_back_step = solver, pull_back
+
+    def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
+        gathered, states, draws, observer = Gathered(self.solver, field, y0), [], _Draws(field), field.observer
+        for step in self.solver.steps(field, y0, ts):
             gathered.add(step)
             states.append(step.y0)
             draws.end_of(step)
-        accepted_steps += gathered.accepted_steps
-        ctx.draws = draws.of_steps if observer is not None and observer.random else None
-        ctx.solver, ctx.field, ctx.pull_back, ctx.accepted_steps = solver, field, pull_back, accepted_steps
-        ctx.inputs = (begun, *inputs)
-        ctx.save_for_backward(*states, *field.leaves())
-        return gathered.tensors()
+        self.accepted_steps = gathered.accepted_steps
+        self.draws = draws.of_steps if observer is not None and observer.random else None
+        return gathered.solution(), states
 
-    @staticmethod
-    @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        states, parameters = ctx.saved_tensors[: len(ctx.accepted_steps)], ctx.saved_tensors[len(ctx.accepted_steps) :]
+    def pull_back(
+        self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
         a, sums, served = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters], len(dys)
-        integrated, c = bool(ctx.field.names), torch.zeros_like(dqs[0])
-        with nullcontext() if ctx.draws is None else RandomState.now(dys.device).again():
-            for i, (place, y0) in reversed(list(enumerate(zip(ctx.accepted_steps, states, strict=True)))):
+        integrated, c = bool(field.names), torch.zeros_like(dqs[0])
+        with nullcontext() if self.draws is None else RandomState.now(dys.device).again():
+            for i, (place, y0) in reversed(list(enumerate(zip(self.accepted_steps, kept, strict=True)))):
                 due = slice(served - len(place.due), served)
                 cotangents, of_integrals = [a, *dys[due]], [c, *dqs[due]] if integrated else []
                 served, c = due.start, c + dqs[due].sum(dim=0) if integrated else c
-                ctx.field.observer = redrawn = None if ctx.draws is None else Redrawn(ctx.draws[i])
-                step = StepVJP(ctx.solver, ctx.field, place, y0, cotangents, of_integrals, parameters, redrawn)
-                a, *parts = ctx.pull_back(step)
+                field.observer = redrawn = None if self.draws is None else Redrawn(self.draws[i])
+                step = StepVJP(self.solver, field, place, y0, cotangents, of_integrals, parameters, redrawn)
+                a, *parts = self.pull_back_step(step)
                 for total, part in zip(sums, parts, strict=True):
                     total += part
-        ctx.field.ledger.tally.accepted += len(ctx.accepted_steps)
-        return None, None, None, None, a + dys[0], None, *sums
+        field.ledger.tally.accepted += len(self.accepted_steps)
+        return a + dys[0], sums
 
 
 class _Draws:

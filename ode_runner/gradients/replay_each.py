@@ -1,20 +1,19 @@
 """`replay` where every sample has steps of its own: round by round, each of the steps that were accepted in it."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
+from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.sample_step import Journal, along_rows
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import State, Times
 
 
 def solve_and_replay_each(solver: PerSampleStepping, problem: Problem) -> Solution:
@@ -29,44 +28,31 @@ def solve_and_replay_each(solver: PerSampleStepping, problem: Problem) -> Soluti
 
 
 def _solve(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times) -> Solution:
-    taken: list[Solution] = []  # autograd carries tensors only; the rest comes out this way
-    ys = _ReplayEach.apply(solver, field, taken, y0, ts, *field.inputs())
-    return replace(taken[0], ys=ys)
+    return solve_by_rule(_ReplayEach(solver), field, y0, ts)
 
 
-class _ReplayEach(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        solver: PerSampleStepping,
-        field: CountedField,
-        taken: list[Solution],
-        y0: State,
-        ts: Times,
-        *inputs: Tensor,
-    ) -> Trajectory:
+class _ReplayEach(SolveRule):
+    def __init__(self, solver: PerSampleStepping) -> None:
+        self.solver = solver
+
+    def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
         journal: Journal = []
-        solution = solver.solve_noting(field, y0.detach(), ts, journal)
-        taken.append(solution)
-        ctx.solver, ctx.field, ctx.accepted = solver, field, solution.accepted
-        ctx.rounds = [taken for taken, _ in journal]
+        solution = self.solver.solve_noting(field, y0, ts, journal)
+        self.accepted, self.rounds = solution.accepted, [taken for taken, _ in journal]
         at_start = ts == ts[:1]
-        ctx.at_start = at_start[at_start.view(len(ts), -1).any(dim=1)].to(y0.device)
-        ctx.inputs = (y0, *inputs)
-        ctx.save_for_backward(*(states for _, states in journal), *field.leaves())
-        return solution.ys
+        self.at_start = at_start[at_start.view(len(ts), -1).any(dim=1)].to(y0.device)
+        return solution, [states for _, states in journal]
 
-    @staticmethod
-    @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
-        states, parameters = ctx.saved_tensors[: len(ctx.rounds)], ctx.saved_tensors[len(ctx.rounds) :]
-        a = torch.zeros_like(dys[0])
-        sums = [torch.zeros_like(p) for p in parameters]
-        for taken, y0 in zip(reversed(ctx.rounds), reversed(states), strict=True):
+    def pull_back(
+        self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        del dqs  # integrals are carried behind the state
+        a, sums = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters]
+        for taken, y0 in zip(reversed(self.rounds), reversed(kept), strict=True):
             samples, due = taken.samples.to(a.device), taken.due
             with torch.enable_grad():
                 y0 = y0.detach().requires_grad_()
-                ends = taken.recompute(MappedField(ctx.field).of(taken.samples), ctx.solver.tableau, y0)
+                ends = taken.recompute(MappedField(field).of(taken.samples), self.solver.tableau, y0)
             a[samples], *parts = torch.autograd.grad(
                 ends,
                 [y0, *parameters],
@@ -76,7 +62,7 @@ class _ReplayEach(torch.autograd.Function):
             )
             for total, part in zip(sums, parts, strict=True):
                 total += part
-        ctx.field.ledger.tally.accepted += ctx.accepted
-        for place, at_start in enumerate(ctx.at_start):  # outputs that are the beginning itself
+        field.ledger.tally.accepted += self.accepted
+        for place, at_start in enumerate(self.at_start):  # outputs that are the beginning itself
             a = a + dys[place] if bool(at_start.all()) else torch.where(along_rows(at_start, a) > 0, a + dys[place], a)
-        return None, None, None, a, None, *sums
+        return a, sums

@@ -1,8 +1,9 @@
 """Backpropagation that undoes the steps of a reversible solver."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -10,13 +11,13 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
+from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.transfer import read_times
-from ode_runner.types import State, Times, Trajectory
+from ode_runner.types import State, Times
 
 
 @final
@@ -48,40 +49,24 @@ class Reversible(GradientMode):
 
 
 def _solve(solver: ReversibleSolver, field: CountedField, y0: State, ts: Times) -> Solution:
-    taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
-    ys, qs = _Undone.apply(solver, field, taken, y0, ts, *field.inputs())
-    return replace(taken[0], ys=ys, integrals=field.named(qs))
+    return solve_by_rule(_UndoSteps(solver), field, y0, ts)
 
 
-class _Undone(torch.autograd.Function):
-    """A solve whose backward pass runs through it in reverse."""
+class _UndoSteps(SolveRule):
+    def __init__(self, solver: ReversibleSolver) -> None:
+        self.solver = solver
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        solver: ReversibleSolver,
-        field: CountedField,
-        taken: list[Solution],
-        y0: State,
-        ts: Times,
-        *inputs: Tensor,
-    ) -> tuple[Trajectory, Tensor]:
-        solution, carried = solver.solve_noting_steps(field, y0.detach(), ts)
-        taken.append(solution)
-        ctx.solver, ctx.field, ctx.companions = solver, field, len(carried)
-        ctx.inputs, ctx.ts = (y0, *inputs), ts  # the very tensor of times, whose numbers are known
-        ctx.save_for_backward(*carried, *field.leaves())
-        return solution.ys, field.stacked(solution.integrals, solution.ys)
+    def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
+        self.ts = ts  # the very tensor of times, whose numbers are known
+        return self.solver.solve_noting_steps(field, y0, ts)
 
-    @staticmethod
-    @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        saved, ts = ctx.saved_tensors, ctx.ts
-        solver, field = ctx.solver, ctx.field
-        carried, parameters = tuple(saved[: ctx.companions]), list(saved[ctx.companions :])
+    def pull_back(
+        self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        solver, carried = self.solver, tuple(kept)
         sums = [torch.zeros_like(p) for p in parameters]
         cotangents, c = [torch.zeros_like(part) for part in carried], torch.zeros_like(dqs[0])
-        grids = reversed(solver.grids(ts))
+        grids = reversed(solver.grids(self.ts))
         for grid, dy, dq in zip(grids, reversed(dys), reversed(dqs), strict=False):  # dys[0] is of y0 itself
             cotangents[0], c = cotangents[0] + dy, c + dq
             for t0, t1 in reversed(solver.strides(grid)):
@@ -94,13 +79,13 @@ class _Undone(torch.autograd.Function):
                 field.ledger.tally.accepted += 1
         with torch.enable_grad():
             y0 = carried[0].detach().requires_grad_()
-            begun = solver.begin(field, read_times(ts)[0], y0)
+            begun = solver.begin(field, read_times(self.ts)[0], y0)
         (a,) = _pull_back(begun, cotangents, (y0,), parameters, sums)
-        return None, None, None, a + dys[0], None, *sums
+        return a + dys[0], sums
 
 
 def _pull_back(
-    after: Carried, cotangents: list[Tensor], before: Carried, parameters: list[Tensor], sums: list[Tensor]
+    after: Carried, cotangents: list[Tensor], before: Carried, parameters: Sequence[Tensor], sums: list[Tensor]
 ) -> list[Tensor]:
     """Cotangents of `before` from those of `after`; adds the parameters' parts to `sums`."""
     pairs = [(part, a) for part, a in zip(after, cotangents, strict=True) if part.requires_grad]

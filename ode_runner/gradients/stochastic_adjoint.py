@@ -1,8 +1,6 @@
 """The adjoint of a Stratonovich equation, solved backwards in time along the path of the way there."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +8,9 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.gradients.continuous import split_adjoint, split_like
 from ode_runner.gradients.pulled_back import gradients_of
+from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.noise import Increment
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.solvers.stochastic import StratonovichRungeKutta
 from ode_runner.solvers.stochastic_equation import StochasticEquation
 from ode_runner.solvers.tableau import time_tensor
@@ -28,45 +26,33 @@ def solve_with_stochastic_adjoint(solver: StratonovichRungeKutta, problem: Probl
 
     Li, Wong, Chen, Duvenaud. Scalable Gradients for Stochastic Differential Equations. AISTATS 2020, Algorithm 2.
     """
-    taken: list[Solution] = []  # autograd carries tensors only; the statistics come out this way
-    field, y0, ts = problem.field, problem.y0, problem.ts
-    ys, qs = _AdjointSolve.apply(solver, field, taken, y0, ts, *field.inputs())
-    return replace(taken[0], ys=ys, integrals=field.named(qs))
+    return solve_by_rule(_StochasticAdjointRule(solver), problem.field, problem.y0, problem.ts)
 
 
-class _AdjointSolve(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        solver: StratonovichRungeKutta,
-        field: CountedField,
-        taken: list[Solution],
-        y0: State,
-        ts: Times,
-        *inputs: Tensor,
-    ) -> tuple[Trajectory, Tensor]:
-        solution = solver.solve(field, y0.detach(), ts)
-        taken.append(solution)
-        ctx.solver, ctx.field, ctx.ts = solver, field, ts
-        ctx.inputs = (y0, *inputs)
-        ctx.save_for_backward(solution.ys, *field.leaves())
-        return solution.ys, field.stacked(solution.integrals, solution.ys)
+class _StochasticAdjointRule(SolveRule):
+    def __init__(self, solver: StratonovichRungeKutta) -> None:
+        self.solver = solver
 
-    @staticmethod
-    @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        ys, *parameters = ctx.saved_tensors
-        way_back = _WayBack(ctx.solver, ctx.field, parameters, ys, float(ctx.ts[0]))
+    def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
+        self.ts = ts
+        solution = self.solver.solve(field, y0, ts)
+        return solution, [solution.ys]
+
+    def pull_back(
+        self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        [ys] = kept
+        way_back = _WayBack(self.solver, field, parameters, ys, float(self.ts[0]))
         a, c, left = dys[-1], torch.zeros_like(dqs[0]), len(ys) - 1
         g = ys.new_zeros(sum(p.numel() for p in parameters))
-        y = ys[-1]
-        for place in reversed(ctx.solver.places(ctx.ts)):
+        y, places = ys[-1], self.solver.places(self.ts)
+        for place in reversed(places):
             if place.due:  # the state restarts from its stored value
                 y, c = ys[left], c + dqs[left]
                 a, left = a if left == len(ys) - 1 else a + dys[left], left - 1
             y, a, g = way_back.step(place.t1, place.t0, (y, a, g), c)
-        ctx.field.ledger.tally.accepted += len(ctx.solver.places(ctx.ts))
-        return None, None, None, a + dys[0], None, *split_like(g, parameters)
+        field.ledger.tally.accepted += len(places)
+        return a + dys[0], split_like(g, parameters)
 
 
 class _WayBack:

@@ -1,0 +1,73 @@
+"""A solve that autograd differentiates by a rule of the gradient mode's own."""
+
+import abc
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ode_runner.counted_field import CountedField
+from ode_runner.problem import Solution
+from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
+from ode_runner.types import State, Times, Trajectory
+
+
+class SolveRule(abc.ABC):
+    """A solve without a graph, and how a derivative of its values is pulled back to where it came from.
+
+    One object serves one solve. Tensors that `pull_back` needs are returned by `solve`, so that autograd keeps them and
+    sets them free; whatever else it needs, the object keeps itself.
+    """
+
+    @abc.abstractmethod
+    def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
+        """The solution, and the tensors to be kept for `pull_back`."""
+
+    @abc.abstractmethod
+    def pull_back(
+        self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """dL/dy0, and dL/dp for each of the parameters.
+
+        Args:
+            field: that of the solve.
+            kept: the tensors that `solve` returned.
+            parameters: the leaves of the field: what it learns, and what was given to it.
+            dys: dL/dy at the output times, (time, batch, *state).
+            dqs: dL/dq of the integrals there, (time, batch, integral), where there are any; else (time, 0).
+        """
+
+
+def solve_by_rule(rule: SolveRule, field: CountedField, y0: State, ts: Times) -> Solution:
+    """The solution, whose values autograd differentiates by the rule, once."""
+    solved: list[Solution] = []  # autograd carries tensors only; the rest of the solution comes out this way
+    ys, qs = _RuledSolve.apply(rule, field, solved, y0, ts, *field.inputs())
+    return replace(solved[0], ys=ys, integrals=field.named(qs))
+
+
+class _RuledSolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rule: SolveRule,
+        field: CountedField,
+        solved: list[Solution],
+        y0: State,
+        ts: Times,
+        *inputs: Tensor,
+    ) -> tuple[Trajectory, Tensor]:
+        solution, kept = rule.solve(field, y0.detach(), ts)
+        solved.append(solution)
+        ctx.rule, ctx.field, ctx.kept = rule, field, len(kept)
+        ctx.inputs = (y0, *inputs)
+        ctx.save_for_backward(*kept, *field.leaves())
+        return solution.ys, field.stacked(solution.integrals, solution.ys)
+
+    @staticmethod
+    @first_order(OF_A_SOLVE)
+    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
+        kept, parameters = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
+        dy0, gradients = ctx.rule.pull_back(ctx.field, kept, parameters, dys, dqs)
+        return None, None, None, dy0, None, *gradients
