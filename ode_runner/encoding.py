@@ -25,20 +25,20 @@ class Encoding(NamedTuple):
         return self._replace(y0=self.y0.to(dtype), given=given)
 
 
-def begun(y0: State | Encoding, given: Sequence[Tensor]) -> tuple[State, tuple[Tensor, ...]]:
+def state_and_given(y0: State | Encoding, given: Sequence[Tensor]) -> tuple[State, tuple[Tensor, ...]]:
     """The initial state, and all that is given: an encoding's own first."""
     return (y0.y0, (*y0.given, *given)) if isinstance(y0, Encoding) else (y0, tuple(given))
 
 
-def state_alone(begun: Encoding, model: str) -> State:
+def state_alone(encoding: Encoding, model: str) -> State:
     """The state, where nothing is given besides.
 
     Raises:
         IncompatibleChoice: the model's blocks would be told nothing of the rest.
     """
-    if begun.given:
+    if encoding.given:
         raise IncompatibleChoice(
             f"model={model} has blocks of the state alone, and the stem of this network gives more than a state. "
             "Use model=odenet."
         )
-    return begun.y0
+    return encoding.y0

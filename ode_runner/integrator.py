@@ -11,7 +11,7 @@ from torch import Tensor
 from ode_runner.compiling.recorded_solves import RecordedSolves
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import Call, CountedField, name_of, shaped
-from ode_runner.encoding import Encoding, begun
+from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event, Events, Jumps
 from ode_runner.field import StochasticField, VectorField
@@ -120,7 +120,7 @@ class Integrator:
             IncompatibleChoice: the solver takes no such field, or has no rule for integrals, noise or events.
         """
         breaks = [*breaks, *(y0.breaks if isinstance(y0, Encoding) else ())]
-        y0, given = begun(y0, given)
+        y0, given = state_and_given(y0, given)
         check_solvable(y0, ts, breaks)
         if jumps is not None:
             check_jumps(jumps, ts, event=event is not None)
@@ -261,10 +261,10 @@ def _chooses_steps_of_general_noise(solver: Solver, field: VectorField) -> bool:
     return general and isinstance(solver, AdaptiveSolver)
 
 
-def _in_joint_precision(field: VectorField, begun: Encoding, ts: Times) -> tuple[State, Sequence[Tensor]]:
+def _in_joint_precision(field: VectorField, encoding: Encoding, ts: Times) -> tuple[State, Sequence[Tensor]]:
     """State and givens as they are solved with; the state of a Markov chain is of whole numbers, and stays so."""
-    precise = in_joint_precision(begun.y0, ts)
-    return begun.y0 if isinstance(field, JumpField) else precise, begun.to(precise.dtype).given
+    precise = in_joint_precision(encoding.y0, ts)
+    return encoding.y0 if isinstance(field, JumpField) else precise, encoding.to(precise.dtype).given
 
 
 def _of_nothing(problem: Problem) -> Solution:

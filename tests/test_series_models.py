@@ -230,9 +230,9 @@ def test_rectilinear_needs_time(composed: Compose) -> None:
 @pytest.mark.parametrize("name", OF_SERIES)
 def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: Compose, name: str) -> None:
     model, integrate = model_of(composed, name), by(RK4(**FIXED))
-    begun = model.encode(some_series().rows())
-    states = model.states(begun, torch.tensor([0.0, 0.31, 1.0, 1.5]), integrate)
-    assert torch.equal(states[0], begun.y0)
+    encoding = model.encode(some_series().rows())
+    states = model.states(encoding, torch.tensor([0.0, 0.31, 1.0, 1.5]), integrate)
+    assert torch.equal(states[0], encoding.y0)
     torch.testing.assert_close(states[3], states[2])
     assert not torch.isclose(states[1], states[2]).all()
 

@@ -59,14 +59,14 @@ def test_beginnings_are_completed_and_other_blanks_are_refused(composed: Compose
     generator, noise = model.generator(), sample_noise(0, torch.arange(5000))
     assert generator is not None
     begun = torch.tensor([[1, 2, TOKENS, TOKENS]]).expand(5000, -1)
-    [_, found] = generator.generate(noise, along, times=2, dtype=torch.float64, begun=begun)
+    [_, found] = generator.generate(noise, along, times=2, dtype=torch.float64, y0=begun)
     assert bool((found[:, :2] == begun[:, :2]).all())
     texts = every_text()
     law = model.log_likelihood(texts, along).exp() * (texts[:, :2] == begun[0, :2]).all(dim=1)
     shares = torch.bincount(found @ TOKENS ** torch.arange(LENGTH - 1, -1, -1), minlength=len(texts)) / len(found)
     assert float((shares - law / law.sum()).abs().sum() / 2) < 0.04
     with pytest.raises(RefusedInput, match="all blanks must be at the end"):
-        generator.generate(noise, along, times=2, dtype=torch.float64, begun=begun.flip(1))
+        generator.generate(noise, along, times=2, dtype=torch.float64, y0=begun.flip(1))
 
 
 @torch.no_grad()

@@ -22,8 +22,8 @@ class ContinuousFlow(Model):
     def evolve(self, y0, ts, integrate):
         return integrate(self.field, y0, ts, integrals={"divergence": self.divergence})
 
-    def decode(self, begun, ts, integrate):
-        solution = self.evolve(begun, ts, integrate)
+    def decode(self, encoding, ts, integrate):
+        solution = self.evolve(encoding, ts, integrate)
         normal = torch.distributions.Normal(0.0, 1.0).log_prob(solution.ys[-1]).sum(dim=1)
         return normal + solution.integrals["divergence"][-1]
 

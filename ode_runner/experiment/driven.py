@@ -6,7 +6,7 @@ from typing import Unpack, final
 import torch
 from torch import Tensor
 
-from ode_runner.encoding import Encoding, begun
+from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise import BrownianPath, Noise
 from ode_runner.problem import Integrate, Solution, SolveOptions
@@ -27,7 +27,7 @@ class Driven:
         self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution:
         if isinstance(field, StochasticField) and options.get("noise") is None:
-            state, _ = begun(y0, ())
+            state, _ = state_and_given(y0, ())
             options["noise"] = self.noise.copies(max(1, len(state) // max(1, len(self.noise.samples))))
         return self.integrate(field, y0, ts, **options)
 

@@ -6,7 +6,7 @@ from typing import Unpack, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.encoding import Encoding, begun
+from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.models.base import Model
@@ -51,7 +51,7 @@ class RehearsedSolves:
         self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
     ) -> Solution:
         solver = self._solver(options)
-        start, given = begun(y0, options.get("given", ()))
+        start, given = state_and_given(y0, options.get("given", ()))
         around = FieldWithGiven(field, given) if given else field
         if self.next is None:
             self.solves.append([step.interval for step in solver.steps(around, start, ts)])

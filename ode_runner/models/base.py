@@ -73,17 +73,17 @@ class Model(nn.Module, abc.ABC):
 
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
         """Outputs read from the last state, or from the state at each time."""
-        begun = self.encode(inputs)
-        return Outputs(values=self.decode(begun, ts, integrate), terms=begun.terms)
+        encoding = self.encode(inputs)
+        return Outputs(values=self.decode(encoding, ts, integrate), terms=encoding.terms)
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The state at the first time."""
-        begun = self.stem(inputs)
-        return begun if isinstance(begun, Encoding) else Encoding(begun)
+        encoding = self.stem(inputs)
+        return encoding if isinstance(encoding, Encoding) else Encoding(encoding)
 
-    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+    def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """Output values from the state at the first time."""
-        return self.read(self.states(begun, ts, integrate))
+        return self.read(self.states(encoding, ts, integrate))
 
     def read(self, states: Trajectory) -> Tensor:
         """Output values from states at the times of a batch."""
@@ -92,19 +92,19 @@ class Model(nn.Module, abc.ABC):
         outputs = self.head(states.flatten(0, 1))
         return outputs.unflatten(0, states.shape[:2])
 
-    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
+    def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """About `times` states on the way through depth, from the first of `ts` to the last, for pictures."""
         span = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
-        return self.states(begun, span, integrate)
+        return self.states(encoding, span, integrate)
 
     @final
-    def solution(self, begun: Encoding, ts: Times, integrate: Integrate) -> Solution:
+    def solution(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Solution:
         """What the model evolves through, with its events.
 
         Raises:
             RefusedInput: it says something else than a solution.
         """
-        solution = self.evolve(begun, ts, integrate)
+        solution = self.evolve(encoding, ts, integrate)
         if not isinstance(solution, Solution):
             raise RefusedInput(
                 f"{type(self).__name__}.evolve returned a {type(solution).__name__}, and a model returns the Solution "
@@ -114,9 +114,9 @@ class Model(nn.Module, abc.ABC):
         return solution
 
     @final
-    def states(self, begun: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
+    def states(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
         """Those that the model evolves through."""
-        return self.solution(begun, ts, integrate).ys
+        return self.solution(encoding, ts, integrate).ys
 
     def numbers(self) -> dict[str, float]:
         """What the model has learned that has a name of its own, such as a coefficient: reported as test/<name>."""

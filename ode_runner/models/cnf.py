@@ -49,9 +49,9 @@ class ContinuousFlow(DensityModel):
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)
 
-    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+    def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """The log density of data, (batch,)."""
-        solution = self._with_trace(begun.y0, ts, integrate, begun.given)
+        solution = self._with_trace(encoding.y0, ts, integrate, encoding.given)
         return normal_log_density(solution.ys[-1]) + solution.integrals[TRACE][-1]
 
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:

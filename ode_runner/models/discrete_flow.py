@@ -44,10 +44,10 @@ class DiscreteFlow(DensityModel):
         del ts, integrate
         return Solution(ys=torch.stack([stage.state for stage in self.chain.stages(y0.y0, y0.given)]))
 
-    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+    def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """The log density of data, (batch,)."""
         del ts, integrate
-        z, log_det = self.chain(begun.y0, begun.given)
+        z, log_det = self.chain(encoding.y0, encoding.given)
         return normal_log_density(z) + log_det
 
     def sample(self, count: int, ts: Times, integrate: Integrate, *, given: Sequence[Tensor] = ()) -> Drawn:
@@ -61,8 +61,8 @@ class DiscreteFlow(DensityModel):
 
     @torch.no_grad()
     def initialise(self, inputs: Tensor) -> None:
-        begun = self.encode(inputs)
-        self.chain.initialise(begun.y0, begun.given)
+        encoding = self.encode(inputs)
+        self.chain.initialise(encoding.y0, encoding.given)
 
 
 def vector_size(network: Network) -> int:

@@ -16,6 +16,6 @@ def has_events(task: type[Task], model: type[Model]) -> bool:
 
 def with_events(model: Model, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
     """What the model reads from its states, and the events on the way."""
-    begun = model.encode(inputs)
-    solution = model.solution(begun, ts, integrate)
-    return Outputs(values=model.read(solution.ys), terms=begun.terms, events=solution.events)
+    encoding = model.encode(inputs)
+    solution = model.solution(encoding, ts, integrate)
+    return Outputs(values=model.read(solution.ys), terms=encoding.terms, events=solution.events)

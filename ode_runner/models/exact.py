@@ -76,12 +76,12 @@ class Exact(Model):
             return super().forward(inputs, ts, integrate)
         return with_events(self, inputs, ts, integrate)
 
-    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+    def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         if isinstance(self.field, KnownTokenField):
-            return self.field.log_density(begun.y0)
+            return self.field.log_density(encoding.y0)
         if isinstance(self.field, KnownLaw):
-            return self.field.log_density(begun.y0, *begun.given)
-        return super().decode(begun, ts, integrate)
+            return self.field.log_density(encoding.y0, *encoding.given)
+        return super().decode(encoding, ts, integrate)
 
     def generator(self) -> Generator | None:
         if self.sampled is None:

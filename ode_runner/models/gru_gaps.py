@@ -38,6 +38,6 @@ class GRUGaps(SeriesModel):
         rows = self.places(ts, rows=states.shape[1]).floor().long()
         return Solution(ys=states.transpose(0, 1)[rows])
 
-    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
+    def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each row, however many `times` are asked for."""
-        return begun.given[0].transpose(0, 1)
+        return encoding.given[0].transpose(0, 1)

@@ -55,21 +55,21 @@ class LatentSDE(Model):
 
     def encode(self, inputs: Tensor) -> Encoding:
         """Where paths begin; and the context after each time, with the times, both given to the field."""
-        begun = super().encode(inputs)
+        encoding = super().encode(inputs)
         context = self.reader(inputs.flip(1))[0].flip(1)
-        copies = len(begun.y0) // len(inputs)
+        copies = len(encoding.y0) // len(inputs)
         given = [context.repeat(copies, 1, 1), inputs[..., -2].repeat(copies, 1)]
-        return begun._replace(given=given)
+        return encoding._replace(given=given)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)
 
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
-        begun = self.encode(inputs)
-        solution = integrate(self.field, begun, ts, integrals={KL: self.kl})
+        encoding = self.encode(inputs)
+        solution = integrate(self.field, encoding, ts, integrals={KL: self.kl})
         values = self.head(solution.ys.flatten(0, 1)).unflatten(0, solution.ys.shape[:2])
         divergence = solution.integrals[KL][-1].unflatten(0, (-1, len(inputs))).mean(dim=0)
-        return Outputs(values=values, terms={**begun.terms, KL: divergence})
+        return Outputs(values=values, terms={**encoding.terms, KL: divergence})
 
 
 @final

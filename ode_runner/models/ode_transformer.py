@@ -157,10 +157,10 @@ class ODETransformer(Model, Layered):
             integrate.take_states(states)
         return Solution(ys=torch.stack([states[0], states[-1]]))
 
-    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
+    def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each block, however many `times` are asked for."""
         del ts, times
-        return torch.stack(self._through_the_blocks(state_alone(begun, "ode_transformer"), integrate))
+        return torch.stack(self._through_the_blocks(state_alone(encoding, "ode_transformer"), integrate))
 
     def _through_the_blocks(self, y: State, integrate: Integrate) -> list[State]:
         """States (batch, features, positions) before and after each block."""

@@ -70,10 +70,10 @@ class Parametric(EstimatedModel):
         return integrate(self.field, y0, ts)
 
     def encode(self, inputs: Tensor) -> Encoding:
-        begun = super().encode(inputs)
+        encoding = super().encode(inputs)
         if self.shift is None:
-            return begun
-        return begun._replace(y0=begun.y0 + self.shift[inputs[:, self.state].long()])
+            return encoding
+        return encoding._replace(y0=encoding.y0 + self.shift[inputs[:, self.state].long()])
 
     def check_new_series(self) -> None:
         if self.shift is not None:

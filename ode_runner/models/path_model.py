@@ -79,9 +79,9 @@ class PathModel(Model, PathLearner):
         """From data to noise; times beyond the ends of the path are taken for these."""
         return integrate(self.field, y0, self._within(ts))
 
-    def decode(self, begun: Encoding, ts: Times, integrate: Integrate) -> Tensor:
+    def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
         """The log density of data, (batch,)."""
-        solution = integrate(self.field, begun, self._within(ts), integrals={TRACE: self.trace})
+        solution = integrate(self.field, encoding, self._within(ts), integrals={TRACE: self.trace})
         std = self.field.path.noise_std
         normal = normal_log_density(solution.ys[-1] / std) - math.prod(self.shape) * math.log(std)
         return normal + solution.integrals[TRACE][-1]

@@ -47,9 +47,9 @@ class ResNet(Model, Layered):
     def pieces(self) -> Sequence[nn.Module]:
         return list(self.blocks)
 
-    def path(self, begun: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
+    def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
         """The state after each block, however many `times` are asked for."""
-        return torch.stack(self._through_the_blocks(state_alone(begun, "resnet"), float(ts[-1] - ts[0])))
+        return torch.stack(self._through_the_blocks(state_alone(encoding, "resnet"), float(ts[-1] - ts[0])))
 
     def _through_the_blocks(self, y: State, dt: float) -> list[Tensor]:
         states = [y]

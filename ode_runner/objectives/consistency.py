@@ -62,8 +62,8 @@ class ConsistencyTraining(Objective[ConsistencyLearner]):
     ranks = False
 
     def loss(self, model: ConsistencyLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        begun = model.encode(batch.inputs)
-        data, given = begun.y0, begun.given
+        encoding = model.encode(batch.inputs)
+        data, given = encoding.y0, encoding.given
         drawn = draw(data, training=model.training)
         high, low = model.neighbours(drawn.times)
         begin = model.levels_path.noised(broadcast_time(high, data), data, drawn.noise)

@@ -79,8 +79,8 @@ class PathRegression(Objective[PathLearner]):
     solves = False
 
     def loss(self, model: PathLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        begun = model.encode(batch.inputs)
-        data, given = begun.y0, begun.given
+        encoding = model.encode(batch.inputs)
+        data, given = encoding.y0, encoding.given
         drawn = draw(data, training=model.training)
         data, noise, given = model.coupled(data, drawn.noise, given)
         if model.training:

@@ -120,10 +120,10 @@ class SpiralVAE(Task):
         if view.continuous:
             backward = _samples_of(view.predict(batch.inputs, -self.ts[: self.points]), len(shown)).mean(dim=1)
         yield "reconstructions", draw_reconstructions(batch, forward, backward, window=self.points)
-        begun = view.encode(batch.inputs)
-        if begun.given:
+        encoding = view.encode(batch.inputs)
+        if encoding.given:
             return  # with what a field is told of an observed spiral, a latent state does not make one of its own
-        z0 = _samples_of(begun.y0[None], len(shown)).mean(dim=1)[0]
+        z0 = _samples_of(encoding.y0[None], len(shown)).mean(dim=1)[0]
         prior = torch.randn(12, z0.shape[1], generator=torch.Generator().manual_seed(self.seed)).to(z0)
         yield "prior_samples", draw_prior_samples(view.decode(Encoding(prior), self.ts))
         steps = torch.linspace(0, 1, 8, device=z0.device)[:, None].to(z0)

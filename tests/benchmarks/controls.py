@@ -105,8 +105,8 @@ def sides_of(model: CDE, batch: Batch) -> dict[str, Side]:
 def ours(model: CDE, batch: Batch, *, compiled: bool = False) -> Side:
     integrate = Integrator(solver=RK38(num_steps=1, step_size=None), gradient=Backprop())
     if compiled:
-        begun = model.encode(batch.inputs)
-        integrate.compile(model.field, begun.y0.detach().requires_grad_(), given=begun.given)
+        encoding = model.encode(batch.inputs)
+        integrate.compile(model.field, encoding.y0.detach().requires_grad_(), given=encoding.given)
 
     def evaluations() -> float:
         with integrate.ledger.phase(Phase.FORWARD) as tally:
