@@ -23,6 +23,7 @@ from ode_runner.config.command_files import own_config_dirs
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.exporting.writing import write_export
 from ode_runner.gradients.recorded import RecordProblems
@@ -130,7 +131,7 @@ class Run:
         typed = typed_dates if task.dated else typed_times
         asked = None if times is None else typed([str(one) if task.dated else one for one in times]).tolist()
         with torch.no_grad():
-            found = task.forecasts(self.experiment.view([], StopRequest()), asked)
+            found = task.forecasts(model_view(self.experiment, [], StopRequest()), asked)
         header, rows = task.forecast_table(found, [])
         return pd.DataFrame(rows, columns=list(header))
 
@@ -143,9 +144,9 @@ class Run:
         if Answer.STATES not in self.model.answers():
             raise IncompatibleChoice(f"model={self.record.choices['model']} has no states between its blocks.")
         with torch.no_grad():
-            begun = self.model.encode(self._inputs(inputs))
+            encoding = self.model.encode(self._inputs(inputs))
             begin = self._times(None)[:1]
-            return states_at(self.experiment, begun, self._times(times), begin=begin).cpu()
+            return states_at(self.experiment, encoding, self._times(times), begin=begin).cpu()
 
     def field(self, t: float | Time, y: Any, *given: Tensor) -> State:
         """The learned derivative f(t, y) at a time, in the shape of `y` (batch, *state); differentiable by `y`.
@@ -162,7 +163,7 @@ class Run:
         Raises:
             IncompatibleChoice: the model gives no samples.
         """
-        draw = self.experiment.view([], StopRequest()).sample
+        draw = model_view(self.experiment, [], StopRequest()).sample
         if draw is None:
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no samples.")
         if self.experiment.task.spec.condition:
@@ -206,7 +207,7 @@ class Run:
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""
         with torch.no_grad():
-            return dict(self.experiment.figures(self.experiment.view(self._rows(), StopRequest())))
+            return dict(self.experiment.figures(model_view(self.experiment, self._rows(), StopRequest())))
 
     def _rows(self) -> list[dict[str, float]]:
         return list(reported.Run(folder=self.folder, record=self.record).rows())

@@ -8,6 +8,7 @@ import torch
 
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.experiment.test_split import evaluate_test, measured_with
@@ -41,7 +42,7 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     """
     experiment, counts = trained.experiment(), PerSampleCounts()
     with stop_on_signals() as stop:
-        view = experiment.view([], stop)
+        view = model_view(experiment, [], stop)
         columns = {
             "training": trained.record.metrics,
             f"solver={solver}": evaluate_test(experiment, view, stop, counts),
@@ -49,7 +50,7 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
         columns[f"solver={solver}"] |= _apart(experiment, view, own_solver, stop)
         if experiment.model.numerics is not Numerics.NONE:
             finer = _finer(experiment, own_solver)
-            columns["much finer"] = evaluate_test(finer, finer.view([], stop), stop, PerSampleCounts())
+            columns["much finer"] = evaluate_test(finer, model_view(finer, [], stop), stop, PerSampleCounts())
         conclusion = _conclusion(trained, experiment, columns, solver)
     content = {
         "run": str(trained.folder),
@@ -98,7 +99,7 @@ def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: St
     if generator is None or generator.rounded or drawing or not isinstance(task, SampledTask):
         return {}
     own = dataclasses.replace(experiment, integrator=dataclasses.replace(experiment.integrator, solver=own_solver))
-    ours, theirs = (task.drawn(one).path[-1].double() for one in (view, own.view([], stop)))
+    ours, theirs = (task.drawn(one).path[-1].double() for one in (view, model_view(own, [], stop)))
     return {"test/apart_from_own": float((ours - theirs).flatten(1).square().sum(dim=1).mean().sqrt())}
 
 

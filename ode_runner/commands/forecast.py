@@ -9,6 +9,7 @@ import torch
 
 from ode_runner.commands.trained_run import TrainedRun, load_weights
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.signals import stop_on_signals
 from ode_runner.models.copies import copied
 from ode_runner.recording.checkpoint import Checkpoints
@@ -38,7 +39,7 @@ def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[floa
     others = _other_seeds(trained)
     members = [experiment, *(_with_weights_of(other, experiment) for other in others)]
     with torch.no_grad(), stop_on_signals() as stop:
-        each = [task.forecasts(member.view([], stop), times) for member in members]
+        each = [task.forecasts(model_view(member, [], stop), times) for member in members]
     found = [_mean(same) for same in zip(*each, strict=True)]
     bands = [_half_width(same) for same in zip(*each, strict=True)] if others else []
     table = task.forecast_table(found, bands)

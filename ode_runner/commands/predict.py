@@ -94,10 +94,10 @@ def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Ten
     given = batch.inputs if inputs is None else inputs
     ts = wanted.to(experiment.device, experiment.dtype)
     with torch.no_grad():
-        begun = experiment.model.encode(given.to(experiment.device, experiment.dtype))
+        encoding = experiment.model.encode(given.to(experiment.device, experiment.dtype))
         begin = batch.ts[:1].to(ts)
-        events = _events(experiment, begun, ts, begin=begin)
-        states = states_at(experiment, begun, ts, begin=begin)
+        events = _events(experiment, encoding, ts, begin=begin)
+        states = states_at(experiment, encoding, ts, begin=begin)
         outputs = experiment.model.head(states.flatten(0, 1)).unflatten(0, states.shape[:2])
     names = task.coordinates() if len(task.coordinates()) == outputs[0, 0].numel() else ()
     same = bool(names) and experiment.model.learned_field() is not None and states.shape == outputs.shape
@@ -125,15 +125,15 @@ def _heads(states: Trajectory, outputs: Trajectory, names: Sequence[str], *, sam
     return own if same else [*(f"y{i}" for i in range(states[0, 0].numel())), *own]
 
 
-def states_at(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times) -> Trajectory:
+def states_at(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: Times) -> Trajectory:
     """States (time, batch, *state) at increasing times `ts`; some may precede `begin` (1,), the model's first."""
     before, after = (torch.cat([begin, times]) for times in (ts[ts < begin].flip(0), ts[ts > begin]))
-    integrate = experiment.integrate(len(begun.y0))
-    earlier, later = (experiment.model.states(begun, times, integrate) for times in (before, after))
+    integrate = experiment.integrate(len(encoding.y0))
+    earlier, later = (experiment.model.states(encoding, times, integrate) for times in (before, after))
     return torch.cat([earlier[1:].flip(0), later if bool((ts == begin).any()) else later[1:]])
 
 
-def _events(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times) -> Events | None:
+def _events(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: Times) -> Events | None:
     """Those on the way from `begin` to the last of `ts`; None where the model's solves have none.
 
     Raises:
@@ -147,8 +147,8 @@ def _events(experiment: Experiment, begun: Encoding, ts: Times, *, begin: Times)
             "cannot be followed back. Leave those times out."
         )
     if bool((ts == begin).any()):
-        return experiment.model.solution(begun, ts, experiment.integrator).events
-    found = experiment.model.solution(begun, torch.cat([begin, ts]), experiment.integrator).events
+        return experiment.model.solution(encoding, ts, experiment.integrator).events
+    found = experiment.model.solution(encoding, torch.cat([begin, ts]), experiment.integrator).events
     return found and found._replace(valid=found.valid[1:])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.model_view import completions, model_view
 from ode_runner.experiment.signals import stop_on_signals
 from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
@@ -44,7 +45,7 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
         raise RefusedInput(f"samples={as_typed(samples)} is no whole number from 1 to {MOST:,}.")
     experiment = trained.experiment()
     with stop_on_signals() as stop:
-        view, task = experiment.view([], stop), experiment.task
+        view, task = model_view(experiment, [], stop), experiment.task
         if view.sample is None or not isinstance(task, SampledTask):
             choices = trained.record.choices
             raise IncompatibleChoice(
@@ -52,7 +53,7 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
                 "law of the data. Leave samples out, or name a run of model=flow_matching task=digits_generation, say."
             )
         if inputs is not None:
-            view = replace(view, sample=experiment.completing(_blanks(experiment, inputs), stop))
+            view = replace(view, sample=completions(experiment, _blanks(experiment, inputs), stop))
         assert view.sample is not None
         given = task.given(samples)
         with torch.no_grad():

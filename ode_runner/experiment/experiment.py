@@ -3,19 +3,16 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
-from ode_runner.encoding import Encoding
+from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.criterion import criterion
-from ode_runner.experiment.drawing import Draw, drawn_once
 from ode_runner.experiment.driven import driven
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.options import TrainerOptions
@@ -26,21 +23,16 @@ from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
-from ode_runner.models.density import DensityModel
 from ode_runner.models.generator import Generator, sample_noise
-from ode_runner.models.path_model import PathModel
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Integrate
-from ode_runner.random_state import RandomState
 from ode_runner.structured_field import MatrixField
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import asks_for_answers
 from ode_runner.tasks.set_metrics import SetMeasuringTask, set_scalars
 from ode_runner.transfer import read_scalars
-from ode_runner.types import Scalar, Times, Trajectory
-
-NOISE = 0  # seed of what is drawn to judge a model by: metrics, tables and pictures are of the same samples
+from ode_runner.types import Scalar, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,52 +154,6 @@ class Experiment:
         batch = next(self.task.batches(Split.TEST, batch_size=self.options.eval_batch_size, epoch=0))
         return batch.to(self.dtype).inputs
 
-    def view(self, history: Sequence[Mapping[str, float]], stop: StopRequest) -> ModelView:
-        """The functions of the model, with its present weights, that the task's pictures may call.
-
-        Args:
-            history: the rows of metrics.jsonl.
-            stop: checked between batches of samples.
-        """
-        own = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
-        finely = self._finely(own)
-
-        def answer(inputs: Tensor, ts: Times | None) -> Outputs:
-            return self.outputs(Batch(inputs, own if ts is None else ts, inputs).to(self.dtype))
-
-        def predict(inputs: Tensor, ts: Times | None) -> Tensor:
-            return answer(inputs, ts).values if self.answers else finely(inputs)
-
-        def encode(inputs: Tensor) -> Encoding:
-            return self.model.encode(inputs.to(self.dtype))
-
-        def path(begun: Encoding, times: int) -> Trajectory:
-            with self.options.autocast(self.device):
-                integrate = self.integrate(len(begun.y0))
-                return self.model.path(begun.to(self.dtype), own.to(self.dtype), integrate, times=times)
-
-        def decode(begun: Encoding, ts: Times) -> Tensor:
-            return self.model.decode(begun.to(self.dtype), ts.to(self.dtype), self.integrate(len(begun.y0)))
-
-        return ModelView(
-            history=history,
-            animate=self.options.animate,
-            predict=predict,
-            answer=answer,
-            path=path,
-            encode=encode,
-            decode=decode,
-            predict_finely=finely,
-            tells=self.tells,
-            end_time=self.model.end_time if isinstance(self.model, PathModel) else None,
-            answers=self.answers,
-            sample=self._sampler(own, stop),
-            output_dir=self.output_dir,
-            continuous=Answer.STATES in self.model.answers(),
-            field=self.model.learned_field(),
-            exact=Answer.TRUTH in self.model.answers(),
-        )
-
     def fine(self) -> "Experiment":
         """The same with a copy of the model in float64 and the fine integrator; on the CPU if the device has none."""
         device = torch.device("cpu") if self.device.type == "mps" else self.device
@@ -222,22 +168,23 @@ class Experiment:
         times: int = 2,
         given: Sequence[Tensor] = (),
         by: Generator | None = None,
-        begun: Tensor | None = None,
+        y0: Tensor | None = None,
     ) -> Trajectory:
-        """The samples of these numbers (sample,) at `times` times from noise to data, of a model that generates.
+        """Samples of a model that generates, on their way from noise to data: (time, sample, *shape).
 
-        `by`: another generator than the model's own, from the same noise. `begun`: where all samples begin, (*shape).
+        Args:
+            numbers: (sample,), whole; a sample's noise depends on its number and the seed alone.
+            times: of the path that is returned; 2: noise and sample only.
+            given: what the field receives after time and state, the sample as first axis.
+            by: another generator than the model's own, from the same noise.
+            y0: the state with which all samples begin, (*shape), in the place of noise.
         """
         generator = by or self.model.generator()
         assert generator is not None
         noise = sample_noise(self.seed, numbers.to(self.device))
         given = [z.to(self.device, self.dtype) for z in given]
-        y0 = None if begun is None else begun.to(self.device).expand(len(numbers), *begun.shape)
-        return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given, begun=y0)
-
-    def completing(self, begun: Tensor, stop: StopRequest) -> Draw:
-        """Samples that all begin with `begun` (*shape), such as a text of which some tokens are given."""
-        return drawn_once(lambda count, times, given: self._generated(count, times, given, stop, begun))
+        every = None if y0 is None else y0.to(self.device).expand(len(numbers), *y0.shape)
+        return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given, y0=every)
 
     def check_times(self) -> None:
         """Raises RefusedInput where the times of the training data cannot teach the model what it is made of."""
@@ -253,48 +200,3 @@ class Experiment:
         """
         inputs = next(self.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).inputs[:1]
         self.generate(torch.arange(1), given=self.model.encode(inputs).given)
-
-    def _finely(self, ts: Times) -> Callable[[Tensor], Tensor]:
-        """Inputs to output values at `ts` by the fine experiment, which is made when first asked."""
-
-        fine = cache(self.fine)
-
-        def predict(inputs: Tensor) -> Tensor:
-            there = fine().device
-            return fine().outputs(Batch(inputs.to(there), ts.to(there), inputs).to(torch.float64)).values
-
-        return predict
-
-    def _sampler(self, ts: Times, stop: StopRequest) -> Draw | None:
-        """Samples, so many at so many times, the last of which are of the data; conditions are given.
-
-        Every time the same ones.
-        """
-        model = self.model
-        if model.generator() is not None:
-            return drawn_once(lambda count, times, given: self._generated(count, times, given, stop))
-        if not isinstance(model, DensityModel):
-            return None
-
-        def sample(count: int, times: int, given: Sequence[Tensor]) -> Drawn:
-            along = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=self.dtype, device=self.device)
-            with RandomState.now(self.device).again():
-                torch.manual_seed(NOISE)
-                return model.sample(count, along, self.integrator, given=[z.to(self.dtype) for z in given])
-
-        return drawn_once(sample)
-
-    @torch.no_grad()
-    def _generated(
-        self, count: int, times: int, given: Sequence[Tensor], stop: StopRequest, begun: Tensor | None = None
-    ) -> Drawn:
-        """In batches of the size of an evaluation."""
-        paths, evaluations = list[Trajectory](), Means()
-        for numbers in torch.arange(count).split(self.options.eval_batch_size):
-            if paths:
-                stop.check()
-            with self.integrator.ledger.phase(Phase.SAMPLING) as tally:
-                told = [z[numbers.to(z.device)] for z in given]
-                paths.append(self.generate(numbers, times=times, given=told, begun=begun))
-            evaluations.add({"of a batch": tally.evaluations})
-        return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])

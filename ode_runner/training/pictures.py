@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.test_split import draw
 from ode_runner.random_state import RandomState
@@ -21,7 +22,7 @@ def draw_if_due(experiment: Experiment, session: Session, *, done: tuple[int, in
     every, (epoch, epochs) = experiment.options.pictures_every, done
     if every is None or epoch % every or epoch == epochs:
         return
-    view = replace(experiment.view(session.metrics.rows(), session.stop), animate=False)
+    view = replace(model_view(experiment, session.metrics.rows(), session.stop), animate=False)
     folder = session.metrics.path.parent / "plots"
     with RandomState.now(experiment.device).again(), same_folder():
         draw(experiment, view, folder=folder, display=session.display, logger=session.logger, step=step)

@@ -19,6 +19,7 @@ from ode_runner.experiment.estimates import report_estimates
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.layers import report_layers
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
+from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest, stop_on_signals
@@ -194,7 +195,7 @@ def _train_and_evaluate(
             with same_folder():
                 reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
                 experiment.model.begin_test()
-                view = experiment.view(metrics.rows(), stop)
+                view = model_view(experiment, metrics.rows(), stop)
                 record.metrics = evaluate_test(experiment, view, stop, counts) | reached
                 record.measured_with = measured_with(experiment, view)
                 record.metrics |= report_estimates(experiment, folder=absolute, display=display)

@@ -1,0 +1,132 @@
+"""What a task may ask of a model for its metrics and pictures: functions of an experiment with its present weights."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
+from ode_runner.encoding import Encoding
+from ode_runner.experiment.drawing import Draw, drawn_once
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.meters import Means
+from ode_runner.experiment.signals import StopRequest
+from ode_runner.ledger import Phase
+from ode_runner.models.density import DensityModel
+from ode_runner.models.path_model import PathModel
+from ode_runner.random_state import RandomState
+from ode_runner.tasks.base import ModelView
+from ode_runner.types import Times, Trajectory
+
+NOISE = 0  # seed of what is drawn to judge a model by: metrics, tables and pictures are of the same samples
+
+
+def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], stop: StopRequest) -> ModelView:
+    """The view of an experiment's model.
+
+    Args:
+        experiment: whose weights are read whenever a function of the view is called.
+        history: the rows of metrics.jsonl.
+        stop: checked between batches of samples.
+    """
+    model = experiment.model
+    ts = next(experiment.task.batches(Split.VALIDATION, batch_size=1, epoch=0)).ts
+    asked = _Functions(experiment, ts)
+    return ModelView(
+        history=history,
+        animate=experiment.options.animate,
+        predict=asked.predict,
+        answer=asked.answer,
+        path=asked.path,
+        encode=asked.encode,
+        decode=asked.decode,
+        predict_finely=asked.predict_finely,
+        tells=experiment.tells,
+        end_time=model.end_time if isinstance(model, PathModel) else None,
+        answers=experiment.answers,
+        sample=_sampler(experiment, ts, stop),
+        output_dir=experiment.output_dir,
+        continuous=Answer.STATES in model.answers(),
+        field=model.learned_field(),
+        exact=Answer.TRUTH in model.answers(),
+    )
+
+
+def completions(experiment: Experiment, y0: Tensor, stop: StopRequest) -> Draw:
+    """Draws samples that all begin with `y0` (*shape), such as a text of which some tokens are given."""
+    return drawn_once(partial(_generated, experiment, stop=stop, y0=y0))
+
+
+class _Functions:
+    """The functions of a view that ask the model; `ts` are the times of the task. See `ModelView`."""
+
+    def __init__(self, experiment: Experiment, ts: Times) -> None:
+        self.experiment, self.ts, self.dtype = experiment, ts, experiment.dtype
+        self.fine_experiment = cache(experiment.fine)  # made when first asked
+
+    def answer(self, inputs: Tensor, ts: Times | None) -> Outputs:
+        return self.experiment.outputs(Batch(inputs, self.ts if ts is None else ts, inputs).to(self.dtype))
+
+    def predict(self, inputs: Tensor, ts: Times | None) -> Tensor:
+        return self.answer(inputs, ts).values if self.experiment.answers else self.predict_finely(inputs)
+
+    def predict_finely(self, inputs: Tensor) -> Tensor:
+        fine = self.fine_experiment()
+        batch = Batch(inputs.to(fine.device), self.ts.to(fine.device), inputs)
+        return fine.outputs(batch.to(torch.float64)).values
+
+    def encode(self, inputs: Tensor) -> Encoding:
+        return self.experiment.model.encode(inputs.to(self.dtype))
+
+    def path(self, encoding: Encoding, times: int) -> Trajectory:
+        with self.experiment.options.autocast(self.experiment.device):
+            integrate = self.experiment.integrate(len(encoding.y0))
+            ts = self.ts.to(self.dtype)
+            return self.experiment.model.path(encoding.to(self.dtype), ts, integrate, times=times)
+
+    def decode(self, encoding: Encoding, ts: Times) -> Tensor:
+        integrate = self.experiment.integrate(len(encoding.y0))
+        return self.experiment.model.decode(encoding.to(self.dtype), ts.to(self.dtype), integrate)
+
+
+def _sampler(experiment: Experiment, ts: Times, stop: StopRequest) -> Draw | None:
+    """Draws samples at some times, the last of which are of the data; None where the model gives no samples.
+
+    Every time the same ones.
+    """
+    model, dtype, device = experiment.model, experiment.dtype, experiment.device
+    if model.generator() is not None:
+        return drawn_once(partial(_generated, experiment, stop=stop))
+    if not isinstance(model, DensityModel):
+        return None
+
+    def sample(count: int, times: int, given: Sequence[Tensor]) -> Drawn:
+        along = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=dtype, device=device)
+        with RandomState.now(device).again():
+            torch.manual_seed(NOISE)
+            return model.sample(count, along, experiment.integrator, given=[z.to(dtype) for z in given])
+
+    return drawn_once(sample)
+
+
+@torch.no_grad()
+def _generated(
+    experiment: Experiment,
+    count: int,
+    times: int,
+    given: Sequence[Tensor],
+    *,
+    stop: StopRequest,
+    y0: Tensor | None = None,
+) -> Drawn:
+    """So many samples of a model that generates, in batches of the size of an evaluation."""
+    paths, evaluations = list[Trajectory](), Means()
+    for numbers in torch.arange(count).split(experiment.options.eval_batch_size):
+        if paths:
+            stop.check()
+        with experiment.integrator.ledger.phase(Phase.SAMPLING) as tally:
+            told = [z[numbers.to(z.device)] for z in given]
+            paths.append(experiment.generate(numbers, times=times, given=told, y0=y0))
+        evaluations.add({"of a batch": tally.evaluations})
+    return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])
