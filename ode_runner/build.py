@@ -51,7 +51,7 @@ from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
 from ode_runner.training.patience import check_ranked
-from ode_runner.training.run import Plan
+from ode_runner.training.plan import Plan
 from ode_runner.training.session import SearchTrial
 from ode_runner.training.trainer import Trainer
 

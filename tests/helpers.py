@@ -86,7 +86,7 @@ def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
         with (
             patch.object(sys, "argv", ["ode-run", *arguments]),
             patch.object(sys, "path", list(sys.path)),
-            contextlib.nullcontext() if pictures else patch("ode_runner.training.run.draw", _no_pictures),
+            contextlib.nullcontext() if pictures else patch("ode_runner.training.train_and_test.draw", _no_pictures),
             contextlib.chdir(cwd),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

@@ -76,7 +76,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
         plan.record.metrics = {"test/loss": 1.0}  # type: ignore[attr-defined]
         plan.record.cost = {"parameters": 1, "wall_seconds": 1.0, "peak_memory_bytes": 1}  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("ode_runner.training.run._train_and_evaluate", at_once)
+    monkeypatch.setattr("ode_runner.training.run.train_and_test", at_once)
     monkeypatch.setattr("ode_runner.commands.dispatch.audit", lambda *_, **__: RunStatus.COMPLETED)  # takes seconds
 
 

@@ -82,7 +82,7 @@ def test_every_logged_step_has_every_scalar(completed: Path) -> None:
 def test_a_run_is_completed_in_its_wall_seconds_which_include_drawing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ode_runner.training.run.draw", lambda *_, **__: time.sleep(0.6))
+    monkeypatch.setattr("ode_runner.training.train_and_test.draw", lambda *_, **__: time.sleep(0.6))
     ended = typed(*QUICK, cwd=tmp_path, pictures=True)
     seconds = record_of(tmp_path)["cost"]["wall_seconds"]
     assert seconds - rows_of(run_folder(tmp_path))[-1]["wall_seconds"] >= 0.6

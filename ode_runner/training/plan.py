@@ -1,0 +1,31 @@
+"""A run before its data and model are built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ode_runner.analysis.diagnostics import Diagnostics
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.recording.logger import MetricLogger
+from ode_runner.recording.record import RunRecord
+from ode_runner.training.session import SearchTrial
+from ode_runner.training.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run before its data and model are built: its identity, and functions that build the rest."""
+
+    record: RunRecord  # identity and configuration; status running
+    config_yaml: str  # the resolved configuration, as the user would write it
+    folder: Path
+    command_files: Mapping[str, str]  # contents of `.hydra/` by file name
+    own_choices: Mapping[str, Path]  # files of choices of one's own, by group and name
+    in_sweep: bool
+    trial: SearchTrial | None  # of a search that may end the run
+    rerun: bool  # from the beginning, in place of an earlier run
+    pictures: bool  # whether any are drawn
+    build_experiment: Callable[[], Experiment]
+    build_trainer: Callable[[Experiment], Trainer | None]
+    build_logger: Callable[..., MetricLogger]
+    build_diagnostics: Callable[[], Diagnostics]
