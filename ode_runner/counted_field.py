@@ -176,7 +176,7 @@ class CountedField(VectorField):
     def increment(self, t0: float, t1: float, y: State) -> Increment:
         """What the noise of a stochastic field does in a step from `y`, in the shape that its diffusion multiplies."""
         if self._noise_along is None or self._noise_along.dtype != y.dtype:
-            self.foresee([], y)
+            self.prepare_increments([], y)
         assert self._noise_along is not None
         return self._noise_along.find(t0, t1)
 
@@ -187,7 +187,7 @@ class CountedField(VectorField):
         assert isinstance(field, DrivenField)
         return self.noise.increments(steps, field.noise_shape(y), dtype=y.dtype)
 
-    def foresee(self, steps: Steps, y: State) -> None:
+    def prepare_increments(self, steps: Steps, y: State) -> None:
         """Increments will be asked for of these steps, there or back: they are then made many at a time."""
         field = self.field
         assert self.noise is not None, "the integrator has seen to that"

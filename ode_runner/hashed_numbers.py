@@ -12,7 +12,7 @@ FIRST, SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 WORD = (1 << 64) - 1
 
 
-def mixed_number(x: int) -> int:
+def hashed_number(x: int) -> int:
     """The finaliser of splitmix64, of a whole number modulo 2 ** 64."""
     x = (x + GOLDEN) & WORD
     x = (x ^ (x >> 30)) * FIRST & WORD
@@ -20,7 +20,7 @@ def mixed_number(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def mixed(x: Tensor) -> Tensor:
+def hashed(x: Tensor) -> Tensor:
     """The same on int64, whose products wrap and whose shifts bring in the sign.
 
     In place, for new memory takes longer than what is computed.
@@ -44,7 +44,7 @@ def signed(x: int) -> int:
 def normals(hashes: Tensor) -> tuple[Tensor, Tensor]:
     """Two independent normal numbers of each hash, by Box and Muller, in double precision."""
     radius = uniform(hashes).log_().mul_(-2).sqrt_()
-    angle = uniform(mixed(hashes)).mul_(2 * math.pi)
+    angle = uniform(hashed(hashes)).mul_(2 * math.pi)
     return angle.cos().mul_(radius), angle.sin().mul_(radius)
 
 
@@ -53,7 +53,7 @@ def uniform(hashes: Tensor) -> Tensor:
     return _shifted(hashes, 11).double().mul_(2**-53).add_(2**-54)
 
 
-def chosen(weights: Tensor, uniform: Tensor) -> Tensor:
+def draw_categorical(weights: Tensor, uniform: Tensor) -> Tensor:
     """Which entry of the last axis is drawn, with probabilities in proportion to them, by a number from 0 to 1."""
     sums = weights.cumsum(dim=-1)
     below = sums < uniform[..., None] * sums[..., -1:]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.hashed_numbers import mixed, mixed_number, normals, signed, uniform
+from ode_runner.hashed_numbers import hashed, hashed_number, normals, signed, uniform
 from ode_runner.transfer import send
 
 AT_ONCE = 1 << 16  # normal numbers that are made in one go: an operation is worth its call, and a cache holds them
@@ -77,8 +77,8 @@ class BrownianPath:
         A number is a sample's own, such as its place in its split, wherever it stands in a batch: whole, not negative.
         """
         elements = torch.arange(math.prod(shape), device=samples.device)
-        each = mixed(samples.to(torch.int64) + signed(mixed_number(self.seed)))
-        return mixed(each[:, None] + elements).view(len(samples), *shape)
+        each = hashed(samples.to(torch.int64) + signed(hashed_number(self.seed)))
+        return hashed(each[:, None] + elements).view(len(samples), *shape)
 
     def increment(self, t0: float, t1: float, keys: Tensor, *, dtype: torch.dtype) -> Increment:
         """From t0 to t1, forwards or backwards, of the paths of these keys (batch, *shape)."""
@@ -92,7 +92,7 @@ class BrownianPath:
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
         nodes, weights = send(plan.nodes, keys.device), send(plan.weights, keys.device)
         for some, (of_w, of_h) in zip(nodes.split(several), map(_pairs, weights.split(several)), strict=True):
-            z, n = normals(mixed(keys + _columns(some, keys)))
+            z, n = normals(hashed(keys + _columns(some, keys)))
             for total, (of_z, of_n) in ((w, of_w), (h, of_h)):
                 for part in (_columns(of_z, keys) * z).add_(_columns(of_n, keys) * n).unbind():
                     total.add_(part)
@@ -138,9 +138,11 @@ class Noise:
 
         There are as many kinds of them as there are numbers `which`, all independent, and of other times as well.
         """
-        times = mixed(t.double().expand(len(self.samples)).contiguous().view(torch.int64) + signed(mixed_number(which)))
+        times = hashed(
+            t.double().expand(len(self.samples)).contiguous().view(torch.int64) + signed(hashed_number(which))
+        )
         keys = self.path.keys(self.samples, shape)
-        return uniform(mixed(keys + times.view(-1, *[1] * len(shape))))
+        return uniform(hashed(keys + times.view(-1, *[1] * len(shape))))
 
     def copies(self, count: int) -> "Noise":
         """Of a batch that is repeated so many times, each time with paths of its own; the first are those of `self`."""
@@ -215,7 +217,7 @@ def _of_step(path: BrownianPath, begin: int, end: int) -> list[tuple[int, tuple[
     draws, sign = path._between(min(begin, end), max(begin, end)), 1 if end >= begin else -1
     return [
         (
-            signed(mixed_number(mixed_number(draw.cell) + draw.node)),
+            signed(hashed_number(hashed_number(draw.cell) + draw.node)),
             (_combined(draw.w, sign, _NOTHING[0], 0.0), _combined(draw.area, 1 / span, draw.w, -0.5)),
         )
         for draw in draws

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.paths.corruption import CorruptionSchedule
 from ode_runner.structured_field import JumpField
 from ode_runner.types import Time
@@ -133,7 +133,7 @@ class ReplacementField(LogitsField):
         return self.noise[x] == 0
 
     def begin(self, uniform: Tensor) -> Tensor:
-        return chosen(self.noise.expand(*uniform.shape, -1), uniform)
+        return draw_categorical(self.noise.expand(*uniform.shape, -1), uniform)
 
     def corrupt(self, t: Tensor, text: Tensor, whether: Tensor, by: Tensor) -> Tensor:
         return torch.where(whether < self.schedule.corrupted(t)[:, None], self.begin(by), text)

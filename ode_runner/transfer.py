@@ -22,7 +22,7 @@ def read_times(ts: Tensor) -> list[float]:
     return list(known[1])
 
 
-def some_times(ts: Tensor, places: Sequence[int]) -> Tensor:
+def select_times(ts: Tensor, places: Sequence[int]) -> Tensor:
     """`ts[places]`, whose numbers are known as those of `ts` are."""
     some = torch.stack([ts[place] for place in places])
     if ts.device.type == "cuda":

@@ -29,10 +29,10 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def test_the_hash_is_splitmix64_on_numbers_and_on_tensors() -> None:
-    assert hashed_numbers.mixed_number(0) == 0xE220A8397B1DCDAF, "its first output from 0"
+    assert hashed_numbers.hashed_number(0) == 0xE220A8397B1DCDAF, "its first output from 0"
     numbers = [0, 1, -1, 2**62, -(2**63), 123456789]
-    expected = [hashed_numbers.signed(hashed_numbers.mixed_number(x & hashed_numbers.WORD)) for x in numbers]
-    assert hashed_numbers.mixed(torch.tensor(numbers)).tolist() == expected
+    expected = [hashed_numbers.signed(hashed_numbers.hashed_number(x & hashed_numbers.WORD)) for x in numbers]
+    assert hashed_numbers.hashed(torch.tensor(numbers)).tolist() == expected
 
 
 def test_the_numbers_are_those_of_other_versions_and_machines() -> None:

@@ -16,7 +16,7 @@ from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.initial_step import rms
-from ode_runner.transfer import some_times
+from ode_runner.transfer import select_times
 from ode_runner.types import State, Time, Times, Trajectory
 
 
@@ -162,7 +162,7 @@ def solve_back(
         flat = torch.cat([ys[i].reshape(-1), a.reshape(-1), g])
         if field.names:
             adjoint.of_integrals = c = c + dqs[i]
-        solution = solver.solve(adjoint, flat, some_times(ts, [i, i - 1]))
+        solution = solver.solve(adjoint, flat, select_times(ts, [i, i - 1]))
         solver = warm_started(solver, solution)
         enter(field, solution)
         _, a, g = adjoint.split(solution.ys[-1])

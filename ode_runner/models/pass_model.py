@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.models.base import Numerics
 from ode_runner.models.generator import Generator
 from ode_runner.models.text_model import TextModel
@@ -100,7 +100,7 @@ class PassGenerator(Generator):
         uniform = noise.uniform(time, 0, self.shape)
         for positions in torch.arange(y0.shape[1], device=y0.device).tensor_split(self.passes):
             logits = integrate.evaluate(self.field, time, states[-1], given=given, call="logits")[:, positions]
-            drawn = chosen(logits.double().softmax(dim=-1), uniform[:, positions])
+            drawn = draw_categorical(logits.double().softmax(dim=-1), uniform[:, positions])
             filled = states[-1].index_copy(1, positions, drawn)
             states.append(torch.where(y0 == self.field.tokens, filled, states[-1]))
         shown = torch.linspace(0, self.passes, len(ts)).round().int().tolist()

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.models.generator import Generator
 from ode_runner.noise import Noise
 from ode_runner.problem import Integrate
@@ -37,7 +37,7 @@ class TokenGenerator(Generator):
         if self.end > 0 or bool((x < self.field.tokens).all()):
             return path
         denoised = integrate.evaluate(self.field, _time(self.end, noise), x, given=given, call="denoise").double()
-        drawn = chosen(denoised, noise.uniform(_time(FINISH, noise), 0, self.shape))
+        drawn = draw_categorical(denoised, noise.uniform(_time(FINISH, noise), 0, self.shape))
         return torch.cat([path[:-1], torch.where(x < self.field.tokens, x, drawn)[None]])
 
 

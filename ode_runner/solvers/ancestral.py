@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.counted_field import uncounted
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.solvers.token_sampler import Canvas, TokenSampler
 from ode_runner.token_field import TokenField
 
@@ -32,4 +32,4 @@ class Ancestral(TokenSampler):
         assert isinstance(chain, TokenField)
         before, after = torch.tensor([t, u], dtype=torch.float64, device=now.x.device)
         law = chain.reverse_law(before, after, now.x, self.denoised(field, t, now.x))
-        return now._replace(x=chosen(law, self.uniform(field, t, 0, now.x)))
+        return now._replace(x=draw_categorical(law, self.uniform(field, t, 0, now.x)))

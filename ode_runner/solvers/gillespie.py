@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.counted_field import uncounted
 from ode_runner.errors import SolverFailed
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.problem import Solution
 from ode_runner.solvers.jumps import JumpSolver, exponential
 from ode_runner.structured_field import JumpField
@@ -62,7 +62,7 @@ class Gillespie(JumpSolver):
             passed = passed + exponential(when, rates.sum(dim=1))
             if not (passed < spans[-1]).any():
                 return states, count + 1
-            after = _jumped(x, chosen(rates, where), states=rates.shape[1] // x.shape[1])
+            after = _jumped(x, draw_categorical(rates, where), states=rates.shape[1] // x.shape[1])
             states = [
                 torch.where((passed < span)[:, None], after, state) for span, state in zip(spans, states, strict=True)
             ]

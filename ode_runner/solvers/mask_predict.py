@@ -6,7 +6,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.solvers.token_sampler import Canvas, TokenSampler, highest, mask_of, still_masked
 
 
@@ -30,7 +30,7 @@ class MaskPredict(TokenSampler):
         if not masked.any():
             return now
         denoised = self.denoised(field, t, now.x)
-        drawn = chosen(denoised, self.uniform(field, t, 0, now.x))
+        drawn = draw_categorical(denoised, self.uniform(field, t, 0, now.x))
         text = torch.where(masked, drawn, now.x)
         certainty = torch.where(masked, denoised.gather(2, drawn[..., None])[..., 0], now.certainty)
         again = highest(-certainty, still_masked(field, x0, begun, u))

@@ -49,7 +49,7 @@ class ReversibleHeunSDE(ReversibleSolver, StochasticMethod):
         return self.solve_noting_steps(field, y0, ts)[0]
 
     def solve_noting_steps(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
-        driven(field).foresee([step for grid in self.grids(ts) for step in self.strides(grid)], y0)
+        driven(field).prepare_increments([step for grid in self.grids(ts) for step in self.strides(grid)], y0)
         return super().solve_noting_steps(field, y0, ts)
 
     def _step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:

@@ -102,7 +102,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         if not places:
             return
         self.check_direction(field, ts)
-        driven(field).foresee([(place.t0, place.t1) for place in places], y0)
+        driven(field).prepare_increments([(place.t0, place.t1) for place in places], y0)
         equation = self.equation(field, places[0].t0, y0)
         for place in places:
             step = self.taken(field, equation, place, y0)

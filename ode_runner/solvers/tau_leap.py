@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.problem import Solution
 from ode_runner.solvers.jumps import JumpSolver
 from ode_runner.types import Times
@@ -41,4 +41,4 @@ class TauLeap(JumpSolver):
         time = torch.full((), t0, dtype=torch.float64, device=x.device)
         whether, where = (field.uniform(time, which, x.shape[1:]) for which in (0, 1))
         leaves = whether < abs(t1 - t0) * rates.sum(dim=2)
-        return torch.where(leaves, chosen(rates, where), x)
+        return torch.where(leaves, draw_categorical(rates, where), x)

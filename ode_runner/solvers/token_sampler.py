@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.counted_field import uncounted
-from ode_runner.hashed_numbers import chosen
+from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.problem import Solution
 from ode_runner.solvers.jumps import JumpSolver
 from ode_runner.token_field import MaskedField, TokenField
@@ -78,7 +78,7 @@ class OrderedSampler(TokenSampler):
         if not (due > 0).any():
             return now
         denoised = self.denoised(field, t, now.x)
-        drawn = chosen(denoised, self.uniform(field, t, 0, now.x))
+        drawn = draw_categorical(denoised, self.uniform(field, t, 0, now.x))
         certainty = denoised.gather(2, drawn[..., None])[..., 0]
         score = self.score(denoised, certainty, self.uniform(field, t, 1, now.x))
         shown = highest(score.masked_fill(~masked, -torch.inf), due)
