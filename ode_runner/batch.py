@@ -40,13 +40,14 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Drive:
-    """What acts on a system from outside, measured at times of its own.
+    """External inputs of a system, such as a control, measured at times of their own.
 
-    Behind the state and the number of its series, an input has the knots of each: (columns, knots, 2), time and value.
+    In a batch, `inputs` have the knots of each behind the state and the number of its series: (columns, knots, 2), time
+    and value.
     """
 
     columns: int
-    held: bool  # between two knots the value of the first; False: a straight line
+    held: bool  # True: constant from knot to knot; False: linear between two knots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +80,12 @@ class TaskSpec:
 
     @property
     def told_shape(self) -> tuple[int, ...]:
-        """Of an input with its condition, or the number of its series, behind it; knots of a drive come besides."""
+        """The shape of an input with its condition or the number of its series behind it; without knots of a drive."""
         behind = self.condition + (self.series > 0)
         return (math.prod(self.input_shape) + behind,) if behind else self.input_shape
 
     def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Of inputs (batch, *told_shape), data (batch, *input_shape) and conditions (batch, condition)."""
+        """Splits inputs (batch, *told_shape) into data (batch, *input_shape) and conditions (batch, condition)."""
         data, condition = inputs.flatten(1).tensor_split([math.prod(self.input_shape)], dim=1)
         return data.unflatten(1, self.input_shape), condition
 
@@ -109,7 +110,7 @@ class Batch(NamedTuple):
         return self._replace(**others) if others else self
 
     def rows(self, own: slice, *, every_time: bool) -> "Batch":
-        """Some of its samples; `every_time`: targets are (time, batch, ...)."""
+        """The batch of some of its samples. `every_time`: targets are (time, batch, ...)."""
         return self._replace(
             inputs=self.inputs[own],
             targets=self.targets[:, own] if every_time else self.targets[own],

@@ -1,4 +1,4 @@
-"""What a model keeps beside its parameters, such as the running means of batch norm, as it was at some moment."""
+"""Snapshots of a model's buffers, such as the running means of batch norm."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, kw_only=True)
 class Buffers:
-    """The tensors that were a model's buffers by name, and what was in them."""
+    """The buffers of a model at one moment: name, tensor, and a copy of its values."""
 
     model: nn.Module
     kept: list[tuple[str, Tensor, Tensor]]
@@ -19,7 +19,7 @@ class Buffers:
         return cls(model=model, kept=[(name, buffer, buffer.detach().clone()) for name, buffer in named])
 
     def restore(self) -> None:
-        """The same tensors again, with the same in them, whether a call has written into them or replaced them."""
+        """Put the tensors back, with their values, whether a call has written into them or replaced them."""
         with torch.no_grad():
             for name, buffer, value in self.kept:
                 owner, _, last = name.rpartition(".")

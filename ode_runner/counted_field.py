@@ -1,6 +1,6 @@
-"""The wrapper through which solvers evaluate a field: it counts, lowers precision, and hands over what was given.
+"""The wrapper through which solvers evaluate a field: it counts evaluations, lowers precision and passes `given` on.
 
-It also knows what is to be integrated along a solve of the field.
+It also holds the integrals along a solve of the field, and the noise that drives it.
 """
 
 import abc
@@ -30,35 +30,35 @@ Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and
 class Observer(abc.ABC):
     """Makes the evaluations of a field, and sees what happens in them."""
 
-    random = False  # an evaluation has drawn random numbers
+    random = False  # True once an evaluation has drawn random numbers
 
     def __init__(self) -> None:
-        self.draws: list[tuple[float, RandomState]] = []  # times of evaluations, and the generators before each
+        self.draws: list[tuple[float, RandomState]] = []  # each evaluation's time, and the generators before it
 
     @abc.abstractmethod
     def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
         """function(t, y)."""
 
     def look(self, function: Evaluated, t: Tensor, y: State, dy: State) -> Tensor:
-        """function(t, y), which reads dy = f(t, y) as well and is no evaluation."""
+        """function(t, y) for integrands, which read dy = f(t, y) and do not count as an evaluation."""
         del dy
         return function(t, y)
 
 
 class CountedField(VectorField):
-    """Another field as a function of time and state alone, each call of which is entered in the ledger.
+    """A field as a function of time and state alone; each call is entered in the ledger.
 
     Args:
         dtype: a lower precision in which the field is evaluated where autocast deems it safe; time and state keep their
             own.
-        given: tensors (batch, ...) that the field takes after time and state, and after them those of each integral.
-        attached: whether the field takes the caller's own tensors, by whose graph autograd then differentiates. If not,
-            it takes leaves of the same values, which are parameters of this wrapper: so every gradient mode
-            differentiates by them as by any parameter, and a graph that what was given shares with the field's own
-            parameters is gone through once.
+        given: tensors (batch, ...) that the field receives after time and state, followed by those of each integral.
+        attached: True: the field receives the caller's own tensors, and autograd differentiates through their graph.
+            False: it receives leaves of the same values, which are parameters of this wrapper. Every gradient mode then
+            differentiates with respect to them as to any parameter, and a graph that `given` shares with the field's
+            own parameters is traversed once.
         integrals: what is integrated along a solve, by name.
         noise: by which a stochastic field is driven.
-        span: the earliest and the latest time that the field sees; others are taken for the nearest of these.
+        span: the earliest and the latest time that the field sees; other times are clamped to them.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class CountedField(VectorField):
             setattr(self, name, nn.Parameter(z.detach(), requires_grad=z.requires_grad) if leaf else z)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As of any object, but for what nn.Module keeps: it takes its time, and every solve makes a wrapper."""
+        """Without nn.Module's bookkeeping but for tensors and modules: it is slow, and every solve makes a wrapper."""
         if isinstance(value, Tensor | nn.Module):
             super().__setattr__(name, value)
         else:
@@ -98,7 +98,7 @@ class CountedField(VectorField):
 
     @staticmethod
     def around(field: VectorField, ledger: Ledger, **options: Any) -> "CountedField":
-        """The field counted, of the same kind: separable if it is."""
+        """A counting wrapper of the same kind as the field: that of a separable field is separable."""
         return _counted(kind_of(field))(field, ledger, **options)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
@@ -107,7 +107,7 @@ class CountedField(VectorField):
         return shaped(dy, y, self.field)
 
     def _remembered(self, t: Any, y: State, *given: Tensor) -> State:
-        """f(t, y, *given), with which is kept how tangents are pushed through the layers that made it."""
+        """f(t, y, *given); keeps the function that pushes tangents through the layers that computed it."""
         assert isinstance(self.field, LinearizableField)
         dy, self._pushes[dy] = self.field.linearize(t, y, *given)
         return dy
@@ -115,7 +115,7 @@ class CountedField(VectorField):
     def evaluate(
         self, function: Callable[..., State], count: float, t: Any, y: State, given: Sequence[Tensor]
     ) -> State:
-        """function(t, y, *given), or with what is held where nothing else is given, as `count` evaluations."""
+        """function(t, y, *given), entered as `count` evaluations; without `given`, the tensors held here are passed."""
         self.ledger.tally.evaluations += count
         t = t if self.span is None else t.clamp(*self.span)
         if self.held or self.dtype is not None or given:
@@ -123,7 +123,7 @@ class CountedField(VectorField):
         return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
-        """What every integral gains in a unit of time where f(t, y) = dy: (batch, integral). No evaluation."""
+        """The integrands at (t, y), where dy = f(t, y): (batch, integral). Not counted as an evaluation."""
         every, t = given or self.arguments(), t if self.span is None else t.clamp(*self.span)
         arguments, ends = self.of_field(every), accumulate(self.counts, initial=len(every) - sum(self.counts))
         own = [every[begin:end] for begin, end in pairwise(ends)]
@@ -168,13 +168,13 @@ class CountedField(VectorField):
         return push(v)
 
     def between(self, low: float, high: float) -> "CountedField":
-        """The same, parameters and all, which sees no time outside."""
+        """A copy with the same parameters, which sees only times from `low` to `high`."""
         inside = copy(self)
         inside.span = (low, high)
         return inside
 
     def increment(self, t0: float, t1: float, y: State) -> Increment:
-        """What the noise of a stochastic field does in a step from `y`, in the shape that its diffusion multiplies."""
+        """The increment of the noise from t0 to t1, in the shape that the diffusion at `y` multiplies."""
         if self._noise_along is None or self._noise_along.dtype != y.dtype:
             self.prepare_increments([], y)
         assert self._noise_along is not None
@@ -188,7 +188,7 @@ class CountedField(VectorField):
         return self.noise.increments(steps, field.noise_shape(y), dtype=y.dtype)
 
     def prepare_increments(self, steps: Steps, y: State) -> None:
-        """Increments will be asked for of these steps, there or back: they are then made many at a time."""
+        """Announce the steps of a solve, forwards or backwards: their increments are then made many at a time."""
         field = self.field
         assert self.noise is not None, "the integrator has seen to that"
         assert isinstance(field, DrivenField)
@@ -204,7 +204,7 @@ class CountedField(VectorField):
 
     @property
     def judged(self) -> list[int]:
-        """Which of the integrals step control looks at."""
+        """The indices of the integrals whose error step control keeps within tolerance."""
         return [i for i, integral in enumerate(self.integrals) if integral.judged]
 
     def named(self, qs: Tensor) -> dict[str, Tensor]:
@@ -212,39 +212,39 @@ class CountedField(VectorField):
         return {name: qs[..., i] for i, name in enumerate(self.names)}
 
     def stacked(self, integrals: Mapping[str, Tensor], ys: Tensor) -> Tensor:
-        """The reverse; without any, (time, 0)."""
+        """The reverse of `named`: (time, batch, integral); without integrals, (time, 0)."""
         parts = [integrals[name] for name in self.names]
         return torch.stack(parts, dim=-1) if parts else ys.new_zeros(len(ys), 0)
 
     def unobserved(self) -> "CountedField":
-        """The same, which nobody observes."""
+        """A wrapper of the same field without an observer."""
         return CountedField.around(self.field, self.ledger, **self.options())
 
     def options(self) -> dict[str, Any]:
-        """What another wrapper of the field is made with."""
+        """The keyword arguments that make an equal wrapper of the field."""
         own = {name: getattr(self, name) for name in ("dtype", "given", "attached", "noise", "span")}
         return own | {"integrals": dict(zip(self.names, self.integrals, strict=True))}
 
     def arguments(self) -> list[Tensor]:
-        """What the field takes after time and state, and after that what each integral takes besides."""
+        """What the field receives after time and state, followed by what each integrand receives besides."""
         return [getattr(self, name) for name in self.held]
 
     def of_field(self, given: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Of all that is given, what the field takes."""
+        """Of all that is given, the part that the field receives."""
         return given[: len(given) - sum(self.counts)]
 
     def leaves(self) -> list[Tensor]:
-        """What a solve is differentiated by besides its initial state: parameters, then what was given."""
+        """Tensors with respect to which a solve is differentiated, besides y0: parameters, then what is given."""
         return [p for p in self.parameters() if p.requires_grad]
 
     def inputs(self) -> list[Tensor]:
-        """The caller's own tensors in the places of the leaves, for an autograd function to be applied to."""
+        """The caller's own tensors in the order of `leaves`, to which an autograd function is applied."""
         given = {id(getattr(self, name)): z for name, z in zip(self.held, self.given, strict=True)}
         return [given.get(id(leaf), leaf) for leaf in self.leaves()]
 
 
 class Call:
-    """A function of time and state."""
+    """A function of time and state alone: `given` is bound, and precision lowered to `dtype` if there is one."""
 
     def __init__(self, function: Callable[..., State], dtype: torch.dtype | None, given: Sequence[Tensor]) -> None:
         self.function, self.dtype, self.given = function, dtype, given
@@ -261,7 +261,7 @@ class Call:
 
 @cache
 def _counted(kind: type[VectorField]) -> type[CountedField]:
-    """A class that offers the calls of a kind of field, each counted for what it declares."""
+    """The wrapper class of a kind of field: it has the kind's methods, each counted by the weight that it declares."""
     if kind is VectorField:
         return CountedField
     calls = {name: _call(name, weight) for name, weight in kind.call_weights.items()}
@@ -278,7 +278,7 @@ def _call(name: str, count: float) -> Callable[..., State]:
 
 
 def shaped(dy: Any, y: State, field: VectorField) -> State:
-    """The derivative at `y`; raises RefusedInput where it has another shape, for a smaller one would be broadcast."""
+    """`dy`; raises RefusedInput unless it has the shape of `y`, because a smaller shape would be broadcast."""
     if isinstance(dy, Tensor) and dy.shape == y.shape:
         return dy
     one = f"of shape {tuple(dy.shape)}" if isinstance(dy, Tensor) else f"a {type(dy).__name__}"
@@ -288,7 +288,7 @@ def shaped(dy: Any, y: State, field: VectorField) -> State:
 
 
 def uncounted(field: VectorField) -> VectorField:
-    """The field itself."""
+    """The field inside all counting wrappers."""
     while isinstance(field, CountedField):
         field = field.field
     return field

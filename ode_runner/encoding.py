@@ -1,4 +1,4 @@
-"""Where a solve begins."""
+"""What a model makes of its inputs before it solves: the initial state, and what else the field receives."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -20,21 +20,21 @@ class Encoding(NamedTuple):
     breaks: Sequence[float] = ()  # times at which what is given makes the field jump
 
     def to(self, dtype: torch.dtype) -> "Encoding":
-        """The same with state and floating-point givens in a type; whole numbers stay whole."""
+        """The same, with the state and all of `given` that is floating-point converted; whole numbers stay whole."""
         given = [z.to(dtype) if z.is_floating_point() else z for z in self.given]
         return self._replace(y0=self.y0.to(dtype), given=given)
 
 
 def state_and_given(y0: State | Encoding, given: Sequence[Tensor]) -> tuple[State, tuple[Tensor, ...]]:
-    """The initial state, and all that is given: an encoding's own first."""
+    """The initial state, and all that the field receives besides; what an encoding brings comes first."""
     return (y0.y0, (*y0.given, *given)) if isinstance(y0, Encoding) else (y0, tuple(given))
 
 
 def state_alone(encoding: Encoding, model: str) -> State:
-    """The state, where nothing is given besides.
+    """The state of an encoding that has nothing besides.
 
     Raises:
-        IncompatibleChoice: the model's blocks would be told nothing of the rest.
+        IncompatibleChoice: something is given besides, which the model's blocks cannot receive.
     """
     if encoding.given:
         raise IncompatibleChoice(

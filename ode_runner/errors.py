@@ -1,10 +1,10 @@
-"""The ways a run can end other than well. Each message is one sentence for the person at the keyboard."""
+"""The exceptions of the program. Each message is one sentence for the person at the keyboard."""
 
 from typing import Any
 
 
 class RefusedInput(ValueError):
-    """What was asked for cannot be done as typed: exit code 2, no traceback."""
+    """What was asked for cannot be done as typed: exit code 2, without a traceback."""
 
 
 class IncompatibleChoice(RefusedInput):
@@ -16,9 +16,9 @@ class CannotCompile(RuntimeError):
 
 
 class NumericalFailure(RuntimeError):
-    """A solve, or what training makes of it, has left all bounds."""
+    """A solve failed, or a loss or gradient is not finite."""
 
-    crash_dump: Any = None  # with which it can be made to happen again, a CrashDump
+    crash_dump: Any = None  # a CrashDump, from which `replay=` repeats the failure
 
 
 class SolverFailed(NumericalFailure):

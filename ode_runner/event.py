@@ -1,4 +1,4 @@
-"""What sets a state anew: an event, at a root of a function of time and state, or jumps at known times."""
+"""Events, at roots of a function of time and state, and jumps at known times: what ends a solve or resets a state."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ MOST = 1000  # events of one sample, where nothing else is said
 class Event(nn.Module):
     """c(t, y, *given) = 0: ends a solve, or, with a `reset`, sets the state anew and lets it go on.
 
-    Where `c` or `reset` is a module its parameters are learned: times of events and all states after them are
-    differentiable by whatever has made them.
+    Where `c` or `reset` is a module, its parameters are learned: times of events and all states after them are
+    differentiable with respect to whatever they depend on.
 
     Args:
         c: takes times (batch,), states (batch, *state) and what is given to the field; gives one real number a sample,
@@ -28,10 +28,11 @@ class Event(nn.Module):
         direction: 1 where `c` must rise through 0 as the solve goes, -1 where it must fall, 0 for either.
         reset: takes the same, at the event; gives the state after it, in the shape of the state. None: the event ends
             the solve.
-        ends_after: so many events of a sample end its solve, the last of which resets nothing. None: none does.
-        longest: the longest time between two places at which `c` is looked at. None: an eighth of a step. Of two roots
-            that lie closer together not more than one pair is seen in a step.
-        most: events of a sample; one more is an error.
+        ends_after: the number of events after which a sample's solve ends; the last one resets nothing. None: it goes
+            on.
+        longest: the longest time between two evaluations of `c`. None: an eighth of a step. Of roots that lie closer
+            together, not more than one pair is found in a step.
+        most: the largest number of events of a sample; one more is an error.
     """
 
     def __init__(

@@ -20,13 +20,13 @@ class VectorField(nn.Module, abc.ABC):
 
     call_weights: ClassVar[Mapping[str, float]] = {"forward": 1}  # by method, what a call counts for in the ledger
     batched_time: bool = False  # True: `t` may be (batch,), a time for each sample, in every call; see `broadcast_time`
-    batched_time_checked: bool = False  # the declaration has been compared with calls at one time each
+    batched_time_checked: bool = False  # the first solve has compared that with calls at one time
 
     @property
     def longest_step(self) -> float | None:
         """A tenth of the shortest period of a field that knows its time scales; None where it does not.
 
-        Adaptive solvers take no longer steps, for what their error estimate does not see they do not resolve.
+        Adaptive solvers take no longer steps: their error estimate does not see what a longer step passes over.
         """
         return None
 
@@ -45,7 +45,7 @@ def broadcast_time(t: Tensor, y: State) -> Tensor:
 
 
 class FieldAround(VectorField):
-    """A field that a solver makes of another, `field`, for itself."""
+    """A field that a solver derives from another one, `field`, for its own use."""
 
     field: VectorField
 
@@ -85,10 +85,10 @@ class LinearizableField(VectorField):
 
 
 class DrivenField(VectorField):
-    """A field whose solve may be given noise."""
+    """A field whose solve may receive noise."""
 
     def noise_shape(self, y: State) -> torch.Size:
-        """Of dW for one sample; as of `y`, unless told otherwise."""
+        """The shape of dW for one sample: that of the state, unless overridden."""
         return y.shape[1:]
 
 
@@ -113,7 +113,7 @@ class StochasticField(DrivenField):
         """What multiplies dW: in the shape of `y`, or, of general noise, (batch, *state, *noise_shape)."""
 
     def noise_shape(self, y: State) -> torch.Size:
-        """Of dW for one sample: as of `y`, one number for scalar noise; general noise has to say."""
+        """The shape of dW for one sample: that of the state, or one number for scalar noise; general noise must say."""
         if self.noise_kind is NoiseKind.GENERAL:
             raise NotImplementedError(
                 f"{type(self).__name__} has general noise: define noise_shape(self, y), which gives "

@@ -1,4 +1,4 @@
-"""Random numbers that are a hash of whole numbers, so that none is kept, and their order does not matter.
+"""Counter-based random numbers: each is a hash of whole numbers, so that none is stored and order does not matter.
 
 Steele, Lea, Flood. Fast Splittable Pseudorandom Number Generators. OOPSLA 2014, for the hash.
 """
@@ -49,12 +49,12 @@ def normals(hashes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def uniform(hashes: Tensor) -> Tensor:
-    """A number between 0 and 1 of each hash, neither of which it is."""
+    """A uniform number of each hash, between 0 and 1 exclusively, in double precision."""
     return _shifted(hashes, 11).double().mul_(2**-53).add_(2**-54)
 
 
 def draw_categorical(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Which entry of the last axis is drawn, with probabilities in proportion to them, by a number from 0 to 1."""
+    """An index of the last axis, drawn with probabilities in proportion to the weights, by a uniform number."""
     sums = weights.cumsum(dim=-1)
     below = sums < uniform[..., None] * sums[..., -1:]
     return below.sum(dim=-1).clamp(max=weights.shape[-1] - 1)

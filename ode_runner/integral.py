@@ -1,4 +1,4 @@
-"""An integral along a solve: what is summed up on the way, for every sample."""
+"""Integrals along a solve, one number for each sample, and the products with the Jacobian that they may use."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,15 +23,15 @@ Law = Literal["rademacher", "normal"]
 class Integral(nn.Module):
     """q(t) = integral of g from the first time to t, (batch,): a log density, a price on the path, a running cost.
 
-    It feeds back into nothing, so it is no part of the state. Where `g` is a module, its parameters are learned.
+    The field does not depend on it, so it is no part of the state. Where `g` is a module, its parameters are learned.
 
     Args:
         g: g(t, y, dy, pull, *given) gives (batch,), where dy = f(t, y) is the field's derivative at this place, in the
             shape of `y`, and `pull` its `Pull`. `t` is (), or (batch,) where samples step on their own.
-        judged: whether step control keeps its error within tolerance too. What is the objective itself must be judged,
-            or training learns to exploit the error; what is a price on it need not cost a step.
-        given: tensors (batch, ...) that `g` takes after those of the field, which does not see them: the noise of an
-            estimator, say, drawn once for a solve.
+        judged: True: step control keeps its error within the tolerance too. An integral that is the objective itself
+            must be judged, or training learns to exploit its error. A penalty need not be, and then costs no step.
+        given: tensors (batch, ...) that `g` receives after those of the field, which does not receive them: such as the
+            noise of an estimator, drawn once for a solve.
     """
 
     def __init__(self, g: Integrand, judged: bool, *, given: Sequence[Tensor] = ()) -> None:
@@ -44,15 +44,17 @@ class Integral(nn.Module):
 
 @final
 class Pull:
-    """Products with the field's Jacobian at one place: pull(v) is v^T df/dy, in the shape of `y`.
+    """Vector-Jacobian products of the field at one (t, y): pull(v) is v^T df/dy, in the shape of `y`.
 
-    `v` has the shape of `y`; or several vectors of that shape are stacked before it, (k, *y.shape), and so are their
-    products. Each counts as one product in the ledger. The first evaluates the field anew, which counts as none.
+    `v` has the shape of `y`, or (k, *y.shape) for k vectors at once, and so has the result. Each vector counts as one
+    product in the ledger. The first call evaluates the field once more, which does not count as an evaluation.
 
     Args:
         slope: the field.
-        enter: takes the number of products.
-        push: how the field pushes tangents through its layers here, where it does; else None.
+        t: the time.
+        y: the state.
+        enter: called with the number of products.
+        push: the field's own products in the other direction, (df/dy) v, if it is a LinearizableField; else None.
     """
 
     def __init__(self, slope: Slope, t: Time, y: State, enter: Callable[[int], None], push: Push | None = None) -> None:
@@ -67,7 +69,7 @@ class Pull:
         return torch.vmap(self._alone)(v) if several else self._alone(v)
 
     def quadratic(self, v: Tensor) -> Tensor:
-        """v^T (df/dy) v of every sample for each of several vectors, (k, batch), in the cheapest way there is.
+        """v^T (df/dy) v of every sample for each of k vectors, (k, batch), by the cheaper of the two kinds of product.
 
         `v` is (k, batch or 1, *state), where 1 stands for the same vector in all samples.
         """
@@ -101,7 +103,7 @@ class Pull:
 
 @cache
 def _load_jvp() -> None:
-    """Torch's first one loads its decompositions, and warns of a deprecated part of itself."""
+    """Call jvp once: the first call loads torch's decompositions, and warns of a deprecated part of torch."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
         jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
@@ -118,17 +120,17 @@ NONE: Mapping[str, Integral] = MappingProxyType({})  # nothing is integrated
 
 
 def trace(y: State, pull: Pull) -> Tensor:
-    """The trace of df/dy of every sample, (batch,), by a product for each element of its state."""
+    """The trace of df/dy of every sample, (batch,), by one product for each element of the state."""
     size = y[0].numel()
     units = torch.eye(size, dtype=y.dtype, device=y.device).view(size, 1, *y.shape[1:])
     return pull.quadratic(units).sum(dim=0)
 
 
 def probe(y0: State, law: Law, generator: torch.Generator | None = None) -> Tensor:
-    """Noise e in the shape of `y0` with mean e e^T = 1, for estimates of traces and norms: random signs, or normal.
+    """Noise e in the shape of `y0` with E[e e^T] = 1, for estimates of traces and norms: random signs, or normal.
 
-    Drawn by torch's generator, or by this one of the CPU; in one type whatever the precision, so that an audit in
-    another draws the same.
+    Drawn from `generator`, which is of the CPU, or from torch's global one; always in single precision, so that an
+    audit in another precision draws the same numbers.
     """
     device = y0.device if generator is None else generator.device
     normal = torch.randn(y0.shape, generator=generator, device=device, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""A Brownian path that is a function: of a seed, the number of a sample, an element of its noise, and the time."""
+"""Brownian paths as functions of a seed, the number of a sample, an element of its noise, and the time."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -45,10 +45,10 @@ class Increment(NamedTuple):
 class BrownianPath:
     """Standard Brownian motions, one for each sample and element, that can be asked for any increment in any order.
 
-    Time is cut into cells of length 1 / `cells`, whose increments are independent; within a cell, midpoints are drawn
-    again and again, `depth` times, each given its interval's increment and area. Times are rounded to the finest grid
-    that makes, 1 / (cells 2 ** depth): who chooses steps freely should end them on it (`nearest`), for there alone the
-    law is exact. Steps of a whole cell cost one draw. Halved steps are of the same path.
+    Time is cut into cells of length 1 / `cells`, whose increments are independent; a cell is halved `depth` times, and
+    each midpoint is drawn given the increment and the area of its interval. Times are rounded to the finest grid, of
+    spacing 1 / (cells 2 ** depth). Adaptive solvers should end their steps on it (`nearest`), because the distribution
+    is exact only there. A step of a whole cell costs one draw. Halving the steps gives the same path.
 
     Every normal number is a hash of (seed, sample, element, cell, node), so nothing is kept, and neither the size of a
     batch, nor the order of the questions, nor torch's generators matter. On one device an increment is the same to the
@@ -72,9 +72,11 @@ class BrownianPath:
         return self._place(t) / (self.cells << self.depth)
 
     def keys(self, samples: Tensor, shape: Sequence[int]) -> Tensor:
-        """What tells paths apart, for `increment`: of the samples of these numbers (batch,), in noise of `shape`.
+        """The hash keys of the paths of some samples, (batch, *shape), for `increment`.
 
-        A number is a sample's own, such as its place in its split, wherever it stands in a batch: whole, not negative.
+        Args:
+            samples: (batch,), whole numbers from 0, one for each sample, such as its place in its split.
+            shape: of the noise of one sample.
         """
         elements = torch.arange(math.prod(shape), device=samples.device)
         each = hashed(samples.to(torch.int64) + signed(hashed_number(self.seed)))
@@ -86,7 +88,7 @@ class BrownianPath:
         return Increment(w[0], h[0])
 
     def increments(self, steps: Steps, keys: Tensor, *, dtype: torch.dtype) -> Increment:
-        """Of several steps, (step, batch, *shape) each: the same numbers as one by one, to the bit."""
+        """Those of several steps, (step, batch, *shape) each: bitwise the same as one by one."""
         plan = _plan(replace(self, seed=0), tuple((self._place(t0), self._place(t1)) for t0, t1 in steps))
         w, h = keys.new_zeros(2, len(steps), *keys.shape, dtype=torch.float64).unbind()
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
@@ -145,7 +147,7 @@ class Noise:
         return uniform(hashed(keys + times.view(-1, *[1] * len(shape))))
 
     def copies(self, count: int) -> "Noise":
-        """Of a batch that is repeated so many times, each time with paths of its own; the first are those of `self`."""
+        """The noise of a batch repeated `count` times, each copy with its own paths; the first has those of `self`."""
         shifts = COPY * torch.arange(count, device=self.samples.device)
         return replace(self, samples=(shifts[:, None] + self.samples).flatten())
 

@@ -1,4 +1,4 @@
-"""Fields of Gaussian paths between data and noise, by what they take the data to be."""
+"""Fields of Gaussian paths between data and noise, given by a denoiser: the expected data at a noisy state."""
 
 import abc
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from ode_runner.types import State, Time
 
 
 class DenoisingField(StochasticField):
-    """The field of a Gaussian path: what it takes the data to be, given a state, and all that follows from that.
+    """The field of a Gaussian path, given by its denoiser; velocity and score follow from that.
 
     As an ordinary field it is the path's velocity, from noise at t = 1 to data at t = 0. As a stochastic one it is the
     reverse equation dx = (F x - g^2 score) dt + g dW, whose solution from 1 to 0 has the same law at every time. Its
@@ -53,19 +53,19 @@ class ConsistencyField(DrivenField):
 
     @abc.abstractmethod
     def jump(self, t: Time, x: State, *given: Tensor) -> State:
-        """The data at the end of the way that is at `x` at time `t`, in the shape of `x`."""
+        """The data at the end of the solution that is at `x` at time `t`, in the shape of `x`."""
 
     def forward(self, t: Time, y: State) -> State:
         raise NotImplementedError("a consistency function takes noise to data, and has no derivative")
 
 
 class KnownLaw(DenoisingField):
-    """The true field between a law whose density is known and noise."""
+    """The true field between noise and a distribution whose density is known."""
 
     @abc.abstractmethod
     def log_density(self, x: State, *given: Tensor) -> Tensor:
-        """Of the data, (batch,), nats; of those under a condition, where one is given."""
+        """log p of data, (batch,), nats; log p(x | condition) where a condition is given."""
 
     @abc.abstractmethod
     def along(self, path: GaussianPath) -> "KnownLaw":
-        """The field of the same law along another path."""
+        """The field of the same distribution along another path."""

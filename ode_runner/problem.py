@@ -41,7 +41,7 @@ class Solution:
 
     ys: Trajectory
     integrals: Mapping[str, Tensor] = field(default_factory=dict)  # (time, batch) each, from 0 at ts[0]
-    ts: Times | None = None  # None: the solver's own, which whoever asked it knows
+    ts: Times | None = None  # None: those of the problem
     accepted: int = 0  # where every sample has steps of its own, those of the sample with the most attempts
     rejected: int = 0
     next_step: float | None = None  # the size that step control would try next; None: a fixed grid
@@ -51,12 +51,12 @@ class Solution:
     events: Events | None = None  # None: nobody has asked for events
 
     def __getitem__(self, place: Any) -> Tensor:
-        """Of the states: solution[-1] is that at the last time."""
+        """A part of the states: solution[-1] is the state at the last time."""
         return self.ys[place]
 
 
 class SolveOptions(TypedDict, total=False):
-    """What may be asked of a solve besides its field, initial state and times; see `Integrator`, which has defaults."""
+    """The options of a solve besides field, initial state and times; `Integrator` says what they are."""
 
     given: Sequence[Tensor]
     integrals: Mapping[str, Integral]
@@ -84,11 +84,11 @@ class Integrate(Protocol):
 
 
 class TakesStates(abc.ABC):
-    """An `Integrate` that is told of states which no solve has made."""
+    """An `Integrate` that also receives the states of a model of layers, which no solve computes."""
 
     @abc.abstractmethod
     def take_states(self, states: Sequence[State]) -> None:
-        """Of a model of layers, those between them, from the first on."""
+        """Receive the states between the layers of a model, the initial one first."""
 
 
 def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
@@ -148,5 +148,5 @@ def check_noise(noise: Noise | None, field: VectorField, y0: State) -> None:
 
 
 def in_joint_precision(y0: State, ts: Times) -> State:
-    """The state as it is solved: in the type that loses nothing of it or of the times."""
+    """The state in the joint type of state and times, in which it is solved."""
     return y0.to(promote_types(y0.dtype, ts.dtype))

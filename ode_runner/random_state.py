@@ -1,4 +1,4 @@
-"""Where torch's random number generators stand."""
+"""Snapshots of torch's random number generators."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,18 +22,18 @@ class RandomState:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """Inside, the numbers drawn after `self` come once more; outside, nobody notices."""
+        """Inside, generators go on from this snapshot; afterwards, from where they stood before."""
         with torch.random.fork_rng(devices=range(len(self.cuda))):
             self.restore()
             yield
 
     def restore(self) -> None:
-        """From now on, the numbers drawn after `self` come once more."""
+        """Set the generators back to this snapshot."""
         torch.set_rng_state(self.cpu)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
 
     def same_as(self, other: "RandomState") -> bool:
-        """Whether nothing has been drawn between the two."""
+        """Whether no random number was drawn between the two snapshots."""
         pairs = zip([self.cpu, *self.cuda], [other.cpu, *other.cuda], strict=True)
         return all(torch.equal(one, another) for one, another in pairs)

@@ -1,4 +1,4 @@
-"""Kinds of field that are asked for other things than the derivative: parts, a force, a matrix, rates, numbers."""
+"""Kinds of field with more structure than a derivative: parts of a sum, forces, matrices, jump rates, coefficients."""
 
 import abc
 from collections.abc import Mapping
@@ -36,15 +36,15 @@ def _joined(kinds: tuple[type[VectorField], ...]) -> type[VectorField]:
 
 
 class KnownEquation(VectorField):
-    """A field with numbers that have names, each an attribute of the field."""
+    """The field of a known equation; `numbers` are the names of its coefficients, which are attributes."""
 
     numbers: ClassVar[tuple[str, ...]]
 
 
 class SplitField(VectorField):
-    """A sum of two parts, each of which a splitting method follows by itself.
+    """A sum of two parts, each of which a splitting method solves by itself.
 
-    Where one of them is stiff it is the second, which methods that treat parts differently take implicitly.
+    If one part is stiff, it is the second: implicit-explicit methods take that one implicitly.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, II.5.
     """
@@ -53,11 +53,11 @@ class SplitField(VectorField):
 
     @abc.abstractmethod
     def first_part(self, t: Time, y: State, *given: Tensor) -> State:
-        """The one part of the derivative, in the shape of `y`."""
+        """The first part of the derivative, in the shape of `y`."""
 
     @abc.abstractmethod
     def second_part(self, t: Time, y: State, *given: Tensor) -> State:
-        """The other."""
+        """The second part of the derivative, in the shape of `y`."""
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.first_part(t, y, *given) + self.second_part(t, y, *given)
@@ -66,8 +66,8 @@ class SplitField(VectorField):
 class SeparableField(SplitField):
     """dq/dt = drift(t, p), dp/dt = kick(t, q), where y = (q, p): the halves of the state's first axis after the batch.
 
-    What a separable Hamiltonian makes, H = T(p) + V(q), and any other field neither half of which asks for itself. Its
-    parts are that of q and that of p.
+    The field of a separable Hamiltonian H = T(p) + V(q), or any other field of which neither half depends on itself.
+    Its two parts are the derivatives of q and of p.
 
     Hairer, Lubich, Wanner. Geometric Numerical Integration. Springer 2006, I.1.
     """
@@ -132,26 +132,26 @@ class JumpField(VectorField):
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"rates": 1}
-    steady: bool = False  # rates depend on the state alone, but for a factor that all share, `pace`
-    backwards: bool = False  # rates are of a solve that runs from later to earlier times
+    steady: bool = False  # rates are those of the state alone times `pace(t)`, a factor that all share
+    backwards: bool = False  # rates belong to a solve from later to earlier times
 
     @abc.abstractmethod
     def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """Of the jumps of each position to each state in a unit of time, (batch, position, state), none negative.
+        """The rates of jumps of each position to each state, per unit of time: (batch, position, state), none negative.
 
-        What stands at the state that a position is in already is not read. `x` is int64, (batch, position).
+        The entry of the state that a position is in already is not read. `x` is int64, (batch, position).
         """
 
     def pace(self, t: Tensor) -> Tensor:
-        """Of steady rates, what of them depends on the time."""
+        """The factor of steady rates that depends on the time."""
         return torch.ones_like(t)
 
     def elapsed(self, t0: Tensor, t1: Tensor) -> Tensor:
-        """The integral of the pace between two times, as long as which a wait for a jump of rates without it lasts."""
+        """The integral of `pace` between two times: the time that passes for the rates without this factor."""
         return (t1 - t0).abs()
 
     def settled(self, x: Tensor) -> Tensor:
-        """Whether a state cannot change any more, (batch,): nobody then asks for its rates."""
+        """Whether a state cannot change any more, (batch,), bool; its rates are then not evaluated."""
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
     def forward(self, t: Time, y: State) -> State:

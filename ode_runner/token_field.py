@@ -1,4 +1,4 @@
-"""Fields of texts between themselves and noise, by what they take each token to be."""
+"""Markov chains between noise and texts, given by a denoiser: the probabilities of the tokens of the text."""
 
 import abc
 from collections.abc import Mapping
@@ -13,14 +13,15 @@ from ode_runner.paths.corruption import CorruptionSchedule
 from ode_runner.structured_field import JumpField
 from ode_runner.types import Time
 
-NONE_LEFT = 1e-6  # the least share of tokens, replaced or not, by which ratios are divided
+NONE_LEFT = 1e-6  # the smallest share of tokens, replaced or not, by which ratios are divided
 
 
 class TokenField(JumpField):
-    """The chain that leads noise, at t = 1, back to text, at t = 0, by what it takes the tokens of the text to be.
+    """The chain from noise, at t = 1, back to text, at t = 0, given by its denoiser.
 
-    A state `x` is int64 (batch, position): tokens from 0 to `tokens` - 1, and beyond these what noise may put in their
-    places. From text to noise every token is replaced by itself, by the time t with the probability of the schedule.
+    A state `x` is int64 (batch, position): tokens from 0 to `tokens` - 1, and above these the symbols that noise may
+    put in their places. From text to noise, tokens are replaced independently of each other; `schedule` gives the
+    probability that one has been replaced by the time t.
     """
 
     call_weights: ClassVar[Mapping[str, float]] = {"denoise": 1, "rates": 1}
@@ -33,26 +34,26 @@ class TokenField(JumpField):
         """p(x_0 = v | x_t = x) of every position, (batch, position, tokens)."""
 
     def begin(self, uniform: Tensor) -> Tensor:
-        """Noise, (batch, position), by numbers between 0 and 1 of this shape."""
+        """A state of noise, (batch, position), made from uniform numbers of this shape."""
         raise NotImplementedError(f"{type(self).__name__} does not say what noise is: define begin(self, uniform)")
 
     def corrupt(self, t: Tensor, text: Tensor, whether: Tensor, by: Tensor) -> Tensor:
-        """x_t of texts (batch, position) at times (batch,), by two numbers between 0 and 1 for each token."""
+        """x_t of texts (batch, position) at times (batch,), made from two uniform numbers for each token."""
         raise NotImplementedError(f"{type(self).__name__} does not say how text becomes noise: define corrupt")
 
     def reverse_law(self, t: Tensor, u: Tensor, x: Tensor, denoised: Tensor) -> Tensor:
-        """p(x_u | x_t = x) of every position by itself, (batch, position, state), float64, where u is before t.
+        """p(x_u | x_t = x) of each position, (batch, position, state), float64, for u < t.
 
-        `denoised` is what `denoise` says of (t, x).
+        `denoised` is denoise(t, x).
         """
         raise NotImplementedError(f"{type(self).__name__} has no steps back of its own: define reverse_law")
 
 
 class MaskedField(TokenField):
-    """Tokens are replaced by a mask, `tokens` itself, and come back as what they were.
+    """A chain in which noise replaces tokens by a mask, the number `tokens`.
 
-    What a masked token is does not depend on when the others were masked, nor does `denoise` on the time: rates are
-    steady but for the pace of the schedule.
+    The probabilities of a masked token do not depend on when the others were masked, so that `denoise` does not depend
+    on the time, and rates are steady, with the pace of the schedule.
 
     Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
     2021. · Sahoo, Arriola, Schiff, Gokaslan, Marroquin, Chiu, Rush, Kuleshov. Simple and Effective Masked Diffusion
@@ -91,13 +92,13 @@ class MaskedField(TokenField):
         return stays + back * self._unmasked(x, denoised.double())
 
     def _unmasked(self, x: Tensor, denoised: Tensor) -> Tensor:
-        """Probabilities of what masks turn into, (batch, position, state), 0 where there is no mask."""
+        """Probabilities of what a mask turns into, (batch, position, state); 0 where no mask stands."""
         of_masks = denoised * (x == self.mask)[..., None]
         return torch.cat([of_masks, torch.zeros_like(of_masks[..., :1])], dim=-1)
 
 
 class LogitsField(TokenField):
-    """A field of texts that says what tokens were by logits."""
+    """A token field whose denoiser is a softmax of logits, or follows from them in another way."""
 
     call_weights: ClassVar[Mapping[str, float]] = {**TokenField.call_weights, "logits": 1}
 
@@ -107,11 +108,11 @@ class LogitsField(TokenField):
 
 
 class ReplacementField(LogitsField):
-    """Tokens are replaced by draws from one law, `noise`, and come back as what they were.
+    """A chain in which noise replaces tokens by draws from one distribution, `noise`.
 
-    The law is of the tokens and of what may stand beyond them, (state,), such as a mask. A token that it never draws is
-    known to be itself wherever it stands. Rates are those of a flow of laws, not of the time reversal of the
-    replacement; both have the same laws at every time.
+    `noise` are the probabilities of the tokens and of the symbols above them, such as a mask: (state,). Where a token
+    stands that noise never draws, it is known not to have been replaced. Rates are those of a probability flow, not of
+    the time reversal of the replacement; both have the same marginal distributions.
 
     Austin, Johnson, Ho, Tarlow, van den Berg. Structured Denoising Diffusion Models in Discrete State-Spaces. NeurIPS
     2021. · Gat, Remez, Shaul, Kreuk, Chen, Synnaeve, Adi, Lipman. Discrete Flow Matching. NeurIPS 2024, for the rates.
@@ -129,7 +130,7 @@ class ReplacementField(LogitsField):
         return torch.where(self.certain(x)[..., None], self._states(x)[..., : self.tokens], guessed)
 
     def certain(self, x: Tensor) -> Tensor:
-        """Where a token stands that noise never draws."""
+        """Whether a token stands there that noise never draws, bool (batch, position)."""
         return self.noise[x] == 0
 
     def begin(self, uniform: Tensor) -> Tensor:
@@ -156,16 +157,16 @@ class ReplacementField(LogitsField):
         return one_hot(x, len(self.noise)).double()
 
     def _padded(self, of_tokens: Tensor) -> Tensor:
-        """(batch, position, state), 0 of what is no token."""
+        """(batch, position, state): 0 for the symbols that are no tokens."""
         return pad(of_tokens, (0, len(self.noise) - self.tokens))
 
 
 class RatioField(ReplacementField):
-    """Tokens are replaced by draws of noise, and come back at the rates of the time reversal, by ratios that are known.
+    """A replacement field whose rates are those of the time reversal, by ratios of probabilities: a concrete score.
 
     The ratio of a state y of a position is p_t(x with y there) / p_t(x). `logits` say how ratios differ from those of
-    texts all of which are equally likely: of masks their logarithm, and of any other noise its part a(t), for without
-    text all ratios are 1. Where noise never draws what stands, there is no jump, and a ratio is not read.
+    texts all of which are equally likely: of masks their logarithm, and of any other noise its part a(t), because
+    without text all ratios are 1. Where a token stands that noise never draws, there is no jump, and no ratio is read.
 
     Lou, Meng, Ermon. Discrete Diffusion Modeling by Estimating the Ratios of the Data Distribution. ICML 2024. · Meng,
     Choi, Song, Ermon. Concrete Score Matching. NeurIPS 2022.
@@ -203,7 +204,7 @@ class RatioField(ReplacementField):
         return self.replacement(t, x) * self.log_ratios(t, x, self.logits(t, x, *given)).exp()
 
     def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """By Tweedie's formula: noise is taken off the ratios; what is below 0 then, of ratios of no law, is 0."""
+        """By Tweedie's formula; negative results, of ratios that belong to no distribution, are set to 0."""
         kept, gone = self.shares(t)
         ratios = self.log_ratios(t, x, self.logits(t, x, *given)).exp()
         clean = (ratios - gone * self.noise * ratios.sum(dim=-1, keepdim=True)) / kept
@@ -213,7 +214,7 @@ class RatioField(ReplacementField):
 
 
 class KnownTokenField(MaskedField):
-    """The true field of a law of texts that can be summed up.
+    """The true field of a distribution of texts, if sums over all texts can be computed.
 
     Everything follows from one polynomial, `likelihood`: p(x_0 = v | x_t) of a position is e_v dL/de_v / L, where e is
     1 for all tokens of a masked position, and for the one that stands in any other.
@@ -229,11 +230,11 @@ class KnownTokenField(MaskedField):
         """
 
     def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """Where the tokens that stand cannot belong to one text, all tokens of a mask are equally likely."""
+        """All tokens of a mask are equally likely where the tokens that stand cannot belong to one text."""
         return self.posterior(self.evidence(x))
 
     def posterior(self, evidence: Tensor) -> Tensor:
-        """p(x_0 = v) of every position, in proportion to the likelihoods that each of its tokens has, as `evidence`."""
+        """p(x_0 = v | evidence) of every position, (batch, position, tokens), by the derivative of `likelihood`."""
         with torch.enable_grad():
             leaf = evidence.requires_grad_()
             [slope] = torch.autograd.grad(self.likelihood(leaf).sum(), leaf)
@@ -242,7 +243,7 @@ class KnownTokenField(MaskedField):
         return torch.where(total > 0, weights / total, even / even.sum(dim=-1, keepdim=True))
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Of whole texts (batch, position), nats, float64: minus infinity where there are none such."""
+        """log p of texts without masks (batch, position), nats, float64: minus infinity where p = 0."""
         return self.likelihood(self.evidence(x)).log()
 
     def evidence(self, x: Tensor) -> Tensor:

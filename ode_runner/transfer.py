@@ -1,4 +1,4 @@
-"""Numbers on their way between the CPU and a GPU, such that the CPU waits as rarely as can be."""
+"""Transfers between the CPU and a GPU that make the CPU wait as rarely as possible."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,9 @@ _read = WeakIdKeyDictionary()  # by tensor of times: its version, and the number
 
 
 def read_times(ts: Tensor) -> list[float]:
-    """`ts.tolist()`; a tensor on a GPU, reading which waits for all that was asked of it, is read once.
+    """`ts.tolist()`; of a tensor on a GPU it is kept, because reading waits for the GPU.
 
-    Tasks hand out the same times with every batch.
+    Tasks hand out the same tensor of times with every batch.
     """
     if ts.device.type != "cuda":
         return list(ts.tolist())
@@ -23,7 +23,7 @@ def read_times(ts: Tensor) -> list[float]:
 
 
 def select_times(ts: Tensor, places: Sequence[int]) -> Tensor:
-    """`ts[places]`, whose numbers are known as those of `ts` are."""
+    """`ts[places]`, whose numbers `read_times` then knows without reading."""
     some = torch.stack([ts[place] for place in places])
     if ts.device.type == "cuda":
         numbers = read_times(ts)
@@ -32,13 +32,13 @@ def select_times(ts: Tensor, places: Sequence[int]) -> Tensor:
 
 
 def read_scalars(found: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """Numbers by name; what is on a GPU comes in one transfer."""
+    """Numbers by name; those on a GPU are read in one transfer."""
     [numbers] = read_all([found])
     return numbers
 
 
 def read_all(found: Sequence[Mapping[str, Tensor | float]]) -> list[dict[str, float]]:
-    """The same of several of them, in one transfer."""
+    """The same for several mappings, in one transfer."""
     waiting = [value for one in found for value in one.values() if isinstance(value, Tensor) and value.is_cuda]
     read = iter(torch.stack([value.double() for value in waiting]).tolist() if waiting else [])
     return [
@@ -51,5 +51,5 @@ def read_all(found: Sequence[Mapping[str, Tensor | float]]) -> list[dict[str, fl
 
 
 def send(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on a device; a copy to a GPU is queued like any other operation."""
+    """A tensor of the CPU, on a device; a copy to a GPU is queued like any other operation."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)

@@ -1,4 +1,4 @@
-"""What a model is, and all it may know of numerics."""
+"""The base class of models, and what a model asks of numerics."""
 
 import abc
 from collections.abc import Iterator
@@ -61,14 +61,15 @@ class Model(nn.Module, abc.ABC):
 
     @classmethod
     def answers(cls) -> frozenset[Answer]:
-        """What it gives; there are no states at any time where there is no time between two blocks."""
+        """What the model gives. A model of layers, without numerics, has no states at any time between them."""
         return cls.gives - {Answer.STATES} if cls.numerics is Numerics.NONE else cls.gives
 
     @abc.abstractmethod
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """The states at `ts` as `integrate` gives them; a model without a solve gives Solution(ys=states).
+        """Solve from ts[0]: returns what `integrate` returns, with the states at `ts`.
 
-        `y0` is what `encode` says of the beginning, at ts[0]; augmented states are larger than `y0.y0`.
+        A model without a solve returns Solution(ys=states). `y0` is what `encode` returned; the states of an augmented
+        model are larger than `y0.y0`.
         """
 
     def forward(self, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
@@ -77,12 +78,12 @@ class Model(nn.Module, abc.ABC):
         return Outputs(values=self.decode(encoding, ts, integrate), terms=encoding.terms)
 
     def encode(self, inputs: Tensor) -> Encoding:
-        """The state at the first time."""
+        """The initial state, at the first time, and what the field receives besides."""
         encoding = self.stem(inputs)
         return encoding if isinstance(encoding, Encoding) else Encoding(encoding)
 
     def decode(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Tensor:
-        """Output values from the state at the first time."""
+        """Output values from the encoding of the inputs."""
         return self.read(self.states(encoding, ts, integrate))
 
     def read(self, states: Trajectory) -> Tensor:
@@ -93,16 +94,16 @@ class Model(nn.Module, abc.ABC):
         return outputs.unflatten(0, states.shape[:2])
 
     def path(self, encoding: Encoding, ts: Times, integrate: Integrate, *, times: int) -> PathStates:
-        """About `times` states on the way through depth, from the first of `ts` to the last, for pictures."""
+        """About `times` states through depth, from the first of `ts` to the last, for pictures."""
         span = torch.linspace(float(ts[0]), float(ts[-1]), times, dtype=ts.dtype, device=ts.device)
         return self.states(encoding, span, integrate)
 
     @final
     def solution(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        """What the model evolves through, with its events.
+        """What `evolve` returns: the states at `ts`, with events and integrals.
 
         Raises:
-            RefusedInput: it says something else than a solution.
+            RefusedInput: it is not a Solution.
         """
         solution = self.evolve(encoding, ts, integrate)
         if not isinstance(solution, Solution):
@@ -115,7 +116,7 @@ class Model(nn.Module, abc.ABC):
 
     @final
     def states(self, encoding: Encoding, ts: Times, integrate: Integrate) -> Trajectory:
-        """Those that the model evolves through."""
+        """The states at `ts` that the model evolves through, (time, batch, *state)."""
         return self.solution(encoding, ts, integrate).ys
 
     def numbers(self) -> dict[str, float]:
@@ -123,18 +124,18 @@ class Model(nn.Module, abc.ABC):
         return {}
 
     def check_times(self, ts: Times) -> None:
-        """Raises RefusedInput where data at such times cannot teach the model what it is made of; before training."""
+        """Raises RefusedInput if the model cannot be learned from data at such times; called before training."""
         del ts
 
     def check_new_series(self) -> None:
-        """Raises IncompatibleChoice where it has learned something of each series, which a new one lacks."""
+        """Raises IncompatibleChoice if the model has parameters of each series, which a new series lacks."""
 
     def initialise(self, inputs: Tensor) -> None:
         """Set weights from the first batch of training, before the first step, if `initialised_by_data`."""
         del inputs
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
-        """What a person should not overlook in what the model has learned to do with such inputs, a sentence each."""
+        """Sentences on what a person should not overlook in what the model has learned, given some inputs."""
         del inputs
         yield from ()
 
@@ -144,18 +145,18 @@ class Model(nn.Module, abc.ABC):
         yield from ()
 
     def generator(self) -> Generator | None:
-        """What takes noise to samples, where the model has that."""
+        """The generator of samples from noise; None for a model that does not generate."""
         return None
 
     def begin_step(self, progress: float) -> None:
-        """Called before each step of training, of which the part `progress` is done."""
+        """Called before each step of training; `progress` is the part of training that is done, from 0 to 1."""
         del progress
 
     def begin_test(self) -> None:
-        """Called once the weights are what they will be, before the test and whatever else is asked of the model."""
+        """Called once after training, before the test and other questions to the model."""
 
     def teacher_generator(self) -> Generator | None:
-        """What takes noise to the samples that the model has learned to draw, where it has learned from another."""
+        """The generator of the teacher, if the model was distilled from another one; else None."""
         return None
 
     def learned_field(self) -> VectorField | None:
