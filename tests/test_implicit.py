@@ -97,11 +97,13 @@ def test_error_falls_with_the_step_at_the_order_claimed(composed: Compose, name:
 
 @each_implicit
 def test_backpropagation_and_checkpoints_agree(solver: ImplicitSolver) -> None:
-    net, y0, found = SmallNet(), torch.randn(4, 3, requires_grad=True), []
+    net, y0, states, found = SmallNet(), torch.randn(4, 3, requires_grad=True), [], []
     for mode in (Backprop(), Checkpoint()):
         ys = Integrator(solver=solver, gradient=mode)(net, y0, torch.tensor([0.0, 0.4, 1.0])).ys
         wanted = [y0, *net.parameters()]
+        states.append(ys.detach())
         found.append(torch.autograd.grad(ys.sin().sum(), wanted, allow_unused=True, materialize_grads=True))
+    assert torch.equal(*states)
     torch.testing.assert_close(*found, rtol=1e-11, atol=1e-13)
 
 
@@ -159,6 +161,16 @@ def test_a_step_without_a_solution_is_a_solver_failure(solver: FixedImplicit) ->
     solver = replace(solver, num_steps=None, step_size=1.0)
     with pytest.raises(SolverFailed, match="Newton's method found no solution of the step.*Take smaller steps"):
         solver.solve(Formula(lambda t, y: 5 + 5 * y * y), torch.ones(1, 1), FINAL)
+
+
+@pytest.mark.parametrize(("rest", "undefined"), [(1.0, False), (math.nan, True)])
+def test_newtons_method_knows_whether_it_failed_itself_or_the_field(rest: float, undefined: bool) -> None:
+    """y = 1 + y^2 has no real root."""
+    newton = Newton(Formula(lambda t, y: rest + y * y), patient=True)
+    start, t = torch.zeros(1, 1, 1), torch.tensor(0.0)
+    equations = Equations(ts=[t], known=start, weights=[[1.0]])
+    assert newton.solve(equations, start, begin=(t, start[0]), aim=Aim.rounding(start[0])).isnan().all()
+    assert newton.undefined == undefined
 
 
 @each_implicit

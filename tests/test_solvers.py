@@ -296,7 +296,7 @@ def test_the_steps_of_a_solve_are_its_solution(solver: RungeKutta, backwards: bo
 
 @each_one_step
 def test_a_step_taken_anew_is_the_same_to_the_bit(solver: RungeKutta) -> None:
-    problem = linear()
+    problem, solver = linear(), solver.to_be_recomputed()
     for step in solver.steps(problem.field(), problem.exact(0.0), problem.times(*UNEVEN)):
         anew = solver.recompute(problem.field(), step, step.y0)
         assert torch.equal(anew.y1, step.y1)

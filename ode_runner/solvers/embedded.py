@@ -86,7 +86,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             if judged.which:
                 rates, gain, of_integrals = self._judged(judged, Step(t0=t, t1=t1, due=[], y0=y, y1=y1, ks=ks, f1=f1))
                 error = max(error, of_integrals)
-            statistics.note(dt, ks[-1] if f1 is None else f1, accepted=error <= 1)
+            statistics.note(dt, self.newest(field, ks, f1), accepted=error <= 1)
             dt = control.next(dt, error)
             if error > 1:
                 failed += 1
@@ -121,6 +121,11 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         b, b_error, nodes = self.tableau.b, self.tableau.b_error, self.nodes(step)
         rates, gain, error = judged.errors(nodes, step.t1 - step.t0, b=b, b_error=b_error)
         return rates, gain, self.hopeless if math.isnan(error) else error
+
+    def newest(self, field: VectorField, ks: list[Tensor], f1: State | None) -> State | None:
+        """The last derivative of an attempt, for the diagnosis; None where what is not finite is not the field's."""
+        del field
+        return ks[-1] if f1 is None else f1
 
     def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
         """The norm of a difference between two solutions at the end of a step, in units of the tolerance."""

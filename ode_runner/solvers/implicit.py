@@ -105,6 +105,11 @@ class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         yield from super().steps(self.newton(field, patient=False), y0, ts)
 
+    def newest(self, field: VectorField, ks: list[Tensor], f1: State | None) -> State | None:
+        last = super().newest(field, ks, f1)
+        found = last is None or bool(torch.isfinite(last).all())
+        return last if found or self.newton(field).undefined else None
+
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
         place = (time_tensor(begin.t0, begin.y0), begin.y0.detach())
         aim = Aim.tolerance(begin.y0, rtol=self.rtol, atol=self.atol)

@@ -93,6 +93,7 @@ class Newton(FieldAround):
         self.outlook = 1.0  # what is left after an update, in units of it, by the rate of convergence last seen
         self.attempt: Step | None = None  # the last one, and the last accepted, for a guess of the next
         self.before: Step | None = None
+        self.undefined = False  # since equations were last solved, the field was not finite at a state that was
 
     @staticmethod
     def along(field: VectorField, *, patient: bool = True) -> "Newton":
@@ -144,10 +145,12 @@ class Newton(FieldAround):
         outlook, before, best = max(self.outlook, LEAST) ** 0.8, math.inf, 1.0
         self.frozen = None
         for left in reversed(range(aim.iterations)):
-            update = frozen.solve(equations.weights, equations.residual(equations.slopes(self.implicit, y), y))
+            slopes = equations.slopes(self.implicit, y)
+            update = frozen.solve(equations.weights, equations.residual(slopes, y))
             size = aim.size(update, y)
             rate = size / before
             if not math.isfinite(size):
+                self._note(slopes, y)
                 return None
             if best < FAST and rate > 0.5 and aim.scale is None and size < NOISE * aim.limit:
                 outlook = 0.0  # noise
@@ -157,6 +160,7 @@ class Newton(FieldAround):
                 best, outlook = min(best, rate), rate / (1 - rate)
             y, before = y + update, size
             if outlook * size <= aim.limit:
+                self.undefined = False
                 if aim.iterations - left < 3 or rate < KEEPING:
                     self.frozen, self.outlook = frozen, outlook
                 return y
@@ -168,23 +172,31 @@ class Newton(FieldAround):
         for _ in range(ITERATIONS):
             system = linearise(self.implicit, equations.ts, y, equations.coupling)
             update = system.solve(equations.residual(system.dy, y))
+            size = aim.size(update, y + update)
+            if not math.isfinite(size):
+                self._note(system.dy, y)
             y = y + update
-            size = aim.size(update, y)
             if size < aim.limit or before / 2 < size < _rounding(y) ** 0.5:  # convergence is fast, and ends in noise
+                self.undefined = False
                 return y
             if math.isnan(size):
                 break
             before = size
         return torch.full_like(guess, torch.nan)
 
+    def _note(self, slopes: Tensor, y: Tensor) -> None:
+        """Who it was: the field, or the iteration."""
+        self.undefined |= bool(torch.isfinite(y).all()) and not bool(torch.isfinite(slopes).all())
+
 
 def differentiable(field: VectorField, equations: Equations, y: Tensor) -> Tensor:
-    """One more update of the solution y, whose derivative is that of the implicit function theorem.
+    """The solution y, with the derivative that the implicit function theorem gives it: that of one more update.
 
     The Jacobians at y are held fixed; the graph is one through what is known and the field's parameters, not through y.
     """
     system = linearise(field, equations.ts, y, equations.coupling)
-    return y + system.solve(equations.residual(equations.slopes(field, y), y))
+    update = system.solve(equations.residual(equations.slopes(field, y), y))
+    return y + (update - update.detach())  # of y itself to the bit: where no graph is wanted, the solution is the same
 
 
 def _rounding(y: Tensor) -> float:

@@ -17,8 +17,8 @@ class SolveStatistics:
     def attempts(self) -> int:
         return self.accepted + self.rejected
 
-    def note(self, dt: float, derivative: Tensor, *, accepted: bool) -> None:
+    def note(self, dt: float, derivative: Tensor | None, *, accepted: bool) -> None:
         self.accepted += accepted
         self.rejected += not accepted
         self.sizes.append(dt)
-        self.newest = derivative.detach()
+        self.newest = None if derivative is None else derivative.detach()
