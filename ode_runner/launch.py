@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.commands.run_folders import folder_of
 from ode_runner.config.command_files import command_files
+from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import (
     IN_USE,
@@ -56,6 +57,7 @@ OmegaConf.register_new_resolver(
 )  # here, for a launcher's worker imports `run_job` only
 
 
+@less_composing()
 def launch() -> ExitCode:
     """Run the command in sys.argv, which Hydra reads; returns the exit code."""
     clear_exit_codes()

@@ -165,14 +165,20 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
     }  # in the yaml as well, and so in the runs recorded before there was a choice
 
 
+_verdicts: dict[tuple[str, ...], str | None] = {}
+
+
 def verdict(model: type[Model], choices: dict[str, str], composed: Compose) -> str | None:
-    """The refusal of a cell, or None where it is accepted."""
-    solver, gradient = (build(composed, group, choices[group]) for group in ("solver", "gradient"))
-    try:
-        check_compatible(choices, model, solver, gradient)
-    except IncompatibleChoice as refusal:
-        return str(refusal)
-    return None
+    """The refusal of a cell, or None where it is accepted; each once, for many a refusal advises the same cells."""
+    cell = (choices["model"], choices["solver"], choices["gradient"])
+    if cell not in _verdicts:
+        solver, gradient = (build(composed, group, choices[group]) for group in ("solver", "gradient"))
+        _verdicts[cell] = None
+        try:
+            check_compatible(choices, model, solver, gradient)
+        except IncompatibleChoice as refusal:
+            _verdicts[cell] = str(refusal)
+    return _verdicts[cell]
 
 
 def way_out(sentence: str, choices: dict[str, str]) -> list[dict[str, str]]:

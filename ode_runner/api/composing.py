@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import ode_runner.launch  # noqa: F401  for the resolver `folder`, which the configuration asks for
+from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.help import conf_dir
 from ode_runner.config.messages import check_known_keys, readable_message
@@ -63,7 +64,7 @@ def _compose(words: list[str], overrides: Sequence[str], places: Sequence[Path])
     check_known_keys(words)
     if places:
         complete.append(f"hydra.searchpath=[{','.join(f'file://{place}' for place in places)}]")
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with less_composing(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("config", overrides=complete, return_hydra_config=True)
 
 
