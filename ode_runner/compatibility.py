@@ -170,35 +170,34 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
         )
     if model.other_solver:
         raise IncompatibleChoice(model.other_solver.format_map(choices))
-    needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
     [kind, *_] = [kind_of(field) for field in solved if not solver.takes_field(field)]
-    if issubclass(kind, JumpField) and not solver.of_ordinary_equations:
+    if solver.of_ordinary_equations and not issubclass(kind, DenoisingField):
+        raise IncompatibleChoice(_without_derivative(choices, kind, solver))
+    needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
+    raise IncompatibleChoice(needed + _other_kind(choices, kind, model, solver))
+
+
+def _other_kind(choices: Mapping[str, str], kind: type[VectorField], model: Model, solver: Solver) -> str:
+    """The rest of a refusal: what the field is instead of what the solver needs, and what to type instead."""
+    of_both = f"; that of task={choices['task']} model={choices['model']}"
+    if issubclass(kind, JumpField):
         able = naming("solver", members("solver"), lambda other: other.takes_kind(kind))
-        raise IncompatibleChoice(
-            f"{needed}; that of task={choices['task']} model={choices['model']} is none, but one of states that jump. "
-            f"Use {able}."
-        )
+        return f"{of_both} is none, but one of states that jump. Use {able}."
     if issubclass(kind, DenoisingField):
-        raise IncompatibleChoice(
-            f"{needed}; that of task={choices['task']} model={choices['model']} leads from noise to points in a space. "
+        return (
+            f"{of_both} leads from noise to points in a space. "
             "Use a solver of ordinary equations or a sampler of such a path, solver=heun or ddim."
         )
     if issubclass(solver.fields, StochasticField | ConsistencyField):
-        raise IncompatibleChoice(
-            f"{needed}; that of task={choices['task']} model={choices['model']} is none. Use solver=rk4."
-        )
-    if solver.of_ordinary_equations:
-        raise IncompatibleChoice(_without_derivative(choices, kind, solver))
+        return f"{of_both} is none. Use solver=rk4."
     if model.numerics is Numerics.SOLVER:
-        raise IncompatibleChoice(
-            f"{needed}; that of task={choices['task']} is none. Use {solver.example}, or solver=rk4."
-        )
+        return f"; that of task={choices['task']} is none. Use {solver.example}, or solver=rk4."
     if not issubclass(SeparableField, solver.fields):
-        raise IncompatibleChoice(
-            f"{needed}; that of model={choices['model']} network={choices['network']} is none. Use model=exact "
+        return (
+            f"; that of model={choices['model']} network={choices['network']} is none. Use model=exact "
             f"{solver.example}, or solver=rk4."
         )
-    raise IncompatibleChoice(needed + model.other_kind.format_map(choices))
+    return model.other_kind.format_map(choices)
 
 
 def check_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> None:

@@ -3,7 +3,7 @@
 import difflib
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ode_runner.config.arguments import parse
@@ -27,6 +27,36 @@ GROUPS = {
     "search": "presets of searches for the best options, by Optuna",
 }
 
+USAGE = (
+    "ode-run runs an experiment with neural differential equations.\n\n"
+    "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint  one run\n"
+    "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5            any option, by its dotted name\n"
+    "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2      a sweep\n"
+    "  ode-run search=digits                                            a search for the best options\n"
+    "  ode-run task=mnist processes=2                                   one run shared by two processes\n"
+    "  ode-run solver.per_sample=true                                   a step size for every sample\n"
+    "  ode-run evaluate=RUN_FOLDER solver=euler                         a trained run, another solver\n"
+    "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
+    "  ode-run predict=RUN_FOLDER data=new.csv                          what it says of other data\n"
+    "  ode-run predict=RUN_FOLDER samples=64                            samples of the law learned\n"
+    "  ode-run export=RUN_FOLDER format=onnx                            the model for other programs\n"
+    "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
+    "  ode-run audit=true task=digits                                   how far off each gradient mode is\n"
+    "  ode-run new PATH                                                 a project of your own\n"
+    "  ode-run pack RUN_FOLDER                                          a run and its code, to be sent\n\n"
+    "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
+)
+FLAGS = (
+    "* default; a task or model may choose another. --cfg job shows it, with every option and its value.\n\n"
+    "flags, anywhere on the line:\n"
+    "  -m, --multirun            run every combination of comma-separated values\n"
+    "  --cfg job                 print the configuration, run nothing\n"
+    "  -cd FOLDER                add a folder of your own choices (FOLDER/model/mine.yaml: model=mine)\n"
+    "  -sc install=bash          print how to get tab completion (bash, zsh or fish)\n"
+    "  --help task=digits        the options of a choice, with their defaults\n"
+    "  --version, --hydra-help   this program's version; every flag of Hydra"
+)
+
 
 def conf_dir() -> Path:
     """The folder of choices: inside the package when installed from a wheel, at the top of a checkout."""
@@ -45,46 +75,22 @@ def print_help(arguments: list[str]) -> None:
     """Usage, every group with its options, and the flags. Imports neither Hydra nor torch."""
     folders = [conf_dir(), *user_folders(arguments)]
     defaults = defaults_of(folders[0] / "config.yaml")
-    print(
-        "ode-run runs an experiment with neural differential equations.\n\n"
-        "  ode-run task=digits model=odenet solver=dopri5 gradient=adjoint  one run\n"
-        "  ode-run task=digits solver.rtol=1e-4 trainer.epochs=5            any option, by its dotted name\n"
-        "  ode-run -m model=resnet,odenet solver=rk4,dopri5 seed=0,1,2      a sweep\n"
-        "  ode-run search=digits                                            a search for the best options\n"
-        "  ode-run task=mnist processes=2                                   one run shared by two processes\n"
-        "  ode-run solver.per_sample=true                                   a step size for every sample\n"
-        "  ode-run evaluate=RUN_FOLDER solver=euler                         a trained run, another solver\n"
-        "  ode-run predict=RUN_FOLDER times=0:5:101                         its states at any times\n"
-        "  ode-run predict=RUN_FOLDER data=new.csv                          what it says of other data\n"
-        "  ode-run predict=RUN_FOLDER samples=64                            samples of the law learned\n"
-        "  ode-run export=RUN_FOLDER format=onnx                            the model for other programs\n"
-        "  ode-run replay=RUN_FOLDER solver=kvaerno3                        the solve on which it failed\n"
-        "  ode-run audit=true task=digits                                   how far off each gradient mode is\n"
-        "  ode-run new PATH                                                 a project of your own\n"
-        "  ode-run pack RUN_FOLDER                                          a run and its code, to be sent\n\n"
-        "The same command again resumes an interrupted run, or shows a finished one; rerun=all repeats it.\n"
-    )
+    print(USAGE)
     for group, meaning in GROUPS.items():
-        options = _options(folders, group)
-        if not options:
-            continue
-        print(f"{group}" + (f": {meaning}" if meaning else ""))
-        width = max(len(name) for name in options)
-        for name, header in options.items():
-            first = f"  {'*' if defaults.get(group) == name else ' '} {name:<{width}}  "
-            rest = " " * len(first)
-            print(textwrap.fill(f"{first}{header}", COLUMNS, subsequent_indent=rest, break_on_hyphens=False))
-        print()
-    print(
-        "* default; a task or model may choose another. --cfg job shows it, with every option and its value.\n\n"
-        "flags, anywhere on the line:\n"
-        "  -m, --multirun            run every combination of comma-separated values\n"
-        "  --cfg job                 print the configuration, run nothing\n"
-        "  -cd FOLDER                add a folder of your own choices (FOLDER/model/mine.yaml: model=mine)\n"
-        "  -sc install=bash          print how to get tab completion (bash, zsh or fish)\n"
-        "  --help task=digits        the options of a choice, with their defaults\n"
-        "  --version, --hydra-help   this program's version; every flag of Hydra"
-    )
+        if options := _options(folders, group):
+            _print_group(group, meaning, options, default=defaults.get(group))
+    print(FLAGS)
+
+
+def _print_group(group: str, meaning: str, options: Mapping[str, str], *, default: str | None) -> None:
+    """A group and its options, each with the header of its yaml; a star marks the default."""
+    print(f"{group}" + (f": {meaning}" if meaning else ""))
+    width = max(len(name) for name in options)
+    for name, header in options.items():
+        first = f"  {'*' if default == name else ' '} {name:<{width}}  "
+        rest = " " * len(first)
+        print(textwrap.fill(f"{first}{header}", COLUMNS, subsequent_indent=rest, break_on_hyphens=False))
+    print()
 
 
 def targets_in(path: Path) -> list[str]:

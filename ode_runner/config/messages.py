@@ -29,6 +29,13 @@ def readable_message(error: BaseException, arguments: list[str]) -> str:
     It says what was typed, why it is refused and what to type instead.
     """
     root = _root_cause(error)
+    if sentence := _of_an_override(error, arguments) or _of_a_cause(root, arguments):
+        return sentence
+    return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
+
+
+def _of_an_override(error: BaseException, arguments: list[str]) -> str:
+    """What Hydra says of an override, in our words; "" where it is about something else."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group = error.missing_cfg_file.rpartition("/")[0]
         if error.options is not None or group in GROUPS:  # of one of several, as of logger=[csv,x], Hydra names none
@@ -48,6 +55,11 @@ def readable_message(error: BaseException, arguments: list[str]) -> str:
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if unknown:
         return _no_such_key(unknown[1] or unknown[2], arguments)
+    return ""
+
+
+def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
+    """What the first cause of an error says of a package, a value or a file; "" where it is about something else."""
     if lacking := next((extra for mark, extra in EXTRAS.items() if mark in str(root)), None):
         return f"{lacking[0]} needs {lacking[1]}: pip install 'ode-run[{lacking[2]}]', or leave it out."
     if re.search(UNREADABLE, str(root)):
@@ -62,7 +74,7 @@ def readable_message(error: BaseException, arguments: list[str]) -> str:
     if isinstance(root, OSError) and root.strerror:
         place = f" to {root.filename}" if root.filename else ""
         return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."
-    return " ".join(line.strip() for line in str(root).splitlines() if line.strip()) or type(root).__name__
+    return ""
 
 
 def check_known_keys(arguments: list[str]) -> None:

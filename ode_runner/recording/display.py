@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -156,16 +156,8 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
             rows.append((name.replace("/", " "), shown(name, value)))
     if "best_epoch" in cost:
         rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
-    solves, learns = record.choices.get("solver") != UNUSED, "steps" in cost
-    if learns and (solves or cost["nfe_forward"] > 0):
-        rows.append(("NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"))
-        if "nfe/sample" in metrics:
-            rows.append(("NFE of samples", f"{metrics['nfe/sample']:.4g} a batch"))
-    elif solves:
-        along = {name: value for name, value in metrics.items() if name.startswith("nfe/") and name != "nfe/eval"}
-        shown_along = ", ".join(f"{value:.0f} {name[4:]}" for name, value in along.items())
-        rows.append(("NFE", shown_along or f"{metrics.get('nfe/eval', math.nan):.4g} a batch"))
-    peak = byte_count(cost["peak_memory_bytes"])
+    learns, peak = "steps" in cost, byte_count(cost["peak_memory_bytes"])
+    rows += _evaluations(metrics, cost, solves=record.choices.get("solver") != UNUSED, learns=learns)
     if not learns:
         return [*rows, ("peak memory", peak)]
     if "saved_bytes" in cost:
@@ -176,6 +168,20 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
         rows.append(("gradient", f"off by {cost['gradient_error']:.1e} on average, against double precision"))
     rows.append(("training", f"{cost['train_seconds']:.1f} s, {cost['samples_per_second']:,.0f} samples/s"))
     return rows
+
+
+def _evaluations(
+    metrics: Mapping[str, float], cost: Mapping[str, Any], *, solves: bool, learns: bool
+) -> Iterator[tuple[str, str]]:
+    """The rows on evaluations of the field."""
+    if learns and (solves or cost["nfe_forward"] > 0):
+        yield "NFE per step", f"{cost['nfe_forward']:.1f} forward, {cost['nfe_backward']:.1f} backward"
+        if "nfe/sample" in metrics:
+            yield "NFE of samples", f"{metrics['nfe/sample']:.4g} a batch"
+    elif solves:
+        along = {name: value for name, value in metrics.items() if name.startswith("nfe/") and name != "nfe/eval"}
+        shown_along = ", ".join(f"{value:.0f} {name[4:]}" for name, value in along.items())
+        yield "NFE", shown_along or f"{metrics.get('nfe/eval', math.nan):.4g} a batch"
 
 
 def shown(name: str, value: float) -> str:

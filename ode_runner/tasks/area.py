@@ -13,7 +13,7 @@ from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import with_roots
 from ode_runner.tasks.series_classification import SHOWN, figures_of_series
-from ode_runner.tasks.sizes import check_counts, check_deviations
+from ode_runner.tasks.sizes import check_deviations, split_sizes
 from ode_runner.tasks.swept_area import AreaHead, AreaStem, SweptArea
 from ode_runner.tasks.turning_spirals import draw_splits
 from ode_runner.types import Scalar
@@ -45,10 +45,9 @@ class Area(Task):
         seed: int,
         device: torch.device,
     ) -> None:
-        check_counts(2, train=train, validation=validation, test=test)
+        sizes = split_sizes(train=train, validation=validation, test=test)
         check_deviations(noise=noise)
         generator = torch.Generator().manual_seed(seed)
-        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
         drawn = draw_splits(sizes, points=points, observed=observed, noise=noise, generator=generator)
         self.inputs = {split: spirals.series.rows().double().to(device) for split, spirals in drawn.items()}
         times = torch.linspace(0, observed - 1 if running else 1, observed, dtype=torch.float64, device=device)

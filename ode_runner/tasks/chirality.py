@@ -4,10 +4,9 @@ from typing import ClassVar, final
 
 import torch
 
-from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.series_classification import LabelledSeries, SeriesClassification
-from ode_runner.tasks.sizes import check_counts, check_deviations
+from ode_runner.tasks.sizes import check_deviations, split_sizes
 from ode_runner.tasks.turning_spirals import draw_splits
 
 
@@ -34,12 +33,11 @@ class Chirality(SeriesClassification):
         seed: int,
         device: torch.device,
     ) -> None:
-        check_counts(2, train=train, validation=validation, test=test)
+        sizes = split_sizes(train=train, validation=validation, test=test)
         check_deviations(noise=noise)
         if not 0 <= missing < 1:
             raise RefusedInput(f"task.missing is a share of the values, from 0 to below 1, not {missing}.")
         generator = torch.Generator().manual_seed(seed)
-        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
         drawn = draw_splits(sizes, points=points, observed=observed, noise=noise, missing=missing, generator=generator)
         splits = {split: LabelledSeries(spirals.series, spirals.mirrored.long()) for split, spirals in drawn.items()}
         super().__init__(splits, classes=2, seed=seed, device=device)

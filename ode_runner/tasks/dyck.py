@@ -5,10 +5,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.set_metrics import SetMetric
-from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.sizes import check_counts, split_sizes
 from ode_runner.tasks.token_laws import BracketText
 from ode_runner.tasks.token_task import TokenTask, split_texts
 
@@ -40,13 +39,13 @@ class Dyck(TokenTask):
         device: torch.device,
     ) -> None:
         check_counts(1, kinds=kinds)
-        check_counts(2, length=length, train=train, validation=validation, test=test)
+        check_counts(2, length=length)
         if 2 * kinds > len(BRACKETS):
             raise RefusedInput(f"task.kinds must be at most {len(BRACKETS) // 2}, not {kinds}.")
         if length % 2 or length > LONGEST:
             raise RefusedInput(f"task.length must be even and at most {LONGEST}, not {length}.")
         law = BracketText(kinds=kinds, length=length)
-        texts = split_texts(law, {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}, seed)
+        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=BRACKETS[: 2 * kinds], law=law, samples=samples, seed=seed, device=device)
 
     def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:

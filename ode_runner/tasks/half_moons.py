@@ -5,10 +5,10 @@ from typing import final
 import numpy as np
 import torch
 
-from ode_runner.batch import Split, TaskSpec
+from ode_runner.batch import TaskSpec
 from ode_runner.tasks.classification import Samples, shuffled_splits
 from ode_runner.tasks.points import Points
-from ode_runner.tasks.sizes import check_counts, check_deviations
+from ode_runner.tasks.sizes import check_deviations, split_sizes
 
 
 @final
@@ -18,9 +18,8 @@ class HalfMoons(Points):
     def __init__(
         self, *, train: int, validation: int, test: int, noise: float, seed: int, device: torch.device
     ) -> None:
-        check_counts(2, train=train, validation=validation, test=test)
+        sizes = split_sizes(train=train, validation=validation, test=test)
         check_deviations(noise=noise)
-        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
         points, classes = make_moons(sum(sizes.values()), noise=noise, seed=seed)
         samples = Samples(torch.tensor(points, dtype=torch.float32), torch.tensor(classes))
         super().__init__(shuffled_splits(samples, sizes, seed), seed=seed, device=device)

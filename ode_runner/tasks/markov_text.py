@@ -4,9 +4,8 @@ from typing import final
 
 import torch
 
-from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.sizes import check_counts, split_sizes
 from ode_runner.tasks.token_laws import MarkovText as Law
 from ode_runner.tasks.token_laws import random_transition
 from ode_runner.tasks.token_task import TokenTask, split_texts
@@ -41,10 +40,9 @@ class MarkovText(TokenTask):
         seed: int,
         device: torch.device,
     ) -> None:
-        check_counts(2, letters=letters, length=length, train=train, validation=validation, test=test)
+        check_counts(2, letters=letters, length=length)
         if letters > len(LETTERS):
             raise RefusedInput(f"task.letters must be at most {len(LETTERS)}, not {letters}.")
         law = Law(random_transition(letters, scale=scale, seed=chain_seed), length=length)
-        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
-        texts = split_texts(law, sizes, seed)
+        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

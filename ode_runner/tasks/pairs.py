@@ -4,9 +4,8 @@ from typing import final
 
 import torch
 
-from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.sizes import check_counts, split_sizes
 from ode_runner.tasks.table_task import TableTask
 from ode_runner.tasks.token_laws import TableText, pairs_table
 from ode_runner.tasks.token_task import split_texts
@@ -38,10 +37,10 @@ class Pairs(TableTask):
     def __init__(
         self, *, pairs: int, train: int, validation: int, test: int, samples: int, seed: int, device: torch.device
     ) -> None:
-        check_counts(2, pairs=pairs, train=train, validation=validation, test=test)
+        check_counts(2, pairs=pairs)
         if pairs > len(CITIES):
             raise RefusedInput(f"task.pairs must be at most {len(CITIES)}, not {pairs}.")
         words = [word for city in CITIES[:pairs] for word in city]
         law = TableText(pairs_table([(2 * k, 2 * k + 1) for k in range(pairs)], len(words)))
-        texts = split_texts(law, {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}, seed)
+        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=words, law=law, samples=samples, seed=seed, device=device)

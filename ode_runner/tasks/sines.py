@@ -5,11 +5,11 @@ from typing import final
 
 import torch
 
-from ode_runner.batch import Split, TaskSpec
+from ode_runner.batch import TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples
 from ode_runner.tasks.points import Points
-from ode_runner.tasks.sizes import check_counts, check_deviations
+from ode_runner.tasks.sizes import check_deviations, split_sizes
 
 
 @final
@@ -24,8 +24,7 @@ class Sines(Points):
     def __init__(
         self, *, train: int, validation: int, test: int, shift: float, noise: float, seed: int, device: torch.device
     ) -> None:
-        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
-        check_counts(2, train=train, validation=validation, test=test)
+        sizes = split_sizes(train=train, validation=validation, test=test)
         check_deviations(noise=noise)
         if shift <= 0:
             raise RefusedInput(f"task.shift must be above 0, not {shift}: the two curves are as far apart as twice it.")

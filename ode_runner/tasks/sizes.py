@@ -1,5 +1,6 @@
 """Sizes of data sets and scales of noise: what can be drawn."""
 
+from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 
 MOST = 10_000_000  # samples: more would be drawn for minutes before memory is used up
@@ -12,6 +13,16 @@ def check_counts(least: int, **counts: int) -> None:
             raise RefusedInput(f"task.{name} must be at least {least}, not {value}.")
         if value > MOST:
             raise RefusedInput(f"task.{name} must be at most {MOST:,}, not {value:,}.")
+
+
+def split_sizes(*, train: int, validation: int, test: int) -> dict[Split, int]:
+    """The number of samples of each split.
+
+    Raises:
+        RefusedInput: one of them is below 2, or beyond what anybody can draw.
+    """
+    check_counts(2, train=train, validation=validation, test=test)
+    return {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
 
 
 def check_deviations(**deviations: float) -> None:

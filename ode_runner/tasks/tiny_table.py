@@ -4,9 +4,8 @@ from typing import final
 
 import torch
 
-from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
-from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.sizes import check_counts, split_sizes
 from ode_runner.tasks.table_task import TableTask
 from ode_runner.tasks.token_laws import TableText, random_table
 from ode_runner.tasks.token_task import split_texts
@@ -40,12 +39,12 @@ class TinyTable(TableTask):
         seed: int,
         device: torch.device,
     ) -> None:
-        check_counts(2, letters=letters, length=length, train=train, validation=validation, test=test)
+        check_counts(2, letters=letters, length=length)
         if letters > len(LETTERS) or letters**length > LARGEST:
             raise RefusedInput(
                 f"task.letters={letters} task.length={length} make a table of {letters}^{length} probabilities, and "
                 f"{LARGEST:,} are the most. Use task.letters=4 task.length=4."
             )
         law = TableText(random_table(letters, length, concentration=concentration, seed=table_seed))
-        texts = split_texts(law, {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}, seed)
+        texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

@@ -129,15 +129,7 @@ def least_squares_pass(forward: ForwardPass, batch: Batch, optimizer: GaussNewto
     slope = 2 / len(residuals) * (residuals.detach() @ derivative)
     for p, part in zip(optimizer.parameters, slope.split([p.numel() for p in optimizer.parameters]), strict=True):
         p.grad = part.view_as(p)
-    of_loss = passed.loss.scalars()
-    return TrainingPass(
-        measured=experiment.metrics(passed.loss, batch) | of_loss,
-        of_loss=list(of_loss),
-        forward=passed.tally,
-        backward=backward,
-        each=passed.each,
-        saved_bytes=None,
-    )
+    return TrainingPass.of(passed, batch, experiment, backward)
 
 
 def validated(experiment: Experiment, optimizer: Optimizer, stop: StopRequest) -> dict[str, float]:

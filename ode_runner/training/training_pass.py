@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from ode_runner.batch import Batch
 from ode_runner.distributed.process_group import ProcessGroup
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.crash_dump import check_finite
-from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.forward_pass import ForwardPass, ForwardResult
 from ode_runner.ledger import EachSample, Phase, Tally
 from ode_runner.transfer import read_scalars
 
@@ -26,6 +27,19 @@ class TrainingPass:
     backward: Tally
     each: list[EachSample]
     saved_bytes: int | None  # kept for the backward pass; None: not measured
+
+    @classmethod
+    def of(cls, passed: ForwardResult, batch: Batch, experiment: Experiment, backward: Tally) -> Self:
+        """A pass of a batch, from its forward half and the cost of its backward half."""
+        of_loss = passed.loss.scalars()
+        return cls(
+            measured=experiment.metrics(passed.loss, batch) | of_loss,
+            of_loss=list(of_loss),
+            forward=passed.tally,
+            backward=backward,
+            each=passed.each,
+            saved_bytes=passed.saved_bytes,
+        )
 
 
 def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, where: str, waits: bool) -> TrainingPass:
@@ -53,15 +67,7 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
         )
     with experiment.integrator.ledger.phase(Phase.BACKWARD) as backward:
         forward.differentiated(passed.loss).backward()
-    of_loss = passed.loss.scalars()
-    return TrainingPass(
-        measured=experiment.metrics(passed.loss, batch) | of_loss,
-        of_loss=list(of_loss),
-        forward=passed.tally,
-        backward=backward,
-        each=passed.each,
-        saved_bytes=passed.saved_bytes,
-    )
+    return TrainingPass.of(passed, batch, experiment, backward)
 
 
 def quality(found: TrainingPass, group: ProcessGroup, *, waits: bool) -> dict[str, Tensor | float]:
