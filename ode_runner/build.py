@@ -137,14 +137,13 @@ def run_name(cfg: DictConfig) -> tuple[str, str]:
     return "-".join([*parts, *options]), f"-s{record.seed}-{record.fingerprint}"
 
 
-def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
-    """Task, model and numerics; what cannot work together is refused before any data is made."""
-    check_numbers(cfg)
-    check_loggers(cfg)
-    check_pictures(cfg)
-    checked_partial(cfg, "diagnostics")
+def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:
+    """Task, model and numerics; what cannot work together is refused before any data is made.
+
+    `task`: one that has been made of these options already, whose data are taken.
+    """
     check_possible(cfg, choices)
-    experiment = assemble_experiment(cfg, choices)
+    experiment = assemble_experiment(cfg, choices, task=task)
     experiment.check_times()
     if experiment.model.generator() is not None and not experiment.integrator.solver.of_ordinary_equations:
         experiment.try_sampler()
@@ -153,6 +152,10 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
 
 def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
+    check_numbers(cfg)
+    check_loggers(cfg)
+    check_pictures(cfg)
+    checked_partial(cfg, "diagnostics")
     model, solver = target_of(cfg, "model"), construct(cfg, "solver")
     check_answers(choices, target_of(cfg, "task"), model)
     if "network" not in unused_axes(model):
@@ -165,7 +168,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_event_choices(cfg, choices, solver)
 
 
-def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experiment:
+def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:
     """Task, model and numerics, with fresh weights, on the device that the options name; `auto` is the faster one."""
     for axis in STAND_INS.keys() & unused_axes(target_of(cfg, "model")):
         cfg = built_in(cfg, axis, STAND_INS[axis])
@@ -173,20 +176,20 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> Experime
     device = find_device(options.device)
     eager = options.compile == "off" and options.precision not in OF_GPUS  # a captured step is told once what to do
     if options.device == "auto" and device.type == "cuda" and eager:
-        on_cpu = _assembled(cfg, choices, options, torch.device("cpu"))
+        on_cpu = _assembled(cfg, choices, options, torch.device("cpu"), task)
         if all_launches(on_cpu):
             return on_cpu
-    return _assembled(cfg, choices, options, device)
+    return _assembled(cfg, choices, options, device, task)
 
 
 def _assembled(
-    cfg: DictConfig, choices: Mapping[str, str], options: TrainerOptions, device: torch.device
+    cfg: DictConfig, choices: Mapping[str, str], options: TrainerOptions, device: torch.device, task: Task | None
 ) -> Experiment:
     """The experiment on a device."""
     solver, gradient = construct(cfg, "solver"), construct(cfg, "gradient")
     set_precision(options, device)
     torch.manual_seed(cfg.seed)
-    task = construct(cfg, "task", seed=cfg.seed, device=device)
+    task = task or construct(cfg, "task", seed=cfg.seed, device=device)
     network = taking_series(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
     check_rows(choices, network, target_of(cfg, "model"))
@@ -225,33 +228,20 @@ def _fine_integrator(cfg: DictConfig) -> Integrator:
     )
 
 
-def check_buildable(cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Refuses what a run would before it begins. Its objects are made, but on the CPU: another process may run it."""
-    options: TrainerOptions = construct(cfg, "trainer")
-    set_precision(options, device := find_device(options.device))
-    worker_pool(cfg.processes, device, oversubscribe=cfg.oversubscribe)
-    own = {"device": "cpu", "precision": "fp32" if options.precision in OF_GPUS else options.precision}
-    on_cpu = OmegaConf.merge(cfg, {"trainer": own})
-    assert isinstance(on_cpu, DictConfig)
-    experiment = build_experiment(on_cpu, choices)
-    check_loss_scaling(options, experiment.integrator.gradient, processes=cfg.processes)
-    if experiment.parameters():
-        _trainer(on_cpu, experiment, SingleProcess())
-
-
 def build_trainer(
     cfg: DictConfig, choices: Mapping[str, str], experiment: Experiment, *, prunable: bool = False
 ) -> Trainer | None:
     """The trainer of an experiment, which a search may end early if `prunable`; None where nothing is to learn."""
     if not experiment.parameters():
         return None
-    made = _trainer(cfg, experiment, _process_group(cfg, choices, experiment))
+    made = trainer_of(cfg, experiment, _process_group(cfg, choices, experiment))
     if prunable:
         check_ranked(experiment, stages=made.stages.count, option="hydra.sweeper.pruner")
     return made
 
 
-def _trainer(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Trainer:
+def trainer_of(cfg: DictConfig, experiment: Experiment, group: ProcessGroup) -> Trainer:
+    """The trainer of an experiment that has something to learn, over the processes of a group."""
     optimizer = without_compiler(lambda: construct(cfg, "optimizer", experiment.parameters()))
     if isinstance(optimizer, GaussNewton):
         check_gauss_newton(experiment, group)
@@ -271,7 +261,7 @@ def _process_group(cfg: DictConfig, choices: Mapping[str, str], experiment: Expe
 
 def _build_worker_trainer(cfg: DictConfig, choices: Mapping[str, str], group: ProcessGroup) -> Trainer:
     """The trainer of a worker, built in its process."""
-    return _trainer(cfg, assemble_experiment(cfg, choices), group)
+    return trainer_of(cfg, assemble_experiment(cfg, choices), group)
 
 
 def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:

@@ -43,14 +43,14 @@ def ode_run(
     """The installed program, as a user runs it; small runs are single-threaded so that tests can run side by side."""
     environment = {**_single_threaded(), **(env or {})}
     return subprocess.run(
-        [_script(), *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
+        [_script(), *latest(arguments)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )
 
 
 def started(*arguments: str, cwd: Path, heard: bool = True, own_group: bool = False) -> subprocess.Popen[str]:
     """The same, going on beside the test; `heard`: what it says is to be read from its one stream."""
     return subprocess.Popen(
-        [_script(), *arguments],
+        [_script(), *latest(arguments)],
         cwd=cwd,
         env=_single_threaded(),
         stdout=subprocess.PIPE if heard else subprocess.DEVNULL,
@@ -58,6 +58,12 @@ def started(*arguments: str, cwd: Path, heard: bool = True, own_group: bool = Fa
         text=True,
         start_new_session=own_group,
     )
+
+
+def latest(words: Sequence[str]) -> list[str]:
+    """The words, of each option the last one alone: tests add theirs to those that others have."""
+    last = {word.lstrip("+").partition("=")[0]: word for word in words if "=" in word}
+    return [word for word in words if "=" not in word or last[word.lstrip("+").partition("=")[0]] is word]
 
 
 def _script() -> str:
@@ -79,6 +85,11 @@ class Ended:
 
 def typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
     """`ode-run arguments` in `cwd`, in this process and on one thread; pictures would take most of the time."""
+    return exactly_typed(*latest(arguments), cwd=cwd, pictures=pictures)
+
+
+def exactly_typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
+    """The same, with options that are typed twice."""
     out, err = _terminal("strict"), _terminal("backslashreplace")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -2,16 +2,19 @@
 
 import json
 import math
+import random
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from ode_runner.building.members import members
 from ode_runner.recording.clock import clock
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.sweeps.cost_estimate import Amount, RunTimes
 from ode_runner.training.trainer import Trainer
-from tests.helpers import TINY, run_folder, typed
+from tests.helpers import TINY, options, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 SWEEP = ("-m", "model=resnet,rknet,odenet,exact", "solver=euler,dopri5", *QUICK)
@@ -44,6 +47,48 @@ def test_a_sweep_is_planned_cell_by_cell_and_nothing_is_left_behind(tmp_path: Pa
     )
     assert all("time unknown" in cell for cell in planned["will run"])
     assert "4 will run, 1 same run, 3 incompatible" in ended.stdout
+
+
+def test_a_plan_foresees_what_each_cell_would_be_refused_for(tmp_path: Path) -> None:
+    """By its own field and at its own first step, not by those of the first cell of its task and model."""
+    sweep = ("-m", "solver=euler,leapfrog", "gradient=backprop,forward", *QUICK, "network.width=16")
+    planned = lines(typed(*sweep, "seed=0,1", "plan=true", cwd=tmp_path).stdout)
+    ended = typed(*sweep, cwd=tmp_path)
+    assert len(planned["will run"]) == 2, "one for each seed"
+    told = [cell.partition("  ")[2].strip() for cell in planned["incompatible"]]
+    skipped = re.findall("^ode-run: skipped: (.*)$", ended.stderr, re.MULTILINE)
+    assert sorted(told) == sorted(2 * skipped)
+    assert [text.partition(" ")[0] for text in sorted(skipped)] == 2 * ["gradient=forward"] + ["solver=leapfrog"]
+    assert "1 completed · 3 incompatible" in ended.stdout
+
+
+def drawn(rng: random.Random) -> list[str]:
+    """A cell of random choices, of a model that answers the task, with few data."""
+    tasks, models = (members(group) for group in ("task", "model"))
+    pairs = [(task, model) for task in CHEAP for model in models if tasks[task].needs <= models[model].answers()]
+    words = [f"{group}={name}" for group, name in zip(("task", "model"), rng.choice(pairs), strict=True)]
+    for group, share in {"solver": 0.5, "gradient": 0.4, "regularizer": 0.3, "network": 0.1, "optimizer": 0.2}.items():
+        words += [f"{group}={rng.choice(options(group))}"] if rng.random() < share else []
+    for word in ("trainer.compile=on", "trainer.patience=2", "trainer.accumulate=2", "trainer.precision=bf16"):
+        words += [word] if rng.random() < 0.1 else []
+    sizes = [f"task.{split}={count}" for split, count in (("train", 12), ("validation", 6), ("test", 6))]
+    return [*words, *sizes, "network.width=8", "trainer.max_steps=2", "trainer.batch_size=6", "logger=none"]
+
+
+CHEAP = ("half_moons", "lotka_volterra", "density2d", "tiny_table", "area", "ou", "sequence_sort")
+
+
+@pytest.mark.slow
+def test_a_plan_refuses_what_two_steps_would_refuse(tmp_path: Path) -> None:
+    rng, verdicts = random.Random(0), Counter[bool]()
+    for _ in range(24):
+        words = drawn(rng)
+        planned, ended = (typed(*words, *more, cwd=tmp_path) for more in (["plan=true"], []))
+        assert (planned.returncode == 2) == (ended.returncode == 2), (words, planned, ended)
+        said = ended.stderr.removeprefix("ode-run: ").strip()
+        assert ended.returncode != 2 or said in " ".join(planned.stdout.split()) + planned.stderr, words
+        verdicts[ended.returncode == 2] += 1
+    assert min(verdicts[True], verdicts[False]) >= 5
 
 
 def test_a_plan_knows_what_is_on_disk_and_leaves_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

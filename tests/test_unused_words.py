@@ -33,6 +33,13 @@ QUICK = ("trainer=quick", "trainer.max_steps=1", "model=resnet", "logger=none", 
         ("recipe=mine", "recipe=mine: a recipe is read from the file of its experiment"),
         ("evaluate=run rerun=all", "rerun=all is for runs that train. Leave it out with evaluate, predict, "),
         ("-m evaluate=run solver=rk4,euler sweep=mine", "sweep=mine is for runs that train"),
+        (
+            "optimizer.lr=1 seed=1 optimizer.lr=2",
+            "optimizer.lr is typed twice, as optimizer.lr=1 and as optimizer.lr=2",
+        ),
+        ("task=digits task=mnist", "task is typed twice, as task=digits and as task=mnist. Leave one of them out."),
+        ("-m +optimizer.eps=1,2 ++optimizer.eps=3", "optimizer.eps is typed twice"),
+        ("-cd mine --config-dir=other seed=1", "--config-dir is typed twice, as -cd mine and as --config-dir=other"),
     ],
 )
 def test_a_word_without_effect_is_refused(command: str, says: str) -> None:
@@ -50,6 +57,7 @@ def test_a_word_without_effect_is_refused(command: str, says: str) -> None:
         "+hydra.job_logging.root.level=INFO +hydra.callbacks.mine._target_=mine.Callback hydra.output_subdir=null",
         "predict=run times=[0,1] inputs=[[1,2]]",
         "times=null evaluate=run",
+        "seed=1 -cd conf seed=1 -cd conf solver@solver.base=rk4 solver=rk4",
         "search=digits hydra.sweeper.trials=3 hydra.sweeper.objectives=[objective]",
     ],
 )

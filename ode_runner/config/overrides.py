@@ -75,10 +75,23 @@ def _check_names(override: Override, arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{override.input_line}: no {group} is chosen unless one is typed. Leave it out.")
         if name is None:
             raise RefusedInput(f"{override.input_line}: {_needed(group, arguments)}")
-        for one in name if isinstance(name, list) and group in SEVERAL else [name]:
+        several = name if isinstance(name, list) and group in SEVERAL else [name]
+        _check_apart(override, several)
+        for one in several:
             if one is None or isinstance(one, int | float | list | dict | RangeSweep):
                 instead = available(_names(group, arguments))
                 raise RefusedInput(f"{override.input_line} names no {group}. {instead}")
+
+
+def _check_apart(override: Override, names: Sequence[object]) -> None:
+    """Raises RefusedInput for choices that cannot be made together: none beside others, or one of them twice."""
+    line, group = override.input_line, override.key_or_group
+    others = list(dict.fromkeys(str(name) for name in names if name != "none"))
+    instead = f"Type {group}={others[0] if len(others) == 1 else '[' + ','.join(others) + ']'}."
+    if others and "none" in names:
+        raise RefusedInput(f"{line}: none is for no {group} at all. {instead}")
+    if len(others) < len(names) - names.count("none"):
+        raise RefusedInput(f"{line} names one {group} twice. {instead}")
 
 
 def _needed(group: str, arguments: Sequence[str]) -> str:

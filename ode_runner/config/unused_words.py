@@ -8,6 +8,7 @@ from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.config.arguments import Arguments, parse
 from ode_runner.config.command_names import is_command
 from ode_runner.config.help import did_you_mean
 from ode_runner.errors import RefusedInput
@@ -33,6 +34,7 @@ def check_words_used(arguments: Sequence[str]) -> None:
     Raises:
         RefusedInput: a word has none; the message names it, and what to type instead.
     """
+    _check_once(parse(arguments))
     keys = {word.lstrip("+").partition("=")[0]: word for word in arguments}
     idle = next((word for word in arguments if re.match(OF_SWEEPS, word.lstrip("+"))), None)
     if idle and not SEVERAL & keys.keys():
@@ -45,6 +47,17 @@ def check_words_used(arguments: Sequence[str]) -> None:
         if re.match(r"(experiment|grid|search)\.", key):
             raise RefusedInput(f"{word}: {key.partition('.')[0]} is chosen by its name, and has no options of its own.")
     _check_asked(keys, arguments)
+
+
+def _check_once(typed: Arguments) -> None:
+    """Raises RefusedInput for an option or a flag with two values, of which Hydra would take the later one."""
+    pairs = [(word.lstrip("+").partition("=")[0], word.partition("=")[2], word) for word in typed.overrides]
+    pairs += [(flag.name, flag.value, " ".join(flag.words)) for flag in typed.flags if flag.value is not None]
+    first: dict[str, tuple[str, str]] = {}
+    for name, value, words in pairs:
+        earlier = first.setdefault(name, (value, words))
+        if value != earlier[0]:
+            raise RefusedInput(f"{name} is typed twice, as {earlier[1]} and as {words}. Leave one of them out.")
 
 
 def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ class GradientMode(abc.ABC):
     many_outputs: ClassVar[bool] = False  # a solve is differentiated by any number of outputs at no evaluation more
     redraws: ClassVar[bool] = False  # evaluates anew with the random numbers of before, along steps of a fixed grid
     as_posed: ClassVar[bool] = False  # takes problems with their breaks, not piece by piece: who only looks at solves
+    sized_by_batch: ClassVar[bool] = False  # takes a problem or does not by how many samples there are
     each_sample: ClassVar[bool] = False  # follows solvers that step every sample on its own
     to_events: ClassVar[bool] = False  # takes solves that end where an event does
 

@@ -41,6 +41,7 @@ class Forward(GradientMode):
     requirement: ClassVar[str] = "an explicit Runge-Kutta solver, whose steps can be taken one at a time"
     exact: ClassVar[bool] = True
     many_outputs: ClassVar[bool] = True
+    sized_by_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.max_directions < 1:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -74,16 +74,14 @@ def completed_runs(output_dir: str) -> list[RunTimes]:
     return [spent for spent in found if spent is not None]
 
 
-def seconds(
-    record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], evaluations: Callable[[], float]
-) -> float | None:
+def seconds(record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], evaluations: float) -> float | None:
     """Estimated seconds of a run, the median over the earlier runs that resemble it most; None where none does.
 
     Args:
         record: of the planned run.
         amount: its work.
         earlier: times of earlier runs.
-        evaluations: counts the evaluations of a forward pass; called only where the solver has other options.
+        evaluations: of a forward pass of it; 0: not known.
     """
     for axes, groups in ALIKE:
         alike = [
@@ -104,11 +102,11 @@ def _is_comparable(spent: RunTimes, amount: Amount) -> bool:
     return not amount.steps or bool(spent.record.cost.get("steps"))
 
 
-def _ratio(spent: RunTimes, record: RunRecord, evaluations: Callable[[], float]) -> float:
+def _ratio(spent: RunTimes, record: RunRecord, evaluations: float) -> float:
     before = spent.record.cost.get("nfe_forward")
     if not before or spent.record.config.get("solver") == record.config.get("solver"):
         return 1.0
-    return evaluations() / before or 1.0
+    return evaluations / before or 1.0
 
 
 def _first_and_last_row(path: Path) -> tuple[Mapping[str, float], Mapping[str, float]]:

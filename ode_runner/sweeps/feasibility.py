@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ode_runner.build import check_buildable
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.experiment.process_state import unchanged
 from ode_runner.recording.attempts import attempt
 from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import lock
+from ode_runner.sweeps.rehearsal import Rehearsal
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 
@@ -56,7 +56,7 @@ def _refusal(cell: SweepCell, made: list[Path]) -> RefusedInput | None:
         return None
     try:
         with _attempting(cell.folder, made), unchanged():
-            check_buildable(cell.cfg, cell.choices)
+            Rehearsal.of(cell.cfg, cell.choices)
     except InUse:
         return None
     except RefusedInput as refusal:

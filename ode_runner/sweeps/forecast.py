@@ -3,26 +3,22 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ode_runner.batch import Split
-from ode_runner.build import build_experiment
-from ode_runner.building.instantiate import construct
-from ode_runner.errors import IncompatibleChoice, NumericalFailure, RefusedInput
-from ode_runner.experiment.experiment import Experiment
-from ode_runner.integrator import Integrator
-from ode_runner.ledger import Phase
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.experiment.process_state import unchanged
+from ode_runner.recording.bookkeeping import PLACEMENT
 from ode_runner.recording.clock import clock
 from ode_runner.sweeps.cost_estimate import Amount, RunTimes, completed_runs, seconds
+from ode_runner.sweeps.rehearsal import Rehearsal
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
+from ode_runner.tasks.base import Task
 
-SIZED_BY = ("task", "model", "network")
-FEW = 8  # samples by which evaluations are counted
+WITHOUT_EFFECT = ("seed", *PLACEMENT)  # on sizes, and on what is refused, but for values that no cell takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +28,18 @@ class Size:
     parameters: int
     steps_per_epoch: int
     samples: int  # in a batch
+    evaluations: float  # of the forward pass of a few samples with fresh weights; 0 where it fails
+
+    @classmethod
+    def of(cls, rehearsal: Rehearsal) -> "Size":
+        experiment = rehearsal.experiment
+        samples, parameters = experiment.task.size(Split.TRAIN), sum(p.numel() for p in experiment.parameters())
+        return cls(
+            parameters=parameters,
+            steps_per_epoch=-(-samples // experiment.options.batch_size) if parameters else 0,
+            samples=min(experiment.options.batch_size, samples),
+            evaluations=rehearsal.evaluations(),
+        )
 
 
 @dataclass(kw_only=True)
@@ -40,8 +48,8 @@ class Forecast:
 
     cells: list[SweepCell]
     folder: Path
-    sizes: dict[str, Size] = field(default_factory=dict)
-    experiments: dict[str, Experiment] = field(default_factory=dict)
+    found: dict[str, Size | RefusedInput] = field(default_factory=dict)  # by what it depends on
+    tasks: dict[str, Task] = field(default_factory=dict)  # by their options
 
     def show(self) -> None:
         """Print the table."""
@@ -65,40 +73,34 @@ class Forecast:
         print("nothing was started; leave out plan=true to run")
 
     def _size(self, cell: SweepCell) -> Size | None:
-        """Sizes from the objects, built once for all cells of a task, model and network; None where that is refused."""
-        key = _key(cell)
+        """Sizes of a cell, whose objects are made once for all seeds; None where a run would be refused."""
+        key = json.dumps([_without(cell.record.config, WITHOUT_EFFECT), cell.choices], sort_keys=True, default=str)
+        if key not in self.found:
+            self.found[key] = self._rehearsed(cell)
+        found = self.found[key]
+        if isinstance(found, Size):
+            return found
+        impossible = isinstance(found, IncompatibleChoice)
+        cell.state, cell.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(found)
+        return None
+
+    def _rehearsed(self, cell: SweepCell) -> Size | RefusedInput:
+        key = json.dumps([cell.record.config["task"], cell.record.config["seed"]], sort_keys=True, default=str)
         try:
-            if key not in self.sizes:
-                self.experiments[key] = experiment = build_experiment(cell.cfg, cell.choices)
-                parameters = sum(tensor.numel() for tensor in experiment.parameters())
-                samples = min(experiment.options.batch_size, experiment.task.size(Split.TRAIN))
-                batches = -(-experiment.task.size(Split.TRAIN) // experiment.options.batch_size) if parameters else 0
-                self.sizes[key] = Size(parameters=parameters, steps_per_epoch=batches, samples=samples)
+            with unchanged():
+                rehearsal = Rehearsal.of(cell.cfg, cell.choices, task=self.tasks.get(key))
+                self.tasks[key] = rehearsal.experiment.task
+                return Size.of(rehearsal)
         except RefusedInput as refusal:
-            impossible = isinstance(refusal, IncompatibleChoice)
-            cell.state, cell.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
-            return None
-        return self.sizes[key]
+            return refusal
 
     def _seconds(self, cell: SweepCell, size: Size, earlier: Sequence[RunTimes]) -> float | None:
         amount = _amount(size, cell.record.config["trainer"])
-        return seconds(cell.record, amount, earlier, partial(self._evaluations, cell))
-
-    def _evaluations(self, cell: SweepCell) -> float:
-        """Evaluations of a forward pass of a few samples with fresh weights; 0 where it fails."""
-        experiment = self.experiments[_key(cell)]
-        solver, gradient = construct(cell.cfg, "solver"), construct(cell.cfg, "gradient")
-        integrator = Integrator(solver=solver, gradient=gradient, field_dtype=experiment.integrator.field_dtype)
-        batch = next(iter(experiment.task.batches(Split.TRAIN, batch_size=FEW, epoch=0))).to(experiment.dtype)
-        with suppress(NumericalFailure, RefusedInput), integrator.ledger.phase(Phase.FORWARD) as tally:
-            replace(experiment, integrator=integrator).loss(batch)
-            return tally.evaluations
-        return 0
+        return seconds(cell.record, amount, earlier, size.evaluations)
 
 
-def _key(cell: SweepCell) -> str:
-    config = {group: cell.record.config.get(group) for group in (*SIZED_BY, "trainer")}
-    return json.dumps(config, sort_keys=True, default=str)
+def _without(config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in names}
 
 
 def _details(cell: SweepCell, parameters: str, expected: float | None) -> str:

@@ -2,18 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.batch import Batch, Split
 from ode_runner.buffers import Buffers
 from ode_runner.compiling.captured_modules import CapturedModules, noted_calls
 from ode_runner.compiling.fused import fusible
+from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
@@ -75,11 +76,34 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
     except CannotCompile as reason:
         experiment.integrator.forget_compiled()
         if requested == "on":
-            raise IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.") from reason
+            raise _refusal(reason) from reason
         say(f"not {'captured' if on_gpu else 'compiled'}: {reason}")
         return Compiled()
     measurable = not on_gpu or passes is not None
     return Compiled(time.perf_counter() - begun, passes, layers, measurable=measurable)
+
+
+def check_compilable(experiment: Experiment, *, processes: int) -> None:
+    """Check, where trainer.compile=on asks for compiled solves on a CPU, what needs no compiler to be known.
+
+    Raises:
+        IncompatibleChoice: they cannot be compiled.
+    """
+    if experiment.options.compile != "on":
+        return
+    try:
+        _check_possible(experiment, processes)
+        with _as_in_training(experiment.model, experiment.device):
+            for solve in training_solves(experiment):
+                _compiled_solve(experiment, solve)
+    except CannotCompile as reason:
+        raise _refusal(reason) from reason
+    finally:
+        experiment.integrator.forget_compiled()
+
+
+def _refusal(reason: CannotCompile) -> IncompatibleChoice:
+    return IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.")
 
 
 def _compile_solves(experiment: Experiment, *, whatever_size: bool, say: Callable[[str], None]) -> bool:
@@ -204,16 +228,30 @@ def _small(problem: Problem) -> bool:
     return counter.get_total_flops() <= LARGEST
 
 
-def _compile(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> None:
-    """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves."""
-    integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
-    given = [z.detach().requires_grad_(z.requires_grad) for z in wanted.field.given]
+def _compiled_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
+    """By which the integrator makes solves like this one from now on; what it needs is compiled when it is first made.
+
+    Raises:
+        CannotCompile: there is none.
+    """
+    field = wanted.field.field
     if not any(field is module for module in experiment.model.modules()):
         raise CannotCompile("the model makes its field anew for every solve")
     integrals = wanted.field.options()["integrals"]
-    solve = integrate.compile(field, y0, given=wanted.field.of_field(given), integrals=integrals, fuses=fuses)
+    given = wanted.field.of_field(_detached(wanted.field.given))
+    return experiment.integrator.compile(field, wanted.y0.detach(), given=given, integrals=integrals, fuses=fuses)
+
+
+def _detached(given: Sequence[Tensor]) -> list[Tensor]:
+    return [z.detach().requires_grad_(z.requires_grad) for z in given]
+
+
+def _compile(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> None:
+    """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves."""
+    integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
+    solve, integrals = _compiled_solve(experiment, wanted, fuses=fuses), wanted.field.options()["integrals"]
     parameters = [p for p in field.parameters() if p.requires_grad]
-    options = {"given": given, "integrals": integrals, "noise": wanted.field.noise}
+    options = {"given": _detached(wanted.field.given), "integrals": integrals, "noise": wanted.field.noise}
     counted = CountedField.around(field, Ledger(), attached=integrate.gradient.through_autograd, **options)
     spans = [ts]
     if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
