@@ -17,6 +17,7 @@ from ode_runner.models.generator import sample_noise
 from ode_runner.models.logit_flow import LogitFlow, logit_codes
 from ode_runner.objectives.coded_text import CodedLikelihood, CodeLearner, evidence
 from ode_runner.paths.linear import Linear
+from ode_runner.solvers.ddpm import Ddpm
 from ode_runner.solvers.heun import Heun
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.token_laws import MarkovText, TableText, TextLaw, random_table, random_transition
@@ -91,7 +92,7 @@ def test_the_bound_of_the_true_law_is_its_entropy() -> None:
 @torch.no_grad()
 def test_a_solve_of_the_true_field_draws_texts_of_the_law() -> None:
     field = KnownCodes(TABLE, scale=3.0)
-    generator = RoundedGenerator(field=field, shape=(2, 3), start=1.0, end=0.2)
+    generator = RoundedGenerator(field=field, codes=field.codes(), shape=(2, 3), start=1.0, end=0.2)
     along = integrator(40)
     path = generator.generate(sample_noise(0, torch.arange(4000)), along, times=3, dtype=torch.float64)
     assert path.shape == (3, 4000, 2)
@@ -99,6 +100,22 @@ def test_a_solve_of_the_true_field_draws_texts_of_the_law() -> None:
     first, last = (torch.bincount(part @ torch.tensor([3, 1]), minlength=9) / 4000 for part in (path[0], path[-1]))
     assert float((last - TABLE.table.flatten()).abs().sum() / 2) < 0.03  # by chance 0.012
     assert float((first - 1 / 9).abs().max()) < 0.02
+
+
+@torch.no_grad()
+def test_given_tokens_stand_and_draw_the_blanks_towards_their_law() -> None:
+    """Half the way to it, or more, by a solver of ordinary equations and by a sampler that draws noise."""
+    field, count, text = KnownCodes(TABLE, scale=3.0), 4000, torch.tensor([1, 3])
+    generator = RoundedGenerator(field=field, codes=field.codes(), shape=(2, 3), start=1.0, end=0.2)
+    true = TABLE.table[1] / TABLE.table[1].sum()
+    unconditional = float((TABLE.table.sum(dim=0) - true).abs().sum() / 2)
+    assert unconditional > 0.3
+    for solver in (Heun(num_steps=20, step_size=None), Ddpm(num_steps=40, step_size=None, grid=None, eta=1.0)):
+        along = Integrator(solver=solver, gradient=Backprop())
+        noise = sample_noise(0, torch.arange(count))
+        path = generator.completing(text).generate(noise, along, times=3, dtype=torch.float64)
+        assert bool((path[:, :, 0] == 1).all())
+        assert float((torch.bincount(path[-1, :, 1], minlength=3) / count - true).abs().sum() / 2) < unconditional / 2
 
 
 def made(composed: Compose, kind: Any, network: Any = None, **options: Any) -> CodedText:

@@ -12,11 +12,18 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.models.d3pm import D3PM
 from ode_runner.models.discrete_flow_matching import DiscreteFlowMatching
+from ode_runner.models.generator import sample_noise
 from ode_runner.models.replaced_text import Kernel, kernel_noise
+from ode_runner.models.token_generator import TokenGenerator
 from ode_runner.objectives.text_denoising import DenoisingCrossEntropy, step_divergence
 from ode_runner.paths.corruption import CorruptionName, corruption_named
+from ode_runner.solvers.ancestral import Ancestral
 from ode_runner.solvers.gillespie import Gillespie
+from ode_runner.solvers.tau_leap import TauLeap
 from ode_runner.tasks.base import Task
+from ode_runner.tasks.token_laws import MarkovText, random_transition
+from ode_runner.tasks.token_metrics import frequencies
+from ode_runner.tasks.variation import total_variation
 from ode_runner.token_field import ReplacementField
 from ode_runner.types import Time
 from tests.composition import Compose
@@ -37,6 +44,20 @@ class KnownToken(ReplacementField):
         gone = self.schedule.corrupted(t.double()).view(-1, 1, 1)
         here = (1 - gone) * self._states(x)[..., :3] + gone * self.noise[x][..., None]
         return (LAW * here).log()
+
+
+class KnownTexts(ReplacementField):
+    """The true field of a law of texts, by Bayes' rule."""
+
+    def __init__(self, law: MarkovText, kernel: Kernel) -> None:
+        noise = kernel_noise(kernel, law.tokens, masked=0.4)
+        super().__init__(noise, tokens=law.tokens, schedule=corruption_named("linear"))
+        self.law = law
+
+    def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
+        gone = self.schedule.corrupted(t.double()).view(-1, 1, 1)
+        evidence = (1 - gone) * self._states(x)[..., : self.tokens] + gone * self.noise[x][..., None]
+        return self.law.posterior(evidence).log()
 
 
 def states(field: ReplacementField) -> Tensor:
@@ -88,6 +109,26 @@ def test_the_bound_of_the_true_field_is_the_entropy(kernel: Kernel, steps: int) 
                     apart = step_divergence(field, t, u, x, text, field.logits(t, x))
                     bound += (LAW[token] * likely * apart).squeeze()
     assert float(bound) == pytest.approx(-float((LAW * LAW.log()).sum()), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "solver", "steps"), [("absorbing", TauLeap, 60), ("uniform", Ancestral, 20), ("hybrid", Gillespie, 6)]
+)
+@torch.no_grad()
+def test_given_tokens_stand_and_draw_the_blanks_towards_their_law(kernel: Kernel, solver: Any, steps: int) -> None:
+    """Masks are drawn by the law given these tokens; under other noise two thirds of the way to it, or more."""
+    law, text, count = MarkovText(random_transition(3, scale=2.0, seed=1), length=4), torch.tensor([0, 3, 3, 0]), 4000
+    integrate = Integrator(solver=solver(num_steps=steps, step_size=None), gradient=Backprop())
+    generator = TokenGenerator(field=KnownTexts(law, kernel), shape=(4,), start=1.0, end=0.0).completing(text)
+    path = generator.generate(sample_noise(0, torch.arange(count)), integrate, times=3, dtype=torch.float64)
+    assert bool((path[:, :, [0, 3]] == 0).all())
+    assert int(path[-1].max()) < 3
+    blanks = law.evidence(torch.tensor([[0, 3, 3, 0]]))
+    texts = torch.cartesian_prod(torch.tensor([0]), torch.arange(3), torch.arange(3), torch.tensor([0]))
+    true = (law.log_density(texts).exp() / law.likelihood(blanks)).view(3, 3)
+    unconditional = frequencies(law.draw(count, torch.Generator().manual_seed(0))[:, 1:3], 3)
+    apart = float(total_variation(frequencies(path[-1][:, 1:3], 3), true))
+    assert apart < (0.03 if kernel == "absorbing" else float(total_variation(unconditional, true)) / 3)
 
 
 def denoiser(composed: Compose, kind: Any, **options: Any) -> Any:

@@ -57,16 +57,15 @@ def test_samples_follow_the_likelihood_which_sums_to_one(composed: Compose, kind
 def test_beginnings_are_completed_and_other_blanks_are_refused(composed: Compose) -> None:
     model, along = made(composed, Autoregressive, causal=True), integrator()
     generator, noise = model.generator(), sample_noise(0, torch.arange(5000))
-    assert generator is not None
-    begun = torch.tensor([[1, 2, TOKENS, TOKENS]]).expand(5000, -1)
-    [_, found] = generator.generate(noise, along, times=2, dtype=torch.float64, y0=begun)
-    assert bool((found[:, :2] == begun[:, :2]).all())
+    begun = torch.tensor([1, 2, TOKENS, TOKENS])
+    [_, found] = generator.completing(begun).generate(noise, along, times=2, dtype=torch.float64)
+    assert bool((found[:, :2] == begun[:2]).all())
     texts = every_text()
-    law = model.log_likelihood(texts, along).exp() * (texts[:, :2] == begun[0, :2]).all(dim=1)
+    law = model.log_likelihood(texts, along).exp() * (texts[:, :2] == begun[:2]).all(dim=1)
     shares = torch.bincount(found @ TOKENS ** torch.arange(LENGTH - 1, -1, -1), minlength=len(texts)) / len(found)
     assert float((shares - law / law.sum()).abs().sum() / 2) < 0.04
     with pytest.raises(RefusedInput, match="all blanks must be at the end"):
-        generator.generate(noise, along, times=2, dtype=torch.float64, y0=begun.flip(1))
+        generator.completing(begun.flip(0))
 
 
 @torch.no_grad()

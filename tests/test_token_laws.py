@@ -253,7 +253,8 @@ def test_what_is_drawn_between_given_tokens_has_the_law_under_them(composed: Com
         sample_noise(0, torch.arange(4000)),
         Integrator(solver=Gillespie(num_steps=1, step_size=None), gradient=Backprop()),
     )
-    end = integrate(law, x0.expand(4000, -1), torch.tensor([1.0, 0.0]), noise=noise).ys[-1]
+    generator = TokenGenerator(field=law, shape=(16,), start=1.0, end=0.0).completing(x0[0])
+    end = generator.generate(noise, integrate, times=2, dtype=torch.float64)[-1]
     given = x0[0] != law.mask
     assert bool((end[:, given] == x0[0, given]).all())
     wanted = law.denoise(TIME, x0)[0]

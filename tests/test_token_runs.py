@@ -51,8 +51,11 @@ def test_a_model_of_single_tokens_is_told_so(tmp_path: Path) -> None:
     assert record_of(tmp_path)["metrics"]["test/nelbo_floor"] == pytest.approx(1.386, abs=0.3)
 
 
-@pytest.mark.parametrize("model", ["sedd", pytest.param("logit_flow", marks=pytest.mark.slow), "diffusion_lm"])
-def test_other_models_print_a_way_to_a_text_and_are_told_of_what_they_lack(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "model",
+    ["sedd", "diffusion_lm", *(pytest.param(m, marks=pytest.mark.slow) for m in ("logit_flow", "autoregressive"))],
+)
+def test_other_models_print_and_complete_texts_and_are_told_of_what_they_lack(model: str, tmp_path: Path) -> None:
     words = ("task=pairs", f"model={model}", "trainer.max_steps=1", "network.width=8", "network.heads=2")
     run = typed(*words, *SMALL, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
@@ -63,6 +66,11 @@ def test_other_models_print_a_way_to_a_text_and_are_told_of_what_they_lack(model
     assert "result/text_summary" in EventAccumulator(str(folder)).Reload().Tags()["tensors"]
     words = (folder / "samples.csv").read_text(encoding="utf-8").split()
     assert "_" not in words
+    drawn = typed(f"predict={folder}", "samples=5", "inputs=New _", cwd=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
+    _, *texts = next(folder.rglob("predictions/*/samples.csv")).read_text(encoding="utf-8").splitlines()
+    assert len(texts) == 5
+    assert all(text.startswith("New ") and "_" not in text for text in texts)
 
 
 def test_a_sampler_that_seeks_modes_is_told_of(tmp_path: Path) -> None:

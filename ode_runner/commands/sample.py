@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.experiment.model_view import completions, model_view
+from ode_runner.experiment.model_view import model_view, samples_by
 from ode_runner.experiment.signals import stop_on_signals
+from ode_runner.models.text_generator import TextGenerator
 from ode_runner.quoting import as_typed
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
@@ -20,7 +20,6 @@ from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.token_task import TokenTask
-from ode_runner.token_field import MaskedField
 
 MOST = 1_000_000  # samples
 
@@ -53,7 +52,7 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
                 "law of the data. Leave samples out, or name a run of model=flow_matching task=digits_generation, say."
             )
         if inputs is not None:
-            view = replace(view, sample=completions(experiment, _blanks(experiment, inputs), stop))
+            view = replace(view, sample=samples_by(experiment, _completing(experiment, inputs), stop))
         assert view.sample is not None
         given = task.given(samples)
         with torch.no_grad():
@@ -73,17 +72,17 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
     return RunStatus.COMPLETED
 
 
-def _blanks(experiment: Experiment, inputs: Any) -> Tensor:
-    """The text that is typed, (position,), with masks for its blanks.
+def _completing(experiment: Experiment, inputs: Any) -> TextGenerator:
+    """What completes the text that is typed.
 
     Raises:
         IncompatibleChoice: the model completes none.
-        RefusedInput: it is none of the task's.
+        RefusedInput: it is none of the task's, or none that the model completes.
     """
     generator = experiment.model.generator()
-    if not isinstance(experiment.task, TokenTask) or generator is None or not isinstance(generator.field, MaskedField):
+    if not isinstance(experiment.task, TokenTask) or not isinstance(generator, TextGenerator):
         raise IncompatibleChoice(
-            f"inputs={as_typed(inputs)}: with samples= it is a text with blanks, which a model of masked tokens "
-            "completes, and this run has none. Leave inputs out, or name a run of model=masked_diffusion."
+            f"inputs={as_typed(inputs)}: with samples= it is a text with blanks, which a model of texts completes, and "
+            "this run has none. Leave inputs out, or name a run of model=masked_diffusion."
         )
-    return experiment.task.with_blanks(str(inputs))
+    return generator.completing(experiment.task.with_blanks(str(inputs)).to(experiment.device))

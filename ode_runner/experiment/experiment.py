@@ -168,7 +168,6 @@ class Experiment:
         times: int = 2,
         given: Sequence[Tensor] = (),
         by: Generator | None = None,
-        y0: Tensor | None = None,
     ) -> Trajectory:
         """Samples of a model that generates, on their way from noise to data: (time, sample, *shape).
 
@@ -177,14 +176,12 @@ class Experiment:
             times: of the path that is returned; 2: noise and sample only.
             given: what the field receives after time and state, the sample as first axis.
             by: another generator than the model's own, from the same noise.
-            y0: the state with which all samples begin, (*shape), in the place of noise.
         """
         generator = by or self.model.generator()
         assert generator is not None
         noise = sample_noise(self.seed, numbers.to(self.device))
         given = [z.to(self.device, self.dtype) for z in given]
-        every = None if y0 is None else y0.to(self.device).expand(len(numbers), *y0.shape)
-        return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given, y0=every)
+        return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given)
 
     def check_times(self) -> None:
         """Raises RefusedInput where the times of the training data cannot teach the model what it is made of."""

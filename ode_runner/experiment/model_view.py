@@ -14,6 +14,7 @@ from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
 from ode_runner.models.density import DensityModel
+from ode_runner.models.generator import Generator
 from ode_runner.models.path_model import PathModel
 from ode_runner.random_state import RandomState
 from ode_runner.tasks.base import ModelView
@@ -53,9 +54,9 @@ def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], s
     )
 
 
-def completions(experiment: Experiment, y0: Tensor, stop: StopRequest) -> Draw:
-    """Draws samples that all begin with `y0` (*shape), such as a text of which some tokens are given."""
-    return drawn_once(partial(_generated, experiment, stop=stop, y0=y0))
+def samples_by(experiment: Experiment, by: Generator, stop: StopRequest) -> Draw:
+    """Draws samples of another generator than the model's own, from the same noise."""
+    return drawn_once(partial(_generated, experiment, stop=stop, by=by))
 
 
 class _Functions:
@@ -118,7 +119,7 @@ def _generated(
     given: Sequence[Tensor],
     *,
     stop: StopRequest,
-    y0: Tensor | None = None,
+    by: Generator | None = None,
 ) -> Drawn:
     """So many samples of a model that generates, in batches of the size of an evaluation."""
     paths, evaluations = list[Trajectory](), Means()
@@ -127,6 +128,6 @@ def _generated(
             stop.check()
         with experiment.integrator.ledger.phase(Phase.SAMPLING) as tally:
             told = [z[numbers.to(z.device)] for z in given]
-            paths.append(experiment.generate(numbers, times=times, given=told, y0=y0))
+            paths.append(experiment.generate(numbers, times=times, given=told, by=by))
         evaluations.add({"of a batch": tally.evaluations})
     return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])

@@ -2,13 +2,14 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, final
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, final
 
+import torch
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
-from ode_runner.models.generator import Generator
+from ode_runner.models.text_generator import TextGenerator
 from ode_runner.models.text_model import TextModel
 from ode_runner.networks.base import Network
 from ode_runner.noise import Noise
@@ -66,22 +67,59 @@ class CodedText(TextModel, CodeLearner):
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
         return integrate.evaluate(self.field, t, x, call="logits")
 
-    def generator(self) -> Generator:
-        shape = (*self.shape, self.codes().shape[1])
-        return RoundedGenerator(field=self.field, shape=shape, start=1.0, end=self.end_time)
+    def generator(self) -> TextGenerator:
+        codes = self.codes()
+        shape = (*self.shape, codes.shape[1])
+        return RoundedGenerator(field=self.field, codes=codes, shape=shape, start=1.0, end=self.end_time)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class RoundedGenerator(Generator):
-    """From noise to texts: at every time, the tokens whose points are nearest."""
+class RoundedGenerator(TextGenerator):
+    """From noise to texts: at every time, the tokens whose points are nearest, or which are given.
 
-    field: CodedField
+    `codes` are the points, (token, number).
+    """
+
+    field: DenoisingField
+    codes: Tensor
     rounded: ClassVar[bool] = True
+
+    def completing(self, text: Tensor) -> Self:
+        return replace(self, field=ClampedCodes(self.field, codes=self.codes, text=text), text=text)
 
     def finished(self, path: Trajectory, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
         del noise, integrate, given
-        return nearest(path, self.field.codes())
+        found = nearest(path, self.codes)
+        return found if self.text is None else torch.where(self.text < len(self.codes), self.text, found)
+
+
+@final
+class ClampedCodes(DenoisingField):
+    """Another field, which sees given tokens without noise at all times.
+
+    A field that was taught by positions of one time is asked about others than it has seen, so that the blanks are not
+    drawn by their very law. With the noise of the time on the given tokens they would be drawn by one that is further
+    off, for early on the way hardly anything would be given.
+
+    Args:
+        codes: the points that stand for tokens, (token, number).
+        text: (position,), the tokens; the number behind the last where none is given.
+    """
+
+    points: Tensor
+    known: Tensor
+
+    def __init__(self, inner: DenoisingField, *, codes: Tensor, text: Tensor) -> None:
+        super().__init__()
+        self.inner, self.path, self.batched_time = inner, inner.path, inner.batched_time
+        self.register_buffer("known", (text < len(codes))[:, None], persistent=False)
+        self.register_buffer("points", codes[text.clamp(max=len(codes) - 1)], persistent=False)
+
+    def denoise(self, t: Time, x: State, *given: Tensor) -> State:
+        points = self.points.to(x.dtype)
+        denoised = self.inner.denoise(t, torch.where(self.known, points, x), *given)
+        return torch.where(self.known, points, denoised)
 
 
 def nearest(x: Tensor, codes: Tensor) -> Tensor:

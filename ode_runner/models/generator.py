@@ -41,18 +41,16 @@ class Generator:
         times: int,
         dtype: torch.dtype,
         given: Sequence[Tensor] = (),
-        y0: State | None = None,
     ) -> Trajectory:
         """Samples, one for each sample number of `noise`, at `times` times from noise to data: (time, sample, *shape).
 
         Args:
             dtype: of the times, and of states that are real numbers.
             given: what the field receives after time and state, the sample as first axis.
-            y0: the states to begin with, (sample, *shape), in the place of noise.
         """
         ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
-        start = self.begin(noise, dtype=dtype) if y0 is None else y0
-        return self.finished(self.path(start, ts, noise, integrate, given), noise, integrate, given)
+        y0 = self.begin(noise, dtype=dtype)
+        return self.finished(self.path(y0, ts, noise, integrate, given), noise, integrate, given)
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
         """The states at `start`: the increment of the noise from t = 1 to 2, which no solve uses."""

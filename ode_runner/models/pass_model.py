@@ -2,8 +2,8 @@
 
 import abc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, final
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.hashed_numbers import draw_categorical
 from ode_runner.models.base import Numerics
-from ode_runner.models.generator import Generator
+from ode_runner.models.text_generator import TextGenerator
 from ode_runner.models.text_model import TextModel
 from ode_runner.noise import Noise
 from ode_runner.objectives.base import Objective
@@ -72,30 +72,40 @@ class PassModel(TextModel, TextLearner):
         time = torch.zeros((), device=text.device)
         return log_probabilities(integrate.evaluate(self.field, time, text, call="logits"), text).sum(dim=1)
 
-    def generator(self) -> Generator:
+    def generator(self) -> TextGenerator:
         return PassGenerator(field=self.field, shape=self.shape, start=1.0, end=0.0, passes=self.passes)
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PassGenerator(Generator):
+class PassGenerator(TextGenerator):
     """Draws a text from the first token to the last, as many of them in each pass as make `passes` passes."""
 
     field: LearnedTokens
     passes: int
 
-    def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
-        """Blanks alone."""
-        del dtype
-        return torch.full((len(noise.samples), *self.shape), self.field.tokens, device=noise.samples.device)
-
-    def path(self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
-        """The texts after some of the passes, spread evenly over `ts`. The blanks of `y0` are drawn from left to right.
+    def completing(self, text: Tensor) -> Self:
+        """See `TextGenerator`.
 
         Raises:
             RefusedInput: a blank stands before what is known, which a model of several passes cannot take into account.
         """
-        self._check_blanks(y0)
+        blank = text == self.field.tokens
+        if self.passes > 1 and bool((blank[:-1] & ~blank[1:]).any()):
+            raise RefusedInput(
+                "this model says each token by those before it, so that it completes beginnings of texts only: all "
+                "blanks must be at the end. Use model=masked_diffusion for others."
+            )
+        return replace(self, text=text)
+
+    def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
+        """Blanks, and what is given."""
+        del dtype
+        blanks = torch.full((len(noise.samples), *self.shape), self.field.tokens, device=noise.samples.device)
+        return blanks if self.text is None else self.text.expand_as(blanks)
+
+    def path(self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]) -> Tensor:
+        """The texts after some of the passes, even over `ts`. The blanks of `y0` are drawn from left to right."""
         states, time = [y0], torch.zeros((), dtype=torch.float64, device=y0.device)
         uniform = noise.uniform(time, 0, self.shape)
         for positions in torch.arange(y0.shape[1], device=y0.device).tensor_split(self.passes):
@@ -105,11 +115,3 @@ class PassGenerator(Generator):
             states.append(torch.where(y0 == self.field.tokens, filled, states[-1]))
         shown = torch.linspace(0, self.passes, len(ts)).round().int().tolist()
         return torch.stack([states[i] for i in shown])
-
-    def _check_blanks(self, y0: Tensor) -> None:
-        blank = y0 == self.field.tokens
-        if self.passes > 1 and bool((blank[:, :-1] & ~blank[:, 1:]).any()):
-            raise RefusedInput(
-                "this model says each token by those before it, so that it completes beginnings of texts only: all "
-                "blanks must be at the end. Use model=masked_diffusion for others."
-            )
