@@ -12,7 +12,7 @@ from ode_runner.config.garbage import collector_off, end_without_collecting
 from ode_runner.config.help import print_version
 from ode_runner.config.trust import set_import_path
 from ode_runner.distributed.ranks import Rank
-from ode_runner.recording.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.recording.streams import exit_code, ignore_output_errors, replace_unprintable
 
 
 def main() -> None:
@@ -33,8 +33,8 @@ def main() -> None:
 def answer() -> None:
     """Carry out the command in sys.argv and exit with its code."""
     arguments = parse(sys.argv[1:]).flags_first()
-    replace_what_cannot_be_printed()
-    outlast_the_screen()
+    replace_unprintable()
+    ignore_output_errors()
     if {"-h", "--help"} & set(arguments):
         sys.exit(exit_code("ode-run", show_help(arguments)))
     if "--version" in arguments:

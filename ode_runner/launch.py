@@ -44,7 +44,7 @@ from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.printable import on_one_line
 from ode_runner.recording.relative_path import relative_path
-from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.recording.streams import ignore_output_errors, replace_unprintable
 from ode_runner.sweeps.dispatch import JOBLIB_LAUNCHER
 from ode_runner.sweeps.search import SearchSweeper
 from ode_runner.sweeps.sweeper import CellSweeper, register
@@ -89,8 +89,8 @@ def launch() -> ExitCode:
 
 def run_job(cfg: DictConfig) -> JobResult:
     """The task function of Hydra: plan or run one job. No error of a run ends its sweep; an interrupt does."""
-    replace_what_cannot_be_printed()  # here too, for a launcher's worker is a process of its own
-    outlast_the_screen()
+    replace_unprintable()  # here too, for a launcher's worker is a process of its own
+    ignore_output_errors()
     result = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
     add_exit_code(result.code)
     return result

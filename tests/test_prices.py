@@ -18,7 +18,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.models.bases import BASES
 from ode_runner.models.galerkin import expanded
-from ode_runner.objectives.along import Along
+from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.problem import Solution
 from ode_runner.regularizers.base import PathRegularizer
 from ode_runner.regularizers.depth_varying import squared_differences
@@ -227,7 +227,7 @@ def test_states_that_move_at_an_even_pace_have_twice_their_kinetic_energy(compos
     ts = torch.tensor([0.0, 0.3, 0.3, 1.5])
     ys = Y0 + ts[:, None, None] * torch.tensor([1.0, -2.0, 0.5])
     torch.testing.assert_close(made.of_states(ts, ys), torch.full((4,), 1.5 * 5.25))
-    along = Along(
+    along = PricedSolves(
         Integrator(solver=DOPRI5, gradient=backprop), no_integrals, of_states=lambda *of: {"q": made.of_states(*of)}
     )
     ys = along(Linear().requires_grad_(False), Y0, torch.tensor([1.0, 0.0])).ys

@@ -19,8 +19,8 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.models.odenet import ODENet
-from ode_runner.objectives.along import Along
 from ode_runner.objectives.base import Loss, Objective
+from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.objectives.regularized import Regularized
 from ode_runner.objectives.supervised import Supervised
 from ode_runner.problem import Solution
@@ -119,14 +119,14 @@ def test_kinetic_energy_of_paths_in_closed_form(
     y0 = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
     ts = torch.tensor(span, dtype=torch.float64)
     for field, expected in ((Still(), 25 / 2 * 2), (Turning(), 4 * (1 + 9) / 2 / 2 * 2)):
-        along = Along(integrate, kinetic)
+        along = PricedSolves(integrate, kinetic)
         along(field, y0, ts)
         assert float(along.sums["kinetic"]) == pytest.approx(expected, rel=tolerance)
 
 
 def test_prices_of_several_solves_are_summed_and_the_model_sees_none_of_them(composed: Compose) -> None:
     integrate = Integrator(solver=build(composed, "solver", "rk4"), gradient=Backprop())
-    along = Along(integrate, kinetic)
+    along = PricedSolves(integrate, kinetic)
     y0, ts = torch.ones(3, 2, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
     length = Integral(lambda t, y, dy, pull: dy.norm(dim=1), judged=False)
     solutions = [along(Still(), y0, ts, integrals={"length": length}) for _ in range(2)]

@@ -12,7 +12,7 @@ import pytest
 from ode_runner.loggers.tensorboard import TensorBoardLogger
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import RunStatus
-from ode_runner.recording.streams import outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.recording.streams import ignore_output_errors, replace_unprintable
 from tests.helpers import TINY, ode_run, record_of
 from tests.test_report import write_run
 
@@ -107,9 +107,9 @@ def test_printing_cannot_fail_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     streams = [io.TextIOWrapper(io.FileIO(os.dup(write), "w"), encoding="ascii") for _ in range(2)]
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
-    replace_what_cannot_be_printed()
-    outlast_the_screen()
-    outlast_the_screen()  # of a process that has done so before
+    replace_unprintable()
+    ignore_output_errors()
+    ignore_output_errors()  # of a process that has done so before
     assert sys.stdout is not streams[0]
     for stream in (sys.stdout, sys.stderr):
         print("a · b \udcff", file=stream, flush=True)
@@ -123,8 +123,8 @@ def test_streams_of_ones_own_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
     mine = io.StringIO()
     monkeypatch.setattr(sys, "stdout", mine)
     monkeypatch.setattr(sys, "stderr", None)  # of a process without a terminal
-    replace_what_cannot_be_printed()
-    outlast_the_screen()
+    replace_unprintable()
+    ignore_output_errors()
     assert sys.stdout is mine
     assert sys.stderr is None
 

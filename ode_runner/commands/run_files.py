@@ -7,7 +7,7 @@ from typing import Any
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import FOLDER, stored_yaml
-from ode_runner.tasks.data_place import place_of
+from ode_runner.tasks.data_folder import data_folder
 
 
 def where_files_are(folder: Path, record: RunRecord, *, typed: Collection[str]) -> Iterator[str]:
@@ -42,7 +42,7 @@ def _named(record: RunRecord, name: str) -> str | None:
     group, _, option = name.partition(".")
     value: Any = record.config.get(group, {}).get(option)
     if value is None and option == "data_dir":
-        value = str(place_of(None))
+        value = str(data_folder(None))
     return value if isinstance(value, str) else None
 
 

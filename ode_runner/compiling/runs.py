@@ -75,7 +75,7 @@ class Runs(abc.ABC):
         count = 2 if self.integrals else 1
         *inputs, y0 = others[:-count]
         dfound = list(others[-count:])
-        return self.packed.pulled_back(lambda y0, values: self.found(inputs, y0, values), y0, dfound, sums, theta)
+        return self.packed.field_vjp(lambda y0, values: self.found(inputs, y0, values), y0, dfound, sums, theta)
 
 
 @final

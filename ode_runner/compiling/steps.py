@@ -44,7 +44,7 @@ class Packed:
         """An example of the sums of derivatives."""
         return self.theta[: sum(self.learned.sizes)] / 2
 
-    def pulled_back(
+    def field_vjp(
         self, step: Callable[..., Any], y0: State, cotangents: Any, sums: Tensor, theta: Tensor
     ) -> list[Tensor]:
         """dL/dy0, and `sums` with the derivatives by the values that are learned added."""
@@ -169,7 +169,7 @@ class CompiledSteps(Packed):
         def step(y0: State, values: Sequence[Tensor]) -> State:
             return self.again(clock, y0, values)[0]
 
-        return self.pulled_back(step, y0, dy1, sums, theta)
+        return self.field_vjp(step, y0, dy1, sums, theta)
 
     def _dense_step_vjp(
         self, clock: Tensor, y0: State, dy1: Tensor, dcurve: Tensor, sums: Tensor, theta: Tensor
@@ -178,7 +178,7 @@ class CompiledSteps(Packed):
             y1, ks = self.again(clock, y0, values)
             return y1, self._curve(clock, y0, [*ks, self.equation(clock[1], y1, values)])
 
-        return self.pulled_back(step, y0, (dy1, dcurve), sums, theta)
+        return self.field_vjp(step, y0, (dy1, dcurve), sums, theta)
 
     def again(self, clock: Tensor, y0: State, values: Sequence[Tensor]) -> tuple[State, list[Tensor]]:
         """A step from y0 alone, with the derivatives that it is made of."""

@@ -14,7 +14,7 @@ from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.gradients.continuous import solve_with_adjoint, split_adjoint
-from ode_runner.gradients.pulled_back import gradients_of
+from ode_runner.gradients.vjp import gradients_of
 from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver

@@ -11,8 +11,8 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StackedField, VectorField
-from ode_runner.gradients.pulled_back import pulled_back
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
+from ode_runner.gradients.vjp import field_vjp
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.initial_step import rms
@@ -110,7 +110,7 @@ def adjoint_slopes(
     with torch.enable_grad():
         y, t = y.detach().requires_grad_(), t.detach()
         dy = field(t, y)
-        parts = pulled_back(field, t, y, dy, [y, *parameters], -a, None if c is None else -c)
+        parts = field_vjp(field, t, y, dy, [y, *parameters], -a, None if c is None else -c)
     return dy.detach(), torch.cat([part.reshape(-1) for part in parts])
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.gradients.continuous import split_adjoint, split_like
-from ode_runner.gradients.pulled_back import gradients_of
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
+from ode_runner.gradients.vjp import gradients_of
 from ode_runner.noise import Increment
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.stochastic import StratonovichRungeKutta

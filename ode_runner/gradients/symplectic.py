@@ -10,8 +10,8 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.pulled_back import pulled_back
 from ode_runner.gradients.replay import StepVJP, solve_and_replay
+from ode_runner.gradients.vjp import field_vjp
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import ExplicitRungeKutta
@@ -106,7 +106,7 @@ def _vjp(
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         dy = field(time_tensor(t, y), y)
-        found = pulled_back(field, time_tensor(t, y), y, dy, [y, *parameters], cotangent, of_rates)
+        found = field_vjp(field, time_tensor(t, y), y, dy, [y, *parameters], cotangent, of_rates)
     for total, part in zip(sums, found[1:], strict=True):
         total += part
     return found[0]

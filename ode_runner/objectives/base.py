@@ -1,4 +1,4 @@
-"""What an objective is."""
+"""The base class of objectives: what training minimises."""
 
 import abc
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ ModelT = TypeVar("ModelT", bound=nn.Module, contravariant=True)
 
 
 class Loss(NamedTuple):
-    """What training minimises on a batch, and what it is made of."""
+    """The loss of a batch, and what it is made of."""
 
     total: Scalar
     terms: Mapping[str, Scalar] = MappingProxyType({})  # means over the batch by name, before they are weighted
     outputs: Outputs | None = None  # what the model answered, where the objective has asked for an answer
     prices: Mapping[str, Scalar] = MappingProxyType({})  # of regularisers, where they are no part of the loss
-    beside: Mapping[str, Scalar] = MappingProxyType({})  # what else is to be read with the loss, by name
+    beside: Mapping[str, Scalar] = MappingProxyType({})  # reported with the loss by name, such as bounds and floors
 
     def scalars(self) -> dict[str, Scalar]:
         """`loss`, `loss/<term>` of each term where there are several, and prices by their names; without a graph."""
@@ -35,8 +35,8 @@ class Loss(NamedTuple):
         return {"loss": self.total.detach()} | terms | prices | beside
 
 
-def said_of_floor(results: Mapping[str, float]) -> str:
-    """What is printed behind a loss among the numbers of a split: its floor, where that is known."""
+def floor_text(results: Mapping[str, float]) -> str:
+    """` (floor 0.123)`, to be printed behind the loss of a split; "" if the floor is not known."""
     return f" (floor {results[FLOOR]:.4g})" if FLOOR in results else ""
 
 

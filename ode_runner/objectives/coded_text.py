@@ -1,4 +1,4 @@
-"""What models of texts are taught that see them as points of a space, with noise of one time."""
+"""The objective of models that embed texts as points of a space and denoise these."""
 
 import abc
 from typing import NamedTuple, final
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.field import broadcast_time
 from ode_runner.objectives.base import FLOOR, Loss, Objective
-from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, said_of_bound
+from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, bound_scalars
 from ode_runner.objectives.text_likelihood import log_probabilities
 from ode_runner.path_field import DenoisingField
 from ode_runner.paths.base import GaussianPath
@@ -58,7 +58,7 @@ class CodedLikelihood(Objective[CodeLearner]):
             logits = logits if logits.dtype == torch.float64 else logits.float()
             bound = _bound(model, drawn, text, codes, logits.softmax(dim=-1))
             cross = -log_probabilities(logits, text).sum(dim=1).mean()
-            beside = {BOUND: bound.detach()} | said_of_bound(task, bound.detach())
+            beside = {BOUND: bound.detach()} | bound_scalars(task, bound.detach())
             if not model.training and model.known is not None:
                 posterior = model.known.posterior(
                     evidence(model.field.path, codes, drawn.t, noised).double().softmax(dim=-1)
@@ -77,7 +77,7 @@ class _Drawn(NamedTuple):
 
 
 def _draw(text: Tensor, codes: Tensor, model: CodeLearner) -> _Drawn:
-    """Noise for a batch, and ratios that are even over it; outside training the same ones every time."""
+    """Noise for a batch, and stratified ratios alpha / sigma; outside training the same ones every time."""
     generator = None if model.training else torch.Generator(text.device).manual_seed(VALIDATION)
     within = torch.rand(len(text), generator=generator, device=text.device, dtype=torch.float32)
     noise = torch.randn(*text.shape, codes.shape[1], generator=generator, device=text.device, dtype=torch.float32)
@@ -87,7 +87,7 @@ def _draw(text: Tensor, codes: Tensor, model: CodeLearner) -> _Drawn:
 
 
 def _bound(model: CodeLearner, drawn: _Drawn, text: Tensor, codes: Tensor, denoised: Tensor) -> Tensor:
-    """Of tokens that are denoised, (batch, position, tokens)."""
+    """The bound, nats; `denoised` are the probabilities of the tokens, (batch, position, tokens)."""
     squares = (denoised @ codes - codes[text]).square().sum(dim=(1, 2))
     end = codes.new_tensor(model.end_time)
     last = evidence(model.field.path, codes, end, model.field.path.noised(end, codes[text], drawn.noise))

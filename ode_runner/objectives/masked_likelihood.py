@@ -53,26 +53,26 @@ class MaskedLikelihood(Objective[MaskLearner]):
         text = batch.inputs if model.training else batch.inputs.repeat(COPIES, 1)
         masked = masks(text, training=model.training)
         x = torch.where(masked, model.field.mask, text)
-        losses = of_masked(model.logits(x, integrate), text, masked)
+        losses = masked_cross_entropy(model.logits(x, integrate), text, masked)
         count, length = masked.sum(dim=1), text.shape[1]
         bound = (length / count * losses).mean()
         total = bound if model.weighting == "elbo" else (losses / count).mean()
-        return Loss(total, beside={BOUND: bound} | said_of_bound(task, bound) | self._floors(model, text, x, masked))
+        return Loss(total, beside={BOUND: bound} | bound_scalars(task, bound) | self._floors(model, text, x, masked))
 
     @staticmethod
     def _floors(model: MaskLearner, text: Tensor, x: Tensor, masked: Tensor) -> dict[str, Tensor]:
-        """What the true field would have for these masks, outside training; no evaluation."""
+        """The bound and the loss of the true field for the same masks, outside training; no evaluation."""
         if model.training or model.known is None:
             return {}
         logits = model.known.denoise(torch.ones((), device=x.device), x).log()
-        losses, count = of_masked(logits, text, masked), masked.sum(dim=1)
+        losses, count = masked_cross_entropy(logits, text, masked), masked.sum(dim=1)
         bound = (text.shape[1] / count * losses).mean()
         of_loss = bound if model.weighting == "elbo" else (losses / count).mean()
         return {FLOOR: of_loss, f"{BOUND}_floor": bound}
 
 
-def said_of_bound(task: Task, bound: Tensor) -> dict[str, Tensor]:
-    """What a task of texts says a bound of its loss is in other units."""
+def bound_scalars(task: Task, bound: Tensor) -> dict[str, Tensor]:
+    """A bound of the loss in the other units of a task of texts, by name; none for other tasks."""
     return task.of_bound(bound) if isinstance(task, TokenTask) else {}
 
 
@@ -82,14 +82,14 @@ class _Draw(NamedTuple):
 
 
 def masks(text: Tensor, *, training: bool) -> Tensor:
-    """Which tokens are masked, bool (batch, position): at least one of each text, outside training always the same."""
+    """Random masks, bool (batch, position), at least one in each text; outside training always the same."""
     generator = None if training else torch.Generator(text.device).manual_seed(VALIDATION)
     drawn = _draw(text, generator)
     count = 1 + (drawn.share * text.shape[1]).long().clamp(max=text.shape[1] - 1)
     return drawn.order.argsort(dim=1).argsort(dim=1) < count[:, None]
 
 
-def of_masked(logits: Tensor, text: Tensor, masked: Tensor) -> Tensor:
+def masked_cross_entropy(logits: Tensor, text: Tensor, masked: Tensor) -> Tensor:
     """The cross-entropy of all masked tokens of each text, nats, (batch,)."""
     with torch.autocast(text.device.type, enabled=False):
         precise = logits.float() if logits.dtype == torch.bfloat16 else logits
@@ -98,7 +98,7 @@ def of_masked(logits: Tensor, text: Tensor, masked: Tensor) -> Tensor:
 
 
 def _draw(text: Tensor, generator: torch.Generator | None) -> _Draw:
-    """The share of the first text is even among the smallest part of as many as there are texts, and so on."""
+    """Shares are stratified: that of text i of n is uniform between i / n and (i + 1) / n."""
     within = torch.rand(len(text), generator=generator, device=text.device)
     order = torch.rand(text.shape, generator=generator, device=text.device)
     return _Draw((torch.arange(len(text), device=text.device) + within) / len(text), order)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.errors import RefusedInput
 from ode_runner.integral import Integral
-from ode_runner.objectives.along import Along
 from ode_runner.objectives.base import TASK, Loss, Objective
+from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.problem import Integrate
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.tasks.base import Task
@@ -30,7 +30,7 @@ class Regularized(Objective[nn.Module]):
         self.solves, self.ranks = objective.solves, objective.ranks
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        along = Along(integrate, partial(self._integrals, training=model.training), of_states=self._of_states)
+        along = PricedSolves(integrate, partial(self._integrals, training=model.training), of_states=self._of_states)
         if model.training:
             batch = batch._replace(ts=self._times(batch.ts))
         loss = self.objective.loss(model, task, batch, along)
@@ -58,7 +58,7 @@ class Regularized(Objective[nn.Module]):
         prices = {name: regularizer.of_states(ts, ys) for name, regularizer in self.regularizers.items()}
         return {name: price for name, price in prices.items() if price is not None}
 
-    def _prices(self, model: nn.Module, along: Along) -> dict[str, Scalar]:
+    def _prices(self, model: nn.Module, along: PricedSolves) -> dict[str, Scalar]:
         """By regulariser: its prices of the solves that were made, and its penalty."""
         prices = dict(along.sums)
         for name, regularizer in self.regularizers.items():

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ode_runner.batch import Batch
 from ode_runner.objectives.base import FLOOR, Loss, Objective
-from ode_runner.objectives.masked_likelihood import BOUND, said_of_bound
-from ode_runner.objectives.text_denoising import TextDenoiser, drawn_noise
+from ode_runner.objectives.masked_likelihood import BOUND, bound_scalars
+from ode_runner.objectives.text_denoising import TextDenoiser, draw_corruption
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.token_field import KnownTokenField, RatioField
@@ -36,13 +36,13 @@ class ScoreEntropy(Objective[RatioLearner]):
     solves = False
 
     def loss(self, model: RatioLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        field, (text, u, uniform) = model.field, drawn_noise(batch.inputs, training=model.training)
+        field, (text, u, uniform) = model.field, draw_corruption(batch.inputs, training=model.training)
         t = u.square()
         x = field.corrupt(t, text, *uniform)
         logits = model.logits(t, x, integrate)
         bound = (2 * u * score_entropy(field, t, x, text, field.log_ratios(t, x, logits))).mean()
         total = bound.to(logits.dtype if logits.dtype == torch.float64 else torch.float32)
-        beside = {BOUND: bound.detach()} | said_of_bound(task, bound.detach())
+        beside = {BOUND: bound.detach()} | bound_scalars(task, bound.detach())
         if not model.training and model.known is not None:
             denoised = model.known.posterior(field.likelihood(t, x))
             true = score_entropy(field, t, x, text, field.ratios_of(t, x, denoised).log())

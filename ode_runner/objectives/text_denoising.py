@@ -1,4 +1,4 @@
-"""What models of texts are taught that see them with noise of one time."""
+"""Objectives of models that denoise texts: cross-entropy, and a bound of the likelihood in steps."""
 
 import abc
 from typing import final
@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 
 from ode_runner.batch import Batch
 from ode_runner.objectives.base import Loss, Objective
-from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, said_of_bound
+from ode_runner.objectives.masked_likelihood import BOUND, COPIES, VALIDATION, bound_scalars
 from ode_runner.objectives.text_likelihood import log_probabilities
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
@@ -46,7 +46,7 @@ class DenoisingCrossEntropy(Objective[TextDenoiser]):
 
     def loss(self, model: TextDenoiser, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         del task
-        text, share, uniform = drawn_noise(batch.inputs, training=model.training)
+        text, share, uniform = draw_corruption(batch.inputs, training=model.training)
         x = model.field.corrupt(share, text, *uniform)
         each = -log_probabilities(model.logits(share, x, integrate), text)
         return Loss(torch.where(model.field.certain(x), 0.0, each).sum(dim=1).mean())
@@ -66,7 +66,7 @@ class StepLikelihood(Objective[StepDenoiser]):
     solves = False
 
     def loss(self, model: StepDenoiser, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        text, share, uniform = drawn_noise(batch.inputs, training=model.training)
+        text, share, uniform = draw_corruption(batch.inputs, training=model.training)
         u = (share * model.steps).floor() / model.steps
         t = u + 1 / model.steps
         x = model.field.corrupt(t, text, *uniform)
@@ -74,11 +74,11 @@ class StepLikelihood(Objective[StepDenoiser]):
         bound = model.steps * step_divergence(model.field, t, u, x, text, logits).mean()
         each = -log_probabilities(logits, text).sum(dim=1)
         total = bound.to(each.dtype) + model.cross_entropy * each.mean()
-        return Loss(total, beside={BOUND: bound.detach()} | said_of_bound(task, bound.detach()))
+        return Loss(total, beside={BOUND: bound.detach()} | bound_scalars(task, bound.detach()))
 
 
 def step_divergence(field: ReplacementField, t: Tensor, u: Tensor, x: Tensor, text: Tensor, logits: Tensor) -> Tensor:
-    """KL of q(x_u | x_t, x_0) from the law that a field makes of its logits, summed over positions: (batch,)."""
+    """KL(q(x_u | x_t, x_0) || p(x_u | x_t)), p by the field's logits, summed over positions: (batch,), nats."""
     guessed = logits.double().softmax(dim=-1)
     true = one_hot(text, field.tokens).double()
     guessed = torch.where(field.certain(x)[..., None], true, guessed)
@@ -87,10 +87,11 @@ def step_divergence(field: ReplacementField, t: Tensor, u: Tensor, x: Tensor, te
     return (torch.xlogy(target, target) - torch.xlogy(target, law)).sum(dim=(1, 2))
 
 
-def drawn_noise(text: Tensor, *, training: bool) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Texts, even numbers between 0 and 1, and two for every token; outside training several of each, always the same.
+def draw_corruption(text: Tensor, *, training: bool) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Texts, a stratified uniform number for each, and two uniform numbers for each token.
 
-    Copies of a text lie apart, so that their numbers do.
+    Outside training there are several copies of each text, and the numbers are always the same. Copies of a text lie
+    apart in the batch, so that their numbers lie in different strata.
     """
     generator = None if training else torch.Generator(text.device).manual_seed(VALIDATION)
     text = text if training else text.repeat(COPIES, 1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Batch
 from ode_runner.objectives.base import FLOOR, Loss, Objective
-from ode_runner.objectives.masked_likelihood import BOUND, said_of_bound
+from ode_runner.objectives.masked_likelihood import BOUND, bound_scalars
 from ode_runner.problem import Integrate
 from ode_runner.tasks.base import Task
 from ode_runner.token_field import KnownTokenField
@@ -35,7 +35,7 @@ class TextLikelihood(Objective[TextLearner]):
 
     def loss(self, model: TextLearner, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         loss = -model.log_likelihood(batch.inputs, integrate).mean()
-        beside = {BOUND: loss} | said_of_bound(task, loss)
+        beside = {BOUND: loss} | bound_scalars(task, loss)
         if not model.training and model.known is not None:
             floor = -model.known.log_density(batch.inputs).mean().to(loss.dtype)
             beside |= {FLOOR: floor, f"{BOUND}_floor": floor}
@@ -43,7 +43,7 @@ class TextLikelihood(Objective[TextLearner]):
 
 
 def log_probabilities(logits: Tensor, text: Tensor) -> Tensor:
-    """Of every token of a text, (batch, position), in single precision or better."""
+    """log p of each token of a text by its logits, (batch, position), in single precision or better."""
     with torch.autocast(text.device.type, enabled=False):
         precise = logits if logits.dtype == torch.float64 else logits.float()
         return precise.log_softmax(dim=-1).gather(2, text[..., None])[..., 0]

@@ -11,7 +11,7 @@ from ode_runner.recording.printable import printable
 PLAIN = {"·": "-", "─": "-", "±": "+-", "×": "x", "…": "...", "—": "-"}
 
 
-def replace_what_cannot_be_printed() -> None:
+def replace_unprintable() -> None:
     """In place of an error where the terminal's encoding, ascii say, has no sign for a character."""
     codecs.register_error("ode_runner.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
@@ -19,7 +19,7 @@ def replace_what_cannot_be_printed() -> None:
             stream.reconfigure(errors="ode_runner.plain")
 
 
-def outlast_the_screen() -> None:
+def ignore_output_errors() -> None:
     """From now on printing cannot fail: what cannot be written is lost.
 
     A pipe whose reader has gone, or a full disk behind `> file`, must not cost a run, whose record says all that the
@@ -43,7 +43,7 @@ def exit_code(program: str, code: int) -> int:
 
 
 def lost_output() -> OSError | None:
-    """The first failure to write to standard output since `outlast_the_screen`."""
+    """The first failure to write to standard output since `ignore_output_errors`."""
     sys.stdout.flush()
     descriptor = _descriptor(sys.stdout)
     return descriptor.failure if isinstance(descriptor, _Outlasting) else None

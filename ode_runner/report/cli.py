@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.printable import printable
-from ode_runner.recording.streams import exit_code, outlast_the_screen, replace_what_cannot_be_printed
+from ode_runner.recording.streams import exit_code, ignore_output_errors, replace_unprintable
 from ode_runner.report.comparable import find_incomparable, without_incomparable
 from ode_runner.report.formats import FORMATS, Report
 from ode_runner.report.remarks import absences, mixture, warnings
@@ -56,8 +56,8 @@ FOLDERS = {"diff": 2, "verify": 1, "cite": 1}  # of prune, any number
 
 def main() -> None:
     """Entry point of the console script."""
-    replace_what_cannot_be_printed()
-    outlast_the_screen()
+    replace_unprintable()
+    ignore_output_errors()
     try:
         code = run(sys.argv[1:])
     except RefusedInput as refusal:

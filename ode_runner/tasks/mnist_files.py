@@ -11,7 +11,7 @@ from torchvision.datasets import MNIST
 
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples
-from ode_runner.tasks.data_place import place_of
+from ode_runner.tasks.data_folder import data_folder
 from ode_runner.tasks.idx import FILES, find_file, hash_idx, read_idx
 
 MNIST_CONTENT = "8f840143b0cf"  # `hash_idx` of the four files of MNIST itself
@@ -23,7 +23,7 @@ def read_dataset(data_dir: str | None) -> tuple[Samples, Samples]:
     Raises:
         RefusedInput: files are missing, damaged, or of different datasets.
     """
-    folder = find_files(place_of(data_dir))
+    folder = find_files(data_folder(data_dir))
     everything, test = (read_samples(folder, *FILES[part]) for part in ("train", "test"))
     if test.inputs.shape[1:] != everything.inputs.shape[1:] or int(test.targets.max()) > int(everything.targets.max()):
         raise RefusedInput(f"the training and test files in {folder} are of different datasets.")
@@ -38,7 +38,7 @@ def check_validation(validation: int, count: int) -> None:
 
 def dataset_contents(options: Mapping[str, Any]) -> dict[str, str | None]:
     """`Task.contents` of a task that reads such files: MNIST itself is the same in every place."""
-    folder = place_of(options.get("data_dir"))
+    folder = data_folder(options.get("data_dir"))
     found = next(filter(None, (_all_in(place) for place in places_in(folder))), None)
     content = None if found is None else hash_idx(found)
     return {"data_dir": None if content == MNIST_CONTENT else content}

@@ -13,7 +13,7 @@ from torchvision.datasets import VisionDataset
 from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples, shuffled_splits
-from ode_runner.tasks.data_place import place_of
+from ode_runner.tasks.data_folder import data_folder
 from ode_runner.tasks.images import ImageClassification
 from ode_runner.tasks.mnist_files import check_validation, in_short
 
@@ -33,7 +33,7 @@ class TorchvisionImages(ImageClassification):
         seed: int,
         device: torch.device,
     ) -> None:
-        everything, test = (self._read(place_of(data_dir), train=train) for train in (True, False))
+        everything, test = (self._read(data_folder(data_dir), train=train) for train in (True, False))
         count = len(everything.targets)
         check_validation(validation, count)
         sizes = {Split.TRAIN: count - validation, Split.VALIDATION: validation}
@@ -49,7 +49,7 @@ class TorchvisionImages(ImageClassification):
 
     @classmethod
     def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
-        return {"data_dir": cls.content(place_of(options.get("data_dir")))}
+        return {"data_dir": cls.content(data_folder(options.get("data_dir")))}
 
     @classmethod
     def content(cls, place: Path) -> str | None:

@@ -24,7 +24,7 @@ from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
 from ode_runner.ledger import Phase
-from ode_runner.objectives.base import said_of_floor
+from ode_runner.objectives.base import floor_text
 from ode_runner.random_state import RandomState
 from ode_runner.recording.clock import clock
 from ode_runner.recording.display import shown
@@ -37,7 +37,7 @@ from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
-from ode_runner.training.training_pass import clipped, quality, running, solve_scalars
+from ode_runner.training.training_pass import clip_gradients, mean_scalars, progress_text, solve_scalars
 from ode_runner.training.unread import UnreadSteps, reported
 from ode_runner.training.whole_pass import WholePass
 
@@ -96,19 +96,19 @@ class Trainer:
             for batch in itertools.islice(batches, self.batch, None):
                 logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
                 self.unread.keep()
-                with self._dumping(batch), self.stopwatch.lap():
+                with self._crash_dump_on_failure(batch), self.stopwatch.lap():
                     scalars = self.train_step(batch, measure_memory=logged)
                 self.unread.add(scalars, batch, where=self._where(), warm=warm)
                 self.step, self.batch, warm = self.step + 1, self.batch + 1, True
                 if logged or self.unread.full:
-                    self._look()
+                    self._read_steps()
                 if remark := self.forward.remark():
                     session.display.say(remark)
                 if warning := self.gradient_monitor.warning():
                     session.display.say(warning, style="yellow")
                 if logged:
                     self._log(session)
-                session.display.advance(step=self.step, total_steps=self.total_steps, **self._standing())
+                session.display.advance(step=self.step, total_steps=self.total_steps, **self._progress())
                 session.save_if_due(self)
                 if spent := self._spent_budget():
                     break
@@ -160,7 +160,7 @@ class Trainer:
         scalars = {} if passed.saved_bytes is None else {"memory/saved_bytes": float(passed.saved_bytes)}
         audited = self._audited(batch, random) if random else {}
         self.group.average_gradients(self.model.parameters())
-        grad_norm = clipped(self.parameters, self.options.max_grad_norm, waits=self.waits)
+        grad_norm = clip_gradients(self.parameters, self.options.max_grad_norm, waits=self.waits)
         if self.waits:
             check_finite(float(grad_norm), "gradient", self._where())
         lr = self.optimizer.param_groups[0]["lr"]
@@ -168,7 +168,7 @@ class Trainer:
         self.schedule.step()
         if self.average is not None:
             self.average.update(self.model)
-        of_batch = quality(passed, self.group, waits=self.waits) | batch_scalars(passed.each, len(batch.inputs))
+        of_batch = mean_scalars(passed, self.group, waits=self.waits) | batch_scalars(passed.each, len(batch.inputs))
         return scalars | of_batch | audited | stepped | {"optim/lr": lr} | solve_scalars(passed)
 
     def _audited(self, batch: Batch, random: RandomState) -> dict[str, float]:
@@ -185,7 +185,8 @@ class Trainer:
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
         """All that the next step and the record depend on; `metrics_position` is metrics.jsonl's length in bytes."""
-        self._look()  # what is kept is known to be sound
+        self._read_steps()  # what is kept is known to be sound
+        random = RandomState.now(self.device)
         return {
             "position": [self.step, self.epoch, self.batch],
             "best": dict(self.best),
@@ -195,8 +196,8 @@ class Trainer:
             "seconds": [self.clock.seconds, self.train_seconds],
             "timed_samples": self.timed_samples,
             "ledger": self.integrator.ledger.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "random": random.cpu,
+            "random_cuda": random.cuda,
             "metrics_position": metrics_position,
         }
 
@@ -211,9 +212,7 @@ class Trainer:
         self.clock.seconds, self.train_seconds = state["seconds"]
         self.timed_samples = state["timed_samples"]
         self.integrator.ledger.load_state_dict(state["ledger"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        RandomState(cpu=state["random"], cuda=state["random_cuda"]).restore()
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own, by the name under which it is kept."""
@@ -221,17 +220,17 @@ class Trainer:
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     @contextmanager
-    def _dumping(self, batch: Batch) -> Iterator[None]:
+    def _crash_dump_on_failure(self, batch: Batch) -> Iterator[None]:
         """A step that fails leaves a crash dump, unless one before it, not looked at so far, has failed already."""
         with dump_on_failure(self.model, batch, self.device, learning=True, where=self._where()):
             try:
                 yield
             except NumericalFailure:
-                self._look()
+                self._read_steps()
                 raise
 
-    def _look(self) -> None:
-        """Read the numbers of the steps since the last look, and account for them.
+    def _read_steps(self) -> None:
+        """Read the scalars of the steps that were not read yet, and add them to the means.
 
         Raises:
             Diverged: loss or gradient of one of them is not finite.
@@ -268,8 +267,8 @@ class Trainer:
             self.best = {"objective": reached, "epoch": self.epoch + 1}
             weights = self.evaluated_experiment.model.state_dict()
             session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), "step": self.step})
-        self.last_validation = shown(name, reached) + said_of_floor(results)
-        standing = self._standing()
+        self.last_validation = shown(name, reached) + floor_text(results)
+        standing = self._progress()
         if not self.window.empty():
             self._log(session)
         evaluated = {f"eval/{name}": value for name, value in results.items()}
@@ -284,9 +283,10 @@ class Trainer:
         latest = not self.experiment.objective.ranks
         return latest or math.isnan(best) or (reached > best if higher_is_better else reached < best)
 
-    def _standing(self) -> dict[str, str]:
+    def _progress(self) -> dict[str, str]:
         """The epoch and the running means as text, for the progress line."""
-        numbers = running(self.window.read() or self.latest, validation=self.last_validation, samples=self.samples)
+        means = self.window.read() or self.latest
+        numbers = progress_text(means, validation=self.last_validation, samples=self.samples)
         return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": numbers}
 
     def _spent_budget(self) -> str:

@@ -19,7 +19,7 @@ from ode_runner.transfer import read_scalars
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPass:
-    """Of a pass whose gradients are in the parameters' `.grad`."""
+    """What a training pass has measured; its gradients are in the parameters' `.grad`."""
 
     measured: Mapping[str, Tensor]  # metrics, loss and its terms: means over the batch
     of_loss: Sequence[str]  # which of them are no metrics
@@ -43,7 +43,7 @@ class TrainingPass:
 
 
 def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, where: str, waits: bool) -> TrainingPass:
-    """Operation by operation.
+    """A forward and a backward pass by autograd, without compiled or recorded parts.
 
     Args:
         forward: makes the forward pass.
@@ -70,8 +70,8 @@ def ordinary_pass(forward: ForwardPass, batch: Batch, *, measure_memory: bool, w
     return TrainingPass.of(passed, batch, experiment, backward)
 
 
-def quality(found: TrainingPass, group: ProcessGroup, *, waits: bool) -> dict[str, Tensor | float]:
-    """Loss, its terms and metrics, means over the batch of all processes; `waits`: they are read from the device."""
+def mean_scalars(found: TrainingPass, group: ProcessGroup, *, waits: bool) -> dict[str, Tensor | float]:
+    """Loss, its terms and metrics: means over the batch of all processes. `waits`: they are read from the device."""
     means: dict[str, Any] = dict(group.mean(read_scalars(found.measured)) if waits else found.measured)
     own = {name: means.pop(name) for name in found.of_loss}
     return {"train/loss": own.pop("loss")} | own | {f"train/{name}": value for name, value in means.items()}
@@ -91,7 +91,7 @@ def solve_scalars(passed: TrainingPass) -> dict[str, float]:
     }
 
 
-def running(means: Mapping[str, float], *, validation: str, samples: int) -> str:
+def progress_text(means: Mapping[str, float], *, validation: str, samples: int) -> str:
     """Means over steps of training as text, for a progress line.
 
     Args:
@@ -107,12 +107,12 @@ def running(means: Mapping[str, float], *, validation: str, samples: int) -> str
     return f"{numbers}  {samples / means['time/step_seconds']:,.0f} samples/s"
 
 
-def clipped(parameters: Sequence[Tensor], most: float | None, *, waits: bool) -> Tensor | float:
-    """The norm of the gradient before it is clipped to `most`; None: it is not.
+def clip_gradients(parameters: Sequence[Tensor], most: float | None, *, waits: bool) -> Tensor | float:
+    """Clip the norm of the gradient to `most`; returns the norm before that.
 
     Args:
-        parameters: whose `.grad` is meant, where there is one.
-        most: above 0.
+        parameters: those that have a `.grad` count.
+        most: above 0; None: the gradient is not clipped.
         waits: whether the norm is read, for which the CPU waits; a shorter gradient then costs nothing more.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]

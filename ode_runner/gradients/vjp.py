@@ -9,7 +9,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.types import State
 
 
-def pulled_back(
+def field_vjp(
     field: CountedField, t: Tensor, y: State, dy: State, wanted: Sequence[Tensor], a: State, c: Tensor | None
 ) -> list[Tensor]:
     """a^T d(dy)/d(wanted) + c^T d(rates)/d(wanted), where dy = f(t, y) and a graph of it is being recorded.

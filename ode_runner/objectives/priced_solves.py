@@ -1,4 +1,4 @@
-"""Prices of others than the model along its solves."""
+"""Solves for a model with integrals and prices added that the model does not see: regularisers and running costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,20 +18,21 @@ Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # of the outputs o
 
 
 def no_prices(ts: Times, ys: Trajectory) -> Mapping[str, Tensor]:
-    """None."""
+    """No prices on states."""
     del ts, ys
     return {}
 
 
 @final
-class Along(TakesStates):
-    """Solves for a model with prices added to every solve, whose means over the batch it sums up.
+class PricedSolves(TakesStates):
+    """An `Integrate` that adds prices to every solve of a model; `sums` are their means over the batch, summed up.
 
-    The model sees none of them. A solve backwards in time counts as one forwards: a price has no direction.
+    The model does not see them. A solve backwards in time counts as one forwards: a price has no direction.
 
     Args:
-        integrals: from the initial state of a solve to what is integrated along it, by the names of the sums.
-        of_states: from the times and outputs of a solve to prices on them, by their names.
+        integrate: solves.
+        integrals: gives the integrals to be added to a solve, by name, from its initial state.
+        of_states: gives prices on the outputs of a solve, by name, from its times and states.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Along(TakesStates):
         return replace(solution, integrals={name: solution.integrals[name] for name in own})
 
     def take_states(self, states: Sequence[State]) -> None:
-        """Those of layers are a unit of depth apart."""
+        """Prices of the states between layers, which are taken to be a unit of depth apart."""
         if self.of_states is not no_prices:
             self._add_prices(torch.arange(len(states), device=states[0].device), torch.stack(list(states)))
         if isinstance(self.integrate, TakesStates):
