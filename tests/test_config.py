@@ -158,7 +158,7 @@ def test_no_choice_leaves_an_option_unsaid(composed: Compose, group: str, name: 
         "exactly",
         "stepping",
         "longest",
-        "watch",
+        "sought",
     }  # which the program sets and nobody types
     assert hidden <= unsaid | {option.name for option in fields(StepControl)} | {
         "per_sample"

@@ -23,7 +23,7 @@ HEADS = ("layer", "kind", "weights", "output", "parameters")
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A module with parameters of its own, or without parts."""
+    """One row of the summary: a module with parameters of its own, or without submodules."""
 
     name: str  # within the model
     kind: str
@@ -32,7 +32,7 @@ class Layer:
     parameters: int  # of its own
 
     def row(self) -> tuple[str, str, str, str, str]:
-        """By HEADS."""
+        """The cells of the row, in the order of HEADS."""
         weights = ", ".join(map(_times, self.weights))
         return self.name, self.kind, weights, _times(self.output) if self.output else "", f"{self.parameters:,}"
 
@@ -74,7 +74,7 @@ def layers_of(experiment: Experiment) -> list[Layer]:
 
 
 def as_markdown(layers: Sequence[Layer]) -> str:
-    """A table of them."""
+    """The layers as a Markdown table."""
     lines = [HEADS, ("---", "---", "---", "---", "---:"), *(layer.row() for layer in layers)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -89,7 +89,7 @@ def _answer(experiment: Experiment) -> None:
 
 @contextmanager
 def _noting(named: dict[str, nn.Module], shapes: dict[str, list[int]]) -> Iterator[None]:
-    """While the shape of what each module first gives is noted."""
+    """Inside, the shape of each module's first output is noted."""
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
@@ -111,7 +111,7 @@ def _is_layer(module: nn.Module) -> bool:
 
 
 def _times(shape: Sequence[int]) -> str:
-    """[64, 2] as `64 x 2`."""
+    """A shape as text: [64, 2] as `64 x 2`."""
     return " x ".join(map(str, shape)) or "1"
 
 

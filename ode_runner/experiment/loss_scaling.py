@@ -32,11 +32,11 @@ class LossScaling:
         self._scaler.scale(self._one)  # makes the tensors that a recorded pass will read
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """What is differentiated."""
+        """The scaled loss, which is differentiated."""
         return self._scaler.scale(loss)
 
     def unscale(self, optimizer: Optimizer) -> None:
-        """Gradients of the loss itself."""
+        """Divide the gradients by the scale, so that they are those of the loss."""
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: Optimizer, grad_norm: Tensor) -> dict[str, Tensor | float]:

@@ -110,7 +110,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 class Means:
-    """Running means by name."""
+    """Weighted means by name, over the values added so far."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
@@ -127,7 +127,7 @@ class Means:
         return not self._sums
 
     def take(self) -> dict[str, float]:
-        """The means; forgets the values added so far."""
+        """Return the means, and start again without values."""
         means = self.read()
         self._sums = {}
         return means
@@ -149,7 +149,7 @@ class Stopwatch:
 
     @contextmanager
     def lap(self) -> Iterator[None]:
-        """One that is ended by an error does not count."""
+        """Time a lap; one that ends with an error does not count."""
         self._open = [self._mark()]
         yield
         self._laps.append([*self._open, self._mark()])
@@ -157,7 +157,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What is done inside does not belong to the lap."""
+        """Inside, the lap is interrupted."""
         if self._open is not None:
             self._open.append(self._mark())
         yield
@@ -165,7 +165,7 @@ class Stopwatch:
             self._open.append(self._mark())
 
     def take(self) -> list[float]:
-        """Seconds of the laps since the last time."""
+        """The seconds of each lap since the last call."""
         laps, self._laps = self._laps, []
         pairs = [zip(marks[::2], marks[1::2], strict=True) for marks in laps]
         return [sum(self._between(begun, ended) for begun, ended in lap) for lap in pairs]

@@ -63,7 +63,7 @@ def figures_of_ways(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
 
 @torch.no_grad()
 def _errors(experiment: Experiment, task: SampledTask, samples: Tensor, stop: StopRequest) -> dict[str, float]:
-    """Of the first samples, batch by batch."""
+    """The errors of the first samples, batch by batch."""
     fine, given, compared, taught = _finest(experiment), task.given(len(samples)), Means(), list[Tensor]()
     own, teacher = _solvable(fine.model.generator()), fine.model.teacher_generator()
     if own is None and teacher is None:
@@ -98,6 +98,6 @@ def _finest(experiment: Experiment) -> Experiment:
 
 
 def _squared_distance(found: Tensor, expected: Tensor) -> float:
-    """The mean over samples, in float64."""
+    """The squared distance of two sets of samples, the mean over samples, in float64."""
     apart = found.to(expected) - expected
     return float(apart.flatten(1).square().sum(dim=1).mean())

@@ -11,8 +11,8 @@ from ode_runner.gradients.stochastic_adjoint import solve_with_stochastic_adjoin
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.steps_to_event import without_event
 from ode_runner.solvers.stochastic import StratonovichRungeKutta
-from ode_runner.solvers.watched_steps import unwatched
 
 
 @final
@@ -61,5 +61,5 @@ class Adjoint(GradientMode):
             check_a_use(solver, rtol=self.rtol, atol=self.atol)
             return solve_with_stochastic_adjoint(solver, problem)
         sizes = block_sizes(problem.field, problem.y0)
-        backward = backward_solver(unwatched(solver), sizes, rtol=self.rtol, atol=self.atol)
+        backward = backward_solver(without_event(solver), sizes, rtol=self.rtol, atol=self.atol)
         return solve_with_adjoint(solver, backward, problem)

@@ -36,7 +36,7 @@ class GradientMode(abc.ABC):
 
     @classmethod
     def takes(cls, solver: type[Solver]) -> bool:
-        """Whether the two go together."""
+        """Whether the mode differentiates solves by solvers of this class."""
         able = solver.differentiable or cls.own_derivative
         able = able and (not cls.solves_an_adjoint or issubclass(VectorField, solver.fields))
         return able and issubclass(solver, cls.requires) and not issubclass(solver, cls.excludes)

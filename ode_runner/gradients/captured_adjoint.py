@@ -69,7 +69,7 @@ class _Equation:
         return torch.cat([part.reshape(-1) for part in (dy.detach(), *parts)])
 
     def wanted(self, given: Sequence[Tensor]) -> list[Tensor]:
-        """What g belongs to, in the order of `CountedField.leaves`."""
+        """The parameters that g belongs to, in the order of `CountedField.leaves`."""
         return [*(z for z in given if z.requires_grad), *self.leaves.values()]
 
     def _apart(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:

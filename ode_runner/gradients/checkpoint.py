@@ -51,7 +51,7 @@ class Checkpoint(GradientMode):
 
 
 def _pull_back(step: StepVJP[StepwiseSolver]) -> Sequence[Tensor]:
-    """By the graph of the whole step."""
+    """Pull cotangents back through one step, which is taken again with a graph."""
     solver, field, place, y0, cotangents, of_integrals, parameters, _ = step
     with torch.enable_grad():
         y0 = y0.detach().requires_grad_()

@@ -123,7 +123,7 @@ class _WholeAdjointSolve(torch.autograd.Function):
 
 @final
 class _PackedAdjoint(AdjointEquation):
-    """g lies as compiled steps pack it."""
+    """The adjoint equation, with g in the layout of compiled steps."""
 
     def __init__(self, packing: Packing, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class _PackedAdjoint(AdjointEquation):
         return self.packing.unpack(g)
 
     def forward(self, t: Time, y: State) -> State:
-        """Eagerly, where nothing is compiled for what is asked."""
+        """Evaluate eagerly, for what no compiled code stands for."""
         y, a, _ = self.split(y)
         dy, slopes = adjoint_slopes(self.field, t, y, a, None, self.wanted)
         da, of_values = slopes[: a.numel()], slopes[a.numel() :]

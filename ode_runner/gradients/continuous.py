@@ -28,12 +28,12 @@ class AdjointEquation(VectorField):
 
     @final
     def split(self, flat: Tensor) -> tuple[State, State, Tensor]:
-        """y, a and g."""
+        """y, a and g of the flat adjoint state."""
         return split_adjoint(flat, self.shape)
 
     @abc.abstractmethod
     def gradients(self, g: Tensor) -> list[Tensor]:
-        """dL/dtheta in the parameters' shapes."""
+        """dL/dtheta in the shapes of the parameters, from the flat `g`."""
 
 
 def split_adjoint(flat: Tensor, shape: torch.Size) -> tuple[State, State, Tensor]:
@@ -179,7 +179,7 @@ def _reached(ts: Times, solution: Solution) -> Times:
 
 @final
 class AdjointField(AdjointEquation, StackedField):
-    """By the field's own evaluations and autograd."""
+    """The adjoint equation by evaluations of the field and autograd."""
 
     def __init__(self, field: CountedField, parameters: Sequence[Tensor], shape: torch.Size) -> None:
         super().__init__()

@@ -14,11 +14,11 @@ from ode_runner.gradients.event_checks import steps_each
 from ode_runner.gradients.found_events import FoundEvents
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
+from ode_runner.solvers.event_search import SoughtEvent
 from ode_runner.solvers.first_order import differentiable_once
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.solvers.watch import Watch
 from ode_runner.transfer import read_times
 from ode_runner.types import Rows, State
 
@@ -49,12 +49,12 @@ def solve_to_events(solve: Solve, solver: Solver, problem: Problem) -> Solution:
     event = problem.event
     if event is None or not isinstance(solver, ExplicitRungeKutta):
         raise ValueError("there is no event, or the solver finds none")
-    return _Legs(solve, solver, problem, event).solution()
+    return _Segments(solve, solver, problem, event).solution()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Leg:
-    """Where solves begin: some samples, each at a time of its own."""
+class _Segment:
+    """A solve from one event to the next: where it begins, for some samples, each at a time of its own."""
 
     samples: Tensor  # int64 (samples,), on the CPU, in the batch
     start: Tensor  # float64 (samples,), on the CPU
@@ -64,7 +64,7 @@ class _Leg:
     sizes: Tensor | None = None  # of first steps
 
 
-class _Legs:
+class _Segments:
     def __init__(self, solve: Solve, solver: ExplicitRungeKutta, problem: Problem, event: Event) -> None:
         self.solve, self.solver, self.problem, self.event = solve, solver, problem, event
         self.times = torch.tensor(read_times(problem.ts), dtype=torch.float64)
@@ -77,13 +77,13 @@ class _Legs:
 
     def solution(self) -> Solution:
         found = FoundEvents(self.problem.y0, self.times, self.sign)
-        solver, leg = self.solver, self._first()
-        while leg is not None and len(leg.samples):
-            solver, leg = self._go_on(solver, leg, found)
+        solver, segment = self.solver, self._first()
+        while segment is not None and len(segment.samples):
+            solver, segment = self._go_on(solver, segment, found)
         return found.solution(each=self.each)
 
-    def _first(self) -> _Leg | None:
-        """From the first time on; none where there is no other."""
+    def _first(self) -> _Segment | None:
+        """The segment from the first time on; None if there is no other time."""
         if self.times[0] == self.times[-1]:
             return None
         samples, start = torch.arange(self.batch), self.times[:1].expand(self.batch)
@@ -94,7 +94,7 @@ class _Legs:
         if bool(near.any()):
             self._refuse_start(int(near.nonzero()[0]), moving[near])
         level = torch.maximum(c.abs() / self._span(), rate.abs())
-        return _Leg(samples=samples, start=start, y=y0, side=torch.where(near, moving, c.sign()), level=level)
+        return _Segment(samples=samples, start=start, y=y0, side=torch.where(near, moving, c.sign()), level=level)
 
     def _refuse_start(self, sample: int, moving: Tensor) -> None:
         """Raises RefusedInput unless the event, which is 0 in these samples, leaves that against its direction."""
@@ -113,42 +113,44 @@ class _Legs:
         )
 
     def _go_on(
-        self, solver: ExplicitRungeKutta, leg: _Leg, found: FoundEvents
-    ) -> tuple[ExplicitRungeKutta, _Leg | None]:
-        """Solve a leg; returns the solver and the leg after that."""
-        given = [z[leg.samples.to(z.device)] for z in self._given()]
-        watch = Watch(
-            event=self.event, given=given, side=leg.side, sign=self.sign, numbers=leg.samples.tolist(),
-            batch=self.batch, atol=self.off[0], rtol=self.off[1], sizes=leg.sizes,
+        self, solver: ExplicitRungeKutta, segment: _Segment, found: FoundEvents
+    ) -> tuple[ExplicitRungeKutta, _Segment | None]:
+        """Solve a segment; returns the solver and the segment after that."""
+        given = [z[segment.samples.to(z.device)] for z in self._given()]
+        sought = SoughtEvent(
+            event=self.event, given=given, side=segment.side, sign=self.sign, numbers=segment.samples.tolist(),
+            batch=self.batch, atol=self.off[0], rtol=self.off[1], sizes=segment.sizes,
         )  # fmt: skip
-        ts = self._times(leg)
-        posed = replace(self.problem, field=self._field(leg.samples), y0=leg.y, ts=ts, event=None)
-        solution = self.solve(replace(solver, watch=watch), posed)
-        found.solutions.append((leg.samples, solution))
-        stop = solution.stop or Stop(torch.full((len(leg.samples),), torch.nan, dtype=torch.float64))
+        ts = self._times(segment)
+        posed = replace(self.problem, field=self._field(segment.samples), y0=segment.y, ts=ts, event=None)
+        solution = self.solve(replace(solver, sought=sought), posed)
+        found.solutions.append((segment.samples, solution))
+        stop = solution.stop or Stop(torch.full((len(segment.samples),), torch.nan, dtype=torch.float64))
         if self.each:
-            found.put_each(leg.samples, leg.start, stop.times, solution.ys)
+            found.put_each(segment.samples, segment.start, stop.times, solution.ys)
         else:
             found.put(solution.ys[1:] if bool(stop.times.isnan()) else solution.ys[1:-1], len(self.times) - len(ts) + 1)
         met = stop.times.isnan().logical_not().nonzero().flatten()
-        after = self._at_events(leg, met, stop, solution.ys[-1], found) if len(met) else None
+        after = self._at_events(segment, met, stop, solution.ys[-1], found) if len(met) else None
         warm = solver if self.each else warm_started(solver, solution)
         assert isinstance(warm, ExplicitRungeKutta)
         return warm, after
 
-    def _times(self, leg: _Leg) -> Tensor:
-        """Of a leg: its beginning and the outputs after it; where samples step on their own, of each, and the end."""
+    def _times(self, segment: _Segment) -> Tensor:
+        """The beginning of a segment and the outputs after it; where samples step on their own, for each, and the end."""
         if not self.each:
-            return torch.cat([leg.start, self.times[self.sign * self.times > self.sign * leg.start]])
-        later = self.sign * torch.maximum(self.sign * self.times[1:, None], self.sign * leg.start)
-        return torch.cat([leg.start[None], later, later[-1:]])
+            return torch.cat([segment.start, self.times[self.sign * self.times > self.sign * segment.start]])
+        later = self.sign * torch.maximum(self.sign * self.times[1:, None], self.sign * segment.start)
+        return torch.cat([segment.start[None], later, later[-1:]])
 
-    def _at_events(self, leg: _Leg, met: Tensor, stop: Stop, ends: State, found: FoundEvents) -> _Leg | None:
-        """Note the events that the rows `met` of a leg have come to, and make the next leg of those that go on."""
-        samples, t, here = leg.samples[met], stop.times[met], met.to(ends.device)
+    def _at_events(
+        self, segment: _Segment, met: Tensor, stop: Stop, ends: State, found: FoundEvents
+    ) -> _Segment | None:
+        """Note the events at which the rows `met` of a segment stopped; returns the segment of those that go on."""
+        samples, t, here = segment.samples[met], stop.times[met], met.to(ends.device)
         y, dy = ends[here], self._slope(samples, t, ends[here])
         c, rate = self._rate(samples, t, y, dy)
-        self._check(leg, met, t, rate, found)
+        self._check(segment, met, t, rate, found)
         time, state = self._moved(samples, t, y, dy, rate)
         found.note(samples, time, state)
         last = self.event.ends_after
@@ -161,21 +163,21 @@ class _Legs:
         there = going.to(state.device)
         return self._after(samples[going], t[going], time[there], state[there], c[going], rate[going], sizes)
 
-    def _check(self, leg: _Leg, met: Tensor, t: Tensor, rate: Tensor, found: FoundEvents) -> None:
+    def _check(self, segment: _Segment, met: Tensor, t: Tensor, rate: Tensor, found: FoundEvents) -> None:
         """Raises SolverFailed where an event cannot be gone on from, or not differentiated."""
-        apart, direction = (t - leg.start[met]).abs(), self.event.direction
+        apart, direction = (t - segment.start[met]).abs(), self.event.direction
         turned = rate.sign() != direction if direction else torch.zeros_like(met, dtype=torch.bool)
-        grazes = turned | ~(rate.abs() > self.grazing * leg.level[met])
+        grazes = turned | ~(rate.abs() > self.grazing * segment.level[met])
         crowded = (apart <= self.resolution) | (turned & (apart <= self.grazing * self._span()))
-        many = found.counts[leg.samples[met]] >= self.event.most
-        self._refuse(leg, met, t, crowded | many, CROWDED, found)
-        self._refuse(leg, met, t, grazes, GRAZES, found)
+        many = found.counts[segment.samples[met]] >= self.event.most
+        self._refuse(segment, met, t, crowded | many, CROWDED, found)
+        self._refuse(segment, met, t, grazes, GRAZES, found)
 
-    def _refuse(self, leg: _Leg, met: Tensor, t: Tensor, wrong: Tensor, what: str, found: FoundEvents) -> None:
+    def _refuse(self, segment: _Segment, met: Tensor, t: Tensor, wrong: Tensor, what: str, found: FoundEvents) -> None:
         if not bool(wrong.any()):
             return
         row = int(wrong.nonzero()[0])
-        sample = int(leg.samples[met[row]])
+        sample = int(segment.samples[met[row]])
         raise SolverFailed(
             f"event number {int(found.counts[sample]) + 1} of sample {sample} of {self.batch}, "
             f"at t={float(t[row]):.6g}, {what}"
@@ -192,8 +194,8 @@ class _Legs:
 
     def _after(
         self, samples: Tensor, t: Tensor, time: Tensor, state: Rows, c0: Tensor, rate0: Tensor, sizes: Tensor | None
-    ) -> _Leg:
-        """The leg that begins with the states after a reset, from where the flow would have come to them later.
+    ) -> _Segment:
+        """The segment that begins with the states after a reset, from where the flow would have come to them later.
 
         Before it the event was at `c0`, which is nearly 0, and went through that as fast as `rate0`.
         """
@@ -210,7 +212,7 @@ class _Legs:
                 "0, and at rest there. Let the reset lead away from it, or the event end the solve."
             )
         shift = (time - time.detach()).view(-1, *[1] * (y.dim() - 1))
-        return _Leg(
+        return _Segment(
             samples=samples,
             start=t,
             y=y - shift * dy if torch.is_grad_enabled() else y,
@@ -227,7 +229,7 @@ class _Legs:
         return list(self.problem.field.of_field(self.problem.field.given))
 
     def _field(self, samples: Tensor) -> CountedField:
-        """The field of some samples, in their order."""
+        """The field, given what belongs to some samples, in their order."""
         field = self.problem.field
         if not field.given or len(samples) == self.batch:
             return field
@@ -236,7 +238,7 @@ class _Legs:
 
     @torch.no_grad()
     def _slope(self, samples: Tensor, t: Tensor, y: Rows) -> Rows:
-        """f(t, y) of some samples, an evaluation."""
+        """f(t, y) of some samples; counts as an evaluation."""
         field = self._field(samples)
         return MappedField(field)(t.to(y), y.detach()) if self.each else field(time_tensor(float(t), y), y.detach())
 

@@ -43,7 +43,7 @@ class FoundEvents:
         self._put(places, samples[columns], ys[places.to(ys.device), columns.to(ys.device)])
 
     def note(self, samples: Tensor, time: Tensor, state: Rows) -> None:
-        """Take up an event of each of the samples."""
+        """Add one event of each of these samples."""
         self.events.append((self.counts[samples], samples, time, state))
         self.counts[samples] += 1
 
@@ -60,7 +60,7 @@ class FoundEvents:
         self.ys = self.ys.index_put((places.to(device), samples.to(device)), states)
 
     def solution(self, *, each: bool) -> Solution:
-        """The whole; `each` says that every sample had steps of its own."""
+        """The whole solution. `each`: every sample had steps of its own."""
         most, y0 = int(self.counts.max()) if self.batch else 0, self.y0
         times, states = y0.new_full((most, self.batch), torch.nan), y0.new_full((most, *y0.shape), torch.nan)
         for number, samples, time, state in self.events:
@@ -71,7 +71,7 @@ class FoundEvents:
         return self._with_each(whole) if each else self._with_sums(whole)
 
     def _with_sums(self, whole: Solution) -> Solution:
-        """With the steps of all solves."""
+        """The solution with the numbers of steps of all solves."""
         solutions = [solution for _, solution in self.solutions]
         smallest = [one.smallest_step for one in solutions if one.smallest_step is not None]
         return replace(

@@ -160,7 +160,7 @@ class _Known:
 
 
 class Observations:
-    """What is known of each field, and when it is looked at."""
+    """The observations of all fields of an integrator, and when a field is observed again."""
 
     def __init__(self) -> None:
         self._alone: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()

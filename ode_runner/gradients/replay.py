@@ -22,7 +22,7 @@ Method = TypeVar("Method", bound=StepwiseSolver)
 
 
 class StepVJP(NamedTuple, Generic[Method]):
-    """An accepted step, to be taken anew, and what reaches it from what came after."""
+    """An accepted step, to be taken again, and the cotangents that reach it from later steps."""
 
     solver: Method
     field: CountedField
@@ -46,7 +46,7 @@ def solve_and_replay(solver: Method, problem: Problem, *, pull_back: PullBack[Me
 
 
 def redrawable(solver: Solver) -> bool:
-    """Whether random numbers can be drawn again: where the evaluations of a step are those that it is retaken by."""
+    """Whether a step can be taken again with the same random numbers: by the same evaluations."""
     return (
         isinstance(solver, FixedStepSolver)
         and isinstance(solver, StepwiseSolver)
@@ -88,7 +88,7 @@ class _Replay(SolveRule, Generic[Method]):
 
 
 class _Draws:
-    """Where the generators stood before each evaluation that a step is retaken by, step after step of a fixed grid."""
+    """The state of the random generators before each evaluation of each step, on a fixed grid."""
 
     def __init__(self, field: CountedField) -> None:
         self.all = field.observer.draws if field.observer is not None else []

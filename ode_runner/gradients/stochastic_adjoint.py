@@ -42,7 +42,7 @@ class _StochasticAdjointRule(SolveRule):
         self, field: CountedField, kept: Sequence[Tensor], parameters: Sequence[Tensor], dys: Tensor, dqs: Tensor
     ) -> tuple[Tensor, Sequence[Tensor]]:
         [ys] = kept
-        way_back = _WayBack(self.solver, field, parameters, ys, float(self.ts[0]))
+        backward = _BackwardSteps(self.solver, field, parameters, ys, float(self.ts[0]))
         a, c, left = dys[-1], torch.zeros_like(dqs[0]), len(ys) - 1
         g = ys.new_zeros(sum(p.numel() for p in parameters))
         y, places = ys[-1], self.solver.places(self.ts)
@@ -50,13 +50,13 @@ class _StochasticAdjointRule(SolveRule):
             if place.due:  # the state restarts from its stored value
                 y, c = ys[left], c + dqs[left]
                 a, left = a if left == len(ys) - 1 else a + dys[left], left - 1
-            y, a, g = way_back.step(place.t1, place.t0, (y, a, g), c)
+            y, a, g = backward.step(place.t1, place.t0, (y, a, g), c)
         field.ledger.tally.accepted += len(places)
         return a + dys[0], split_like(g, parameters)
 
 
-class _WayBack:
-    """Steps of the solver's own along the flat (y, a, g), g being the gradient of the parameters."""
+class _BackwardSteps:
+    """Steps of the solver backwards along the flat (y, a, g), where g is the gradient of the parameters."""
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class Symplectic(GradientMode):
 
 
 def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
-    """Each stage passes what reaches its derivative on to the stages before it, to y0 and to the parameters."""
+    """Pull cotangents back through one step, stage by stage from the last to the first."""
     solver, field, place, y0, cotangents, of_integrals, parameters, redrawn = step
     tableau, t0, t1 = solver.tableau, place.t0, place.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
@@ -80,7 +80,7 @@ def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
 
 
 def _spread(dks: list[Tensor], dt: float, weights: Sequence[float], dy: Tensor) -> None:
-    """Add what reaches the derivatives of which a state is the sum."""
+    """Add the cotangents of the derivatives of which a state is a weighted sum."""
     for j, weight in enumerate(weights):
         if weight:
             dks[j] = torch.add(dks[j], dy, alpha=dt * weight)
@@ -102,7 +102,7 @@ def _vjp(
     parameters: Sequence[Tensor],
     sums: list[Tensor],
 ) -> Tensor:
-    """What reaches y from f(t, y), and from the integrands there; adds the parameters' parts to `sums`."""
+    """The cotangent of y from those of f(t, y) and of the integrands; adds the parameters' parts to `sums`."""
     with torch.enable_grad():
         y = y.detach().requires_grad_()
         dy = field(time_tensor(t, y), y)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ode_runner.counted_field import uncounted
 from ode_runner.hashed_numbers import draw_categorical
-from ode_runner.solvers.token_sampler import Canvas, TokenSampler
+from ode_runner.solvers.token_sampler import TextState, TokenSampler
 from ode_runner.token_field import TokenField
 
 
@@ -27,7 +27,7 @@ class Ancestral(TokenSampler):
     fields_in_words: ClassVar[str] = "a text that turns to noise token by token"
     order: int = field(default=1, init=False)  # in law
 
-    def step(self, field: Any, x0: Tensor, now: Canvas, times: tuple[float, float, float]) -> Canvas:
+    def step(self, field: Any, x0: Tensor, now: TextState, times: tuple[float, float, float]) -> TextState:
         chain, (_, t, u) = uncounted(field), times
         assert isinstance(chain, TokenField)
         before, after = torch.tensor([t, u], dtype=torch.float64, device=now.x.device)

@@ -62,7 +62,7 @@ class Solver(abc.ABC):
 
     @classmethod
     def takes_kind(cls, kind: type[VectorField]) -> bool:
-        """The same of every field of a kind."""
+        """Whether the solver takes every field of a kind."""
         return issubclass(kind, cls.fields) and cls._calls().keys() <= kind.call_weights.keys()
 
     def check_field(self, field: VectorField) -> None:
@@ -116,7 +116,7 @@ class FixedStepSolver(Solver):
             raise RefusedInput(f"solver.{typed} makes more than {MOST_STEPS:,} steps per unit of time.")
 
     def refined(self) -> Self:
-        """A quarter of the step."""
+        """The same solver with a quarter of the step."""
         if self.num_steps is not None:
             return replace(self, num_steps=min(4 * self.num_steps, MOST_STEPS))
         return replace(self, step_size=self.step_size and max(self.step_size / 4, 1 / MOST_STEPS))
@@ -189,7 +189,7 @@ class AdaptiveSolver(Solver):
         )
 
     def refined(self) -> Self:
-        """A hundredth of the tolerances."""
+        """The same solver with a hundredth of the tolerances."""
         return replace(self, rtol=self.rtol / 100, atol=self.atol / 100, max_steps=10 * self.max_steps)
 
 

@@ -41,10 +41,10 @@ class Composition(GridStepSolver):
 
     @abc.abstractmethod
     def composed(self, field: SplitField, t0: float, t1: float, y0: State) -> State:
-        """y(t1), by `follow`."""
+        """y(t1), by solving the parts one after another with `follow`."""
 
     def follow(self, part: Part, t0: float, t1: float, y0: State) -> State:
-        """What the part alone makes of y0."""
+        """y(t1) of the part alone, from y0."""
         tableau = TABLEAUS[self.substep]
 
         def slope(c: float, y: State) -> State:

@@ -51,12 +51,12 @@ class DenseOutput:
 
     @cached_property
     def hermite_birkhoff(self) -> "HermiteBirkhoff":
-        """The polynomial where there are places."""
+        """The Hermite-Birkhoff polynomial of this dense output, if it uses derivatives at inner places."""
         return HermiteBirkhoff(nodes=tuple(map(sum, self.places)))
 
     @cached_property
     def quartic(self) -> list[tuple[float, float, float, float]]:
-        """For each stage and f1, the coefficients of x to x**4."""
+        """The weights of each stage and of f1 in the coefficients of x to x**4."""
         known = [0.0] * (self.stages + 1 - len(self.b))
         slopes = list(zip([1, *[0] * self.stages], [*[0] * self.stages, 1], strict=True))  # of f0 and f1 themselves
         ends = [*self.b, *known]
@@ -143,7 +143,7 @@ class HermiteBirkhoffCurve:
     def through(
         polynomial: HermiteBirkhoff, dt: float, *, ends: tuple[State, State], slopes: Sequence[State], middle: State
     ) -> "HermiteBirkhoffCurve":
-        """With these states, and slopes at both ends and the nodes."""
+        """The curve through these states, with these slopes at both ends and at the nodes."""
         y0, y1 = ends
         data = (y1 - y0, middle - y0, *(dt * slope for slope in slopes))
         return HermiteBirkhoffCurve(polynomial=polynomial, y0=y0, data=data)
@@ -163,7 +163,7 @@ class HermiteBirkhoffCurve:
 
 
 def _horner(coefficients: Sequence[Any], x: Any) -> Any:
-    """Numbers or tensors alike, lowest first."""
+    """The value of a polynomial, of numbers or tensors; coefficients from the lowest power on."""
     *lower, y = coefficients
     for coefficient in reversed(lower):
         y = coefficient + x * y

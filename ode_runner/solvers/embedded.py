@@ -18,15 +18,15 @@ from ode_runner.solvers.quadrature import JudgedIntegrals
 from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import Controller, StepControl
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
+from ode_runner.solvers.steps_to_event import up_to_event
 from ode_runner.solvers.tableau import EmbeddedTableau, advance, time_tensor
-from ode_runner.solvers.watched_steps import watched
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
-    """A pair of methods, one of which judges the other.
+    """An embedded pair: the difference of two methods estimates the error of a step.
 
     The error is measured over the whole batch, so a sample's solution depends, within tolerance, on its company. The
     last step ends on ts[-1] and the field is never evaluated beyond it; output times in between are interpolated, for
@@ -49,7 +49,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
 
     @property
     def hopeless(self) -> float:
-        """The error of an attempt that came to nothing."""
+        """The error that an attempt counts as whose error estimate is NaN."""
         return math.inf
 
     def within(self, longest: float) -> Self:
@@ -109,7 +109,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         return EagerAdaptiveStepper(self, field) if self.stepping is None else self.stepping(field)
 
     def first_size(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
-        """Of the first step, where none is given, for an evaluation."""
+        """The size of the first step, where none is given; takes one evaluation."""
         t, norm, order = time_tensor(t0, y0), self.norm or rms, self.error_order
         judged = JudgedIntegrals(field, y0, rtol=self.rtol, atol=self.atol)
         return initial_step(
@@ -138,11 +138,11 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         return self.difference(y0, t1 - t0, ks)
 
     def difference(self, y0: State, dt: float, ks: list[Tensor]) -> Tensor:
-        """Of the step's two solutions."""
+        """The difference of the step's two solutions."""
         return advance(torch.zeros_like(y0), dt, self.tableau.b_error, ks)
 
     def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
-        """One sentence: where it stopped, on what, and why."""
+        """A sentence that says where the solve stopped, by which limit, and why."""
         where = (
             f"{type(self).__name__} stopped at t={t:.6g} after {statistics.accepted} accepted and "
             f"{statistics.rejected} rejected steps, "
@@ -193,4 +193,4 @@ class EmbeddedRungeKutta(AdaptiveRungeKutta, PerSampleStepping):
     suspicion: ClassVar[str] = "the problem is stiff for an explicit method, or its solution has no bound"
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        return watched(self, field, super().steps(field, y0, ts))
+        return up_to_event(self, field, super().steps(field, y0, ts))

@@ -25,7 +25,7 @@ class GridStepSolver(FixedStepSolver, StepwiseSolver):
 
     @abc.abstractmethod
     def step(self, field: VectorField, t0: float, t1: float, y0: State) -> State:
-        """y(t1)."""
+        """y(t1), by one step from (t0, y0)."""
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         for grid in self.grids(ts):

@@ -21,7 +21,7 @@ from ode_runner.types import State, Times
 
 
 class Begin(NamedTuple):
-    """Where a step begins."""
+    """Time, state and slope at which a step begins."""
 
     t0: float
     y0: State
@@ -75,11 +75,11 @@ class ImplicitSolver(RungeKutta):
 
     @abc.abstractmethod
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
-        """To rounding where it is recorded for a derivative."""
+        """The solution of the stages, to rounding where a graph of them is recorded."""
 
     @abc.abstractmethod
     def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:
-        """Whether stages may depend on something that has."""
+        """Whether stages may depend on a tensor that has a gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)

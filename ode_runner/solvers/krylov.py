@@ -84,5 +84,5 @@ def _back_substituted(columns: list[Tensor], right: list[Tensor]) -> list[Tensor
 
 
 def _divided(some: Tensor, by: Tensor) -> Tensor:
-    """Zero where there is nothing to divide by."""
+    """The quotient; 0 where the divisor is 0."""
     return torch.where(by > 0, some / torch.where(by > 0, by, 1.0), 0.0)

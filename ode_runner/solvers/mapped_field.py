@@ -34,7 +34,7 @@ class MappedField:
         self.observer = counted.observer if counted else None
 
     def of(self, rows: Tensor) -> "MappedField":
-        """For these rows of what is given, in their order."""
+        """The same field for these rows of what is given, in their order."""
         return MappedField(self.field, [z[rows.to(z.device)] for z in self.given]) if self.given else self
 
     def __call__(self, ts: Tensor, y: State) -> State:
@@ -132,5 +132,5 @@ def _agrees(field: VectorField, ts: Tensor, arguments: Sequence[Tensor]) -> bool
 
 
 def _filled(rows: Tensor, missing: int) -> Tensor:
-    """With copies of the last row in the place of the missing ones."""
+    """The rows, filled up with copies of the last one."""
     return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.hashed_numbers import draw_categorical
-from ode_runner.solvers.token_sampler import Canvas, TokenSampler, highest, mask_of, still_masked
+from ode_runner.solvers.token_sampler import TextState, TokenSampler, highest, mask_of, still_masked
 
 
 @final
@@ -24,7 +24,7 @@ class MaskPredict(TokenSampler):
 
     order: int = field(default=0, init=False)
 
-    def step(self, field: Any, x0: Tensor, now: Canvas, times: tuple[float, float, float]) -> Canvas:
+    def step(self, field: Any, x0: Tensor, now: TextState, times: tuple[float, float, float]) -> TextState:
         mask, (begun, t, u) = mask_of(field), times
         masked = now.x == mask
         if not masked.any():
@@ -34,4 +34,4 @@ class MaskPredict(TokenSampler):
         text = torch.where(masked, drawn, now.x)
         certainty = torch.where(masked, denoised.gather(2, drawn[..., None])[..., 0], now.certainty)
         again = highest(-certainty, still_masked(field, x0, begun, u))
-        return Canvas(torch.where(again, mask, text), certainty)
+        return TextState(torch.where(again, mask, text), certainty)

@@ -46,7 +46,7 @@ class Aim:
         return Aim(limit=_rounding(y), iterations=min(15, 3 + 2 * y[0].numel()))
 
     def size(self, update: Tensor, y: Tensor) -> float:
-        """Of an update of y, both (stage, batch, *state)."""
+        """The size of an update of y, in units of the tolerance; both are (stage, batch, *state)."""
         if self.scale is None:
             return float((update.abs() / (1 + y.abs())).max())
         return float((update / self.scale).transpose(0, 1).flatten(1).square().mean(dim=1).max().sqrt())
@@ -65,11 +65,11 @@ class Equations:
         return self.known.new_tensor(self.weights)
 
     def slopes(self, field: VectorField, y: Tensor) -> Tensor:
-        """f of every stage."""
+        """f at every stage."""
         return torch.stack([field(t, place) for t, place in zip(self.ts, y, strict=True)])
 
     def residual(self, slopes: Tensor, y: Tensor) -> Tensor:
-        """What is missing."""
+        """The residual of the stage equations."""
         return self.known + torch.tensordot(self.coupling, slopes, dims=1) - y
 
 
@@ -167,7 +167,7 @@ class Newton(FieldAround):
         return None
 
     def _linearised_anew(self, equations: Equations, guess: Tensor, aim: Aim) -> Tensor:
-        """With new Jacobians, at every stage and in every iteration."""
+        """The iteration with new Jacobians at every stage and in every iteration."""
         y, before = guess, math.inf
         for _ in range(ITERATIONS):
             system = linearise(self.implicit, equations.ts, y, equations.coupling)
@@ -185,7 +185,7 @@ class Newton(FieldAround):
         return torch.full_like(guess, torch.nan)
 
     def _note(self, slopes: Tensor, y: Tensor) -> None:
-        """Who it was: the field, or the iteration."""
+        """Note which one failed: the field, or the iteration."""
         self.undefined |= bool(torch.isfinite(y).all()) and not bool(torch.isfinite(slopes).all())
 
 

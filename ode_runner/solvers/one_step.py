@@ -14,10 +14,10 @@ from ode_runner.field import VectorField
 from ode_runner.problem import Solution
 from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.event_search import SoughtEvent
 from ode_runner.solvers.quadrature import Node
 from ode_runner.solvers.stepper import Stepper, Stepping, StepResult
 from ode_runner.solvers.tableau import Tableau, advance, explicit_step, stage_time, time_tensor
-from ode_runner.solvers.watch import Watch
 from ode_runner.types import State, Times, Trajectory
 
 NONE: Mapping[str, Tensor] = MappingProxyType({})
@@ -37,11 +37,11 @@ class AcceptedStep:
 
     @property
     def dense(self) -> bool:
-        """An output time lies within the step rather than at its end."""
+        """Whether an output time lies within the step rather than at its end."""
         return any(t != self.t1 for t in self.due)
 
     def fraction(self, t: float) -> float:
-        """Where a time lies, from 0 at t0 to 1 at t1."""
+        """The fraction of the step at a time, from 0 at t0 to 1 at t1."""
         return (t - self.t0) / (self.t1 - self.t0)
 
     def powers(self) -> list[list[float]]:
@@ -79,7 +79,7 @@ class Step(AcceptedStep):
 def solution_along(
     accepted_steps: Sequence[AcceptedStep], ys: Trajectory, integrals: Mapping[str, Tensor] = NONE
 ) -> Solution:
-    """The values that these steps have led to. The last of them, which the end of the span cuts short, is no choice."""
+    """A solution by these steps. The last one, cut short by the end of the span, does not count as the smallest."""
     ahead = accepted_steps[-1].ahead if accepted_steps else None
     stops = bool(accepted_steps) and accepted_steps[-1].stops
     lengths = [abs(place.t1 - place.t0) for place in accepted_steps]
@@ -114,7 +114,7 @@ class StepwiseSolver(Solver):
 
     @abc.abstractmethod
     def outputs(self, step: Step) -> list[State]:
-        """States at the output times due."""
+        """The states at the output times due in the step."""
 
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
         """Of the integrals along the field, (batch, integral): to t1, then to each output time due; [] without any."""
@@ -123,11 +123,11 @@ class StepwiseSolver(Solver):
 
     @abc.abstractmethod
     def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
-        """The step taken anew from `y0`, with all that its outputs need."""
+        """The step taken again from `y0`, with all that its outputs need."""
 
 
 class Gathered:
-    """The solution along the steps of a solve, one after another."""
+    """Gathers the solution from the steps of a solve, one after another."""
 
     def __init__(self, solver: StepwiseSolver, field: VectorField, y0: State) -> None:
         self.solver, self.field = solver, field
@@ -136,7 +136,7 @@ class Gathered:
         self.qs = [self.q]
 
     def add(self, step: Step) -> None:
-        """Take up the outputs due in the next step, and integrals up to them."""
+        """Add the outputs due in the next step, and the integrals up to them."""
         self.ys += self.solver.outputs(step)
         self.accepted_steps.append(step.interval)
         for whole, *due in [self.solver.gains(self.field, step)] if len(self.q) else []:
@@ -148,7 +148,7 @@ class Gathered:
         return torch.stack(self.ys), torch.stack(self.qs) if len(self.q) else self.q[None]
 
     def solution(self) -> Solution:
-        """Where it came to."""
+        """The solution up to the last step that was added."""
         ys, qs = self.tensors()
         return solution_along(self.accepted_steps, ys, quadrature.named(self.field, qs))
 
@@ -263,7 +263,7 @@ class EagerStepper(Stepper):
 class ExplicitRungeKutta(RungeKutta):
     """Each stage is one evaluation at a place made of the stages before it."""
 
-    watch: Watch | None = None  # an event to look for, which then ends a solve; for gradients/events.py to set
+    sought: SoughtEvent | None = None  # an event to look for, which then ends a solve; for gradients/events.py to set
 
     def step(self, field: VectorField, t0: float, t1: float, y0: State, f0: State) -> tuple[State, list[Tensor]]:
         def slope(c: float, y: State) -> State:

@@ -15,6 +15,7 @@ from ode_runner.field import VectorField
 from ode_runner.ledger import EachSample
 from ode_runner.problem import Solution
 from ode_runner.solvers.base import AdaptiveSolver, check_batch
+from ode_runner.solvers.event_search import EventSearch
 from ode_runner.solvers.initial_step import chosen_step, noticeable, trial_step
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.one_step import ExplicitRungeKutta
@@ -34,7 +35,6 @@ from ode_runner.solvers.sample_step import (
 from ode_runner.solvers.solve_statistics import SolveStatistics
 from ode_runner.solvers.step_control import StepControl
 from ode_runner.solvers.tableau import EmbeddedTableau, advance
-from ode_runner.solvers.watch import Search
 from ode_runner.types import State, Times
 
 
@@ -56,7 +56,7 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
 
     @abc.abstractmethod
     def diagnosis(self, statistics: SolveStatistics, t: float, y: State, f: State) -> str:
-        """One sentence: where it stopped, on what, and why."""
+        """A sentence that says where the solve stopped, by which limit, and why."""
 
     def check_state(self, y0: State) -> None:
         if self.per_sample:
@@ -88,7 +88,7 @@ class PerSampleStepping(ExplicitRungeKutta, AdaptiveSolver, StepControl):
 
     def _in_words(self, failures: Mapping[int, str], batch: int) -> str:
         first = min(failures)
-        number, among = (first, batch) if self.watch is None else (self.watch.numbers[first], self.watch.batch)
+        number, among = (first, batch) if self.sought is None else (self.sought.numbers[first], self.sought.batch)
         others = f" {len(failures) - 1} more of its batch failed too." if len(failures) > 1 else ""
         return f"sample {number} of {among}: {failures[first]}{others}"
 
@@ -107,9 +107,9 @@ class _Rounds:
         for time, at_start in enumerate((ts[1:] == ts[:1]).cpu(), start=1):
             samples = at_start.nonzero().flatten()
             self._put(y0[samples], torch.tensor(time), samples)
-        watch = solver.watch
-        self.search = None if watch is None else Search(watch)
-        self.first = None if watch is None else watch.sizes  # step sizes of the samples
+        sought = solver.sought
+        self.search = None if sought is None else EventSearch(sought)
+        self.first = None if sought is None else sought.sizes  # step sizes of the samples
         self.stops = torch.full((len(y0),), torch.nan, dtype=torch.float64)
         self.ahead = torch.zeros(len(y0), dtype=torch.float64)  # sizes that control would try next
         self.failures: dict[int, str] = {}
@@ -159,7 +159,7 @@ class _Rounds:
         ]
 
     def _round(self, attempt: Attempt) -> None:
-        """One attempt of every row."""
+        """One attempted step of every row."""
         clocks, tableau = self.clocks, self.tableau
         step = take(self.field, tableau, attempt, self.y, self.f, last=tableau.first_same_as_last)
         accepted = self._judge(attempt, step)
@@ -184,7 +184,7 @@ class _Rounds:
             self._keep(clocks.arrived())
 
     def _stopped(
-        self, search: Search, attempt: Attempt, step: Stepped, f0: State, rows: Tensor
+        self, search: EventSearch, attempt: Attempt, step: Stepped, f0: State, rows: Tensor
     ) -> tuple[Attempt, Stepped]:
         """The accepted `rows` up to the event where they meet it, and the end of their span there."""
         clocks = self.clocks
@@ -223,7 +223,7 @@ class _Rounds:
         return torch.stack([_norms(*block) for block in blocks]).amax(dim=0)
 
     def _finite(self, step: Stepped, rows: Tensor) -> bool:
-        """Whether all derivatives of the `rows` are."""
+        """Whether all derivatives of the `rows` are finite."""
         there = rows.nonzero().flatten().to(self.y.device)
         ks = step.ks if step.f1 is None else [*step.ks, step.f1]
         return not len(there) or bool(torch.stack([k.detach() for k in ks])[:, there].isfinite().all())

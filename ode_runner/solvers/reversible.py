@@ -32,15 +32,15 @@ class ReversibleSolver(FixedStepSolver):
 
     @abc.abstractmethod
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
-        """What is carried from step to step, before the first."""
+        """The carried values before the first step."""
 
     @abc.abstractmethod
     def reversible_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
-        """What is carried at t1, from that at t0."""
+        """The carried values at t1, from those at t0."""
 
     @abc.abstractmethod
     def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
-        """What was carried at t0, from that at t1."""
+        """The carried values at t0, from those at t1."""
 
     @staticmethod
     def strides(grid: list[float]) -> list[tuple[float, float]]:

@@ -7,14 +7,14 @@ from itertools import pairwise
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import FixedStepSolver, rounding_of
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, RungeKutta, Step
-from ode_runner.solvers.watched_steps import watched
+from ode_runner.solvers.steps_to_event import up_to_event
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedGridSolver(RungeKutta, FixedStepSolver):
-    """Nothing is carried from step to step."""
+    """A solver on a fixed grid that carries nothing but the state from step to step."""
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         for grid in self.grids(ts):
@@ -26,7 +26,7 @@ class FixedGridSolver(RungeKutta, FixedStepSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
-    """One step is `len(tableau.b)` evaluations.
+    """An explicit Runge-Kutta method of fixed step, which takes `len(tableau.b)` evaluations.
 
     The steps are equal from the first time to the last, however many outputs are asked for. Those within a step are
     read off the cubic through both its ends, whose slope at the far end is the next step's first stage: it costs an
@@ -34,7 +34,7 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
     """
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        return watched(self, field, self._steps(field, y0, ts))
+        return up_to_event(self, field, self._steps(field, y0, ts))
 
     def places(self, ts: Times) -> list[AcceptedStep]:
         """Where the steps of a solve go, and the outputs due in each: no state decides that."""
@@ -52,7 +52,7 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
         f0, stepper = None, self.stepper(field)
         for place in self.places(ts):
             taken = stepper.step(place.t0, place.t1, y0, f0)
-            f0 = stepper.slope(place.t1, taken.y1) if self.watch is not None or place.dense else None
+            f0 = stepper.slope(place.t1, taken.y1) if self.sought is not None or place.dense else None
             step = Step(t0=place.t0, t1=place.t1, due=place.due, y0=y0, y1=taken.y1, ks=taken.ks, f1=f0)
             yield self.detailed(field, step)
             y0 = taken.y1

@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor
 
+from ode_runner.solvers.event_search import EventSearch
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.sample_step import Attempt, Stepped, curve_of, take
 from ode_runner.solvers.tableau import EmbeddedTableau
-from ode_runner.solvers.watch import Search
 from ode_runner.types import State
 
 
 def met_event(
-    search: Search,
+    search: EventSearch,
     field: MappedField,
     tableau: EmbeddedTableau,
     attempt: Attempt,
@@ -47,5 +47,5 @@ def met_event(
     y0, f0, t = step.y0[there], f0[there], steps.t0 + root * (steps.t1 - steps.t0)
     with torch.no_grad():
         y = take(some, tableau, Attempt(t0=steps.t0, t1=t), y0, f0, last=False).y1
-        t = search.watch.corrected(t, y, some(t.to(y), y), samples[rows], (steps.t0, steps.t1))
+        t = search.sought.corrected(t, y, some(t.to(y), y), samples[rows], (steps.t0, steps.t1))
     return rows, t, take(some, tableau, Attempt(t0=steps.t0, t1=t), y0, f0, last=True)

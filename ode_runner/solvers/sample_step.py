@@ -42,7 +42,7 @@ class Rescaled:
 
 
 class Stepped(NamedTuple):
-    """An attempt as it came out."""
+    """The result of an attempted step of several rows."""
 
     y0: State
     y1: State
@@ -51,13 +51,13 @@ class Stepped(NamedTuple):
     f1: State | None  # f(t1, y1), where it has been evaluated
 
     def of(self, rows: Tensor) -> "Stepped":
-        """Some rows of it."""
+        """The result of some rows."""
         ks = [k[rows] for k in self.ks]
         f1 = None if self.f1 is None else self.f1[rows]
         return Stepped(self.y0[rows], self.y1[rows], ks, self.length[rows], f1)
 
     def with_rows(self, rows: Tensor, others: "Stepped") -> "Stepped":
-        """With `others` in the place of some rows; f1 is known in both."""
+        """The result with `others` in the place of some rows; f1 is known in both."""
         assert self.f1 is not None
         assert others.f1 is not None
         rows = rows.to(self.y1.device)
@@ -87,7 +87,7 @@ class Due:
 
     @staticmethod
     def none() -> "Due":
-        """No output time."""
+        """No output times at all."""
         nothing = torch.zeros(0, dtype=torch.int64)
         return Due(rows=nothing, samples=nothing, places=nothing, fraction=nothing.double(), ends=0)
 

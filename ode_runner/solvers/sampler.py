@@ -69,12 +69,12 @@ class Sampler(Solver):
             raise RefusedInput(f"solver.num_steps must be from 1 to {MOST_STEPS:,}, not {self.num_steps}.")
 
     def refined(self) -> Self:
-        """Four times as many steps."""
+        """The same sampler with four times as many steps."""
         return replace(self, num_steps=min(4 * self.steps, MOST_STEPS))
 
     @property
     def steps(self) -> int:
-        """Their number."""
+        """The number of steps."""
         assert self.num_steps is not None
         return self.num_steps
 
@@ -123,7 +123,7 @@ class Sampler(Solver):
 
     @staticmethod
     def denoised(field: Any, level: Level, x: State) -> Denoised:
-        """One evaluation."""
+        """The denoised state at a level, by one evaluation."""
         return Denoised(level, x, field.denoise(time_tensor(level.t, x), x))
 
     def corrected(self, history: list[Denoised]) -> Denoised:
@@ -141,7 +141,7 @@ def _is_before(t: float, begin: float, end: float) -> bool:
 
 
 def path_of(field: Any) -> GaussianPath:
-    """That of a field, whatever it is wrapped in."""
+    """The path of a field, whatever it is wrapped in."""
     own = uncounted(field)
     assert isinstance(own, DenoisingField | ConsistencyField)
     return own.path

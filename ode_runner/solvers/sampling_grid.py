@@ -28,7 +28,7 @@ class Level:
 
     @classmethod
     def at(cls, path: GaussianPath, t: float) -> "Level":
-        """In double precision, whatever that of the state is."""
+        """The level at a time, in double precision, whatever that of the state is."""
         time = torch.tensor(t, dtype=torch.float64)
         alpha, sigma = float(path.alpha(time)), float(path.sigma(time))
         return cls(t=t, alpha=alpha, sigma=sigma, log_snr=float(path.log_snr(time)), rho=float(path.rho(time)))

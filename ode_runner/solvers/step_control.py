@@ -40,7 +40,7 @@ class StepControl:
     max_step: float | None = None  # None: the time span
 
     def check_sensible_control(self) -> None:
-        """Raises RefusedInput, in the options' own names."""
+        """Raises RefusedInput for options of step control that make no sense together or alone."""
         for name, low, high in (("safety", 0, 1), ("shrink", 0, 1), ("grow", 1, math.inf)):
             if not low < getattr(self, name) < high:
                 limits = f"above {low}" + (f" and below {high}" if high < math.inf else " and finite")
@@ -56,7 +56,7 @@ class StepControl:
 
 
 class Controller:
-    """What step control remembers during one solve."""
+    """Step control of one solve: chooses each step from the errors of the last ones."""
 
     def __init__(self, options: StepControl, *, order: int) -> None:
         self.options, self.order = options, order
@@ -68,7 +68,7 @@ class Controller:
         self.stuck = False  # a step of `min_step` was too long
 
     def first(self, dt: float) -> float:
-        """The first step, which was chosen elsewhere, within the limits."""
+        """The size of the first step, chosen elsewhere, within the limits."""
         return self._limited(dt)
 
     def next(self, dt: float, error: float) -> float:
@@ -77,7 +77,7 @@ class Controller:
         return self._limited(dt * (self._after_rejected(error) if error > 1 else self._after_accepted(error)))
 
     def _after_rejected(self, error: float) -> float:
-        """By the last error alone: the trend was wrong."""
+        """The next size by the last error alone, since the trend of errors was wrong."""
         self.after_rejection = True
         return max(self.options.safety * error ** (-1 / self.order), self.options.shrink)
 
@@ -125,14 +125,14 @@ class RowControllers:
         return self._limited(dt * factor)
 
     def of(self, rows: Tensor) -> "RowControllers":
-        """Those of some rows, in their order, with a memory of their own."""
+        """The controllers of some rows, in their order, with a memory of their own."""
         some = RowControllers(self.options, order=self.order, rows=0)
         some.past, some.after_rejection = [past[rows] for past in self.past], self.after_rejection[rows]
         some.stuck = None if self.stuck is None else self.stuck[rows]
         return some
 
     def put(self, rows: Tensor, some: "RowControllers") -> None:
-        """Take up what those of some rows remember."""
+        """Take over the memory of the controllers of some rows."""
         for mine, theirs in zip(self.past, some.past, strict=True):
             mine[rows] = theirs
         self.after_rejection[rows] = some.after_rejection

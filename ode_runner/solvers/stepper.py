@@ -11,7 +11,7 @@ from ode_runner.types import State
 
 
 class StepResult(NamedTuple):
-    """A step as it came out, not yet accepted."""
+    """The result of an attempted step, not yet accepted."""
 
     y1: State
     ks: list[Tensor]  # the derivatives it is made of
@@ -29,11 +29,11 @@ class Stepper(abc.ABC):
 
     @abc.abstractmethod
     def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
-        """From (t0, y0) to t1, where f0 = f(t0, y0) may be known."""
+        """A step from (t0, y0) to t1; f0 = f(t0, y0), if it is known."""
 
 
 class AdaptiveStepper(Stepper):
-    """Of a method with step size control."""
+    """A stepper of a method with step size control."""
 
     @abc.abstractmethod
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:

@@ -22,7 +22,7 @@ from ode_runner.types import State, Times
 
 
 class Stepped(NamedTuple):
-    """What a step has found."""
+    """The result of a step."""
 
     y1: State
     f0: State  # the drift where it began, in the solver's calculus
@@ -91,7 +91,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
 
     @abc.abstractmethod
     def step(self, equation: StochasticEquation, t0: Point, dt: Point, y0: State, noise: Increment) -> Stepped:
-        """From (t0, y0) to t0 + dt."""
+        """A step from (t0, y0) to t0 + dt."""
 
     def repeats(self, field: VectorField) -> bool:
         """Whether every step along the field is a `step`, the last one too."""
@@ -128,7 +128,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
             )
 
     def equation(self, field: VectorField, t0: float, y0: State) -> StochasticEquation:
-        """The field in the calculus of the method."""
+        """The equation of the field, in the calculus of the method."""
         return StochasticEquation(field, self.calculus, t0, y0)
 
     def taken(self, field: VectorField, equation: StochasticEquation, place: AcceptedStep, y0: State) -> Step:
@@ -146,7 +146,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         return Step(t0=place.t0, t1=place.t1, due=place.due, last=place.last, y0=y0, y1=y1, ks=[], gain=gain)
 
     def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
-        """The step taken anew, with the same noise."""
+        """The step taken again, with the same noise."""
         return self.taken(field, self.equation(field, place.t0, y0), place, y0)
 
     def outputs(self, step: Step) -> list[State]:

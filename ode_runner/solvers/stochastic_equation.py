@@ -91,7 +91,7 @@ class StochasticEquation:
         return y + self.moved(g, w) if self.kind is NoiseKind.GENERAL else torch.addcmul(y, g, w)
 
     def rise(self, t: Point, y: State, dt: Point, noise: Increment) -> tuple[State, State]:
-        """The drift, and drift dt + diffusion dW."""
+        """The drift, and the increment drift dt + diffusion dW."""
         f, g = self.both(t, y)
         return f, gained(self.moved(g, noise.w), dt, f)
 

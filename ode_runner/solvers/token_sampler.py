@@ -19,8 +19,8 @@ from ode_runner.types import Times
 ROUNDING = 1e-6  # of times, and of numbers of tokens
 
 
-class Canvas(NamedTuple):
-    """A text in the making."""
+class TextState(NamedTuple):
+    """A text of which some tokens are still masked."""
 
     x: Tensor  # (batch, position)
     certainty: Tensor  # (batch, position): of each token when it was drawn; infinite of those that were given
@@ -40,7 +40,7 @@ class TokenSampler(JumpSolver):
 
     def follow(self, field: Any, x0: Tensor, ts: Times) -> Solution:
         grid, times = self.grid(ts), read_times(ts)
-        now = Canvas(x0, torch.full(x0.shape, torch.inf, dtype=torch.float64, device=x0.device))
+        now = TextState(x0, torch.full(x0.shape, torch.inf, dtype=torch.float64, device=x0.device))
         states = [x0]
         for t0, t1 in pairwise(grid):
             now = self.step(field, x0, now, (grid[0], t0, t1))
@@ -49,7 +49,7 @@ class TokenSampler(JumpSolver):
         return Solution(ys=torch.stack([states[place] for place in places]), accepted=len(grid) - 1)
 
     @abc.abstractmethod
-    def step(self, field: Any, x0: Tensor, now: Canvas, times: tuple[float, float, float]) -> Canvas:
+    def step(self, field: Any, x0: Tensor, now: TextState, times: tuple[float, float, float]) -> TextState:
         """The text one step later; `times` are those where the solve began from `x0`, of this text, and of the next."""
 
     @staticmethod
@@ -72,7 +72,7 @@ class OrderedSampler(TokenSampler):
     A step in which no token is due asks for nothing.
     """
 
-    def step(self, field: Any, x0: Tensor, now: Canvas, times: tuple[float, float, float]) -> Canvas:
+    def step(self, field: Any, x0: Tensor, now: TextState, times: tuple[float, float, float]) -> TextState:
         masked, (begun, t, u) = now.x == mask_of(field), times
         due = masked.sum(dim=1) - still_masked(field, x0, begun, u)
         if not (due > 0).any():
@@ -82,7 +82,7 @@ class OrderedSampler(TokenSampler):
         certainty = denoised.gather(2, drawn[..., None])[..., 0]
         score = self.score(denoised, certainty, self.uniform(field, t, 1, now.x))
         shown = highest(score.masked_fill(~masked, -torch.inf), due)
-        return Canvas(torch.where(shown, drawn, now.x), torch.where(shown, certainty, now.certainty))
+        return TextState(torch.where(shown, drawn, now.x), torch.where(shown, certainty, now.certainty))
 
     @abc.abstractmethod
     def score(self, denoised: Tensor, certainty: Tensor, uniform: Tensor) -> Tensor:

@@ -24,18 +24,18 @@ class WeightAverage:
 
     @property
     def model(self) -> Model:
-        """A model of its own, with the averages."""
+        """A copy of the model whose weights are the averages."""
         return typing.cast(Model, self.averaged.module)
 
     def update(self, model: Model) -> None:
-        """After a step of training."""
+        """Update the averages after a step of training."""
         self.averaged.update_parameters(model)
         for ours, latest in zip(self.model.buffers(), model.buffers(), strict=True):
             if not ours.is_floating_point():
                 ours.copy_(latest)
 
     def begin_anew(self) -> None:
-        """With the weights after the next step."""
+        """Start the averages again, from the weights after the next step."""
         self.averaged.n_averaged.zero_()
 
     def state_dict(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ MOST_KINDS = 4  # of batch; the last one of an epoch is smaller
 
 
 class _Recorded(NamedTuple):
-    """What a pass returns, on tensors that every replay writes anew."""
+    """The result of a pass, in tensors that every replay overwrites."""
 
     gradients: list[Tensor | None]
     names: list[str]
@@ -138,7 +138,7 @@ class CapturedPasses:
         self._passes: dict[Hashable, CapturedPass | None] = {}
 
     def prepare(self, batch: Batch, *, fusing: Sequence[nn.Module] = ()) -> None:
-        """Capture the passes of batches like this one.
+        """Capture the passes of batches of the kind of this one.
 
         Raises:
             CannotCompile: they cannot be.

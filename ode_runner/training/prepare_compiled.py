@@ -157,7 +157,7 @@ def _adaptive(experiment: Experiment) -> bool:
 
 
 def _first_batch(experiment: Experiment) -> Batch:
-    """Or the first part of it, where its gradient is accumulated."""
+    """The first training batch, or its first part where gradients are accumulated."""
     batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
     first = next(batches).to(experiment.dtype)
     return parts_of(first, experiment.options.accumulate or 1, every_time=experiment.task.spec.every_time)[0]

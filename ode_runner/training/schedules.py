@@ -17,17 +17,17 @@ class Scheduler(Protocol):
     """Sets an optimizer's numbers for the first step, and after each for the next; torch's are such."""
 
     def step(self) -> None:
-        """Go on to the next step."""
+        """Set the optimizer up for the next step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands."""
+        """Its position, for a checkpoint."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Stand where another has stood."""
+        """Restore the position of `state_dict`."""
 
 
 class Schedule(abc.ABC):
-    """What changes in an optimizer at every step of training."""
+    """A schedule bound to an optimizer: changes it at every step of training."""
 
     @abc.abstractmethod
     def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, steps: int) -> Scheduler:
@@ -67,7 +67,7 @@ class RateScheduler:
         self._set()
 
     def state_dict(self) -> dict[str, Any]:
-        """By the names that torch has for these."""
+        """The position, under the names that torch's schedulers use."""
         return {"base_lrs": self.base_lrs, "last_epoch": self.done}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -91,13 +91,13 @@ class Warmed(Rate):
 
     @abc.abstractmethod
     def warm_factor(self, epoch: float, epochs: float) -> float:
-        """The fraction after the rise, as `factor` has it."""
+        """The fraction after the warm-up; see `factor`."""
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class Constant(Warmed):
-    """The same learning rate throughout, once it has risen."""
+    """A constant learning rate after the warm-up."""
 
     warmup: float | None
 
@@ -112,7 +112,7 @@ class Constant(Warmed):
 @final
 @dataclass(frozen=True, kw_only=True)
 class Steps(Warmed):
-    """Times `gamma` at each of the epochs `milestones`."""
+    """Multiplies the learning rate by `gamma` at each of the epochs `milestones`."""
 
     milestones: list[int]
     gamma: float
@@ -231,7 +231,7 @@ class OneCycle(Schedule):
 
 
 def _since(warmup: float, epoch: float, epochs: float) -> float:
-    """How much of what follows the rise is over, from 0 to 1."""
+    """The part of training after the warm-up that is over, from 0 to 1."""
     return (min(1.0, epoch / epochs) - warmup) / (1 - warmup)
 
 

@@ -11,7 +11,7 @@ from ode_runner.recording.logger import MetricLogger, MetricsFile
 
 
 class Resumable(Protocol):
-    """Has a state from which it can be resumed."""
+    """Whatever has a state from which training can be resumed."""
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]: ...
 

@@ -119,7 +119,7 @@ _ANEW = "the run cannot go on as if it had never been stopped. To begin anew, ad
 
 
 def digest(made: Mapping[str, Tensor]) -> str:
-    """A hash of tensors and their names."""
+    """A hash of tensors and of their names."""
     found = hashlib.sha256()
     for name, values in sorted(made.items()):
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())

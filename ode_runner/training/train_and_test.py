@@ -124,7 +124,7 @@ def _show(
 
 
 def _diagnosed(experiment: Experiment, plan: Plan) -> dict[str, float]:
-    """What the diagnostics say of a model that has nothing to learn."""
+    """The diagnostics of a model that has nothing to learn, measured once."""
     return plan.build_diagnostics().measure(experiment, epoch=1)
 
 

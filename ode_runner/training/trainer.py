@@ -177,7 +177,7 @@ class Trainer:
             return self.gradient_monitor.compare(batch, random, step=self.step + 1)
 
     def _update_weights(self, grad_norm: Tensor | float) -> dict[str, Tensor | float]:
-        """A step of the optimizer; returns its scalars."""
+        """Make a step of the optimizer; returns the scalars that it has."""
         if self.scaling is not None:
             return self.scaling.step(self.optimizer, torch.as_tensor(grad_norm))
         self.optimizer.step()
@@ -202,7 +202,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of `state_dict`."""
+        """Restore what `state_dict` returned."""
         self.step, self.epoch, self.batch = state["position"]
         self.best, self.latest, self.diagnosed = state["best"], state["latest"], state.get("diagnosed", {})
         self.stages.load_state_dict(state["stages"])

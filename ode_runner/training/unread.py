@@ -1,4 +1,4 @@
-"""Steps of training whose numbers nobody has looked at: on a GPU a look waits for it, and is made now and then."""
+"""Training steps whose scalars are still on the device. Reading them makes the CPU wait, and is done now and then."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -79,11 +79,11 @@ class UnreadSteps:
 
     @property
     def full(self) -> bool:
-        """Whether a look is due."""
+        """Whether the steps must be read now."""
         return len(self._steps) >= self.most
 
     def keep(self) -> None:
-        """The weights as they are and the random state, before a step."""
+        """Keep the weights and the random state before a step."""
         if self.at_once:
             return
         weights = self.model.state_dict()
@@ -95,7 +95,7 @@ class UnreadSteps:
         self._before = (RandomState.now(self.device), kept)
 
     def add(self, scalars: Mapping[str, Tensor | float], batch: Batch, *, where: str, warm: bool) -> None:
-        """The step that was made since."""
+        """Add the step that was made since `keep`."""
         random, weights = self._before
         self._steps.append(
             UnreadStep(where=where, batch=batch, warm=warm, random=random, weights=weights, scalars=scalars)

@@ -15,7 +15,7 @@ from ode_runner.training.training_pass import TrainingPass, ordinary_pass
 
 
 class WholePass:
-    """Leaves gradients in the parameters' `.grad`.
+    """Makes training passes, whose gradients are then in the parameters' `.grad`.
 
     Args:
         forward: makes forward passes.

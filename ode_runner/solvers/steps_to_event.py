@@ -1,4 +1,4 @@
-"""The steps of a solve up to an event, the last of them taken anew up to that."""
+"""The steps of a solve up to an event; the last one is taken again, to end at the event."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,24 +9,26 @@ from torch import Tensor
 from ode_runner.field import VectorField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dense_output import HermiteBirkhoffCurve, Quartic
+from ode_runner.solvers.event_search import EventSearch
 from ode_runner.solvers.one_step import ExplicitRungeKutta, Step
 from ode_runner.solvers.tableau import time_tensor
-from ode_runner.solvers.watch import Search
 
 ONE = torch.zeros(1, dtype=torch.int64)  # the only sample
 
 
-def unwatched(solver: Solver) -> Solver:
-    """The solver, which looks for no event: for the way back."""
-    return replace(solver, watch=None) if isinstance(solver, ExplicitRungeKutta) else solver
+def without_event(solver: Solver) -> Solver:
+    """The solver without an event to look for, for a backward pass."""
+    return replace(solver, sought=None) if isinstance(solver, ExplicitRungeKutta) else solver
 
 
-def watched(solver: ExplicitRungeKutta, field: VectorField, steps: Iterator[Step]) -> Iterator[Step]:
+def up_to_event(solver: ExplicitRungeKutta, field: VectorField, steps: Iterator[Step]) -> Iterator[Step]:
     """The steps of one sample, whose slopes at the end are known, up to the event that the solver looks for, if any."""
-    return steps if solver.watch is None else _watched(solver, Search(solver.watch), field, steps)
+    return steps if solver.sought is None else _up_to_event(solver, EventSearch(solver.sought), field, steps)
 
 
-def _watched(solver: ExplicitRungeKutta, search: Search, field: VectorField, steps: Iterator[Step]) -> Iterator[Step]:
+def _up_to_event(
+    solver: ExplicitRungeKutta, search: EventSearch, field: VectorField, steps: Iterator[Step]
+) -> Iterator[Step]:
     for taken in steps:
         if not taken.ks:  # over no time
             yield taken
@@ -52,14 +54,14 @@ def _curve(solver: ExplicitRungeKutta, step: Step) -> Quartic | HermiteBirkhoffC
     )
 
 
-def _cut(solver: ExplicitRungeKutta, search: Search, field: VectorField, step: Step, root: Tensor) -> Step:
+def _cut(solver: ExplicitRungeKutta, search: EventSearch, field: VectorField, step: Step, root: Tensor) -> Step:
     """The step taken anew up to the event: to the root of the dense output, and from there to Newton's next guess."""
-    t0, y0, f0, sign = step.t0, step.y0, step.ks[0], search.watch.sign
+    t0, y0, f0, sign = step.t0, step.y0, step.ks[0], search.sought.sign
     with torch.no_grad():
         y, _ = solver.step(field, t0, float(root), y0, f0)
         dy = field(time_tensor(float(root), y), y)
         ends = (torch.tensor([t], dtype=torch.float64) for t in (t0, step.t1))
-        t1 = float(search.watch.corrected(root, y, dy, ONE, (next(ends), next(ends))))
+        t1 = float(search.sought.corrected(root, y, dy, ONE, (next(ends), next(ends))))
     y1, ks = solver.step(field, t0, t1, y0, f0)
     due = [*(t for t in step.due if sign * t <= sign * t1), t1]
     cut = replace(step, t1=t1, due=due, y1=y1, ks=ks, f1=None, inner=(), curve=None, rates=(), stops=True)

@@ -1,4 +1,4 @@
-"""Looking for an event within accepted steps, along their dense output."""
+"""The search for an event within accepted steps, along their dense output."""
 
 import math
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ TOUCHES = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Watch:
-    """An event that is looked for along one solve, the first of which of every sample ends that."""
+class SoughtEvent:
+    """An event that is looked for along one solve; the first one of a sample ends its solve."""
 
     event: Event
     given: Sequence[Tensor]  # what the event takes after time and state, a row for every sample
@@ -46,7 +46,7 @@ class Watch:
         return torch.minimum(torch.maximum(better, low), high)
 
     def doubt(self, t: Tensor, y: Rows, rows: Tensor) -> Tensor:
-        """By how much the event may be off since the state is, float64 (rows,) on the CPU."""
+        """The error of the event that tolerances of the state allow, float64 (rows,) on the CPU."""
         with torch.enable_grad():
             y = y.detach().requires_grad_()
             c = self.event(t.to(y), y, self._given(rows))
@@ -100,13 +100,13 @@ class _Turn(NamedTuple):
     value: Tensor  # of the event there
 
 
-class Search:
-    """What is known of an event during one solve."""
+class EventSearch:
+    """The state of the search for an event during one solve."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch, self.side = watch, watch.side.clone()
-        self.nearing = torch.zeros(len(watch.side), dtype=torch.bool)  # whether 0 came nearer at the end of a step
-        self.begins = torch.ones(len(watch.side), dtype=torch.bool)  # no step has been looked at
+    def __init__(self, sought: SoughtEvent) -> None:
+        self.sought, self.side = sought, sought.side.clone()
+        self.nearing = torch.zeros(len(sought.side), dtype=torch.bool)  # whether 0 came nearer at the end of a step
+        self.begins = torch.ones(len(sought.side), dtype=torch.bool)  # no step has been looked at
 
     @torch.no_grad()
     def find(self, curve: Quartic | HermiteBirkhoffCurve, rows: Tensor, t0: Tensor, t1: Tensor) -> Tensor:
@@ -141,7 +141,9 @@ class Search:
         for place, value in enumerate(values[1:]):
             now = torch.where(value == 0, -side, value.sign())  # at 0 it is no longer where it was
             hit = (
-                (now != side) & (crossed < 0) & ((now == self.watch.event.direction) | (not self.watch.event.direction))
+                (now != side)
+                & (crossed < 0)
+                & ((now == self.sought.event.direction) | (not self.sought.event.direction))
             )
             crossed = torch.where(hit, place, crossed)
             side = torch.where(crossed < 0, now, side)
@@ -190,15 +192,15 @@ class Search:
             return
         t, y, rows = steps.at(turn.at[some], some)
         rounding = ROUNDING * torch.finfo(y.dtype).eps * values[:, some].abs().max(dim=0).values
-        doubt = self.watch.doubt(t, y, rows) + rounding
+        doubt = self.sought.doubt(t, y, rows) + rounding
         leaves = self.begins[rows] & (turn.since[some] == 0) & (values[0, some].abs() <= doubt)
-        self.watch.check_apart(t, turn.value[some].abs(), torch.where(leaves, -1.0, doubt), rows)
+        self.sought.check_apart(t, turn.value[some].abs(), torch.where(leaves, -1.0, doubt), rows)
 
     def _places(self, lengths: Tensor) -> Tensor:
         """Fractions of the steps at which to look, (place, rows); those of a step depend on no other."""
         counts = torch.full_like(lengths, PLACES)
-        if self.watch.event.longest is not None:
-            counts = (lengths.abs() / self.watch.event.longest).ceil().clamp_min(PLACES)
+        if self.sought.event.longest is not None:
+            counts = (lengths.abs() / self.sought.event.longest).ceil().clamp_min(PLACES)
         places = torch.arange(1, int(counts.max()) + 1, dtype=torch.float64)
         return (places[:, None] / counts).clamp_max(1.0)
 
@@ -221,4 +223,4 @@ class Search:
     def _values(self, steps: _Steps, fractions: Tensor, some: Tensor | None = None) -> Tensor:
         """The event at fractions (place, some) of the steps of `some` rows, all unless told otherwise."""
         some = torch.arange(len(steps.rows)) if some is None else some
-        return self.watch.values(*steps.at(fractions.flatten(), some.repeat(len(fractions)))).view(fractions.shape)
+        return self.sought.values(*steps.at(fractions.flatten(), some.repeat(len(fractions)))).view(fractions.shape)
