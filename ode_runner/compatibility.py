@@ -11,6 +11,7 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.models.base import Model, Numerics
+from ode_runner.models.events import of_absent_events
 from ode_runner.networks.base import Network
 from ode_runner.path_field import ConsistencyField, DenoisingField
 from ode_runner.solvers.base import Solver
@@ -75,7 +76,8 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
         return
 
     def fits(other: type[Model]) -> bool:
-        return task.needs <= other.answers() and (task.gives_series or not other.of_series)
+        driven = task.gives_series or not other.of_series
+        return task.needs <= other.answers() and driven and not of_absent_events(task, other)
 
     able = naming("model", members("model"), fits)
     raise IncompatibleChoice(

@@ -295,5 +295,5 @@ def uncounted(field: VectorField) -> VectorField:
 
 
 def name_of(field: VectorField) -> str:
-    """The class of a field, whatever it is wrapped in."""
-    return type(uncounted(field)).__name__
+    """What messages call a field, whatever it is wrapped in."""
+    return uncounted(field).shown_name

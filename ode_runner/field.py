@@ -30,6 +30,11 @@ class VectorField(nn.Module, abc.ABC):
         """
         return None
 
+    @property
+    def shown_name(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
     @abc.abstractmethod
     def forward(self, t: Time, y: State) -> State:
         """Derivative at time `t`, in the shape of `y`."""

@@ -96,6 +96,11 @@ def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
 
     Times may be repeated. Breaks are finite numbers.
     """
+    if not isinstance(y0, Tensor):
+        raise RefusedInput(
+            f"the initial state must be a tensor (batch, *state), and is a {type(y0).__name__}. "
+            "Give torch.tensor([[1.0, 0.0]]), a row for every sample."
+        )
     if y0.is_complex():
         raise RefusedInput(
             f"the initial state is complex ({y0.dtype}), and solvers take real ones. Solve for real and imaginary "

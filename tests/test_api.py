@@ -12,8 +12,10 @@ from torch import Tensor, nn
 import ode_runner as ode
 from ode_runner.api.training import RunFailed
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.event import Event, Jumps
 from tests.helpers import typed
 
+TIMES = torch.tensor([0.0, 1.0])
 SMALL = ("task.train=40", "task.validation=20", "task.test=20", "trainer.epochs=2", "logger=none")
 
 
@@ -101,6 +103,18 @@ def test_the_engine_alone(gradient: str) -> None:
     torch.testing.assert_close(field.rate.grad, 3 * by_rate, rtol=1e-6, atol=0)
 
 
+@pytest.mark.usefixtures("float64")
+def test_the_engine_alone_takes_events_and_jumps() -> None:
+    ts, y0 = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([[1.0], [2.0]])
+    half = Event(lambda t, y: y[:, 0] - 0.5, direction=-1)
+    ended = ode.integrate(lambda t, y: -y, y0, ts, event=half, per_sample=True, rtol=1e-9, atol=1e-9)
+    assert ended.events is not None
+    torch.testing.assert_close(ended.events.times, torch.tensor([[2.0, 4.0]]).log(), rtol=1e-7, atol=0)
+    dosed = ode.integrate(lambda t, y: -y, y0, ts, jumps=Jumps([1.0], lambda t, y: y + 1), rtol=1e-9, atol=1e-9)
+    expected = (y0 * torch.exp(-ts[1]) + 1) * torch.exp(-ts[1])
+    torch.testing.assert_close(dosed.ys[-1], expected, rtol=1e-7, atol=0)
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
@@ -119,7 +133,9 @@ def test_the_engine_alone(gradient: str) -> None:
         (lambda run: ode.runs("nowhere"), "no folder"),
         (lambda run: solve("dopri4"), "Did you mean 'dopri8'"),
         (lambda run: solve("lsoda"), "nothing can be differentiated"),
-        (lambda run: solve("rk4", rtol=1e-3), "no option 'solver.rtol'"),
+        (lambda run: solve("rk4", rtol=1e-3), "no option 'solver.rtol'. It belongs to solver=adaptive_heun"),
+        (lambda run: ode.integrate(Decay(), [[1.0]], TIMES), r"must be a tensor \(batch, \*state\), and is a list"),
+        (lambda run: ode.integrate(halves, torch.ones(1, 2), TIMES), r"halves must give a derivative .*\(1, 2\), and"),
         (lambda run: solve("dopri5", gradient="symplectic", per_sample=True), "every sample has its own"),
     ],
 )
@@ -139,6 +155,10 @@ def test_a_discrete_model_has_no_states(tmp_path: Path) -> None:
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="solver_failed: Dopri5 stopped"):
         ode.train(*SMALL, "optimizer=sgd", "optimizer.lr=1e18", "optimizer.momentum=0", f"output_dir={tmp_path}")
+
+
+def halves(t: Tensor, y: Tensor) -> Tensor:
+    return y[:, :1]
 
 
 def solve(solver: str, *, gradient: str = "backprop", **options: object) -> object:

@@ -187,6 +187,7 @@ def test_a_new_project_has_every_kind_of_piece(tmp_path: Path) -> None:
         "conf/task/brusselator.yaml", "conf/model/paced.yaml", "conf/solver/heun3.yaml",
     }  # fmt: skip
     assert "ode-run -cd conf task=brusselator model=paced solver=heun3" in told
+    assert "  cd 'of two words'\n" in ran("new", "of two words", cwd=tmp_path).stdout
     there = typed("new", "other/../here/mine", cwd=tmp_path)
     assert (there.returncode, "mine is there already" in there.stderr) == (2, True)
 

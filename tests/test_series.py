@@ -21,6 +21,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.networks.driven import DrivenField, SeriesStem
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.classification import UNKNOWN
+from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series import Series
 from ode_runner.tasks.series_classes import SeriesClasses
 from tests.helpers import record_of, run_folder, typed
@@ -144,6 +145,8 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
         (TWO, {"values": ["x", "t"]}, r"the column 't' of .*data.csv has another role"),
         (TWO.replace("A,3,4", "A,3,four"), {}, r"data.csv, row 5, column 'x': 'four' is no finite number"),
         (TWO.replace("A,3,4", "A,3,n/a"), {}, r"row 5, column 'x': 'n/a'"),
+        (TWO, {"time": "id", "series": None}, r"row 2, column 'id': 'A' is no.* task.time=NAME, and task.series=id"),
+        (TWO.replace("A,3,4", "A,three,4"), {}, r"column 't': 'three' is no finite number\. Write .*T12:30\.$"),
         (TWO.replace("A,3,4", "A,1,4"), {}, r"row 5, column 't': the times of series A run backwards, from 2 to 1"),
         (TWO.replace("A,3,4", "A,2,4"), {}, r"column 't': rows 4 and 5 of series A are both at 2"),
         (TWO.replace("A,3,4", "A,,4"), {}, r"row 5, column 't': the time is missing"),
@@ -236,6 +239,13 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
     early = typed(f"predict={folder}", "times=[1890,1900]", cwd=tmp_path)
     assert early.returncode == 2
     assert "before the first row at 1900" in early.stderr
+
+
+def test_times_of_a_forecast_are_written_without_what_adding_them_rounds(made: Callable[..., Series]) -> None:
+    summed = np.array([0.1 + 0.2, 1.7e9 + 0.125])
+    assert summed[0] != 0.3
+    rows = made().forecast_table([Forecast(series="A", times=summed, values=np.ones((2, 2)))], []).rows
+    assert [row[1] for row in rows] == [0.3, 1700000000.125]
 
 
 DATED = "date,x\n2024-03,1\n2024-03-02,2\n2024-03-02T12:00,4\n2024-03-04T00:00Z,7\n2024-03-05,8\n"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ode_runner.api.composing import composed
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.compatibility import check_compatible
+from ode_runner.event import Event, Jumps
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import NONE, Integral
@@ -30,7 +31,9 @@ def integrate(
     given: Sequence[Tensor] = (),
     integrals: Mapping[str, Integral] = NONE,
     noise: Noise | None = None,
+    event: Event | None = None,
     breaks: Sequence[float] = (),
+    jumps: Jumps | None = None,
     **options: Any,
 ) -> Solution:
     """Solve dy/dt = field(t, y, *given) from y0 at ts[0], differentiable as the gradient mode says.
@@ -44,11 +47,13 @@ def integrate(
         given: tensors (batch, ...) that the field takes after time and state; differentiated as y0 is.
         integrals: what is to be integrated along the solve, by name.
         noise: that drives a stochastic field.
+        event: that ends the solve of a sample or sets its state anew; more than one sample needs per_sample=True.
         breaks: times at which the field jumps.
+        jumps: times at which the state does, and what it becomes.
         options: of a solver that is named: rtol=1e-6, atol=1e-8, num_steps=20, per_sample=True.
 
     Returns:
-        the solution: `ys` (time, batch, *state), `integrals`, and the steps accepted and rejected.
+        the solution: `ys` (time, batch, *state), `integrals`, `events`, and the steps accepted and rejected.
 
     Raises:
         RefusedInput: a name or an option is none that there is, or the two do not go together.
@@ -58,7 +63,9 @@ def integrate(
     names = {"model": "odenet", "solver": _name(solver), "gradient": _name(gradient)}
     check_compatible(names, _odenet(), integrator.solver, integrator.gradient)
     around = field if isinstance(field, VectorField) else _FunctionField(field)
-    return integrator(around, y0, ts, given=given, integrals=integrals, noise=noise, breaks=breaks)
+    return integrator(
+        around, y0, ts, given=given, integrals=integrals, noise=noise, event=event, breaks=breaks, jumps=jumps
+    )
 
 
 class _FunctionField(VectorField):
@@ -67,6 +74,10 @@ class _FunctionField(VectorField):
     def __init__(self, function: Callable[..., State]) -> None:
         super().__init__()
         self.function = function
+
+    @property
+    def shown_name(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.function(t, y, *given)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
+from ode_runner.batch import Answer
 from ode_runner.building.instantiate import construct, target_of
+from ode_runner.building.members import members, naming
 from ode_runner.building.regularization import GROUP, build_regularizers
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.base import Numerics
-from ode_runner.models.events import has_events
+from ode_runner.models.events import has_events, of_absent_events
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.solvers.base import Solver
 
@@ -17,6 +19,9 @@ from ode_runner.solvers.base import Solver
 def check_event_choices(cfg: DictConfig, choices: Mapping[str, str], solver: Solver) -> None:
     """Raises IncompatibleChoice where solves have events, and something chosen cannot follow them."""
     task, model = target_of(cfg, "task"), target_of(cfg, "model")
+    if of_absent_events(task, model):
+        able = naming("task", members("task"), lambda other: Answer.EVENTS in other.needs)
+        raise IncompatibleChoice(f"model={choices['model']} needs a task with events. Use {able}.")
     if not has_events(task, model):
         return
     batch = max(cfg.trainer.batch_size, cfg.trainer.eval_batch_size)

@@ -1,6 +1,7 @@
 """`ode-run new PATH`: a small working project, to be changed into one's own."""
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def new_project(path: Path) -> None:
         raise RefusedInput(f"cannot write to {path} ({error.strerror}).") from error
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         print(f"  {file}")
-    print(f"\n  cd {path}\n  ode-run -cd conf task=brusselator model=paced solver=heun3\n  pytest")
+    print(f"\n  cd {shlex.quote(str(path))}\n  ode-run -cd conf task=brusselator model=paced solver=heun3\n  pytest")
 
 
 def _template() -> Path:

@@ -3,7 +3,7 @@
 import difflib
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ode_runner.config.arguments import parse
@@ -113,10 +113,15 @@ def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> st
 
 def available(names: Iterable[str]) -> str:
     """The sentence "Available: a, b, c", by alphabet, as many as a person reads; the help page has the others."""
-    left, shown = sorted(names), list[str]()
-    while left and sum(map(len, [*shown, left[0]])) + 2 * len(shown) <= MOST_SIGNS:
+    return f"Available: {listed(sorted(names), most=MOST_SIGNS)}"
+
+
+def listed(names: Sequence[str], *, most: int) -> str:
+    """Names with commas between them, in at most so many signs, and how many more there are."""
+    left, shown = list(names), list[str]()
+    while left and sum(map(len, [*shown, left[0]])) + 2 * len(shown) <= most:
         shown.append(left.pop(0))
-    return f"Available: {', '.join(shown)}" + (f", and {len(left)} more: see ode-run --help" if left else "")
+    return ", ".join(shown) + (f", and {len(left)} more: see ode-run --help" if left else "")
 
 
 def _options(folders: list[Path], group: str) -> dict[str, str]:

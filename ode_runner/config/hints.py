@@ -14,7 +14,7 @@ OPTIONS = {  # an option here, with its value where only that is meant: its name
     "trainer.precision": ("precision", "dtype", "amp", "fp16", "bf16", "fp64", "double", "mixed_precision"),
     "trainer.log_every": ("log_interval", "log_freq", "log_every_n_steps", "print_every"),
     "processes": ("gpus", "devices", "num_gpus", "num_processes", "nproc", "nproc_per_node", "world_size"),
-    "plan=true": ("dry_run", "dryrun"),
+    "plan=true": ("dry_run", "dryrun", "plan"),
     "trainer=quick": ("fast_dev_run", "debug", "smoke_test"),
     "task": ("dataset",),
     "task.data_dir": ("data_dir", "data_path"),

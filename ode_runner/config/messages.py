@@ -9,7 +9,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.config.help import GROUPS, available, conf_dir, did_you_mean, user_folders
+from ode_runner.config.help import GROUPS, MOST_SIGNS, available, conf_dir, did_you_mean, listed, user_folders
 from ode_runner.config.hints import foreign_hint
 from ode_runner.errors import RefusedInput
 
@@ -41,7 +41,7 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
         if error.options is not None or group in GROUPS:  # of one of several, as of logger=[csv,x], Hydra names none
             return _no_such_option(error.missing_cfg_file, list(error.options or sorted(_choices(group))))
     if isinstance(error, OverrideParseException):
-        word = f"'{error.override}'.{foreign_hint(error.override) if '=' not in error.override else ''}"
+        word = f"'{error.override}'.{_about_bare(error.override)}"
         return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
     if twice:
@@ -119,11 +119,11 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
     group = key.partition(".")[0]
     siblings = [name for name in known if name.startswith(f"{group}.")]
     hint = f" Did you mean '{elsewhere[0]}'?" if elsewhere else _nearest(key, siblings, known)
-    if not elsewhere and foreign_hint(key) and not (siblings and hint):
-        return f"no option '{key}'.{foreign_hint(key)}"
     owners = [choice for choice in _choices(group) if leaf in _keys(group, choice)]
+    if not owners and not elsewhere and foreign_hint(key) and not (siblings and hint):
+        return f"no option '{key}'.{foreign_hint(key)}"
     if owners := [owner for owner in owners if key == f"{group}.{owner}.{leaf}"] or owners:
-        hint = f" It belongs to {', '.join(f'{group}={owner}' for owner in owners)}."
+        hint = f" It belongs to {listed([f'{group}={owner}' for owner in owners], most=MOST_SIGNS // 2)}."
         if _swept(group, arguments):
             return f"no option '{key}' of the default {group}. For each that is swept, type '{key}=choice(VALUE)'."
     if group in GROUPS and not siblings:
@@ -131,10 +131,19 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
     return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
 
 
+def _about_bare(word: str) -> str:
+    """A hint for a word that was typed without a value, "" where it has one or is no option's name."""
+    if "=" in word:
+        return ""
+    if word == "help":
+        return " Type --help."
+    return foreign_hint(word) or (f" Type {word}=VALUE." if word in _roots(_known_keys([])) else "")
+
+
 def _swept(group: str, arguments: list[str]) -> bool:
     """Whether cells of a sweep have choices of their own: what is typed for all must do with the default's options."""
-    listed = any(word.startswith("hydra.sweeper.cells=") and f"{group}=" in word for word in arguments)
-    return listed or any(word.startswith(f"{group}=") and "," in word for word in arguments)
+    of_cells = any(word.startswith("hydra.sweeper.cells=") and f"{group}=" in word for word in arguments)
+    return of_cells or any(word.startswith(f"{group}=") and "," in word for word in arguments)
 
 
 def _nearest(key: str, siblings: list[str], known: list[str]) -> str:

@@ -14,6 +14,11 @@ def has_events(task: type[Task], model: type[Model]) -> bool:
     return model.to_events or Answer.EVENTS in task.needs
 
 
+def of_absent_events(task: type[Task], model: type[Model]) -> bool:
+    """Whether the model is made of a task's events, and this one has none."""
+    return model.to_events and Answer.EVENTS in model.answers() - task.needs
+
+
 def with_events(model: Model, inputs: Tensor, ts: Times, integrate: Integrate) -> Outputs:
     """What the model reads from its states, and the events on the way."""
     encoding = model.encode(inputs)

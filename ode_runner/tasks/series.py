@@ -184,7 +184,7 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         )
 
     def _cells_of_times(self, times: np.ndarray) -> Sequence[object]:
-        return date_texts(times) if self.dated else times.tolist()
+        return date_texts(times) if self.dated else [float(f"{time:.15g}") for time in times]
 
     def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
         label, band = ("mean of the seeds", f"{WIDTH:g} standard deviations of them") if bands else ("forecast", "")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ode_runner.errors import RefusedInput
+from ode_runner.quoting import as_typed
 from ode_runner.tasks.dates import FORM, days_of
 
 BLANK = ("", "NA", "NaN", "nan")  # a cell without a measurement; any other text in a column of numbers is refused
@@ -32,7 +33,18 @@ def times_of(column: pd.Series, first: int, path: Path) -> tuple[np.ndarray, boo
     """Likewise of a column of times, and whether they are dates, which are told as days since 1970-01-01."""
     if _holds_dates(column):
         return _days(column, first, path), True
-    return _numbers(column, first, path, TIME_CELL), False
+    return _numbers(column, first, path, _about_times(column)), False
+
+
+def _about_times(column: pd.Series) -> str:
+    """What to do about a cell that is no time; where not even the first is one, the column may be another."""
+    begins = _first_cell(column)
+    if begins.lstrip("+-.")[:1].isdigit():
+        return TIME_CELL
+    name = as_typed(str(column.name))
+    return (
+        f"{TIME_CELL} If that column is not the time: task.time=NAME, and task.series={name} if it tells series apart."
+    )
 
 
 def _numbers(column: pd.Series, first: int, path: Path, advice: str) -> np.ndarray:
@@ -53,8 +65,12 @@ def _numbers(column: pd.Series, first: int, path: Path, advice: str) -> np.ndarr
 
 def _holds_dates(column: pd.Series) -> bool:
     """Whether the first cell that is not blank is a date."""
-    first = next((str(cell).strip() for cell in column if not is_blank(cell)), "")
-    return days_of(first) is not None
+    return days_of(_first_cell(column)) is not None
+
+
+def _first_cell(column: pd.Series) -> str:
+    """The first that is not blank, "" where all are."""
+    return next((str(cell).strip() for cell in column if not is_blank(cell)), "")
 
 
 def _days(column: pd.Series, first: int, path: Path) -> np.ndarray:

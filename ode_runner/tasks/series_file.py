@@ -100,13 +100,12 @@ def find_file(name: str) -> Path:
     Raises:
         RefusedInput: there is neither.
     """
-    path, shipped = Path(name), conf_dir() / "shipped" / f"{name}.csv"
-    if path.is_file():
-        return path
-    if path.name == name and shipped.is_file():
-        return shipped
-    ours = ", ".join(sorted(file.stem for file in shipped.parent.glob("*.csv")))
-    raise RefusedInput(f"task.file={name}: there is no such file. Type its path, or one that comes with us: {ours}.")
+    path = Path(name)
+    shipped = {file.stem: file for file in sorted((conf_dir() / "shipped").glob("*.csv"))}
+    if path.is_file() or name in shipped:
+        return path if path.is_file() else shipped[name]
+    why = "that is a folder" if path.is_dir() else "there is no such file"
+    raise RefusedInput(f"task.file={name}: {why}. Type its path, or one that comes with us: {', '.join(shipped)}.")
 
 
 def read_series(path: Path, roles: Roles) -> SeriesFile:
