@@ -174,7 +174,7 @@ def check_fields(choices: Mapping[str, str], model: Model, solver: Solver) -> No
         raise IncompatibleChoice(model.other_solver.format_map(choices))
     [kind, *_] = [kind_of(field) for field in solved if not solver.takes_field(field)]
     if solver.of_ordinary_equations and not issubclass(kind, DenoisingField):
-        raise IncompatibleChoice(_without_derivative(choices, kind, solver))
+        raise IncompatibleChoice(_without_derivative(choices, kind))
     needed = f"solver={choices['solver']} needs {solver.fields_in_words}"
     raise IncompatibleChoice(needed + _other_kind(choices, kind, model, solver))
 
@@ -213,7 +213,7 @@ def check_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> Non
         )
 
 
-def _without_derivative(choices: Mapping[str, str], kind: type[VectorField], solver: Solver) -> str:
+def _without_derivative(choices: Mapping[str, str], kind: type[VectorField]) -> str:
     """What a solver of ordinary equations is told of a field that is of none."""
     able = naming("solver", members("solver"), lambda other: other.takes_kind(kind))
     return (

@@ -137,7 +137,7 @@ class _Segments:
         return warm, after
 
     def _times(self, segment: _Segment) -> Tensor:
-        """The beginning of a segment and the outputs after it; for each sample, and the end, where samples step alone."""
+        """The beginning of a segment and the outputs after it; for each sample, with the end, if they step alone."""
         if not self.each:
             return torch.cat([segment.start, self.times[self.sign * self.times > self.sign * segment.start]])
         later = self.sign * torch.maximum(self.sign * self.times[1:, None], self.sign * segment.start)

@@ -25,12 +25,6 @@ def bigram_variation(texts: Tensor, law: Tensor) -> float:
     return float(total_variation(bigram_frequencies(texts, len(law)), law.to(texts.device)))
 
 
-def unigram_entropy(texts: Tensor, tokens: int) -> float:
-    """Of a token, whatever its place: nats."""
-    shares = torch.bincount(texts.flatten(), minlength=tokens).double() / texts.numel()
-    return -float(torch.special.xlogy(shares, shares).sum())
-
-
 def unigram_loss(texts: Tensor, learned: Tensor, tokens: int) -> float:
     """The mean of -log p of texts (text, position), nats a text, by the shares of tokens in others.
 
