@@ -1,4 +1,4 @@
-"""What takes noise to samples."""
+"""Generators: a field, solved from noise to samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What takes noise to texts, or completes texts that are given in part."""
+"""Generators of texts, whole or with some tokens given."""
 
 import abc
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class TextGenerator(Generator, abc.ABC):
 
     @abc.abstractmethod
     def completing(self, text: Tensor) -> Self:
-        """What draws the blanks of a text, (position,), and leaves its tokens as they are.
+        """The generator that draws the blanks of a text, (position,), and leaves its tokens as they are.
 
         Raises:
             RefusedInput: it cannot be drawn where these blanks are.
