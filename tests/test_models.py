@@ -90,8 +90,8 @@ def check_gradients(model: Model, integrate: Any, setting: str) -> None:
 
 
 Cell = tuple[str, str, str, str]  # model, solver, gradient mode, setting
-SAMPLE, QUICK = 100, 30
-DIRECTIONS = 1000  # of forward mode: as many as the parameters of a small network
+SAMPLE, QUICK = 100, 16
+DIRECTIONS = 5000  # of forward mode: more than a small network has parameters
 
 
 def goes_together(cell: Cell) -> bool:
