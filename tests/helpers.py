@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -156,21 +155,6 @@ def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[],
         return train_step(self, *positional, **named)
 
     monkeypatch.setattr(Trainer, "train_step", eventful)
-
-
-def check_resumed(command: Sequence[str], root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run stopped before its fourth step goes on to the losses of one that was not, which lies in root / "whole"."""
-    for place in ("whole", "parted"):
-        (root / place).mkdir()
-    assert typed(*command, cwd=root / "whole").returncode == 0
-    with monkeypatch.context() as patched:
-        before_step(patched, 4, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*command, cwd=root / "parted").returncode == 130
-    assert typed(*command, cwd=root / "parted").returncode == 0
-    whole, parted = (rows_of(run_folder(root / place)) for place in ("whole", "parted"))
-    assert [row["train/loss"] for row in parted if "train/loss" in row] == [
-        row["train/loss"] for row in whole if "train/loss" in row
-    ]
 
 
 def check_refused(*words: str, sentence: str, cwd: Path) -> None:

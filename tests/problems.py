@@ -235,6 +235,19 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 
 
+def robertson(t: Tensor, y: Tensor) -> Tensor:
+    """Chemical kinetics with rates from 0.04 to 3e7. Robertson. In: Numerical Analysis, Academic Press 1966."""
+    a, b, c = y.unbind(-1)
+    slow, back, fast = 0.04 * a, 1e4 * b * c, 3e7 * b * b
+    return torch.stack([back - slow, slow - back - fast, fast], dim=-1)
+
+
+def van_der_pol(t: Tensor, y: Tensor) -> Tensor:
+    """Van der Pol's oscillator, stiff: mu = 1000."""
+    x, v = y.unbind(-1)
+    return torch.stack([v, 1000 * (1 - x * x) * v - x], dim=-1)
+
+
 class GivenSpiral(VectorField):
     """dy/dt = tanh(A y) z + w cos(t) y, where z and w are given, w undifferentiated."""
 

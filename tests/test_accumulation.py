@@ -10,7 +10,8 @@ from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
-from tests.helpers import TINY, check_refused, check_resumed
+from tests.helpers import TINY, check_refused
+from tests.resuming import check_resumed
 
 FIXED = (*TINY, "trainer.precision=fp64", "trainer.device=cpu", "solver=rk4", "solver.num_steps=2")
 IRREGULAR = (
@@ -71,8 +72,8 @@ def test_what_each_sample_takes_is_that_of_all_of_them(trainer: Any) -> None:
         assert found[name] == expected[name]
 
 
-def test_a_resumed_run_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_resumed((*FIXED, "trainer.accumulate=2", "trainer.epochs=2", "logger=none"), tmp_path, monkeypatch)
+def test_a_resumed_run_is_the_same(tmp_path: Path) -> None:
+    check_resumed((*FIXED, "trainer.accumulate=2", "trainer.epochs=2", "logger=none"), tmp_path)
 
 
 def test_where_parts_do_not_add_up_it_is_refused(tmp_path: Path) -> None:

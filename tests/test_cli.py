@@ -16,7 +16,7 @@ from ode_runner.exporting.formats import FORMATS
 from ode_runner.exporting.writing import PARTS, WEIGHTS
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, ode_run, options, run_folder, typed
-from tests.test_report import reported
+from tests.reporting import reported
 
 
 def test_help_lists_every_option_with_its_header(tmp_path: Path) -> None:

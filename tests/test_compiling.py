@@ -38,8 +38,9 @@ from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tsit5 import Tsit5
 from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_training, training_solves
 from ode_runner.types import State, Time
-from tests.helpers import TINY, check_resumed, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by
+from tests.resuming import check_resumed
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # PyTorch 2.11's own
 
@@ -659,9 +660,9 @@ def test_a_run_with_compiled_steps_learns_what_it_learns_without(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_a_run_with_compiled_steps_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_compiled_steps_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     command = (*RUN, "trainer.compile=on", "trainer.log_every=1", "trainer.save_every_seconds=0")
-    check_resumed(command, tmp_path, monkeypatch)
+    check_resumed(command, tmp_path)
 
 
 def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

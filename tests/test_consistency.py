@@ -1,7 +1,6 @@
 """Consistency models: the end of the path, the fixed point of a known teacher, jumps, teachers, and runs."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from ode_runner.paths.named import path_named
 from ode_runner.paths.variance_exploding import VarianceExploding
 from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.types import State, Time
-from tests.helpers import before_step, check_refused, run_folders, typed
+from tests.helpers import check_refused, run_folders, typed
 from tests.problems import Compose, build
+from tests.resuming import check_resumed_exactly
 from tests.test_path_models import SMALL, TOLD, batch_of, integrator, model_of, records_of
-from tests.test_resume import assert_equal, outcome
 
 STD = 0.5
 NORMAL = GaussianMixture(path_named("vp"), means=torch.zeros(1, 2, dtype=torch.float64), std=STD)
@@ -188,14 +187,7 @@ def test_a_run_is_sampled_in_one_step_and_in_several_and_counts_its_teacher(tmp_
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
-    command, whole, parts = (*COMMAND, "trainer.log_every=4"), tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir(), parts.mkdir()
-    assert typed(*command, cwd=whole).returncode == 0
-    with pytest.MonkeyPatch.context() as patched:
-        before_step(patched, 13, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*command, cwd=parts).returncode == 130
-    assert "resuming at step 13" in typed(*command, cwd=parts).stdout
-    assert_equal(outcome(parts), outcome(whole))
+    check_resumed_exactly((*COMMAND, "trainer.log_every=4"), tmp_path, step=13)
 
 
 @pytest.mark.slow

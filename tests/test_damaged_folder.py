@@ -13,7 +13,7 @@ import pytest
 
 from ode_runner.experiment.crash_dump import FILE as EVIDENCE
 from tests.helpers import TINY, Ended, before_step, record_of, run_folder, typed
-from tests.test_report import reported
+from tests.reporting import reported
 
 SHORT = ("trainer.max_steps=6", "trainer.epochs=2", "trainer.log_every=1", "logger=none", *TINY)
 FAILING = ("optimizer=sgd", "optimizer.lr=1e25", "trainer.epochs=9", "logger=none", *TINY)

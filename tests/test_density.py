@@ -19,8 +19,8 @@ from ode_runner.models.density import normal_log_density
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.types import State, Time
+from tests.pairs import SEPARABLE, is_slow, solver_of
 from tests.problems import Compose, accepted_pairs, build
-from tests.test_given import SEPARABLE, is_slow, solver_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))

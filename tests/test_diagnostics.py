@@ -25,7 +25,7 @@ from ode_runner.solvers.jacobian import JacobianProducts
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
 from tests.problems import Formula, build
-from tests.test_resume import assert_equal, outcome
+from tests.resuming import assert_equal, outcome
 from tests.test_transformer import step_by_step
 
 LOOK = FlowDiagnostics(every=1, samples=8, places=5, products=12)

@@ -1,12 +1,11 @@
 """Runs of flows of finitely many layers, as they are typed."""
 
-import signal
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import before_step, record_of, run_folders, typed
-from tests.test_resume import assert_equal, outcome
+from tests.helpers import record_of, run_folders, typed
+from tests.resuming import check_resumed_exactly
 
 BRIEF = ("trainer.max_steps=2", "trainer.batch_size=20", "logger=none", "task.validation=20", "task.test=40")
 PLANE = ("task=density2d", "task.train=40", "task.grid=60", "task.conditional=true")
@@ -41,12 +40,4 @@ def test_a_task_of_classes_is_refused(tmp_path: Path) -> None:
 def test_a_run_that_is_resumed_has_the_first_data_s_normalisation_and_the_same_draws(name: str, tmp_path: Path) -> None:
     task = ("task=digits_density", "task.passes=1", "model.levels=1", "model.steps=1", "model.width=4")
     command = (*BRIEF[1:], f"model={name}", *(task if name == "glow" else PLANE), "trainer.max_steps=6")
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    for root in (whole, stopped):
-        root.mkdir()
-    assert typed(*command, cwd=whole).returncode == 0
-    with pytest.MonkeyPatch.context() as patched:
-        before_step(patched, 3, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*command, cwd=stopped).returncode == 130
-    assert "resuming at step 3" in typed(*command, cwd=stopped).stdout
-    assert_equal(outcome(stopped), outcome(whole))
+    check_resumed_exactly(command, tmp_path, step=3)

@@ -13,7 +13,7 @@ import torch
 from ode_runner.experiment.forward_pass import UNMEASURED, ForwardPass
 from ode_runner.experiment.meters import SavedBytes
 from tests.helpers import TINY, before_step, own_models, rows_of, run_folders, typed
-from tests.test_resume import assert_equal
+from tests.resuming import assert_equal
 
 SOURCE = """
 import torch

@@ -16,45 +16,12 @@ from ode_runner.integrator import Integrator
 from ode_runner.ledger import Ledger
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.structured_field import SeparableField
 from ode_runner.types import State, Time
-from tests.problems import Compose, accepted_pairs, build, named_class, offering
+from tests.pairs import PAIRS, Conditioned, ConditionedHalves, difference, is_slow, solver_of
+from tests.problems import Compose, build
 
 pytestmark = pytest.mark.usefixtures("float64")
 TS = (0.0, 0.3, 0.6, 1.2)
-
-
-class Conditioned(VectorField):
-    """f(t, y, z, w, k): a condition with a gradient, one without, and whole numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(6, 3)
-
-    def forward(self, t: Time, y: State, z: Tensor, w: Tensor, k: Tensor) -> State:
-        return torch.tanh(self.layer(torch.cat([y, z, t.expand(len(y), 1)], dim=1))) * w + k[:, None] * torch.sin(y)
-
-
-class ConditionedHalves(SeparableField):
-    """A pendulum whose gravity and friction-free drive differ from sample to sample."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(6, 3)
-
-    def drift(self, t: Time, p: State, z: Tensor, w: Tensor, k: Tensor) -> State:
-        return torch.tanh(p @ self.layer.weight[:2, :2]) * w[:, :2]
-
-    def kick(self, t: Time, q: State, z: Tensor, w: Tensor, k: Tensor) -> State:
-        return -torch.sin(q) * z + k[:, None]
-
-
-OPTIONS = {"adaptive": {"rtol": 1e-7, "atol": 1e-7, "max_steps": 10_000}, "fixed": {"num_steps": 12, "step_size": None}}
-
-
-def solver_of(name: str, composed: Compose, **changed: Any) -> Solver:
-    adaptive = issubclass(named_class("solver", name), AdaptiveSolver)
-    return build(composed, "solver", name, **OPTIONS["adaptive" if adaptive else "fixed"], **changed)
 
 
 def gradients(solver: Solver, mode: GradientMode, *, shared: bool = False) -> list[Tensor]:
@@ -69,23 +36,6 @@ def gradients(solver: Solver, mode: GradientMode, *, shared: bool = False) -> li
     loss = (ys * torch.linspace(0.5, 1.5, ys.numel()).view_as(ys)).sum()
     wanted = [y0, *field.parameters(), *encoder.parameters()]
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
-
-
-def difference(some: list[Tensor], others: list[Tensor]) -> float:
-    scale = max(float(part.abs().max()) for part in others)
-    return max(float((a - b).abs().max()) for a, b in zip(some, others, strict=True)) / scale
-
-
-SEPARABLE = [name for name in offering(Solver, SeparableField) if name not in offering(Solver)]
-PAIRS = [pair for pair in accepted_pairs() if pair[1] != "backprop"]
-PAIRS += [(name, mode) for name in SEPARABLE for mode in ("checkpoint", "reversible")]
-
-
-QUICK = ("dopri5", "rk4", "reversible_heun", "torchdiffeq", "leapfrog")  # one of each carrier of a step
-
-
-def is_slow(pair: tuple[str, str]) -> bool:
-    return pair[0] not in QUICK
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, before_step, record_of, rows_of, run_folder, typed
-from tests.test_resume import assert_equal, outcome
+from tests.resuming import assert_equal, outcome
 
 RUN = (*TINY, "trainer.epochs=4", "trainer.log_every=2", "trainer.save_every_seconds=0", "logger=none")
 ADJOINT = (*RUN, "gradient=adjoint", "solver=euler", "solver.num_steps=2")

@@ -10,7 +10,7 @@ from ode_runner.report.sources import sources_of
 from ode_runner.solvers.one_step import RungeKutta
 from tests.helpers import options
 from tests.problems import named_class
-from tests.test_report import reported, write_run
+from tests.reporting import reported, write_run
 
 
 def left(root: Path) -> set[str]:

@@ -20,7 +20,18 @@ from ode_runner.solvers.implicit_euler import ImplicitEuler
 from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
 from ode_runner.solvers.kvaerno5 import Kvaerno5
 from ode_runner.solvers.newton import Aim, Equations, Newton, differentiable
-from tests.problems import PROBLEMS, Compose, Formula, SmallNet, build, offering, relaxation, slope
+from tests.problems import (
+    PROBLEMS,
+    Compose,
+    Formula,
+    SmallNet,
+    build,
+    offering,
+    relaxation,
+    robertson,
+    slope,
+    van_der_pol,
+)
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -181,17 +192,6 @@ def test_samples_do_not_see_each_others_jacobians(solver: ImplicitSolver) -> Non
     together = solver.solve(net, y0, FINAL).ys
     alone = torch.cat([solver.solve(net, y[None], FINAL).ys for y in y0], dim=1)
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)  # stops one iteration sooner or later
-
-
-def robertson(t: Tensor, y: Tensor) -> Tensor:
-    a, b, c = y.unbind(-1)
-    slow, back, fast = 0.04 * a, 1e4 * b * c, 3e7 * b * b
-    return torch.stack([back - slow, slow - back - fast, fast], dim=-1)
-
-
-def van_der_pol(t: Tensor, y: Tensor) -> Tensor:
-    x, v = y.unbind(-1)
-    return torch.stack([v, 1000 * (1 - x * x) * v - x], dim=-1)
 
 
 @each_adaptive

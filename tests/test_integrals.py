@@ -24,9 +24,9 @@ from ode_runner.solvers.rk4 import RK4
 from ode_runner.structured_field import SeparableField
 from ode_runner.training.prepare_compiled import training_solves
 from ode_runner.types import State, Time, Times
+from tests.pairs import PAIRS, SEPARABLE, Conditioned, ConditionedHalves, difference, is_slow, solver_of
 from tests.problems import Compose, accepted_pairs, build, named_class, offering, slope
 from tests.test_compiling import RUN, cell_of
-from tests.test_given import PAIRS, SEPARABLE, Conditioned, ConditionedHalves, difference, is_slow, solver_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 TS = (0.0, 0.3, 0.6, 1.2)

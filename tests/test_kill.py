@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import TINY, record_of, run_folder, started, typed
-from tests.test_resume import assert_equal, outcome
+from tests.resuming import assert_equal, outcome
 
 COMMAND = (
     *("trainer.epochs=60", "trainer.log_every=2", "trainer.save_every_seconds=0", "logger=tensorboard"),

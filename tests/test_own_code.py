@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import zipfile
@@ -17,8 +16,9 @@ import pytest
 from ode_runner.recording.own_code import own_modules
 from ode_runner.recording.record import RunRecord
 from tests.helpers import TINY as SMALL
-from tests.helpers import Ended, before_step, own_models, record_of, run_folder, typed
-from tests.test_report import write_run
+from tests.helpers import Ended, own_models, record_of, run_folder, typed
+from tests.reporting import write_run
+from tests.resuming import stop_before
 
 TINY = ("trainer.epochs=1", "task.train=40", "task.validation=20", "task.test=20", "logger=none")
 OWN = """
@@ -128,13 +128,11 @@ def test_a_packed_run_is_taken_up_in_another_place(project: Path, tmp_path: Path
     assert f"already completed: {folder}" in again
 
 
-def test_a_packed_run_that_was_interrupted_goes_on_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packed_run_that_was_interrupted_goes_on_elsewhere(tmp_path: Path) -> None:
     mine, theirs = tmp_path / "mine", tmp_path / "theirs"
     mine.mkdir()
     command = ("trainer.epochs=2", "trainer.log_every=1", "logger=none", "solver=euler", *SMALL)
-    with monkeypatch.context() as patch:
-        before_step(patch, 4, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*command, cwd=mine).returncode == 130
+    stop_before(4, command, mine)
     told = ran("pack", str(run_folder(mine)), "sent.zip", cwd=mine).stdout
     assert "evaluate=" not in told, "it would be refused"
     with zipfile.ZipFile(mine / "sent.zip") as archive:

@@ -14,7 +14,7 @@ from ode_runner.report.page_curves import MOST_POINTS, curve_data
 from ode_runner.report.runs import find_runs
 from ode_runner.report.thumbnails import pictures_of, thumbnail
 from tests.chromium import Page, browser
-from tests.test_report import reported, write_run
+from tests.reporting import reported, write_run
 
 ACCURACY = {"euler": 0.9, "rk4": 0.99, "dopri5": 0.5}
 

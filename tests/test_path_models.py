@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,9 @@ from ode_runner.paths.named import path_named
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.types import State, Time
-from tests.helpers import before_step, check_refused, run_folders, typed
+from tests.helpers import check_refused, run_folders, typed
 from tests.problems import Compose, build, own_options
-from tests.test_resume import assert_equal, outcome
+from tests.resuming import check_resumed_exactly
 
 PLANE = TaskSpec(input_shape=(2,), output_shape=(2,))
 TOLD = TaskSpec(input_shape=(2,), output_shape=(2,), condition=3)
@@ -353,14 +352,7 @@ def test_a_guided_run_takes_the_weights_of_one_that_is_not_and_counts_twice(tmp_
 
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     command = (*SMALL, "model=flow_matching", "model.coupling=minibatch_ot", "solver=euler", "trainer.log_every=4")
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir(), parts.mkdir()
-    assert typed(*command, cwd=whole).returncode == 0
-    with pytest.MonkeyPatch.context() as patched:
-        before_step(patched, 13, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*command, cwd=parts).returncode == 130
-    assert "resuming at step 13" in typed(*command, cwd=parts).stdout
-    assert_equal(outcome(parts), outcome(whole))
+    check_resumed_exactly(command, tmp_path, step=13)
 
 
 @pytest.mark.slow

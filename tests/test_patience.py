@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from ode_runner.training.patience import out_of_patience
-from tests.helpers import TINY, check_refused, check_resumed, record_of, run_folder, typed
+from tests.helpers import TINY, check_refused, record_of, run_folder, typed
+from tests.resuming import check_resumed
 
 STILL = (  # nothing changes, so that the first epoch remains the best
     *TINY, "trainer.epochs=9", "trainer.log_every=1", "logger=none", "solver=rk4", "solver.num_steps=2",
@@ -29,8 +28,8 @@ def test_epochs_are_counted_from_the_best_one() -> None:
     assert out_of_patience(3, "rmse", 0, epoch=9, step=1) == "", "the weights of the best epoch are lost"
 
 
-def test_a_resumed_run_ends_where_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_resumed(STILL, tmp_path, monkeypatch)
+def test_a_resumed_run_ends_where_it_would_have(tmp_path: Path) -> None:
+    check_resumed(STILL, tmp_path)
     whole, parted = (record_of(tmp_path / place) for place in ("whole", "parted"))
     assert whole["reason"] == parted["reason"]
     assert whole["metrics"] == parted["metrics"]

@@ -23,8 +23,8 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.structured_field import SeparableField
 from ode_runner.types import State, Time, Times
+from tests.pairs import PAIRS, is_slow, solver_of
 from tests.problems import Compose, build, named_class, offering
-from tests.test_given import PAIRS, is_slow, solver_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 BREAKS = (0.25, 0.5, 0.75)

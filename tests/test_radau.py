@@ -14,8 +14,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.ledger import Ledger
 from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.radau_iia5 import A, C, E, G, RadauIIA5, collocation
-from tests.problems import Compose, Formula, SmallNet, build, linear, relaxation, sine, slope
-from tests.test_implicit import robertson, van_der_pol
+from tests.problems import Compose, Formula, SmallNet, build, linear, relaxation, robertson, sine, slope, van_der_pol
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -30,7 +30,7 @@ from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.report import where
 from ode_runner.report.runs import Run, find_runs
 from tests.conftest import Compose
-from tests.test_report import write_run
+from tests.reporting import write_run
 
 RECIPES = read_recipes()
 COMPOSED = [pytest.param(name, marks=[pytest.mark.slow] * bool(recipe.grid)) for name, recipe in RECIPES.items()]

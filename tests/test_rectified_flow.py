@@ -1,7 +1,6 @@
 """Rectified flow: pairs of a known field, lines between them, and runs in stages."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from torch import Tensor
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.models.rectified_flow import RectifiedFlow
 from ode_runner.types import State, Time
-from tests.helpers import before_step, check_refused, rows_of, run_folders, typed
+from tests.helpers import check_refused, rows_of, run_folders, typed
 from tests.problems import Compose
+from tests.resuming import assert_equal, outcome, stop_before
 from tests.test_path_models import SMALL, STD, TOLD, integrator, known, loss_of, model_of
-from tests.test_resume import assert_equal, outcome
 
 STEPS = 10  # of an epoch of SMALL; a stage has two epochs
 COMMAND = (*SMALL, "model=rectified_flow", "model.pairs=100", "solver=euler", "solver.num_steps=1", "schedule=cosine")
@@ -116,9 +115,7 @@ def test_a_run_stopped_in_a_reflow_goes_on_with_its_pairs_as_if_nothing_had_been
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
     assert typed(*COMMAND, "trainer.log_every=1", cwd=whole).returncode == 0
-    with pytest.MonkeyPatch.context() as patched:
-        before_step(patched, 2 * STEPS + 4, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*COMMAND, "trainer.log_every=1", cwd=parts).returncode == 130
+    stop_before(2 * STEPS + 4, (*COMMAND, "trainer.log_every=1"), parts)
     [folder] = run_folders(parts)
     kept = (folder / "checkpoints" / "stage-1.pt").read_bytes()
     assert "resuming at step 24 of 40" in typed(*COMMAND, "trainer.log_every=1", cwd=parts).stdout
@@ -133,9 +130,7 @@ def test_a_run_stopped_in_a_reflow_goes_on_with_its_pairs_as_if_nothing_had_been
 
 
 def test_without_its_pairs_a_run_does_not_go_on(tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        before_step(patched, 2 * STEPS + 4, lambda: signal.raise_signal(signal.SIGINT))
-        assert typed(*COMMAND, cwd=tmp_path).returncode == 130
+    stop_before(2 * STEPS + 4, COMMAND, tmp_path)
     [folder] = run_folders(tmp_path)
     (folder / "checkpoints" / "stage-1.pt").unlink()
     ended = typed(*COMMAND, cwd=tmp_path)

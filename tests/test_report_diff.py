@@ -10,7 +10,7 @@ import pytest
 
 from ode_runner.recording.record import RunStatus
 from tests.helpers import TINY, ode_run, own_models, run_folder, run_folders, typed
-from tests.test_report import cells, reported, write_run
+from tests.reporting import cells, reported, write_run
 
 HYDRA = """
 hydra:

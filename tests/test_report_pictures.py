@@ -15,7 +15,7 @@ from ode_runner.report.pictures import draw_all
 from ode_runner.report.rows import by_configuration, labels
 from ode_runner.report.runs import find_runs
 from ode_runner.report.table import make_table
-from tests.test_report import reported, write_run
+from tests.reporting import reported, write_run
 
 LOOK = Look(label="a", colour=0, shape=0)
 

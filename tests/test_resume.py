@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ode_runner.experiment.experiment import Experiment
-from tests.helpers import TINY, Ended, before_step, record_of, rows_of, run_folder, started, typed
+from tests.helpers import TINY, Ended, before_step, record_of, run_folder, started, typed
+from tests.resuming import assert_equal, outcome
 
 HURRIED = (*TINY, "trainer.epochs=20", "trainer.log_every=4", "trainer.save_every_seconds=0", "logger=none")
 COMMANDS = {
@@ -35,46 +35,6 @@ COMMANDS = {
     "priced": (*HURRIED, "regularizer=[jacobian,steer]", "solver=rk4"),  # both draw at random
     "budget": (*HURRIED, "trainer.max_steps=7"),
 }
-CLOCKS = ("wall_seconds", "train_seconds", "seconds", "time/", "samples_per_second", "timed_samples")
-CLOCKS += (
-    "memory/peak",
-    "peak_memory",
-    "metrics_position",
-    "diagnostics",
-)  # bytes of a file with clocks in it; pictures
-
-
-def without_clocks(value: Any) -> Any:
-    """`value` without what a clock or the machine's memory had a say in."""
-    if isinstance(value, dict):
-        return {name: without_clocks(inner) for name, inner in value.items() if not str(name).startswith(CLOCKS)}
-    return [without_clocks(inner) for inner in value] if isinstance(value, list) else value
-
-
-def assert_equal(ours: object, theirs: object, place: str = "") -> None:
-    """Exactly equal, tensors included."""
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, theirs), place
-    elif isinstance(ours, dict):
-        assert ours.keys() == theirs.keys(), place
-        for key in ours:
-            assert_equal(ours[key], theirs[key], f"{place}.{key}")
-    elif isinstance(ours, list | tuple):
-        assert len(ours) == len(theirs), place
-        for number, pair in enumerate(zip(ours, theirs, strict=True)):
-            assert_equal(*pair, f"{place}[{number}]")
-    else:
-        assert ours == theirs, place
-
-
-def outcome(root: Path) -> dict[str, Any]:
-    """Everything of a run but what the clock said."""
-    folder, record = run_folder(root), record_of(root)
-    last, best = (
-        torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)["state"] for name in ("last", "best")
-    )
-    ended = {key: record[key] for key in ("metrics", "cost", "status", "reason")}
-    return without_clocks({"last": last, "best": best, "rows": rows_of(folder), **ended})
 
 
 class Running:

@@ -20,8 +20,17 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.scipy_ivp import DENSE, LARGEST, SciPy
 from tests.helpers import TINY, options, record_of, typed
-from tests.problems import Compose, Formula, SmallNet, build, linear, named_class, oscillating_growth
-from tests.test_implicit import robertson, van_der_pol
+from tests.problems import (
+    Compose,
+    Formula,
+    SmallNet,
+    build,
+    linear,
+    named_class,
+    oscillating_growth,
+    robertson,
+    van_der_pol,
+)
 
 SCIPYS = [name for name in options("solver") if issubclass(named_class("solver", name), SciPy)]
 each_scipy = pytest.mark.parametrize("name", SCIPYS)

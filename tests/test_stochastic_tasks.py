@@ -24,8 +24,9 @@ from ode_runner.objectives.supervised import Supervised
 from ode_runner.objectives.transition_likelihood import TransitionLikelihood
 from ode_runner.solvers.heun_sde import HeunSDE
 from ode_runner.tasks.stochastic_paths import StochasticPaths
-from tests.helpers import check_refused, check_resumed, record_of, rows_of, run_folder, typed
+from tests.helpers import check_refused, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, build, compose_once
+from tests.resuming import check_resumed
 
 SMALL = ("task.train=8", "task.validation=4", "task.test=12", "task.fine=16", "trainer.batch_size=4", "logger=none")
 OF_LATENT = ("task=ou", "model=latent_sde", "network.hidden=4", "network.samples=2", "task.points=5", *SMALL)
@@ -118,19 +119,17 @@ def _gradients(model: LatentSDE, task: StochasticPaths, batch: Batch, mode: Grad
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("model", ["sde", "latent_sde"])
-def test_a_resumed_run_is_the_run_that_was_not_stopped(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_is_the_run_that_was_not_stopped(model: str, tmp_path: Path) -> None:
     command = OF_LATENT if model == "latent_sde" else ("task=gbm", "task.points=9", "network.width=4", *SMALL)
-    check_resumed([*command, "trainer.epochs=3"], tmp_path, monkeypatch)
+    check_resumed([*command, "trainer.epochs=3"], tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
-def test_a_compiled_latent_path_learns_as_an_eager_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_latent_path_learns_as_an_eager_one_does(tmp_path: Path) -> None:
     """With its path's divergence; and a run that is gone on with is the one that was not stopped."""
     command = [*OF_LATENT, "trainer.epochs=3", "trainer.precision=fp64"]
-    check_resumed([*command, "trainer.compile=on"], tmp_path, monkeypatch)
+    check_resumed([*command, "trainer.compile=on"], tmp_path)
     (tmp_path / "eager").mkdir()
     assert typed(*command, cwd=tmp_path / "eager").returncode == 0
     compiled, eager = (run_folder(tmp_path / place) for place in ("whole", "eager"))

@@ -14,7 +14,7 @@ from ode_runner.recording.printable import printable
 from ode_runner.recording.record import RunStatus
 from ode_runner.recording.streams import ignore_output_errors, replace_unprintable
 from tests.helpers import TINY, ode_run, record_of
-from tests.test_report import write_run
+from tests.reporting import write_run
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

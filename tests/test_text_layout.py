@@ -12,7 +12,7 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.text_layout import aligned, with_folder
 from ode_runner.tasks.base import PerSampleCost
 from tests.helpers import TINY, run_folder, run_folders, typed
-from tests.test_report import reported
+from tests.reporting import reported
 
 FOLDER = Path("outputs/half_moons/odenet-dopri5-backprop-s0-0123456789ab")
 

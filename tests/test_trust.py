@@ -13,7 +13,7 @@ from ode_runner.building.group_types import HOLDS
 from ode_runner.building.instantiate import checked_partial, target_of
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, Ended, ode_run, own_models, run_folder, typed
-from tests.test_report import reported
+from tests.reporting import reported
 
 Compose = Callable[..., DictConfig]
 COMMAND = (*TINY, "trainer.epochs=1", "logger=none")

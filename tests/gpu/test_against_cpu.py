@@ -15,8 +15,8 @@ from ode_runner.integrator import Integrator
 from ode_runner.noise import BrownianPath
 from ode_runner.structured_field import SeparableField
 from tests.helpers import TINY, record_of, typed
+from tests.pairs import ConditionedHalves, solver_of
 from tests.problems import Compose, accepted_pairs, build
-from tests.test_given import ConditionedHalves, solver_of
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),

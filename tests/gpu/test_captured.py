@@ -25,8 +25,9 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
-from tests.helpers import TINY, check_resumed, record_of, run_folder, typed
+from tests.helpers import TINY, record_of, run_folder, typed
 from tests.problems import Compose, GivenSpiral
+from tests.resuming import check_resumed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DIGITS = ("task=digits", "trainer.device=cuda", "trainer.batch_size=50")
