@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ode_runner.config.help import GROUPS
-from tests.helpers import TINY, options, record_of
+from ode_runner.config.help import conf_dir
+from tests.helpers import TINY, record_of
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -28,14 +28,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_every_choice_and_nothing_of_the_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert "ode_runner/conf/config.yaml" in names
     assert {"ode_runner/report/page.css", "ode_runner/report/page.js"} <= names
     assert {"ode_runner/project/my_task.py", "ode_runner/project/conf/solver/heun3.yaml"} <= names
-    assert "ode_runner/conf/data/hare_lynx.csv" in names
-    assert "ode_runner/conf/hydra/sweeper/cells.yaml" in names
-    for group in GROUPS:
-        for option in options(group):
-            assert f"ode_runner/conf/{group}/{option}.yaml" in names
+    files = {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*") if path.is_file()}
+    assert {f"ode_runner/conf/{name}" for name in files} <= names
     assert not {name for name in names if name.startswith(("tests/", "outputs/", "conf/"))}
 
 
