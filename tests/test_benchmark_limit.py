@@ -12,7 +12,7 @@ from tests.benchmarks.solving import Case, Finding
 
 
 def finding(case: Case, error: float) -> Finding:
-    counts = solving._counts(case.posed, Integrator(solver=case.solver, gradient=Backprop()))
+    counts = solving.counts(case.posed, Integrator(solver=case.solver, gradient=Backprop()))
     return Finding(
         case="", mode="", theirs=[], ours=[], their_nfe=0, gradient_error=error, compile_seconds=0.0, **counts
     )
@@ -35,7 +35,7 @@ def test_sums_in_another_order_are_within_the_limit_of_the_gradient_check(case: 
                 parameter.copy_(parameter[order])
             last.weight.copy_(last.weight[:, order])
         shuffled = Case(**{**vars(case), "posed": posed})
-        error = solving._gradient_error(shuffled, Integrator(solver=case.solver, gradient=Backprop()))
+        error = solving.gradient_error(shuffled, Integrator(solver=case.solver, gradient=Backprop()))
         found = finding(shuffled, error)
         assert error < found.gradient_within / 5
         assert found.gradient_within < 1e-4, "a wrong formula is off by more"

@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.solvers.dopri5 import Dopri5
-from ode_runner.solvers.one_step import ExplicitRungeKutta
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
 from ode_runner.solvers.rk4 import RK4
 from tests.benchmarks.problems import Posed, middle, small
 from tests.benchmarks.report import describe
@@ -149,13 +149,7 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
     seconds = {compiled: compile_steps(case.posed, integrators[compiled])}
     steps = {mode: stepper(case.posed, states_of(integrate)) for mode, integrate in integrators.items()}
     steps["theirs"] = stepper(case.posed, case.theirs)
-    samples: dict[str, list[float]] = {contender: [] for contender in steps}
-    for step in steps.values():
-        _seconds(step, warmup)
-    lengths = {contender: max(1, round(BLOCK_SECONDS / _seconds(step, 2))) for contender, step in steps.items()}
-    for _ in range(pairs):
-        for contender, step in steps.items():
-            samples[contender].append(_seconds(step, lengths[contender]))
+    samples = in_turn(steps, pairs, warmup)
     their_nfe = _evaluations(case.posed, case.theirs)
     return [
         Finding(
@@ -164,15 +158,27 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
             theirs=samples["theirs"],
             ours=samples[mode],
             their_nfe=their_nfe,
-            **_counts(case.posed, integrate),
-            gradient_error=_gradient_error(case, integrate) if integrate.gradient.exact else 0.0,
+            **counts(case.posed, integrate),
+            gradient_error=gradient_error(case, integrate) if integrate.gradient.exact else 0.0,
             compile_seconds=seconds.get(mode, 0.0),
         )
         for mode, integrate in integrators.items()
     ]
 
 
-def _seconds(step: Callable[[], None], count: int) -> float:
+def in_turn(steps: Mapping[str, Callable[[], None]], pairs: int, warmup: int) -> dict[str, list[float]]:
+    """Seconds of a step of each contender, a block of them after another's; first `warmup` that are thrown away."""
+    samples: dict[str, list[float]] = {contender: [] for contender in steps}
+    for step in steps.values():
+        seconds_of(step, warmup)
+    lengths = {contender: max(1, round(BLOCK_SECONDS / seconds_of(step, 2))) for contender, step in steps.items()}
+    for _ in range(pairs):
+        for contender, step in steps.items():
+            samples[contender].append(seconds_of(step, lengths[contender]))
+    return samples
+
+
+def seconds_of(step: Callable[[], None], count: int) -> float:
     """Of one step, over one or more. On one thread those of the processor: others' work is not counted."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     begun = clock()
@@ -207,7 +213,7 @@ def stepper(posed: Posed, solve: Solve) -> Callable[[], None]:
     return step
 
 
-def _counts(posed: Posed, integrate: Integrator) -> dict[str, float]:
+def counts(posed: Posed, integrate: Integrator) -> dict[str, float]:
     with integrate.ledger.phase(Phase.FORWARD) as forward:
         loss = posed.loss(integrate(posed.field, posed.y0, posed.ts).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
@@ -224,19 +230,27 @@ def _evaluations(posed: Posed, solve: Solve) -> int:
     return len(calls)
 
 
-def _gradient_error(case: Case, integrate: Integrator) -> float:
+def gradient_error(case: Case, integrate: Integrator) -> float:
     """Relative distance from backpropagation in double precision along the same steps."""
-    posed, double = case.posed, copy.deepcopy(case.posed.field).double()
+    posed = case.posed
     with torch.no_grad():
         places = [step.interval for step in case.solver.steps(posed.field, posed.y0, posed.ts)]
+    loss = posed.loss(integrate(posed.field, posed.y0, posed.ts).ys)
+    return distance(torch.autograd.grad(loss, list(posed.field.parameters())), double_gradient(case, places))
+
+
+def double_gradient(case: Case, places: Sequence[AcceptedStep]) -> list[Tensor]:
+    """By the field's parameters, through our solver's steps at these places in double precision."""
+    posed, double = case.posed, copy.deepcopy(case.posed.field).double()
     y, ys = posed.y0.double(), [posed.y0.double()]
     for place in places:
         step = case.solver.recompute(double, place, y)
         y, ys = step.y1, [*ys, *case.solver.outputs(step)]
-    expected = torch.autograd.grad((torch.stack(ys) - posed.targets).abs().mean(), list(double.parameters()))
-    found = torch.autograd.grad(
-        posed.loss(integrate(posed.field, posed.y0, posed.ts).ys), list(posed.field.parameters())
-    )
+    return list(torch.autograd.grad((torch.stack(ys) - posed.targets).abs().mean(), list(double.parameters())))
+
+
+def distance(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Of two gradients, relative to the length of the second."""
     ours, theirs = (torch.cat([part.double().flatten() for part in parts]) for parts in (found, expected))
     return float((ours - theirs).norm() / theirs.norm())
 
