@@ -46,9 +46,10 @@ bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's and torchsde's
 	$(BIN)/python -m tests.benchmarks.stochastic
 	$(BIN)/python -m tests.benchmarks.training
 
-bench-peers: $(VENV)/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop and torchcde, in an environment of its own
+bench-peers: $(VENV)/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop, torchcde and diffrax, in an environment of its own
 	.venv-peers/bin/python -m tests.benchmarks.peers
 	.venv-peers/bin/python -m tests.benchmarks.controls
+	.venv-peers/bin/python -m tests.benchmarks.diffrax_solves
 
 bench-compare: $(VENV)/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
 	$(BIN)/python -m tests.benchmarks.compare $(BASE)
