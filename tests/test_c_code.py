@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vjp
 
-from ode_runner.compiling import machine_code
+from ode_runner.compiling import c_products, machine_code
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.graph import compile_library
@@ -107,6 +107,26 @@ def test_an_entry_that_is_out_of_range_is_no_number() -> None:
 def test_an_operation_without_c_code_is_told() -> None:
     with pytest.raises(NoCode, match="convolution"):
         c_source({"f": record(lambda x, w: [F.conv1d(x, w)], [torch.rand(1, 1, 5), torch.rand(1, 1, 3)])})
+
+
+@compiler
+@pytest.mark.skipif(c_products._address(torch.float32) is None, reason="this build of PyTorch shows no BLAS")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_large_products_are_those_of_the_library_however_the_matrices_lie(dtype: torch.dtype) -> None:
+    def function(x: Tensor, w: Tensor) -> list[Tensor]:
+        wide, turned = torch.cat([w, w], 1), x.t().contiguous().t()
+        products = [x @ w, turned @ w, x @ w.t().contiguous().t(), turned @ wide[:, 50:], (w.t() @ x.t()) * 2]
+        return [*products, w @ wide.t()[:60], (w.t() @ turned.t()).t().contiguous(), F.linear(x, w.t(), x[0, :60])]
+
+    torch.manual_seed(0)
+    run = compiled(function, [torch.randn(70, 80, dtype=dtype), torch.randn(80, 60, dtype=dtype)])
+    others = [torch.randn(70, 80, dtype=dtype), torch.randn(80, 60, dtype=dtype)]
+    for ours, theirs in zip(run(*others), function(*others), strict=True):
+        assert float((ours - theirs).norm()) < 100 * torch.finfo(dtype).eps * float(theirs.norm())
+
+
+def test_large_products_without_a_library_are_left_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_products, "_address", lambda dtype: None)
     with pytest.raises(NoCode, match="large"):
         c_source({"f": record(lambda x: [x @ x], [torch.rand(60, 60)])})
 

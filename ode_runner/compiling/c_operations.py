@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_loops import Name, Place, elementwise, nest, place, product, sum_over
+from ode_runner.compiling.c_loops import Name, Place, elementwise, nest, place, sum_over
+from ode_runner.compiling.c_products import LARGEST_LOOP, matrix_product
 from ode_runner.compiling.recorder import Operation
 
-LARGEST_PRODUCT = 131_072  # multiplications in a matrix product, above which a library's are worth its calls
 aten = torch.ops.aten
 
 
@@ -111,16 +111,17 @@ def _addmm(result: Tensor, name: Name, c: Tensor, a: Tensor, b: Tensor, *, beta:
 
 
 def _mm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
-    if a.shape[0] * a.shape[1] * b.shape[1] > LARGEST_PRODUCT:
+    code = matrix_product(result, a, b, name)
+    if code is None:
         raise NoCode("a large matrix product")
-    return product(result, a, b, name)
+    return code
 
 
 def _bmm(result: Tensor, name: Name, a: Tensor, b: Tensor) -> str:
     """Sums of products in one nest of loops: such matrices are small."""
     terms, zero = a.unsqueeze(3), elementwise(result, [], name, lambda y: f"{y} = 0;")
     shape = (*a.shape, b.shape[2])
-    if terms.expand(shape).numel() > LARGEST_PRODUCT:
+    if terms.expand(shape).numel() > LARGEST_LOOP:
         raise NoCode("a large matrix product")
     spread = result.unsqueeze(2).expand(shape)
     add = elementwise(spread, [terms, b.unsqueeze(1)], name, lambda y, a, b: f"{y} += {a} * {b};")

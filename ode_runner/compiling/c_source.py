@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ode_runner.compiling.c_loops import TYPES, elementwise
 from ode_runner.compiling.c_operations import NoCode, code_of
+from ode_runner.compiling.c_products import DECLARATIONS
 from ode_runner.compiling.recorder import Recording, storage_of
 
 HEADER = """\
@@ -32,7 +33,8 @@ def c_source(recordings: Mapping[str, Recording], driver: str = "") -> str:
     Raises:
         NoCode: there is no C code for an operation, or for a type.
     """
-    return "\n".join([HEADER, *(_function(name, recording) for name, recording in recordings.items()), driver])
+    functions = [_function(name, recording) for name, recording in recordings.items()]
+    return "\n".join([HEADER, DECLARATIONS, *functions, driver])
 
 
 def _function(name: str, recording: Recording) -> str:

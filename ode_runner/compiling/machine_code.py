@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.c_operations import NoCode
+from ode_runner.compiling.c_products import link
 from ode_runner.compiling.recorder import Recording
 from ode_runner.errors import CannotCompile
 
@@ -34,7 +35,9 @@ def library(source: str) -> ctypes.PyDLL:
     """
     if os.name != "posix":
         raise NoCode("compilers of Windows are called otherwise")
-    return ctypes.PyDLL(str(_library(source)))
+    made = ctypes.PyDLL(str(_library(source)))
+    link(made)
+    return made
 
 
 def function_of(made: ctypes.PyDLL, name: str, recording: Recording) -> Callable[..., list[Tensor]]:

@@ -6,7 +6,7 @@ squares are handed back to it. `checkpoints=16` keeps every step of these solves
 
 import os
 
-# jax reads them when it first computes. Without NPROC three threads hand a small solve to each other, at twice the cost.
+# jax reads them when it first computes. Without NPROC three threads hand a small solve around, at twice the cost.
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["NPROC"] = "1"
 

@@ -1,0 +1,68 @@
+"""Matrix products in C: loops of our own where they are small, the library that PyTorch itself calls where not."""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.c_loops import TYPES, Name, product
+
+LARGEST_LOOP = 131_072  # multiplications in a product, above which the library is worth its call
+ROUTINES = {torch.float32: "sgemm_", torch.float64: "dgemm_"}  # of BLAS; matrices lie column by column
+DECLARATIONS = "\n".join(
+    f"typedef void Gemm_{kind}(const char *, const char *, const int *, const int *, const int *, const {kind} *, "
+    f"const {kind} *, const int *, const {kind} *, const int *, const {kind} *, {kind} *, const int *);\n"
+    f"Gemm_{kind} *library_gemm_{kind};\n"
+    for kind in (TYPES[dtype] for dtype in ROUTINES)
+)
+
+
+class _Matrix(NamedTuple):
+    """As BLAS takes it: whether it lies row by row, which is transposed, and how far apart rows or columns are."""
+
+    transposed: str
+    distance: int
+    start: str
+
+
+def matrix_product(result: Tensor, a: Tensor, b: Tensor, name: Name) -> str | None:
+    """`result` becomes a @ b; None where that is too large for loops, and no library can be called for it."""
+    if a.shape[0] * a.shape[1] * b.shape[1] <= LARGEST_LOOP:
+        return product(result, a, b, name)
+    if result.stride(0) != 1:
+        result, a, b = result.t(), b.t(), a.t()
+    y, left, right = (_matrix(x, name) for x in (result, a, b))
+    if _address(result.dtype) is None or y is None or left is None or right is None or y.transposed == "T":
+        return None
+    kind, (m, k), n = TYPES[result.dtype], a.shape, b.shape[1]
+    sizes = f"const int m = {m}, n = {n}, k = {k}, la = {left.distance}, lb = {right.distance}, ly = {y.distance};"
+    factors = f"const {kind} one = 1, zero = 0;"
+    operands = f"&one, {left.start}, &la, {right.start}, &lb, &zero, {y.start}, &ly"
+    call = f'library_gemm_{kind}("{left.transposed}", "{right.transposed}", &m, &n, &k, {operands});'
+    return f"{{ {sizes} {factors} {call} }}"
+
+
+def link(made: ctypes.PyDLL) -> None:
+    """Tell compiled code where the library's routines are."""
+    for dtype in ROUTINES:
+        ctypes.c_void_p.in_dll(made, f"library_gemm_{TYPES[dtype]}").value = _address(dtype)
+
+
+def _matrix(x: Tensor, name: Name) -> _Matrix | None:
+    start = f"{name(x)} + {int(x.storage_offset())}"
+    if x.stride(0) == 1 and x.stride(1) >= x.shape[0]:
+        return _Matrix("N", x.stride(1), start)
+    return _Matrix("T", x.stride(0), start) if x.stride(1) == 1 and x.stride(0) >= x.shape[1] else None
+
+
+@cache
+def _address(dtype: torch.dtype) -> int | None:
+    """None in builds of PyTorch that show no BLAS, such as those of macOS."""
+    try:
+        routines = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return ctypes.cast(getattr(routines, ROUTINES[dtype]), ctypes.c_void_p).value
+    except (OSError, AttributeError, KeyError):
+        return None
