@@ -19,7 +19,7 @@ MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob(
 # What the root of the package holds: the architecture. Everything else has a folder.
 ROOT = {
     *("__init__", "__main__", "cli", "launch", "build", "compatibility", "version"),  # from a command line to objects
-    *("types", "batch", "series", "encoding", "errors", "event", "quoting"),  # what everybody speaks of
+    *("types", "batch", "series", "encoding", "errors", "event", "quoting", "figures"),  # what everybody speaks of
     *(
         "field",
         "path_field",

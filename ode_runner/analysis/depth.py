@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Unpack, final
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
@@ -17,6 +16,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.field import VectorField
+from ode_runner.figures import Figure
 from ode_runner.ledger import Phase
 from ode_runner.plots.depth import draw_layers
 from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates

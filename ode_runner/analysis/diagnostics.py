@@ -4,9 +4,8 @@ import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.figures import Figure
 
 
 @dataclass(frozen=True, kw_only=True)

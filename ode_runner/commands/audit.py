@@ -6,13 +6,12 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from ode_runner.analysis.audit import REPEATS, Audit, ModeResult
 from ode_runner.analysis.same_steps import recomputes_steps
 from ode_runner.errors import SolverFailed
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import UNMEASURED
+from ode_runner.figures import Figure
 from ode_runner.gradients.base import GradientMode
 from ode_runner.plots.audit import Row, draw_audit
 from ode_runner.recording.csv_table import write_csv

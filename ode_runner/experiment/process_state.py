@@ -11,7 +11,6 @@ from contextlib import chdir, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 import torch
 
@@ -73,6 +72,8 @@ SETTINGS = (
 @contextmanager
 def unchanged() -> Iterator[None]:
     """Restore SETTINGS, random states, working directory, warnings and matplotlib's settings afterwards."""
+    import matplotlib  # here, for a run that draws nothing does without it
+
     before = [setting.read() for setting in SETTINGS]
     with same_folder(), _same_random_numbers(), warnings.catch_warnings(), matplotlib.rc_context():
         try:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.figures import Figure
 from ode_runner.models.generator import Generator
 from ode_runner.path_field import DenoisingField
 from ode_runner.plots.ways import draw_ways, off_straight

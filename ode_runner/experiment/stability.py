@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import torch
-from matplotlib.figure import Figure
 
+from ode_runner.figures import Figure
 from ode_runner.plots.stability import draw_stability
 from ode_runner.solvers.base import FixedStepSolver, Solver
 from ode_runner.solvers.stability import amplification

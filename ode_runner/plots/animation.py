@@ -5,8 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.animation import PillowWriter
-from matplotlib.figure import Figure
+from ode_runner.figures import Figure
 
 HOLD = 1.0  # seconds for which the last frame stays
 
@@ -22,6 +21,8 @@ class Animation:
 
     def gif(self) -> bytes:
         """The content of a GIF that begins again after its end; axes stay where they are in the first frame."""
+        from matplotlib.animation import PillowWriter
+
         writer = PillowWriter(fps=self.per_second)
         self.show(0)
         self.figure.draw_without_rendering()

@@ -4,10 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
-
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 
 
@@ -62,6 +59,8 @@ def _memory(axes: Axes, places: Sequence[int], megabytes: Sequence[float]) -> No
 
 def _whole_decades(axes: Axes) -> None:
     """From a power of ten to another, and numbers at those alone."""
+    from matplotlib.ticker import NullFormatter
+
     low, high = axes.get_xlim()
     axes.set_xlim(10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

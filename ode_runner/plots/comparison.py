@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 
 LINES = ("-", "--", ":", "-.")

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 
 History = Sequence[Mapping[str, float]]

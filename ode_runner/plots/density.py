@@ -1,11 +1,9 @@
 """Densities in the plane beside data and samples."""
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
 from ode_runner.types import Trajectory
@@ -67,6 +65,8 @@ def _size(points: int) -> float:
 
 
 def _finish(axes: Axes, title: str, side: Side) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set(xlim=side, ylim=side, aspect="equal", xlabel="$x_1$", ylabel="$x_2$")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 
 LEGEND = 6  # layers, or weights, that are all named
@@ -74,6 +72,8 @@ def draw_layers(moved: Tensor, distances: Tensor, spectra: Tensor) -> Figure:
         distances: (layers - 1,), of the weights, relative.
         spectra: (layers, values), complex, of the layers' increments.
     """
+    from matplotlib import colormaps
+
     figure = style.figure(10.0, 3.4)
     left, middle, right = figure.subplots(1, 3)
     layers = range(1, len(moved) + 1)
@@ -84,7 +84,7 @@ def draw_layers(moved: Tensor, distances: Tensor, spectra: Tensor) -> Figure:
     middle.set_title(r"$|\theta_{k+1} - \theta_k| / |\theta_k|$", fontsize=10)
     for axes in (left, middle):
         axes.set_xlabel("layer $k$")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        style.count_in_whole_numbers(axes.xaxis)
     colours = colormaps["viridis"](torch.linspace(0, 0.9, len(spectra)).numpy())
     for k, (values, colour) in enumerate(zip(spectra, colours, strict=True), start=1):
         some = len(spectra) <= LEGEND or k in (1, len(spectra))
@@ -109,7 +109,7 @@ def draw_sweeps(residuals: Tensor) -> Figure:
         axes.semilogy(layers, values.numpy(), marker="o", label=f"sweep {sweep}" if sweep <= LEGEND else None)
     axes.set_title("$|x_i - x_{i-1}| / |x_i|$ of sweep $i$, mean over samples", fontsize=10)
     axes.set_xlabel("block")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.count_in_whole_numbers(axes.xaxis)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 
 COLUMNS, ROWS = 8, 2  # of the hardest images, and of the easiest
@@ -47,6 +45,8 @@ def _draw_groups(axes: Axes, groups: Mapping[str, Tensor], evaluations: Tensor) 
 
 def draw_difficulty_in_the_plane(points: Tensor, evaluations: Tensor, *, title: str, names: tuple[str, str]) -> Figure:
     """Test samples in the plane, coloured by evaluations, hard ones on top of easy ones; few numbers are named each."""
+    from matplotlib import colormaps
+
     figure = style.figure(6.4, 4.6)
     axes = figure.subplots()
     order = evaluations.argsort(stable=True)

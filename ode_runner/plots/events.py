@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.event import Events
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.types import Times, Trajectory
 

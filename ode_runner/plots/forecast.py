@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-from matplotlib.figure import Figure
 
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 
 MOST_COLUMNS = 6  # a picture of more could not be looked at
@@ -47,6 +45,8 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str) -
             grid[down, across].set_ylabel(name if across == 0 else "")
         grid[-1, across].set_xlabel(time)
         if np.issubdtype(panel.times.dtype, np.datetime64):
+            from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
             locator = AutoDateLocator(maxticks=8)
             grid[-1, across].xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
         grid[0, across].set_title(panel.title, fontsize=10)

@@ -3,10 +3,10 @@
 import math
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
 from ode_runner.types import Trajectory

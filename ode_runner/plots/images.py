@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.types import Times
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 
 MOST_WRITTEN = 12  # rows and columns of a matrix whose elements are written into it

@@ -6,17 +6,15 @@ from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.field import VectorField
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 from ode_runner.types import Times, Trajectory
 
 MOST_PLANES = 9  # of a state with many coordinates
-STREAMS = LinearSegmentedColormap.from_list("streams", ["#DDDDDD", "#555555"])  # slow, fast: behind the paths
+STREAMS = ("#DDDDDD", "#555555")  # slow, fast: behind the paths
 
 Slopes = Callable[[Tensor], Tensor]  # of points (points, 2)
 
@@ -101,6 +99,9 @@ def _draw_fields(figure: Figure, paths: _Paths, fields: Mapping[str, Slopes], la
 
     References are on the true field and the model's paths on the learned one, where there are both.
     """
+    from matplotlib.colors import LinearSegmentedColormap, Normalize
+
+    colours = LinearSegmentedColormap.from_list("streams", STREAMS)
     panels = list(figure.subplots(1, len(fields), sharex=True, sharey=True, squeeze=False)[0])
     low, high = _frame(paths)
     columns, rows = (torch.linspace(low[i], high[i], 30, dtype=torch.float64) for i in (0, 1))
@@ -111,7 +112,7 @@ def _draw_fields(figure: Figure, paths: _Paths, fields: Mapping[str, Slopes], la
     for axes, (title, found), draw in zip(panels, slopes.items(), drawn, strict=True):
         streams = axes.streamplot(
             columns.numpy(), rows.numpy(), found[..., 0].numpy(), found[..., 1].numpy(),
-            color=found.norm(dim=-1).numpy(), cmap=STREAMS, norm=Normalize(0, fastest or 1.0),
+            color=found.norm(dim=-1).numpy(), cmap=colours, norm=Normalize(0, fastest or 1.0),
             linewidth=0.9, arrowsize=0.8, density=0.9, zorder=1,
         )  # fmt: skip
         draw(axes, paths)

@@ -3,21 +3,20 @@
 from collections.abc import Callable
 
 import torch
-from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.plots.animation import Animation
 from ode_runner.types import Trajectory
 
 LEVELS = torch.linspace(0, 1, 21).tolist()  # of probabilities
-_TWO_CLASSES = LinearSegmentedColormap.from_list("two classes", [style.BLUE, "white", style.ORANGE])
 
 
 def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Tensor], Tensor]) -> Figure:
     """Probability of class 1 over the plane, with the test points; wrongly classified ones are ringed."""
+    from matplotlib.colors import LinearSegmentedColormap
+
     low, high = points.amin(0) - 0.4, points.amax(0) + 0.4
     width, height = (high - low).tolist()
     figure = style.figure(min(6.4, 2.2 + 4.2 * width / height), 4.6)  # no wider than tall data ask for
@@ -25,7 +24,8 @@ def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Te
     columns, rows = (torch.linspace(float(low[i]), float(high[i]), 200) for i in (0, 1))
     grid = torch.cartesian_prod(columns, rows).to(points)
     probability = predict(grid).softmax(dim=1)[:, 1].reshape(200, 200).T.cpu()
-    shown = axes.contourf(columns, rows, probability, levels=LEVELS, cmap=_TWO_CLASSES, alpha=0.6, vmin=0, vmax=1)
+    two_classes = LinearSegmentedColormap.from_list("two classes", [style.BLUE, "white", style.ORANGE])
+    shown = axes.contourf(columns, rows, probability, levels=LEVELS, cmap=two_classes, alpha=0.6, vmin=0, vmax=1)
     axes.contour(columns, rows, probability, levels=[0.5], colors="black", linewidths=1)
     wrong = (predict(points).argmax(dim=1) != classes).cpu()
     x, y = points.cpu().T
@@ -73,6 +73,8 @@ def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | Non
         classes: (samples,), 0 or 1.
         lines: (frames, lines, nodes, dimensions), those of a mesh at the same times.
     """
+    from matplotlib.collections import LineCollection
+
     points, labels = states[..., :2].cpu(), classes.cpu()
     low, high = points.amin((0, 1)), points.amax((0, 1))
     margin = 0.05 * (high - low).max()

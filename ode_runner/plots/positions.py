@@ -1,14 +1,15 @@
 """What is right at which position of a sequence."""
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 
 
 def draw_accuracy_by_position(accuracies: Tensor) -> Figure:
     """The share of right tokens (positions,) at each position."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
     accuracies = accuracies.detach().cpu().double()
     figure = style.figure(5.6, 3.6)
     axes = figure.subplots()

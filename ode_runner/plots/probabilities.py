@@ -1,8 +1,8 @@
 """Probabilities of a few states in time, beside the true ones."""
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.types import Times
 

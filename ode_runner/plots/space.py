@@ -1,8 +1,8 @@
 """Points in space on their way through depth."""
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.types import Trajectory
 

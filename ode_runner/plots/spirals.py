@@ -1,11 +1,10 @@
 """Reconstructed, continued and generated spirals."""
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Batch
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 
 SHORTEST = 0.6  # side of a panel, of the other

@@ -1,8 +1,8 @@
 """The region of absolute stability of a method, and where a problem lies in it."""
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 
 

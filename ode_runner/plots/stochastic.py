@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.types import Times, Trajectory
 

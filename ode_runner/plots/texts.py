@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 
 MOST_LETTERS = 64  # of a text, that are written into the picture

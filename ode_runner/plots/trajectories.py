@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Batch
+from ode_runner.figures import Figure
 from ode_runner.plots import style
 from ode_runner.types import Times, Trajectory
 

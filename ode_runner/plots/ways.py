@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 from ode_runner.types import Trajectory
 

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from ode_runner.errors import in_short
 from ode_runner.plots.animation import Animation, Picture
 from ode_runner.recording.atomic_write import atomic_write
@@ -35,7 +33,7 @@ def save_pictures(
         for latest, picture in pictures():
             try:
                 _save(picture, folder, latest)
-                if logger is not None and isinstance(picture, Figure):
+                if logger is not None and not isinstance(picture, Animation):
                     logger.picture(latest, picture, step=step)
                 drawn.append(latest)
             except (Exception, SystemExit) as error:

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from ode_runner.errors import RefusedInput, in_short
+from ode_runner.figures import Figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from matplotlib.figure import Figure
-
+from ode_runner.figures import Figure
 from ode_runner.plots.comparison import (
     LINES,
     Axis,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
+from ode_runner.figures import Figure
 from ode_runner.integral import Integral
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves

@@ -6,13 +6,13 @@ from statistics import fmean
 from typing import ClassVar, Literal, final
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ode_runner.batch import Drawn, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.figures import Figure
 from ode_runner.path_field import DenoisingField, KnownLaw
 from ode_runner.paths.base import END_TIME, GaussianPath
 from ode_runner.paths.heads import LATEST

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Literal, final
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.image_samples import draw_images, draw_images_beside, draw_images_on_the_way

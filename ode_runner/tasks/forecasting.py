@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from ode_runner.figures import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 WIDTH = 2.0  # standard deviations between the mean of several seeds and each edge of their band

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.image_samples import (

@@ -5,12 +5,12 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ode_runner.batch import Split, TaskSpec
 from ode_runner.errors import RefusedInput
+from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.plots.images import draw_confusion, draw_mistakes

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.figures import Figure
 from ode_runner.plots.matrix import draw_matrices
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView

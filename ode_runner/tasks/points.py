@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Split
+from ode_runner.figures import Figure
 from ode_runner.plots.animation import Animation, Picture
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.line import draw_paths_over_depth

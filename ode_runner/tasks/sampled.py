@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Answer, Drawn
+from ode_runner.figures import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Batch, Drive, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
+from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
+from ode_runner.figures import Figure
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, draw_walk
 from ode_runner.tasks.base import ModelView, Task

@@ -8,12 +8,12 @@ from itertools import pairwise
 from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import StochasticField, VectorField
+from ode_runner.figures import Figure
 from ode_runner.noise import BrownianPath, Increment, Noise, NoiseAlong
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.stochastic import draw_paths

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
+from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.texts import draw_unmasking

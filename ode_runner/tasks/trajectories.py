@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
+from ode_runner.figures import Figure
 from ode_runner.plots.curves import Samples, draw_curves
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.phase_space import draw_phase_portrait
