@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Split
+from ode_runner.compiling import c_operations
 from ode_runner.compiling.graph import compile_graph
 from ode_runner.compiling.recorder import Recording
 from ode_runner.compiling.solves import CompiledSolves
@@ -36,7 +37,8 @@ from ode_runner.solvers.euler import Euler
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tsit5 import Tsit5
-from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_training, training_solves
+from ode_runner.training import prepare_compiled
+from ode_runner.training.prepare_compiled import FEWEST_FUSED, FEWEST_STEPS, compile_training, training_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by
@@ -581,6 +583,25 @@ def test_auto_compiles_where_training_is_long_and_the_field_small(
     assert (seconds is not None) == (sentence == "compiling")
     assert bool(said) == bool(sentence)
     assert not said or said[-1].startswith(sentence)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_auto_gives_pytorchs_compiler_longer_training_only(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_operations, "_SPECIAL", {})  # no product has C code
+    made = experiment(composed, "trainer.compile=auto")
+    assert compiled_seconds(made, steps=FEWEST_FUSED - 1, processes=1, say=print) is None
+    assert compiled_seconds(made, steps=FEWEST_FUSED, processes=1, say=print) is not None
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint"])
+def test_a_field_that_is_no_faster_compiled_is_told_where_nothing_else_takes_steps_anew(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, gradient: str
+) -> None:
+    monkeypatch.setattr(prepare_compiled, "SLOWER", 1)
+    made, said = experiment(composed, "trainer.compile=on", f"gradient={gradient}"), list[str]()
+    assert compiled_seconds(made, steps=1, processes=1, say=said.append) is not None
+    assert ("no faster" in said[0]) == (gradient == "backprop")
 
 
 class Dropping(VectorField):

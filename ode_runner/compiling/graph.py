@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
-from ode_runner.compiling.machine_code import function_of, library
+from ode_runner.compiling.machine_code import POSSIBLE, function_of, library
 from ode_runner.compiling.recorder import record
 from ode_runner.config.garbage import collector_off
 from ode_runner.errors import CannotCompile
@@ -56,6 +56,21 @@ def compile_library(functions: Mapping[str, tuple[Function, Sequence[Tensor]]], 
     with _refusing(), torch.no_grad(), collector_off():
         made = _as_c(functions, driver)
     return made and made[0]
+
+
+def has_code(function: Function, examples: Sequence[Tensor]) -> bool:
+    """Whether every operation of `function` has C code, and something would compile it; nothing is compiled.
+
+    Raises:
+        CannotCompile: `function` is not a fixed sequence of tensor operations on its inputs.
+    """
+    with _refusing(), torch.no_grad(), collector_off():
+        recording = record(function, examples)
+        try:
+            c_source({"run": recording})
+        except NoCode:
+            return False
+    return POSSIBLE
 
 
 def _as_c(

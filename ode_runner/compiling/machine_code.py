@@ -20,6 +20,7 @@ from ode_runner.compiling.c_products import link
 from ode_runner.compiling.recorder import Recording
 from ode_runner.errors import CannotCompile
 
+POSSIBLE = os.name == "posix"
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c11", "-O3", "-march=native", "-fPIC", "-shared", "-w")
 ARITHMETIC = ("-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math")  # infinities and NaN stay what they are
@@ -33,7 +34,7 @@ def library(source: str) -> ctypes.PyDLL:
         CannotCompile: there is no C compiler.
         NoCode: it does not understand what is asked of it, or it is one of Windows.
     """
-    if os.name != "posix":
+    if not POSSIBLE:
         raise NoCode("compilers of Windows are called otherwise")
     made = ctypes.PyDLL(str(_library(source)))
     link(made)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.steps import CompiledSteps
+from ode_runner.compiling.graph import has_code
+from ode_runner.compiling.steps import CompiledSteps, Packed
 from ode_runner.compiling.values import Values
 from ode_runner.errors import CannotCompile
-from ode_runner.field import VectorField
+from ode_runner.field import StochasticField, VectorField
 from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
@@ -121,3 +122,23 @@ def values_of(problem: Problem) -> Values:
     ):  # before tracing, which would change them as a call does
         raise CannotCompile("the field has buffers, which are none of its parameters")
     return values
+
+
+def has_c_code(problem: Problem) -> bool:
+    """Whether an evaluation of the field and the way back through it have C code, which is compiled in seconds.
+
+    Raises:
+        CannotCompile: as `values_of` does, or the field is no fixed sequence of operations.
+    """
+    field = problem.field
+    if isinstance(field, StochasticField):
+        return False  # two functions and what is integrated along them; PyTorch's compiler may be needed
+    values = values_of(problem)
+    equation = values.equation(field)
+    packed = Packed(problem.y0, values.tensors(field), learned=values.learned)
+
+    def way_back(t: Tensor, y: Tensor, dy: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
+        return packed.field_vjp(lambda y, values: equation(t, y, values), y, dy, sums, theta)
+
+    t = packed.y0.new_tensor(0.125)
+    return has_code(way_back, [t, packed.y0, packed.noise(), packed.sums(), packed.theta])

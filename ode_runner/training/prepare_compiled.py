@@ -15,6 +15,7 @@ from ode_runner.buffers import Buffers
 from ode_runner.compiling.captured_modules import CapturedModules, noted_calls
 from ode_runner.compiling.fused import fusible
 from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.compiling.stepper import has_c_code
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, IncompatibleChoice, SolverFailed
 from ode_runner.experiment.experiment import Experiment
@@ -30,9 +31,13 @@ from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.training.accumulation import parts_of
 from ode_runner.training.captured_pass import CapturedPasses
 
-FEWEST_STEPS = 10_000  # of training that repay the compiler's half minute
+FEWEST_STEPS = 2_000  # of training that repay the seconds which the system's compiler takes
+FEWEST_FUSED = 10_000  # that repay the half minute of PyTorch's
 FEWEST_CAPTURED = 200  # that repay the seconds which capturing takes
-LARGEST = 1_000_000  # multiplications and additions in an evaluation; beyond, arithmetic is what takes the time
+# Multiplications and additions in an evaluation, from which on a compiled step is hardly faster than arithmetic allows
+LARGEST = 20_000_000
+LARGEST_FUSED = 1_000_000  # by PyTorch's compiler
+SLOWER = 60_000_000  # beyond, taking steps anew on the way back costs more than all that compiling saves
 
 
 class Compiled(NamedTuple):
@@ -68,10 +73,10 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
         _check_possible(experiment, processes)
         with _as_in_training(experiment.model, experiment.device):
             if on_gpu and not _adaptive(experiment):
-                passes = _capture_passes(forward, fuses=steps >= FEWEST_STEPS, say=say)
+                passes = _capture_passes(forward, fuses=steps >= FEWEST_FUSED, say=say)
             elif on_gpu:
-                layers = _capture_solves(experiment, fuses=steps >= FEWEST_STEPS, say=say)
-            elif not _compile_solves(experiment, whatever_size=requested == "on", say=say):
+                layers = _capture_solves(experiment, fuses=steps >= FEWEST_FUSED, say=say)
+            elif not _compile_solves(experiment, steps=steps, say=say):
                 return Compiled()
     except CannotCompile as reason:
         experiment.integrator.forget_compiled()
@@ -106,11 +111,16 @@ def _refusal(reason: CannotCompile) -> IncompatibleChoice:
     return IncompatibleChoice(f"trainer.compile=on: {reason}. Use trainer.compile=off.")
 
 
-def _compile_solves(experiment: Experiment, *, whatever_size: bool, say: Callable[[str], None]) -> bool:
-    """Compile the solves of a training step; returns whether they are worth it."""
+def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], None]) -> bool:
+    """Compile the solves of a training step; returns whether they are worth it, or asked for."""
     solves = training_solves(experiment)
-    if not whatever_size and not all(map(_small, solves)):
+    if experiment.options.compile == "auto" and not all(_repaid(solve, steps) for solve in solves):
         return False
+    if experiment.integrator.gradient.through_autograd and (most := max(map(_work, solves))) > SLOWER:
+        say(
+            f"an evaluation takes {most / 1e6:,.0f} million multiplications and additions: compiled steps, which are "
+            "taken anew on the way back, are no faster from some 60 million on. Compare with trainer.compile=off."
+        )
     say("compiling the solver's steps: some seconds the first time, half a minute where PyTorch's compiler is needed")
     for solve in solves:
         _compile(experiment, solve)
@@ -167,7 +177,8 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
 
     Raises:
-        CannotCompile: a solve has breaks or an event, or noise or integrals and no stochastic solver of fixed step.
+        CannotCompile: a solve has breaks or an event, or noise or integrals and no stochastic solver of fixed step;
+            or its field is no module of the model.
     """
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
@@ -175,6 +186,8 @@ def training_solves(experiment: Experiment) -> list[Problem]:
         recording.loss(_first_batch(experiment))
     stochastic = isinstance(experiment.integrator.solver, StochasticSolver)
     for problem in recorded.problems:
+        if not any(problem.field.field is module for module in experiment.model.modules()):
+            raise CannotCompile("the model makes its field anew for every solve")
         if problem.field.names and not stochastic:
             raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
         noise = problem.field.noise is not None and not stochastic
@@ -217,7 +230,19 @@ def _check_possible(experiment: Experiment, processes: int) -> None:
         raise CannotCompile("compiled steps are of trainer.precision=fp32 or fp64")
 
 
-def _small(problem: Problem) -> bool:
+def _repaid(problem: Problem, steps: int) -> bool:
+    """Whether so many steps of training repay what compiling takes.
+
+    Raises:
+        CannotCompile: it is known already that they cannot be compiled.
+    """
+    if has_c_code(problem):
+        return _work(problem) <= LARGEST
+    return steps >= FEWEST_FUSED and _work(problem) <= LARGEST_FUSED
+
+
+def _work(problem: Problem) -> int:
+    """Multiplications and additions of an evaluation, in products of matrices and convolutions."""
     from torch.utils.flop_counter import FlopCounterMode  # it imports Triton
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -225,7 +250,7 @@ def _small(problem: Problem) -> bool:
         calls = [field.drift, field.diffusion] if isinstance(field, StochasticField) else [field]
         for call in calls:
             call(problem.ts[0], problem.y0, *problem.field.given)
-    return counter.get_total_flops() <= LARGEST
+    return counter.get_total_flops()
 
 
 def _compiled_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
@@ -235,8 +260,6 @@ def _compiled_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = Fa
         CannotCompile: there is none.
     """
     field = wanted.field.field
-    if not any(field is module for module in experiment.model.modules()):
-        raise CannotCompile("the model makes its field anew for every solve")
     integrals = wanted.field.options()["integrals"]
     given = wanted.field.of_field(_detached(wanted.field.given))
     return experiment.integrator.compile(field, wanted.y0.detach(), given=given, integrals=integrals, fuses=fuses)

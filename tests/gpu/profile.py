@@ -15,7 +15,7 @@ import torch
 import torchdiffeq
 from torch.nn import functional as F
 
-from ode_runner.training.prepare_compiled import FEWEST_STEPS, compile_training
+from ode_runner.training.prepare_compiled import FEWEST_FUSED, compile_training
 from ode_runner.training.trainer import Trainer
 from tests.benchmarks import plain
 from tests.benchmarks.measure import now
@@ -116,7 +116,7 @@ def _ours(chosen: list[str], precision: str, way: str, mnist: Path, device: torc
     train(trainer, 20)
     freeze_ours(trainer)
     begun = now(device)
-    steps = FEWEST_STEPS if way == "fused" else 1
+    steps = FEWEST_FUSED if way == "fused" else 1
     trainer.compiled = compile_training(trainer.forward, steps=steps, processes=1, say=print)
     return partial(_step, trainer), list(islice(endless(trainer), STEPS)), now(device) - begun
 
