@@ -23,7 +23,7 @@ from ode_runner.compatibility import (
     check_answers,
     check_compatible,
     check_fields,
-    check_noise,
+    check_fresh_noise,
     check_of_true_field,
     check_rows,
     check_series,
@@ -45,13 +45,13 @@ from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.work import all_launches
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.networks.driven import taking_series
+from ode_runner.networks.forced import with_series_inputs
 from ode_runner.objectives.regularized import Regularized
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
 from ode_runner.training.patience import check_ranked
-from ode_runner.training.plan import Plan
+from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import SearchTrial
 from ode_runner.training.trainer import Trainer
 
@@ -73,11 +73,11 @@ def plan_run(
     command_files: Mapping[str, str],
     in_sweep: bool,
     trial: SearchTrial | None = None,
-) -> Plan:
+) -> RunPlan:
     """What identifies the run, and how to make the rest of it."""
     record = identify(cfg, choices)
     record.config_dirs = [str(folder) for folder in own_config_dirs()]
-    return Plan(
+    return RunPlan(
         record=record,
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
@@ -190,13 +190,13 @@ def _assembled(
     set_precision(options, device)
     torch.manual_seed(cfg.seed)
     task = task or construct(cfg, "task", seed=cfg.seed, device=device)
-    network = taking_series(construct(cfg, "network", task.spec))
+    network = with_series_inputs(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
     check_rows(choices, network, target_of(cfg, "model"))
     model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
     teach(model, task, cfg, device)
     check_fields(choices, model, solver)
-    check_noise(choices, model, solver)
+    check_fresh_noise(choices, model, solver)
     integrator = Integrator(
         solver=solver,
         gradient=gradient,

@@ -202,7 +202,7 @@ def _other_kind(choices: Mapping[str, str], kind: type[VectorField], model: Mode
     return model.other_kind.format_map(choices)
 
 
-def check_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
+def check_fresh_noise(choices: Mapping[str, str], model: Model, solver: Solver) -> None:
     """Raises IncompatibleChoice where fresh noise would take the place of noise that is not independent of the data."""
     generator = model.generator()
     if generator is not None and not generator.of_path and solver.draws:

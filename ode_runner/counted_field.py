@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import DrivenField, LinearizableField, Push, StochasticField, VectorField
+from ode_runner.field import LinearizableField, NoiseDrivenField, Push, StochasticField, VectorField
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.ledger import Ledger
 from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
@@ -184,14 +184,14 @@ class CountedField(VectorField):
         """The same of several steps, (step, batch, *noise) each."""
         field = self.field
         assert self.noise is not None, "the integrator has seen to that"
-        assert isinstance(field, DrivenField)
+        assert isinstance(field, NoiseDrivenField)
         return self.noise.increments(steps, field.noise_shape(y), dtype=y.dtype)
 
     def prepare_increments(self, steps: Steps, y: State) -> None:
         """Announce the steps of a solve, forwards or backwards: their increments are then made many at a time."""
         field = self.field
         assert self.noise is not None, "the integrator has seen to that"
-        assert isinstance(field, DrivenField)
+        assert isinstance(field, NoiseDrivenField)
         self._noise_along = NoiseAlong(self.noise, steps, field.noise_shape(y), dtype=y.dtype)
 
     def uniform(self, t: Tensor, which: int, shape: Sequence[int]) -> Tensor:

@@ -89,7 +89,7 @@ class LinearizableField(VectorField):
         return self.linearize(t, y, *given)[0]
 
 
-class DrivenField(VectorField):
+class NoiseDrivenField(VectorField):
     """A field whose solve may receive noise."""
 
     def noise_shape(self, y: State) -> torch.Size:
@@ -97,7 +97,7 @@ class DrivenField(VectorField):
         return y.shape[1:]
 
 
-class StochasticField(DrivenField):
+class StochasticField(NoiseDrivenField):
     """dy = drift(t, y) dt + diffusion(t, y) dW, with no derivative that a solver of ordinary equations could ask for.
 
     Either takes what is given for a solve after time and state. Both together count as one evaluation.

@@ -19,7 +19,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
 from ode_runner.gradients.jumps import check_jumps, solve_between_jumps
-from ode_runner.gradients.observation import Observations
+from ode_runner.gradients.observation import FieldObservations
 from ode_runner.gradients.pieces import solve_in_pieces
 from ode_runner.gradients.replay import redrawable
 from ode_runner.gradients.times import solve_between
@@ -55,7 +55,7 @@ class Integrator:
     ledger: Ledger = field(default_factory=Ledger)
     _compiled: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
     _recorded: RecordedSolves = field(default_factory=RecordedSolves, init=False, repr=False, compare=False)
-    _observations: Observations = field(default_factory=Observations, init=False, repr=False, compare=False)
+    _observations: FieldObservations = field(default_factory=FieldObservations, init=False, repr=False, compare=False)
 
     def compile(
         self,

@@ -98,9 +98,9 @@ def run_job(cfg: DictConfig) -> JobResult:
 
 def _plan(cfg: DictConfig) -> JobResult:
     """Print the forecast of a single run (`plan=true`); a sweep is planned by its sweeper."""
-    from ode_runner.sweeps.forecast import Forecast
     from ode_runner.sweeps.inspection import inspect_cell
     from ode_runner.sweeps.sweep_cell import CellState
+    from ode_runner.sweeps.sweep_plan import SweepPlan
 
     remove_if_fresh(Path(HydraConfig.get().runtime.output_dir))  # made by Hydra, unless hydra.run.dir names it
     whole = OmegaConf.masked_copy(cfg, [str(key) for key in cfg])
@@ -108,7 +108,7 @@ def _plan(cfg: DictConfig) -> JobResult:
         whole.hydra = HydraConfig.instance().cfg.hydra  # type: ignore[union-attr]
     folder = relative_path(folder_of("own", _root_=whole))
     cell = inspect_cell(name="", overrides=[], cfg=whole, folder=folder)
-    Forecast(cells=[cell], folder=folder).show()
+    SweepPlan(cells=[cell], folder=folder).show()
     possible = cell.state not in (CellState.REFUSED, CellState.INCOMPATIBLE)
     return JobResult(ExitCode.COMPLETED if possible else ExitCode.REFUSED, cell.state)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ode_runner.field import DrivenField, StochasticField, broadcast_time
+from ode_runner.field import NoiseDrivenField, StochasticField, broadcast_time
 from ode_runner.noise import NoiseKind
 from ode_runner.paths.base import GaussianPath
 from ode_runner.paths.heads import Head, to_velocity
@@ -45,7 +45,7 @@ class DenoisingField(StochasticField):
         return self.path.squared_diffusion(broadcast_time(t, y)).sqrt() * torch.ones_like(y)
 
 
-class ConsistencyField(DrivenField):
+class ConsistencyField(NoiseDrivenField):
     """A function that takes a state of a Gaussian path, at any time, to the data at its end: no derivative."""
 
     call_weights: ClassVar[Mapping[str, float]] = {"jump": 1}

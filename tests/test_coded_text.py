@@ -20,12 +20,12 @@ from ode_runner.paths.linear import Linear
 from ode_runner.solvers.ddpm import Ddpm
 from ode_runner.solvers.heun import Heun
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.token_laws import MarkovText, TableText, TextLaw, random_table, random_transition
+from ode_runner.tasks.token_laws import MarkovLaw, TableLaw, TextLaw, random_table, random_transition
 from ode_runner.types import State, Time
 from tests.composition import Compose
 from tests.problems import build
 
-TABLE = TableText(random_table(3, 2, concentration=0.5, seed=1))
+TABLE = TableLaw(random_table(3, 2, concentration=0.5, seed=1))
 TEXTS = torch.tensor(list(itertools.product(range(3), repeat=2)))
 
 
@@ -81,7 +81,7 @@ def test_the_true_field_is_the_mean_over_all_texts() -> None:
 
 
 def test_the_bound_of_the_true_law_is_its_entropy() -> None:
-    law = MarkovText(random_transition(8, scale=2.0, seed=3), length=16)
+    law = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16)
     text = law.draw(1000, torch.Generator().manual_seed(0))
     _, numbers = loss_of(KnownLearner(law).double().eval(), text)
     assert float(numbers["nelbo"]) == pytest.approx(-float(law.log_density(text).mean()), abs=0.25)

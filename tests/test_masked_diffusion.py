@@ -15,12 +15,11 @@ from ode_runner.models.masked_diffusion import MaskedDiffusion
 from ode_runner.objectives.masked_likelihood import BOUND, COPIES, MaskedLikelihood, masks
 from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.tasks.markov_text import MarkovText
-from ode_runner.tasks.token_laws import MarkovText as Law
-from ode_runner.tasks.token_laws import random_transition
+from ode_runner.tasks.token_laws import MarkovLaw, random_transition
 from tests.composition import Compose
 from tests.problems import build
 
-LAW = Law(random_transition(8, scale=2.0, seed=3), length=16)
+LAW = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16)
 
 
 def model(composed: Compose, *, known: bool = True, **options: Any) -> MaskedDiffusion:

@@ -21,7 +21,7 @@ from ode_runner.solvers.ancestral import Ancestral
 from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.solvers.tau_leap import TauLeap
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.token_laws import MarkovText, random_transition
+from ode_runner.tasks.token_laws import MarkovLaw, random_transition
 from ode_runner.tasks.token_metrics import frequencies
 from ode_runner.tasks.variation import total_variation
 from ode_runner.token_field import ReplacementField
@@ -49,7 +49,7 @@ class KnownToken(ReplacementField):
 class KnownTexts(ReplacementField):
     """The true field of a law of texts, by Bayes' rule."""
 
-    def __init__(self, law: MarkovText, kernel: Kernel) -> None:
+    def __init__(self, law: MarkovLaw, kernel: Kernel) -> None:
         noise = kernel_noise(kernel, law.tokens, masked=0.4)
         super().__init__(noise, tokens=law.tokens, schedule=corruption_named("linear"))
         self.law = law
@@ -117,7 +117,7 @@ def test_the_bound_of_the_true_field_is_the_entropy(kernel: Kernel, steps: int) 
 @torch.no_grad()
 def test_given_tokens_stand_and_draw_the_blanks_towards_their_law(kernel: Kernel, solver: Any, steps: int) -> None:
     """Masks are drawn by the law given these tokens; under other noise two thirds of the way to it, or more."""
-    law, text, count = MarkovText(random_transition(3, scale=2.0, seed=1), length=4), torch.tensor([0, 3, 3, 0]), 4000
+    law, text, count = MarkovLaw(random_transition(3, scale=2.0, seed=1), length=4), torch.tensor([0, 3, 3, 0]), 4000
     integrate = Integrator(solver=solver(num_steps=steps, step_size=None), gradient=Backprop())
     generator = TokenGenerator(field=KnownTexts(law, kernel), shape=(4,), start=1.0, end=0.0).completing(text)
     path = generator.generate(sample_noise(0, torch.arange(count)), integrate, times=3, dtype=torch.float64)

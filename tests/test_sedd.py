@@ -17,7 +17,7 @@ from ode_runner.objectives.score_entropy import score_entropy
 from ode_runner.paths.corruption import LinearCorruption
 from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.tasks.base import Task
-from ode_runner.tasks.token_laws import MarkovText, random_transition
+from ode_runner.tasks.token_laws import MarkovLaw, random_transition
 from ode_runner.token_field import RatioField
 from ode_runner.types import Time
 from tests.composition import Compose
@@ -121,7 +121,7 @@ def test_the_bound_of_the_true_ratios_is_the_entropy_and_every_other_is_more(ker
 
 def made(composed: Compose, kernel: Kernel, *, known: bool = False) -> SEDD:
     torch.manual_seed(0)
-    law = MarkovText(random_transition(8, scale=2.0, seed=3), length=16) if known else None
+    law = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16) if known else None
     spec = TaskSpec(input_shape=(16,), output_shape=(16, 8), tokens=8, field=law)
     return SEDD(build(composed, "network", "transformer", spec, width=8, heads=2, positions="relative"), kernel=kernel)
 
@@ -147,7 +147,7 @@ def test_ratios_of_equally_likely_texts_have_the_logarithm_of_their_number(compo
 def test_the_floor_is_the_entropy_and_gradients_are_finite(composed: Compose, kernel: Kernel) -> None:
     model = made(composed, kernel, known=True)
     assert model.known is not None
-    text = cast(MarkovText, model.known).draw(600, torch.Generator().manual_seed(0))
+    text = cast(MarkovLaw, model.known).draw(600, torch.Generator().manual_seed(0))
     total, _ = loss_of(model, text)
     total.backward()
     for name, parameter in model.named_parameters():

@@ -18,7 +18,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
-from ode_runner.networks.driven import DrivenField, SeriesStem
+from ode_runner.networks.forced import ForcedField, SeriesStem
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.classification import UNKNOWN
 from ode_runner.tasks.forecasting import Forecast
@@ -200,7 +200,7 @@ def test_an_input_is_held_or_linear_between_its_own_times(held: bool, expected: 
     solver = Dopri5(rtol=1e-8, atol=1e-8, max_steps=1000, per_sample=False)
     integrate = Integrator(solver=solver, gradient=Backprop())
     begun = stem(torch.tensor([own, later]))
-    x = integrate(DrivenField(Charging(), held=held), begun, torch.tensor([0.0, 2.0])).ys[-1, :, 0]
+    x = integrate(ForcedField(Charging(), held=held), begun, torch.tensor([0.0, 2.0])).ys[-1, :, 0]
     assert float(x[0]) == pytest.approx(expected, abs=2e-6)
     if held:  # the second has its step at 1.5
         assert float(x[1]) == pytest.approx(1 - np.exp(-0.5), abs=2e-6)

@@ -10,7 +10,7 @@ import torch
 
 from ode_runner.batch import Batch, Split
 from ode_runner.building.instantiate import construct
-from ode_runner.experiment.driven import Driven
+from ode_runner.experiment.noise_driven import NoiseDriven
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -110,7 +110,7 @@ MODES: tuple[GradientMode, ...] = (Backprop(), Checkpoint(), Adjoint(rtol=None, 
 def _gradients(model: LatentSDE, task: StochasticPaths, batch: Batch, mode: GradientMode) -> dict[str, torch.Tensor]:
     assert batch.numbers is not None
     noise = Noise(path=task.path, samples=batch.numbers)
-    integrate = Driven(Integrator(solver=HeunSDE(num_steps=64, step_size=None), gradient=mode), noise)
+    integrate = NoiseDriven(Integrator(solver=HeunSDE(num_steps=64, step_size=None), gradient=mode), noise)
     torch.manual_seed(1)
     model.zero_grad()
     Supervised().loss(model, task, batch, integrate).total.backward()

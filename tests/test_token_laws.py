@@ -19,9 +19,9 @@ from ode_runner.solvers.gillespie import Gillespie
 from ode_runner.solvers.token_sampler import highest
 from ode_runner.tasks.dyck import Dyck
 from ode_runner.tasks.token_laws import (
-    BracketText,
-    MarkovText,
-    TableText,
+    BracketLaw,
+    MarkovLaw,
+    TableLaw,
     TextLaw,
     pairs_table,
     random_table,
@@ -37,15 +37,15 @@ pytestmark = pytest.mark.usefixtures("float64")
 TIME = torch.tensor(0.5)
 
 
-def markov(length: int = 4, letters: int = 3) -> MarkovText:
-    return MarkovText(random_transition(letters, scale=2.0, seed=3).double(), length=length)
+def markov(length: int = 4, letters: int = 3) -> MarkovLaw:
+    return MarkovLaw(random_transition(letters, scale=2.0, seed=3).double(), length=length)
 
 
 LAWS = {
     "markov": lambda: markov(),
-    "table": lambda: TableText(random_table(3, 3, concentration=0.3, seed=1)),
-    "pairs": lambda: TableText(pairs_table([(0, 1), (2, 3)], 4)),
-    "brackets": lambda: BracketText(kinds=2, length=4),
+    "table": lambda: TableLaw(random_table(3, 3, concentration=0.3, seed=1)),
+    "pairs": lambda: TableLaw(pairs_table([(0, 1), (2, 3)], 4)),
+    "brackets": lambda: BracketLaw(kinds=2, length=4),
 }
 
 
@@ -80,7 +80,7 @@ def test_what_masks_may_be_is_known_from_the_table_of_all_texts(name: str) -> No
 
 
 def test_masks_of_what_is_no_text_may_be_anything() -> None:
-    law = BracketText(kinds=1, length=4)
+    law = BracketLaw(kinds=1, length=4)
     impossible = torch.tensor([[1, law.mask, law.mask, 0]])
     found = law.denoise(TIME, impossible)[0]
     torch.testing.assert_close(found, torch.tensor([[0.0, 1], [0.5, 0.5], [0.5, 0.5], [1, 0]]))
@@ -97,7 +97,7 @@ def test_texts_are_drawn_of_the_law(name: str) -> None:
 
 
 def test_the_chain_of_the_page() -> None:
-    law = MarkovText(random_transition(8, scale=2.0, seed=3), length=16)
+    law = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16)
     unigram = -float((law.start * law.start.log()).sum())
     assert (round(law.entropy, 2), round(unigram, 3)) == (22.49, 1.870)
     texts = law.draw(4000, torch.Generator().manual_seed(1))
@@ -107,7 +107,7 @@ def test_the_chain_of_the_page() -> None:
     entropy = -float((shares * shares.log()).sum())
     assert entropy == pytest.approx(unigram, abs=0.01)
     assert unigram_loss(texts, texts, 8) == pytest.approx(16 * entropy, rel=1e-3)
-    assert BracketText(kinds=2, length=16).count == 1430 * 2**8
+    assert BracketLaw(kinds=2, length=16).count == 1430 * 2**8
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "quadratic"])
@@ -142,7 +142,7 @@ def drawn(law: TextLaw, solver: Solver, count: int, *, times: int = 2, first: in
 
 @pytest.mark.parametrize("name", ["random_order", "entropy", "left_to_right", "gillespie"])
 def test_one_token_a_step_is_exact(name: str, composed: Compose) -> None:
-    law = TableText(random_table(3, 3, concentration=0.5, seed=1))
+    law = TableLaw(random_table(3, 3, concentration=0.5, seed=1))
     path, evaluations = drawn(law, build(composed, "solver", name, num_steps=3), 20_000)
     floor = float((2 * law.table * (1 - law.table) / (math.pi * 20_000)).sqrt().sum() / 2)
     assert float(total_variation(frequencies(path[-1], 3), law.table)) < 2 * floor
@@ -150,7 +150,7 @@ def test_one_token_a_step_is_exact(name: str, composed: Compose) -> None:
 
 
 def test_words_drawn_at_once_hit_a_pair_by_chance_and_one_after_the_other_always(composed: Compose) -> None:
-    law = TableText(pairs_table([(2 * k, 2 * k + 1) for k in range(4)], 8))
+    law = TableLaw(pairs_table([(2 * k, 2 * k + 1) for k in range(4)], 8))
     at_once, _ = drawn(law, build(composed, "solver", "ancestral", num_steps=1), 4000)
     in_turn, _ = drawn(law, build(composed, "solver", "random_order", num_steps=2), 4000)
     assert float(law.valid(at_once[-1]).double().mean()) == pytest.approx(0.25, abs=0.02)
@@ -159,7 +159,7 @@ def test_words_drawn_at_once_hit_a_pair_by_chance_and_one_after_the_other_always
 
 @pytest.mark.parametrize("name", ["confidence", "mask_predict"])
 def test_samplers_by_confidence_draw_of_another_law(name: str, composed: Compose) -> None:
-    law = TableText(random_table(3, 3, concentration=0.5, seed=1))
+    law = TableLaw(random_table(3, 3, concentration=0.5, seed=1))
     path, _ = drawn(law, build(composed, "solver", name, num_steps=3), 5000)
     assert float(total_variation(frequencies(path[-1], 3), law.table)) > 0.1
     assert -float(law.log_density(path[-1]).mean()) < law.entropy - 0.1
@@ -208,7 +208,7 @@ def test_given_tokens_come_back_unchanged(name: str, composed: Compose) -> None:
 
 def test_ancestral_sampling_is_of_order_one(composed: Compose) -> None:
     """The law of its samples by enumeration, without drawing: half the step, half the distance."""
-    law = TableText(random_table(2, 3, concentration=0.5, seed=1))
+    law = TableLaw(random_table(2, 3, concentration=0.5, seed=1))
     states = torch.cartesian_prod(*[torch.arange(3)] * 3)
 
     def off(steps: int) -> float:
@@ -248,7 +248,7 @@ def test_true_brackets_are_valid_and_hardly_any_comes_twice() -> None:
 
 
 def test_what_is_drawn_between_given_tokens_has_the_law_under_them(composed: Compose) -> None:
-    law = MarkovText(random_transition(8, scale=2.0, seed=3), length=16)
+    law = MarkovLaw(random_transition(8, scale=2.0, seed=3), length=16)
     x0 = torch.full((1, 16), law.mask)
     x0[0, [0, 1, 2, 3, 12, 13, 14, 15]] = torch.tensor([0, 1, 4, 6, 1, 6, 4, 4])
     noise, integrate = (

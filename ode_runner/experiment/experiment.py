@@ -13,8 +13,8 @@ from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.criterion import criterion
-from ode_runner.experiment.driven import driven
 from ode_runner.experiment.meters import Means
+from ode_runner.experiment.noise_driven import with_noise
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
@@ -65,7 +65,7 @@ class Experiment:
 
     def integrate(self, count: int, numbers: Tensor | None = None) -> Integrate:
         """What solves for the model: along the noise of the samples of these numbers, where there is any."""
-        return driven(self.integrator, self.task.spec.path, count, numbers, device=self.device)
+        return with_noise(self.integrator, self.task.spec.path, count, numbers, device=self.device)
 
     def metrics(self, loss: Loss, batch: Batch) -> dict[str, Scalar]:
         """The task's metrics of a batch, where the loss has the model's outputs; without a graph."""

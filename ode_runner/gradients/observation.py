@@ -159,7 +159,7 @@ class _Known:
     random: bool = False
 
 
-class Observations:
+class FieldObservations:
     """The observations of all fields of an integrator, and when a field is observed again."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from ode_runner.models.base import Numerics
 from ode_runner.models.estimated import EstimatedModel
 from ode_runner.models.numbers import Ranges, learnable
 from ode_runner.networks.base import Network
-from ode_runner.networks.driven import DrivenField
+from ode_runner.networks.forced import ForcedField
 from ode_runner.problem import Integrate, Solution
 from ode_runner.structured_field import KnownEquation
 from ode_runner.types import Times
@@ -60,7 +60,7 @@ class Parametric(EstimatedModel):
         self.equation = learnable(equation, Ranges(start=begin, low=low, high=high, log=log, fixed=fixed))
         self.names = [name for name in equation.numbers if name not in fixed]
         self.field: VectorField = (
-            self.equation if spec.drive is None else DrivenField(self.equation, held=spec.drive.held)
+            self.equation if spec.drive is None else ForcedField(self.equation, held=spec.drive.held)
         )
         self.head = nn.Identity()
         self.state = math.prod(spec.input_shape)

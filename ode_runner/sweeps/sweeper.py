@@ -71,14 +71,14 @@ class CellSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Inspect every cell, launch those that are due, and set the exit code of the command."""
         from ode_runner.sweeps.feasibility import check_one_possible
-        from ode_runner.sweeps.forecast import Forecast
         from ode_runner.sweeps.inspection import record_unrun
+        from ode_runner.sweeps.sweep_plan import SweepPlan
 
         folder = relative_path(self.config.hydra.sweep.dir)
         cells = [self.inspect_cell(name, overrides) for name, overrides in self._combinations(arguments)]
         mark_duplicates(cells)
         if self.config.plan:
-            Forecast(cells=cells, folder=folder).show()
+            SweepPlan(cells=cells, folder=folder).show()
             return
         if self.config.hydra.launcher._target_ in (BASIC_LAUNCHER, JOBLIB_LAUNCHER):  # others run on other machines
             with sigterm_interrupts():

@@ -8,7 +8,7 @@ from torch import Tensor
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.set_metrics import SetMetric
 from ode_runner.tasks.sizes import check_counts, split_sizes
-from ode_runner.tasks.token_laws import BracketText
+from ode_runner.tasks.token_laws import BracketLaw
 from ode_runner.tasks.token_task import TokenTask, split_texts
 
 BRACKETS = "()[]{}<>"
@@ -44,7 +44,7 @@ class Dyck(TokenTask):
             raise RefusedInput(f"task.kinds must be at most {len(BRACKETS) // 2}, not {kinds}.")
         if length % 2 or length > LONGEST:
             raise RefusedInput(f"task.length must be even and at most {LONGEST}, not {length}.")
-        law = BracketText(kinds=kinds, length=length)
+        law = BracketLaw(kinds=kinds, length=length)
         texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=BRACKETS[: 2 * kinds], law=law, samples=samples, seed=seed, device=device)
 

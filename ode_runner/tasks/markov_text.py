@@ -6,8 +6,7 @@ import torch
 
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.sizes import check_counts, split_sizes
-from ode_runner.tasks.token_laws import MarkovText as Law
-from ode_runner.tasks.token_laws import random_transition
+from ode_runner.tasks.token_laws import MarkovLaw, random_transition
 from ode_runner.tasks.token_task import TokenTask, split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -43,6 +42,6 @@ class MarkovText(TokenTask):
         check_counts(2, letters=letters, length=length)
         if letters > len(LETTERS):
             raise RefusedInput(f"task.letters must be at most {len(LETTERS)}, not {letters}.")
-        law = Law(random_transition(letters, scale=scale, seed=chain_seed), length=length)
+        law = MarkovLaw(random_transition(letters, scale=scale, seed=chain_seed), length=length)
         texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ode_runner.tasks.set_metrics import SetMetric
-from ode_runner.tasks.token_laws import TableText
+from ode_runner.tasks.token_laws import TableLaw
 from ode_runner.tasks.token_metrics import frequencies, kl_divergence
 from ode_runner.tasks.token_task import TokenTask
 from ode_runner.tasks.variation import total_variation
@@ -17,7 +17,7 @@ class TableTask(TokenTask):
     """
 
     def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:
-        assert isinstance(self.law, TableText)
+        assert isinstance(self.law, TableLaw)
         law, both = self.law.table, [frequencies(part, self.spec.tokens) for part in (texts, self._true(len(texts)))]
         found = {"tv": SetMetric(*(float(total_variation(part, law)) for part in both))}
         if self.law.always_possible:

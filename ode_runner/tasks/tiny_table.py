@@ -7,7 +7,7 @@ import torch
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.sizes import check_counts, split_sizes
 from ode_runner.tasks.table_task import TableTask
-from ode_runner.tasks.token_laws import TableText, random_table
+from ode_runner.tasks.token_laws import TableLaw, random_table
 from ode_runner.tasks.token_task import split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -45,6 +45,6 @@ class TinyTable(TableTask):
                 f"task.letters={letters} task.length={length} make a table of {letters}^{length} probabilities, and "
                 f"{LARGEST:,} are the most. Use task.letters=4 task.length=4."
             )
-        law = TableText(random_table(letters, length, concentration=concentration, seed=table_seed))
+        law = TableLaw(random_table(letters, length, concentration=concentration, seed=table_seed))
         texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

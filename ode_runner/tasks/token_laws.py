@@ -52,7 +52,7 @@ class TextLaw(KnownTokenField):
 
 
 @final
-class MarkovText(TextLaw):
+class MarkovLaw(TextLaw):
     """A chain: each token depends on the one before it, and the first has the law that all have.
 
     Texts in which a transition of no more than `UNLIKELY` occurs are not valid, though possible.
@@ -91,7 +91,7 @@ class MarkovText(TextLaw):
 
 
 @final
-class TableText(TextLaw):
+class TableLaw(TextLaw):
     """Every text has a probability of its own.
 
     Args:
@@ -119,7 +119,7 @@ class TableText(TextLaw):
 
 
 @final
-class BracketText(TextLaw):
+class BracketLaw(TextLaw):
     """Balanced brackets of several kinds, all texts of a length equally likely.
 
     Token 2k opens a bracket of the kind k, and 2k + 1 closes it. A text is empty, or a bracket around a text and behind

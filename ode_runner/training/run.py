@@ -21,14 +21,14 @@ from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
 from ode_runner.recording.stored_command import write_command
-from ode_runner.training.plan import Plan
+from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.train_and_test import train_and_test
 
 ARTEFACTS = ("checkpoints", "plots", METRICS, "ode-run.log")
 TABLES = "*.csv"
 
 
-def execute(plan: Plan) -> RunRecord:
+def execute(plan: RunPlan) -> RunRecord:
     """Make, resume or, if it is completed, print a run; returns its record, which is also written.
 
     Raises:
@@ -60,7 +60,7 @@ def execute(plan: Plan) -> RunRecord:
         return plan.record
 
 
-def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
+def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
     """Build, train and evaluate, and set the record's status; an earlier completed record stays until this begins."""
     record, folder = plan.record, plan.folder
     fresh = is_fresh(folder)
@@ -94,7 +94,7 @@ def _attempt(plan: Plan, display: Display, stop: StopRequest, *, earlier: RunRec
             _close(record, folder)
 
 
-def _begin(plan: Plan) -> None:
+def _begin(plan: RunPlan) -> None:
     """Write the command, record and configuration of a run that can begin, and remove files of earlier failures."""
     write_command(plan.folder, plan.command_files)
     choices = {f"{own_code.CHOICES}/{place}": file for place, file in plan.own_choices.items()}

@@ -35,15 +35,15 @@ from ode_runner.recording.record import UNUSED, RunRecord
 from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
-from ode_runner.training.plan import Plan
 from ode_runner.training.resume import resume
+from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import Session
 from ode_runner.training.taken_weights import take_over
 from ode_runner.training.trainer import Trainer
 
 
 def train_and_test(
-    experiment: Experiment, trainer: Trainer | None, plan: Plan, display: Display, stop: StopRequest
+    experiment: Experiment, trainer: Trainer | None, plan: RunPlan, display: Display, stop: StopRequest
 ) -> None:
     """Train if there are parameters, evaluate on the test split, draw, and fill the record."""
     record, folder = plan.record, plan.folder
@@ -65,7 +65,7 @@ def train_and_test(
 
 
 def _open_session(
-    experiment: Experiment, trainer: Trainer | None, plan: Plan, display: Display, stop: StopRequest, *, folder: Path
+    experiment: Experiment, trainer: Trainer | None, plan: RunPlan, display: Display, stop: StopRequest, *, folder: Path
 ) -> Session:
     """The files of the run, opened where an interrupted one ends; weights and position of that are in the trainer."""
     record = plan.record
@@ -86,7 +86,9 @@ def _open_session(
     )
 
 
-def _carry_out(experiment: Experiment, trainer: Trainer | None, plan: Plan, session: Session, *, folder: Path) -> None:
+def _carry_out(
+    experiment: Experiment, trainer: Trainer | None, plan: RunPlan, session: Session, *, folder: Path
+) -> None:
     """Train, test and draw; what was measured is in the record and with the logger."""
     record, display, logger, counts = plan.record, session.display, session.logger, PerSampleCounts()
     with same_folder():
@@ -110,7 +112,7 @@ def _carry_out(experiment: Experiment, trainer: Trainer | None, plan: Plan, sess
 
 
 def _show(
-    experiment: Experiment, view: ModelView, plan: Plan, display: Display, logger: MetricLogger,
+    experiment: Experiment, view: ModelView, plan: RunPlan, display: Display, logger: MetricLogger,
     *, absolute: Path, step: int,
 ) -> None:  # fmt: skip
     """Pictures, if they are wanted, tables, and what else there is to show of a model that has been tested."""
@@ -123,7 +125,7 @@ def _show(
     conclude(experiment, view, display=display, logger=logger)
 
 
-def _diagnosed(experiment: Experiment, plan: Plan) -> dict[str, float]:
+def _diagnosed(experiment: Experiment, plan: RunPlan) -> dict[str, float]:
     """The diagnostics of a model that has nothing to learn, measured once."""
     return plan.build_diagnostics().measure(experiment, epoch=1)
 

@@ -13,7 +13,7 @@ from ode_runner.networks.base import Block, Network
 from ode_runner.types import State, Time
 
 
-def taking_series(network: Network) -> Network:
+def with_series_inputs(network: Network) -> Network:
     """The network, or one that also takes what stands behind the state in inputs of series."""
     return SeriesNetwork(network) if network.spec.series else network
 
@@ -34,7 +34,7 @@ class SeriesNetwork(Network):
         drive = self.spec.drive
         if drive is None:
             return self.inner.field(extra=extra, given=given)
-        return DrivenField(self.inner.field(extra=extra, given=given + drive.columns), held=drive.held)
+        return ForcedField(self.inner.field(extra=extra, given=given + drive.columns), held=drive.held)
 
     def block(self) -> Block:
         if self.spec.drive is not None:
@@ -68,7 +68,7 @@ class SeriesStem(nn.Module):
 
 
 @final
-class DrivenField(WrappedField):
+class ForcedField(WrappedField):
     """f(t, y, u(t), *given): the first that is given are the knots of u, (batch, columns, knots, 2), time and value.
 
     Before its first knot and after its last, u has their values.

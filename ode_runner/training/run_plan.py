@@ -13,7 +13,7 @@ from ode_runner.training.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RunPlan:
     """A run before its data and model are built: its identity, and functions that build the rest."""
 
     record: RunRecord  # identity and configuration; status running

@@ -43,7 +43,7 @@ class Size:
 
 
 @dataclass(kw_only=True)
-class Forecast:
+class SweepPlan:
     """The table of cells, with their states, sizes and estimated times."""
 
     cells: list[SweepCell]

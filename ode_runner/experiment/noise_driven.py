@@ -14,7 +14,7 @@ from ode_runner.types import State, Time, Times
 
 
 @final
-class Driven:
+class NoiseDriven:
     """Solves for a model that knows of no noise: stochastic fields are driven by this one, others solved as they are.
 
     A model may begin with several states of each sample, one batch of them after the other: each has noise of its own.
@@ -37,7 +37,7 @@ class Driven:
         return self.integrate.evaluate(field, t, y, given=given, call=call)
 
 
-def driven(
+def with_noise(
     integrate: Integrate, path: BrownianPath | None, count: int, numbers: Tensor | None, *, device: torch.device
 ) -> Integrate:
     """What solves along the noise of the samples of these numbers (count,), None being their places.
@@ -46,6 +46,6 @@ def driven(
     """
     if path is None:
         return integrate
-    return Driven(
+    return NoiseDriven(
         integrate, Noise(path=path, samples=torch.arange(count, device=device) if numbers is None else numbers)
     )
