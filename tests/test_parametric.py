@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import TaskSpec
+from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.estimates import _estimates, _sentences, _with_error
+from ode_runner.experiment.signals import StopRequest
 from ode_runner.models.numbers import Range, Ranges, learnable
 from ode_runner.structured_field import KnownEquation, MatrixField, SplitField
 from ode_runner.tasks.known_equations import HeavyBall, Robertson, VanDerPol
 from ode_runner.tasks.known_problems import RATES
 from ode_runner.tasks.lotka_volterra import LotkaVolterraField
+from ode_runner.training.best_weights import NONE, better
 from ode_runner.training.gauss_newton import GaussNewton
 from tests.helpers import check_refused, record_of, run_folder, typed
 from tests.problems import Compose, build, predators
@@ -66,7 +69,23 @@ def test_a_rate_comes_out_with_its_standard_error(reaction: Path, monkeypatch: p
     metrics = record_of(reaction)["metrics"]
     assert metrics["estimate/k"] == pytest.approx(2.5889, abs=5e-5)
     assert metrics["stderr/k"] == pytest.approx(0.0073, abs=5e-5)
+    assert "(chosen on the training data)" in ended.stdout
     assert (run_folder(reaction) / "estimates.csv").read_text().startswith("number,estimate,standard_error\nk,2.588")
+
+
+def test_numbers_are_those_that_fit_the_training_data_best_whatever_validation_says(composed: Compose) -> None:
+    cfg = composed("task=closed_form", "model=parametric", "trainer.device=cpu")
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    stop, optimizer = StopRequest(), torch.optim.SGD(experiment.parameters())
+    first = better(NONE, {"rmse": 0.1}, experiment, optimizer, stop, epoch=1)
+    assert first is not None
+    assert better(first, {"rmse": 0.01}, experiment, optimizer, stop, epoch=2) is None, "the same numbers"
+    [rate] = experiment.model.estimates().values()  # type: ignore[operator]
+    with torch.no_grad():
+        rate.fill_(2.0)
+    later = better(first, {"rmse": 9.0}, experiment, optimizer, stop, epoch=3)
+    assert later is not None
+    assert (later["epoch"], later["objective"]) == (3, 9.0)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.events import draw_events
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts
 from ode_runner.plots.matrix import draw_matrices
+from ode_runner.plots.numbers import draw_estimates
 from ode_runner.plots.phase_space import draw_phase_portrait
 from ode_runner.plots.series import draw_control
 from ode_runner.plots.spirals import draw_prior_samples
@@ -47,6 +48,23 @@ def ticks(axis: Any) -> list[str]:
     low, high = axis.get_view_interval()
     both = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
     return [tick.label1.get_text() for tick in both if low <= tick.get_loc() <= high and tick.label1.get_text()]
+
+
+def test_estimates_are_drawn_with_their_errors_beside_the_truth_where_it_is_known() -> None:
+    figure = draw_estimates(
+        {"near": 2.0, "far": 1.0, "free": 5.0, "blind": 3.0},
+        {"near": 0.1, "far": 1e-6, "free": 0.5},
+        {"near": 2.1, "far": 2},
+    )
+    lines = [{str(line.get_label()): list(line.get_xdata()) for line in axes.lines} for axes in figure.axes]
+    assert lines[0] == {
+        "2 standard errors": [1.8, 2.2], "1 standard error": [1.9, 2.1], "estimate": [2.0], "truth": [2.1, 2.1]
+    }  # fmt: skip
+    assert [sorted(drawn)[-1] for drawn in lines] == ["truth", "estimate", "estimate", "estimate"]
+    assert [axes.texts[0].get_text() for axes in figure.axes] == [
+        "", "truth 2, 1e+06 standard errors away", "", "not told by the data",
+    ]  # fmt: skip
+    assert words(figure) == ["2 standard errors", "1 standard error", "estimate", "truth"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.04, 2.35), (3e-4, 2e2)])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Split
@@ -13,6 +14,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.sensitivities import jacobian
 from ode_runner.ledger import Phase
 from ode_runner.models.estimated import EstimatedModel
+from ode_runner.plots.numbers import draw_estimates
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.tasks.least_squares import LeastSquaresTask
@@ -75,6 +77,17 @@ def report_estimates(experiment: Experiment, *, folder: Path, display: Display) 
     write_csv(folder / "estimates.csv", ["number", "estimate", "standard_error"], rows)
     values = {f"estimate/{name}": value for name, value in found.values.items()}
     return values | {f"stderr/{name}": error for name, error in found.errors.items()}
+
+
+def figures_of_estimates(experiment: Experiment, metrics: Mapping[str, float]) -> Iterator[tuple[str, Figure]]:
+    """`numbers`, by what `report_estimates` has returned: each number with its error beside the truth, if known."""
+    values, errors = (_named(metrics, f"{kind}/") for kind in ("estimate", "stderr"))
+    if values and isinstance(experiment.model, EstimatedModel):
+        yield "numbers", draw_estimates(values, errors, experiment.model.truths())
+
+
+def _named(metrics: Mapping[str, float], kind: str) -> dict[str, float]:
+    return {name.removeprefix(kind): value for name, value in metrics.items() if name.startswith(kind)}
 
 
 def _errors(experiment: Experiment, task: LeastSquaresTask) -> tuple[Tensor, Tensor]:

@@ -16,5 +16,9 @@ class EstimatedModel(Model):
         """The numbers by name, () each, as functions of the parameters."""
 
     @abc.abstractmethod
+    def truths(self) -> Mapping[str, float]:
+        """The true values of those numbers that the task knows."""
+
+    @abc.abstractmethod
     def bounds(self) -> Mapping[str, tuple[float, float]]:
         """Of the numbers that have some: the lowest and the highest, either infinite."""

@@ -58,6 +58,8 @@ class Parametric(EstimatedModel):
             )
         begin = {name: factor * getattr(equation, name) for name in equation.numbers if field is None} | start
         self.equation = learnable(equation, Ranges(start=begin, low=low, high=high, log=log, fixed=fixed))
+        known = field is None or type(field) is type(spec.field)
+        self.true_numbers = {name: float(getattr(spec.field, name)) for name in equation.numbers} if known else {}
         self.names = [name for name in equation.numbers if name not in fixed]
         self.field: VectorField = (
             self.equation if spec.drive is None else ForcedField(self.equation, held=spec.drive.held)
@@ -87,6 +89,9 @@ class Parametric(EstimatedModel):
 
     def estimates(self) -> Mapping[str, Tensor]:
         return {name: getattr(self.equation, name) for name in self.names}
+
+    def truths(self) -> Mapping[str, float]:
+        return {name: value for name, value in self.true_numbers.items() if name in self.names}
 
     def bounds(self) -> Mapping[str, tuple[float, float]]:
         found = {}

@@ -155,7 +155,7 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
         if name.startswith("test/"):
             rows.append((name.replace("/", " "), shown(name, value)))
     if "best_epoch" in cost:
-        rows.append(("best epoch", f"{cost['best_epoch']} (chosen on validation)"))
+        rows.append(("best epoch", f"{cost['best_epoch']} (chosen on {record.cost.get('chosen_on', 'validation')})"))
     learns, peak = "steps" in cost, byte_count(cost["peak_memory_bytes"])
     rows += _evaluations(metrics, cost, solves=record.choices.get("solver") != UNUSED, learns=learns)
     if not learns:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ode_runner.training.best_weights import of_training_data
 from ode_runner.training.trainer import Trainer
 
 MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relative_error"}  # where they were
@@ -16,6 +17,7 @@ def cost_of(trainer: Trainer) -> dict[str, Any]:
         "wall_seconds": trainer.clock.seconds,
         "steps": trainer.step,
         **({"best_epoch": trainer.best["epoch"]} if trainer.experiment.objective.ranks else {}),  # else the last
+        **({"chosen_on": "the training data"} if of_training_data(trainer.experiment) else {}),  # else on validation
         "nfe_forward": means.get("nfe/forward", 0.0),
         "nfe_backward": means.get("nfe/backward", 0.0),
         "samples_per_second": trainer.timed_samples / trainer.train_seconds if trainer.train_seconds else 0.0,

@@ -132,10 +132,10 @@ def least_squares_pass(forward: ForwardPass, batch: Batch, optimizer: GaussNewto
     return TrainingPass.of(passed, batch, experiment, backward)
 
 
-def validated(experiment: Experiment, optimizer: Optimizer, stop: StopRequest) -> dict[str, float]:
-    """Of the validation split; infinite errors of a point that is tried, and that a solve fails at."""
+def evaluated(experiment: Experiment, optimizer: Optimizer, stop: StopRequest, split: Split) -> dict[str, float]:
+    """`Experiment.evaluate`; infinite errors of a point that is tried, and that a solve fails at."""
     try:
-        return experiment.evaluate(Split.VALIDATION, stop)
+        return experiment.evaluate(split, stop)
     except NumericalFailure:
         if not isinstance(optimizer, GaussNewton) or optimizer.accepted_loss is None:
             raise

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from ode_runner.batch import Split
 from ode_runner.config.garbage import sparing_collector
 from ode_runner.errors import Diverged, NumericalFailure, SolverFailed
-from ode_runner.experiment.estimates import report_estimates
+from ode_runner.experiment.estimates import figures_of_estimates, report_estimates
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.layers import report_layers
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
@@ -119,7 +120,9 @@ def _show(
     if plan.pictures:
         draw(
             experiment, view, folder=plan.folder / "plots", display=display, logger=logger, step=step,
-            diagnosed=plan.build_diagnostics().figures,
+            diagnosed=lambda tested: chain(
+                figures_of_estimates(tested, plan.record.metrics), plan.build_diagnostics().figures(tested)
+            ),
         )  # fmt: skip
     write_tables(experiment, view, folder=absolute)
     conclude(experiment, view, display=display, logger=logger)

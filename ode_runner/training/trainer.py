@@ -1,7 +1,6 @@
 """The training loop."""
 
 import itertools
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,8 @@ from ode_runner.recording.clock import clock
 from ode_runner.recording.display import shown
 from ode_runner.training.accumulation import check_accumulation
 from ode_runner.training.averaging import WeightAverage
-from ode_runner.training.gauss_newton import validated
+from ode_runner.training.best_weights import NONE, better
+from ode_runner.training.gauss_newton import evaluated
 from ode_runner.training.patience import check_patience, out_of_patience
 from ode_runner.training.pictures import draw_if_due
 from ode_runner.training.prepare_compiled import Compiled, compile_training
@@ -65,7 +65,7 @@ class Trainer:
         self.forward = ForwardPass(experiment, phase=Phase.FORWARD, scaling=self.scaling)
         self.gradient_monitor = GradientMonitor(experiment, every=experiment.options.audit_every)
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
-        self.best = {"objective": math.nan, "epoch": 0}
+        self.best: dict[str, float] = dict(NONE)
         self.last_validation = ""  # the objective of the last epoch on validation, as printed
         self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
         self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
@@ -123,7 +123,7 @@ class Trainer:
     def _begin_stage(self, session: Session) -> None:
         """As a run begins; weights of the stage before, which learned something else, are no better than its own."""
         self.stages.begin(self.average, session)
-        self.best = {"objective": math.nan, "epoch": 0}
+        self.best = dict(NONE)
         self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)
         self.compiled = self._compiled(session)
         session.save(self)
@@ -204,7 +204,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.step, self.epoch, self.batch = state["position"]
-        self.best, self.latest, self.diagnosed = state["best"], state["latest"], state.get("diagnosed", {})
+        self.best = {"chosen_by": state["best"]["objective"]} | state["best"]
+        self.latest, self.diagnosed = state["latest"], state.get("diagnosed", {})
         self.stages.load_state_dict(state["stages"])
         self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)  # of that stage
         for name, part in self._parts().items():
@@ -256,32 +257,26 @@ class Trainer:
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
-        results = validated(self.evaluated_experiment, self.optimizer, session.stop)
+        judged, optimizer, stop = self.evaluated_experiment, self.optimizer, session.stop
+        results = evaluated(judged, optimizer, stop, Split.VALIDATION)
         nfe = results.pop("nfe")
         if remark := self.integrator.remark():
             session.display.say(remark)
-        diagnosed = self.diagnostics.measure(self.evaluated_experiment, epoch=self.epoch + 1)
+        diagnosed = self.diagnostics.measure(judged, epoch=self.epoch + 1)
         self.diagnosed = diagnosed or self.diagnosed
-        reached = results[name := self.experiment.criterion[0]]
-        if self._is_better(reached):
-            self.best = {"objective": reached, "epoch": self.epoch + 1}
-            weights = self.evaluated_experiment.model.state_dict()
+        if best := better(self.best, results, judged, optimizer, stop, epoch=self.epoch + 1):
+            self.best, weights = best, judged.model.state_dict()
             session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), "step": self.step})
-        self.last_validation = shown(name, reached) + floor_text(results)
+        self.last_validation = shown(name := self.experiment.criterion[0], results[name]) + floor_text(results)
         standing = self._progress()
         if not self.window.empty():
             self._log(session)
-        evaluated = {f"eval/{name}": value for name, value in results.items()}
-        self._write(session, evaluated | {"nfe/eval": nfe} | diagnosed)
+        scalars = {f"eval/{name}": value for name, value in results.items()}
+        self._write(session, scalars | {"nfe/eval": nfe} | diagnosed)
         session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
         self.epoch, self.batch = self.epoch + 1, 0
         session.save(self)
-        draw_if_due(self.evaluated_experiment, session, done=(self.epoch, self.stages.epochs), step=self.step)
-
-    def _is_better(self, reached: float) -> bool:
-        best, (_, higher_is_better) = self.best["objective"], self.experiment.criterion
-        latest = not self.experiment.objective.ranks
-        return latest or math.isnan(best) or (reached > best if higher_is_better else reached < best)
+        draw_if_due(judged, session, done=(self.epoch, self.stages.epochs), step=self.step)
 
     def _progress(self) -> dict[str, str]:
         """The epoch and the running means as text, for the progress line."""

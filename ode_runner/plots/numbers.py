@@ -1,0 +1,51 @@
+"""Numbers of an equation as they are estimated."""
+
+from collections.abc import Mapping
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ode_runner.plots import style
+
+WIDEST = 12.0  # standard errors from the estimate to an end of its axis; a truth beyond is told in words
+
+
+def draw_estimates(values: Mapping[str, float], errors: Mapping[str, float], truths: Mapping[str, float]) -> Figure:
+    """Each number on an axis of its own: its estimate with one and two standard errors, and the truth.
+
+    Args:
+        values: estimates by name.
+        errors: standard errors of those that the data tell.
+        truths: of those that are known.
+    """
+    figure = style.figure(7.2, 0.9 + 0.85 * len(values))
+    rows = figure.subplots(len(values), 1, squeeze=False)[:, 0]
+    for axes, (name, value) in zip(rows, values.items(), strict=True):
+        _draw_number(axes, name, value, errors.get(name, 0.0), truths.get(name))
+    handles = {label: handle for axes in rows for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_number(axes: Axes, name: str, value: float, error: float, truth: float | None) -> None:
+    low = high = value
+    if error > 0:
+        axes.plot(
+            [value - 2 * error, value + 2 * error], [0, 0], color=style.SKY, linewidth=3, label="2 standard errors"
+        )
+        axes.plot([value - error, value + error], [0, 0], color=style.BLUE, linewidth=7, label="1 standard error")
+        low, high = value - 3 * error, value + 3 * error
+    axes.plot([value], [0], "o", color="black", markersize=5, label="estimate")
+    beside = "" if error else "not told by the data"
+    if truth is not None and (not error or abs(truth - value) < WIDEST * error):
+        axes.plot([truth, truth], [-0.8, 0.8], color=style.VERMILION, linewidth=2, label="truth")
+        low, high = min(low, truth), max(high, truth)
+    elif truth is not None:
+        beside = f"truth {truth:.6g}, {abs(truth - value) / error:.3g} standard errors away"
+    margin = 0.08 * (high - low) or 0.1 * abs(value) or 1.0
+    axes.set(xlim=(low - margin, high + margin), ylim=(-1, 1), yticks=[])
+    axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.text(0.99, 0.95, beside, transform=axes.transAxes, ha="right", va="top", fontsize=8)
+    axes.spines[["left", "right", "top"]].set_visible(False)

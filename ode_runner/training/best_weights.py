@@ -1,0 +1,43 @@
+"""Which weights of a run are the best: by validation, or by the training data where numbers are estimated of these."""
+
+import math
+from collections.abc import Mapping
+
+from torch.optim import Optimizer
+
+from ode_runner.batch import Split
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.signals import StopRequest
+from ode_runner.models.estimated import EstimatedModel
+from ode_runner.training.gauss_newton import evaluated
+
+NONE = {"objective": math.nan, "chosen_by": math.nan, "epoch": 0}  # before the first epoch has ended
+
+
+def better(
+    best: Mapping[str, float], results: Mapping[str, float], experiment: Experiment, optimizer: Optimizer,
+    stop: StopRequest, *, epoch: int,
+) -> dict[str, float] | None:  # fmt: skip
+    """What is kept of an epoch whose weights are better than the best so far; None: they are not, or as good.
+
+    Args:
+        best: what was kept of the best epoch, or NONE.
+        results: of the validation.
+        experiment: with the weights that are judged.
+        optimizer: may have left them where a solve fails.
+        stop: checked before each batch.
+        epoch: counted from 1.
+    """
+    name, higher_is_better = experiment.criterion
+    number = results[name]
+    if of_training_data(experiment):
+        number, higher_is_better = evaluated(experiment, optimizer, stop, Split.TRAIN)["loss"], False
+    before, latest = best["chosen_by"], not experiment.objective.ranks
+    if latest or math.isnan(before) or (number > before if higher_is_better else number < before):
+        return {"objective": results[name], "chosen_by": number, "epoch": epoch}
+    return None
+
+
+def of_training_data(experiment: Experiment) -> bool:
+    """Whether the weights are those of the least loss over the training data, at which standard errors are right."""
+    return isinstance(experiment.model, EstimatedModel)
