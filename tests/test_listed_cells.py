@@ -84,7 +84,7 @@ def test_an_option_of_steps_alone_replaces_the_other_in_its_cell_only(tmp_path: 
         ('[""]', "", "hydra.sweeper.cells: '' is no cell."),
         ("[{seed:1}]", "", "hydra.sweeper.cells: {'seed': 1} is no cell."),
         ('["seed=\'1"]', "", "hydra.sweeper.cells: seed='1: a quotation mark is not closed."),
-        ("[solver]", "", "cannot read 'solver'. Options are typed as key=value"),
+        ("[solver]", "", "cannot read 'solver'. Type solver=VALUE. Options are typed as key=value"),
         ('["--cfg job"]', "", "cannot read '--cfg'."),
         ('["seed=0","seed=1,2"]', "", "hydra.sweeper.cells: seed=1,2 names several values."),
         ('["seed=range(3)"]', "", "hydra.sweeper.cells: seed=range(3) names several values."),
