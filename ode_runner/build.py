@@ -15,7 +15,7 @@ from ode_runner.building.instantiate import checked_partial, construct, target_o
 from ode_runner.building.loggers import build_loggers, check_loggers
 from ode_runner.building.network_options import check_network_options
 from ode_runner.building.optimizers import without_compiler
-from ode_runner.building.regularization import GROUP, build_regularizers, check_regularizers, regularizer_axis
+from ode_runner.building.regularization import GROUP, build_objective, check_regularizers, regularizer_axis
 from ode_runner.building.run_options import check_numbers, check_pictures
 from ode_runner.building.teacher import teach, teacher_contents
 from ode_runner.compatibility import (
@@ -46,7 +46,6 @@ from ode_runner.experiment.work import all_launches
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.networks.forced import with_series_inputs
-from ode_runner.objectives.regularized import Regularized
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
@@ -190,11 +189,7 @@ def _assembled(
     set_precision(options, device)
     torch.manual_seed(cfg.seed)
     task = task or construct(cfg, "task", seed=cfg.seed, device=device)
-    network = with_series_inputs(construct(cfg, "network", task.spec))
-    check_state(choices, target_of(cfg, "model"), network)
-    check_rows(choices, network, target_of(cfg, "model"))
-    model = construct(cfg, "model", network).to(device, torch.float64 if options.precision == "fp64" else None)
-    teach(model, task, cfg, device)
+    model = _model(cfg, choices, task, device, torch.float64 if options.precision == "fp64" else None)
     check_fields(choices, model, solver)
     check_fresh_noise(choices, model, solver)
     integrator = Integrator(
@@ -203,21 +198,29 @@ def _assembled(
         field_dtype=options.lower_dtype,
         records=options.compile != "off" and device.type == "cuda",
     )
-    regularizers = build_regularizers(cfg, type(model))
-    for regularizer in regularizers.values():
-        regularizer.check(model)
-    objective = Regularized(model.objective, regularizers) if regularizers else model.objective
     return Experiment(
         options=options,
         task=task,
         model=model,
-        objective=objective,
+        objective=build_objective(cfg, model),
         integrator=integrator,
         fine_integrator=partial(_fine_integrator, cfg),
         device=device,
         seed=cfg.seed,
         output_dir=Path(str(cfg.output_dir)).absolute(),
     )
+
+
+def _model(
+    cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torch.device, dtype: torch.dtype | None
+) -> Model:
+    """The model with fresh weights, from its network and, where it has one, from its teacher."""
+    network = with_series_inputs(construct(cfg, "network", task.spec))
+    check_state(choices, target_of(cfg, "model"), network)
+    check_rows(choices, network, target_of(cfg, "model"))
+    model: Model = construct(cfg, "model", network).to(device, dtype)
+    teach(model, task, cfg, device)
+    return model
 
 
 def _fine_integrator(cfg: DictConfig) -> Integrator:

@@ -35,34 +35,47 @@ def answer() -> None:
     arguments = parse(sys.argv[1:]).flags_first()
     replace_unprintable()
     ignore_output_errors()
+    code = _answer_without_hydra(arguments)
+    if code is None:
+        sys.argv[1:] = arguments
+        code = _answer_by_hydra(arguments)
+        end_without_collecting()
+    sys.exit(exit_code("ode-run", code))
+
+
+def _answer_without_hydra(arguments: list[str]) -> int | None:
+    """Help, version, what TAB offers at once, and subcommands: the exit code; None for any other command."""
     if {"-h", "--help"} & set(arguments):
-        sys.exit(exit_code("ode-run", show_help(arguments)))
+        return show_help(arguments)
     if "--version" in arguments:
         print_version()
-        sys.exit(exit_code("ode-run", 0))
+        return 0
     shell = asking_shell(arguments)
     if shell is not None and (words := offered(arguments)) is not None:
         print(joined(words, shell=shell))
-        sys.exit(exit_code("ode-run", 0))
+        return 0
     if is_subcommand(sys.argv[1:]):
         from ode_runner.commands.subcommands import run_subcommand
 
-        sys.exit(exit_code("ode-run", run_subcommand(sys.argv[1:])))
-    sys.argv[1:] = arguments
+        return run_subcommand(sys.argv[1:])
+    return None
+
+
+def _answer_by_hydra(arguments: list[str]) -> int:
+    """A run, a sweep or a command on runs, or what TAB offers that Hydra knows: the exit code."""
     set_import_path(arguments)
+    shell = asking_shell(arguments)
     try:
         with collector_off():
             from ode_runner.launch import launch
 
-        code = int(launch()) if shell is None else _complete(shell, launch)
+        return int(launch()) if shell is None else _complete(shell, launch)
     except KeyboardInterrupt:  # while modules are still being imported
-        code = 130
+        return 130
     except SystemExit as ending:  # of Hydra, which has shown its own help
         if not isinstance(ending.code, int):
             raise
-        code = ending.code
-    end_without_collecting()
-    sys.exit(exit_code("ode-run", code))
+        return ending.code
 
 
 def _complete(shell: str, launch: Callable[[], int]) -> int:

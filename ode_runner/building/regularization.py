@@ -1,6 +1,7 @@
 """The regularisers that a configuration chooses: none, one or several, by the keys under `regularizer`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -9,6 +10,8 @@ from ode_runner.building.members import members, naming
 from ode_runner.building.several import chosen
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.models.base import Model, Numerics
+from ode_runner.objectives.base import Objective
+from ode_runner.objectives.regularized import Regularized
 from ode_runner.recording.record import NONE, UNUSED
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
 from ode_runner.solvers.base import Solver
@@ -41,6 +44,14 @@ def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regular
         if _is_used(options, name, model):
             made[name] = regularizer
     return made
+
+
+def build_objective(cfg: DictConfig, model: Model) -> Objective[Any]:
+    """The model's objective, with the regularisers that are chosen."""
+    regularizers = build_regularizers(cfg, type(model))
+    for regularizer in regularizers.values():
+        regularizer.check(model)
+    return Regularized(model.objective, regularizers) if regularizers else model.objective
 
 
 def check_regularizers(choices: Mapping[str, str], cfg: DictConfig, model: type[Model], solver: Solver) -> None:

@@ -94,22 +94,8 @@ class Trainer:
                 self._begin_stage(session)
             batches = self.task.batches(Split.TRAIN, batch_size=self.options.batch_size, epoch=self.epoch)
             for batch in itertools.islice(batches, self.batch, None):
-                logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
-                self.unread.keep()
-                with self._crash_dump_on_failure(batch), self.stopwatch.lap():
-                    scalars = self.train_step(batch, measure_memory=logged)
-                self.unread.add(scalars, batch, where=self._where(), warm=warm)
-                self.step, self.batch, warm = self.step + 1, self.batch + 1, True
-                if logged or self.unread.full:
-                    self._read_steps()
-                if remark := self.forward.remark():
-                    session.display.say(remark)
-                if warning := self.gradient_monitor.warning():
-                    session.display.say(warning, style="yellow")
-                if logged:
-                    self._log(session)
-                session.display.advance(step=self.step, total_steps=self.total_steps, **self._progress())
-                session.save_if_due(self)
+                self._train_batch(batch, session, warm=warm)
+                warm = True
                 if spent := self._spent_budget():
                     break
             self._finish_epoch(session)
@@ -119,6 +105,25 @@ class Trainer:
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
             self._finish_epoch(session)
         return spent
+
+    def _train_batch(self, batch: Batch, session: Session, *, warm: bool) -> None:
+        """Make a step; log, show and save what is due after it. `warm`: the step is not the first of the session."""
+        logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
+        self.unread.keep()
+        with self._crash_dump_on_failure(batch), self.stopwatch.lap():
+            scalars = self.train_step(batch, measure_memory=logged)
+        self.unread.add(scalars, batch, where=self._where(), warm=warm)
+        self.step, self.batch = self.step + 1, self.batch + 1
+        if logged or self.unread.full:
+            self._read_steps()
+        if remark := self.forward.remark():
+            session.display.say(remark)
+        if warning := self.gradient_monitor.warning():
+            session.display.say(warning, style="yellow")
+        if logged:
+            self._log(session)
+        session.display.advance(step=self.step, total_steps=self.total_steps, **self._progress())
+        session.save_if_due(self)
 
     def _begin_stage(self, session: Session) -> None:
         """As a run begins; weights of the stage before, which learned something else, are no better than its own."""
