@@ -13,7 +13,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
-from ode_runner.models.bases import BASES, Basis
+from ode_runner.models.basis_functions import BASES, Basis
 from ode_runner.models.galerkin import Galerkin, expanded
 from ode_runner.models.stacked import Stacked
 from ode_runner.solvers.mapped_field import MappedField

@@ -13,7 +13,7 @@ from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.estimates import _estimates, _sentences, _with_error
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.models.numbers import Range, Ranges, learnable
+from ode_runner.models.coefficients import Range, Ranges, learnable
 from ode_runner.structured_field import KnownEquation, MatrixField, SplitField
 from ode_runner.tasks.known_equations import HeavyBall, Robertson, VanDerPol
 from ode_runner.tasks.known_problems import RATES

@@ -16,7 +16,7 @@ from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
-from ode_runner.models.bases import BASES
+from ode_runner.models.basis_functions import BASES
 from ode_runner.models.galerkin import expanded
 from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.problem import Solution

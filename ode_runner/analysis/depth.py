@@ -97,7 +97,7 @@ class DepthDiagnostics(Diagnostics):
         )
 
     def _spectrum(self, before: State, after: State) -> Tensor:
-        """Of d(after - before)/d(before), of all samples."""
+        """The spectrum of d(after - before)/d(before), over all samples."""
         jacobian = JacobianProducts(after, before)
         return ritz_values(lambda v: jacobian.push(v) - v, before.detach(), products=self.products).flatten()
 

@@ -88,7 +88,7 @@ class ProbeTrajectory(GradientMode):
 
 
 def _solve(solver: Solver, problem: Problem, y0: State, ts: Times) -> Solution:
-    """Of another beginning and other times."""
+    """Solve from another initial state, at other times."""
     posed = replace(problem, y0=y0, ts=ts)
     return solve_in_pieces(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, posed)
 

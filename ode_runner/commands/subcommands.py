@@ -14,7 +14,7 @@ MOST_PATHS = {"new": 1, "pack": 2}
 
 
 def run_subcommand(words: Sequence[str]) -> int:
-    """Do it; the exit code."""
+    """Carry out the subcommand; returns the exit code."""
     name, *paths = words
     try:
         if not 1 <= len(paths) <= MOST_PATHS[name] or any(path.startswith("-") or not path for path in paths):

@@ -104,7 +104,7 @@ class PacedField(WrappedField):
 
 @final
 class PacedSeparable(PacedField, SeparableField):
-    """The same of a separable field, half by half."""
+    """A separable field with a pace of its own for each sample, half by half."""
 
     inner: SeparableField
 

@@ -114,7 +114,7 @@ class Consistency(TaughtModel, ConsistencyLearner):
         return Generator(field=self.teacher, shape=self.shape, start=1.0, end=0.0)
 
     def learn_from(self, generator: Generator) -> None:
-        """Learn the ways of a generator's field.
+        """Learn from the field of a teacher's generator.
 
         Raises:
             IncompatibleChoice: its noise is less than that of this model.
@@ -165,7 +165,7 @@ class Consistency(TaughtModel, ConsistencyLearner):
 
 @final
 class LearnedJump(WrappedField, ConsistencyField):
-    """A consistency function that `inner` is."""
+    """A consistency function, given by `inner`."""
 
     def __init__(self, inner: VectorField, *, path: GaussianPath) -> None:
         super().__init__(inner)

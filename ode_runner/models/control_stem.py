@@ -35,7 +35,7 @@ class ControlStem(nn.Module):
         return knots, self.control.coefficients(knots, series.lengths)
 
     def names(self, values: int) -> list[str]:
-        """Of the channels."""
+        """The names of the channels."""
         numbers = range(1, values + 1)
         counted = [f"count {i}" for i in numbers] if self.counted else []
         return [*(["time"] if self.time else []), *(f"value {i}" for i in numbers), *counted]

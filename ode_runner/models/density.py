@@ -54,7 +54,7 @@ def encode_data(stem: nn.Module, inputs: Tensor, spec: TaskSpec) -> Encoding:
 
 
 def normal_log_density(y: State) -> Tensor:
-    """That of the standard normal law, (batch,)."""
+    """The log density of the standard normal distribution, (batch,)."""
     return -0.5 * (y.square() + math.log(2 * math.pi)).flatten(1).sum(dim=1)
 
 

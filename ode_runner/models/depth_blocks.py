@@ -47,7 +47,7 @@ class LayerField(PartedField):
 
 
 class Step(NamedTuple):
-    """What a block makes of the state before it."""
+    """The state after a block, and the slope that led there."""
 
     state: Tensor
     slope: Tensor  # F at the state before, which later blocks may read

@@ -29,11 +29,11 @@ class FlowLayer(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: State, given: Sequence[Tensor]) -> Mapped:
-        """Towards the base law."""
+        """The state after this layer, towards the base distribution, and log |det dy/dx|, (batch,)."""
 
     @abc.abstractmethod
     def inverse(self, y: State, given: Sequence[Tensor]) -> Mapped:
-        """Towards the data."""
+        """The inverse of `forward`: the state before this layer, and log |det dx/dy|, (batch,)."""
 
     def initialise(self, x: State, given: Sequence[Tensor]) -> None:
         """Set weights that depend on the first data; most layers have none."""

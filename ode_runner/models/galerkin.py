@@ -12,7 +12,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import KnownJacobian, VectorField
 from ode_runner.models.base import Model, Numerics
-from ode_runner.models.bases import BASES, Basis
+from ode_runner.models.basis_functions import BASES, Basis
 from ode_runner.networks.base import Network
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.depth import draw_weights
@@ -158,7 +158,7 @@ class ExpandedField(VectorField):
         return torch.vmap(partial(self._alone, method))(self.weights(t), t, y, *given)
 
     def _alone(self, method: str, weights: list[Tensor], t: Time, y: Tensor, *given: Tensor) -> Tensor:
-        """Of one sample, of which it makes a batch."""
+        """The derivative of one sample, evaluated as a batch of one."""
         return self._at_once(method, weights, t, y[None], *(z[None] for z in given))[0]
 
     def _at_once(self, method: str, weights: list[Tensor], *positional: Tensor) -> Tensor:

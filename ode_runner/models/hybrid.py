@@ -82,7 +82,7 @@ class Hybrid(Model):
         return with_events(self, inputs, ts, integrate)
 
     def numbers(self) -> dict[str, float]:
-        """Those that were learned, as they are now."""
+        """The values of the learned numbers, by name."""
         return {name: float(getattr(module, name).detach()) for name, module in self.learned.items()}
 
     def learned_field(self) -> VectorField:

@@ -13,8 +13,8 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
+from ode_runner.models.coefficients import Ranges, learnable
 from ode_runner.models.estimated import EstimatedModel
-from ode_runner.models.numbers import Ranges, learnable
 from ode_runner.networks.base import Network
 from ode_runner.networks.forced import ForcedField
 from ode_runner.problem import Integrate, Solution

@@ -99,7 +99,7 @@ class PassGenerator(TextGenerator):
         return replace(self, text=text)
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> Tensor:
-        """Blanks, and what is given."""
+        """Blanks, with the given tokens in their places."""
         del dtype
         blanks = torch.full((len(noise.samples), *self.shape), self.field.tokens, device=noise.samples.device)
         return blanks if self.text is None else self.text.expand_as(blanks)

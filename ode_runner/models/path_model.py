@@ -90,7 +90,7 @@ class PathModel(Model, PathLearner):
         return self._generator(self.field)
 
     def _generator(self, field: PredictedField) -> Generator:
-        """Of a field that is guided as samples are to be."""
+        """A generator by a field with the guidance that samples are to have."""
         guided = field if self.guidance == 1 else GuidedField(field, scale=self.guidance)
         start, end = self.start_time, self.end_time
         return Generator(field=guided, shape=self.shape, start=start, end=end, of_path=self.of_path)

@@ -106,5 +106,5 @@ class RectifiedFlow(PathModel, StagedModel):
         return Coupled(data, noise, [condition] if self.spec.condition else [])
 
     def _sizes(self) -> dict[str, Sequence[int]]:
-        """Shapes of what a pair consists of."""
+        """The shapes of the parts of a pair."""
         return {"noise": self.shape, "data": self.shape, "condition": (self.spec.condition,)}

@@ -27,5 +27,5 @@ class SeriesModel(Model):
             )
 
     def places(self, ts: Times, *, rows: int) -> Times:
-        """The task's times as numbers of rows, from 0."""
+        """The rows at the task's times, counted from 0."""
         return (ts if self.causal else ts * (rows - 1)).clamp(0, rows - 1)

@@ -25,7 +25,7 @@ class TaughtModel(Model):
 
     @abc.abstractmethod
     def learn_from(self, generator: Generator) -> None:
-        """Take what generates the teacher's samples.
+        """Learn from the generator of a teacher's samples.
 
         Raises:
             IncompatibleChoice: it cannot be learned from.

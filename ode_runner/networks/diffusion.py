@@ -40,5 +40,5 @@ class ElementwiseDiffusion(nn.Module):
 
 
 def learned_diffusion(form: Form, size: int, width: int) -> nn.Module:
-    """Of a state of so many elements."""
+    """A learned diffusion for states of `size` elements."""
     return ConstantDiffusion(size) if form == "constant" else ElementwiseDiffusion(size, width=width)

@@ -20,7 +20,7 @@ class ReadingNetwork(Network):
 
     @abc.abstractmethod
     def stem(self) -> "SeriesReader":
-        """From rows of series to the state after the last."""
+        """The module from rows of series to the state after the last row."""
 
     @abc.abstractmethod
     def initial(self, channels: int) -> nn.Module:

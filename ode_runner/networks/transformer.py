@@ -68,7 +68,7 @@ class Transformer(TokenNetwork):
 
     @property
     def positions(self) -> int:
-        """So many see each other."""
+        """The number of positions that see each other."""
         if len(self.spec.input_shape) == 3:
             _, height, width = self.spec.input_shape
             return (height // self.patch) * (width // self.patch)

@@ -151,5 +151,5 @@ class SelfAttention(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """Of groups of two channels or more, eight at most."""
+    """Group norm, with groups of two channels or more and at most eight groups."""
     return nn.GroupNorm(math.gcd(8, max(channels // 2, 1)), channels)

@@ -31,11 +31,11 @@ class GaussianPath(abc.ABC):
 
     @abc.abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """What multiplies the data."""
+        """alpha(t), which multiplies the data."""
 
     @abc.abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        """What multiplies the noise."""
+        """sigma(t), which multiplies the noise."""
 
     @abc.abstractmethod
     def alpha_dot(self, t: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ class CorruptionSchedule(abc.ABC):
 
     @abc.abstractmethod
     def corrupted(self, t: Tensor) -> Tensor:
-        """1 - a."""
+        """The probability 1 - a(t) that a token has been replaced by the time t."""
 
     @abc.abstractmethod
     def corrupted_dot(self, t: Tensor) -> Tensor:
-        """Its derivative, -a'."""
+        """The derivative of `corrupted`, -a'(t)."""
 
     def pace(self, t: Tensor) -> Tensor:
         """-a' / (1 - a): the rate at which a replaced token comes back, from later to earlier times."""
@@ -67,7 +67,7 @@ class QuadraticCorruption(CorruptionSchedule):
 
 
 def corruption_named(name: CorruptionName) -> CorruptionSchedule:
-    """The schedule of a name."""
+    """The schedule of this name."""
     schedules: dict[str, type[CorruptionSchedule]] = {
         "linear": LinearCorruption,
         "cosine": CosineCorruption,

@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """One series."""
+    """What is drawn of one series."""
 
     title: str
     times: np.ndarray  # of the measurements; of dates, datetime64

@@ -59,7 +59,7 @@ class _Paths(NamedTuple):
     label: str  # of the values
 
     def among(self, pair: Sequence[int]) -> "_Paths":
-        """In these coordinates."""
+        """The paths in these coordinates."""
         return _Paths(self.references[..., pair], self.values[..., pair], self.label)
 
 

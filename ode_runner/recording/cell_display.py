@@ -14,7 +14,7 @@ class CellDisplay(Display):
         self.name = folder.name
 
     def start(self, total_steps: int, step: int) -> None:
-        """The bar is that of the sweep."""
+        """Open no bar: there is one for the whole sweep."""
 
     def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
         if (bar := open_bar()) is not None:

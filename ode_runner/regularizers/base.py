@@ -32,7 +32,7 @@ class Regularizer:
 
     @classmethod
     def takes(cls, model: type) -> bool:
-        """Whether it has something to price in a model."""
+        """Whether the regulariser applies to models of this class."""
         return issubclass(model, cls.requires) and not issubclass(model, cls.excludes)
 
     def check(self, model: nn.Module) -> None:

@@ -25,6 +25,6 @@ class Kinetic(PathRegularizer):
 
 
 def _energy(t: Tensor, y: State, dy: State, *rest: object) -> Tensor:
-    """Of every sample, (batch,)."""
+    """The kinetic energy |f|^2 / 2 of every sample, (batch,)."""
     del t, y, rest
     return 0.5 * squares(dy)

@@ -32,6 +32,6 @@ class Taylor(PathRegularizer):
         return Integral(self._squared, judged=False)
 
     def _squared(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        """Of every sample, (batch,)."""
+        """The squared norm of the derivative of every sample, (batch,)."""
         derivative = dy if self.order == 1 else pull.path_derivative(self.order)
         return squares(derivative)

@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do what was asked; the exit code.
+    """Carry out the command; returns the exit code.
 
     Raises:
         RefusedInput: it cannot be done as typed.

@@ -40,7 +40,7 @@ class Prunable:
 
     @property
     def bytes(self) -> int:
-        """What its files take on the disk, about."""
+        """The bytes of its files on the disk, about."""
         return sum(path.lstat().st_size for path in self.folder.rglob("*") if not path.is_dir())
 
 

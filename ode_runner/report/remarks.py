@@ -30,7 +30,7 @@ class Absence:
 
     @property
     def named(self) -> str:
-        """The first few of them."""
+        """The first few names, and how many there are besides."""
         names = self.which or [str(folder) for folder in self.folders]
         more = len(names) - MOST_NAMED
         return ", ".join(names[:MOST_NAMED]) + (f", and {more} more" if more > 0 else "")

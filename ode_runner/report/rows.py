@@ -21,7 +21,7 @@ class Statistic:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Statistic | None":
-        """Of the finite values; none if there are none."""
+        """Mean and deviation of the finite values; None if there are none."""
         values = [value for value in values if math.isfinite(value)]
         if not values:
             return None
@@ -65,7 +65,7 @@ class Row:
 
     @property
     def task(self) -> str:
-        """Of all its runs, or none if they are of several."""
+        """The task of all its runs; None if they are of several."""
         tasks = {str(run.options["task"]) for run in self.runs}
         return tasks.pop() if len(tasks) == 1 else ""
 

@@ -98,7 +98,7 @@ class Study:
 
     @property
     def pruned(self) -> int:
-        """How many of these were ended before their time."""
+        """The number of these trials that were ended early."""
         return len(self._study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)))
 
     def next(self, count: int, *, of: int, ended_its_process: Callable[[Trial], bool]) -> list[Trial]:

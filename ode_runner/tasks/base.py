@@ -100,7 +100,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def size(self, split: Split) -> int:
-        """Number of samples in the split."""
+        """The number of samples in the split."""
 
     @abc.abstractmethod
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
@@ -116,7 +116,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
-        """Means over the batch, by name."""
+        """Metrics of a batch by name, as means over it."""
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         """The numbers to report, from the means of `metrics` over a split: a root of a mean, say."""

@@ -76,7 +76,7 @@ class Fall(VectorField):
 
 @final
 class Height(nn.Module):
-    """Of the ball's lowest point."""
+    """The event function: the height of the ball's lowest point."""
 
     radius: Tensor
 

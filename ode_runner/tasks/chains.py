@@ -73,7 +73,7 @@ class ReverseLaw(VectorField):
 
 @final
 class Paths(JumpField):
-    """The jumps of the chain, in every position alike."""
+    """The jump rates of the chain, the same in every position."""
 
     steady = True
 
@@ -88,7 +88,7 @@ class Paths(JumpField):
 
 @final
 class ReversePaths(JumpField):
-    """The jumps of the chain seen backwards."""
+    """The jump rates of the time-reversed chain."""
 
     backwards = True
 

@@ -118,5 +118,5 @@ def _pieces(tokens: Tensor, length: int, apart: int) -> Tensor:
 
 
 def _shuffled(pieces: Tensor, seed: int) -> Tensor:
-    """For the first of them to be of the whole text."""
+    """Pieces in random order, so that the first ones are from anywhere in the text."""
     return pieces[torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed))]

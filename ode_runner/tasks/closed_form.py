@@ -187,7 +187,7 @@ class ClosedForm(LeastSquaresTask):
 
 
 def chosen_problem(name: Name, *, mu: float | None, friction: float | None) -> KnownProblem:
-    """The problem of a name.
+    """The problem of this name.
 
     Raises:
         RefusedInput: a parameter is out of range, or of another problem.

@@ -34,5 +34,5 @@ def date_texts(days: Sequence[float] | np.ndarray) -> list[str]:
 
 
 def for_axes(days: np.ndarray) -> np.ndarray:
-    """As datetime64, which matplotlib labels as dates."""
+    """Times as datetime64, which matplotlib labels as dates."""
     return (np.asarray(days, dtype=np.float64) * 86_400_000).round().astype("datetime64[ms]")

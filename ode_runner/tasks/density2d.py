@@ -242,7 +242,7 @@ def sampled_span(path: GaussianPath, start: float | None, end: float | None) -> 
 
 
 def law_of(name: Name, radius: float | None, std: float | None) -> PlaneLaw:
-    """The law of a name.
+    """The distribution of this name.
 
     Raises:
         RefusedInput: a radius or a standard deviation that is not positive, or of another law than eight normal ones.

@@ -41,7 +41,7 @@ class GeometricBrownianMotion(StochasticPaths):
 
 @final
 class GeometricField(StochasticField):
-    """mu x and sigma x."""
+    """Geometric Brownian motion: the drift mu x and the diffusion sigma x."""
 
     batched_time = True
 

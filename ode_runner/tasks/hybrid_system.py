@@ -71,7 +71,7 @@ class HybridSystem(Task):
 
     @abc.abstractmethod
     def true_event(self) -> Event:
-        """The event and its reset, likewise."""
+        """The true event, with its reset."""
 
     @abc.abstractmethod
     def flow(self, y: State, time: Tensor) -> State:
@@ -83,7 +83,7 @@ class HybridSystem(Task):
 
     @abc.abstractmethod
     def reset(self, y: State) -> State:
-        """States after an event."""
+        """The states after an event."""
 
     def coordinates(self) -> Sequence[str]:
         return self.names

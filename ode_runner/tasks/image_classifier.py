@@ -126,7 +126,7 @@ def _train(network: FeatureNetwork, train: Samples, test: Samples, *, brightest:
 
 
 def _hash(tensors: Any) -> str:
-    """Of their numbers, in 12 hexadecimal digits."""
+    """A hash of the weights, 12 hexadecimal digits."""
     content = hashlib.sha256()
     for tensor in tensors:
         content.update(tensor.contiguous().numpy().tobytes())

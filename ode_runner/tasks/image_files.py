@@ -17,7 +17,7 @@ from ode_runner.errors import RefusedInput
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One file."""
+    """One image file: its path, its name and its class."""
 
     path: Path
     name: str  # its path within the folder

@@ -48,7 +48,7 @@ class LorenzSDE(StochasticPaths):
 
 @final
 class NoisyLorenz(StochasticField):
-    """Drift and diffusion."""
+    """Lorenz's equations as drift, with a diffusion in proportion to the state."""
 
     batched_time = True
 

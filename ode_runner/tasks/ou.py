@@ -47,7 +47,7 @@ class OrnsteinUhlenbeck(StochasticPaths):
 
 @final
 class RelaxingField(StochasticField):
-    """-theta x and sigma."""
+    """The Ornstein-Uhlenbeck process: the drift -theta x and the diffusion sigma."""
 
     noise_kind = NoiseKind.ADDITIVE
     batched_time = True

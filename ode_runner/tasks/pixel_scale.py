@@ -17,11 +17,11 @@ class PixelScale(abc.ABC):
 
     @abc.abstractmethod
     def inputs(self, images: Tensor) -> Tensor:
-        """What a model is given."""
+        """Pixels as a model receives them."""
 
     @abc.abstractmethod
     def images(self, inputs: Tensor) -> Tensor:
-        """The way back."""
+        """The reverse of `inputs`."""
 
     @abc.abstractmethod
     def log_determinant(self, inputs: Tensor) -> Tensor:

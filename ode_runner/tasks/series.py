@@ -224,7 +224,7 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         return Panel(title=one.name, times=times, values=one.values, lines=lines, test_begin=begin)
 
     def _axis(self, times: np.ndarray) -> np.ndarray:
-        """Times as a picture shows them."""
+        """Times as the axis of a picture shows them."""
         return for_axes(times) if self.dated else times
 
     def _check(self) -> None:
@@ -256,7 +256,7 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         )
 
     def _use(self, scales: Scaling) -> None:
-        """See the series in these units."""
+        """Scale all series to these units, for the model."""
         self.scales = scales
         both = zip(self.recorded, self.read.series, strict=True)
         self.measured = [in_units(one, whole, scales, self.read) for one, whole in both]

@@ -87,5 +87,5 @@ def _days(column: pd.Series, first: int, path: Path) -> np.ndarray:
 
 
 def is_blank(cell: object) -> bool:
-    """Whether nothing was measured."""
+    """Whether a cell is empty: nothing was measured."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell)) or str(cell).strip() in BLANK

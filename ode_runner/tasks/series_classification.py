@@ -19,7 +19,7 @@ STATES, MOMENTS = 4, 201  # of which the hidden state is drawn, at so many place
 
 
 class LabelledSeries(NamedTuple):
-    """One split."""
+    """The labelled series of one split."""
 
     series: Series
     labels: Tensor  # (series,), int64, class numbers from 0

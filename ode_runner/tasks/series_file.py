@@ -33,7 +33,7 @@ class Roles:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Roles":
-        """As a task's options say."""
+        """The roles that a task's options give to columns."""
         values = options.get("values")
         return cls(
             time=options.get("time"),
@@ -47,7 +47,7 @@ class Roles:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recorded:
-    """One series."""
+    """One series as it was recorded in a file."""
 
     name: str
     rows: np.ndarray  # (points,) numbers of its rows in the file
@@ -62,7 +62,7 @@ class Recorded:
         return int(self.rows[0]) if len(self.rows) else 1
 
     def with_values(self) -> "Recorded":
-        """Without the rows in which no value is."""
+        """The series without the rows that have no value."""
         some = ~np.isnan(self.values).all(axis=1)
         arrays = {name: getattr(self, name)[some] for name in ("rows", "times", "values", "inputs")}
         return replace(self, **arrays)
@@ -247,7 +247,7 @@ def _read_npz(path: Path) -> pd.DataFrame:
 
 
 def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
-    """The same with every column named.
+    """The roles with a name for every column.
 
     Raises:
         RefusedInput: one is not there, or has two roles; or none is left for the values.

@@ -31,7 +31,7 @@ class Scaling:
         return (torch.where(self.log, x.log(), x) - self.mean) / self.std
 
     def restored(self, values: Tensor) -> Tensor:
-        """The way back, in float64."""
+        """Values in the units of the file again, in float64."""
         x = values.double() * self.std.to(values.device) + self.mean.to(values.device)
         return torch.where(self.log.to(values.device), x.exp(), x)
 

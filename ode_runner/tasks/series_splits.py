@@ -24,7 +24,7 @@ class Ends(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A stretch of a series that is solved for."""
+    """A part of a series for which one solve is made."""
 
     series: int
     begin: int  # the row at which the solve begins

@@ -160,7 +160,7 @@ class SpiralVAE(Task):
 
 @dataclass(frozen=True)
 class Spirals:
-    """One split."""
+    """The spirals of one split."""
 
     clean: Tensor  # (spirals, time, 2), over the window; of the test split over as much beyond it, too
     noisy: Tensor

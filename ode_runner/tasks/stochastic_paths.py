@@ -85,7 +85,7 @@ class StochasticPaths(Task):
 
     @abc.abstractmethod
     def true_field(self) -> StochasticField:
-        """Drift and diffusion."""
+        """The true drift and diffusion, as a field."""
 
     @abc.abstractmethod
     def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:

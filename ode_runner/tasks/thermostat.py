@@ -68,7 +68,7 @@ class Thermostat(HybridSystem):
 
 @final
 class Room(VectorField):
-    """(y, q) to (power q - loss (y - outside), 0)."""
+    """The room's equation: (y, q) to (power q - loss (y - outside), 0)."""
 
     batched_time = True
     loss_rate: Tensor

@@ -47,13 +47,13 @@ class TextLaw(KnownTokenField):
 
     @property
     def device(self) -> torch.device:
-        """Where its numbers are."""
+        """The device of its tensors."""
         return next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
 
 
 @final
 class MarkovLaw(TextLaw):
-    """A chain: each token depends on the one before it, and the first has the law that all have.
+    """A Markov chain: each token depends on the one before it, and the first has the stationary distribution.
 
     Texts in which a transition of no more than `UNLIKELY` occurs are not valid, though possible.
 
@@ -92,7 +92,7 @@ class MarkovLaw(TextLaw):
 
 @final
 class TableLaw(TextLaw):
-    """Every text has a probability of its own.
+    """A distribution of texts given by a table of probabilities.
 
     Args:
         table: (token, ..., token), an axis for each position, of the sum 1.
@@ -193,7 +193,7 @@ def pairs_table(pairs: Sequence[Sequence[int]], tokens: int) -> Tensor:
 
 
 def stationary(transition: Tensor) -> Tensor:
-    """The law that a step of the chain leaves as it is."""
+    """The stationary distribution of a transition matrix."""
     equations = torch.cat([transition.T - torch.eye(len(transition)).to(transition), torch.ones_like(transition[:1])])
     right = torch.zeros(len(equations), 1).to(transition)
     right[-1] = 1

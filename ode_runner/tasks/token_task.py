@@ -152,11 +152,11 @@ class TokenTask(SampledTask):
             yield f"         {self.written(text)}"
 
     def written(self, text: Sequence[int]) -> str:
-        """A text in words, masks as underscores."""
+        """A text in words; a mask is written as `blank`."""
         return self.separator.join(self.words[token] if token < len(self.words) else self.blank for token in text)
 
     def with_blanks(self, text: str) -> Tensor:
-        """The reverse, (position,).
+        """A text as it is typed, with blanks, as token numbers (position,): the reverse of `written`.
 
         Raises:
             RefusedInput: it has another length, or a word that no token has.
@@ -213,6 +213,6 @@ class TokenTask(SampledTask):
 
 
 def split_texts(law: TextLaw, sizes: Mapping[Split, int], seed: int) -> dict[Split, Tensor]:
-    """Texts of a law, so many for each split."""
+    """Texts drawn from a distribution, for each split."""
     drawn = law.draw(sum(sizes.values()), torch.Generator().manual_seed(seed + APART))
     return dict(zip(sizes, drawn.split(list(sizes.values())), strict=True))

@@ -62,7 +62,7 @@ class TorchvisionImages(ImageClassification):
         return self.labels
 
     def _read(self, place: Path, *, train: bool) -> Samples:
-        """One part, which is downloaded if it is not there.
+        """The training or the test part; it is downloaded if it is not there.
 
         Raises:
             RefusedInput: it is damaged, or could not be downloaded.

@@ -84,7 +84,7 @@ class Tracking(Task):
             yield Batch(starts[chosen], ts, circle(ts)[:, None].expand(-1, len(chosen), -1))
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
-        """Nothing but the cost along the way."""
+        """The running cost alone."""
         return outputs.values.new_zeros(())
 
     def running_costs(self) -> Mapping[str, Integral]:

@@ -15,7 +15,7 @@ TURNS = 2
 
 
 class Spirals(NamedTuple):
-    """One split."""
+    """The spirals of one split."""
 
     series: Series  # of x and y
     mirrored: Tensor  # (spirals,), bool

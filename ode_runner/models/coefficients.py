@@ -1,4 +1,4 @@
-"""Numbers of a known equation as parameters, each between bounds or on a logarithmic scale."""
+"""Coefficients of a known equation as parameters, each between bounds or on a logarithmic scale."""
 
 import copy
 import math
