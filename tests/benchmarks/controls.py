@@ -23,7 +23,8 @@ from ode_runner.models.cde import CDE
 from ode_runner.networks.sequence import SequenceNetwork
 from ode_runner.solvers.rk38 import RK38
 from ode_runner.tasks.chirality import Chirality
-from tests.benchmarks.density import Side, distance, timed
+from tests.benchmarks.clock import timed
+from tests.benchmarks.density import Side, distance
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
 BATCH, POINTS, WARMUP = 32, 100, 3

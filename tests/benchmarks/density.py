@@ -12,7 +12,6 @@ import argparse
 import copy
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -32,6 +31,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk38 import RK38
 from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
+from tests.benchmarks.clock import timed
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
 BATCH, TRAINED, TOLERANCE, WARMUP = 512, 60, 1e-3, 5
@@ -241,12 +241,6 @@ def dopri5(tolerance: float) -> Dopri5:
 
 def distance(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
-
-
-def timed(step: Callable[[], None]) -> float:
-    begun = time.process_time()  # of this process alone, whoever else keeps the processor busy
-    step()
-    return time.process_time() - begun
 
 
 def _split(field: ConcatSquashField) -> list[tuple[Tensor, ...]]:

@@ -7,7 +7,6 @@ evaluations as its hardest sample, so the times are compared at equal evaluation
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,6 +21,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.dopri5 import Dopri5
+from tests.benchmarks.clock import timed
 
 TOLERANCES = (1e-3, 1e-5)
 MODES: tuple[GradientMode, ...] = (Backprop(), Checkpoint())
@@ -51,7 +51,7 @@ def compare(solver: Dopri5, mode: GradientMode, field: MLPField, head: nn.Linear
     each = Integrator(solver=replace(solver, per_sample=True), gradient=mode)
     frozen = torch.optim.SGD(_parameters(field, head), lr=0.0)
     steps = [_training_step(integrate, frozen, field, head) for integrate in (common, each)]
-    seconds = [[_timed(step) for step in steps] for _ in range(WARMUP + pairs)][WARMUP:]
+    seconds = [[timed(step) for step in steps] for _ in range(WARMUP + pairs)][WARMUP:]
     evaluations = [integrate.ledger.tally.evaluations / (WARMUP + pairs) for integrate in (common, each)]
     low, ratio, high = statistics.quantiles([b / a for a, b in seconds], n=4)
     a, b = (1000 * statistics.median(times) for times in zip(*seconds, strict=True))
@@ -88,12 +88,6 @@ def _training_step(
 def _half_moons() -> tuple[Tensor, Tensor]:
     inputs, targets = make_moons(BATCH, noise=0.1, random_state=0)
     return torch.tensor(inputs, dtype=torch.float32), torch.tensor(targets)
-
-
-def _timed(step: Callable[[], None]) -> float:
-    begun = time.process_time()  # of this process alone, whoever else keeps the processor busy
-    step()
-    return time.process_time() - begun
 
 
 if __name__ == "__main__":

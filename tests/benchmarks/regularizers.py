@@ -15,7 +15,7 @@ from ode_runner.batch import Batch
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
 from ode_runner.training.trainer import Trainer
-from tests.benchmarks.density import timed
+from tests.benchmarks.clock import timed
 from tests.benchmarks.measure import Spread
 from tests.benchmarks.ours import BATCH_SIZE, endless, freeze_ours
 

@@ -40,7 +40,8 @@ from ode_runner.solvers.reversible_heun_sde import ReversibleHeunSDE
 from ode_runner.solvers.srk import StochasticRungeKutta
 from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Time
-from tests.benchmarks.density import Side, distance, timed
+from tests.benchmarks.clock import timed
+from tests.benchmarks.density import Side, distance
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
 BATCH, SIZE, STEPS, WARMUP = 64, 4, 1000, 1

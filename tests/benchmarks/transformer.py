@@ -8,7 +8,6 @@ layers of the same shapes. Torch's has biases of queries, keys and values beside
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -21,6 +20,7 @@ from ode_runner.batch import Batch, Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
 from ode_runner.training.trainer import Trainer
+from tests.benchmarks.clock import timed
 from tests.benchmarks.ours import endless
 
 WIDTH, HEADS, HIDDEN, BLOCKS, BATCH, SYMBOLS, RATE = 64, 4, 128, 2, 128, 24, 0.004
@@ -52,7 +52,7 @@ def main() -> int:
         torch.manual_seed(0)
         trainer = make_trainer(length)
         ours, theirs = partial(_our_step, trainer, endless(trainer)), plain_step(trainer, length)
-        seconds = [(_timed(ours), _timed(theirs)) for _ in range(WARMUP + pairs)][WARMUP:]
+        seconds = [(timed(ours), timed(theirs)) for _ in range(WARMUP + pairs)][WARMUP:]
         low, ratio, high = statistics.quantiles([a / b for a, b in seconds], n=4)
         a, b = (1e3 * statistics.median(times) for times in zip(*seconds, strict=True))
         print(f"n = {length}: {a:.1f} and {b:.1f} ms, {ratio:.2f} times [{low:.2f}, {high:.2f}]", flush=True)
@@ -93,12 +93,6 @@ def plain_step(trainer: Trainer, length: int) -> Callable[[], None]:
 
 def _our_step(trainer: Trainer, batches: Iterator[Batch]) -> None:
     trainer.train_step(next(batches), measure_memory=False)
-
-
-def _timed(step: Callable[[], None]) -> float:
-    begun = time.process_time()  # of this process alone, whoever else keeps the processor busy
-    step()
-    return time.process_time() - begun
 
 
 if __name__ == "__main__":
