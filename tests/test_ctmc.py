@@ -20,9 +20,9 @@ from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.tau_leap import TauLeap
 from ode_runner.structured_field import JumpField
 from ode_runner.tasks.chains import (
-    Paths,
-    ReverseLaw,
-    ReversePaths,
+    ChainJumps,
+    ReverseChainJumps,
+    ReverseMasterEquation,
     law_at,
     random_generator,
     reverse_generator,
@@ -105,7 +105,7 @@ def test_euler_keeps_probabilities_up_to_one_over_the_largest_rate(factor: float
 def test_gillespies_paths_have_the_law_of_the_chain() -> None:
     q = random_generator(5, seed=0)
     ts = torch.tensor([0.0, 0.3, 1.0])
-    states = followed(Gillespie(num_steps=1, step_size=None), Paths(q), drawn(START), ts)
+    states = followed(Gillespie(num_steps=1, step_size=None), ChainJumps(q), drawn(START), ts)
     assert states.dtype is torch.int64
     for t, x in zip(ts, states, strict=True):
         expected = law_at(q, START, t)
@@ -135,7 +135,7 @@ def leading(q: Tensor, steps: int) -> float:
     """How far the law of tau-leaping backwards from t = 4 is off that at 0, by its own steps, without drawing."""
     law, size, every = law_at(q, START, torch.tensor(4.0)), 4 / steps, torch.arange(5)[:, None]
     for i in range(steps):
-        rates = TauLeap(num_steps=1, step_size=None).rates(ReversePaths(q, START), 4 - i * size, every)[:, 0]
+        rates = TauLeap(num_steps=1, step_size=None).rates(ReverseChainJumps(q, START), 4 - i * size, every)[:, 0]
         law = law + size * (law @ rates - law * rates.sum(dim=1))
     return float(total_variation(law, START))
 
@@ -157,7 +157,7 @@ def test_paths_backwards_end_in_the_law_at_the_beginning(name: str, steps: int, 
 
 def test_the_law_backwards_is_solved_too(composed: Compose) -> None:
     made = task(reverse=True)
-    assert isinstance(made.spec.field, ReverseLaw)
+    assert isinstance(made.spec.field, ReverseMasterEquation)
     assert tv_of(made, build(composed, "solver", "rk4", num_steps=32)) < 1e-5
 
 
@@ -192,18 +192,18 @@ def test_uniform_numbers_are_uniform_and_independent_from_time_to_time() -> None
 def test_what_cannot_be_followed_is_refused_by_name() -> None:
     q, x0, ts = random_generator(5, seed=0), torch.zeros(3, 1, dtype=torch.int64), torch.tensor([0.0, 1.0])
     solver = TauLeap(num_steps=4, step_size=None)
-    with pytest.raises(RefusedInput, match="of Paths are of paths that run from earlier to later times"):
-        followed(solver, Paths(q), x0, ts.flip(0))
-    with pytest.raises(RefusedInput, match="of ReversePaths are of paths that run from later to earlier times"):
-        followed(solver, ReversePaths(q, START), x0, ts)
+    with pytest.raises(RefusedInput, match="of ChainJumps are of paths that run from earlier to later times"):
+        followed(solver, ChainJumps(q), x0, ts.flip(0))
+    with pytest.raises(RefusedInput, match="of ReverseChainJumps are of paths that run from later to earlier times"):
+        followed(solver, ReverseChainJumps(q, START), x0, ts)
     with pytest.raises(RefusedInput, match="states of a Markov chain are whole numbers"):
-        followed(solver, Paths(q), x0.double(), ts)
-    with pytest.raises(RefusedInput, match="Paths is driven by noise, and the solve was given none"):
-        Integrator(solver=solver, gradient=Backprop())(Paths(q), x0, ts)
-    with pytest.raises(IncompatibleChoice, match="RK4 evaluates a field by forward, and Paths is a JumpField"):
-        followed(RK4(num_steps=4, step_size=None), Paths(q), x0, ts)
+        followed(solver, ChainJumps(q), x0.double(), ts)
+    with pytest.raises(RefusedInput, match="ChainJumps is driven by noise, and the solve was given none"):
+        Integrator(solver=solver, gradient=Backprop())(ChainJumps(q), x0, ts)
+    with pytest.raises(IncompatibleChoice, match="RK4 evaluates a field by forward, and ChainJumps is a JumpField"):
+        followed(RK4(num_steps=4, step_size=None), ChainJumps(q), x0, ts)
     with pytest.raises(SolverFailed, match=r"rates must be numbers of 0 or more, and reach from -"):
-        followed(solver, Paths(-q), x0, ts)
+        followed(solver, ChainJumps(-q), x0, ts)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""Markov chains in continuous time: their laws as fields, their paths as fields, and both backwards."""
+"""Markov chains in continuous time: the master equation and the jumps of a chain, forwards and backwards."""
 
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ode_runner.field import VectorField
 from ode_runner.structured_field import JumpField, MatrixField
@@ -41,63 +41,51 @@ def _with_diagonal(rates: Tensor) -> Tensor:
     return jumps - torch.diag(jumps.sum(dim=1))
 
 
+class _OfChain(nn.Module):
+    """The generator matrix of a chain, and for a reversed one the distribution at time 0."""
+
+    generator: Tensor
+    start: Tensor
+
+    def __init__(self, generator: Tensor, start: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("generator", generator)
+        self.register_buffer("start", start)
+
+
 @final
-class Law(MatrixField):
+class MasterEquation(_OfChain, MatrixField):
     """dp/dt = Q^T p, on probabilities (batch, state)."""
 
     batched_time = True
-
-    def __init__(self, generator: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("generator", generator)
-        self.generator: Tensor
 
     def matrix(self, t: Time, y: State, *given: Tensor) -> Tensor:
         return self.generator.T.to(y)
 
 
 @final
-class ReverseLaw(VectorField):
+class ReverseMasterEquation(_OfChain, VectorField):
     """dp/d(-t) = R(t)^T p, to be solved from later to earlier times."""
-
-    def __init__(self, generator: Tensor, start: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("generator", generator)
-        self.register_buffer("start", start)
-        self.generator: Tensor
-        self.start: Tensor
 
     def forward(self, t: Time, y: State) -> State:
         return -y @ reverse_generator(self.generator, self.start, t).to(y)
 
 
 @final
-class Paths(JumpField):
+class ChainJumps(_OfChain, JumpField):
     """The jump rates of the chain, the same in every position."""
 
     steady = True
-
-    def __init__(self, generator: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("generator", generator)
-        self.generator: Tensor
 
     def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return self.generator[x]
 
 
 @final
-class ReversePaths(JumpField):
+class ReverseChainJumps(_OfChain, JumpField):
     """The jump rates of the time-reversed chain."""
 
     backwards = True
-
-    def __init__(self, generator: Tensor, start: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("generator", generator)
-        self.register_buffer("start", start)
-        self.generator: Tensor
-        self.start: Tensor
 
     def rates(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
         return reverse_generator(self.generator, self.start, t)[x]

@@ -16,10 +16,10 @@ from ode_runner.plots.probabilities import draw_probabilities
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.chains import (
-    Law,
-    Paths,
-    ReverseLaw,
-    ReversePaths,
+    ChainJumps,
+    MasterEquation,
+    ReverseChainJumps,
+    ReverseMasterEquation,
     law_at,
     random_generator,
     uniform_generator,
@@ -117,8 +117,8 @@ class CTMC(SetMeasuringTask):
 
     def _field(self) -> VectorField:
         if self.paths is None:
-            return ReverseLaw(self.generator, self.start) if self.reverse else Law(self.generator)
-        return ReversePaths(self.generator, self.start) if self.reverse else Paths(self.generator)
+            return ReverseMasterEquation(self.generator, self.start) if self.reverse else MasterEquation(self.generator)
+        return ReverseChainJumps(self.generator, self.start) if self.reverse else ChainJumps(self.generator)
 
     def _times(self, count: int) -> Times:
         ts = torch.linspace(0, self.horizon, count, dtype=torch.float64, device=self.device)
