@@ -40,17 +40,7 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
     if "gradient" in unused_axes(model):
         return
     if model.numerics is Numerics.DISCRETE:
-        if not isinstance(solver, FixedStepRungeKutta):
-            raise IncompatibleChoice(
-                f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
-                f"solver={choices['solver']} is {solver.kind}. "
-                f"Use {naming('solver', members('solver'), _discrete)}, or model=odenet."
-            )
-        if not gradient.exact:
-            raise IncompatibleChoice(
-                f"model={choices['model']} is differentiated exactly; gradient={choices['gradient']} is not exact. "
-                "Use gradient=backprop, or model=odenet."
-            )
+        _check_discrete(choices, solver, gradient)
     if not (solver.differentiable or gradient.own_derivative):
         raise IncompatibleChoice(
             f"solver={choices['solver']} is {solver.kind}, so gradient={choices['gradient']} has nothing to go by. "
@@ -68,6 +58,21 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
             "solver.per_sample=false."
         )
     gradient.check(solver)
+
+
+def _check_discrete(choices: Mapping[str, str], solver: Solver, gradient: GradientMode) -> None:
+    """Raises IncompatibleChoice unless steps of the solver can be a model's blocks, and are differentiated exactly."""
+    if not isinstance(solver, FixedStepRungeKutta):
+        raise IncompatibleChoice(
+            f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
+            f"solver={choices['solver']} is {solver.kind}. "
+            f"Use {naming('solver', members('solver'), _discrete)}, or model=odenet."
+        )
+    if not gradient.exact:
+        raise IncompatibleChoice(
+            f"model={choices['model']} is differentiated exactly; gradient={choices['gradient']} is not exact. "
+            "Use gradient=backprop, or model=odenet."
+        )
 
 
 def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:

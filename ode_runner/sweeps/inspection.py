@@ -12,7 +12,7 @@ from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.attempts import TOO_OFTEN, aborted_attempts
 from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import lock
-from ode_runner.recording.record import NONE, UNUSED, RunStatus, utc_now
+from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, utc_now
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 # States of cells that are not run but have a record, and its status.
@@ -48,14 +48,19 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
         impossible = isinstance(refusal, IncompatibleChoice)
         cell.state, cell.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
         return cell
+    _compare_with_earlier(cell, earlier, rerun)
+    return cell
+
+
+def _compare_with_earlier(cell: SweepCell, earlier: RunRecord | None, rerun: Rerun) -> None:
+    """Set the state of a cell that can be run: whether it is due, and goes on or begins; say what came of it before."""
     if rerun is Rerun.FAILED and not cell.begun:
         cell.state, cell.remark = CellState.LEFT, "never begun"
-    elif rerun is not Rerun.ALL and (folder / "checkpoints" / "last.pt").is_file():
+    elif rerun is not Rerun.ALL and (cell.folder / "checkpoints" / "last.pt").is_file():
         cell.state = CellState.RESUME
     if earlier is not None and cell.state.due:
         words = "broken off" if earlier.status is RunStatus.RUNNING else f"{earlier.status}: {earlier.reason}"
         cell.remark = f"was {words}" if earlier.status is not RunStatus.COMPLETED else "completed before"
-    return cell
 
 
 def reason_passed_over(cell: SweepCell, *, how: str = "") -> str:
