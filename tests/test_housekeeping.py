@@ -6,8 +6,7 @@ import pytest
 
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
-from ode_runner.report.sources import sources_of
-from ode_runner.solvers.one_step import RungeKutta
+from ode_runner.report.sources import objective_of, sources_of
 from tests.helpers import options
 from tests.problems import named_class
 from tests.reporting import reported, write_run
@@ -106,7 +105,7 @@ def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
     lines = reported("cite", "run", cwd=tmp_path).stdout.splitlines()
     chen = "Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018"
     assert lines[:2] == ["experiment=mnist_one_epoch", f"  the network of {chen}."]
-    assert lines[2:4] == ["model=odenet (ODENet)", f"  {chen}, section 3."]
+    assert lines[2:6] == ["model=odenet (ODENet)", f"  {chen}, section 3.", "objective (Supervised)", "  Our own."]
     assert lines[lines.index("solver=euler (Euler)") + 1].startswith("  Hairer, Norsett, Wanner."), "of its base class"
     assert lines[lines.index("gradient=backprop (Checkpoint)") + 1].startswith("  Zhuang, ")
     assert f"  {chen}, section 3." in lines[lines.index("network=mlp (Conv)") :]
@@ -114,11 +113,19 @@ def test_cite_prints_what_docstrings_name(tmp_path: Path) -> None:
     assert "network=mlp (my_layers.Own)" in next(line for line in lines if line.startswith("without a source: "))
 
 
-def test_every_runge_kutta_method_names_a_source() -> None:
-    classes = {name: named_class("solver", name) for name in options("solver")}
-    methods = [kind for kind in classes.values() if issubclass(kind, RungeKutta)]
-    assert len(methods) > 10
-    assert not [kind for kind in methods if not sources_of(f"{kind.__module__}.{kind.__name__}")]
+@pytest.mark.parametrize("group", ["model", "solver", "gradient", "regularizer"])
+def test_every_member_names_a_source_or_says_that_it_is_our_own(group: str) -> None:
+    classes = [named_class(group, name) for name in options(group) if name != "none"]
+    targets = {f"{kind.__module__}.{kind.__name__}" for kind in classes}
+    if group == "model":
+        objectives = {target: objective_of(target) for target in targets}
+        assert objectives == {
+            f"{kind.__module__}.{kind.__name__}": f"{type(kind.objective).__module__}.{type(kind.objective).__name__}"
+            for kind in classes
+        }
+        targets |= set(objectives.values())
+    assert len(targets) > 5
+    assert not [target for target in targets if not sources_of(target)]
 
 
 @pytest.mark.parametrize("words", [("cite",), ("cite", "a", "b"), ("prune", "--trust"), ("verify", "a", "--remove")])

@@ -17,6 +17,8 @@ class Backprop(GradientMode):
 
     Exact for the computed solution, no evaluation in the backward pass; keeps every intermediate of every
     accepted step, so memory grows with their number.
+
+    Rumelhart, Hinton, Williams. Learning representations by back-propagating errors. Nature 323, 1986.
     """
 
     exact: ClassVar[bool] = True

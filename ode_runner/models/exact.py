@@ -27,6 +27,8 @@ class Exact(Model):
 
     Where the field is that of a known law, of numbers or of texts, answers are its log density, which no solve is
     needed for.
+
+    Our own.
     """
 
     numerics: ClassVar[Numerics] = Numerics.SOLVER

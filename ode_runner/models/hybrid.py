@@ -39,6 +39,8 @@ class LinearReset(nn.Module):
 class Hybrid(Model):
     """The task's own field, event and reset, some of whose numbers are learned, or a network in the place of a piece.
 
+    Chen, Amos, Nickel. Learning Neural Event Functions for Ordinary Differential Equations. ICLR 2021.
+
     Args:
         field: the task's own, or that of the network.
         reset: the task's own, or a linear map that begins as the identity.

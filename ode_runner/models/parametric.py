@@ -29,6 +29,8 @@ class Parametric(EstimatedModel):
     Each number may have bounds (`low`, `high`), be learned as a logarithm (`log`) or stay where it begins (`fixed`).
     The task's own equation begins at `factor` times its true numbers, one's own where it is made, unless `start` says
     otherwise. With `y0=learned` the first state of every training series is learned, too.
+
+    Seber, Wild. Nonlinear Regression. Wiley 1989.
     """
 
     numerics: ClassVar[Numerics] = Numerics.EQUATION

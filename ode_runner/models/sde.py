@@ -26,6 +26,9 @@ class StochasticEquationModel(Model, TransitionLearner):
     Trained without a solve; its paths are those of the solver. A loss that compares paths with data point by point
     would drive g to 0, so no task of values takes this model.
 
+    Tzen, Raginsky. Neural Stochastic Differential Equations: Deep Latent Gaussian Models in the Diffusion Limit. 2019,
+    for such equations; the likelihood is that of the objective.
+
     Args:
         diffusion: `constant`, a number for every coordinate; `elementwise`, a function of each coordinate by itself.
         width: of the hidden layer of such a function.

@@ -18,6 +18,8 @@ class Supervised(Objective[nn.Module]):
     """The task's loss of what the model answers, the terms that the model adds, and the task's costs along the way.
 
     All but the first are weighted as the batch says, by 1 where it says nothing.
+
+    Our own.
     """
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:

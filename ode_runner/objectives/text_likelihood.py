@@ -29,6 +29,8 @@ class TextLikelihood(Objective[TextLearner]):
     """The mean of the negative log likelihood of a text, in nats, which is a bound of itself: `nelbo`. No solve.
 
     Where the true law is known, `nelbo_floor` is what that has for the same texts, outside training.
+
+    Bengio, Ducharme, Vincent, Janvin. A Neural Probabilistic Language Model. JMLR 3, 2003.
     """
 
     solves = False

@@ -16,6 +16,8 @@ class SmoothStates(Regularizer):
     No path through these states has a smaller integral of |dy/dt|^2, twice `kinetic`; what lies between two outputs is
     free. Needs no integral along the solve, so it goes with every solver and with compiled steps. Of a model of layers
     the states are those between them, a unit of depth apart.
+
+    Our own.
     """
 
     @classmethod

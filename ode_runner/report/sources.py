@@ -1,7 +1,7 @@
 """`ode-report cite`: the sources of a run's choices, from docstrings of their classes and headers of yamls.
 
-A class names its sources in a last paragraph of its docstring; the yaml of a recipe, and of a class of another
-package, in a line that begins with Source. Files are read, and nothing is imported.
+A class names its sources in a last paragraph of its docstring, or says there that it is our own; the yaml of a recipe,
+and of a class of another package, in a line that begins with Source. Files are read, and nothing is imported.
 """
 
 import ast
@@ -18,6 +18,7 @@ from ode_runner.recording.stored_command import stored_overrides
 from ode_runner.report.runs import Run
 
 PACKAGE = Path(__file__).resolve().parents[1]
+OWN = "Our own."
 YEAR = re.compile(r"\b(1[89]|20)\d\d\b")
 SOURCE = re.compile(r"^# Source:(.*\n(?:#  .*\n)*)", re.MULTILINE)
 BESIDES = ("optimizer", "schedule")  # groups of a configuration that are no axes of the record
@@ -48,6 +49,9 @@ def _sources(run: Run) -> Iterator[tuple[str, list[str]]]:
             whose = name.rpartition(".")[2] if package == PACKAGE.name else target
             sources = sources_of(target) or _of_yaml(group, target)
             yield f"{group}={choice} ({whose})" if choice else f"{group} ({whose})", sources
+            objective = objective_of(target) if group == "model" else ""
+            if objective:
+                yield f"objective ({objective.rpartition('.')[2]})", sources_of(objective)
 
 
 def _recipe(run: Run) -> Iterator[tuple[str, list[str]]]:
@@ -77,23 +81,37 @@ def sources_of(target: str) -> list[str]:
     module, _, name = target.rpartition(".")
     if not module.startswith(f"{PACKAGE.name}."):
         return []
-    return next((sources for place in _lineage(module, name) if (sources := _named_in(place))), [])
+    return next((sources for _, place in _lineage(module, name) if (sources := _named_in(place))), [])
 
 
-def _lineage(module: str, name: str) -> Iterator[ast.ClassDef]:
-    """The class and its base classes within this program, the nearest first."""
-    if (tree := _tree(module)) is None:
-        return
+def objective_of(target: str) -> str:
+    """What training minimises by a model of this program, which its class names; "" of any other."""
+    module, _, name = target.rpartition(".")
+    if not module.startswith(f"{PACKAGE.name}."):
+        return ""
+    for where, node in _lineage(module, name):
+        for line in node.body:
+            named = isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.target.id
+            if named == "objective" and isinstance(line.value, ast.Call) and isinstance(line.value.func, ast.Name):
+                made = line.value.func.id
+                return f"{_imported(_tree(where)).get(made, where)}.{made}"
+    return ""
+
+
+def _lineage(module: str, name: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    """The class and its base classes within this program, the nearest first, each with its module."""
+    tree = _tree(module)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            yield node
+            yield module, node
             for base in [part.id for part in node.bases if isinstance(part, ast.Name)]:
                 yield from _lineage(_imported(tree).get(base, module), base)
 
 
-def _tree(module: str) -> ast.Module | None:
+def _tree(module: str) -> ast.Module:
+    """Empty of a module that is none of this program's files."""
     path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
-    return ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return ast.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
@@ -103,6 +121,6 @@ def _imported(tree: ast.Module) -> dict[str, str]:
 
 
 def _named_in(node: ast.ClassDef) -> list[str]:
-    """The paragraphs of its docstring that name a year."""
+    """The paragraphs of its docstring that name a year, or that say that it is our own."""
     paragraphs = (ast.get_docstring(node) or "").split("\n\n")
-    return [" ".join(paragraph.split()) for paragraph in paragraphs if YEAR.search(paragraph)]
+    return [" ".join(paragraph.split()) for paragraph in paragraphs if YEAR.search(paragraph) or paragraph == OWN]

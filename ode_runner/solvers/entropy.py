@@ -22,6 +22,9 @@ class Entropy(OrderedSampler):
     Args:
         ties: the order of equal entropies, `random` or by `position`, the first ones first. Neighbours, which depend on
             each other most, are then drawn at once.
+
+    Our own; Chang, Zhang, Jiang, Liu, Freeman. MaskGIT: Masked Generative Image Transformer. CVPR 2022, for an order by
+    how sure the model is.
     """
 
     ties: Literal["random", "position"]

@@ -15,6 +15,9 @@ class LeftToRight(OrderedSampler):
     """Masks are lifted from left to right; one in a step, and the law is that of the field.
 
     Several in a step are neighbours, which depend on each other most: the worst of the orders that are chosen so.
+
+    Shannon. A Mathematical Theory of Communication. Bell System Technical Journal 27, 1948, section 3: texts token by
+    token, each by those before it.
     """
 
     order: int = field(default=1, init=False)  # in law

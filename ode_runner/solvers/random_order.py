@@ -14,6 +14,8 @@ class RandomOrder(OrderedSampler):
     """Masks are lifted in a random order; one in a step, and the law is that of the field.
 
     Of order 1 in law, like ancestral sampling, but with the number of tokens of a step fixed.
+
+    Uria, Murray, Larochelle. A Deep and Tractable Density Estimator. ICML 2014, for orders of any kind.
     """
 
     order: int = field(default=1, init=False)  # in law

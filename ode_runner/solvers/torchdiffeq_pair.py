@@ -25,6 +25,8 @@ class TorchdiffeqPair(AdaptiveSolver):
     The last step ends on ts[-1], as ours does: left to itself torchdiffeq steps beyond the end and interpolates. What
     is its own: the choice of the first step may evaluate the field far beyond the span, `backprop` differentiates the
     step sizes too, and steps cannot be taken one at a time, so that exact modes that save memory do not take it.
+
+    Chen. torchdiffeq. 2018, https://github.com/rtqichen/torchdiffeq.
     """
 
     kind: ClassVar[str] = "torchdiffeq's own"
