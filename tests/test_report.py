@@ -230,6 +230,19 @@ def test_runs_that_are_hard_to_compare_are_marked(difference: dict[str, Any], sa
     assert f"note: {said}" in reported(cwd=sweep).stdout
 
 
+def test_an_option_that_changed_nothing_is_named(tmp_path: Path) -> None:
+    for steps in (4, 8):
+        for solver, loss in (("euler", 0.5), ("rk4", 0.5 / steps)):
+            for seed in (0, 1):
+                write_run(
+                    tmp_path, f"{solver}{steps}{seed}", solver=solver, seed=seed,
+                    options={"solver": {"num_steps": steps}}, metrics={"test/loss": loss + seed, "test/accuracy": 0.9},
+                )  # fmt: skip
+    said = reported(str(tmp_path), cwd=tmp_path).stdout
+    assert "solver.num_steps changes nothing for solver=euler: rows that differ in it alone are equal." in said
+    assert "changes nothing for solver=rk4" not in said
+
+
 def test_what_two_classifiers_have_measured_is_not_compared(tmp_path: Path) -> None:
     names = ("test/frechet", "test/frechet_floor")
     metrics = {"test/loss": 0.5, **dict.fromkeys(names, 8.0), "test/sw2": 0.1}

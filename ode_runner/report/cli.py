@@ -11,7 +11,7 @@ from ode_runner.recording.printable import printable
 from ode_runner.recording.streams import exit_code, ignore_output_errors, replace_unprintable
 from ode_runner.report.comparable import find_incomparable, without_incomparable
 from ode_runner.report.formats import FORMATS, Report
-from ode_runner.report.remarks import absences, mixture, warnings
+from ode_runner.report.remarks import absences, mixture, warnings, without_effect
 from ode_runner.report.rows import without_repeats
 from ode_runner.report.runs import Run, find_runs, read_run
 from ode_runner.report.table import make_table
@@ -124,7 +124,7 @@ def _tabulate(typed: argparse.Namespace) -> int:
     )
     shown = [run for row in table.rows for run in row.completed]
     unreadable = [] if typed.where else found.unreadable
-    mixed = mixture(shown, list(table.rows[0].columns)) if typed.by and table.rows else []
+    mixed = mixture(shown, list(table.rows[0].columns)) if typed.by and table.rows else without_effect(table.rows)
     notes = [found.sentence for found in incomparable] + mixed + warnings(shown, repeats)
     report = Report(table=table, absences=absences(runs, unreadable), warnings=notes)
     _print(report, typed.format)
@@ -140,7 +140,8 @@ def show_results(folder: Path) -> None:
     left_out = {name: found.sentence for found in incomparable for name in found.metrics}
     table = make_table(without_incomparable(runs, incomparable), left_out=left_out)
     if table.rows:
-        _print(Report(table=table, absences=[], warnings=[found.sentence for found in incomparable]), None)
+        notes = [found.sentence for found in incomparable] + without_effect(table.rows)
+        _print(Report(table=table, absences=[], warnings=notes), None)
 
 
 def _draw(

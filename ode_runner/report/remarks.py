@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ode_runner.recording.record import RunStatus
-from ode_runner.report.rows import differing_options, label, value_of
+from ode_runner.recording.record import AXES, RunStatus
+from ode_runner.report.rows import Row, differing_options, label, value_of
 from ode_runner.report.runs import Run
 
 MOST_NAMED = 4  # runs with one and the same reason
@@ -66,6 +66,28 @@ def mixture(runs: Sequence[Run], columns: Sequence[str]) -> list[str]:
     return [f"rows average over {', '.join(mixed)}, not over seeds alone."] if mixed else []
 
 
+def without_effect(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each option that was swept and changed nothing, as a number of steps that a solver does not use.
+
+    That is: rows that differ in it alone are equal in every number of the test, seed by seed, to the last digit.
+    """
+    found = []
+    for name in [name for name in rows[0].columns if name not in AXES] if rows else []:
+        axis = name.partition(".")[0]
+        groups: dict[tuple[str, Hashable], list[Row]] = {}
+        for row in rows:
+            others = tuple(repr(value) for other, value in row.columns.items() if other != name)
+            groups.setdefault((str(row.runs[0].options.get(axis, "")), others), []).append(row)
+        by_choice: dict[str, list[list[Row]]] = {}
+        for (choice, _), group in groups.items():
+            by_choice.setdefault(choice, []).extend([group] if len(group) > 1 else [])
+        for choice, several in by_choice.items():
+            if several and all(_tested(row) == _tested(group[0]) for group in several for row in group):
+                where = f" for {axis}={choice}" if axis in AXES else ""
+                found.append(f"{name} changes nothing{where}: rows that differ in it alone are equal.")
+    return found
+
+
 def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
     """Sentences on what makes the runs of the table hard to compare: code, versions, machines, repeats."""
     found = []
@@ -88,6 +110,14 @@ def warnings(runs: Sequence[Run], repeats: int) -> list[str]:
     if repeats:
         found.append(f"{_runs(repeats)} with the configuration and seed of another left out; the latest counts.")
     return found
+
+
+def _tested(row: Row) -> dict[int, dict[str, Any]]:
+    """What the test has measured, by seed."""
+    return {
+        run.record.seed: {name: value for name, value in run.record.metrics.items() if name.startswith("test/")}
+        for run in row.completed
+    }
 
 
 def _reason(run: Run) -> str:
