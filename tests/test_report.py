@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import re
 import subprocess
@@ -228,6 +229,22 @@ def test_runs_that_are_hard_to_compare_are_marked(difference: dict[str, Any], sa
     environment = {"git_sha": "1234567890", "git_dirty": False, "packages": {"torch": "2.11.0"}, **difference}
     write_run(sweep / "outputs", "z", seed=7, environment=environment)
     assert f"note: {said}" in reported(cwd=sweep).stdout
+
+
+def test_evaluations_of_the_test_are_shown_where_runs_share_one_training(tmp_path: Path) -> None:
+    for sweeps in (0, 2):
+        folder = write_run(
+            tmp_path / "outputs", f"s{sweeps}", model="ode_transformer", solver="-",
+            options={"model": {"test_sweeps": sweeps}},
+            metrics={"test/accuracy": 0.9, "nfe/eval": 2.0 + sweeps}, cost={"nfe_forward": 4.0},
+        )  # fmt: skip
+        assert "nfe/eval" not in cells(cwd=tmp_path)[0], "of runs of their own"
+        record = json.loads((folder / "record.json").read_text())
+        (folder / "record.json").write_text(json.dumps(record | {"training": "of both"}))
+    assert [(row["nfe/eval"], row["cost/nfe_forward"]) for row in cells(cwd=tmp_path)] == [
+        ("2.0", "4.0"),
+        ("4.0", "4.0"),
+    ]
 
 
 def test_an_option_that_changed_nothing_is_named(tmp_path: Path) -> None:

@@ -63,8 +63,20 @@ def usual(runs: Sequence[Run]) -> list[str]:
     costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
     if not costs and any("nfe/eval" in run.measurements for run in runs):  # nothing was trained
         costs = ["nfe/eval"]
+    if _tested_otherwise(runs):
+        costs = ["nfe/eval", *costs]
     sizes = {run.measurements[PARAMETERS] for run in runs if PARAMETERS in run.measurements}
     return results[:MOST_RESULTS] + [PARAMETERS] * (len(sizes) > 1) + costs
+
+
+def _tested_otherwise(runs: Iterable[Run]) -> bool:
+    """Whether runs that share one training have taken different evaluations in the test."""
+    taken: dict[tuple[str, int], set[float]] = {}
+    for run in runs:
+        if run.record.training and "nfe/eval" in run.measurements:
+            key = (run.record.training, run.record.seed)
+            taken.setdefault(key, set()).add(run.measurements["nfe/eval"])
+    return any(len(evaluations) > 1 for evaluations in taken.values())
 
 
 @dataclass(frozen=True, kw_only=True)

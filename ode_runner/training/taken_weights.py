@@ -26,7 +26,7 @@ def take_over(record: RunRecord, folder: Path, checkpoints: Checkpoints, display
             display.say(f"{str(error).rstrip('.')}: its weights are not taken.", style="yellow")
             continue
         display.remark(f"the weights are those of {earlier}, which was trained by the same options: nothing is trained")
-        return f"weights of {earlier.name}, nothing was trained"
+        return f"with the weights of {earlier.name}, nothing was trained"
     return ""
 
 
