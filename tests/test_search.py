@@ -1,6 +1,7 @@
 """A search proposes cells and learns from them, whatever some of them come to; the same command goes on with it."""
 
 import csv
+import itertools
 import json
 import signal
 from pathlib import Path
@@ -147,6 +148,46 @@ def test_a_trial_that_is_ended_early_counts_and_can_go_on(tmp_path: Path, monkey
     assert alone.returncode == 0, alone.stderr
     assert "resuming at step " in alone.stdout
     assert json.loads((pruned / "record.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_search_with_a_pruner_that_is_interrupted_comes_to_the_same(
+    pruner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials ended early are the same ones, after the same epochs, and the best is the same."""
+    search = (
+        *("-m", "hydra/sweeper=search", "hydra.sweeper.objectives=[objective]", "sweep=mine", "logger=none", *TINY),
+        *("pictures=false", "solver=euler", "solver.num_steps=2", "trainer.epochs=5", "hydra.sweeper.trials=14"),
+        *("optimizer.lr=tag(log,interval(1e-6,1e-1))", f"hydra.sweeper.pruner={pruner}"),
+    )
+    for place in ("whole", "parted"):
+        (tmp_path / place).mkdir()
+    assert typed(*search, cwd=tmp_path / "whole").returncode == 0
+    with monkeypatch.context() as patch:
+        steps = itertools.count()
+        train_step = Trainer.train_step
+
+        def interrupted(self: Trainer, *positional: object, **named: object) -> object:
+            if next(steps) == 100:  # in the midst of the seventh trial or so
+                signal.raise_signal(signal.SIGINT)
+            return train_step(self, *positional, **named)
+
+        patch.setattr(Trainer, "train_step", interrupted)
+        assert typed(*search, cwd=tmp_path / "parted").returncode == 130
+    assert typed(*search, cwd=tmp_path / "parted").returncode == 0
+    both = [
+        {
+            record["config"]["optimizer"]["lr"]: (record["status"], record["reason"].partition(" at step")[0],
+                                                  record["metrics"].get("eval/accuracy"))
+            for record in records(tmp_path / place)
+        }
+        for place in ("whole", "parted")
+    ]  # fmt: skip
+    assert {status for status, *_ in both[0].values()} == {"completed", "pruned"}
+    assert len(both[0]) == 14
+    assert both[0] == both[1]
+    assert front(tmp_path / "whole") == front(tmp_path / "parted")
 
 
 def test_what_is_validated_by_another_number_is_compared_with_none(tmp_path: Path) -> None:

@@ -82,10 +82,7 @@ class Study:
             self.close()
             raise RefusedInput(f"{folder} holds another search. Choose another name for this one by sweep=NAME.")
         self._study.set_user_attr(WHAT, what)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of an option of the sampler's
-            # A sampler of the same seed would propose in a later session what it did in the first.
-            self._study.sampler = sampler(seed=seed + len(self._study.trials))
+        self._make_sampler, self._seed = sampler, seed
 
     def close(self) -> None:
         """Close the file."""
@@ -117,6 +114,10 @@ class Study:
         return [self._ask() for _ in range(min(count, of - self.ended - len(left)))] or left[:count]
 
     def _ask(self) -> Trial:
+        """A new trial, by a sampler of its own seed: a search that was interrupted proposes what it would have."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of an option of the sampler's
+            self._study.sampler = self._make_sampler(seed=self._seed + len(self._study.trials))
         try:
             trial = self._study.ask(self.space)
         except ValueError as error:
