@@ -91,10 +91,9 @@ def objective_of(target: str) -> str:
         return ""
     for where, node in _lineage(module, name):
         for line in node.body:
-            named = isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.target.id
-            if named == "objective" and isinstance(line.value, ast.Call) and isinstance(line.value.func, ast.Name):
-                made = line.value.func.id
-                return f"{_imported(_tree(where)).get(made, where)}.{made}"
+            match line:
+                case ast.AnnAssign(target=ast.Name(id="objective"), value=ast.Call(func=ast.Name(id=made))):
+                    return f"{_imported(_tree(where)).get(made, where)}.{made}"
     return ""
 
 
