@@ -1,4 +1,4 @@
-"""Series of measurements as they stand in a file: csv, parquet or npz."""
+"""Series of measurements from the columns of a file."""
 
 import hashlib
 import math
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,7 @@ from ode_runner.config.help import conf_dir, did_you_mean
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.dates import date_texts
 from ode_runner.tasks.series_cells import is_blank, measurements, times_of
-
-COMMENT = "#"
+from ode_runner.tasks.table_file import read_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
         RefusedInput: it cannot be read, a column is missing, a cell of a number holds something else, or the times of a
             series do not increase. The sentence names file, row and column; rows are counted as a spreadsheet does.
     """
-    table, first = _read(path)
+    table, first = read_table(path)
     roles = _resolved(table, roles, path)
     assert roles.time is not None
     assert roles.values is not None
@@ -123,12 +121,8 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
     times, dates = times_of(table[roles.time], first, path)
     keys = [""] * len(table) if roles.series is None else [str(key).strip() for key in table[roles.series]]
     labels = None if roles.label is None else [str(label).strip() for label in table[roles.label]]
-    places: dict[str, list[int]] = {}
-    for place, key in enumerate(keys):
-        if not all(is_blank(cell) for cell in table.iloc[place]):
-            places.setdefault(key, []).append(place)
     series = []
-    for key, own in places.items():
+    for key, own in _rows_by_series(table, keys).items():
         chosen = np.array(own)
         chosen = chosen[np.argsort(times[chosen], kind="stable")] if roles.sort else chosen
         _check_times(times[chosen], chosen + first, key, roles.time, path, dates=dates)
@@ -155,13 +149,13 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
     )
 
 
-def columns_of(path: Path) -> list[str]:
-    """The heads of a file's columns.
-
-    Raises:
-        RefusedInput: it cannot be read.
-    """
-    return [str(name) for name in _read(path)[0].columns]
+def _rows_by_series(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[int]]:
+    """The rows of each series, by its name, without blank rows; `keys` are the names row by row."""
+    rows: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        if not all(is_blank(cell) for cell in table.iloc[row]):
+            rows.setdefault(key, []).append(row)
+    return rows
 
 
 def check_logarithms(read: SeriesFile, names: Sequence[str]) -> None:
@@ -193,57 +187,6 @@ def content_of(name: str, roles: Roles) -> str | None:
 def _content(path: Path, roles: Roles, size: int, changed: int) -> str:
     del size, changed  # for the cache alone
     return read_series(path, roles).content()
-
-
-def _read(path: Path) -> tuple[pd.DataFrame, int]:
-    """The cells of a file, and the number of its first row below the heads."""
-    try:
-        match path.suffix.lower():
-            case ".npz":
-                return _read_npz(path), 1
-            case ".parquet" | ".pq":
-                return pd.read_parquet(path), 1
-            case _:
-                return _read_csv(path)
-    except ImportError as error:
-        raise RefusedInput(
-            f"{path}: parquet files need pyarrow. Install it: pip install 'ode-run[parquet]'."
-        ) from error
-    except (OSError, ValueError, BadZipFile, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise RefusedInput(f"{path} cannot be read as a table ({reason}).") from error
-
-
-def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
-    """Cells as text. Lines above the heads that begin with # are comments."""
-    with path.open(encoding="utf-8-sig") as file:
-        above = 0
-        while (line := file.readline()).startswith(COMMENT):
-            above += 1
-    separator = next((mark for mark in ("\t", ";") if mark in line and "," not in line), ",")
-    table = pd.read_csv(
-        path, sep=separator, skiprows=above, dtype=str, keep_default_na=False, skip_blank_lines=False,
-        encoding="utf-8-sig", skipinitialspace=True,
-    )  # fmt: skip
-    table.columns = [str(name).strip() for name in table.columns]
-    if separator == ";":  # where a comma is the decimal point
-        table = table.map(lambda cell: cell.replace(",", "."))
-    return table.fillna(""), above + 2
-
-
-def _read_npz(path: Path) -> pd.DataFrame:
-    """Vectors of one length by their names; the columns of a matrix get its name and their number."""
-    columns: dict[str, np.ndarray] = {}
-    with np.load(path, allow_pickle=False) as arrays:
-        for name in arrays.files:
-            array = arrays[name]
-            if array.ndim == 1:
-                columns[name] = array
-            elif array.ndim == 2:
-                columns |= {f"{name}{i}": array[:, i] for i in range(array.shape[1])}
-            else:
-                raise ValueError(f"the array {name} has {array.ndim} dimensions and not 1 or 2")
-    return pd.DataFrame(columns)
 
 
 def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:

@@ -7,7 +7,8 @@ import numpy as np
 
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.dates import FORM
-from ode_runner.tasks.series_file import Recorded, Roles, SeriesFile, columns_of, read_series
+from ode_runner.tasks.series_file import Recorded, Roles, SeriesFile, read_series
+from ode_runner.tasks.table_file import columns_of
 
 
 def read_like(
