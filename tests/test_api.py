@@ -56,6 +56,13 @@ def test_it_is_asked_as_an_object(trained: ode.Run) -> None:
     assert "flow" in trained.figures()
 
 
+def test_a_run_is_shown_in_one_line(trained: ode.Run) -> None:
+    shown = repr(trained)
+    assert shown.startswith(f"<Run task={trained.record.choices['task']} model=")
+    assert shown.endswith(f" seed={trained.record.seed}, {trained.folder}>")
+    assert "\n" not in shown
+
+
 def test_the_field_is_the_derivative_of_its_states(trained: ode.Run) -> None:
     states = ode.load(trained.folder, "solver=rk4", "solver.num_steps=100").states([[0.5, 0.25]], [0.5, 0.51, 0.52])
     slope = (states[2] - states[0]) / 0.02

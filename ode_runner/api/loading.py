@@ -29,7 +29,7 @@ from ode_runner.exporting.writing import write_export
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
-from ode_runner.recording.record import RunRecord
+from ode_runner.recording.record import NONE, UNUSED, RunRecord
 from ode_runner.report import runs as reported
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
@@ -72,6 +72,11 @@ class Run:
     folder: Path
     record: RunRecord
     experiment: Experiment
+
+    def __repr__(self) -> str:
+        """What was chosen and where it lies; the objects themselves would fill pages of a notebook."""
+        chosen = [f"{axis}={choice}" for axis, choice in self.record.choices.items() if choice not in (UNUSED, NONE)]
+        return f"<Run {' '.join(chosen)} seed={self.record.seed}, {self.folder}>"
 
     @property
     def model(self) -> Model:
