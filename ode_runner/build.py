@@ -1,6 +1,5 @@
 """From configuration to objects. `cfg` stops here."""
 
-import typing
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -95,8 +94,7 @@ def plan_run(
 
 def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     """The record of a run that has not begun."""
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])  # hydra's node names this very run
-    config = typing.cast(dict[str, Any], OmegaConf.to_container(own, resolve=True))
+    config = _resolved(cfg)
     used = _used_choices(cfg, choices)
     task, model = _class(cfg, "task") or Task, _class(cfg, "model") or Model
     contents = task.contents(config["task"])
@@ -283,6 +281,15 @@ def _sampler(cfg: DictConfig) -> dict[str, str]:
     except RefusedInput:  # said properly when the run is built
         return {}
     return {} if solves else {"solver": UNUSED}
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """All but Hydra's node, which names this very run, as plain values; to copy the rest first takes twice as long."""
+    resolved = {str(key): "???" if OmegaConf.is_missing(cfg, key) else cfg[key] for key in cfg if key != "hydra"}
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in resolved.items()
+    }
 
 
 def _class(cfg: DictConfig, group: str) -> Any:

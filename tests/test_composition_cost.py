@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.help import conf_dir
+from tests.helpers import TINY, typed
 
 
 def composed(*words: str) -> DictConfig:
@@ -20,7 +23,7 @@ def test_the_configuration_is_the_same_to_the_last_key() -> None:
     words = ("task=digits", "model=cnf", "regularizer=[kinetic]", "solver.rtol=1e-4", "seed=3")  # cnf's own of digits
     plain = OmegaConf.to_yaml(composed(*words))
     with less_composing():
-        assert [OmegaConf.to_yaml(composed(*words)) for _ in range(2)] == [plain, plain]
+        assert [OmegaConf.to_yaml(composed(*words)) for _ in range(3)] == [plain] * 3
         assert composed("task=digits", "model=cnf").seed == 0  # an override is of its own cell
 
 
@@ -28,14 +31,34 @@ def test_a_yaml_that_has_changed_is_read_again(tmp_path: Path) -> None:
     words = (f"hydra.searchpath=[file://{tmp_path}]", "model=mine")
     (tmp_path / "model").mkdir()
     mine = tmp_path / "model" / "mine.yaml"
-    with less_composing():
-        for width in (8, 16):
-            mine.write_text(f"_target_: own.Mine\nwidth: {width}\n")
+    for width in (8, 16):
+        mine.write_text(f"_target_: own.Mine\nwidth: {width}\n")
+        with less_composing():  # one command each
             assert composed(*words).model.width == width
 
 
+def test_a_sweep_composes_each_cell_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compose_anew, asked = ConfigLoaderImpl._load_configuration_impl, []
+
+    def noted(loader: ConfigLoaderImpl, **named: object) -> DictConfig:
+        asked.append(named["overrides"])
+        return compose_anew(loader, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", noted)
+    ended = typed("-m", "seed=0,1", "model=resnet", "trainer.max_steps=1", "logger=none", *TINY, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout.count("completed in ")) == (0, 2)
+    assert len(asked) == 3  # what is of the sweep, and of either cell
+
+
 def test_a_script_s_own_hydra_is_left_as_it_was() -> None:
-    before = ConfigRepository.load_config, defaults_list._create_interpolation_map
+    def now() -> tuple[object, ...]:
+        return (
+            ConfigLoaderImpl.load_configuration,
+            ConfigRepository.load_config,
+            defaults_list._create_interpolation_map,
+        )
+
+    before = now()
     with less_composing():
-        assert ConfigRepository.load_config is not before[0]
-    assert (ConfigRepository.load_config, defaults_list._create_interpolation_map) == before
+        assert not set(now()) & set(before)
+    assert now() == before

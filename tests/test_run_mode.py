@@ -15,13 +15,13 @@ from tests.helpers import typed
 def compositions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The configurations that Hydra composes, one entry each."""
     made: list[str] = []
-    load = ConfigLoaderImpl.load_configuration
+    load = ConfigLoaderImpl._load_configuration_impl
 
     def counted(self: ConfigLoaderImpl, *positional: object, **named: object) -> object:
         made.append(str(named.get("overrides")))
         return load(self, *positional, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", counted)
     return made
 
 

@@ -4,32 +4,51 @@ import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.default_element import InputDefault
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
+_compose = ConfigLoaderImpl.load_configuration
 _load = ConfigRepository.load_config
 _choices_by_group = defaults_list._create_interpolation_map
+_composed: dict[tuple[object, ...], bytes] = {}
 _loaded: dict[tuple[object, ...], bytes] = {}
 
 
 @contextmanager
 def less_composing() -> Iterator[None]:
-    """Within it, Hydra reads a yaml once, as long as its file stays as it is, and makes no map that it does not read.
+    """Within it, Hydra composes nothing twice, and reads a yaml once, as long as its file stays as it is.
 
-    A sweep composes each of its cells twice, each from some thirty files, which are nearly the same for all cells.
+    A sweep asks for each of its cells twice, to inspect it and to run it, each from some thirty files, which are nearly
+    the same for all cells. A cell is so run as it was inspected.
     """
-    before = ConfigRepository.load_config, defaults_list._create_interpolation_map
+    before = ConfigLoaderImpl.load_configuration, ConfigRepository.load_config, defaults_list._create_interpolation_map
+    ConfigLoaderImpl.load_configuration = _compose_once  # type: ignore[assignment, method-assign]
     ConfigRepository.load_config = _load_once  # type: ignore[assignment, method-assign]
     defaults_list._create_interpolation_map = _choices_where_asked  # type: ignore[assignment]
     try:
         yield
     finally:
-        ConfigRepository.load_config, defaults_list._create_interpolation_map = before  # type: ignore[method-assign]
+        ConfigLoaderImpl.load_configuration, ConfigRepository.load_config, _ = before  # type: ignore[method-assign]
+        defaults_list._create_interpolation_map = before[2]
+        _composed.clear()
+
+
+def _compose_once(loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], **asked: Any) -> DictConfig:
+    """In place of `ConfigLoaderImpl.load_configuration`; forgotten when it is asked for again: nobody asks thrice."""
+    key = (str(loader.config_search_path), Path.cwd(), config_name, *overrides, *asked.items())
+    if (kept := _composed.pop(key, None)) is not None:
+        found: DictConfig = pickle.loads(kept)
+        return found
+    cfg = _compose(loader, config_name, overrides, **asked)
+    _composed[key] = pickle.dumps(cfg)
+    return cfg
 
 
 def _load_once(repository: ConfigRepository, config_path: str) -> ConfigResult | None:

@@ -22,6 +22,12 @@ JOBLIB_LAUNCHER = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLau
 POLL_SECONDS = 1.0  # between checks whether another process has released a cell
 
 
+def in_sweep(overrides: Sequence[str], sweep_dir: str) -> list[str]:
+    """A cell's overrides with its sweep's folder: a worker, whose sys.argv is another, would give it another name."""
+    place = sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
+    return [*overrides, f"hydra.sweep.dir='{place}'"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dispatch:
     """Runs cells through a launcher, and again those that it lost."""
@@ -61,7 +67,9 @@ class Dispatch:
             if self.target == BASIC_LAUNCHER and aborted_attempts(cells[0].folder):
                 self._run_separately(cells[0], start)
                 return
-            jobs = self.launcher.launch([self._words(cell) for cell in cells], initial_job_idx=start)
+            jobs = self.launcher.launch(
+                [in_sweep(cell.overrides, self.sweep_dir) for cell in cells], initial_job_idx=start
+            )
             results = [result_of(job) for job in jobs]
         except Exception as error:  # of the launcher: a worker that was killed, say; the others' records are there
             self._recover(cells, error)
@@ -69,14 +77,9 @@ class Dispatch:
         for cell, result in zip(cells, results, strict=True):
             cell.result = result
 
-    def _words(self, cell: SweepCell) -> list[str]:
-        place = self.sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
-        # A worker, whose sys.argv is another, would give the sweep another name.
-        return [*cell.overrides, f"hydra.sweep.dir='{place}'"]
-
     def _run_separately(self, cell: SweepCell, number: int) -> None:
         """Run in a child process a cell in the midst of which a process has ended before, and report how it ends."""
-        result = run_in_own_process(self.launcher, self._words(cell), number)
+        result = run_in_own_process(self.launcher, in_sweep(cell.overrides, self.sweep_dir), number)
         if isinstance(result, JobResult):
             cell.result = result
             return

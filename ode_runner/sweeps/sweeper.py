@@ -22,7 +22,7 @@ from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.recording.relative_path import relative_path
-from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch
+from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch, in_sweep
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, mark_duplicates
@@ -129,7 +129,8 @@ class CellSweeper(Sweeper):
             reason_passed_over,
         )
 
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        words = in_sweep(overrides, str(self.config.hydra.sweep.dir))  # those it is run with
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, words)
         with open_dict(cfg):
             cfg.hydra.job.id = cfg.hydra.job.num = 0
         folder = relative_path(Path(self.config.hydra.sweep.dir) / cfg.hydra.sweep.subdir)
