@@ -16,7 +16,9 @@ from ode_runner.building.instantiate import construct
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Ledger, Phase
+from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.flow_matching import FlowMatching, nearest_pairs
+from ode_runner.models.generator import sample_noise
 from ode_runner.models.path_model import PathModel
 from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.objectives.base import FLOOR
@@ -228,6 +230,33 @@ def test_pairs_of_least_distance_are_a_permutation_and_no_other_is_shorter() -> 
     assert reached == pytest.approx(shortest, rel=1e-5)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("name", "options"), [("flow_matching", {}), ("diffusion", {"path": "ve", "head": "eps", "end_time": 0.05})]
+)
+def test_samples_are_told_the_density_of_the_law_that_they_are_drawn_from(
+    name: str, options: dict[str, Any], composed: Compose
+) -> None:
+    model, noise = known(composed, name, **options), sample_noise(0, torch.arange(50))
+    generator = model.generator()
+    assert isinstance(generator, DensityGenerator)
+    path, density = generator.generate_with_density(noise, integrator(composed), times=3, dtype=torch.float64)
+    ends = torch.tensor([model.start_time, model.end_time])
+    spread = (model.field.path.alpha(ends) * STD).hypot(model.field.path.sigma(ends))  # of the data on their way
+    law = torch.distributions.Normal(0.0, model.field.path.noise_std * spread[1] / spread[0])  # from normal noise
+    torch.testing.assert_close(density, law.log_prob(path[-1]).sum(dim=1), rtol=0, atol=1e-6)
+    fixed = Integrator(solver=build(composed, "solver", "heun", num_steps=4), gradient=integrator(composed).gradient)
+    with fixed.ledger.phase(Phase.SAMPLING) as told:
+        path, _ = generator.generate_with_density(noise, fixed, times=2, dtype=torch.float64)
+    with fixed.ledger.phase(Phase.SAMPLING) as untold:
+        torch.testing.assert_close(
+            path, generator.generate(noise, fixed, times=2, dtype=torch.float64), rtol=0, atol=1e-14
+        )
+    assert (told.evaluations, told.products > 0) == (untold.evaluations, True)
+    guided = model_of(composed, "flow_matching", TOLD, guidance=2.0, hidden=0.1).generator()
+    assert not isinstance(guided, DensityGenerator), "a guided field is that of no law"
+
+
 def test_noise_is_paired_among_data_of_one_condition(composed: Compose) -> None:
     model = model_of(composed, "flow_matching", TOLD, coupling="minibatch_ot")
     data, noise = torch.randn(60, 2), torch.randn(60, 2)
@@ -326,6 +355,8 @@ def test_solvers_of_one_training_share_it_and_each_makes_samples(tmp_path: Path)
     assert len({record["training"] for record in records.values()}) == 1
     assert len({record["metrics"]["test/loss"] for record in records.values()}) == 1
     assert len({record["metrics"]["test/nll_gap"] for record in records.values()}) == 1
+    for folder in run_folders(tmp_path):
+        assert ("log_prob" in (folder / "samples.csv").read_text()) == ("-heun-" in folder.name)
     for name, record in records.items():
         metrics = record["metrics"]
         assert record["choices"]["gradient"] == "-"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Batch, Outputs, Split
+from ode_runner.batch import Answer, Batch, Outputs, Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.crash_dump import dump_on_failure
 from ode_runner.experiment.criterion import criterion
@@ -23,7 +23,9 @@ from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.models.base import Model
 from ode_runner.models.copies import copied
+from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.generator import Generator, sample_noise
+from ode_runner.noise import Noise
 from ode_runner.objectives.base import Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Integrate
@@ -179,9 +181,25 @@ class Experiment:
         """
         generator = by or self.model.generator()
         assert generator is not None
-        noise = sample_noise(self.seed, numbers.to(self.device))
-        given = [z.to(self.device, self.dtype) for z in given]
+        noise, given = self._noise_and_given(numbers, given)
         return generator.generate(noise, self.integrator, times=times, dtype=self.dtype, given=given)
+
+    def generate_with_density(
+        self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = ()
+    ) -> tuple[Trajectory, Tensor | None]:
+        """As `generate`, and the log density (sample,) of the last; None where the solver or the model tells none.
+
+        Nor where the task does not ask for one: a trace costs a product for each number of a sample.
+        """
+        generator, asked = self.model.generator(), Answer.LOG_DENSITY in self.task.needs
+        if not asked or not isinstance(generator, DensityGenerator) or not self.integrator.solver.of_ordinary_equations:
+            return self.generate(numbers, times=times, given=given), None
+        noise, given = self._noise_and_given(numbers, given)
+        return generator.generate_with_density(noise, self.integrator, times=times, dtype=self.dtype, given=given)
+
+    def _noise_and_given(self, numbers: Tensor, given: Sequence[Tensor]) -> tuple[Noise, list[Tensor]]:
+        noise = sample_noise(self.seed, numbers.to(self.device))
+        return noise, [z.to(self.device, self.dtype) for z in given]
 
     def check_times(self) -> None:
         """Raises RefusedInput where the times of the training data cannot teach the model what it is made of."""

@@ -122,12 +122,24 @@ def _generated(
     by: Generator | None = None,
 ) -> Drawn:
     """So many samples of a model that generates, in batches of the size of an evaluation."""
-    paths, evaluations = list[Trajectory](), Means()
+    paths, densities, evaluations = list[Trajectory](), list[Tensor](), Means()
     for numbers in torch.arange(count).split(experiment.options.eval_batch_size):
         if paths:
             stop.check()
         with experiment.integrator.ledger.phase(Phase.SAMPLING) as tally:
             told = [z[numbers.to(z.device)] for z in given]
-            paths.append(experiment.generate(numbers, times=times, given=told, by=by))
+            path, density = _samples(experiment, numbers, times, told, by)
+        paths.append(path)
+        densities += [] if density is None else [density]
         evaluations.add({"of a batch": tally.evaluations})
-    return Drawn(torch.cat(paths, dim=1), None, evaluations.read()["of a batch"])
+    log_density = torch.cat(densities) if densities else None
+    return Drawn(torch.cat(paths, dim=1), log_density, evaluations.read()["of a batch"])
+
+
+def _samples(
+    experiment: Experiment, numbers: Tensor, times: int, given: Sequence[Tensor], by: Generator | None
+) -> tuple[Trajectory, Tensor | None]:
+    """Of these numbers, and what their solve tells of their log density."""
+    if by is None:
+        return experiment.generate_with_density(numbers, times=times, given=given)
+    return experiment.generate(numbers, times=times, given=given, by=by), None

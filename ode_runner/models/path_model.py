@@ -13,6 +13,7 @@ from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integral import Integral
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.density import TRACE, data_shape, encode_data, exact_trace, normal_log_density
+from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.generator import Generator
 from ode_runner.models.predicted_field import GuidedField, PredictedField
 from ode_runner.networks.base import Network
@@ -91,8 +92,10 @@ class PathModel(Model, PathLearner):
 
     def _generator(self, field: PredictedField) -> Generator:
         """A generator by a field with the guidance that samples are to have."""
-        guided = field if self.guidance == 1 else GuidedField(field, scale=self.guidance)
         start, end = self.start_time, self.end_time
+        if self.guidance == 1:
+            return DensityGenerator(field=field, shape=self.shape, start=start, end=end, of_path=self.of_path)
+        guided = GuidedField(field, scale=self.guidance)
         return Generator(field=guided, shape=self.shape, start=start, end=end, of_path=self.of_path)
 
     def predict(self, t: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:

@@ -1,0 +1,43 @@
+"""What takes normal noise to samples and tells their density on the way."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ode_runner.integral import Integral
+from ode_runner.models.density import TRACE, exact_trace, normal_log_density
+from ode_runner.models.generator import Generator
+from ode_runner.noise import Noise
+from ode_runner.path_field import DenoisingField
+from ode_runner.problem import Integrate
+from ode_runner.types import Times, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityGenerator(Generator):
+    """A generator whose field is that of a law, and whose states at `start` are taken to be normal."""
+
+    def generate_with_density(
+        self,
+        noise: Noise,
+        integrate: Integrate,
+        *,
+        times: int,
+        dtype: torch.dtype,
+        given: Sequence[Tensor] = (),
+    ) -> tuple[Trajectory, Tensor]:
+        """The samples of `generate`, and the log density of the last (sample,), in nats, by the same solve.
+
+        Step control does not judge the trace: the samples are those that are drawn without it.
+        """
+        assert isinstance(self.field, DenoisingField)
+        ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
+        y0 = self.begin(noise, dtype=dtype)
+        along = {TRACE: Integral(exact_trace, judged=False)}
+        solution = integrate(self.field, y0, ts, given=given, noise=noise, integrals=along)
+        std = self.field.path.noise_std
+        begun = normal_log_density(y0 / std) - math.prod(self.shape) * math.log(std)
+        return solution.ys, begun - solution.integrals[TRACE][-1]
