@@ -29,9 +29,9 @@ def options(group: str) -> list[str]:
 
 def own_models(root: Path, module: str, source: str, *classes: str) -> None:
     """Models of one's own where a command is typed, chosen with `-cd conf model=NAME` by their names in lower case."""
-    (root / f"{module}.py").write_text(source)
     choices = root / "conf" / "model"
     choices.mkdir(parents=True)
+    (root / f"{module}.py").write_text(source)
     for name in classes:
         (choices / f"{name.lower()}.yaml").write_text(f"_target_: {module}.{name}\n")
 

@@ -113,7 +113,7 @@ INCOMPATIBLE = "model=rknet takes a fixed-step explicit Runge-Kutta solver; solv
         (("optimizer.lr=-1", "seed=0,1"), "optimizer.lr must be 0 or more, not -1."),
         (("network.width=0,-1",), "network.width must be at least 1, not 0. No other cell can be run either."),
         (("model=rknet", "solver=dopri5", "seed=0,1"), INCOMPATIBLE),
-        (("model=exact", "seed=0,1"), "model=exact needs a task whose true field is known."),  # known once it is made
+        (("model=exact", "seed=0,1"), "model=exact needs a task whose true field or density is known."),
         (("solver=rk4", "solver.num_steps=0", "seed=0,1"), "solver.num_steps must be at least 1"),
         (("logger=none", "+schedule.nope=1", "seed=0"), "no option 'schedule.nope'."),
     ],

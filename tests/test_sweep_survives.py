@@ -82,8 +82,9 @@ def test_a_sweep_killed_and_stopped_comes_to_the_same(tmp_path: Path) -> None:
     code, said = Driver(*with_a_failing_model(undisturbed), cwd=undisturbed).ended()
     assert code == 1
     expected = results(undisturbed)
-    statuses = sorted(status for status, *_ in expected.values())
-    assert statuses == ["completed"] * 4 + ["diverged"] + ["failed"] * 3 + ["solver_failed"]
+    statuses = [status for status, *_ in expected.values()]
+    assert (statuses.count("completed"), statuses.count("failed")) == (4, 3)
+    assert statuses.count("diverged") + statuses.count("solver_failed") == 2, "those of lr=1e30, one way or the other"
     assert said.count("traceback in") == 6, "announced at once, and once more in the end"
 
     kept: dict[Path, bytes] = {}

@@ -16,6 +16,7 @@ from tests.problems import compose_once
 SMALL = ("task.train=4", "task.validation=2", "task.points=12", "task.window=5", "network.width=4", "logger=none")
 QUICK = ("task=lotka_volterra", "trainer=quick", "trainer.max_steps=3", "trainer.batch_size=8", *SMALL)
 CHANGED: dict[str, Any] = {
+    "test_std": 0.3,
     "test": 3,
     "foresight": 4,
     "y0": [0.9, 0.8],

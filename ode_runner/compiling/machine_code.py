@@ -4,9 +4,11 @@ import ctypes
 import getpass
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -94,7 +96,7 @@ def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return os.uname().version
+        return platform.version()
     return "\n".join(line for line in dict.fromkeys(lines) if line.startswith(("model name", "flags", "Features")))
 
 
@@ -103,6 +105,6 @@ def _folder() -> Path:
     """A user's own; nobody else may write code there."""
     folder = Path(tempfile.gettempdir()) / f"ode_runner_{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
+    if sys.platform == "win32" or folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o022:
         raise CannotCompile(f"{folder} belongs to somebody else")
     return folder
