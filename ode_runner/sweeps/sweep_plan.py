@@ -48,7 +48,7 @@ class SweepPlan:
 
     cells: list[SweepCell]
     folder: Path
-    found: dict[str, Size | RefusedInput] = field(default_factory=dict)  # by what it depends on
+    found: dict[str, Size | RefusedInput | str] = field(default_factory=dict)  # by what it depends on
     tasks: dict[str, Task] = field(default_factory=dict)  # by their options
 
     def show(self) -> None:
@@ -80,11 +80,14 @@ class SweepPlan:
         found = self.found[key]
         if isinstance(found, Size):
             return found
+        if isinstance(found, str):
+            cell.remark = found
+            return None
         impossible = isinstance(found, IncompatibleChoice)
         cell.state, cell.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(found)
         return None
 
-    def _rehearsed(self, cell: SweepCell) -> Size | RefusedInput:
+    def _rehearsed(self, cell: SweepCell) -> Size | RefusedInput | str:
         key = json.dumps([cell.record.config["task"], cell.record.config["seed"]], sort_keys=True, default=str)
         try:
             with unchanged():
@@ -93,6 +96,8 @@ class SweepPlan:
                 return Size.of(rehearsal)
         except RefusedInput as refusal:
             return refusal
+        except Exception as error:  # a fault of code, which a run would meet, too, and keeps the traceback of
+            return f"would fail: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
     def _seconds(self, cell: SweepCell, size: Size, earlier: Sequence[RunTimes]) -> float | None:
         amount = _amount(size, cell.record.config["trainer"])
