@@ -69,8 +69,8 @@ class Integrator:
         """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
 
         That is, if states and what is given have the shapes, types and gradients of `y0` and `given`, and `integrals`
-        are these: along stochastic fields only, and of integrands that are modules or methods of one. On a GPU steps
-        are recorded as they are, and compiled besides if `fuses` says so.
+        are these, of integrands that are modules, methods or functions of a file. On a GPU steps are recorded as they
+        are, without integrals, and compiled besides if `fuses` says so.
 
         Raises:
             CannotCompile: they cannot be.

@@ -62,6 +62,14 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions that would be compiled, as they are: the mathematics without the compiler."""
+    for module in ("steps", "runs"):
+        monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_graph", lambda function, examples: function)
+    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
+
+
+@pytest.fixture
 def composed() -> Compose:
     """`composed("task=digits", "model=resnet")` is the configuration that ode-run would use."""
     return composition

@@ -35,6 +35,7 @@ SMOOTH: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         x.sum(0) + (x * y).sum(1, keepdim=True) + y.sum() + w.sum((0, 1)) + x.mean(1).square().sum().sqrt()
     ),
     "parts": lambda x, y, w: torch.cat([x[:, 1:4], y.t()[2:5].t(), torch.stack([x[:, 0], y[:, 1]], 1)], dim=1),
+    "units": lambda x, y, w: x @ torch.eye(6, dtype=x.dtype) + (torch.eye(4, dtype=x.dtype) @ y).sin(),
     "nothing": lambda x, y, w: torch.zeros_like(x) + torch.full_like(y, 0.25),
 }
 

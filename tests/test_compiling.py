@@ -77,14 +77,6 @@ RUN = ("task=half_moons", "trainer.device=cpu", *TINY, "trainer.epochs=2", "logg
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The functions that would be compiled, as they are: the mathematics without the compiler."""
-    for module in ("steps", "runs"):
-        monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_graph", lambda function, examples: function)
-    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
-
-
-@pytest.fixture
 def double() -> Any:
     torch.set_default_dtype(torch.float64)
     yield

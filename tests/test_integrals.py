@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
-from ode_runner.errors import CannotCompile, IncompatibleChoice, RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
@@ -22,11 +22,9 @@ from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver, Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.structured_field import SeparableField
-from ode_runner.training.prepare_compiled import training_solves
 from ode_runner.types import State, Time, Times
 from tests.pairs import PAIRS, SEPARABLE, Conditioned, ConditionedHalves, difference, is_slow, solver_of
 from tests.problems import Compose, accepted_pairs, build, named_class, offering, slope
-from tests.test_compiling import RUN, cell_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 TS = (0.0, 0.3, 0.6, 1.2)
@@ -411,13 +409,6 @@ def test_compiled_steps_are_not_those_of_a_solve_with_integrals(monkeypatch: pyt
     torch.testing.assert_close(
         found["kinetic"], closed_forms(torch.tensor([0.0, 1.0]))["kinetic"], rtol=1e-4, atol=1e-5
     )
-
-
-def test_a_model_that_asks_for_integrals_is_not_compiled(composed: Compose) -> None:
-    made = cell_of(composed(*RUN, "trainer.precision=fp64"))
-    made.model.evolve = lambda y0, ts, integrate: integrate(made.model.field, y0, ts, integrals=KNOWN)
-    with pytest.raises(CannotCompile, match="something is integrated along the solve: kinetic, divergence"):
-        training_solves(made)
 
 
 @pytest.mark.parametrize("options", [{}, {"per_sample": True}])

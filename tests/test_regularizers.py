@@ -270,7 +270,10 @@ def test_an_end_drawn_at_random_is_for_training_alone() -> None:
             "regularizer.kinetic.weight=heavy is no number",
         ),
         (("regularizer=kinetic", "solver=implicit_adams"), "regularizer=kinetic is an integral along the solve."),
-        (("regularizer=kinetic", "trainer.compile=on"), "something is integrated along the solve: kinetic"),
+        (
+            ("regularizer=kinetic", "trainer.compile=on", "gradient=adjoint"),
+            "an adjoint equation along which something is integrated (kinetic) has no compiled form",
+        ),
         (("regularizer=kinetic", "regularizer.kinetic=1"), "regularizer.kinetic=1 stands in the place of its options."),
         (("regularizer.kinetic.weight=1",), "It belongs to regularizer=kinetic."),
         (("~regularizer",), "Type regularizer=none for no regularizer."),

@@ -168,6 +168,12 @@ def _put_back(view: Callable[..., Tensor]) -> Callable[..., str]:
     return code
 
 
+def _eye(result: Tensor, name: Name, size: int, **options: Any) -> str:
+    del size, options
+    zero = elementwise(result, [], name, lambda y: f"{y} = 0;")
+    return f"{zero} {elementwise(result.diagonal(), [], name, lambda y: f'{y} = 1;')}"
+
+
 def _index_select(result: Tensor, name: Name, x: Tensor, axis: int, index: Tensor) -> str:
     """An index that is out of range gives no number, where PyTorch refuses it."""
     y, source = place(result, name), place(x, name)
@@ -202,6 +208,7 @@ _FILLED: dict[Any, Callable[..., str]] = {
     aten.zeros.default: lambda *_: "0",
     aten.new_zeros.default: lambda *_: "0",
     aten.zero_.default: lambda *_: "0",
+    aten._new_zeros_with_same_feature_meta.default: lambda *_: "0",
     aten.ones_like.default: lambda *_: "1",
     aten.ones.default: lambda *_: "1",
     aten.new_ones.default: lambda *_: "1",
@@ -277,6 +284,7 @@ _SPECIAL: dict[Any, Callable[..., str]] = {
     aten.max.default: _max,
     aten.cat.default: _cat,
     aten.stack.default: _stack,
+    aten.eye.default: _eye,
     aten.select_backward.default: _put_back(torch.select),
     aten.slice_backward.default: _put_back(_slice),
     aten.index_select.default: _index_select,

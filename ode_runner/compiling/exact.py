@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.captured_solve import capture_exact
+from ode_runner.compiling.integrals import solve_with_integrals
 from ode_runner.compiling.runs import CompiledRuns, solve_in_runs
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import stepping_by, steps_of
@@ -38,7 +39,8 @@ def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool 
     if problem.y0.device.type == "cuda":
         return capture_exact(solver, problem, keeps=keeps, fuses=fuses)
     steps, values = steps_of(solver, problem)
-    return partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
+    solve = partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
+    return partial(solve_with_integrals, solve) if problem.field.names else solve
 
 
 def _solve(
@@ -46,7 +48,7 @@ def _solve(
 ) -> Solution:
     field, y0, ts = problem.field, problem.y0, problem.ts
     if len(ts) == 1:
-        return steps.solver.solve(field, y0, ts)  # nothing to be solved
+        return steps.solver.solve(steps.around(field, y0), y0, ts)  # nothing to be solved
     if (plan := runs.plan(ts)) is not None:
         return solve_in_runs(runs, values, problem, plan)
     if whole is not None and (found := solve_whole(whole, values, problem)) is not None:
@@ -69,10 +71,11 @@ class _ExactSolve(torch.autograd.Function):
     ) -> Trajectory:
         theta, ys, states = steps.packing.pack(values), [y0], []
         solver = stepping_by(steps, field.ledger, theta)
-        for step in solver.steps(field, y0, ts):
+        for step in solver.steps(steps.around(field, y0), y0, ts):
             ys += solver.outputs(step)
             states.append(step.y0)
             accepted_steps.append(step.interval)
+        field.ledger.tally.products += steps.products(accepted_steps, back=False)
         ctx.field, ctx.steps, ctx.accepted_steps = field, steps, accepted_steps
         ctx.inputs = (y0, *values)
         ctx.save_for_backward(torch.stack(states), theta)
@@ -96,7 +99,5 @@ class _ExactSolve(torch.autograd.Function):
                 a, sums = steps.dense_step_vjp(clock, y0, a, dcurve, sums, theta)
             else:
                 a, sums = steps.step_vjp(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
-        tally = ctx.field.ledger.tally
-        tally.evaluations += sum(steps.tableau.stages + place.dense for place in accepted_steps)
-        tally.accepted += len(accepted_steps)
+        steps.enter_way_back(ctx.field.ledger.tally, accepted_steps)
         return None, None, None, a + dys[0], None, *steps.learned.unpack(sums), *[None] * fixed

@@ -108,6 +108,7 @@ class CompiledRuns(Runs):
             inputs=[(run.contiguous(),) for run in runs],
             served=torch.tensor(served),
             evaluations=stages * len(places),
+            products=self.steps.products(places, back=True),
         )
 
     def examples(self, count: int) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Which solves have been compiled."""
 
 from collections.abc import Callable, Hashable
-from types import MethodType
+from types import FunctionType, MethodType
 
 from torch import nn
 
@@ -39,29 +39,32 @@ class CompiledSolves:
 
 
 def check_lasting(problem: Problem) -> None:
-    """Raises CannotCompile unless every integrand is a module or a method of one: others may be made for every solve.
+    """Raises CannotCompile unless every integrand is a module, a method or a function of a file.
 
-    The same code can then be another function, of numbers that it has been made with.
+    Others, such as a function within one, may be made for every solve, of other numbers.
     """
     field = problem.field
     anew = [name for name, integral in zip(field.names, field.integrals, strict=True) if not _lasts(integral)]
     if anew:
         raise CannotCompile(
-            f"the integrand of {', '.join(anew)} is neither a module nor a method of one, so it may be another one in "
-            "every solve"
+            f"the integrand of {', '.join(anew)} is neither a module nor a method nor a function of a file, so it may "
+            "be another one in every solve"
         )
 
 
 def _lasts(integral: nn.Module) -> bool:
     g: object = integral.g
-    return isinstance(g, nn.Module) or (isinstance(g, MethodType) and isinstance(g.__self__, nn.Module))
+    if isinstance(g, FunctionType):
+        return g.__closure__ is None and "<" not in g.__qualname__  # <locals>, <lambda>
+    return isinstance(g, nn.Module | MethodType)  # a method of another object is another key
 
 
 def _key(problem: Problem) -> tuple[Hashable, ...]:
     """Integrands are told apart too."""
     field = problem.field
     learned = tuple(p.requires_grad for p in parameters_of(*field.integrals))
-    return (*kind_of_problem(problem), tuple(integral.g for integral in field.integrals), tuple(field.counts), learned)
+    integrands = tuple(integral.g for integral in field.integrals)
+    return (*kind_of_problem(problem), integrands, tuple(field.judged), tuple(field.counts), learned)
 
 
 def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:

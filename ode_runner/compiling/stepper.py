@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.graph import has_code
+from ode_runner.compiling.integrals import StepsWithIntegrals
+from ode_runner.compiling.solves import check_lasting
 from ode_runner.compiling.steps import CompiledSteps, Packed
 from ode_runner.compiling.values import Values
 from ode_runner.errors import CannotCompile
@@ -93,13 +95,12 @@ def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
     Raises:
         CannotCompile: there are none.
     """
-    field, y0 = problem.field, problem.y0
+    field, y0, values = problem.field, problem.y0, values_of(problem)
+    method, found = compilable(solver), values.tensors(field)
     if field.names:
-        raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
-    values = values_of(problem)
-    equation = values.equation(field)
-    found = values.tensors(field)
-    return CompiledSteps(compilable(solver), equation, y0, found, learned=values.learned), values
+        check_lasting(problem)
+        return StepsWithIntegrals(method, field, y0, values), values
+    return CompiledSteps(method, values.equation(field), y0, found, learned=values.learned), values
 
 
 def values_of(problem: Problem) -> Values:

@@ -11,9 +11,11 @@ from torch.func import vjp
 from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.packing import Packing
 from ode_runner.compiling.values import Equation
+from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
+from ode_runner.ledger import Tally
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.one_step import ExplicitRungeKutta
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
@@ -71,6 +73,22 @@ class CompiledSteps(Packed):
         super().__init__(y0, values, learned=learned)
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
         self.clock = y0.new_tensor([0.0, 0.125, 0.125])
+
+    def around(self, field: CountedField, y0: State) -> CountedField:
+        """The field as these steps see it, with the state `y0`: for what is solved without them."""
+        del y0
+        return field
+
+    def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
+        """With the field's Jacobian that a solve along these steps takes, or the way back."""
+        del accepted_steps, back
+        return 0
+
+    def enter_way_back(self, tally: Tally, accepted_steps: Sequence[AcceptedStep]) -> None:
+        """What it takes to take the steps anew."""
+        tally.evaluations += sum(self.tableau.stages + place.dense for place in accepted_steps)
+        tally.products += self.products(accepted_steps, back=True)
+        tally.accepted += len(accepted_steps)
 
     @property
     def order(self) -> int:

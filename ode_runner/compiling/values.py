@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ode_runner.counted_field import CountedField
+from ode_runner.field import LinearizableField
 from ode_runner.integral import Pull, stacked
 from ode_runner.types import State, Time
 
 Equation = Callable[[Time, State, Sequence[Tensor]], State]  # dy/dt of t, y and the values
 Rates = Callable[[Time, State, State, Sequence[Tensor]], Tensor]  # of integrals, of t, y, dy/dt and the values
+SlopeAndRates = Callable[[Time, State, Sequence[Tensor]], tuple[State, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,17 @@ class Values:
 
         return found
 
+    def slope_and_rates(self, field: CountedField) -> SlopeAndRates:
+        """dy/dt, and what every integral gains in a unit of time there, (batch, integral); products are not counted."""
+        whole, named = _Whole(field), self._named
+
+        def found(t: Time, y: State, values: Sequence[Tensor]) -> tuple[State, Tensor]:
+            (given, *own), parameters = named(values)
+            both: tuple[State, Tensor] = functional_call(whole, parameters, (_at_once, field, t, y, given, own))
+            return both
+
+        return found
+
     def _named(self, values: Sequence[Tensor]) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
         """What is given to the field and to each integral, and parameters by their names."""
         found = dict(zip(self.order, values, strict=True))
@@ -87,8 +100,22 @@ class _Whole(nn.Module):
         super().__init__()
         self.field, self.integrals = field.field, nn.ModuleList(field.integrals)
 
-    def forward(self, function: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
+
+
+def _at_once(
+    field: CountedField, t: Time, y: State, given: Sequence[Tensor], own: Sequence[Sequence[Tensor]]
+) -> tuple[State, Tensor]:
+    """A slope and the rates of integrals by one pass through the field, where it pushes tangents itself."""
+    inner, push = field.field, None
+    if isinstance(inner, LinearizableField):
+        dy, push = inner.linearize(t, y, *given)
+    else:
+        dy = inner(t, y, *given)
+    pull = Pull(lambda t, y: inner(t, y, *given), t, y, enter=lambda _: None, push=push)
+    each = [integral(t, y, dy, pull, *given, *more) for integral, more in zip(field.integrals, own, strict=True)]
+    return dy, stacked(each, field.names, y)
 
 
 def _all(field: CountedField) -> list[Tensor]:

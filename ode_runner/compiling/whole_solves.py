@@ -155,8 +155,9 @@ def solve_whole(whole: WholeSolves, values: Values, problem: Problem) -> Solutio
     if solved is None:
         return None
     ys, taken = solved
-    field.ledger.tally.evaluations += whole.evaluations(taken, first=whole.first)
-    places = taken.places()
+    places, tally = taken.places(), field.ledger.tally
+    tally.evaluations += whole.evaluations(taken, first=whole.first)
+    tally.products += whole.steps.products(places, back=False)
     return solution_along(places, _WholeSolve.apply(field, whole, taken, places, ys, theta, y0, *found))
 
 
@@ -180,10 +181,8 @@ class _WholeSolve(torch.autograd.Function):
     @staticmethod
     @first_order(OF_COMPILED_STEPS)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
-        steps, places = ctx.whole.steps, ctx.places
+        steps = ctx.whole.steps
         a, sums = ctx.whole.pull_back(ctx.taken, dys.contiguous(), ctx.theta)
-        tally = ctx.field.ledger.tally
-        tally.evaluations += sum(steps.tableau.stages + place.dense for place in places)
-        tally.accepted += len(places)
+        steps.enter_way_back(ctx.field.ledger.tally, ctx.places)
         fixed = len(steps.packing.sizes) - len(steps.learned.sizes)
         return None, None, None, None, None, None, a, *steps.learned.unpack(sums), *[None] * fixed

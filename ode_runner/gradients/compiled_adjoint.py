@@ -16,6 +16,7 @@ from ode_runner.compiling.values import Equation, Values
 from ode_runner.compiling.whole_adjoint import WholeAdjoint
 from ode_runner.compiling.whole_solves import WholeSolves
 from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
 from ode_runner.gradients.captured_adjoint import capture_adjoint
 from ode_runner.gradients.continuous import (
     AdjointEquation,
@@ -42,6 +43,11 @@ def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuse
     """
     if problem.y0.device.type == "cuda":
         return capture_adjoint(forward, backward, problem, fuses=fuses)
+    if names := problem.field.names:
+        raise CannotCompile(
+            f"an adjoint equation along which something is integrated ({', '.join(names)}) has no compiled form, while "
+            "gradient=backprop and checkpoint have one"
+        )
     there, values = steps_of(forward, problem)
     found = [value.detach() for value in values.tensors(problem.field)]
     y0 = problem.y0.detach()

@@ -177,8 +177,8 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
 
     Raises:
-        CannotCompile: a solve has breaks or an event, or noise or integrals and no stochastic solver of fixed step;
-            or its field is no module of the model.
+        CannotCompile: a solve has breaks or an event, or noise and no stochastic solver of fixed step; or its field is
+            no module of the model.
     """
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
@@ -188,8 +188,6 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     for problem in recorded.problems:
         if not any(problem.field.field is module for module in experiment.model.modules()):
             raise CannotCompile("the model makes its field anew for every solve")
-        if problem.field.names and not stochastic:
-            raise CannotCompile(f"something is integrated along the solve: {', '.join(problem.field.names)}")
         noise = problem.field.noise is not None and not stochastic
         if noise or problem.breaks or problem.event is not None:
             raise CannotCompile("the solve has noise, breaks or an event")
@@ -236,7 +234,7 @@ def _repaid(problem: Problem, steps: int) -> bool:
     Raises:
         CannotCompile: it is known already that they cannot be compiled.
     """
-    if has_c_code(problem):
+    if has_c_code(problem) and not problem.field.names:  # integrands are much code: half a minute's, too
         return _work(problem) <= LARGEST
     return steps >= FEWEST_FUSED and _work(problem) <= LARGEST_FUSED
 

@@ -1,4 +1,4 @@
-"""`make bench`: a training step of a continuous normalising flow, ours, one written on torchdiffeq, and zuko's.
+"""`make bench`: a training step of a continuous normalising flow, ours, compiled, one on torchdiffeq, and zuko's.
 
 Eight Gaussians in the plane, layers 64-64-64 of concatsquash, batch 512, the exact trace, dopri5 at 1e-3. Theirs is as
 torchdiffeq's cnf example has it: the state with its log density beside it, and a backward pass for each diagonal
@@ -25,7 +25,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.models.cnf import ContinuousFlow
-from ode_runner.models.density import normal_log_density
+from ode_runner.models.density import TRACE, normal_log_density
 from ode_runner.networks.concatsquash import ConcatSquash, ConcatSquashField
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
@@ -34,7 +34,7 @@ from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
 from tests.benchmarks.clock import timed
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
-BATCH, TRAINED, TOLERANCE, WARMUP = 512, 60, 1e-3, 5
+TRAINED, TOLERANCE, WARMUP = 60, 1e-3, 5
 SAME_STEPS, AS_TIMED = 1e-9, 5e-2  # distances of gradients allowed, relative to their length
 
 
@@ -100,16 +100,17 @@ def main() -> int:
     """0: done; 1: the two sides do not compute the same thing."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.density", description=__doc__)
     parser.add_argument("--pairs", type=int, default=30, help="steps of each (default 30)")
+    parser.add_argument("--batch", type=int, default=512, help="points (default 512)")
+    parser.add_argument("--width", type=int, default=64, help="of the three layers (default 64)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, points = trained()
+    model, points = trained(batch=options.batch, width=options.width)
     try:
-        errors = check(model, points)
+        sides, errors = check(model, points)
     except BenchmarkFailed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
-    sides = timed_sides(model, points)
     nfe = {name: side.evaluations() for name, side in sides.items()}
     seconds = [{name: timed(side.step) for name, side in sides.items()} for _ in range(WARMUP + options.pairs)][WARMUP:]
     for name, side_nfe in nfe.items():
@@ -128,17 +129,18 @@ def main() -> int:
 def timed_sides(model: ContinuousFlow, points: Tensor) -> dict[str, Side]:
     return {
         "ours": ours(model, points, dopri5(TOLERANCE)),
+        "compiled": ours(model, points, dopri5(TOLERANCE), compiled=True),
         "torchdiffeq": theirs(model, points, method="dopri5"),
         "zuko": zukos(model, points),
     }
 
 
-def trained() -> tuple[ContinuousFlow, Tensor]:
+def trained(*, batch: int, width: int) -> tuple[ContinuousFlow, Tensor]:
     """A flow that bends, and the points of the step that is timed."""
     plane = TaskSpec(input_shape=(2,), output_shape=(2,))
-    model = ContinuousFlow(ConcatSquash(plane, width=64, depth=3), trace="exact", noise="rademacher")
+    model = ContinuousFlow(ConcatSquash(plane, width=width, depth=3), trace="exact", noise="rademacher")
     law = gaussians(*GAUSSIANS["8gaussians"])
-    batches = law.draw(BATCH * TRAINED, torch.Generator().manual_seed(0))[0].float().split(BATCH)
+    batches = law.draw(batch * TRAINED, torch.Generator().manual_seed(0))[0].float().split(batch)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for points in batches:
         ours(model, points, dopri5(TOLERANCE)).step()
@@ -146,8 +148,8 @@ def trained() -> tuple[ContinuousFlow, Tensor]:
     return model, batches[0]
 
 
-def check(model: ContinuousFlow, points: Tensor) -> dict[str, float]:
-    """Relative distances of both gradients, as they are timed, from a fine solve in double precision.
+def check(model: ContinuousFlow, points: Tensor) -> tuple[dict[str, Side], dict[str, float]]:
+    """What is timed, and the relative distances of its gradients from that of a fine solve in double precision.
 
     Raises:
         BenchmarkFailed: one is off, or they differ along the same steps.
@@ -158,14 +160,17 @@ def check(model: ContinuousFlow, points: Tensor) -> dict[str, float]:
     if (same := distance(one, other)) > SAME_STEPS:
         raise BenchmarkFailed(f"along the same steps the two gradients are {same:.1e} apart.")
     fine = ours(double, exact, dopri5(1e-8)).gradient()
-    errors = {name: distance(side.gradient(), fine) for name, side in timed_sides(model, points).items()}
+    sides = timed_sides(model, points)
+    errors = {name: distance(side.gradient(), fine) for name, side in sides.items()}
     if max(errors.values()) > AS_TIMED:
         raise BenchmarkFailed(f"gradients are off from those of a fine solve: {errors}.")
-    return errors
+    return sides, errors
 
 
-def ours(model: ContinuousFlow, points: Tensor, solver: Solver) -> Side:
+def ours(model: ContinuousFlow, points: Tensor, solver: Solver, *, compiled: bool = False) -> Side:
     integrate, ts = Integrator(solver=solver, gradient=Backprop()), points.new_tensor([0.0, 1.0])
+    if compiled:
+        integrate.compile(model.field, points, integrals={TRACE: model.exact_trace})
 
     def loss() -> Tensor:
         return -model(points, ts, integrate).values.mean()

@@ -1,0 +1,117 @@
+"""Compiled steps with integrals along them: rows behind the state, which no stage has to wait for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.steps import CompiledSteps
+from ode_runner.compiling.values import Values
+from ode_runner.counted_field import CountedField
+from ode_runner.ledger import Ledger
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.embedded import AdaptiveRungeKutta
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
+from ode_runner.solvers.packed_field import PackedField
+from ode_runner.solvers.tableau import advance, explicit_step, stage_time, time_tensor
+from ode_runner.types import State, Time
+
+
+def solve_with_integrals(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
+    """By a `solve` of states that integrals lie behind, as in `PackedField`."""
+    rows = PackedField(problem.field, problem.y0)
+    return rows.unpacked(solve(replace(problem, y0=rows.begin(problem.y0))))
+
+
+@final
+class StepsWithIntegrals(CompiledSteps):
+    """States are those of a `PackedField`.
+
+    The integrands of a stage are only computed where what is asked for has a weight for them, as in eager steps.
+    """
+
+    def __init__(self, solver: ExplicitRungeKutta, field: CountedField, y0: State, values: Values) -> None:
+        rows = PackedField(field, y0)
+        if isinstance(solver, AdaptiveRungeKutta):
+            solver = _judging(solver, rows)
+        self.rows, self.rated = rows, values.slope_and_rates(field)
+        tensors, begin = values.tensors(field), rows.begin(y0.detach())
+        super().__init__(solver, self._equation, begin, tensors, learned=values.learned)
+        self._judges = bool(field.judged)
+        self._products = _products_at(field, y0)
+
+    def around(self, field: CountedField, y0: State) -> CountedField:
+        return PackedField(field, self.rows.state(y0))
+
+    def _equation(self, t: Time, y: State, values: Sequence[Tensor]) -> State:
+        return self._packed(*self.rated(t, self.rows.state(y), values))
+
+    def _packed(self, y: State, q: Tensor) -> Tensor:
+        return torch.cat([y.reshape(len(y), -1), q], dim=1)
+
+    def _stages(
+        self, clock: Tensor, y0: State, f0: State, values: Sequence[Tensor], *, rows: int
+    ) -> tuple[State, list[Tensor]]:
+        """Apart, so that an integrand without a weight is an operation that nothing needs."""
+        width, (t0, t1, dt) = self.rows.width, clock.unbind()
+        rates = [f0[:, width:]]
+
+        def slope(c: float, y: State) -> State:
+            dy, rate = self.rated(stage_time(t0, t1, c, dt=dt), y, values)
+            rates.append(rate)
+            return dy
+
+        y1, ks = explicit_step(self.tableau, slope, dt, self.rows.state(y0), self.rows.state(f0), rows=rows)
+        q1 = advance(y0[:, width:], dt, self.tableau.b[:rows], rates)
+        return self._packed(y1, q1), [self._packed(k, rate) for k, rate in zip(ks, rates, strict=True)]
+
+    def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
+        """As many as eager steps take, which evaluate integrands where they have a weight, and none twice."""
+        if not back and isinstance(self.solver, AdaptiveRungeKutta):
+            if not any(place.t0 != place.t1 for place in accepted_steps):
+                return 0
+            if self._judges:
+                return self._products * self._calls_of_judge(self.solver, accepted_steps)
+        return self._products * sum(map(self._calls, accepted_steps))
+
+    def _calls(self, place: AcceptedStep) -> int:
+        """Of integrands, for what a step and its outputs gain."""
+        return len(self._weighted(self.tableau.b) | (self._within if place.dense else set()))
+
+    def _calls_of_judge(self, solver: AdaptiveRungeKutta, accepted_steps: Sequence[AcceptedStep]) -> int:
+        """Of a solve whose every attempt is judged by integrals too, and whose first step may have to be chosen.
+
+        What was found where the last step ended, or the last attempt began, is known.
+        """
+        seen = self._weighted(self.tableau.b) | self._weighted(solver.tableau.b_error)
+        attempts = sum(1 + place.rejected for place in accepted_steps)
+        known_ends = self.tableau.first_same_as_last and self.tableau.stages in seen
+        begun = 1 if known_ends else len(accepted_steps)
+        chosen = 0 if solver.first_step is not None else 2
+        outputs = sum(len(self._within - seen) for place in accepted_steps if place.dense)
+        return chosen + attempts * len(seen - {0}) + begun * len(seen & {0}) + outputs
+
+    @property
+    def _within(self) -> set[int]:
+        """Of a step's derivatives, those that outputs within it are made of."""
+        return {i for i, powers in enumerate(self.tableau.dense.quartic) if any(powers)}
+
+    @staticmethod
+    def _weighted(weights: Sequence[float]) -> set[int]:
+        return {i for i, weight in enumerate(weights) if weight}
+
+
+def _judging(solver: Any, rows: PackedField) -> Any:
+    """The solver, a pair, that sees the state and each integral that is judged apart."""
+    return replace(solver, norm=rows.norm)
+
+
+def _products_at(field: CountedField, y0: State) -> int:
+    """With the Jacobian that the integrands take at one place."""
+    counted = CountedField.around(field.field, Ledger(), **field.options())
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        t, y0 = time_tensor(0.0, y0), y0.detach()
+        counted.rates(t, y0, torch.zeros_like(y0))
+    return counted.ledger.tally.products
