@@ -247,7 +247,7 @@ def _work(problem: Problem) -> int:
         field = problem.field.field
         calls = [field.drift, field.diffusion] if isinstance(field, StochasticField) else [field]
         for call in calls:
-            call(problem.ts[0], problem.y0, *problem.field.given)
+            call(problem.ts[0], problem.y0, *problem.field.of_field(problem.field.given))
     return counter.get_total_flops()
 
 
