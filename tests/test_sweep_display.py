@@ -103,7 +103,8 @@ def test_the_bar_tells_the_cells_that_have_ended_and_the_time_left(
     assert open_bar() is bar
     now[0] = 60.0
     bar.cell_ended()
-    CellDisplay(Path("x")).advance(step=5, total_steps=10, epoch="1/2", numbers="loss 0.5")
+    progress = {"epoch": "1/2", "numbers": "loss 0.5"}
+    CellDisplay(Path("x")).advance(step=5, total_steps=10, progress=lambda: progress)
     [task] = bar._progress.tasks
     assert task.completed == 1.5
     assert task.fields == {"cells": "1/4", "left": "0:01:40 left", "now": "epoch 1/2  loss 0.5"}

@@ -1,5 +1,6 @@
 """What a run that is a cell of a sweep prints: remarks alone. All else goes into its log; the sweep has a line."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ode_runner.recording.display import Display
@@ -16,9 +17,9 @@ class CellDisplay(Display):
     def start(self, total_steps: int, step: int) -> None:
         """Open no bar: there is one for the whole sweep."""
 
-    def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
+    def advance(self, *, step: int, total_steps: int, progress: Callable[[], Mapping[str, str]]) -> None:
         if (bar := open_bar()) is not None:
-            bar.advance(step / total_steps, f"epoch {epoch}  {numbers}")
+            bar.advance(step / total_steps, "epoch {epoch}  {numbers}".format_map(progress()))
 
     def remark(self, text: str) -> None:
         self.say(text, style="yellow")

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,15 @@ class Display:
             self._progress.start()
             self._bar = self._progress.add_task("", total=total_steps, epoch="", numbers="", left="")
 
-    def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
-        """Update the progress bar, if there is one."""
+    def advance(self, *, step: int, total_steps: int, progress: Callable[[], Mapping[str, str]]) -> None:
+        """Update the progress bar, if there is one; else `progress` is not called: `epoch` and `numbers` as text."""
         if self._progress is None or self._bar is None:
             return
         done = step - self._begun_at
         seconds = (time.monotonic() - self._begun) / done * (total_steps - step) if done else 0
         left = f"{clock(seconds)} left"
-        self._progress.update(self._bar, completed=step, epoch=epoch, numbers=numbers, left=left)
+        shown = progress()
+        self._progress.update(self._bar, completed=step, epoch=shown["epoch"], numbers=shown["numbers"], left=left)
 
     def epoch(self, text: str) -> None:
         """Print a line for an epoch where there is no progress bar; log it in any case."""

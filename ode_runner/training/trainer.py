@@ -122,7 +122,7 @@ class Trainer:
             session.display.say(warning, style="yellow")
         if logged:
             self._log(session)
-        session.display.advance(step=self.step, total_steps=self.total_steps, **self._progress())
+        session.display.advance(step=self.step, total_steps=self.total_steps, progress=self._progress)
         session.save_if_due(self)
 
     def _begin_stage(self, session: Session) -> None:

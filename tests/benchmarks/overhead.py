@@ -2,7 +2,7 @@
 
 import io
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,8 +139,8 @@ class _ReportingDisplay(Display):
         self.console = Console(file=io.StringIO(), force_terminal=True, highlight=False)
         self.after_step = after_step
 
-    def advance(self, *, step: int, total_steps: int, epoch: str, numbers: str) -> None:
-        super().advance(step=step, total_steps=total_steps, epoch=epoch, numbers=numbers)
+    def advance(self, *, step: int, total_steps: int, progress: Callable[[], Mapping[str, str]]) -> None:
+        super().advance(step=step, total_steps=total_steps, progress=progress)
         self.after_step()
 
 
