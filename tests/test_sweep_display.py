@@ -12,6 +12,7 @@ from ode_runner.config.exit_codes import ExitCode, JobResult
 from ode_runner.recording import sweep_bar
 from ode_runner.recording.cell_display import CellDisplay
 from ode_runner.recording.clock import duration
+from ode_runner.recording.display import Display
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.sweep_bar import SweepBar, open_bar
 from ode_runner.sweeps import progress as module
@@ -114,3 +115,17 @@ def test_the_bar_tells_the_cells_that_have_ended_and_the_time_left(
 
 def test_durations_are_seconds_until_there_are_many() -> None:
     assert [duration(seconds) for seconds in (3.4, 99.4, 100, 3723)] == ["3 s", "99 s", "0:01:40", "1:02:03"]
+
+
+def test_a_narrow_screen_shows_the_epoch_and_the_time_left_before_all_numbers() -> None:
+    display = Display()
+    display.console = Console(file=io.StringIO(), force_terminal=True, width=60)
+    display.start(10, 0)
+    numbers = "loss 0.323  accuracy 83.4%  NFE 18 + 0  val 78.60%  424 samples/s"
+    display.advance(step=5, total_steps=10, progress=lambda: {"epoch": "12/200", "numbers": numbers})
+    bar = display._progress
+    assert bar is not None
+    with display.console.capture() as shown:
+        display.console.print(bar.get_renderable())
+    display.stop()
+    assert all(part in shown.get() for part in ("epoch 12/200", "left", "loss 0.323"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from ode_runner.recording.clock import clock, duration
 from ode_runner.recording.diagnostic_names import remarks
@@ -69,10 +70,13 @@ class Display:
         """Open the progress bar at `step`."""
         self._begun, self._begun_at = time.monotonic(), step
         if self.console.is_terminal:
-            columns = (
-                TextColumn("epoch {task.fields[epoch]}"),
+            columns = (  # where the screen is narrow, the bar is shorter and the numbers are cut
+                TextColumn("epoch {task.fields[epoch]}", table_column=Column(no_wrap=True, min_width=12)),
                 BarColumn(bar_width=24),
-                TextColumn("{task.percentage:>3.0f} %  {task.fields[numbers]}  {task.fields[left]}"),
+                TextColumn(
+                    "{task.percentage:>3.0f} %  {task.fields[left]}", table_column=Column(no_wrap=True, min_width=19)
+                ),
+                TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             )
             self._progress = Progress(*columns, console=self.console, transient=True)
             self._progress.start()
