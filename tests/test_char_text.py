@@ -1,6 +1,9 @@
 """Texts of files: pieces, vocabulary, laws that count, and what is refused."""
 
 import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.char_text import CharText
 from ode_runner.tasks.ngrams import NGrams
-from ode_runner.tasks.text_file import PYTHON_HELP, UNKNOWN, content_of_text
+from ode_runner.tasks.text_file import PYTHON_HELP, UNKNOWN, content_of_text, read_text
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
 
@@ -96,3 +99,44 @@ def test_laws_that_count_are_witten_and_bells() -> None:
     laws = [2 ** -counted.bits(torch.tensor([[token]]), order=1) for token in range(3)]
     assert laws[2] == pytest.approx(never)
     assert sum(laws) == pytest.approx(1)
+
+
+def exact_bits(learned: Sequence[str], judged: Sequence[str], *, tokens: int, order: int) -> float:
+    """The same by searching the texts for every context, in fractions."""
+
+    def law(token: str, context: str) -> Fraction:
+        shorter = law(token, context[1:]) if context else Fraction(1, tokens)
+        places = [(text, i) for text in learned for i in range(len(context), len(text))]
+        after = [text[i] for text, i in places if text[i - len(context) : i] == context]
+        different = len(set(after))
+        return (after.count(token) + different * shorter) / (len(after) + different) if after else shorter
+
+    each = [law(text[i], text[max(0, i - order + 1) : i]) for text in judged for i in range(len(text))]
+    return -sum(math.log2(p) for p in each) / len(each)
+
+
+def test_bits_beside_a_run_are_those_of_an_exact_count(tmp_path: Path) -> None:
+    made = task(tmp_path / "a.txt", "abracadabra simsalabim " * 8 + "abba", length=6)
+    judged, learned = (
+        [made.written(text) for text in made.texts[split].tolist()] for split in (Split.TEST, Split.TRAIN)
+    )
+    found = made.baselines()
+    for order, name in enumerate(("unigram_bits", "bigram_bits", "trigram_bits"), start=1):
+        assert found[name] == pytest.approx(exact_bits(learned, judged, tokens=len(made.words), order=order), rel=1e-12)
+
+
+MEASURED = "2a95af4ac93f"  # the hash of the help texts of Python 3.11, of which the values below are
+BITS = [4.12, 3.37, 2.58, 1.99]  # by 0 to 3 characters before, of a tenth; of which tenth moves them by up to 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(content_of_text(PYTHON_HELP) != MEASURED, reason="another Python has other help texts")
+def test_bits_of_pythons_help_are_those_that_were_measured_elsewhere() -> None:
+    """Of small letters with a space for all else, each law by the first nine tenths."""
+    folded = re.sub("[^a-z]+", " ", read_text(PYTHON_HELP, "characters").lower())
+    assert len(folded) == 375_757
+    tokens = torch.tensor([" abcdefghijklmnopqrstuvwxyz".index(letter) for letter in folded])
+    learned, judged = tokens.tensor_split([round(0.9 * len(tokens))])
+    counted = NGrams(learned[None], tokens=27, order=len(BITS))
+    found = [counted.bits(judged[None], order=order) for order in range(1, len(BITS) + 1)]
+    assert found == pytest.approx(BITS, abs=0.05)

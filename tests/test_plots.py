@@ -126,6 +126,21 @@ def test_what_was_not_measured_has_no_panel() -> None:
     assert draw_curves([]).axes[0].lines[:] == []
 
 
+def test_a_bound_has_level_lines_and_a_loss_that_is_the_bound_is_drawn_once() -> None:
+    levels = {"loss of single tokens": 29.9, "entropy of the texts": 22.5}
+    first = {"step": 1.0, "epoch": 1.0, "train/loss": 30.0, "nelbo": 30.0}
+    second = {"step": 2.0, "epoch": 2.0, "eval/loss": 25.0}
+    once = draw_curves([first, second | {"eval/nelbo": 25.0}], quality="nelbo", levels=levels)
+    [axes] = [axes for axes in once.axes if axes.get_title()]
+    assert axes.get_title() == "NELBO"
+    assert {str(line.get_label()): list(line.get_ydata()) for line in axes.lines} == {
+        "training": [30.0], "validation": [25.0], **{label: [level, level] for label, level in levels.items()}
+    }  # fmt: skip
+    other = draw_curves([first, second | {"eval/nelbo": 24.0}], quality="nelbo", levels=levels)
+    assert [(axes.get_title(), len(axes.lines)) for axes in other.axes] == [("Loss", 2), ("NELBO", 4)]
+    assert words(once) == words(other) == ["training", "validation", *levels]
+
+
 class Turn(VectorField):
     """Around 0, so many times as fast."""
 

@@ -1,6 +1,7 @@
 """What changed during training."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ode_runner.figures import Axes, Figure
@@ -8,7 +9,7 @@ from ode_runner.plots import style
 
 History = Sequence[Mapping[str, float]]
 
-ABBREVIATIONS = ("mse", "nll", "rmse")
+ABBREVIATIONS = ("mse", "nelbo", "nll", "rmse")
 FEW = 2  # epochs that are drawn as steps
 ACCURACY, EVALUATIONS = "Accuracy", "Evaluations of the field (NFE) per batch"
 
@@ -21,6 +22,8 @@ class Samples(NamedTuple):
 
 
 SAME = Samples()
+NO_LEVELS: Mapping[str, float] = MappingProxyType({})
+LEVELS = ((style.GREY, "-."), (style.PURPLE, ":"))  # colour and dashes of each
 
 
 class _Line(NamedTuple):
@@ -29,16 +32,21 @@ class _Line(NamedTuple):
     points: Sequence[tuple[float, float]]
 
 
-def draw_curves(history: History, *, quality: str = "accuracy", samples: Samples = SAME) -> Figure:
+def draw_curves(
+    history: History, *, quality: str = "accuracy", samples: Samples = SAME, levels: Mapping[str, float] = NO_LEVELS
+) -> Figure:
     """Loss, the metric named `quality` and evaluations per solve against epochs; against steps if there are hardly any.
 
-    What was never measured has no panel, nor have evaluations where nothing is solved.
+    What was never measured has no panel, nor have evaluations where nothing is solved, or a loss that is the metric
+    itself. `levels` are numbers that the metric is compared with, at most two, by what they are: level lines.
     """
     panels = list(_panels(history, quality, samples))
     figure = style.figure(4.1 * max(2, len(panels)), 3.8)
     grid = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
     for axes, (title, lines) in zip(grid, panels, strict=False):
         _draw(axes, title, lines)
+        if title == _title(quality):
+            _draw_levels(axes, levels)
         axes.set_xlabel(_clock(history))
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", fontsize=9, ncols=3)
@@ -51,9 +59,13 @@ def _panels(history: History, quality: str, samples: Samples) -> Iterator[tuple[
     trained = (f"training{training}", (style.BLUE, "-"))
     validated = (f"validation{validation}", (style.ORANGE, "--"))
     backward = (f"training{training}, the way back", (style.GREEN, ":"))
-    for name in dict.fromkeys(("loss", quality)):
-        if lines := _lines(history, {f"train/{name}": trained, f"eval/{name}": validated}):
-            yield _title(name), lines
+    found = {
+        name: _lines(history, {f"train/{name}": trained, name: trained, f"eval/{name}": validated})
+        for name in ("loss", quality)  # what stands beside a loss has its bare name in training
+    }
+    if quality != "loss" and found["loss"] == found[quality]:
+        found.pop("loss")
+    yield from ((_title(name), lines) for name, lines in found.items() if lines)
     evaluated = _lines(history, {"nfe/forward": trained, "nfe/backward": backward, "nfe/eval": validated})
     if lines := [line for line in evaluated if any(y for _, y in line.points)]:
         yield EVALUATIONS, lines
@@ -91,3 +103,8 @@ def _draw(axes: Axes, title: str, lines: Sequence[_Line]) -> None:
         style.count_in_whole_numbers(axes.yaxis)
     elif all(y > 0 for _, _, points in lines for _, y in points):  # a log density may be below 0
         axes.set_yscale("log")
+
+
+def _draw_levels(axes: Axes, levels: Mapping[str, float]) -> None:
+    for (label, value), (colour, dashes) in zip(levels.items(), LEVELS, strict=False):
+        axes.axhline(value, color=colour, linestyle=dashes, label=label)

@@ -88,9 +88,10 @@ class CharText(TokenTask):
             )
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
-        return super().model_metrics(view) | self._baselines()
+        return super().model_metrics(view) | self.baselines()
 
-    def _baselines(self) -> dict[str, float]:
+    def baselines(self) -> dict[str, float]:
+        """Bits of a unit of the test split by laws that count, by name."""
         test, learned = self.texts[Split.TEST].cpu(), self.texts[Split.TRAIN].cpu()
         counted = NGrams(learned, tokens=len(self.words), order=max(ORDERS.values()))
         return {f"{name}_bits": counted.bits(test, order=order) for name, order in ORDERS.items()}

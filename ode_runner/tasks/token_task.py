@@ -185,12 +185,17 @@ class TokenTask(SampledTask):
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
-            yield "curves", draw_curves(view.history)
+            yield "curves", draw_curves(view.history, quality=self.objective, levels=self._levels())
         assert view.sample is not None
         yield from self.sample_figures(view.sample(SHOWN, TIMES, []))
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
         yield "unmasking", draw_unmasking(drawn.path[:, :SHOWN], words=self.words)
+
+    def _levels(self) -> dict[str, float]:
+        """What a bound is compared with: what a model of single tokens has, and the least, where that is known."""
+        known = {} if self.law is None else {"entropy of the texts": self.law.entropy}
+        return {"loss of single tokens": self._unigram()} | known
 
     def _unigram(self) -> float:
         return unigram_loss(self.texts[Split.TEST], self.texts[Split.TRAIN], self.spec.tokens)
