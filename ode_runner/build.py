@@ -159,10 +159,10 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
         check_network_options(cfg, choices)
     check_series(choices, target_of(cfg, "task"), model)
     check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
+    check_event_choices(cfg, choices, solver)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
     check_regularizers(choices, cfg, model, solver)
     check_answerable(target_of(cfg, "task"), model, solver)
-    check_event_choices(cfg, choices, solver)
 
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:

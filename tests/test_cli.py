@@ -165,6 +165,12 @@ def test_values_of_a_closed_set_are_completed(line: str, expected: str, monkeypa
     assert [word.partition("=")[2] for word in words] == expected.split()
 
 
+@pytest.mark.parametrize("line", ["ode-run network._", "ode-run model=exact model."])
+def test_that_there_is_nothing_to_complete_is_known_without_hydra(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_LINE", line)
+    assert offered(["-sc", "query=bash"]) == []
+
+
 def test_values_of_ones_own_class_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "conf/model").mkdir(parents=True)
     (tmp_path / "conf/model/mine.yaml").write_text("_target_: my_models.Mine\nkind: a\nwidth: 3\n")

@@ -62,8 +62,9 @@ def own(tmp_path: Path) -> Path:
 
 
 def able(*needs: Answer, own: tuple[str, ...] = ()) -> str:
-    """The built-in models that give this and one's own, as a sentence lists them; none of series or events."""
-    models = {name: named_class("model", name) for name in options("model") if name != "hybrid"}
+    """The built-in models that give this and one's own, as listed; none of series, events or a law that is given."""
+    models = {name: named_class("model", name) for name in options("model")}
+    models = {name: model for name, model in models.items() if name not in ("hybrid", "exact", "parametric")}
     built_in = [name for name, model in models.items() if {*needs} <= model.answers() and not model.of_series]
     *names, last = [*built_in, *own]
     return f"{', '.join(names)} or {last}"

@@ -156,7 +156,10 @@ def test_a_run_by_the_program_and_its_prediction_mark_the_end(tmp_path: Path) ->
     assert np.load(path.with_suffix(".npz"))["event_times"].shape == (4, 1)
     assert "cannot be followed back" in typed(f"predict={folder}", "times=[-1,1]", cwd=tmp_path).stderr
     for words, why in (
-        (("gradient=adjoint",), "gradient=adjoint follows steps that are common"),
+        (
+            ("gradient=adjoint",),
+            "batches of one: solver.per_sample=false trainer.batch_size=1 trainer.eval_batch_size=1",
+        ),
         (("solver=rk4",), "RK4 takes steps common to the whole batch"),
         (("solver=kvaerno3",), "Kvaerno3 finds no events"),
         (("model=odenet",), "asks for values and times of events"),

@@ -1,6 +1,7 @@
 """Regularisers: a price changes training by its weight and in no other way, and its gradient is right in every mode."""
 
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.build import build_experiment
+from ode_runner.building.members import members
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
@@ -29,7 +31,7 @@ from ode_runner.regularizers.base import Regularizer
 from ode_runner.regularizers.kinetic import Kinetic
 from ode_runner.types import State
 from tests.conftest import Compose
-from tests.helpers import TINY, record_of, rows_of, run_folder, run_folders, typed
+from tests.helpers import TINY, options, record_of, rows_of, run_folder, run_folders, typed
 from tests.problems import build
 
 QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
@@ -61,6 +63,20 @@ class Decay(Regularizer):
 """
 
 
+SMALL_TASKS = (
+    "half_moons",
+    "tiny_table",
+    "lotka_volterra",
+    "density2d",
+    "sequence_sort",
+    "series_classes",
+    "ou",
+    "pairs",
+)
+PAIRS = [(model, regularizer) for model in options("model") for regularizer in options("regularizer")]
+SAMPLED = {("galerkin", "taylor"), *random.Random(0).sample(PAIRS, 4)}
+
+
 class Still(VectorField):
     """dy/dt = c, whatever y is."""
 
@@ -84,9 +100,9 @@ def own(tmp_path: Path) -> Path:
     (tmp_path / "own_regularizers.py").write_text(OWN)
     folder = tmp_path / "conf" / "regularizer"
     folder.mkdir(parents=True)
-    for name, options in (("later", "weight: 0\nhalf_width: 0.25\n"), ("decay", "weight: 0.01\n")):
+    for name, its_options in (("later", "weight: 0\nhalf_width: 0.25\n"), ("decay", "weight: 0.01\n")):
         head = f"# @package regularizer.{name}\n# Mine.\n_target_: own_regularizers.{name.title()}\n"
-        (folder / f"{name}.yaml").write_text(head + options)
+        (folder / f"{name}.yaml").write_text(head + its_options)
     return tmp_path
 
 
@@ -330,3 +346,20 @@ def test_the_default_price_is_that_of_the_yaml(composed: Compose) -> None:
     assert math.isclose(made(composed, "regularizer=kinetic").objective.regularizers["kinetic"].weight, 0.02)
     assert isinstance(made(composed).objective, Supervised)
     assert ODENet.objective.solves
+
+
+@pytest.mark.parametrize(
+    ("model", "regularizer"), [pytest.param(*pair, marks=() if pair in SAMPLED else pytest.mark.slow) for pair in PAIRS]
+)
+def test_every_model_takes_a_regularizer_or_refuses_it(model: str, regularizer: str, tmp_path: Path) -> None:
+    """In single precision, of which a time is a number without a dimension: some rules of torch's make it double."""
+    tasks, answers = members("task"), members("model")[model].answers()
+    enough = {name: [needs for needs in (tasks[name].needs, tasks[name].suffices) if needs] for name in SMALL_TASKS}
+    task = next(name for name in SMALL_TASKS if any(needs <= answers for needs in enough[name]))
+    words = (f"task={task}", f"model={model}", f"regularizer={regularizer}", "trainer.max_steps=1", "logger=none")
+    ended = typed(*words, *TINY, cwd=tmp_path)
+    if ended.returncode == 2:
+        assert ended.stderr.count("\n") == 1
+    else:
+        assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+        assert record_of(tmp_path)["status"] == "completed"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ode_runner.recording.bookkeeping import ASIDE
 from ode_runner.recording.record import RunStatus
 from tests.helpers import TINY, ode_run, own_models, run_folder, run_folders, typed
 from tests.reporting import cells, reported, write_run
@@ -107,6 +108,7 @@ def test_verify_types_the_same_command_in_the_same_place(recorded: Path, launche
     ]  # fmt: skip
     assert seen["cwd"] == recorded
     assert seen["env"]["OMP_NUM_THREADS"] == "3"
+    assert ASIDE in seen["env"]
     assert ended.returncode == 0
     last = ended.stdout.splitlines()[-1]
     assert last.startswith("reproduced: 5 metrics and counts are the same to the last digit")

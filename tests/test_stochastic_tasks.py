@@ -155,7 +155,10 @@ def test_a_run_made_again_has_the_same_numbers(tmp_path: Path) -> None:
     [
         (("task=pendulum", "model=sde"), "model=sde gives sample paths of a stochastic equation only"),
         (("task=gbm", "model=odenet"), "task=gbm asks for sample paths of a stochastic equation, and model=odenet"),
-        (("task=gbm", "solver=dopri5"), "has a stochastic equation, and solver=dopri5 takes any field. Use solver="),
+        (
+            ("task=gbm", "solver=dopri5"),
+            "has a stochastic equation, and solver=dopri5 takes fields of ordinary equations. Use solver=",
+        ),
         (("task=ou", "model=latent_sde", "solver=euler_maruyama", "gradient=adjoint"), "gradient=adjoint needs"),
         (
             ("task=ou", "model=latent_sde", "gradient=reversible"),

@@ -9,7 +9,7 @@ from ode_runner.building.instantiate import construct, target_of
 from ode_runner.building.members import members, naming
 from ode_runner.building.regularization import GROUP, build_regularizers
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.gradients.event_checks import check_takes_events
+from ode_runner.gradients.event_checks import check_takes_events, steps_each
 from ode_runner.models.base import Numerics
 from ode_runner.models.events import has_events, of_absent_events
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
@@ -27,6 +27,12 @@ def check_event_choices(cfg: DictConfig, choices: Mapping[str, str], solver: Sol
     batch = max(cfg.trainer.batch_size, cfg.trainer.eval_batch_size)
     gradient = None if model.numerics is Numerics.SOLVER else construct(cfg, "gradient")
     check_takes_events(solver, gradient, batch=batch)
+    if gradient is not None and steps_each(solver) and not gradient.each_sample:
+        raise IncompatibleChoice(
+            f"gradient={choices['gradient']} follows steps that are common to the whole batch, and an event is at "
+            "another time in each sample. Use gradient=backprop or checkpoint; or batches of one: "
+            "solver.per_sample=false trainer.batch_size=1 trainer.eval_batch_size=1."
+        )
     for name, one in build_regularizers(cfg, model).items():
         if isinstance(one, PathRegularizer) or type(one).of_states is not Regularizer.of_states:
             raise IncompatibleChoice(

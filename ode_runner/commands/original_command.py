@@ -79,9 +79,20 @@ def _overrides(folder: Path, *, asked: str) -> list[str]:
         raise RefusedInput(
             f"{asked}{folder} is no run folder: there is no such folder.{hint} A run prints its own at the end."
         )
+    if not (folder / OVERRIDES).exists() and (inside := _latest_run(folder)) is not None:
+        raise RefusedInput(
+            f"{asked}{folder} is a folder of runs, and one of them is asked for. Type {asked}{inside}, say; "
+            f"ode-report {folder} lists them."
+        )
     if not (folder / OVERRIDES).exists():
         raise RefusedInput(f"{asked}{folder} is no run folder: it has no {OVERRIDES}.")
     return stored_overrides(folder)
+
+
+def _latest_run(folder: Path) -> Path | None:
+    """The run somewhere inside a folder that was written to last; None where there is none."""
+    runs = {path.parent.parent: path.stat().st_mtime for path in folder.glob(f"**/{OVERRIDES}")}
+    return max(runs, key=lambda run: runs[run], default=None)
 
 
 def _check_own_choices(overrides: list[str], folder: Path, words: list[str]) -> None:

@@ -91,7 +91,7 @@ def _options(folders: Sequence[Path], words: Sequence[str], word: str) -> list[s
     found = [option for place in places for option in options_in(_lines(place), group if place in _whole(path) else "")]
     found += options_in(_lines(folders[0] / "config.yaml"), "")
     names = {option.name for option in found if option.name.startswith(word)}
-    return sorted({_next_part(name, word) for name in names}) or None
+    return sorted({_next_part(name, word) for name in names})
 
 
 def _next_part(name: str, word: str) -> str:

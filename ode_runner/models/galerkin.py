@@ -139,7 +139,8 @@ class ExpandedField(VectorField):
 
     def weights(self, t: Time) -> list[Tensor]:
         """In the order of the template's parameters, of which each has a row for each time where `t` is (batch,)."""
-        flat = self.basis.functions(t.to(self.coefficients.dtype) / self.time_unit) @ self.coefficients
+        times = t.to(self.coefficients.dtype).reshape(-1)  # torch's jvp of `number * u` is double where u is ()
+        flat = self.basis.functions(times / self.time_unit) @ self.coefficients
         parts = flat.split(self.sizes, dim=-1)
         return [part.view(*t.shape, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 

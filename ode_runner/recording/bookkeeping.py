@@ -15,6 +15,7 @@ OF_COMMAND = {"predict": ("times", "inputs", "samples", "data"), "export": ("for
 COMMAND_OPTIONS = tuple(option for options in OF_COMMAND.values() for option in options)
 # Which runs are made, where, by whose code, and whether pictures are.
 PLACEMENT = ("sweep", "rerun", "plan", "output_dir", "trust", "pictures")
+ASIDE = "ODE_RUN_ASIDE"  # in the environment: the folder is soon removed, as by `ode-report verify`, and is not shown
 PROCESSES = ("processes", "oversubscribe")
 OBSERVERS = ("logger", "diagnostics")  # groups that watch a run
 PRESETS = ("grid", "search")  # groups that name a sweep

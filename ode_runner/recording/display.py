@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
+from ode_runner.recording.bookkeeping import ASIDE
 from ode_runner.recording.clock import clock, duration
 from ode_runner.recording.diagnostic_names import remarks
 from ode_runner.recording.logger import has_events
@@ -51,7 +53,7 @@ class Display:
 
     def headline(self, text: str, folder: Path) -> None:
         """Print what follows is about, and its folder."""
-        for line in with_folder(text, folder):
+        for line in [text] if ASIDE in os.environ else with_folder(text, folder):
             self.say(line, style="bold")
 
     def header(self, record: RunRecord, folder: Path, *, parameters: int, precision: str, sizes: str) -> None:
@@ -137,6 +139,11 @@ class Display:
             self._log("  ".join(row))
         for remark in remarks(record.metrics):
             self.say(f"  {remark}", style="yellow")
+        if ASIDE not in os.environ:
+            self._places(folder)
+
+    def _places(self, folder: Path) -> None:
+        """Where what the run wrote is found, and what to type next."""
         self.say(f"  run folder: {folder}")
         if (folder / "plots").is_dir():
             self.say(f"  pictures:   {folder / 'plots'}")

@@ -14,7 +14,7 @@ from rich.console import Console
 from ode_runner.config.arguments import root_of
 from ode_runner.config.trust import code_named
 from ode_runner.errors import RefusedInput
-from ode_runner.recording.bookkeeping import PLACEMENT
+from ode_runner.recording.bookkeeping import ASIDE, PLACEMENT
 from ode_runner.recording.stored_command import stored_overrides, stored_yaml
 from ode_runner.recording.streams import lost_output
 from ode_runner.report.diff import (
@@ -147,5 +147,5 @@ def program() -> str:
 def _environment(run: Run, *, own_code: bool) -> dict[str, str]:
     """As many threads as then, for a sum is split among them and rounds accordingly; no modules that only lie there."""
     threads = run.record.environment.get("threads")
-    environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+    environment = {**os.environ, ASIDE: "1", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
     return environment if own_code else {**environment, "PYTHONSAFEPATH": "1"}

@@ -29,7 +29,7 @@ class Solver(abc.ABC):
 
     kind: ClassVar[str]  # in words, for messages and tables
     fields: ClassVar[type] = VectorField  # the least that a field must offer
-    fields_in_words: ClassVar[str] = "any field"  # the same
+    fields_in_words: ClassVar[str] = "fields of ordinary equations"  # the same
     example: ClassVar[str] = "task=pendulum"  # whose true field offers that, for messages
     differentiable: ClassVar[bool] = True  # False: `solve` leaves no graph, and a mode must bring the derivative itself
     order: int = field(init=False)  # global order of convergence: the error at a fixed time is O(dt ** order)

@@ -27,6 +27,7 @@ class Area(Task):
     an answer may depend on nothing that comes after it.
     """
 
+    of_known_law: ClassVar[bool] = True
     gives_series: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
     objective: ClassVar[str] = "rmse"

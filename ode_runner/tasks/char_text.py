@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class CharText(TokenTask):
         samples: by which a model is judged.
     """
 
+    of_known_law: ClassVar[bool] = False
     blank = "░"  # an underscore is a character of texts
 
     def __init__(

@@ -46,6 +46,7 @@ class ClosedForm(LeastSquaresTask):
         noise: of these, in standard deviations of each coordinate over them; None: 0.01.
     """
 
+    of_known_law: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.EQUATION})
     of_learning: ClassVar[frozenset[str]] = frozenset({"points", "noise"})
     objective: ClassVar[str] = "rmse"

@@ -50,6 +50,7 @@ class CTMC(SetMeasuringTask):
         paths: so many paths are followed, by a solver for that; None: probabilities, by one for differential equations.
     """
 
+    of_known_law: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.TRUTH})
     objective: ClassVar[str] = "tv"
     higher_is_better: ClassVar[bool] = False

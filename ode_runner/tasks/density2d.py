@@ -63,6 +63,7 @@ class Density2D(DensityTask):
         clock: what a solve by the true field counts steps in: `rho`, sigma / alpha, of x / alpha; None: t.
     """
 
+    of_known_law: ClassVar[bool] = True
     of_true_field: ClassVar[frozenset[str]] = frozenset({"path", "start_time", "end_time", "clock"})
 
     def __init__(

@@ -47,6 +47,7 @@ class HybridSystem(Task):
     seed: int
     device: torch.device
 
+    of_known_law: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.EVENTS})
     objective: ClassVar[str] = "event_time_error"
     higher_is_better: ClassVar[bool] = False

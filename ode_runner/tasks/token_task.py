@@ -53,6 +53,7 @@ class TokenTask(SampledTask):
         samples: by which a model is judged.
     """
 
+    of_known_law: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.TOKENS})
     test_only: ClassVar[frozenset[str]] = frozenset({"samples"})
     objective: ClassVar[str] = "nelbo"

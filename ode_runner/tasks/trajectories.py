@@ -58,6 +58,7 @@ class Trajectories(LeastSquaresTask):
     seed: int
     device: torch.device
 
+    of_known_law: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test", "foresight", "y0"})  # drawn last, of one generator
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
