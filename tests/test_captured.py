@@ -21,6 +21,7 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.captured_adjoint import capture_adjoint
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.gradients.continuous import backward_solver, block_sizes
+from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Problem
@@ -269,3 +270,32 @@ def test_evaluations_are_recorded_once_they_are_made_again_and_again(solver: Any
     for theirs, ours in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
     assert ledgers[0] == ledgers[1]
+
+
+def _height(t: Any, y: Tensor, dy: Tensor, pull: Any, *_: Tensor) -> Tensor:
+    return y.sum(dim=1)
+
+
+def _speed(t: Any, y: Tensor, dy: Tensor, pull: Any, *_: Tensor) -> Tensor:
+    return dy.square().sum(dim=1)
+
+
+@pytest.mark.usefixtures("repeated", "float64")
+def test_recorded_solves_are_told_apart_by_their_integrands_not_by_the_names() -> None:
+    field, ts = GivenSpiral(), torch.tensor([0.0, 0.3, 1.0])
+    y0, z, (height, speed) = (
+        torch.full((4, 3), 0.1),
+        torch.full((4, 3), 0.2),
+        (Integral(_height, judged=False), Integral(_speed, judged=False)),
+    )
+    found = {}
+    for records in (False, True):
+        integrate = Integrator(solver=RK4(num_steps=3, step_size=None), gradient=Backprop(), records=records)
+        integrals = [height, speed] * 4 + [Integral(lambda t, y, dy, pull, *_: y.amax(dim=1), judged=False)] * 4
+        with torch.no_grad(), integrate.ledger.phase(Phase.EVALUATION):
+            found[records] = [
+                integrate(field, y0, ts, given=[z, z], integrals={"q": q}).integrals["q"] for q in integrals
+            ]
+    assert RepeatedFunction.made == 2
+    for theirs, ours in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from ode_runner.compiling.captured_steps import RecordedSteps
 from ode_runner.compiling.recorded_function import RecordedFunction
 from ode_runner.compiling.recorded_stepper import check_recordable, pair_of, stepping_recorded
-from ode_runner.compiling.solves import CompiledSolve, kind_of_problem
+from ode_runner.compiling.solves import CompiledSolve, kind_of_problem, lasting
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.ledger import Ledger, Phase, Tally
@@ -72,6 +72,8 @@ class RecordedSolves:
 
 def _recordable(solver: Solver, problem: Problem) -> bool:
     driven = problem.field.noise is not None and solver.draws
+    if not lasting(problem):  # the same name may be another integrand in the next solve
+        return False
     return not (driven or problem.breaks or problem.event is not None or len(problem.ts) == 1 or problem.ts.dim() > 1)
 
 
@@ -81,7 +83,8 @@ def _kind(solver: Solver, problem: Problem) -> tuple[Hashable, ...]:
     Those of parameters are read where they lie, so that a parameter which has been replaced makes another kind.
     """
     field = problem.field.field
-    where = tuple(x.data_ptr() for x in (*field.parameters(), *field.buffers()))
+    modules = (field, *problem.field.integrals)
+    where = tuple(x.data_ptr() for module in modules for x in (*module.parameters(), *module.buffers()))
     times = () if isinstance(solver, AdaptiveSolver) else tuple(read_times(problem.ts))
     return (*kind_of_problem(problem), times, len(problem.ts) > 2, where, field.training)
 

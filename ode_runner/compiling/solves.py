@@ -25,7 +25,7 @@ class CompiledSolves:
             CannotCompile: none will be known to be like it.
         """
         check_lasting(problem)
-        self._solves[_key(problem)] = solve
+        self._solves[kind_of_problem(problem)] = solve
 
     def clear(self) -> None:
         """From now on, nothing is compiled."""
@@ -33,9 +33,7 @@ class CompiledSolves:
 
     def find(self, problem: Problem) -> CompiledSolve | None:
         """What has been compiled for such problems."""
-        if not self._solves or not all(map(_lasts, problem.field.integrals)):
-            return None
-        return self._solves.get(_key(problem))
+        return self._solves.get(kind_of_problem(problem)) if self._solves and lasting(problem) else None
 
 
 def check_lasting(problem: Problem) -> None:
@@ -52,6 +50,11 @@ def check_lasting(problem: Problem) -> None:
         )
 
 
+def lasting(problem: Problem) -> bool:
+    """Whether the integrands of the next such solve are the same objects, by which it is known."""
+    return all(map(_lasts, problem.field.integrals))
+
+
 def _lasts(integral: nn.Module) -> bool:
     g: object = integral.g
     if isinstance(g, FunctionType):
@@ -59,20 +62,18 @@ def _lasts(integral: nn.Module) -> bool:
     return isinstance(g, nn.Module | MethodType)  # a method of another object is another key
 
 
-def _key(problem: Problem) -> tuple[Hashable, ...]:
-    """Integrands are told apart too."""
-    field = problem.field
-    learned = tuple(p.requires_grad for p in parameters_of(*field.integrals))
-    integrands = tuple(integral.g for integral in field.integrals)
-    return (*kind_of_problem(problem), integrands, tuple(field.judged), tuple(field.counts), learned)
-
-
 def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
     """Problems of one kind differ in values and times alone: not in what is learned, which is differentiated by.
 
-    The first part is the field.
+    The first part is the field. Integrands are told apart as well as their names.
     """
     field, y0 = problem.field, problem.y0
     given = tuple((z.shape, z.dtype, z.requires_grad) for z in field.given)
-    learned = tuple(p.requires_grad for p in parameters_of(field.field))
-    return (field.field, y0.shape, y0.dtype, given, learned, field.names, tuple(problem.breaks))
+    learned = tuple(p.requires_grad for p in parameters_of(field.field, *field.integrals))
+    integrals = (
+        field.names,
+        tuple(integral.g for integral in field.integrals),
+        tuple(field.judged),
+        tuple(field.counts),
+    )
+    return (field.field, y0.shape, y0.dtype, given, learned, *integrals, tuple(problem.breaks))
