@@ -70,6 +70,28 @@ def test_operations_and_their_derivatives_are_those_of_pytorch(dtype: torch.dtyp
         assert float((ours - theirs).norm()) < 1000 * torch.finfo(dtype).eps * max(float(theirs.norm()), 1.0)
 
 
+def test_operations_that_differ_in_their_arrays_alone_are_one_function() -> None:
+    def function(x: Tensor, y: Tensor) -> list[Tensor]:
+        return [(x.tanh() * y).tanh() * x, y[:2].tanh() * x[0, 0], x[0, 0] + y[0, 1]]
+
+    with torch.no_grad():
+        source = c_source({"f": record(function, [torch.rand(3, 4), torch.rand(3, 4)])})
+    bodies = [line for line in source.splitlines() if " static void " in line]
+    assert len(bodies) == 4, "tanh and product, of all and of two rows; numbers are added where they stand"
+    assert sum("tanh(" in line for line in bodies) == 2
+
+
+def test_machine_code_made_with_other_flags_is_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine_code, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(machine_code, "_compiler", lambda: ("cc",))
+    monkeypatch.setattr(machine_code, "_compile", lambda source, compiler, library: library.touch())
+    machine_code._library("")
+    for flags in ("FLAGS", "OF_GCC", "ARITHMETIC", "VECTOR_MATH"):
+        monkeypatch.setattr(machine_code, flags, (*getattr(machine_code, flags), "-g"))
+        machine_code._library("")
+    assert len(list(tmp_path.iterdir())) == 5
+
+
 @compiler
 def test_what_is_no_number_stays_so() -> None:
     def function(x: Tensor) -> list[Tensor]:

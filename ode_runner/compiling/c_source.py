@@ -1,7 +1,7 @@
 """Recorded functions as functions in C."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.compiling.c_loops import TYPES, elementwise
 from ode_runner.compiling.c_operations import NoCode, code_of
 from ode_runner.compiling.c_products import DECLARATIONS
-from ode_runner.compiling.recorder import Recording, storage_of
+from ode_runner.compiling.recorder import Operation, Recording, storage_of
 
 HEADER = """\
 #include <math.h>
@@ -22,6 +22,7 @@ VECTOR(tanh) VECTOR(exp) VECTOR(log) VECTOR(log1p) VECTOR(sin) VECTOR(cos)
 #include <string.h>
 #include <tgmath.h>
 """
+NOT_INLINED = "__attribute__((noinline))"
 
 
 def c_source(recordings: Mapping[str, Recording], driver: str = "") -> str:
@@ -33,17 +34,18 @@ def c_source(recordings: Mapping[str, Recording], driver: str = "") -> str:
     Raises:
         NoCode: there is no C code for an operation, or for a type.
     """
-    functions = [_function(name, recording) for name, recording in recordings.items()]
-    return "\n".join([HEADER, DECLARATIONS, *functions, driver])
+    loops = _Loops()
+    functions = [_function(name, recording, loops) for name, recording in recordings.items()]
+    return "\n".join([HEADER, DECLARATIONS, *loops.functions(), *functions, driver])
 
 
-def _function(name: str, recording: Recording) -> str:
+def _function(name: str, recording: Recording, loops: "_Loops") -> str:
     arrays = _Arrays(recording)
     parameters = [f"const {_type(x)} *restrict {arrays.name(x)}" for x in recording.inputs]
     body = []
     for number, operation in enumerate(recording.operations):
         arrays.begin(operation.result)
-        body.append(code_of(operation, arrays.name))
+        body.append(loops.called(operation, arrays.name))
         arrays.end(number)
     for number, y in enumerate(recording.outputs):
         parameters.append(f"{_type(y)} *restrict y{number}")
@@ -62,6 +64,36 @@ def _type(x: Tensor) -> str:
     if x.dtype not in TYPES:
         raise NoCode(str(x.dtype))
     return TYPES[x.dtype]
+
+
+@final
+class _Loops:
+    """Operations with loops as functions in C; those that differ in nothing but their arrays are one.
+
+    The stages of a step are the same operations again and again, and a compiler takes more than twice the time for a
+    function twice as long.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # by parameters and code
+
+    def functions(self) -> list[str]:
+        return [f"{NOT_INLINED} static void {name}{code}" for code, name in self._names.items()]
+
+    def called(self, operation: Operation, name: Callable[[Tensor], str]) -> str:
+        """The statements of an operation: a call, where it has loops. `name` is as in `code_of`."""
+        types: dict[str, str] = {}  # by the arrays, in the order of the parameters
+
+        def parameter(x: Tensor) -> str:
+            types.setdefault(name(x), _type(x))
+            return f"p{list(types).index(name(x))}"
+
+        code = code_of(operation, parameter)
+        if "for (" not in code:
+            return code_of(operation, name)
+        parameters = ", ".join(f"{kind} *restrict p{i}" for i, kind in enumerate(types.values()))
+        function = self._names.setdefault(f"({parameters}) {{ {code} }}", f"loops_{len(self._names)}")
+        return f"{function}({', '.join(types)});"
 
 
 @final
