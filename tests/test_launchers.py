@@ -33,6 +33,18 @@ class Raises(ODENet):
         raise RuntimeError("not today")
 """
 
+WAITING = """
+import time
+from pathlib import Path
+
+from ode_runner.models.odenet import ODENet
+
+class Waits(ODENet):
+    def evolve(self, y0, ts, integrate):
+        time.sleep(0 if Path("go").exists() else 0.2)
+        return super().evolve(y0, ts, integrate)
+"""
+
 
 @pytest.mark.parametrize("launcher", PLUGINS)
 def test_a_launcher_that_is_not_installed_is_named(launcher: str, tmp_path: Path) -> None:
@@ -126,8 +138,22 @@ def test_gpus_are_shared_out_by_slots(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.skipif(not SUBMITIT, reason="needs hydra-submitit-launcher: pip install 'ode-run[slurm]'")
 def test_a_job_that_a_scheduler_takes_back_is_queued_again_and_resumes(tmp_path: Path) -> None:
-    """submitit's own executor for one machine stands in for Slurm: the same signal, the same way back."""
-    command = ("-m", "seed=0,1", "hydra/launcher=submitit_local", "sweep=mine", "logger=none", *TINY)
+    """submitit's own executor for one machine stands in for Slurm: the same signal, the same way back.
+
+    Steps are slow until the signal has been sent: a run that completes before would not be taken back.
+    """
+    own_models(tmp_path, "waiting", WAITING, "Waits")
+    command = (
+        "-cd",
+        "conf",
+        "-m",
+        "model=waits",
+        "seed=0,1",
+        "hydra/launcher=submitit_local",
+        "sweep=mine",
+        "logger=none",
+        *TINY,
+    )
     longer = ("hydra.launcher.timeout_min=10", "trainer.epochs=100", "trainer.log_every=1")
     script = Path(sys.executable).with_name("ode-run")
     driver = subprocess.Popen(
@@ -138,11 +164,12 @@ def test_a_job_that_a_scheduler_takes_back_is_queued_again_and_resumes(tmp_path:
         time.sleep(0.05)
     [begun, *_] = (path.parent for path in tmp_path.rglob("metrics.jsonl") if path.stat().st_size)
     os.kill(job_in(begun), signal.SIGUSR2)
+    (tmp_path / "go").touch()
     said, _ = driver.communicate(timeout=200)
     assert driver.returncode == 0, said
     assert "2 completed" in said
     logs = "".join(path.read_text() for path in tmp_path.rglob("*_log.out"))
-    assert "interrupted: stopped by SIGUSR2; the same command resumes it" in logs
+    assert "interrupted: stopped by SIGUSR2; the same command resumes it" in (begun / "ode-run.log").read_text()
     assert logs.count("resuming at step") == 1
     assert [record["status"] for record in map(record_of, run_folders(tmp_path))] == ["completed"] * 2
 

@@ -48,5 +48,7 @@ def without_incomparable(runs: Sequence[Run], found: Sequence[Incomparable]) -> 
 
 
 def _without(run: Run, names: set[str]) -> Run:
+    if not names:
+        return run  # with what it has computed of itself
     kept = {name: value for name, value in run.record.metrics.items() if name not in names}
     return replace(run, record=replace(run.record, metrics=kept))

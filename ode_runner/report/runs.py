@@ -31,11 +31,15 @@ class Run:
         return self.record.status is RunStatus.COMPLETED
 
     @cached_property
+    def _computed(self) -> dict[str, Any]:
+        return computed(self.record.config, self.record.choices)
+
+    @cached_property
     def options(self) -> dict[str, Any]:
         """What was chosen, by name: the axes, then every option in use. The seed is not among them."""
         record = self.record
         options: dict[str, Any] = {axis: record.choices.get(axis, UNUSED) for axis in AXES}
-        for group, content in computed(record.config, record.choices).items():
+        for group, content in self._computed.items():
             if not isinstance(content, dict):
                 options[group] = content
                 continue
@@ -47,8 +51,7 @@ class Run:
     @cached_property
     def identity(self) -> str:
         """Equal for runs that differ in their seed only; the record's fingerprint is too short for thousands."""
-        record = self.record
-        return json.dumps([record.choices, computed(record.config, record.choices)], sort_keys=True, default=str)
+        return json.dumps([self.record.choices, self._computed], sort_keys=True, default=str)
 
     @cached_property
     def measurements(self) -> dict[str, float]:
