@@ -73,7 +73,7 @@ SMALL_TASKS = (
     "pairs",
 )
 PAIRS = [(model, regularizer) for model in options("model") for regularizer in options("regularizer")]
-QUICK_PAIRS = {("galerkin", "taylor"), ("second_order", "rnode"), ("exact", "spectral"), ("cnf", "steer")}
+QUICK_PAIRS = {("galerkin", "taylor"), ("second_order", "rnode"), ("exact", "spectral"), ("augmented", "steer")}
 
 
 class Still(VectorField):
