@@ -296,4 +296,5 @@ def uncounted(field: VectorField) -> VectorField:
 
 def name_of(field: VectorField) -> str:
     """What messages call a field, whatever it is wrapped in."""
-    return uncounted(field).shown_name
+    inside = uncounted(field)
+    return inside.shown_name if isinstance(inside, VectorField) else type(inside).__name__  # as for `batched_time`

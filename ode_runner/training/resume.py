@@ -1,11 +1,10 @@
 """Resumes a run from its newest sound checkpoint."""
 
-import math
-
 from ode_runner.errors import CheckpointRefused
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
 from ode_runner.recording.logger import MetricsFile
+from ode_runner.training.best_weights import NONE
 from ode_runner.training.trainer import Trainer
 
 
@@ -41,7 +40,7 @@ def _without_best(trainer: Trainer, checkpoints: Checkpoints, display: Display) 
     try:
         checkpoints.load(checkpoints.best)
     except CheckpointRefused as refusal:
-        trainer.best = {"objective": math.nan, "epoch": 0}
+        trainer.best = dict(NONE)
         display.say(f"{refusal} The best of the epochs to come takes its place.", style="yellow")
         return f"best weights chosen from step {trainer.step} on, for the earlier ones were lost"
     return ""
