@@ -9,7 +9,7 @@ from tests.helpers import TINY, options, run_folder, typed
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", options("grid"))
 def test_every_cell_of_a_preset_can_be_run(name: str, tmp_path: Path) -> None:
     ended = typed(f"grid={name}", "plan=true", cwd=tmp_path)
