@@ -1,6 +1,6 @@
 """The order in which samples come."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -16,7 +16,11 @@ def shuffler(split: Split, *, seed: int, epoch: int) -> torch.Generator | None:
 
 def in_batches(
     count: int, batch_size: int, generator: torch.Generator | None, *, device: torch.device
-) -> Sequence[Tensor]:
-    """The numbers of the samples of each batch, shuffled by the generator if there is one."""
+) -> Iterator[Tensor]:
+    """The numbers of the samples of each batch, shuffled by the generator if there is one.
+
+    One after another, for whoever asks for a single batch waits for no others.
+    """
     order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    return send(order, device).split(batch_size)
+    order = send(order, device)
+    yield from (order[begin : begin + batch_size] for begin in range(0, count, batch_size))
