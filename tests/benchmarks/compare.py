@@ -18,11 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import binom
 
-from tests.benchmarks.report import describe
+from tests.benchmarks.report import describe, print_rows
 
 OUTPUTS = Path("outputs/bench")
 ROOT = Path(__file__).parents[2]
@@ -143,9 +142,7 @@ def show(found: Sequence[Comparison], base: str) -> None:
         there, here = (f"{1000 * statistics.median(seconds):.2f} ms" for seconds in (one.there, one.here))
         low, high = one.interval
         table.add_row(one.row, there, here, f"{statistics.median(one.ratios):.3f}", f"{low:.3f} to {high:.3f}")
-    console = Console(highlight=False)
-    console.width = min(console.width, 110) if console.is_terminal else 110
-    console.print(table)
+    print_rows(table)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from itertools import pairwise
 
 import diffrax
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from ode_runner.integrator import Integrator
@@ -27,7 +26,7 @@ from ode_runner.solvers.one_step import AcceptedStep
 from ode_runner.types import Times
 from tests.benchmarks import solving
 from tests.benchmarks.peer_diffrax import BACKPROP, RK4, Counts, Diffrax
-from tests.benchmarks.report import describe
+from tests.benchmarks.report import describe, print_rows
 from tests.benchmarks.solving import OUTPUTS, Case
 
 WARMUP = 5  # steps of each thrown away first
@@ -159,9 +158,7 @@ def show(found: dict[str, dict[str, Side]]) -> None:
                 f"{side.gradient_error:.0e}",
                 f"{side.compile_seconds:.1f} s" if side.compile_seconds else "-",
             )
-    console = Console(highlight=False)
-    console.width = min(console.width, 110) if console.is_terminal else 110
-    console.print(table)
+    print_rows(table)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,13 @@ def describe(device: torch.device) -> dict[str, Any]:
     return describe_environment(device) | {"flags": flags, "cpu_capability": capability, "load_before": load}
 
 
+def print_rows(table: Table) -> None:
+    """Print a table, at most 110 columns wide; so wide where the output is no terminal."""
+    console = Console(highlight=False)
+    console.width = min(console.width, 110) if console.is_terminal else 110
+    console.print(table)
+
+
 def print_table(findings: Findings, console: Console) -> None:
     """At most 100 columns."""
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 import torchdiffeq
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -35,7 +34,7 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
 from ode_runner.solvers.rk4 import RK4
 from tests.benchmarks.problems import Posed, middle, small
-from tests.benchmarks.report import describe
+from tests.benchmarks.report import describe, print_rows
 
 OUTPUTS = Path("outputs/bench")
 BLOCK_SECONDS = 0.05
@@ -269,9 +268,7 @@ def show(findings: list[Finding]) -> None:
             f"{one.gradient_error:.0e}" if one.gradient_error else "-",
             f"{one.compile_seconds:.0f} s" if one.compile_seconds else "-",
         )
-    console = Console(highlight=False)
-    console.width = min(console.width, 110) if console.is_terminal else 110
-    console.print(table)
+    print_rows(table)
 
 
 if __name__ == "__main__":
