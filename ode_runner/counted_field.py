@@ -1,9 +1,8 @@
 """The wrapper through which solvers evaluate a field: it counts evaluations, lowers precision and passes `given` on.
 
-It also holds the integrals along a solve of the field, and the noise that drives it.
+It also evaluates the integrands along a solve of the field, and holds the noise that drives it.
 """
 
-import abc
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -15,34 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ode_runner.driving_noise import DrivingNoise
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.field import LinearizableField, NoiseDrivenField, Push, StochasticField, VectorField
+from ode_runner.field import LinearizableField, Push, StochasticField, VectorField
+from ode_runner.field_observer import Observer
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.ledger import Ledger
-from ode_runner.noise import Increment, Noise, NoiseAlong, Steps
+from ode_runner.noise import Noise
 from ode_runner.random_state import RandomState
 from ode_runner.structured_field import kind_of
 from ode_runner.types import State, Time
-
-Evaluated = Callable[[Any, State], State]  # a time, or one for each sample, and a state to a derivative
-
-
-class Observer(abc.ABC):
-    """Makes the evaluations of a field, and sees what happens in them."""
-
-    random = False  # True once an evaluation has drawn random numbers
-
-    def __init__(self) -> None:
-        self.draws: list[tuple[float, RandomState]] = []  # each evaluation's time, and the generators before it
-
-    @abc.abstractmethod
-    def evaluate(self, function: Evaluated, t: Tensor, y: State) -> State:
-        """function(t, y)."""
-
-    def look(self, function: Evaluated, t: Tensor, y: State, dy: State) -> Tensor:
-        """function(t, y) for integrands, which read dy = f(t, y) and do not count as an evaluation."""
-        del dy
-        return function(t, y)
 
 
 class CountedField(VectorField):
@@ -81,7 +62,7 @@ class CountedField(VectorField):
         self.names = tuple(integrals)
         self.counts = [len(integral.given) for integral in integrals.values()]  # given to each of them alone
         self.noise, self.span = noise, span
-        self._noise_along: NoiseAlong | None = None
+        self._driving_noise = DrivingNoise(noise, field) if noise is not None else None
         self.observer: Observer | None = None
         self._pushes: MutableMapping[Tensor, Push] = WeakTensorKeyDictionary() if integrals else {}  # by derivative
         self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
@@ -173,31 +154,11 @@ class CountedField(VectorField):
         inside.span = (low, high)
         return inside
 
-    def increment(self, t0: float, t1: float, y: State) -> Increment:
-        """The increment of the noise from t0 to t1, in the shape that the diffusion at `y` multiplies."""
-        if self._noise_along is None or self._noise_along.dtype != y.dtype:
-            self.prepare_increments([], y)
-        assert self._noise_along is not None
-        return self._noise_along.find(t0, t1)
-
-    def increments(self, steps: Steps, y: State) -> Increment:
-        """The same of several steps, (step, batch, *noise) each."""
-        field = self.field
-        assert self.noise is not None, "the integrator has seen to that"
-        assert isinstance(field, NoiseDrivenField)
-        return self.noise.increments(steps, field.noise_shape(y), dtype=y.dtype)
-
-    def prepare_increments(self, steps: Steps, y: State) -> None:
-        """Announce the steps of a solve, forwards or backwards: their increments are then made many at a time."""
-        field = self.field
-        assert self.noise is not None, "the integrator has seen to that"
-        assert isinstance(field, NoiseDrivenField)
-        self._noise_along = NoiseAlong(self.noise, steps, field.noise_shape(y), dtype=y.dtype)
-
-    def uniform(self, t: Tensor, which: int, shape: Sequence[int]) -> Tensor:
-        """Numbers between 0 and 1, (batch, *shape), by which states jump; see `Noise.uniform`."""
-        assert self.noise is not None, "the integrator has seen to that"
-        return self.noise.uniform(t, which, shape)
+    @property
+    def driving_noise(self) -> DrivingNoise:
+        """The noise that drives the field along a solve, which the integrator has seen to."""
+        assert self._driving_noise is not None
+        return self._driving_noise
 
     def _enter_products(self, count: int) -> None:
         self.ledger.tally.products += count

@@ -152,7 +152,7 @@ class Noise:
         return replace(self, samples=(shifts[:, None] + self.samples).flatten())
 
 
-class NoiseAlong:
+class StepIncrements:
     """The increments of the steps of a solve, made for as many of them at once as a few megabytes hold."""
 
     def __init__(self, noise: Noise, steps: Steps, shape: Sequence[int], *, dtype: torch.dtype) -> None:

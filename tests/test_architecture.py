@@ -26,6 +26,8 @@ ROOT = {
         "ledger",
         "structured_field",
         "counted_field",
+        "field_observer",
+        "driving_noise",
         "token_field",
     ),  # the right-hand side of an equation
     *("integral", "problem", "hashed_numbers", "noise", "integrator"),  # an equation and its solve

@@ -39,7 +39,7 @@ class EulerMaruyama(FixedStepSolver):
         y, ys, steps = y0, [y0], 0
         for grid in self.grids(ts):
             for t0, t1 in pairwise(grid):
-                t, dw = time_tensor(t0, y), field.increment(t0, t1, y).w
+                t, dw = time_tensor(t0, y), field.driving_noise.increment(t0, t1, y).w
                 y = y + (t1 - t0) * field.drift(t, y) + field.diffusion(t, y) * dw
                 steps += 1
             ys.append(y)

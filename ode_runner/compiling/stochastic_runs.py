@@ -87,7 +87,7 @@ class StochasticRuns(Runs):
         )
 
     def _inputs(self, field: CountedField, y0: State, steps: Sequence[tuple[float, float]]) -> list[Sequence[Tensor]]:
-        clocks, noise = y0.new_tensor([[t0, t1 - t0] for t0, t1 in steps]), field.increments(steps, y0)
+        clocks, noise = y0.new_tensor([[t0, t1 - t0] for t0, t1 in steps]), field.driving_noise.increments(steps, y0)
         lengths = run_lengths(len(steps), round(self.tally.evaluations + self.tally.products))
         parts = (x.contiguous().split(lengths) for x in (clocks, *noise))
         return list(zip(*parts, strict=True))

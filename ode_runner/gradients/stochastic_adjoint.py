@@ -71,7 +71,7 @@ class _BackwardSteps:
 
     def step(self, t1: float, t0: float, carried: tuple[State, State, Tensor], c: Tensor) -> tuple[Tensor, ...]:
         """From t1 back to t0; `c` weighs what integrals gain on the way."""
-        dt, noise = t0 - t1, self.field.increment(t1, t0, carried[0])
+        dt, noise = t0 - t1, self.field.driving_noise.increment(t1, t0, carried[0])
         flat = torch.cat([part.reshape(-1) for part in carried])
 
         def rise(t: float, flat: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Gillespie(JumpSolver):
             if bool(_chain(field).settled(x).all()):
                 return states, count
             rates = self.rates(field, at, x).flatten(1) / pace
-            when, where = (field.uniform(t0 + passed, which, ()) for which in (0, 1))
+            when, where = (field.driving_noise.uniform(t0 + passed, which, ()) for which in (0, 1))
             passed = passed + exponential(when, rates.sum(dim=1))
             if not (passed < spans[-1]).any():
                 return states, count + 1

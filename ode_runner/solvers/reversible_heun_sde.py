@@ -10,7 +10,7 @@ from ode_runner.field import VectorField
 from ode_runner.noise import Calculus
 from ode_runner.problem import Solution
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
-from ode_runner.solvers.stochastic import StochasticMethod, driven
+from ode_runner.solvers.stochastic import StochasticMethod, driving_noise
 from ode_runner.solvers.stochastic_equation import StochasticEquation
 from ode_runner.types import State, Times
 
@@ -49,12 +49,12 @@ class ReversibleHeunSDE(ReversibleSolver, StochasticMethod):
         return self.solve_noting_steps(field, y0, ts)[0]
 
     def solve_noting_steps(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
-        driven(field).prepare_increments([step for grid in self.grids(ts) for step in self.strides(grid)], y0)
+        driving_noise(field).prepare([step for grid in self.grids(ts) for step in self.strides(grid)], y0)
         return super().solve_noting_steps(field, y0, ts)
 
     def _step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         """From t0 to t1 along the path; a step backwards is the same with what it does in that direction."""
-        (y0, z0, f0, g0), dt, w = carried, t1 - t0, driven(field).increment(t0, t1, carried[0]).w
+        (y0, z0, f0, g0), dt, w = carried, t1 - t0, driving_noise(field).increment(t0, t1, carried[0]).w
         equation = self._equation(field, t0, y0)
         z1 = 2 * y0 - z0 + torch.add(equation.moved(g0, w), f0, alpha=dt)
         f1, g1 = equation.both(t1, z1)

@@ -153,8 +153,9 @@ def standard_normal(field: Any, t: float, u: float, y: State) -> Tensor:
     Raises:
         RefusedInput: the noise does not tell the times apart.
     """
-    w = field.increment(t, u, y).w
-    span = abs(field.noise.path.nearest(u) - field.noise.path.nearest(t))
+    noise = field.driving_noise
+    w = noise.increment(t, u, y).w
+    span = abs(noise.path.nearest(u) - noise.path.nearest(t))
     if not span:
         raise RefusedInput(f"the step from t = {t:g} to {u:g} is too short for its noise. Use fewer steps.")
     return w / span**0.5

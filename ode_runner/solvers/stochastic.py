@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField, name_of, uncounted
+from ode_runner.driving_noise import DrivingNoise
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise import Calculus, Increment, NoiseKind
@@ -102,7 +103,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         if not places:
             return
         self.check_direction(field, ts)
-        driven(field).prepare_increments([(place.t0, place.t1) for place in places], y0)
+        driving_noise(field).prepare([(place.t0, place.t1) for place in places], y0)
         equation = self.equation(field, places[0].t0, y0)
         for place in places:
             step = self.taken(field, equation, place, y0)
@@ -137,7 +138,7 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         if t0 == t1:  # between two outputs at one time; formulas may divide by the length of a step
             gain = None if quadrature.counted(field) is None else quadrature.begin(field, y0)
             return Step(t0=t0, t1=t1, due=place.due, last=place.last, y0=y0, y1=y0, ks=[], gain=gain)
-        y1, f0 = self.step(equation, t0, t1 - t0, y0, driven(field).increment(t0, t1, y0))
+        y1, f0 = self.step(equation, t0, t1 - t0, y0, driving_noise(field).increment(t0, t1, y0))
         return self.noted(field, place, y0, y1, f0)
 
     def noted(self, field: VectorField, place: AcceptedStep, y0: State, y1: State, f0: State) -> Step:
@@ -179,7 +180,7 @@ class StratonovichRungeKutta(StochasticSolver):
         return Stepped(self.advance(lambda t, y: equation.rise(t, y, dt, noise)[1], t0, dt, y0, first), f0)
 
 
-def driven(field: VectorField) -> CountedField:
-    """The field, which the solve has bound to its noise."""
+def driving_noise(field: VectorField) -> DrivingNoise:
+    """The noise to which the solve has bound the field."""
     assert isinstance(field, CountedField)
-    return field
+    return field.driving_noise

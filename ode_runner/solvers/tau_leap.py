@@ -39,6 +39,6 @@ class TauLeap(JumpSolver):
     def _leap(self, field: Any, t0: float, t1: float, x: Tensor) -> Tensor:
         rates = self.rates(field, t0, x)
         time = torch.full((), t0, dtype=torch.float64, device=x.device)
-        whether, where = (field.uniform(time, which, x.shape[1:]) for which in (0, 1))
+        whether, where = (field.driving_noise.uniform(time, which, x.shape[1:]) for which in (0, 1))
         leaves = whether < abs(t1 - t0) * rates.sum(dim=2)
         return torch.where(leaves, draw_categorical(rates, where), x)

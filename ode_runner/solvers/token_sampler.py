@@ -61,7 +61,9 @@ class TokenSampler(JumpSolver):
     @staticmethod
     def uniform(field: Any, t: float, which: int, x: Tensor) -> Tensor:
         """Numbers between 0 and 1 that belong to the time, in the shape of `x`."""
-        found: Tensor = field.uniform(torch.full((), t, dtype=torch.float64, device=x.device), which, x.shape[1:])
+        found: Tensor = field.driving_noise.uniform(
+            torch.full((), t, dtype=torch.float64, device=x.device), which, x.shape[1:]
+        )
         return found
 
 

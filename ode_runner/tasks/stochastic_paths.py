@@ -14,7 +14,7 @@ from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.figures import Figure
-from ode_runner.noise import BrownianPath, Increment, Noise, NoiseAlong
+from ode_runner.noise import BrownianPath, Increment, Noise, StepIncrements
 from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.stochastic import draw_paths
 from ode_runner.quoting import as_typed
@@ -122,7 +122,7 @@ class StochasticPaths(Task):
         """From `y0` along the noise of these numbers, at `ts`."""
         places = ts.tolist()
         steps = [step for t0, t1 in pairwise(places) for step in self._steps(t0, t1)]
-        noise = NoiseAlong(Noise(path=self.path, samples=numbers), steps, y0.shape[1:], dtype=torch.float64)
+        noise = StepIncrements(Noise(path=self.path, samples=numbers), steps, y0.shape[1:], dtype=torch.float64)
         y, ys = y0, [y0]
         for t0, t1 in steps:
             y = self.follow(y, t0, t1, noise.find(t0, t1))
