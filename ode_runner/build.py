@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -14,9 +13,10 @@ from ode_runner.building.instantiate import checked_partial, construct, target_o
 from ode_runner.building.loggers import build_loggers, check_loggers
 from ode_runner.building.network_options import check_network_options
 from ode_runner.building.optimizers import without_compiler
-from ode_runner.building.regularization import GROUP, build_objective, check_regularizers, regularizer_axis
+from ode_runner.building.regularization import build_objective, check_regularizers
+from ode_runner.building.run_identity import identify
 from ode_runner.building.run_options import check_numbers, check_pictures
-from ode_runner.building.teacher import teach, teacher_contents
+from ode_runner.building.teacher import teach
 from ode_runner.compatibility import (
     check_answerable,
     check_answers,
@@ -27,17 +27,13 @@ from ode_runner.compatibility import (
     check_rows,
     check_series,
     check_state,
-    unused_axes,
 )
 from ode_runner.config.choices import built_in
 from ode_runner.config.command_files import own_choice_files, own_config_dirs
-from ode_runner.config.identity import fingerprint
 from ode_runner.config.rerun import Rerun
-from ode_runner.config.typed_options import shortened_options
 from ode_runner.distributed.data_parallel import MainProcess
 from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
-from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import check_loss_scaling
 from ode_runner.experiment.options import TrainerOptions
@@ -45,7 +41,6 @@ from ode_runner.experiment.work import all_launches
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.networks.forced import with_series_inputs
-from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
 from ode_runner.training.patience import check_ranked
@@ -92,48 +87,6 @@ def plan_run(
     )
 
 
-def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
-    """The record of a run that has not begun."""
-    config = _resolved(cfg)
-    used = _used_choices(cfg, choices)
-    task, model = _class(cfg, "task") or Task, _class(cfg, "model") or Model
-    contents = task.contents(config["task"])
-    taught = teacher_contents(model, config["model"])
-    identifying = config | {"task": config["task"] | contents, "model": config["model"] | taught}
-    return RunRecord(
-        choices=used,
-        seed=cfg.seed,
-        fingerprint=fingerprint(identifying, used, choices),
-        training=fingerprint(
-            identifying,
-            used | _sampler(cfg),
-            choices,
-            without={"task": task.test_only, "model": model.test_only},
-        ),
-        status=RunStatus.RUNNING,
-        config=config,
-        contents=contents | {f"model.{option}": content for option, content in taught.items()},
-    )
-
-
-def run_name(cfg: DictConfig) -> tuple[str, str]:
-    """Name of the run folder: <model>-<solver>-<gradient>[-<regularizer>][-<options>], and -s<seed>-<fingerprint>.
-
-    Options are those typed. The second part alone says which run it is.
-
-    Raises:
-        RefusedInput: the seed is no number at all, and might be a path.
-    """
-    if type(cfg.seed) is not int:
-        check_numbers(cfg)
-    record = identify(cfg, cfg.hydra.runtime.choices)
-    parts = [record.choices[axis].replace(UNUSED, NONE) for axis in ("model", "solver", "gradient")]
-    parts += [choice for choice in [record.choices[GROUP]] if choice not in (UNUSED, NONE)]
-    unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
-    options = shortened_options(cfg.hydra.overrides.task, named=set(AXES) - {"network"}, unused=unused)
-    return "-".join([*parts, *options]), f"-s{record.seed}-{record.fingerprint}"
-
-
 def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:
     """Task, model and numerics; what cannot work together is refused before any data is made.
 
@@ -155,7 +108,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     checked_partial(cfg, "diagnostics")
     model, solver = target_of(cfg, "model"), construct(cfg, "solver")
     check_answers(choices, target_of(cfg, "task"), model)
-    if "network" not in unused_axes(model):
+    if "network" not in model.unused_axes():
         check_network_options(cfg, choices)
     check_series(choices, target_of(cfg, "task"), model)
     check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
@@ -167,7 +120,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:
     """Task, model and numerics, with fresh weights, on the device that the options name; `auto` is the faster one."""
-    for axis in STAND_INS.keys() & unused_axes(target_of(cfg, "model")):
+    for axis in STAND_INS.keys() & target_of(cfg, "model").unused_axes():
         cfg = built_in(cfg, axis, STAND_INS[axis])
     options: TrainerOptions = construct(cfg, "trainer")
     device = find_device(options.device)
@@ -263,38 +216,3 @@ def _process_group(cfg: DictConfig, choices: Mapping[str, str], experiment: Expe
 def _build_worker_trainer(cfg: DictConfig, choices: Mapping[str, str], group: ProcessGroup) -> Trainer:
     """The trainer of a worker, built in its process."""
     return trainer_of(cfg, assemble_experiment(cfg, choices), group)
-
-
-def _used_choices(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
-    used = {axis: str(choices[axis]) for axis in AXES if axis != GROUP}
-    try:
-        model = target_of(cfg, "model")
-    except RefusedInput:  # said properly when the run is built; its folder needs a name before that
-        return used | {GROUP: regularizer_axis(cfg, None)}
-    return used | dict.fromkeys(unused_axes(model), UNUSED) | {GROUP: regularizer_axis(cfg, model)}
-
-
-def _sampler(cfg: DictConfig) -> dict[str, str]:
-    """The solver as no part of training, where the model is trained without a solve and only answers by one."""
-    try:
-        solves = target_of(cfg, "model").objective.solves
-    except RefusedInput:  # said properly when the run is built
-        return {}
-    return {} if solves else {"solver": UNUSED}
-
-
-def _resolved(cfg: DictConfig) -> dict[str, Any]:
-    """All but Hydra's node, which names this very run, as plain values; to copy the rest first takes twice as long."""
-    resolved = {str(key): "???" if OmegaConf.is_missing(cfg, key) else cfg[key] for key in cfg if key != "hydra"}
-    return {
-        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        for key, value in resolved.items()
-    }
-
-
-def _class(cfg: DictConfig, group: str) -> Any:
-    """The class that is chosen; None where it cannot be loaded, which is said properly when the run is built."""
-    try:
-        return target_of(cfg, group)
-    except RefusedInput:
-        return None

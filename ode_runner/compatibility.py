@@ -22,22 +22,10 @@ from ode_runner.structured_field import JumpField, SeparableField, kind_of
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.sampled import asks_for_answers
 
-UNUSED = {
-    Numerics.NONE: ("solver", "gradient"),
-    Numerics.SOLVER: ("network", "gradient"),
-    Numerics.EQUATION: ("network",),
-}
-
-
-def unused_axes(model: type[Model]) -> tuple[str, ...]:
-    """The axes that a model has no use for, whatever was typed for them."""
-    unused = UNUSED.get(model.numerics, () if model.objective.solves else ("gradient",))
-    return unused if model.uses_network else (*unused, "network")
-
 
 def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
     """Raises IncompatibleChoice, in the user's own words and with a way out, unless the three go together."""
-    if "gradient" in unused_axes(model):
+    if "gradient" in model.unused_axes():
         return
     if model.numerics is Numerics.DISCRETE:
         _check_discrete(choices, solver, gradient)
@@ -111,7 +99,7 @@ def check_rows(choices: Mapping[str, str], network: Network, model: type[Model])
             f"task={choices['task']} asks for an answer at every row from no later one, and "
             f"model={choices['model']} begins when all rows have been read. Use {able}."
         )
-    if network.spec.tokens and not network.takes_tokens and "network" not in unused_axes(model):
+    if network.spec.tokens and not network.takes_tokens and "network" not in model.unused_axes():
         raise IncompatibleChoice(
             f"inputs of task={choices['task']} are tokens, and network={choices['network']} takes numbers. "
             "Use network=transformer."
@@ -125,7 +113,7 @@ def check_rows(choices: Mapping[str, str], network: Network, model: type[Model])
 
 def check_state(choices: Mapping[str, str], model: type[Model], network: Network) -> None:
     """Raises IncompatibleChoice where a task is about the state itself, and the network makes features of it."""
-    if not network.spec.state_itself or network.state_is_data or "network" in unused_axes(model):
+    if not network.spec.state_itself or network.state_is_data or "network" in model.unused_axes():
         return
     raise IncompatibleChoice(
         f"task={choices['task']} is about the state itself, {math.prod(network.spec.input_shape)} numbers, and "

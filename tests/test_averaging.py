@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ode_runner.batch import Split
-from ode_runner.build import build_experiment, build_trainer, identify
+from ode_runner.build import build_experiment, build_trainer
+from ode_runner.building.run_identity import identify
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.trainer import Trainer

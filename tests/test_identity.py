@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from ode_runner.build import identify
+from ode_runner.building.run_identity import identify
 from ode_runner.config import identity
 from ode_runner.recording.record import AXES, RunRecord
 from ode_runner.tasks.idx import FILES, find_file, hash_idx

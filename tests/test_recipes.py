@@ -14,8 +14,8 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from ode_runner.build import identify
 from ode_runner.building.instantiate import construct, target_of
+from ode_runner.building.run_identity import identify
 from ode_runner.compatibility import check_compatible
 from ode_runner.config.help import conf_dir
 from ode_runner.errors import RefusedInput

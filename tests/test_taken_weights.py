@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ode_runner.batch import Split
-from ode_runner.build import build_experiment, identify
+from ode_runner.build import build_experiment
 from ode_runner.building.members import members
+from ode_runner.building.run_identity import identify
 from tests.conftest import Compose
 from tests.helpers import Ended, rows_of, run_folders, typed
 from tests.problems import compose_once

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ode_runner.build import build_experiment, identify
+from ode_runner.build import build_experiment
+from ode_runner.building.run_identity import identify
 from ode_runner.experiment.layers import layers_of
 from ode_runner.loggers.tensorboard import TensorBoardLogger
 from ode_runner.random_state import RandomState

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ode_runner.api.composing import composed
 from ode_runner.batch import Answer, Batch, Drawn, Split
-from ode_runner.build import assemble_experiment, identify
+from ode_runner.build import assemble_experiment
+from ode_runner.building.run_identity import identify
 from ode_runner.commands.original_command import original_overrides
 from ode_runner.commands.predict import states_at
 from ode_runner.commands.trained_run import TrainedRun

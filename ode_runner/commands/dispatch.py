@@ -8,8 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.analysis.derivative import check_reference
-from ode_runner.build import assemble_experiment, build_experiment, identify
+from ode_runner.build import assemble_experiment, build_experiment
 from ode_runner.building.instantiate import construct, target_of
+from ode_runner.building.run_identity import identify
 from ode_runner.commands.audit import audit
 from ode_runner.commands.evaluate import evaluate
 from ode_runner.commands.export import export
@@ -17,7 +18,7 @@ from ode_runner.commands.predict import predict
 from ode_runner.commands.replay import replay
 from ode_runner.commands.sample import sample
 from ode_runner.commands.trained_run import TrainedRun
-from ode_runner.compatibility import check_compatible, unused_axes
+from ode_runner.compatibility import check_compatible
 from ode_runner.config.choices import built_in, every_choice
 from ode_runner.config.command_files import own_config_dirs, typed_overrides
 from ode_runner.config.trust import check_trust
@@ -122,7 +123,7 @@ def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:
 
 def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command:
     model = choices["model"]
-    if "gradient" in unused_axes(target_of(cfg, "model")):
+    if "gradient" in target_of(cfg, "model").unused_axes():
         raise IncompatibleChoice(
             f"model={model} has no solve to differentiate: audit= compares gradient modes. Use model=odenet."
         )

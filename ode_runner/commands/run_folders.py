@@ -42,7 +42,10 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
     if what == "sweep":
         return answers or f"{_root_.output_dir}/sweeps/{_sweep_name(_root_)}"
     with collector_off():
-        from ode_runner.build import identify, run_name  # here, for --help and --cfg should not wait for torch
+        from ode_runner.building.run_identity import (  # here, for --help and --cfg should not wait for torch
+            identify,
+            run_name,
+        )
 
     choices = _root_.hydra.runtime.choices
     if opened is not None:

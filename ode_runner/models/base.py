@@ -31,6 +31,13 @@ class Numerics(Enum):
     DISCRETE = "a fixed-step explicit Runge-Kutta solver and an exact gradient mode"
 
 
+UNUSED_AXES = {
+    Numerics.NONE: ("solver", "gradient"),
+    Numerics.SOLVER: ("network", "gradient"),
+    Numerics.EQUATION: ("network",),
+}
+
+
 class Model(nn.Module, abc.ABC):
     """Maps inputs to outputs through a state that evolves: stem, evolution, head."""
 
@@ -63,6 +70,12 @@ class Model(nn.Module, abc.ABC):
     def answers(cls) -> frozenset[Answer]:
         """What the model gives. A model of layers, without numerics, has no states at any time between them."""
         return cls.gives - {Answer.STATES} if cls.numerics is Numerics.NONE else cls.gives
+
+    @classmethod
+    def unused_axes(cls) -> tuple[str, ...]:
+        """The axes that the model has no use for, whatever was typed for them."""
+        unused = UNUSED_AXES.get(cls.numerics, () if cls.objective.solves else ("gradient",))
+        return unused if cls.uses_network else (*unused, "network")
 
     @abc.abstractmethod
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ode_runner.build import check_possible, identify
+from ode_runner.build import check_possible
+from ode_runner.building.run_identity import identify
 from ode_runner.config.identity import read_same
 from ode_runner.config.rerun import Rerun
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
