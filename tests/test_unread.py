@@ -21,7 +21,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
     def waiting_for_nothing(self: Trainer, *positional: Any, **named: Any) -> None:
         made(self, *positional, **named)
         self.waits = False
-        self.unread = UnreadSteps(self.model, self.device, most=self.options.log_every, at_once=False)
+        self.meters.unread = UnreadSteps(self.model, self.device, most=self.options.log_every, at_once=False)
 
     monkeypatch.setattr(Trainer, "__init__", waiting_for_nothing)
 

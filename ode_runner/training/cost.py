@@ -10,17 +10,17 @@ MEASURED = {"saved_bytes": "memory/saved_bytes", "gradient_error": "audit/relati
 
 def cost_of(trainer: Trainer) -> dict[str, Any]:
     """The cost so far: the record's `cost` without peak memory."""
-    means = trainer.whole.read()
+    meters, means = trainer.meters, trainer.meters.whole.read()
     return {
         "parameters": sum(p.numel() for p in trainer.experiment.parameters()),
-        "train_seconds": trainer.train_seconds,
-        "wall_seconds": trainer.clock.seconds,
+        "train_seconds": meters.train_seconds,
+        "wall_seconds": meters.clock.seconds,
         "steps": trainer.step,
         **({"best_epoch": trainer.best["epoch"]} if trainer.experiment.objective.ranks else {}),  # else the last
         **({"chosen_on": "the training data"} if of_training_data(trainer.experiment) else {}),  # else on validation
         "nfe_forward": means.get("nfe/forward", 0.0),
         "nfe_backward": means.get("nfe/backward", 0.0),
-        "samples_per_second": trainer.timed_samples / trainer.train_seconds if trainer.train_seconds else 0.0,
+        "samples_per_second": meters.timed_samples / meters.train_seconds if meters.train_seconds else 0.0,
         "ledger": trainer.integrator.ledger.state_dict(),
         "compile_seconds": trainer.compiled.seconds,
         **{name: means[source] for name, source in MEASURED.items() if source in means},

@@ -20,7 +20,6 @@ from ode_runner.experiment.crash_dump import check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.loss_scaling import LossScaling
-from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.experiment.per_sample_cost import batch_scalars
 from ode_runner.ledger import Phase
 from ode_runner.objectives.base import floor_text
@@ -37,8 +36,8 @@ from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
+from ode_runner.training.training_meters import TrainingMeters
 from ode_runner.training.training_pass import clip_gradients, mean_scalars, progress_text, solve_scalars
-from ode_runner.training.unread import UnreadSteps, reported
 from ode_runner.training.whole_pass import WholePass
 
 
@@ -67,14 +66,11 @@ class Trainer:
         self.step = self.epoch = self.batch = 0  # `batch` counts within the epoch
         self.best: dict[str, float] = dict(NONE)
         self.last_validation = ""  # the objective of the last epoch on validation, as printed
-        self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
         self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
-        self.whole, self.clock, self.stopwatch = Means(), Clock(), Stopwatch(self.device)  # since the beginning
         self.waits = self.device.type != "cuda" or group.size > 1  # for the numbers of a step, in the step
         self.make_pass = WholePass(self.forward, optimizer, self.parameters, waits=self.waits)
-        self.unread = UnreadSteps(self.model, self.device, most=self.options.log_every, at_once=self.waits)
-        self.train_seconds, self.timed_samples, self.compiled = 0.0, 0, Compiled()  # the last of this session
-        self.samples = min(self.options.batch_size, self.task.size(Split.TRAIN))  # of a step
+        self.meters = TrainingMeters(experiment, at_once=self.waits)
+        self.compiled = Compiled()  # in this session
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
         self.stages = Stages(experiment, optimizer, schedule, processes=group.size)
         check_patience(experiment, stages=self.stages.count)
@@ -84,7 +80,7 @@ class Trainer:
 
     def fit(self, session: Session) -> str:
         """Train from where the run stands to its last epoch; returns which budget ended it, if one did."""
-        self.clock.start()
+        self.meters.clock.start()
         spent, warm = self._spent_budget() if self.step else "", False  # whatever the budget, one step is made
         if self.epoch < self.stages.epochs and not spent:
             self.stages.resume(self.average, session.checkpoints)
@@ -109,19 +105,19 @@ class Trainer:
     def _train_batch(self, batch: Batch, session: Session, *, warm: bool) -> None:
         """Make a step; log, show and save what is due after it. `warm`: the step is not the first of the session."""
         logged = (self.step + 1) % self.options.log_every == 0 or self.step == 0
-        self.unread.keep()
-        with self._crash_dump_on_failure(batch), self.stopwatch.lap():
+        self.meters.unread.keep()
+        with self._crash_dump_on_failure(batch), self.meters.stopwatch.lap():
             scalars = self.train_step(batch, measure_memory=logged)
-        self.unread.add(scalars, batch, where=self._where(), warm=warm)
+        self.meters.unread.add(scalars, batch, where=self._where(), warm=warm)
         self.step, self.batch = self.step + 1, self.batch + 1
-        if logged or self.unread.full:
-            self._read_steps()
+        if logged or self.meters.unread.full:
+            self.meters.read()
         if remark := self.forward.remark():
             session.display.say(remark)
         if warning := self.gradient_monitor.warning():
             session.display.say(warning, style="yellow")
         if logged:
-            self._log(session)
+            self._write(session, self.meters.take())
         session.display.advance(step=self.step, total_steps=self.total_steps, progress=self._progress)
         session.save_if_due(self)
 
@@ -178,7 +174,7 @@ class Trainer:
 
     def _audited(self, batch: Batch, random: RandomState) -> dict[str, float]:
         """The gradient beside another, the time of which is not what training costs."""
-        with self.stopwatch.paused():
+        with self.meters.stopwatch.paused():
             return self.gradient_monitor.compare(batch, random, step=self.step + 1)
 
     def _update_weights(self, grad_norm: Tensor | float) -> dict[str, Tensor | float]:
@@ -190,16 +186,14 @@ class Trainer:
 
     def state_dict(self, metrics_position: int) -> dict[str, Any]:
         """All that the next step and the record depend on; `metrics_position` is metrics.jsonl's length in bytes."""
-        self._read_steps()  # what is kept is known to be sound
+        self.meters.read()  # what is kept is known to be sound
         random = RandomState.now(self.device)
         return {
             "position": [self.step, self.epoch, self.batch],
             "best": dict(self.best),
             **{name: part.state_dict() for name, part in self._parts().items()},
-            "latest": dict(self.latest),
+            **self.meters.state_dict(),
             "diagnosed": dict(self.diagnosed),
-            "seconds": [self.clock.seconds, self.train_seconds],
-            "timed_samples": self.timed_samples,
             "ledger": self.integrator.ledger.state_dict(),
             "random": random.cpu,
             "random_cuda": random.cuda,
@@ -210,19 +204,18 @@ class Trainer:
         """Restore what `state_dict` returned."""
         self.step, self.epoch, self.batch = state["position"]
         self.best = {"chosen_by": state["best"]["objective"]} | state["best"]
-        self.latest, self.diagnosed = state["latest"], state.get("diagnosed", {})
+        self.diagnosed = state.get("diagnosed", {})
         self.stages.load_state_dict(state["stages"])
         self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)  # of that stage
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.clock.seconds, self.train_seconds = state["seconds"]
-        self.timed_samples = state["timed_samples"]
+        self.meters.load_state_dict(state)
         self.integrator.ledger.load_state_dict(state["ledger"])
         RandomState(cpu=state["random"], cuda=state["random_cuda"]).restore()
 
     def _parts(self) -> dict[str, Any]:
         """What has a state of its own, by the name under which it is kept."""
-        names = ("stages", "model", "optimizer", "schedule", "average", "scaling", "window", "whole")
+        names = ("stages", "model", "optimizer", "schedule", "average", "scaling")
         return {name: part for name in names if (part := getattr(self, name)) is not None}
 
     @contextmanager
@@ -232,36 +225,29 @@ class Trainer:
             try:
                 yield
             except NumericalFailure:
-                self._read_steps()
+                self.meters.read()
                 raise
 
-    def _read_steps(self) -> None:
-        """Read the scalars of the steps that were not read yet, and add them to the means.
-
-        Raises:
-            Diverged: loss or gradient of one of them is not finite.
-        """
-        for (step, scalars), seconds in zip(self.unread.read(), self.stopwatch.take(), strict=True):
-            scalars = reported(self.task, scalars) | {"time/step_seconds": seconds}
-            self.window.add(scalars)
-            self.whole.add(scalars)
-            if step.warm:
-                self.train_seconds += seconds
-                self.timed_samples += len(step.batch.inputs)
-
-    def _log(self, session: Session) -> None:
-        scalars = self.latest = self.window.take()
-        scalars["time/samples_per_second"] = self.samples / scalars["time/step_seconds"]
-        scalars["memory/peak_bytes"] = peak_bytes(self.device)
-        self._write(session, scalars)
-
     def _write(self, session: Session, scalars: dict[str, float]) -> None:
-        place = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "wall_seconds": self.clock.seconds}
+        epoch, seconds = self.step / self.steps_per_epoch, self.meters.clock.seconds
+        place = {"step": self.step, "epoch": epoch, "wall_seconds": seconds}
         session.metrics.write(place | scalars)
         session.logger.log(scalars, step=self.step)
 
     def _finish_epoch(self, session: Session) -> None:
         session.save(self)  # a signal during the evaluation must not cost the steps before it
+        scalars = self._evaluate(session)
+        standing = self._progress()
+        if not self.meters.window.empty():
+            self._write(session, self.meters.take())
+        self._write(session, scalars)
+        session.display.epoch("  ".join([*standing.values(), clock(self.meters.clock.seconds)]))
+        self.epoch, self.batch = self.epoch + 1, 0
+        session.save(self)
+        draw_if_due(self.evaluated_experiment, session, done=(self.epoch, self.stages.epochs), step=self.step)
+
+    def _evaluate(self, session: Session) -> dict[str, float]:
+        """Evaluate on validation and keep the weights if they are the best; returns the scalars of the evaluation."""
         judged, optimizer, stop = self.evaluated_experiment, self.optimizer, session.stop
         results = evaluated(judged, optimizer, stop, Split.VALIDATION)
         nfe = results.pop("nfe")
@@ -273,20 +259,11 @@ class Trainer:
             self.best, weights = best, judged.model.state_dict()
             session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), "step": self.step})
         self.last_validation = shown(name := self.experiment.criterion[0], results[name]) + floor_text(results)
-        standing = self._progress()
-        if not self.window.empty():
-            self._log(session)
-        scalars = {f"eval/{name}": value for name, value in results.items()}
-        self._write(session, scalars | {"nfe/eval": nfe} | diagnosed)
-        session.display.epoch("  ".join([*standing.values(), clock(self.clock.seconds)]))
-        self.epoch, self.batch = self.epoch + 1, 0
-        session.save(self)
-        draw_if_due(judged, session, done=(self.epoch, self.stages.epochs), step=self.step)
+        return {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe} | diagnosed
 
     def _progress(self) -> dict[str, str]:
         """The epoch and the running means as text, for the progress line."""
-        means = self.window.read() or self.latest
-        numbers = progress_text(means, validation=self.last_validation, samples=self.samples)
+        numbers = progress_text(self.meters.means(), validation=self.last_validation, samples=self.meters.samples)
         return {"epoch": f"{self.epoch + 1}/{self.stages.epochs}", "numbers": numbers}
 
     def _spent_budget(self) -> str:
@@ -294,7 +271,7 @@ class Trainer:
         nfe = sum(self.integrator.ledger.totals[phase].evaluations for phase in (Phase.FORWARD, Phase.BACKWARD))
         name, best = self.experiment.criterion[0], int(self.best["epoch"])
         ended = out_of_patience(self.options.patience, name, best, epoch=self.epoch, step=self.step)
-        return self.options.spent(step=self.step, seconds=self.clock.seconds, nfe=nfe) or ended
+        return self.options.spent(step=self.step, seconds=self.meters.clock.seconds, nfe=nfe) or ended
 
     def _where(self) -> str:
         return f"at step {self.step + 1} (epoch {self.epoch + 1})"
