@@ -38,13 +38,14 @@ generated: $(VENV)/installed-dev  ## Write the parts of docs/ that are made from
 docs: $(VENV)/installed-docs  ## Build docs/ as a site in site/; a dead link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's and torchsde's, a flow, then whole training steps (needs MNIST)
+bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's and torchsde's, a flow, whole training steps (needs MNIST), the start
 	$(BIN)/python -m tests.benchmarks.solving
 	$(BIN)/python -m tests.benchmarks.density
 	$(BIN)/python -m tests.benchmarks.regularizers
 	$(BIN)/python -m tests.benchmarks.path_models
 	$(BIN)/python -m tests.benchmarks.stochastic
 	$(BIN)/python -m tests.benchmarks.training
+	$(BIN)/python -m tests.benchmarks.start
 
 bench-peers: $(VENV)/installed-dev .venv-peers/installed  ## Beside torchcfm's training loop, torchcde and diffrax, in an environment of its own
 	.venv-peers/bin/python -m tests.benchmarks.peers

@@ -33,7 +33,7 @@ from ode_runner.config.exit_codes import (
     clear_exit_codes,
     command_exit_code,
 )
-from ode_runner.config.garbage import collector_off
+from ode_runner.config.garbage import collector_off, pass_over_imported
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
 from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
@@ -157,6 +157,7 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
         from ode_runner.sweeps.trial_of_job import trial_of_job
         from ode_runner.training.run import execute
 
+        pass_over_imported()
     choices, files = HydraConfig.get().runtime.choices, command_files(cfg)
     answered = run_command(cfg, choices, folder, command_files=files)
     if answered is not None:

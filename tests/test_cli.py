@@ -67,7 +67,8 @@ def test_training_begins_without_a_compiler_and_what_only_some_runs_need(tmp_pat
     program = (
         "import atexit, sys\n"
         f"sys.argv[1:] = {[*TINY, 'model=resnet', 'schedule=one_cycle', 'logger=none', 'pictures=false']!r}\n"
-        "heavy = ('torch._dynamo', 'torch._inductor', 'triton', 'sympy', 'pandas', 'tensorboard', 'torchdiffeq')\n"
+        "heavy = ('torch._dynamo', 'torch._inductor', 'triton', 'sympy', 'pandas', 'tensorboard', 'torchdiffeq',\n"
+        "         'matplotlib')\n"
         "atexit.register(lambda: print('HEAVY', [m for m in heavy if m in sys.modules]))\n"
         "from ode_runner.cli import main\n"
         "main()\n"

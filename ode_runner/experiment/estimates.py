@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.sensitivities import jacobian
+from ode_runner.figures import Figure
 from ode_runner.ledger import Phase
 from ode_runner.models.estimated import EstimatedModel
 from ode_runner.plots.numbers import draw_estimates

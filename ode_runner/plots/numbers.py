@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 
 WIDEST = 12.0  # standard errors from the estimate to an end of its axis; a truth beyond is told in words
@@ -29,6 +26,8 @@ def draw_estimates(values: Mapping[str, float], errors: Mapping[str, float], tru
 
 
 def _draw_number(axes: Axes, name: str, value: float, error: float, truth: float | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     low = high = value
     if error > 0:
         axes.plot(
