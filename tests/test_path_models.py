@@ -240,14 +240,15 @@ def test_samples_are_told_the_density_of_the_law_that_they_are_drawn_from(
     model, noise = known(composed, name, **options), sample_noise(0, torch.arange(50))
     generator = model.generator()
     assert isinstance(generator, DensityGenerator)
-    path, density = generator.generate_with_density(noise, integrator(composed), times=3, dtype=torch.float64)
+    y0, ts = generator.initial(noise, times=3, dtype=torch.float64)
+    path, density = generator.path_with_density(y0, ts, noise, integrator(composed), ())
     ends = torch.tensor([model.start_time, model.end_time])
     spread = (model.field.path.alpha(ends) * STD).hypot(model.field.path.sigma(ends))  # of the data on their way
     law = torch.distributions.Normal(0.0, model.field.path.noise_std * spread[1] / spread[0])  # from normal noise
     torch.testing.assert_close(density, law.log_prob(path[-1]).sum(dim=1), rtol=0, atol=1e-6)
     fixed = Integrator(solver=build(composed, "solver", "heun", num_steps=4), gradient=integrator(composed).gradient)
     with fixed.ledger.phase(Phase.SAMPLING) as told:
-        path, _ = generator.generate_with_density(noise, fixed, times=2, dtype=torch.float64)
+        path, _ = generator.path_with_density(y0, ts[[0, -1]], noise, fixed, ())
     with fixed.ledger.phase(Phase.SAMPLING) as untold:
         torch.testing.assert_close(
             path, generator.generate(noise, fixed, times=2, dtype=torch.float64), rtol=0, atol=1e-14

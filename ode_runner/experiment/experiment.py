@@ -195,7 +195,8 @@ class Experiment:
         if not asked or not isinstance(generator, DensityGenerator) or not self.integrator.solver.of_ordinary_equations:
             return self.generate(numbers, times=times, given=given), None
         noise, given = self._noise_and_given(numbers, given)
-        return generator.generate_with_density(noise, self.integrator, times=times, dtype=self.dtype, given=given)
+        y0, ts = generator.initial(noise, times=times, dtype=self.dtype)
+        return generator.path_with_density(y0, ts, noise, self.integrator, given)
 
     def _noise_and_given(self, numbers: Tensor, given: Sequence[Tensor]) -> tuple[Noise, list[Tensor]]:
         noise = sample_noise(self.seed, numbers.to(self.device))

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ode_runner.integral import Integral
@@ -13,29 +12,21 @@ from ode_runner.models.generator import Generator
 from ode_runner.noise import Noise
 from ode_runner.path_field import DenoisingField
 from ode_runner.problem import Integrate
-from ode_runner.types import Times, Trajectory
+from ode_runner.types import State, Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
 class DensityGenerator(Generator):
     """A generator whose field is that of a law, and whose states at `start` are taken to be normal."""
 
-    def generate_with_density(
-        self,
-        noise: Noise,
-        integrate: Integrate,
-        *,
-        times: int,
-        dtype: torch.dtype,
-        given: Sequence[Tensor] = (),
+    def path_with_density(
+        self, y0: State, ts: Times, noise: Noise, integrate: Integrate, given: Sequence[Tensor]
     ) -> tuple[Trajectory, Tensor]:
-        """The samples of `generate`, and the log density of the last (sample,), in nats, by the same solve.
+        """The states of `path`, and the log density of the last (sample,), in nats, by the same solve.
 
         Step control does not judge the trace: the samples are those that are drawn without it.
         """
         assert isinstance(self.field, DenoisingField)
-        ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
-        y0 = self.begin(noise, dtype=dtype)
         along = {TRACE: Integral(exact_trace, judged=False)}
         solution = integrate(self.field, y0, ts, given=given, noise=noise, integrals=along)
         std = self.field.path.noise_std

@@ -29,9 +29,7 @@ class Generator:
     shape: Sequence[int]  # of a sample
     start: float
     end: float
-    of_path: bool = (
-        True  # whether states on the way are data with noise, so that fresh noise may take their noise's place
-    )
+    of_path: bool = True  # states on the way are data with noise, so that fresh noise may take their noise's place
 
     def generate(
         self,
@@ -48,9 +46,13 @@ class Generator:
             dtype: of the times, and of states that are real numbers.
             given: what the field receives after time and state, the sample as first axis.
         """
-        ts: Times = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
-        y0 = self.begin(noise, dtype=dtype)
+        y0, ts = self.initial(noise, times=times, dtype=dtype)
         return self.finished(self.path(y0, ts, noise, integrate, given), noise, integrate, given)
+
+    def initial(self, noise: Noise, *, times: int, dtype: torch.dtype) -> tuple[State, Times]:
+        """The states at `start`, and `times` times from there to `end`."""
+        ts = torch.linspace(self.start, self.end, times, dtype=dtype, device=noise.samples.device)
+        return self.begin(noise, dtype=dtype), ts
 
     def begin(self, noise: Noise, *, dtype: torch.dtype) -> State:
         """The states at `start`: the increment of the noise from t = 1 to 2, which no solve uses."""
