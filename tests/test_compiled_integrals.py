@@ -17,6 +17,7 @@ from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Ledger
@@ -107,17 +108,46 @@ def test_in_machine_code_they_are_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     check_same(DOPRI5, lambda mode: counted(mode, field, integrals), SPANS[:2])
 
 
-@pytest.mark.parametrize(
-    ("mode", "integrand", "reason"),
-    [
-        (Backprop(), lambda t, y, dy, pull: dy.sum(dim=1), "integrand of q is neither a module nor a method nor"),
-        (Adjoint(rtol=None, atol=None), kinetic, "adjoint equation along which something is integrated \\(q\\)"),
-    ],
-    ids=["an integrand of one solve", "adjoint"],
-)
-def test_what_has_no_compiled_form_says_so(mode: GradientMode, integrand: Any, reason: str) -> None:
-    with pytest.raises(CannotCompile, match=reason):
-        compiled(mode, DOPRI5, counted(mode, SmallNet(), {"q": Integral(integrand, False)}))
+def check_same_adjoint(mode: GradientMode, solver: Solver, field: CountedField, *, within: float) -> None:
+    """Compiled, as the mode finds it, at its cost."""
+    solve = compiled(mode, solver, field)
+    for ts in SPANS[:3]:
+        pairs = []
+        for one in (solve, partial(mode.solve, solver)):
+            before = replace(field.ledger.tally)
+            values, tally = found(one, field, ts)
+            pairs.append((values, tally.evaluations - before.evaluations, tally.products - before.products))
+        for one, other in zip(pairs[0][0], pairs[1][0], strict=True):
+            assert float((one - other).norm()) <= within * max(float(other.norm()), 1.0)
+        assert pairs[0][1:] == pairs[1][1:]
+
+
+@pytest.mark.usefixtures("uncompiled", "float64")
+@pytest.mark.parametrize("mode", [Adjoint(rtol=None, atol=None), Seminorm(rtol=None, atol=None)])
+@pytest.mark.parametrize("name", ["dopri5", "fehlberg2", "rk4"])
+def test_an_adjoint_equation_along_integrals_is_the_one_that_the_mode_solves(
+    composed: Compose, name: str, mode: GradientMode
+) -> None:
+    solver = loose(build(composed, "solver", name))
+    if not mode.takes(type(solver)):
+        pytest.skip("the two do not go together")
+    integrals = {"kinetic": Integral(kinetic, False), "price": Integral(Price(), True)}
+    check_same_adjoint(mode, solver, counted(mode, Conditioned(), integrals, given()), within=1e-9)
+
+
+@compiler
+@pytest.mark.usefixtures("float64")
+def test_an_adjoint_equation_along_integrals_in_machine_code_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    mode, integrals = Adjoint(rtol=None, atol=None), {"price": Integral(Price(), True)}
+    field = counted(mode, Conditioned(), integrals, given())
+    monkeypatch.setattr("ode_runner.compiling.graph._by_inductor", lambda *_: pytest.fail("an operation has no C code"))
+    check_same_adjoint(mode, DOPRI5, field, within=1e-9)
+
+
+def test_an_integrand_of_one_solve_has_no_compiled_form() -> None:
+    mode, integrals = Backprop(), {"q": Integral(lambda t, y, dy, pull: dy.sum(dim=1), False)}
+    with pytest.raises(CannotCompile, match="integrand of q is neither a module nor a method nor"):
+        compiled(mode, DOPRI5, counted(mode, SmallNet(), integrals))
 
 
 @pytest.mark.usefixtures("uncompiled")

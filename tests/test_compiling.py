@@ -561,6 +561,7 @@ def test_what_is_compiled_is_what_training_solves(composed: Compose, task: str) 
         ("on", 1, (), "compiling"),
         ("auto", FEWEST_STEPS, (), "compiling"),
         ("auto", FEWEST_STEPS - 1, (), ""),
+        ("auto", FEWEST_STEPS, ("task=density2d", "network.depth=1", "regularizer=rnode"), "compiling"),
         ("auto", FEWEST_STEPS, ("network.width=1000", "network.depth=3"), ""),
         ("auto", FEWEST_STEPS, ("solver=implicit_euler",), "not compiled: only steps of explicit"),
         ("auto", FEWEST_STEPS, ("trainer.precision=bf16",), "not compiled: compiled steps are of"),

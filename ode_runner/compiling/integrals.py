@@ -40,7 +40,7 @@ class StepsWithIntegrals(CompiledSteps):
         tensors, begin = values.tensors(field), rows.begin(y0.detach())
         super().__init__(solver, self._equation, begin, tensors, learned=values.learned)
         self._judges = bool(field.judged)
-        self._products = _products_at(field, y0)
+        self._products = products_at(field, y0)
 
     def around(self, field: CountedField, y0: State) -> CountedField:
         return PackedField(field, self.rows.state(y0))
@@ -103,15 +103,15 @@ class StepsWithIntegrals(CompiledSteps):
         return {i for i, weight in enumerate(weights) if weight}
 
 
-def _judging(solver: Any, rows: PackedField) -> Any:
-    """The solver, a pair, that sees the state and each integral that is judged apart."""
-    return replace(solver, norm=rows.norm)
-
-
-def _products_at(field: CountedField, y0: State) -> int:
+def products_at(field: CountedField, y0: State) -> int:
     """With the Jacobian that the integrands take at one place."""
     counted = CountedField.around(field.field, Ledger(), **field.options())
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         t, y0 = time_tensor(0.0, y0), y0.detach()
         counted.rates(t, y0, torch.zeros_like(y0))
     return counted.ledger.tally.products
+
+
+def _judging(solver: Any, rows: PackedField) -> Any:
+    """The solver, a pair, that sees the state and each integral that is judged apart."""
+    return replace(solver, norm=rows.norm)

@@ -33,20 +33,24 @@ class CompiledStepper(AdaptiveStepper):
     def __init__(self, steps: CompiledSteps, field: VectorField, ledger: Ledger, theta: Tensor) -> None:
         self.steps, self.field, self.ledger, self.theta = steps, field, ledger, theta
 
+    def _enter(self, evaluations: int) -> None:
+        self.ledger.tally.evaluations += evaluations
+        self.ledger.tally.products += evaluations * self.steps.products_each
+
     def slope(self, t: float, y: State) -> State:
-        self.ledger.tally.evaluations += 1
+        self._enter(1)
         [dy] = self.steps.slope(time_tensor(t, y), y, self.theta)
         return dy
 
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
-        steps, tally = self.steps, self.ledger.tally
+        steps = self.steps
         f0, norms = steps.begin(time_tensor(t0, y0), y0, self.theta)
 
         def bend(dt: float) -> float:
-            tally.evaluations += 1
+            self._enter(1)
             return float(steps.bend(y0.new_tensor([t0, t0 + dt, dt]), y0, f0, self.theta)[0])
 
-        tally.evaluations += 1
+        self._enter(1)
         d0, d1 = norms.tolist()
         dt = first_step(d0, d1, bend, order=steps.order, span=span)
         if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
@@ -56,7 +60,7 @@ class CompiledStepper(AdaptiveStepper):
     def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
         steps, clock = self.steps, y0.new_tensor([t0, t1, t1 - t0])  # the difference is taken before it is rounded
         found = steps.fresh_step(clock, y0, self.theta) if f0 is None else steps.step(clock, y0, f0, self.theta)
-        self.ledger.tally.evaluations += len(steps.tableau.b) - (f0 is not None)
+        self._enter(len(steps.tableau.b) - (f0 is not None))
         if steps.tableau.first_same_as_last:
             y1, error, f1, curve = found
             return StepResult(y1, [], f1, float(error), curve)
@@ -126,7 +130,7 @@ def values_of(problem: Problem) -> Values:
 
 
 def has_c_code(problem: Problem) -> bool:
-    """Whether an evaluation of the field and the way back through it have C code, which is compiled in seconds.
+    """Whether an evaluation of the field, with integrands, and the way back have C code, which is compiled in seconds.
 
     Raises:
         CannotCompile: as `values_of` does, or the field is no fixed sequence of operations.
@@ -135,11 +139,16 @@ def has_c_code(problem: Problem) -> bool:
     if isinstance(field, StochasticField):
         return False  # two functions and what is integrated along them; PyTorch's compiler may be needed
     values = values_of(problem)
-    equation = values.equation(field)
     packed = Packed(problem.y0, values.tensors(field), learned=values.learned)
+    found = values.slope_and_rates(field) if field.names else values.equation(field)
 
-    def way_back(t: Tensor, y: Tensor, dy: Tensor, sums: Tensor, theta: Tensor) -> list[Tensor]:
-        return packed.field_vjp(lambda y, values: equation(t, y, values), y, dy, sums, theta)
+    def way_back(t: Tensor, y: Tensor, *arguments: Tensor) -> list[Tensor]:
+        *cotangents, sums, theta = arguments
+        by = tuple(cotangents) if field.names else cotangents[0]
+        return packed.field_vjp(lambda y, values: found(t, y, values), y, by, sums, theta)
 
-    t = packed.y0.new_tensor(0.125)
-    return has_code(way_back, [t, packed.y0, packed.noise(), packed.sums(), packed.theta])
+    t, cotangents = packed.y0.new_tensor(0.125), [packed.noise()]
+    if field.names:
+        size = len(packed.y0) * len(field.names)
+        cotangents.append(torch.linspace(1.0, 2.0, size).view(-1, len(field.names)).to(packed.y0))
+    return has_code(way_back, [t, packed.y0, *cotangents, packed.sums(), packed.theta])

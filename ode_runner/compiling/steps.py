@@ -73,6 +73,7 @@ class CompiledSteps(Packed):
         super().__init__(y0, values, learned=learned)
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau
         self.clock = y0.new_tensor([0.0, 0.125, 0.125])
+        self.products_each = 0  # with the field's Jacobian that every evaluation takes, where they take equally many
 
     def around(self, field: CountedField, y0: State) -> CountedField:
         """The field as these steps see it, with the state `y0`: for what is solved without them."""

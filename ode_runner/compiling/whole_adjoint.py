@@ -36,34 +36,38 @@ class WholeAdjoint:
     Args:
         solves: of the adjoint equation.
         elements: of the state that it is the adjoint of.
+        integrals: numbers that the integrals along it have in all samples; dL/dq are the last values of its steps.
     """
 
-    def __init__(self, solves: WholeSolves, elements: int) -> None:
-        self.solves, self.elements = solves, elements
+    def __init__(self, solves: WholeSolves, elements: int, integrals: int) -> None:
+        self.solves, self.elements, self.integrals = solves, elements, integrals
 
     @staticmethod
-    def of(back: CompiledSteps, elements: int) -> "WholeAdjoint | None":
+    def of(back: CompiledSteps, elements: int, *, integrals: int) -> "WholeAdjoint | None":
         """None where there are no whole solves."""
         solves = WholeSolves.of(back)
-        return None if solves is None or solves.first is not None else WholeAdjoint(solves, elements)
+        return None if solves is None or solves.first is not None else WholeAdjoint(solves, elements, integrals)
 
     @cached_property
     def library(self) -> ctypes.PyDLL | None:
         """None where something has no C code."""
-        made = self.solves.library(["begin", "bend", "step"], "adaptive.c", "adjoint.c", M=self.elements)
+        values = self.solves.steps.theta.numel() - self.integrals
+        sizes = {"M": self.elements, "Q": self.integrals, "VALUES": values}
+        made = self.solves.library(["begin", "bend", "step"], "adaptive.c", "adjoint.c", **sizes)
         if made is not None:
             made.solve_back.restype = NUMBER
-            made.solve_back.argtypes = [POINTER, NUMBER, *[POINTER] * 4, NUMBER, *[POINTER] * 4]
+            made.solve_back.argtypes = [POINTER, NUMBER, *[POINTER] * 5, NUMBER, *[POINTER] * 4]
         return made
 
-    def solve_back(self, times: Tensor, ys: Trajectory, dys: Tensor, theta: Tensor) -> Found | None:
-        """By the derivatives of the states at the times, all contiguous."""
+    def solve_back(self, times: Tensor, ys: Trajectory, dys: Tensor, dqs: Tensor, theta: Tensor) -> Found | None:
+        """By the derivatives of the states and of the integrals at the times, all contiguous."""
         assert self.library is not None
         solves, size = self.solves, ys[0].numel()
+        theta = torch.cat([theta, theta.new_empty(self.integrals)])
         flat, tally = torch.empty_like(solves.steps.y0), Tally(smallest=float("inf"))
         ended = self.library.solve_back(
             *(times.data_ptr(), len(times), ctypes.addressof(solves.control)),
-            *(x.data_ptr() for x in (ys, dys, theta)),
+            *(x.data_ptr() for x in (ys, dys, dqs, theta)),
             *(ROOM, solves.states.data_ptr(), solves.rows.data_ptr(), flat.data_ptr(), ctypes.addressof(tally)),
         )
         if ended < 0:

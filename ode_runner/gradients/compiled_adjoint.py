@@ -1,6 +1,7 @@
 """The adjoint ODE with compiled steps, there and back."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
@@ -8,29 +9,33 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
+from ode_runner.compiling.integrals import products_at, solve_with_integrals
 from ode_runner.compiling.packing import Packing
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.compiling.stepper import compilable, stepping_by, steps_of
+from ode_runner.compiling.stepper import CompiledStepper, compilable, stepping_by, steps_of
 from ode_runner.compiling.steps import CompiledSteps
-from ode_runner.compiling.values import Equation, Values
+from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_adjoint import WholeAdjoint
 from ode_runner.compiling.whole_solves import WholeSolves
 from ode_runner.counted_field import CountedField
-from ode_runner.errors import CannotCompile
+from ode_runner.field import VectorField
 from ode_runner.gradients.captured_adjoint import capture_adjoint
 from ode_runner.gradients.continuous import (
     AdjointEquation,
+    AdjointRule,
     adjoint_slopes,
     solve_back,
-    solve_with_adjoint,
     split_adjoint,
     split_like,
 )
+from ode_runner.gradients.solve_rule import solve_by_rule
+from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.one_step import solution_along
-from ode_runner.types import State, Time, Trajectory
+from ode_runner.solvers.one_step import ExplicitRungeKutta, Gathered, solution_along
+from ode_runner.solvers.packed_field import PackedField
+from ode_runner.types import State, Time, Times, Trajectory
 
 
 def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
@@ -43,19 +48,16 @@ def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuse
     """
     if problem.y0.device.type == "cuda":
         return capture_adjoint(forward, backward, problem, fuses=fuses)
-    if names := problem.field.names:
-        raise CannotCompile(
-            f"an adjoint equation along which something is integrated ({', '.join(names)}) has no compiled form, while "
-            "gradient=backprop and checkpoint have one"
-        )
     there, values = steps_of(forward, problem)
     found = [value.detach() for value in values.tensors(problem.field)]
-    y0 = problem.y0.detach()
+    field, y0 = problem.field, problem.y0.detach()
     flat = torch.cat([part.reshape(-1) for part in (y0, torch.ones_like(y0), *found[: values.learned])])
-    equation = partial(_slopes, values.equation(problem.field), y0.shape, values.learned)
-    back = CompiledSteps(compilable(backward), equation, flat, found, learned=values.learned)
-    whole = WholeSolves.of(there), WholeAdjoint.of(back, y0.numel())
-    return partial(_solve, values, there, back, whole)
+    of_integrals = [y0.new_ones(len(y0) * len(field.names))] if field.names else []
+    equation = _Slopes(values, field, y0)
+    back = CompiledSteps(compilable(backward), equation, flat, [*found, *of_integrals], learned=values.learned)
+    back.products_each = products_at(field, y0) if field.names else 0
+    adjoint = WholeAdjoint.of(back, y0.numel(), integrals=sum(c.numel() for c in of_integrals))
+    return partial(_solve, values, there, back, (WholeSolves.of(there), adjoint))
 
 
 def _solve(
@@ -71,9 +73,39 @@ def _solve(
         solution = solve_whole(whole[0], whole[1], back, problem, theta)
         if solution is not None:
             return solution
-    forward, backward = (stepping_by(steps, field.ledger, theta) for steps in (there, back))
-    problem = Problem(field=field, y0=problem.y0.contiguous(), ts=problem.ts)
-    return solve_with_adjoint(forward, backward, problem, adjoint=partial(_PackedAdjoint, there.learned))
+    rule = AdjointRule(
+        partial(_solve_there, there, theta),
+        stepping_back(back, field.ledger, theta),
+        partial(_PackedAdjoint, there.learned),
+    )
+    return solve_by_rule(rule, field, problem.y0.contiguous(), problem.ts)
+
+
+def _solve_there(there: CompiledSteps, theta: Tensor, field: CountedField, y0: State, ts: Times) -> Solution:
+    """Forwards, by steps that Python takes."""
+    solver = stepping_by(there, field.ledger, theta)
+    if not field.names:
+        return solver.solve(field, y0, ts)
+
+    def solve(packed: Problem) -> Solution:
+        gathered = Gathered(solver, packed.field, packed.y0)
+        for step in solver.steps(there.around(field, packed.y0), packed.y0, ts):
+            gathered.add(step)
+        field.ledger.tally.products += there.products(gathered.accepted_steps, back=False)
+        return gathered.solution()
+
+    return solve_with_integrals(solve, Problem(field=field, y0=y0, ts=ts))
+
+
+def stepping_back(back: CompiledSteps, ledger: Ledger, theta: Tensor) -> ExplicitRungeKutta:
+    """The solver of the adjoint equation, whose last values are dL/dq where something is integrated."""
+
+    def stepper(adjoint: VectorField) -> CompiledStepper:
+        assert isinstance(adjoint, AdjointEquation)
+        c = adjoint.of_integrals
+        return CompiledStepper(back, adjoint, ledger, theta if c is None else torch.cat([theta, c.reshape(-1)]))
+
+    return replace(back.solver, stepping=stepper)
 
 
 def solve_whole(
@@ -83,13 +115,19 @@ def solve_whole(
     field, y0 = problem.field, problem.y0.contiguous()
     if backward.library is None:
         return None
-    solved = forward.solve(y0.detach(), problem.ts, theta, first=forward.first)
+    rows = PackedField(field, y0)
+    begin = rows.begin(y0.detach()) if field.names else y0.detach()
+    solved = forward.solve(begin, problem.ts, theta, first=forward.first)
     if solved is None:
         return None
     ys, taken = solved
-    field.ledger.tally.evaluations += forward.evaluations(taken, first=forward.first)
-    ys = _WholeAdjointSolve.apply(field, backward, back, taken.times, theta, ys, y0, *field.inputs())
-    return solution_along(taken.places(), ys)
+    places, tally = taken.places(), field.ledger.tally
+    tally.evaluations += forward.evaluations(taken, first=forward.first)
+    tally.products += forward.steps.products(places, back=False)
+    qs = ys[..., rows.width :].contiguous() if field.names else ys.new_zeros(len(ys), 0)
+    ys = rows.state(ys).contiguous() if field.names else ys
+    ys, qs = _WholeAdjointSolve.apply(field, backward, back, taken.times, theta, ys, qs, y0, *field.inputs())
+    return solution_along(places, ys, field.named(qs))
 
 
 class _WholeAdjointSolve(torch.autograd.Function):
@@ -102,29 +140,31 @@ class _WholeAdjointSolve(torch.autograd.Function):
         times: Tensor,
         theta: Tensor,
         ys: Trajectory,
+        qs: Tensor,
         y0: State,
         *inputs: Tensor,
-    ) -> Trajectory:
+    ) -> tuple[Trajectory, Tensor]:
         ctx.field, ctx.whole, ctx.back, ctx.times = field, backward, back, times
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(ys, theta)
-        return ys
+        return ys, qs
 
     @staticmethod
     @first_order(OF_A_SOLVE)
-    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
         field, back, (ys, theta) = ctx.field, ctx.back, ctx.saved_tensors
-        found = ctx.whole.solve_back(ctx.times, ys, dys.contiguous(), theta)
+        found = ctx.whole.solve_back(ctx.times, ys, dys.contiguous(), dqs.contiguous(), theta)
         if found is None:  # Python finds out why
             adjoint = _PackedAdjoint(back.learned, field, field.leaves(), ys.shape[1:])
-            solver, nothing = stepping_by(back, field.ledger, theta), dys.new_zeros(len(dys), 0)
             g = theta.new_zeros(sum(back.learned.sizes))
-            a, g = solve_back(solver, field, adjoint, ctx.times, ys, dys, nothing, g)
+            solver = stepping_back(back, field.ledger, theta)
+            a, g = solve_back(solver, field, adjoint, ctx.times, ys, dys, dqs, g)
         else:
             a, g, tally = found
             field.ledger.tally.evaluations += tally.evaluations
+            field.ledger.tally.products += tally.evaluations * back.products_each
             field.ledger.tally.enter(tally.accepted, tally.rejected, tally.smallest)
-        return None, None, None, None, None, None, a, *back.learned.unpack(g)
+        return None, None, None, None, None, None, None, a, *back.learned.unpack(g)
 
 
 @final
@@ -141,16 +181,31 @@ class _PackedAdjoint(AdjointEquation):
     def forward(self, t: Time, y: State) -> State:
         """Evaluate eagerly, for what no compiled code stands for."""
         y, a, _ = self.split(y)
-        dy, slopes = adjoint_slopes(self.field, t, y, a, None, self.wanted)
+        dy, slopes = adjoint_slopes(self.field, t, y, a, self.of_integrals, self.wanted)
         da, of_values = slopes[: a.numel()], slopes[a.numel() :]
         return torch.cat([dy.reshape(-1), da, self.packing.pack(split_like(of_values, self.wanted))])
 
 
-def _slopes(
-    field: Equation, shape: torch.Size, learned: int, t: Time, flat: Tensor, values: Sequence[Tensor]
-) -> Tensor:
-    y, a, _ = split_adjoint(flat, shape)
-    fixed = values[learned:]
-    slope = vjp(lambda y, *some: field(t, y, [*some, *fixed]), y, *values[:learned])
-    dy, (da, *parts) = slope[0], slope[1](-a)
-    return torch.cat([dy.reshape(-1), da.reshape(-1), Packing(values[:learned]).pack(parts)])
+@final
+class _Slopes:
+    """The adjoint equation as a function of the values too, behind which lies dL/dq of the integrals, if there are any.
+
+    A state is that of `AdjointEquation`, with g in the layout of compiled steps.
+    """
+
+    def __init__(self, values: Values, field: CountedField, y0: State) -> None:
+        self.shape, self.learned, self.integrals = y0.shape, values.learned, len(field.names)
+        self.equation, self.rated = values.equation(field), values.slope_and_rates(field)
+
+    def __call__(self, t: Time, flat: Tensor, values: Sequence[Tensor]) -> Tensor:
+        y, a, _ = split_adjoint(flat, self.shape)
+        learned, fixed = values[: self.learned], values[self.learned :]
+        cotangents: Tensor | tuple[Tensor, Tensor] = -a
+        if self.integrals:
+            found = vjp(lambda y, *some: self.rated(t, y, [*some, *fixed[:-1]]), y, *learned)
+            dy, cotangents = found[0][0], (-a, -fixed[-1].view(len(y), self.integrals))
+        else:
+            found = vjp(lambda y, *some: self.equation(t, y, [*some, *fixed]), y, *learned)
+            dy = found[0]
+        da, *parts = found[1](cotangents)
+        return torch.cat([dy.reshape(-1), da.reshape(-1), Packing(learned).pack(parts)])

@@ -49,9 +49,8 @@ def solve_with_adjoint(
     forward: Solver, backward: Solver, problem: Problem, *, adjoint: Adjoint | None = None
 ) -> Solution:
     """Values at `ts`; their derivative comes from the adjoint ODE solved by `backward`."""
-    return solve_by_rule(
-        _AdjointRule(forward, backward, adjoint or AdjointField), problem.field, problem.y0, problem.ts
-    )
+    rule = AdjointRule(forward.solve, backward, adjoint or AdjointField)
+    return solve_by_rule(rule, problem.field, problem.y0, problem.ts)
 
 
 def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
@@ -124,14 +123,20 @@ def enter(field: CountedField, solution: Solution) -> None:
     field.ledger.tally.enter(solution.accepted, solution.rejected, solution.smallest_step)
 
 
-class _AdjointRule(SolveRule):
-    """Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 1."""
+@final
+class AdjointRule(SolveRule):
+    """A solve forwards, whatever makes it, and the adjoint ODE backwards.
 
-    def __init__(self, forward: Solver, backward: Solver, adjoint: Adjoint) -> None:
+    Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, Algorithm 1.
+    """
+
+    def __init__(
+        self, forward: Callable[[CountedField, State, Times], Solution], backward: Solver, adjoint: Adjoint
+    ) -> None:
         self.forward, self.backward, self.adjoint = forward, backward, adjoint
 
     def solve(self, field: CountedField, y0: State, ts: Times) -> tuple[Solution, Sequence[Tensor]]:
-        solution = self.forward.solve(field, y0, ts)
+        solution = self.forward(field, y0, ts)
         self.ts = _reached(ts, solution)
         return solution, [solution.ys]
 

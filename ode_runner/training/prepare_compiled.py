@@ -234,7 +234,7 @@ def _repaid(problem: Problem, steps: int) -> bool:
     Raises:
         CannotCompile: it is known already that they cannot be compiled.
     """
-    if has_c_code(problem) and not problem.field.names:  # integrands are much code: half a minute's, too
+    if has_c_code(problem):
         return _work(problem) <= LARGEST
     return steps >= FEWEST_FUSED and _work(problem) <= LARGEST_FUSED
 
