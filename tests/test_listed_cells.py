@@ -117,6 +117,13 @@ def test_an_option_for_all_choices_that_are_swept_is_typed_as_a_choice(tmp_path:
     assert "2 will run" in typed(*swept, "solver.num_steps=choice(4)", cwd=tmp_path).stdout
 
 
+@pytest.mark.parametrize(("option", "group"), [("network.heads", "network"), ("model.schedule", "model")])
+def test_so_is_one_of_what_swept_models_choose(option: str, group: str, tmp_path: Path) -> None:
+    refused = typed("-m", "task=pairs", "model=d3pm,masked_diffusion", f"{option}=2", cwd=tmp_path)
+    said = f"no option '{option}' of the default {group}. For each that is swept, type '{option}=choice(VALUE)'."
+    assert refused.stderr == f"ode-run: {said}\n"
+
+
 def test_a_search_has_no_listed_cells(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="needs optuna: pip install 'ode-run[search]'")
     ended = typed("search=half_moons", "grid=equal_work", *QUICK, cwd=tmp_path)

@@ -163,6 +163,12 @@ def test_schemes_that_are_one(make: Callable[..., ODETransformer]) -> None:
     for block in learned.blocks:
         nn.init.constant_(block.weights.learned, 0.5)
     assert torch.equal(through(learned, x), through(fixed, x)), "weights of 1/2 are Heun's"
+    gated = make("rk2", gamma="gated")
+    gated.load_state_dict(fixed.state_dict(), strict=False)
+    for name, parameter in gated.named_parameters():
+        if name not in fixed.state_dict():
+            nn.init.zeros_(parameter)
+    torch.testing.assert_close(through(gated, x), through(fixed, x))  # a gate that knows nothing is half open
     plain_blocks = make("prenorm")
     for scheme, changed in (("iiet", {"sweeps": 0}), ("multistep", {"history": 1})):
         other = make(scheme, **changed)

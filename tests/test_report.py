@@ -452,6 +452,16 @@ def test_rows_of_equal_size_and_of_equal_work_stand_beside_each_other(tmp_path: 
     assert "at equal" not in reported(".", "--where", "model.block=prenorm", cwd=tmp_path).stdout
 
 
+def test_rows_of_equal_size_are_told_by_a_result_in_which_rows_differ(tmp_path: Path) -> None:
+    for block, evaluations, accuracy in (("prenorm", 1.0, 0.4), ("rk2", 2.0, 0.3), ("parallel", 2.0, 0.5)):
+        cost = {"parameters": 1000 if block == "rk2" else 2000, "nfe_forward": evaluations, "nfe_backward": 0.0}
+        metrics = {"test/sequence_accuracy": 0.0, "test/accuracy": accuracy, "eval/sequence_accuracy": 0.0}
+        write_run(tmp_path, block, solver="-", options={"model": {"block": block}}, cost=cost, metrics=metrics)
+    said = reported(".", cwd=tmp_path).stdout
+    assert "at equal evaluations (nfe_forward): model.block, test/accuracy [%]; the best first" in said
+    assert "2   parallel: 50.00 · rk2: 30.00" in said
+
+
 def test_evaluations_without_a_solver_are_shown_and_parameters_where_they_differ(tmp_path: Path) -> None:
     sweep = tmp_path / "outputs"
     for depth, evaluations in ((1, 2.0), (2, 4.0)):

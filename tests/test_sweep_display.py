@@ -56,6 +56,14 @@ def test_each_cell_has_one_line_and_the_table_comes_at_the_end(tmp_path: Path) -
     assert ended.stdout.index("all rows: ") < ended.stdout.index("sweep of 4 cells")
 
 
+def test_where_nothing_is_trained_a_line_tells_what_depends_on_the_solver(tmp_path: Path) -> None:
+    words = ("-m", "task=tiny_table", "model=exact", "task.train=10", "task.validation=10", "task.test=20")
+    ended = typed(*words, "task.samples=50", "solver.num_steps=1,16", "logger=none", cwd=tmp_path)
+    lines = [line for line in ended.stdout.splitlines() if line.startswith("[")]
+    assert len(lines) == 2
+    assert all(re.search(r"  test tv 0\.\d+  completed in", line) for line in lines)
+
+
 def test_remarks_of_a_cell_are_printed_behind_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     display = CellDisplay(tmp_path / "odenet-s0-0123")
     display.say("1,000 parameters")

@@ -165,6 +165,15 @@ def test_samplers_by_confidence_draw_of_another_law(name: str, composed: Compose
     assert -float(law.log_density(path[-1]).mean()) < law.entropy - 0.1
 
 
+def test_several_tokens_a_step_are_nearest_to_the_law_where_they_are_spread_out(composed: Compose) -> None:
+    """Half of a text in each of two steps: neighbours, or random places; and all of it in one."""
+    law, apart = markov(length=6), {}
+    for name, steps in (("random_order", 1), ("left_to_right", 2), ("random_order", 2)):
+        path, _ = drawn(law, build(composed, "solver", name, num_steps=steps), 4000)
+        apart[name, steps] = bigram_variation(path[-1], law.bigrams())
+    assert apart["random_order", 2] < 0.8 * apart["left_to_right", 2] < 0.8 * apart["random_order", 1]
+
+
 def test_equal_entropies_are_in_a_random_order_or_by_position(composed: Compose) -> None:
     """Half of a text of masks, whose entropies are equal, is drawn in the first of two steps."""
     law = markov(length=6)

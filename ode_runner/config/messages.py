@@ -46,6 +46,9 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
     if twice:
         return f"{twice[1]} is chosen already. Type {twice[1]}=NAME, without the +."
+    there = re.match(r"Could not append to config\. An item is already at '([^']+)'", str(error))
+    if there:
+        return f"there is an option {there[1]}. Type {there[1]}=VALUE, without the +."
     several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
     if several:
         return f"{several[1]} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b]."
@@ -141,9 +144,16 @@ def _about_bare(word: str) -> str:
 
 
 def _swept(group: str, arguments: list[str]) -> bool:
-    """Whether cells of a sweep have choices of their own: what is typed for all must do with the default's options."""
-    of_cells = any(word.startswith("hydra.sweeper.cells=") and f"{group}=" in word for word in arguments)
-    return of_cells or any(word.startswith(f"{group}=") and "," in word for word in arguments)
+    """Whether cells of a sweep have choices of their own: what is typed for all must do with the default's options.
+
+    Tasks and models may choose for other groups.
+    """
+    choosers = [f"{chooser}=" for chooser in (group, "task", "model")]
+    for word in arguments:
+        of_cells = word.startswith("hydra.sweeper.cells=") and any(chooser in word for chooser in choosers)
+        if of_cells or ("," in word and word.startswith(tuple(choosers))):
+            return True
+    return False
 
 
 def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
@@ -163,6 +173,9 @@ def _keys(group: str, choice: str) -> set[str]:
     """Options that a built-in choice has by its yaml, or by one that it takes in whole (`- folder@_here_: name`)."""
     path = conf_dir() / group / f"{choice}.yaml"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if "@package _global_" in text:  # there its options stand under the group's name
+        own = re.search(rf"^{group}:\n((?:  .*\n)*)", text, re.MULTILINE)
+        return {*re.findall(r"^  (\w+):", own[1], re.MULTILINE)} if own else set()
     included = (f"{folder}/{name}" for folder, name in re.findall(r"^ +- (\w+)@_here_: (\w+)", text, re.MULTILINE))
     return {*re.findall(r"^(\w+):", text, re.MULTILINE)}.union(*(_keys(group, name) for name in included))
 

@@ -197,8 +197,8 @@ def _evaluations(
 
 
 def shown(name: str, value: float) -> str:
-    """A metric as text: accuracies in per cent, others with four digits."""
-    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+    """A metric as text: accuracies, and floors of accuracies, in per cent, others with four digits."""
+    return f"{value:.2%}" if name.endswith(("accuracy", "accuracy_floor")) else f"{value:.4g}"
 
 
 def byte_count(count: float) -> str:

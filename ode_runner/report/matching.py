@@ -28,11 +28,18 @@ class Matching:
 
 def matchings(table: Table) -> Sequence[Matching]:
     """Both matchings; none where one of them has nothing to compare, or rows are of several tasks."""
-    metric = next((column for column in table.columns if column.is_metric), None)
+    metric = _told_by(table)
     if metric is None or not direction(metric.name) or len({row.task for row in table.rows}) != 1:
         return []
     found = [_matching(table, metric, *pair) for pair in ((PARAMETERS, EVALUATIONS), (EVALUATIONS, PARAMETERS))]
     return found if all(matching.groups for matching in found) else []
+
+
+def _told_by(table: Table) -> Column | None:
+    """The first metric in which rows differ, as they do not where none has a whole sequence right; or the first."""
+    metrics = [column for column in table.columns if column.is_metric]
+    different = (column for column in metrics if len({row.statistic(column.name) for row in table.rows}) > 1)
+    return next(different, metrics[0] if metrics else None)
 
 
 def _matching(table: Table, metric: Column, equal: str, other: str) -> Matching:

@@ -95,7 +95,7 @@ class Style:
         if sizes and sizes[-1] > LEGIBLE:
             return cls(decimals=None)
         middle = sizes[len(sizes) // 2] if sizes else 1.0
-        if name.endswith("accuracy"):
+        if name.endswith(("accuracy", "accuracy_floor")):
             return cls(unit="%", factor=100, decimals=2)
         if sizes and sizes[-1] / sizes[0] > SPREAD and not name.endswith("bytes"):
             return cls(decimals=None)

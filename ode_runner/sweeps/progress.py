@@ -17,6 +17,8 @@ from ode_runner.recording.lock import in_use
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.sweep_bar import SweepBar
 from ode_runner.recording.text_layout import with_folder
+from ode_runner.report.quantities import usual
+from ode_runner.report.runs import Run
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells
 
 LOOK_SECONDS = 1.0  # between looks at the records of runs in other processes
@@ -95,7 +97,7 @@ class Progress:
         came = f"{result.status}: {result.reason.partition('. ')[0]}"  # all of it comes at the end
         if result.status == RunStatus.COMPLETED:
             record = cell.recorded()
-            came = _result(record) if record is not None else "completed"
+            came = _result(record, cell.folder) if record is not None else "completed"
         self._say(f"[{len(self.told)}/{self._total()}] {cell.name:<{width}}  {came}")
 
     def _total(self) -> int:
@@ -178,13 +180,18 @@ class Progress:
         print(text, flush=True)  # runs may print from other processes
 
 
-def _result(record: RunRecord) -> str:
-    """What a completed run has reached, by the number that chose its weights, and how long it took."""
+def _result(record: RunRecord, folder: Path) -> str:
+    """What a completed run has reached, and how long it took.
+
+    It is told by the number that chose its weights; where nothing was chosen, as of a true field, by that which a
+    report tells first.
+    """
     seconds = record.cost.get("wall_seconds")
     ended = f"completed in {duration(seconds)}" if isinstance(seconds, int | float) else "completed"
-    chosen = next((name.removeprefix("eval/") for name in record.metrics if name.startswith("eval/")), "loss")
-    tested = [name for name in record.metrics if name.startswith("test/")]
-    name = next((name for name in (f"test/{chosen}", f"eval/{chosen}", *tested) if name in record.metrics), None)
+    chosen = [name.removeprefix("eval/") for name in record.metrics if name.startswith("eval/")]
+    wanted = [name for choice in chosen[:1] for name in (f"test/{choice}", f"eval/{choice}")]
+    results = [name for name in usual([Run(folder=folder, record=record)]) if name.startswith("test/")]
+    name = next((name for name in (*wanted, *results) if name in record.metrics), None)
     if name is None:
         return ended
     return f"{name.replace('/', ' ')} {shown(name, record.metrics[name])}  {ended}"

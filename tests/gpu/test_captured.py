@@ -39,6 +39,8 @@ CELLS = {
     "reversible_heun": ("solver=reversible_heun", "gradient=reversible"),
     "resnet": ("model=resnet",),
     "rknet": ("model=rknet", "solver=rk4"),
+    "attention": ("network=transformer", "solver=rk4", "solver.num_steps=3"),  # images in patches
+    "ode_transformer": ("network=transformer", "model=ode_transformer", "model.block=rk4"),
 }
 ADAPTIVE = {
     "dopri5": ("solver=dopri5",),
