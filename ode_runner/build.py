@@ -36,8 +36,8 @@ from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import check_loss_scaling
+from ode_runner.experiment.operation_work import all_launches
 from ode_runner.experiment.options import TrainerOptions
-from ode_runner.experiment.work import all_launches
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.networks.forced import with_series_inputs

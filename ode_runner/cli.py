@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from ode_runner.config.arguments import is_subcommand, parse
 from ode_runner.config.choice_help import show_help
 from ode_runner.config.completion import asking_shell, joined, offered
-from ode_runner.config.garbage import collector_off, end_without_collecting
+from ode_runner.config.garbage_collection import collector_off, end_without_collecting
 from ode_runner.config.help import print_version
 from ode_runner.config.trust import set_import_path
 from ode_runner.distributed.ranks import Rank

@@ -33,7 +33,7 @@ from ode_runner.config.exit_codes import (
     clear_exit_codes,
     command_exit_code,
 )
-from ode_runner.config.garbage import collector_off, pass_over_imported
+from ode_runner.config.garbage_collection import collector_off, pass_over_imported
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
 from ode_runner.config.messages import check_known_keys, hidden_files, readable_message

@@ -13,7 +13,7 @@ from ode_runner.building import device as devices
 from ode_runner.building.device import find_device
 from ode_runner.errors import Diverged, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.loss_scaling import LEAST, LossScaling, check_loss_scaling, check_scale
-from ode_runner.experiment.work import BORDER, all_launches, work_of_an_operation
+from ode_runner.experiment.operation_work import BORDER, all_launches, work_of_an_operation
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from tests.problems import Compose

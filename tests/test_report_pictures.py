@@ -10,11 +10,11 @@ import pytest
 from ode_runner.plots.comparison import MARKERS, Look, Point, pareto_front
 from ode_runner.recording.record import RunStatus
 from ode_runner.report.curves import curves_of, thinned
-from ode_runner.report.encoding import encode
 from ode_runner.report.pictures import draw_all
 from ode_runner.report.rows import by_configuration, labels
 from ode_runner.report.runs import find_runs
 from ode_runner.report.table import make_table
+from ode_runner.report.visual_encoding import encode
 from tests.reporting import reported, write_run
 
 LOOK = Look(label="a", colour=0, shape=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ode_runner.training.trainer import Trainer
-from ode_runner.training.unread import UnreadSteps
+from ode_runner.training.unread_steps import UnreadSteps
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 
 SHORT = (*TINY, "trainer.device=cpu", "trainer.epochs=2", "trainer.batch_size=8", "logger=none", "solver=rk4")

@@ -15,7 +15,7 @@ from ode_runner.analysis.derivative import (
     of_the_solution,
     relative_error,
 )
-from ode_runner.analysis.independent import IndependentJacobians
+from ode_runner.analysis.independent_jacobians import IndependentJacobians
 from ode_runner.batch import Batch, Split
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ode_runner.analysis.independent import IndependentJacobians
+from ode_runner.analysis.independent_jacobians import IndependentJacobians
 from ode_runner.analysis.same_steps import RecordSteps, ReplaySteps
 from ode_runner.batch import Batch
 from ode_runner.errors import IncompatibleChoice

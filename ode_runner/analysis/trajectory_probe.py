@@ -11,7 +11,7 @@ import torch
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.pieces import solve_in_pieces
+from ode_runner.gradients.breaks import solve_in_pieces
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.config.booleans import check_boolean
 from ode_runner.config.command_files import own_config_dirs
-from ode_runner.config.garbage import collector_off
+from ode_runner.config.garbage_collection import collector_off
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.trust import check_trust
 from ode_runner.config.unused_words import check_plain_names

@@ -13,7 +13,7 @@ from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.machine_code import POSSIBLE, function_of, library
 from ode_runner.compiling.recorder import record
-from ode_runner.config.garbage import collector_off
+from ode_runner.config.garbage_collection import collector_off
 from ode_runner.errors import CannotCompile
 
 Function = Callable[..., Sequence[Tensor]]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.encoding import Encoding
-from ode_runner.experiment.drawing import Draw, drawn_once
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
+from ode_runner.experiment.sample_cache import Draw, drawn_once
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
 from ode_runner.models.density import DensityModel

@@ -12,7 +12,7 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.figures import Figure
 from ode_runner.models.generator import Generator
 from ode_runner.path_field import DenoisingField
-from ode_runner.plots.ways import draw_ways, off_straight
+from ode_runner.plots.sample_paths import draw_ways, off_straight
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.sampled import SampledTask

@@ -15,7 +15,7 @@ from ode_runner.batch import Batch, Split
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.exporting.formats import FORMATS, Format, write_weights
-from ode_runner.exporting.frozen import FrozenField, FrozenModel, RehearsedSolves
+from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, RehearsedSolves
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.quoting import as_typed
 from ode_runner.recording.atomic_write import atomic_write

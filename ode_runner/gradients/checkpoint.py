@@ -11,8 +11,8 @@ from ode_runner.compiling.exact import compile_exact
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.replay import StepVJP, solve_and_replay
-from ode_runner.gradients.replay_each import solve_and_replay_each
+from ode_runner.gradients.recomputation import StepVJP, solve_and_replay
+from ode_runner.gradients.recomputation_per_sample import solve_and_replay_each
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import StepwiseSolver

@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.replay import StepVJP, solve_and_replay
+from ode_runner.gradients.recomputation import StepVJP, solve_and_replay
 from ode_runner.gradients.vjp import field_vjp
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver

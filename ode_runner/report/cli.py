@@ -148,7 +148,7 @@ def _draw(
     report: Report, *, plots: Path | None, page: Path | None, runs: Sequence[Run], folders: Sequence[Path]
 ) -> None:
     """The pictures, as files and in the page; one line for each that cannot be drawn."""
-    from ode_runner.report.drawn import Failures, failure_sentences, write_pictures
+    from ode_runner.report.picture_files import Failures, failure_sentences, write_pictures
     from ode_runner.report.pictures import draw_all
 
     undrawn: Failures = {}

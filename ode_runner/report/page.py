@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ode_runner.errors import RefusedInput
-from ode_runner.report.drawn import Failures, Picture, failure_sentences, noting_failure, rendered
 from ode_runner.report.formats import Report, hypertext
 from ode_runner.report.matching import Matching, matchings
 from ode_runner.report.orders import ENDING
 from ode_runner.report.page_curves import curve_data
 from ode_runner.report.page_runs import run_table
+from ode_runner.report.picture_files import Failures, Picture, failure_sentences, noting_failure, rendered
 from ode_runner.report.runs import Run
 
 

@@ -20,12 +20,12 @@ from ode_runner.plots.comparison import (
 from ode_runner.plots.style import CLASSES
 from ode_runner.recording.record import UNUSED
 from ode_runner.report.curves import curves_of
-from ode_runner.report.drawn import Failures, Picture, noting_failure
-from ode_runner.report.encoding import encode
 from ode_runner.report.orders import slope
+from ode_runner.report.picture_files import Failures, Picture, noting_failure
 from ode_runner.report.quantities import PARAMETERS, direction, objective
 from ode_runner.report.rows import Row, Statistic, labels
 from ode_runner.report.table import Table
+from ode_runner.report.visual_encoding import encode
 
 MOST_CURVES = 12  # more cannot be told apart
 NUM_STEPS, GUIDANCE = "solver.num_steps", "model.guidance"

@@ -11,7 +11,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.errors import SolverFailed
 from ode_runner.field import FieldAround, KnownJacobian, VectorField
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.frozen import matrix
+from ode_runner.solvers.frozen_jacobian import matrix
 from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further, jacobian
 from ode_runner.solvers.krylov import gmres
 from ode_runner.types import State, Time

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.field import FieldAround, VectorField
-from ode_runner.solvers.frozen import FrozenJacobian
+from ode_runner.solvers.frozen_jacobian import FrozenJacobian
 from ode_runner.solvers.linearised import is_small, jacobian_at, linearise
 from ode_runner.solvers.one_step import Step
 from ode_runner.types import State, Time

@@ -10,7 +10,7 @@ from ode_runner.recording.attempts import attempt
 from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import lock
-from ode_runner.sweeps.rehearsal import Rehearsal
+from ode_runner.sweeps.dry_run import Rehearsal
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 

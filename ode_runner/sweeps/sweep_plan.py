@@ -14,7 +14,7 @@ from ode_runner.experiment.process_state import unchanged
 from ode_runner.recording.bookkeeping import PLACEMENT
 from ode_runner.recording.clock import clock
 from ode_runner.sweeps.cost_estimate import Amount, RunTimes, completed_runs, seconds
-from ode_runner.sweeps.rehearsal import Rehearsal
+from ode_runner.sweeps.dry_run import Rehearsal
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 from ode_runner.tasks.base import Task
 

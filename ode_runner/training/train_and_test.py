@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ode_runner.batch import Split
-from ode_runner.config.garbage import sparing_collector
+from ode_runner.config.garbage_collection import sparing_collector
 from ode_runner.errors import Diverged, NumericalFailure, SolverFailed
 from ode_runner.experiment.estimates import figures_of_estimates, report_estimates
 from ode_runner.experiment.experiment import Experiment
@@ -37,9 +37,9 @@ from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
+from ode_runner.training.reused_weights import take_over
 from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import Session
-from ode_runner.training.taken_weights import take_over
 from ode_runner.training.trainer import Trainer
 
 

@@ -6,7 +6,7 @@ from typing import Any, final
 from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
-from ode_runner.training.unread import UnreadSteps, reported
+from ode_runner.training.unread_steps import UnreadSteps, reported
 
 
 @final

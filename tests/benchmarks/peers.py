@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from ode_runner.batch import Split
-from ode_runner.config.garbage import sparing_collector
+from ode_runner.config.garbage_collection import sparing_collector
 from tests.benchmarks.path_models import built
 from tests.benchmarks.peer_torchcfm import MATCHERS, TorchCFM
 from tests.benchmarks.report import describe

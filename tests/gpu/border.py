@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
-from ode_runner.experiment.work import work_of_an_operation
+from ode_runner.experiment.operation_work import work_of_an_operation
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
 from tests.benchmarks.ours import endless, freeze_ours, train
