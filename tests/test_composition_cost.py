@@ -1,13 +1,16 @@
 """What is composed in less time is what Hydra composes."""
 
+import copy
 from pathlib import Path
 
+import omegaconf.base
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.base import Metadata
 
 from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.help import conf_dir
@@ -50,12 +53,26 @@ def test_a_sweep_composes_each_cell_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(asked) == 3  # what is of the sweep, and of either cell
 
 
+def test_a_copy_has_flags_and_resolved_values_of_its_own() -> None:
+    cfg = OmegaConf.create({"inner": {"width": 1}})
+    OmegaConf.get_cache(cfg)["now"]["%H"] = "12"
+    with less_composing():
+        copied = copy.deepcopy(cfg)
+    assert OmegaConf.get_cache(copied) == {"now": {"%H": "12"}}
+    OmegaConf.set_readonly(copied.inner, True)
+    OmegaConf.clear_cache(copied)
+    assert OmegaConf.is_readonly(cfg.inner) is None
+    assert OmegaConf.get_cache(cfg) == {"now": {"%H": "12"}}
+
+
 def test_a_script_s_own_hydra_is_left_as_it_was() -> None:
     def now() -> tuple[object, ...]:
         return (
             ConfigLoaderImpl.load_configuration,
             ConfigRepository.load_config,
             defaults_list._create_interpolation_map,
+            getattr(Metadata, "__deepcopy__", None),
+            omegaconf.base.parse,
         )
 
     before = now()
