@@ -293,3 +293,9 @@ def test_the_error_of_one_row_bends_all_numbers_unless_the_first_state_is_learne
         worst[y0] = max(abs(metrics[f"estimate/{name}"] / value - 1) for name, value in PREDATORS.items())
     assert worst["learned"] < 0.02
     assert worst["given"] > worst["learned"]
+
+
+def test_ranges_are_typed_by_name(tmp_path: Path) -> None:
+    words = ("task=lotka_volterra", "model=parametric", "model.low={alpha: 0}", "model.start={beta: 0.5}")
+    planned = typed(*words, "model.high={delta: 9}", "plan=true", cwd=tmp_path)
+    assert (planned.returncode, planned.stderr) == (0, "")

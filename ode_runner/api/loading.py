@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import torch
 from omegaconf import OmegaConf
@@ -32,6 +33,8 @@ from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
 from ode_runner.recording.record import NONE, UNUSED, RunRecord
 from ode_runner.report import runs as reported
+from ode_runner.tasks.base import Task
+from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.types import State, Time, Trajectory
@@ -166,6 +169,8 @@ class Run:
     def sample(self, count: int, *, times: int = 2) -> Drawn:
         """So many samples of the law learned: `path` (times, count, *shape) from noise to data, and `log_density`.
 
+        Of a task of densities both are of the data's own units.
+
         Raises:
             IncompatibleChoice: the model gives no samples.
         """
@@ -177,19 +182,23 @@ class Run:
                 "samples depend on a condition here: use `run.experiment.generate(..., given=...)`."
             )
         with torch.no_grad():
-            drawn = draw(count, times, [])
+            drawn = _in_own_units(draw(count, times, []), self.experiment.task)
         log_density = None if drawn.log_density is None else drawn.log_density.cpu()
         return drawn._replace(path=drawn.path.cpu(), log_density=log_density)
 
     def log_prob(self, inputs: Any) -> Tensor:
-        """The log density of inputs, (batch,), in nats.
+        """The log density of inputs, (batch,), in nats; of a task of densities both are of the data's own units.
 
         Raises:
             IncompatibleChoice: the model gives no density.
         """
         if Answer.LOG_DENSITY not in self.model.answers():
             raise IncompatibleChoice(f"model={self.record.choices['model']} gives no log density.")
-        return self.predict(inputs)
+        task = self.experiment.task
+        if not isinstance(task, DensityTask):
+            return self.predict(inputs)
+        given = task.as_inputs(self._as_tensor(inputs, dtype=torch.float64))
+        return self.predict(given) + task.log_determinant(given).to(self.experiment.dtype).cpu()
 
     def export(self, folder: str | os.PathLike[str], *, format: str = "torch_export", part: str = "field") -> Path:
         """Write what was learned as a file that other programs open; the same as `export=`.
@@ -244,5 +253,16 @@ class Run:
             raise RefusedInput("times must be a list of numbers, each larger than the one before.")
         return ts
 
-    def _as_tensor(self, values: Any) -> Tensor:
-        return torch.as_tensor(values, dtype=self.experiment.dtype, device=self.experiment.device)
+    def _as_tensor(self, values: Any, dtype: torch.dtype | None = None) -> Tensor:
+        copied = values if isinstance(values, Tensor) else np.array(values)  # torch warns of arrays that are read-only
+        return torch.as_tensor(copied, dtype=dtype or self.experiment.dtype, device=self.experiment.device)
+
+
+def _in_own_units(drawn: Drawn, task: Task) -> Drawn:
+    """Samples, and their log density, of the data's own units, where a task of densities has some."""
+    if not isinstance(task, DensityTask):
+        return drawn
+    log_density = drawn.log_density
+    if log_density is not None:
+        log_density = log_density + task.log_determinant(drawn.path[-1])
+    return drawn._replace(path=task.own_units(drawn.path), log_density=log_density)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ode_runner.batch import Answer, Split
 from ode_runner.commands.classify import classify
 from ode_runner.commands.forecast import forecast
+from ode_runner.commands.log_densities import write_log_densities
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.commands.typed_numbers import check_no_file, numbers, typed_dates, typed_times
 from ode_runner.encoding import Encoding
@@ -27,6 +28,7 @@ from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import Classification
+from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.types import Times, Trajectory
@@ -37,8 +39,9 @@ SHOWN = 10  # samples of the test split, where no inputs are given
 def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: Path) -> RunStatus:
     """Write what the model says, as files that suit its task.
 
-    A forecast of series is `forecast.csv`; classes are `predictions.csv`, for every sample of the test split or for the
-    inputs; states, of models that have some, are `states.csv`, one row per sample and time, and `states.npz`.
+    A forecast of series is `forecast.csv`; log densities are `log_density.csv`, for every point; classes are
+    `predictions.csv`, for every sample of the test split or for the inputs; states, of models that have some, are
+    `states.csv`, one row per sample and time, and `states.npz`.
 
     Args:
         trained: the run.
@@ -59,7 +62,11 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
         typed = typed_dates if task.dated else typed_times
         return forecast(trained, task=task, times=None if times is None else typed(times).tolist(), folder=folder)
     classifies = isinstance(task, Classification) and times is None
-    if Answer.STATES not in experiment.model.answers() and not classifies:
+    if isinstance(task, DensityTask) and isinstance(task, OwnDataTask) and inputs is not None:
+        raise RefusedInput(f"inputs={as_typed(inputs)}: points are read of a file. Type its path: data=new.csv.")
+    tells = isinstance(task, DensityTask) and times is None and inputs is None
+    tells = tells and Answer.LOG_DENSITY in experiment.model.answers()
+    if Answer.STATES not in experiment.model.answers() and not classifies and not tells:
         raise IncompatibleChoice(
             f"model={trained.record.choices['model']} has blocks and no time between them. "
             + ("Leave times out." if times is not None else "Use predict= on another.")
@@ -67,6 +74,8 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     given = None if inputs is None else _inputs(inputs, experiment)
     if isinstance(task, Classification) and classifies:
         classify(experiment, task, inputs=given, folder=folder)
+    if isinstance(task, DensityTask) and tells:
+        write_log_densities(experiment, task, folder=folder)
     if Answer.STATES in experiment.model.answers():
         _write_states(experiment, task, times=times, inputs=given, folder=folder)
     return RunStatus.COMPLETED

@@ -42,9 +42,9 @@ class Parametric(EstimatedModel):
         *,
         field: KnownEquation | None,
         factor: float,
-        start: dict[str, float],
-        low: dict[str, float],
-        high: dict[str, float],
+        start: dict[str, float] | None,
+        low: dict[str, float] | None,
+        high: dict[str, float] | None,
         log: list[str],
         fixed: list[str],
         y0: Literal["given", "learned"],
@@ -58,8 +58,8 @@ class Parametric(EstimatedModel):
                 "of task=closed_form (task.problem=car has none), or one of your own, "
                 "model.field={_target_: my_module.MyField, k: 1.0}."
             )
-        begin = {name: factor * getattr(equation, name) for name in equation.numbers if field is None} | start
-        self.equation = learnable(equation, Ranges(start=begin, low=low, high=high, log=log, fixed=fixed))
+        begin = {name: factor * getattr(equation, name) for name in equation.numbers if field is None} | (start or {})
+        self.equation = learnable(equation, Ranges(start=begin, low=low or {}, high=high or {}, log=log, fixed=fixed))
         known = field is None or type(field) is type(spec.field)
         self.true_numbers = {name: float(getattr(spec.field, name)) for name in equation.numbers} if known else {}
         self.names = [name for name in equation.numbers if name not in fixed]

@@ -1,7 +1,7 @@
 """What the tasks that ask for a log density share."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -62,6 +62,10 @@ class DensityTask(SampledTask):
         """log |d inputs / d data| of each, (batch,), by which a log density is that of the data in their own units."""
         return inputs.new_zeros(len(inputs))
 
+    def as_inputs(self, data: Tensor) -> Tensor:
+        """Points in their own units, with their conditions, as a model is given them: the reverse of `own_units`."""
+        return data
+
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"nll": self.loss(outputs, batch)}
 
@@ -99,9 +103,28 @@ class DensityTask(SampledTask):
         if drawn.log_density is not None:
             told = [(drawn.log_density + self.log_determinant(inputs))[:, None]]
         columns = torch.cat([samples.flatten(1), *given, *told], dim=1)
-        elements = [f"x_{i + 1}" for i in range(math.prod(self.spec.input_shape))]
-        conditions = [f"condition_{i + 1}" for i in range(self.spec.condition)]
-        yield "samples", Table([*elements, *conditions, *["log_prob"] * len(told)], columns.tolist())
+        yield "samples", Table([*self.elements, *self._conditions, *["log_prob"] * len(told)], columns.tolist())
+
+    def density_table(self, log_density: Tensor) -> Table:
+        """Points of the test split in their own units, their conditions, and the log density of each."""
+        data, given = self.spec.parted(self.points[Split.TEST])
+        columns = torch.cat([self.own_units(data).flatten(1), given, log_density[:, None]], dim=1)
+        rows = [[name, *row] for name, row in zip(self.sample_names, columns.tolist(), strict=True)]
+        return Table(["sample", *self.elements, *self._conditions, "log_prob"], rows)
+
+    @property
+    def elements(self) -> Sequence[str]:
+        """Names of the numbers of a point."""
+        return [f"x_{i + 1}" for i in range(math.prod(self.spec.input_shape))]
+
+    @property
+    def sample_names(self) -> Sequence[str]:
+        """What the points of the test split are called, in its order."""
+        return [str(number) for number in range(self.size(Split.TEST))]
+
+    @property
+    def _conditions(self) -> list[str]:
+        return [f"condition_{i + 1}" for i in range(self.spec.condition)]
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         if "test/nll" not in metrics:  # by a sampler, that gives no density
@@ -117,6 +140,14 @@ class DensityTask(SampledTask):
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is below the entropy of the data, {self.entropy:.4f}, "
                 f"where none can be but by chance ({error:.4f} of standard error): the density has a mass above 1."
+            )
+        if "test/mass" in metrics and not abs(metrics["test/mass"] - 1) <= TOLERATED:
+            mass = f"{metrics['test/mass']:.4f}"
+            yield (
+                f"the density has mass {mass} by the run's own solver, and 1 is right: its NLL is none. Use a smaller "
+                "tolerance, or more steps."
+                if metrics["nfe/eval"]
+                else f"the density has mass {mass} within the pictures' square, and the rest beyond, where no data are."
             )
 
 

@@ -1,7 +1,7 @@
 """Densities in the plane, from points drawn of a known law."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from statistics import fmean
 from typing import ClassVar, Literal, final
 
@@ -23,7 +23,7 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.density import animate_samples, draw_density, draw_samples
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
-from ode_runner.tasks.density import TOLERATED, DensityTask, in_parts
+from ode_runner.tasks.density import DensityTask, in_parts
 from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.plane_laws import GAUSSIANS, OTHERS, PlaneLaw, gaussians
 
@@ -140,17 +140,6 @@ class Density2D(DensityTask):
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
         return super().sample_metrics(samples) | self._right_centre(samples)
-
-    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
-        yield from super().remarks(metrics)
-        if "test/mass" in metrics and not abs(metrics["test/mass"] - 1) <= TOLERATED:
-            mass = f"{metrics['test/mass']:.4f}"
-            yield (
-                f"the density has mass {mass} by the run's own solver, and 1 is right: its NLL is none. Use a smaller "
-                "tolerance, or more steps."
-                if metrics["nfe/eval"]
-                else f"the density has mass {mass} within the pictures' square, and the rest beyond, where no data are."
-            )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:

@@ -96,6 +96,9 @@ class DigitsDensity(DensityTask):
         images = points.unflatten(-1, SHAPE) if points.shape[-1] == math.prod(SHAPE) else points
         return self.scale.images(images)
 
+    def as_inputs(self, data: Tensor) -> Tensor:
+        return self.scale.inputs(data)
+
     def _levels(self, inputs: Tensor) -> Tensor:
         """Images (..., 1, 8, 8) of whole numbers of a model's inputs, which may be flat and beyond black and white."""
         return self.own_units(inputs).floor().clamp(0, BRIGHTEST)

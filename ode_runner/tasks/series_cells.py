@@ -15,18 +15,19 @@ BLANK_CELL = "Leave a cell without a measurement empty."  # what to do about a c
 TIME_CELL = f"Write a number, or a date in the form {FORM}."
 
 
-def measurements(column: pd.Series, first: int, path: Path) -> np.ndarray:
+def measurements(column: pd.Series, first: int, path: Path, *, advice: str = BLANK_CELL) -> np.ndarray:
     """The cells of a column as float64, NaN where blank.
 
     Args:
         column: of a file.
         first: the number of its first row, as a spreadsheet counts.
         path: of the file, for messages.
+        advice: what to do about a cell that is no number.
 
     Raises:
         RefusedInput: a cell is no finite number.
     """
-    return _numbers(column, first, path, BLANK_CELL)
+    return _numbers(column, first, path, advice)
 
 
 def times_of(column: pd.Series, first: int, path: Path) -> tuple[np.ndarray, bool]:

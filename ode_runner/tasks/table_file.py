@@ -21,6 +21,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, int]:
                 return pd.read_parquet(path), 1
             case _:
                 return _read_csv(path)
+    except RefusedInput:  # which is a ValueError, too
+        raise
     except ImportError as error:
         raise RefusedInput(
             f"{path}: parquet files need pyarrow. Install it: pip install 'ode-run[parquet]'."
@@ -42,9 +44,22 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
         encoding="utf-8-sig", skipinitialspace=True,
     )  # fmt: skip
     table.columns = [str(name).strip() for name in table.columns]
+    if all(_is_number(name) for name in table.columns):
+        raise RefusedInput(
+            f"{path}, row {above + 1}: numbers alone ({', '.join(table.columns[:3])}), where the names of the columns "
+            "belong. Write a row of names above it."
+        )
     if separator == ";":  # where a comma is the decimal point
         table = table.map(lambda cell: cell.replace(",", "."))
     return table.fillna(""), above + 2
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_npz(path: Path) -> pd.DataFrame:

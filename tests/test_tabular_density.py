@@ -1,0 +1,157 @@
+"""Densities of points from files of one's own: units, what is refused, and what a trained model says of other rows."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import ode_runner as ode
+from ode_runner.batch import Outputs, Split
+from ode_runner.building.instantiate import construct
+from ode_runner.errors import RefusedInput
+from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.tabular_density import TabularDensity
+from tests.helpers import run_folder, typed
+from tests.problems import Compose, compose_once
+
+Make = Callable[..., TabularDensity]
+NAMES = ("speed", "price", "share")
+
+
+@pytest.fixture
+def make(composed: Compose) -> Make:
+    def task(**options: Any) -> TabularDensity:
+        cfg = compose_once(composed, "task=tabular_density")
+        cfg.task.update(options)
+        made = construct(cfg, "task", seed=0, device=torch.device("cpu"))
+        assert isinstance(made, TabularDensity)
+        return made
+
+    return task
+
+
+def points(count: int = 200, *, factor: float = 1.0) -> pd.DataFrame:
+    z = np.random.default_rng(0).normal(size=(count, 3))
+    return pd.DataFrame(
+        {"speed": factor * (1000 + 200 * z[:, 0]), "price": np.exp(z[:, 1] - 3), "share": 1 / (1 + np.exp(z[:, 2]))}
+    )
+
+
+def written(folder: Path, table: pd.DataFrame | str, name: str = "points.csv") -> str:
+    path = folder / name
+    path.write_text(table if isinstance(table, str) else table.to_csv(index=False))
+    return str(path)
+
+
+def standard_normal(inputs: Tensor) -> Tensor:
+    return torch.distributions.Normal(0, 1).log_prob(inputs).sum(dim=1)
+
+
+def test_log_densities_are_of_the_units_of_the_file(make: Make, tmp_path: Path) -> None:
+    task = make(file=written(tmp_path, points()), log=["price"], bounds={"share": [0.0, 1.0]})
+    rows = torch.tensor(points().to_numpy()[:5])
+    inputs = task.as_inputs(rows)
+    torch.testing.assert_close(task.own_units(inputs), rows)
+    jacobians = torch.stack([torch.autograd.functional.jacobian(task.as_inputs, row) for row in rows])
+    torch.testing.assert_close(task.log_determinant(inputs), jacobians.logdet())
+
+
+def test_a_column_in_a_tenth_of_its_unit_adds_the_logarithm_of_ten(make: Make, tmp_path: Path) -> None:
+    losses = []
+    for factor in (1.0, 10.0):
+        task = make(file=written(tmp_path, points(factor=factor)))
+        batch = next(task.batches(Split.TEST, batch_size=1000, epoch=0))
+        losses.append(float(task.loss(Outputs(standard_normal(batch.inputs)), batch)))
+    assert losses[1] - losses[0] == pytest.approx(math.log(10), abs=1e-5)
+
+
+def test_units_are_those_of_the_training_rows(make: Make, tmp_path: Path) -> None:
+    table = points()
+    task = make(file=written(tmp_path, table))
+    table.iloc[task.parts[Split.TEST]] *= 10
+    other = make(file=written(tmp_path, table, "other.csv"))
+    assert task.parts == other.parts
+    assert all(torch.equal(x, other.statistics()[name]) for name, x in task.statistics().items() if name == "std")
+
+
+def test_the_entropy_of_the_points_that_are_drawn_is_right(make: Make) -> None:
+    task = make(log=["price"])
+    height, load, price = torch.tensor(task.read.values).T
+    z = (height - 170) / 15
+    parts = [(z, 15.0), ((load - z.square()) / 0.5, 0.5), ((price.log() - z) / 0.5, 0.5)]
+    log_density = sum(torch.distributions.Normal(0, 1).log_prob(x) - math.log(std) for x, std in parts) - price.log()
+    assert isinstance(log_density, Tensor)
+    error = float(log_density.std()) / len(z) ** 0.5
+    assert task.entropy == pytest.approx(-float(log_density.mean()), abs=4 * error)
+
+
+@pytest.mark.parametrize("columns", [["speed"], ["speed", "price"]])
+def test_the_mass_of_a_density_of_one_or_two_columns_is_one(make: Make, tmp_path: Path, columns: list[str]) -> None:
+    task = make(file=written(tmp_path, points(2000)), columns=columns, log=["price"] if "price" in columns else [])
+    view = {"history": [], "answer": None, "encode": None, "decode": None, "path": None, "continuous": False}
+    normal = {"predict": lambda inputs, ts: standard_normal(inputs), "predict_finely": standard_normal}
+    given: Any = {**view, **normal, "sample": None, "output_dir": tmp_path}
+    assert task.model_metrics(ModelView(**given))["mass"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "sentence"),
+    [
+        ("a,b\n1,2\n2,\n", {}, "row 3, column 'b': blank"),
+        ("a,b\n1,2\n2,low\n", {}, "row 3, column 'b': 'low' is no finite number. Name the columns of numbers"),
+        ("1.5,2\n2,3\n", {}, "row 1: numbers alone"),
+        ("a\n" + "1\n" * 30, {}, "column 'a': the same number in all rows"),
+        ("a\n1\n2\n", {}, "2 rows, of which 0 would be left"),
+        (points(), {"columns": ["spead"]}, "no column 'spead'. Did you mean 'speed'?"),
+        (points(), {"columns": ["speed", "speed"]}, "named twice"),
+        (points(), {"columns": []}, "names no column"),
+        (points(), {"log": ["speed", "weight"]}, "task.log: 'weight' is none of the columns"),
+        (points(), {"bounds": {"share": [0.0, 0.5]}}, "is not between 0 and 0.5"),
+        (points(), {"bounds": {"share": [1.0, 0.0]}}, "must be low and high"),
+        (points(), {"bounds": {"price": [0.0, 9.0]}, "log": ["price"]}, "both name the column 'price'"),
+        (points(), {"test": 1.0}, "must be a part from 0 to below 1"),
+        (-points(), {"log": ["price"]}, "has no logarithm"),
+    ],
+)
+def test_what_is_no_table_of_points_is_refused(
+    make: Make, tmp_path: Path, table: pd.DataFrame | str, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(RefusedInput) as refused:
+        make(file=written(tmp_path, table), **options)
+    assert sentence in str(refused.value)
+
+
+def test_columns_that_sit_on_few_values_are_named(make: Make, tmp_path: Path) -> None:
+    table = points().assign(age=np.arange(200) % 5, wealth=np.exp(np.arange(200.0)))
+    said = "\n".join(make(file=written(tmp_path, table)).introduction())
+    assert "age has 5 values in 140 rows" in said
+    assert "wealth has 140 values, of which models are given" in said
+    assert "speed has" not in said
+
+
+def test_a_trained_flow_says_how_probable_other_rows_are(tmp_path: Path) -> None:
+    file = written(tmp_path, points())
+    words = ("task=tabular_density", f"task.file={file}", "task.log=[price]", "model=spline_flow", "model.width=8")
+    run = ode.train(*words, "trainer.max_steps=2", "logger=none", f"output_dir={tmp_path / 'outputs'}")
+    folder = str(run_folder(tmp_path / "outputs"))
+    other = points(300).iloc[250:]
+    ended = typed(f"predict={folder}", f"data={written(tmp_path, other, 'other.csv')}", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    told = pd.read_csv(next(Path(folder).rglob("log_density.csv")))
+    assert list(told.columns) == ["sample", *NAMES, "log_prob"]
+    assert told["sample"].tolist() == list(range(2, 52))  # rows of the file
+    np.testing.assert_allclose(told[list(NAMES)], other, rtol=1e-5)
+    np.testing.assert_allclose(run.log_prob(other.to_numpy()), told["log_prob"], atol=1e-4)
+    test = points().iloc[run.experiment.task.parts[Split.TEST]]  # type: ignore[attr-defined]
+    assert -float(run.log_prob(test.to_numpy()).mean()) == pytest.approx(run.results["test/nll"], abs=1e-4)
+    drawn = run.sample(50)
+    assert drawn.log_density is not None
+    torch.testing.assert_close(run.log_prob(drawn.path[-1]), drawn.log_density, atol=1e-3, rtol=1e-3)
+    refused = typed(f"predict={folder}", f"data={written(tmp_path, other[['speed']], 'less.csv')}", cwd=tmp_path)
+    assert (refused.returncode, "no column 'price'" in refused.stderr) == (2, True)
