@@ -79,13 +79,13 @@ class TaskSpec:
     tokens: int = 0  # inputs are sequences of whole numbers below this one, the size of a vocabulary; 0: they are not
 
     @property
-    def told_shape(self) -> tuple[int, ...]:
+    def conditioned_shape(self) -> tuple[int, ...]:
         """The shape of an input with its condition or the number of its series behind it; without knots of a drive."""
         behind = self.condition + (self.series > 0)
         return (math.prod(self.input_shape) + behind,) if behind else self.input_shape
 
     def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Splits inputs (batch, *told_shape) into data (batch, *input_shape) and conditions (batch, condition)."""
+        """Inputs (batch, *conditioned_shape) as data (batch, *input_shape) and conditions (batch, condition)."""
         data, condition = inputs.flatten(1).tensor_split([math.prod(self.input_shape)], dim=1)
         return data.unflatten(1, self.input_shape), condition
 
@@ -93,7 +93,7 @@ class TaskSpec:
 class Batch(NamedTuple):
     """What one step learns from."""
 
-    inputs: Tensor  # (batch, *told_shape)
+    inputs: Tensor  # (batch, *conditioned_shape)
     ts: Times  # the task owns time: output times of a trajectory, or [0, 1] for a classifier
     targets: Tensor  # (batch, ...), or (time, batch, ...) where outputs are wanted at every time
     observed: Tensor | None = None  # bool, (time, batch) or as targets: where these are known; None: everywhere

@@ -36,7 +36,7 @@ from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import check_loss_scaling
-from ode_runner.experiment.operation_work import all_launches
+from ode_runner.experiment.operation_work import is_launch_bound
 from ode_runner.experiment.options import TrainerOptions
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
@@ -127,7 +127,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Ta
     eager = options.compile == "off" and options.precision not in OF_GPUS  # a captured step is told once what to do
     if options.device == "auto" and device.type == "cuda" and eager:
         on_cpu = _assembled(cfg, choices, options, torch.device("cpu"), task)
-        if all_launches(on_cpu):
+        if is_launch_bound(on_cpu):
             return on_cpu
     return _assembled(cfg, choices, options, device, task)
 

@@ -16,13 +16,13 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.event import Event, Events, Jumps
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.breaks import solve_in_pieces
+from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.gradients.event_checks import check_event, check_takes_events
 from ode_runner.gradients.events import solve_to_events
 from ode_runner.gradients.jumps import check_jumps, solve_between_jumps
 from ode_runner.gradients.observation import FieldObservations
 from ode_runner.gradients.recomputation import redrawable
-from ode_runner.gradients.time_gradients import solve_between
+from ode_runner.gradients.time_gradients import solve_with_time_gradients
 from ode_runner.integral import NONE, Integral
 from ode_runner.ledger import Ledger
 from ode_runner.noise import Noise, NoiseKind
@@ -180,12 +180,12 @@ class Integrator:
 
         def solve(solver: Solver, piece: Problem) -> Solution:
             one = partial(self.gradient.solve, solver)
-            return solve_between(one, piece) if moving else one(piece)
+            return solve_with_time_gradients(one, piece) if moving else one(piece)
 
         with self._observed(field, problem):
             if problem.event is not None:
                 return solve_to_events(self.gradient.solve, solver, problem)
-            return solve_in_pieces(solve, solver, problem)
+            return solve_between_breaks(solve, solver, problem)
 
     def _check_rules(
         self,

@@ -13,7 +13,7 @@ from ode_runner.building import device as devices
 from ode_runner.building.device import find_device
 from ode_runner.errors import Diverged, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.loss_scaling import LEAST, LossScaling, check_loss_scaling, check_scale
-from ode_runner.experiment.operation_work import BORDER, all_launches, work_of_an_operation
+from ode_runner.experiment.operation_work import BORDER, flops_per_operation, is_launch_bound
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from tests.problems import Compose
@@ -64,12 +64,12 @@ def test_the_work_of_an_operation_is_told_without_a_trace(composed: Compose) -> 
     cfg = composed("task=half_moons", "trainer.device=cpu")
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
     before, random = experiment.integrator.ledger.state_dict(), torch.get_rng_state()
-    work = work_of_an_operation(experiment)
-    assert all_launches(experiment) == (work < BORDER)
+    work = flops_per_operation(experiment)
+    assert is_launch_bound(experiment) == (work < BORDER)
     assert experiment.integrator.ledger.state_dict() == before
     assert torch.equal(torch.get_rng_state(), random)
     wider = composed("task=half_moons", "trainer.device=cpu", "network.width=256", "trainer.batch_size=1000")
-    assert work_of_an_operation(build_experiment(wider, wider.hydra.runtime.choices)) > 50 * work
+    assert flops_per_operation(build_experiment(wider, wider.hydra.runtime.choices)) > 50 * work
     assert experiment.task.size(Split.TRAIN) == 1000
 
 

@@ -19,7 +19,7 @@ from ode_runner.solvers.implicit import ImplicitSolver
 from ode_runner.solvers.implicit_euler import ImplicitEuler
 from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
 from ode_runner.solvers.kvaerno5 import Kvaerno5
-from ode_runner.solvers.newton import Aim, Equations, Newton, differentiable
+from ode_runner.solvers.newton import Equations, Newton, StageTolerance, differentiable
 from tests.problems import (
     PROBLEMS,
     Compose,
@@ -48,7 +48,7 @@ def solve_stage(field: VectorField, t: Tensor, known: Tensor, weight: float, gue
     equation = Equations(ts=[t], known=known[None], weights=((weight,),))
     bare = replace(equation, known=known.detach()[None])
     newton, begin = Newton.along(field), (t, guess.detach())
-    y = newton.solve(bare, guess.detach()[None], begin=begin, aim=Aim.rounding(guess))
+    y = newton.solve(bare, guess.detach()[None], begin=begin, tolerance=StageTolerance.rounding(guess))
     return differentiable(field, equation, y)[0] if torch.is_grad_enabled() else y[0]
 
 
@@ -180,7 +180,9 @@ def test_newtons_method_knows_whether_it_failed_itself_or_the_field(rest: float,
     newton = Newton(Formula(lambda t, y: rest + y * y), patient=True)
     start, t = torch.zeros(1, 1, 1), torch.tensor(0.0)
     equations = Equations(ts=[t], known=start, weights=[[1.0]])
-    assert newton.solve(equations, start, begin=(t, start[0]), aim=Aim.rounding(start[0])).isnan().all()
+    assert (
+        newton.solve(equations, start, begin=(t, start[0]), tolerance=StageTolerance.rounding(start[0])).isnan().all()
+    )
     assert newton.undefined == undefined
 
 

@@ -188,7 +188,7 @@ def test_batches_hold_each_sample_once_in_the_shapes_announced(made: MakeTask, n
     assert max(len(batch.inputs) for batch in batches) <= 7
     for batch in (batches[0], batches[-1]):
         samples = batch.targets.shape[1 if task.spec.every_time else 0]
-        assert batch.inputs.shape == (samples, *task.spec.told_shape)
+        assert batch.inputs.shape == (samples, *task.spec.conditioned_shape)
         assert batch.inputs.is_floating_point() == (not task.spec.tokens)
         assert batch.ts.is_floating_point()
         assert (batch.ts.diff() > 0).all()

@@ -11,7 +11,7 @@ import torch
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.breaks import solve_in_pieces
+from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Times
@@ -90,7 +90,7 @@ class ProbeTrajectory(GradientMode):
 def _solve(solver: Solver, problem: Problem, y0: State, ts: Times) -> Solution:
     """Solve from another initial state, at other times."""
     posed = replace(problem, y0=y0, ts=ts)
-    return solve_in_pieces(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, posed)
+    return solve_between_breaks(lambda solver, piece: solver.solve(piece.field, piece.y0, piece.ts), solver, posed)
 
 
 def _between(ts: Times, begin: float, end: float) -> list[float]:

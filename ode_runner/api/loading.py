@@ -240,7 +240,7 @@ class Run:
         return recorded.problems[0].field.field
 
     def _inputs(self, inputs: Any) -> Tensor:
-        given, shape = self._as_tensor(inputs), self.experiment.task.spec.told_shape
+        given, shape = self._as_tensor(inputs), self.experiment.task.spec.conditioned_shape
         if given.shape[1:] != torch.Size(shape) or not len(given):
             raise RefusedInput(f"inputs of shape {tuple(given.shape)} must be (batch, {', '.join(map(str, shape))}).")
         return given

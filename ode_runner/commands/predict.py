@@ -203,7 +203,7 @@ def _times(times: Any, experiment: Experiment) -> Times:
 
 
 def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
-    shape = experiment.task.spec.told_shape
+    shape = experiment.task.spec.conditioned_shape
     check_no_file("inputs", inputs, example="[[1.0,2.0]]")
     found = numbers(inputs) if isinstance(inputs, list) else None
     if found is None or len(found) == 0 or found.shape[1:] != shape:

@@ -10,7 +10,7 @@ from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split
 from ode_runner.encoding import Encoding
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
-from ode_runner.experiment.sample_cache import Draw, drawn_once
+from ode_runner.experiment.sample_cache import Draw, cached_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
 from ode_runner.models.density import DensityModel
@@ -56,7 +56,7 @@ def model_view(experiment: Experiment, history: Sequence[Mapping[str, float]], s
 
 def samples_by(experiment: Experiment, by: Generator, stop: StopRequest) -> Draw:
     """Draws samples of another generator than the model's own, from the same noise."""
-    return drawn_once(partial(_generated, experiment, stop=stop, by=by))
+    return cached_samples(partial(_generated, experiment, stop=stop, by=by))
 
 
 class _Functions:
@@ -98,7 +98,7 @@ def _sampler(experiment: Experiment, ts: Times, stop: StopRequest) -> Draw | Non
     """
     model, dtype, device = experiment.model, experiment.dtype, experiment.device
     if model.generator() is not None:
-        return drawn_once(partial(_generated, experiment, stop=stop))
+        return cached_samples(partial(_generated, experiment, stop=stop))
     if not isinstance(model, DensityModel):
         return None
 
@@ -108,7 +108,7 @@ def _sampler(experiment: Experiment, ts: Times, stop: StopRequest) -> Draw | Non
             torch.manual_seed(NOISE)
             return model.sample(count, along, experiment.integrator, given=[z.to(dtype) for z in given])
 
-    return drawn_once(sample)
+    return cached_samples(sample)
 
 
 @torch.no_grad()

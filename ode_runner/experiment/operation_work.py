@@ -18,12 +18,12 @@ SAMPLES = 2  # by which a batch is judged
 BORDER = 1_000_000
 
 
-def all_launches(experiment: Experiment) -> bool:
+def is_launch_bound(experiment: Experiment) -> bool:
     """Whether a GPU would spend a training step waiting to be told what to do, so that a CPU is faster."""
-    return work_of_an_operation(experiment) < BORDER
+    return flops_per_operation(experiment) < BORDER
 
 
-def work_of_an_operation(experiment: Experiment) -> float:
+def flops_per_operation(experiment: Experiment) -> float:
     """Multiplications and additions of an operation, the mean over the forward pass of a training batch.
 
     The pass is made with a few samples; nobody can tell afterwards. Infinite where it fails, which a run will say.

@@ -10,7 +10,7 @@ from ode_runner.batch import Drawn
 Draw = Callable[[int, int, Sequence[Tensor]], Drawn]  # so many samples, at so many times, under what is given
 
 
-def drawn_once(draw: Draw) -> Draw:
+def cached_samples(draw: Draw) -> Draw:
     """The same function, which keeps the last answer for each number of samples and of times.
 
     For one state of a model: metrics, tables and pictures are of the same samples, and samples of images take minutes.

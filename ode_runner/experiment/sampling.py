@@ -12,7 +12,7 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.figures import Figure
 from ode_runner.models.generator import Generator
 from ode_runner.path_field import DenoisingField
-from ode_runner.plots.sample_paths import draw_ways, off_straight
+from ode_runner.plots.sample_paths import deviation_from_straight, draw_sample_paths
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.sampled import SampledTask
@@ -43,12 +43,12 @@ def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) 
 
 
 def straightness(path: Trajectory) -> float:
-    """The mean of `off_straight` over samples and the way, of states at equal intervals: 0 of straight lines."""
-    return float(off_straight(path).mean())
+    """The mean of `deviation_from_straight` over samples and time; 0 of straight lines. States are equally spaced."""
+    return float(deviation_from_straight(path).mean())
 
 
 @torch.no_grad()
-def figures_of_ways(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
+def figures_of_sample_paths(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
     """`straightness`: the ways of a field, beside those of the field from whose samples it has learned."""
     task = experiment.task
     fine = _finest(experiment)
@@ -58,7 +58,7 @@ def figures_of_ways(experiment: Experiment) -> Iterator[tuple[str, Figure]]:
     count = task.finely_solved or DRAWN
     numbers, given = torch.arange(count), task.given(count)
     before, after = (fine.generate(numbers, times=PLACES, given=given, by=by) for by in (teacher, own))
-    yield "straightness", draw_ways({"before reflow": before, "after": after})
+    yield "straightness", draw_sample_paths({"before reflow": before, "after": after})
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from ode_runner.errors import NumericalFailure
 from ode_runner.experiment.crash_dump import CrashDump, check_finite, dump_on_failure
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, scalars
-from ode_runner.experiment.sampling import figures_of_ways, measure_samples
+from ode_runner.experiment.sampling import figures_of_sample_paths, measure_samples
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
 from ode_runner.plots.animation import Picture
@@ -74,7 +74,7 @@ def draw(
     experiment.model.eval()
     with torch.no_grad(), experiment.integrator.ledger.phase(Phase.DIAGNOSTICS):
         drawn = save_pictures(
-            lambda: chain(experiment.figures(view), figures_of_ways(experiment), diagnosed(experiment)),
+            lambda: chain(experiment.figures(view), figures_of_sample_paths(experiment), diagnosed(experiment)),
             folder=folder, display=display, logger=logger, step=step,
         )  # fmt: skip
     if view.animate and not any((folder / f"{name}.gif").is_file() for name in drawn):

@@ -30,7 +30,7 @@ class FieldWithGiven(VectorField):
 
 
 @final
-class RehearsedSolves:
+class TraceableSolves:
     """An `Integrate` whose steps are those of a first call, so that no decision is left to a tracer.
 
     Raises:
@@ -85,9 +85,9 @@ class RehearsedSolves:
 
 @final
 class FrozenModel(nn.Module):
-    """Inputs (batch, ...) to outputs, along steps that have been rehearsed."""
+    """Inputs (batch, ...) to outputs, along the steps that a first call has recorded."""
 
-    def __init__(self, model: Model, ts: Times, solves: RehearsedSolves) -> None:
+    def __init__(self, model: Model, ts: Times, solves: TraceableSolves) -> None:
         super().__init__()
         self.model, self.solves = model, solves
         self.register_buffer("ts", ts)

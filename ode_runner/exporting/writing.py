@@ -15,7 +15,7 @@ from ode_runner.batch import Batch, Split
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.exporting.formats import FORMATS, Format, write_weights
-from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, RehearsedSolves
+from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, TraceableSolves
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.quoting import as_typed
 from ode_runner.recording.atomic_write import atomic_write
@@ -115,7 +115,7 @@ def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[T
 
 def _solve(experiment: Experiment) -> tuple[nn.Module, list[Tensor], list[int]]:
     """The model from inputs to outputs, whose steps are those of the solver on the task's own times."""
-    batch, solves = _examples(experiment), RehearsedSolves(experiment.integrator.solver)
+    batch, solves = _examples(experiment), TraceableSolves(experiment.integrator.solver)
     experiment.model(batch.inputs, batch.ts, solves)
     return FrozenModel(experiment.model, batch.ts, solves), [batch.inputs], [0]
 

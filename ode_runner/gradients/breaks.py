@@ -1,4 +1,4 @@
-"""One solve a piece, where a field jumps at known times."""
+"""Solves along a field that jumps at known times, its breaks: one solve from break to break."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,31 +18,31 @@ from ode_runner.types import Times
 Solve = Callable[[Solver, Problem], Solution]
 
 
-def solve_in_pieces(solve: Solve, solver: Solver, problem: Problem) -> Solution:
+def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solution:
     """`solve(solver, problem)` from break to break, so that no step spans one, on the way back neither.
 
-    In a piece the field sees times of that piece alone, a unit of rounding inside where it ends at a break: so the last
-    stage of a step sees the same side of it as the first, whichever side the field counts the break itself to. Slopes
-    are evaluated anew at a break; step control goes on with its last size.
+    Between two breaks the field sees times between them alone, a unit of rounding inside: so the last stage of a step
+    sees the same side of a break as the first, whichever side the field counts the break itself to. Slopes are
+    evaluated anew at a break; step control goes on with its last size.
     """
     if not problem.breaks:
         return solve(solver, problem)
     edges = edges_of(problem.ts, problem.breaks)
     if not edges:
         return solve(solver, replace(problem, breaks=()))
-    pieces, y0, done = list[tuple[Solution, int]](), problem.y0, 1
+    solutions, y0, done = list[tuple[Solution, int]](), problem.y0, 1
     for start, end in pairwise(edges):
         ts, count = times_of(problem.ts, done, start, end)
         inside = problem.field.between(*_inside(problem, start, end))
         solution = solve(solver, replace(problem, field=inside, y0=y0, ts=ts, breaks=()))
         inside.observer = None
-        pieces.append((solution, count))
+        solutions.append((solution, count))
         solver, y0, done = warm_started(solver, solution), solution.ys[-1], done + count
-    return joined(pieces)
+    return joined(solutions)
 
 
 def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:
-    """Where pieces begin and end, in the order of the times; none where there is no break within or at their ends."""
+    """Where solves begin and end, in the order of the times; none where there is no break within or at their ends."""
     times = read_times(ts)
     begin, end = times[0], times[-1]
     low, high = min(begin, end), max(begin, end)
@@ -51,7 +51,7 @@ def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:
 
 
 def times_of(ts: Tensor, done: int, start: float, end: float) -> tuple[Tensor, int]:
-    """The times of a piece, and how many of them are outputs: those after the first `done`, up to its end."""
+    """The times of the solve from `start` to `end`, and how many of them are outputs: those after the first `done`."""
     sign = 1 if end > start else -1
     count = sum(sign * t <= sign * end for t in ts[done:].tolist())
     due = ts[done : done + count]
@@ -61,7 +61,7 @@ def times_of(ts: Tensor, done: int, start: float, end: float) -> tuple[Tensor, i
 
 
 def _inside(problem: Problem, start: float, end: float) -> tuple[float, float]:
-    """The earliest and the latest time that the field sees in a piece, in the type of the state.
+    """The earliest and the latest time that the field sees between two breaks, in the type of the state.
 
     A break that the times' own type has rounded is kept away from as it is, too.
     """
@@ -77,36 +77,36 @@ def _next(t: Tensor, towards: float) -> float:
     return float(torch.nextafter(t, torch.full_like(t, towards)))
 
 
-def joined(pieces: Sequence[tuple[Solution, int]]) -> Solution:
-    """The outputs of pieces, of each so many, one after another; integrals go on where they were."""
-    first, last = pieces[0][0], pieces[-1][0]
+def joined(solutions: Sequence[tuple[Solution, int]]) -> Solution:
+    """The outputs of several solves, of each so many, one after another; integrals go on where they were."""
+    first, last = solutions[0][0], solutions[-1][0]
     ys, qs = [first.ys[:1]], {name: [q[:1]] for name, q in first.integrals.items()}
     sums = {name: q[0] for name, q in first.integrals.items()}
-    for solution, count in pieces:
+    for solution, count in solutions:
         ys.append(solution.ys[1 : count + 1])
         for name, q in solution.integrals.items():
             qs[name].append(sums[name] + q[1 : count + 1])
             sums[name] = sums[name] + q[-1]
-    smallest = [piece.smallest_step for piece, _ in pieces if piece.smallest_step is not None]
+    smallest = [part.smallest_step for part, _ in solutions if part.smallest_step is not None]
     whole = replace(
         last,
         ys=torch.cat(ys),
         integrals={name: torch.cat(parts) for name, parts in qs.items()},
-        accepted=sum(piece.accepted for piece, _ in pieces),
-        rejected=sum(piece.rejected for piece, _ in pieces),
+        accepted=sum(part.accepted for part, _ in solutions),
+        rejected=sum(part.rejected for part, _ in solutions),
         smallest_step=min(smallest, default=None),
     )
-    each = [piece.each for piece, _ in pieces if piece.each is not None]
-    return _of_all_samples(whole, each) if len(each) == len(pieces) else whole
+    each = [part.each for part, _ in solutions if part.each is not None]
+    return _of_all_samples(whole, each) if len(each) == len(solutions) else whole
 
 
-def _of_all_samples(whole: Solution, pieces: Sequence[EachSample]) -> Solution:
-    """With what every sample took of all pieces; the whole's steps are those of the sample with the most attempts."""
+def _of_all_samples(whole: Solution, solutions: Sequence[EachSample]) -> Solution:
+    """With what every sample took in all solves; the whole's steps are those of the sample with the most attempts."""
     evaluations, accepted, rejected = (
-        torch.stack([getattr(piece, name) for piece in pieces]).sum(dim=0)
+        torch.stack([getattr(part, name) for part in solutions]).sum(dim=0)
         for name in ("evaluations", "accepted", "rejected")
     )
-    failures = {sample: reason for piece in pieces for sample, reason in piece.failures.items()}
+    failures = {sample: reason for part in solutions for sample, reason in part.failures.items()}
     each = EachSample(evaluations=evaluations, accepted=accepted, rejected=rejected, failures=failures)
     hardest = int((accepted + rejected).argmax())
     return replace(whole, each=each, accepted=int(accepted[hardest]), rejected=int(rejected[hardest]))

@@ -11,8 +11,8 @@ from ode_runner.compiling.exact import compile_exact
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.recomputation import StepVJP, solve_and_replay
-from ode_runner.gradients.recomputation_per_sample import solve_and_replay_each
+from ode_runner.gradients.recomputation import StepVJP, solve_and_recompute
+from ode_runner.gradients.recomputation_per_sample import solve_and_recompute_per_sample
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.one_step import StepwiseSolver
@@ -46,8 +46,8 @@ class Checkpoint(GradientMode):
         if not isinstance(solver, StepwiseSolver):
             raise IncompatibleChoice(f"gradient=checkpoint needs {self.requirement}.")
         if isinstance(solver, PerSampleStepping) and solver.per_sample:
-            return solve_and_replay_each(solver, problem)
-        return solve_and_replay(solver, problem, pull_back=_pull_back)
+            return solve_and_recompute_per_sample(solver, problem)
+        return solve_and_recompute(solver, problem, pull_back=_pull_back)
 
 
 def _pull_back(step: StepVJP[StepwiseSolver]) -> Sequence[Tensor]:

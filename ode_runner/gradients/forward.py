@@ -92,7 +92,7 @@ class _Tangents:
         self.of_state = units.pop(0) if parts else y0.new_zeros(len(units[0]), *y0.shape)
         self.of_parameters = dict(zip(self.named, units, strict=True))
         self.directions = len(self.of_state)
-        self.retaking = _Retaking(solver, self.field)
+        self.retaking = _Recomputation(solver, self.field)
 
     def solve(self, y0: State, ts: Times) -> tuple[Solution, Tensor, Tensor]:
         """The solution, and its derivative: (direction, time, batch, *state), and that of integrals likewise."""
@@ -129,7 +129,7 @@ def _units(parts: Sequence[Tensor]) -> list[Tensor]:
 
 
 @final
-class _Retaking(nn.Module):
+class _Recomputation(nn.Module):
     """A step as a function of its beginning and of the field's parameters, for which functional_call puts others."""
 
     def __init__(self, solver: ExplicitRungeKutta, field: CountedField) -> None:

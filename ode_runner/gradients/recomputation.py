@@ -1,4 +1,4 @@
-"""A solve that keeps accepted states only, and goes through its steps once more on the way back."""
+"""A solve that keeps accepted states only, and recomputes its steps in the backward pass."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -37,7 +37,7 @@ class StepVJP(NamedTuple, Generic[Method]):
 PullBack = Callable[[StepVJP[Method]], Sequence[Tensor]]  # to dL/dy0, and the step's part of dL/dparameters
 
 
-def solve_and_replay(solver: Method, problem: Problem, *, pull_back: PullBack[Method]) -> Solution:
+def solve_and_recompute(solver: Method, problem: Problem, *, pull_back: PullBack[Method]) -> Solution:
     """Values at `ts`, whose derivative is pulled back through one accepted step after another, last to first."""
     field, y0, ts = problem.field, problem.y0, problem.ts
     if not torch.is_grad_enabled():

@@ -1,4 +1,4 @@
-"""`replay` where every sample has steps of its own: round by round, each of the steps that were accepted in it."""
+"""Recomputation where every sample has steps of its own: round by round, the steps that were accepted in it."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from ode_runner.solvers.sample_step import Journal, along_rows
 from ode_runner.types import State, Times
 
 
-def solve_and_replay_each(solver: PerSampleStepping, problem: Problem) -> Solution:
+def solve_and_recompute_per_sample(solver: PerSampleStepping, problem: Problem) -> Solution:
     """Values at `ts`, whose derivative is pulled back through one round after another, last to first.
 
     Rejected attempts and samples that have arrived take no part in it, so what they met is of no consequence.
@@ -28,10 +28,10 @@ def solve_and_replay_each(solver: PerSampleStepping, problem: Problem) -> Soluti
 
 
 def _solve(solver: PerSampleStepping, field: CountedField, y0: State, ts: Times) -> Solution:
-    return solve_by_rule(_ReplayEach(solver), field, y0, ts)
+    return solve_by_rule(_RecomputePerSample(solver), field, y0, ts)
 
 
-class _ReplayEach(SolveRule):
+class _RecomputePerSample(SolveRule):
     def __init__(self, solver: PerSampleStepping) -> None:
         self.solver = solver
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
-from ode_runner.gradients.recomputation import StepVJP, solve_and_replay
+from ode_runner.gradients.recomputation import StepVJP, solve_and_recompute
 from ode_runner.gradients.vjp import field_vjp
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
@@ -43,7 +43,7 @@ class Symplectic(GradientMode):
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, ExplicitRungeKutta):
             raise IncompatibleChoice(f"gradient=symplectic needs {self.requirement}.")
-        return solve_and_replay(solver, problem, pull_back=_pull_back)
+        return solve_and_recompute(solver, problem, pull_back=_pull_back)
 
 
 def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:

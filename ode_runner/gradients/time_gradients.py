@@ -14,7 +14,7 @@ OF_TIMES = (
 )
 
 
-def solve_between(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
+def solve_with_time_gradients(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
     """`solve(problem)`, whose solution is differentiable with respect to `ts` as well.
 
     A later end moves a state along its slope, dy(t)/dt = f(t, y); a later beginning is one from the state that the flow

@@ -76,31 +76,31 @@ class UNetField(VectorField):
     def __init__(self, channels: int, widths: Sequence[int], *, given: int, attention: bool) -> None:
         super().__init__()
         finest, coarsest = widths[0], widths[-1]
-        told = 4 * finest  # numbers by which blocks are scaled and shifted
-        self.time = TimeFeatures(told)
-        self.condition = nn.Linear(given, told, bias=False) if given else None
+        embedded = 4 * finest  # numbers by which blocks are scaled and shifted
+        self.time = TimeFeatures(embedded)
+        self.condition = nn.Linear(given, embedded, bias=False) if given else None
         self.first = nn.Conv2d(channels + given, finest, 3, padding=1)
-        self.down = nn.ModuleList(ToldBlock(a, b, told) for a, b in pairwise([finest, *widths]))
+        self.down = nn.ModuleList(ConditionedBlock(a, b, embedded) for a, b in pairwise([finest, *widths]))
         self.halve = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for width in widths[:-1])
-        self.middle = ToldBlock(coarsest, coarsest, told)
+        self.middle = ConditionedBlock(coarsest, coarsest, embedded)
         self.attention = SelfAttention(coarsest) if attention else nn.Identity()
         up = [coarsest, *reversed(widths)]
-        self.up = nn.ModuleList(ToldBlock(a + b, b, told) for a, b in pairwise(up))
+        self.up = nn.ModuleList(ConditionedBlock(a + b, b, embedded) for a, b in pairwise(up))
         self.last = nn.Sequential(_norm(finest), nn.SiLU(), nn.Conv2d(finest, channels, 3, padding=1))
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
-        told, x, across = self._told(t, given), self.first(with_given(y, given)), list[Tensor]()
+        embedding, x, across = self._embedding(t, given), self.first(with_given(y, given)), list[Tensor]()
         for i, block in enumerate(self.down):
-            x = block(self.halve[i - 1](x) if i else x, told)
+            x = block(self.halve[i - 1](x) if i else x, embedding)
             across.append(x)
-        x = self.attention(self.middle(x, told))
+        x = self.attention(self.middle(x, embedding))
         for block in self.up:
             finer = across.pop()
-            x = block(torch.cat([F.interpolate(x, size=finer.shape[2:]), finer], dim=1), told)
+            x = block(torch.cat([F.interpolate(x, size=finer.shape[2:]), finer], dim=1), embedding)
         return self.last(x)
 
-    def _told(self, t: Time, given: Sequence[Tensor]) -> Tensor:
-        """What blocks are scaled by, (batch or 1, told): of images that are given, the mean over their pixels."""
+    def _embedding(self, t: Time, given: Sequence[Tensor]) -> Tensor:
+        """The embedding of time and condition, (batch or 1, embedded); of images given, the mean over pixels."""
         time = self.time(t)
         if self.condition is None:
             return time
@@ -109,7 +109,7 @@ class UNetField(VectorField):
 
 @final
 class UNetBlock(Block):
-    """y + dt times a U-Net that is told no time."""
+    """y + dt times a U-Net at time 0."""
 
     def __init__(self, field: UNetField) -> None:
         super().__init__()
@@ -120,18 +120,19 @@ class UNetBlock(Block):
 
 
 @final
-class ToldBlock(nn.Module):
-    """Two 3x3 convolutions beside a skip; what is told scales and shifts the channels between them."""
+class ConditionedBlock(nn.Module):
+    """Two 3x3 convolutions beside a skip; the embedding scales and shifts the channels between them."""
 
-    def __init__(self, inputs: int, outputs: int, told: int) -> None:
+    def __init__(self, inputs: int, outputs: int, embedded: int) -> None:
         super().__init__()
         self.first = nn.Sequential(_norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
-        self.norm, self.told = _norm(outputs), nn.Linear(told, 2 * outputs)
+        self.norm = _norm(outputs)
+        self.told = nn.Linear(embedded, 2 * outputs)  # by this name in checkpoints
         self.second = nn.Sequential(nn.SiLU(), nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.told(told)[:, :, None, None].chunk(2, dim=1)
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.told(embedding)[:, :, None, None].chunk(2, dim=1)
         return self.skip(x) + self.second(torch.addcmul(shift, 1 + scale, self.norm(self.first(x))))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.errors import SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.solvers.implicit import AdaptiveImplicitSolver, Begin, ImplicitSolver
-from ode_runner.solvers.newton import Aim, Equations, Newton
+from ode_runner.solvers.newton import Equations, Newton, StageTolerance
 from ode_runner.solvers.one_step import Step
 from ode_runner.solvers.runge_kutta import FixedGridSolver
 from ode_runner.solvers.tableau import advance, stage_time, time_tensor
@@ -69,7 +69,7 @@ class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
         del recorded
         place = (time_tensor(begin.t0, begin.y0), begin.y0.detach())
-        return newton.solve(equations, guess, begin=place, aim=Aim.rounding(begin.y0))
+        return newton.solve(equations, guess, begin=place, tolerance=StageTolerance.rounding(begin.y0))
 
     def _has_gradient(self, field: VectorField, begin: Begin, known: Tensor) -> bool:
         return True  # a stage that is not explicit does not tell before it is evaluated

@@ -48,7 +48,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         return self.order
 
     @property
-    def hopeless(self) -> float:
+    def error_of_nan(self) -> float:
         """The error that an attempt counts as whose error estimate is NaN."""
         return math.inf
 
@@ -81,7 +81,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             if t1 == t or control.stuck or statistics.attempts == self.max_steps:
                 raise SolverFailed(self.diagnosis(statistics, t, y, f))
             y1, ks, f1, error, curve = stepper.step(t, t1, y, f)
-            error = self.hopeless if math.isnan(error) else error
+            error = self.error_of_nan if math.isnan(error) else error
             rates: list[Tensor | None] = []
             if judged.which:
                 rates, gain, of_integrals = self._judged(judged, Step(t0=t, t1=t1, due=[], y0=y, y1=y1, ks=ks, f1=f1))
@@ -117,10 +117,10 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
         )
 
     def _judged(self, judged: JudgedIntegrals, step: Step) -> tuple[list[Tensor | None], Tensor, float]:
-        """`JudgedIntegrals.errors` of an attempt; NaN counts as `hopeless`."""
+        """`JudgedIntegrals.errors` of an attempt; NaN counts as `error_of_nan`."""
         b, b_error, nodes = self.tableau.b, self.tableau.b_error, self.nodes(step)
         rates, gain, error = judged.errors(nodes, step.t1 - step.t0, b=b, b_error=b_error)
-        return rates, gain, self.hopeless if math.isnan(error) else error
+        return rates, gain, self.error_of_nan if math.isnan(error) else error
 
     def newest(self, field: VectorField, ks: list[Tensor], f1: State | None) -> State | None:
         """The last derivative of an attempt, for the diagnosis; None where what is not finite is not the field's."""

@@ -14,7 +14,7 @@ from ode_runner.problem import Solution
 from ode_runner.solvers.base import check_batch
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.first_order import OF_A_SOLVE, differentiable_once
-from ode_runner.solvers.newton import Aim, Equations, Newton, differentiable
+from ode_runner.solvers.newton import Equations, Newton, StageTolerance, differentiable
 from ode_runner.solvers.one_step import AcceptedStep, RungeKutta, Step
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State, Times
@@ -95,7 +95,7 @@ class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
     exactly: bool = False  # to rounding though no graph is recorded; for gradient modes to set
 
     @property
-    def hopeless(self) -> float:
+    def error_of_nan(self) -> float:
         """Step control tries half the step after it: for Newton's method that is often enough."""
         return (2 * self.safety) ** self.error_order
 
@@ -112,8 +112,8 @@ class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
 
     def _solution(self, newton: Newton, equations: Equations, guess: Tensor, begin: Begin, *, recorded: bool) -> Tensor:
         place = (time_tensor(begin.t0, begin.y0), begin.y0.detach())
-        aim = Aim.tolerance(begin.y0, rtol=self.rtol, atol=self.atol)
-        y = newton.solve(equations, guess, begin=place, aim=aim)
+        tolerance = StageTolerance.of_step(begin.y0, rtol=self.rtol, atol=self.atol)
+        y = newton.solve(equations, guess, begin=place, tolerance=tolerance)
         if (recorded or self.exactly) and bool(torch.isfinite(y).all()):
             return newton.polished(equations, y, begin=place)
         return y

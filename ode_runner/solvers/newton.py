@@ -24,7 +24,7 @@ Weights = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aim:
+class StageTolerance:
     """How well stages are to be solved: until what is left is below `limit` in units of `scale`, sample by sample.
 
     Without a scale, to rounding.
@@ -35,15 +35,15 @@ class Aim:
     iterations: int = 7  # with the same Jacobian
 
     @staticmethod
-    def tolerance(y0: State, *, rtol: float, atol: float) -> "Aim":
+    def of_step(y0: State, *, rtol: float, atol: float) -> "StageTolerance":
         """A part of the tolerance so small that the error estimate does not see it."""
         scale = atol + rtol * y0.detach().abs()
-        return Aim(scale=scale, limit=max(_rounding(y0) / rtol, min(0.03, rtol**0.5)))
+        return StageTolerance(scale=scale, limit=max(_rounding(y0) / rtol, min(0.03, rtol**0.5)))
 
     @staticmethod
-    def rounding(y: State) -> "Aim":
+    def rounding(y: State) -> "StageTolerance":
         """All digits; where products are few, a new Jacobian is soon cheaper than more iterations."""
-        return Aim(limit=_rounding(y), iterations=min(15, 3 + 2 * y[0].numel()))
+        return StageTolerance(limit=_rounding(y), iterations=min(15, 3 + 2 * y[0].numel()))
 
     def size(self, update: Tensor, y: Tensor) -> float:
         """The size of an update of y, in units of the tolerance; both are (stage, batch, *state)."""
@@ -104,27 +104,29 @@ class Newton(FieldAround):
         return self.field(t, y)
 
     @torch.no_grad()
-    def solve(self, equations: Equations, guess: Tensor, *, begin: tuple[Time, State], aim: Aim) -> Tensor:
+    def solve(
+        self, equations: Equations, guess: Tensor, *, begin: tuple[Time, State], tolerance: StageTolerance
+    ) -> Tensor:
         """The solution, or NaN where the iteration does not settle; a new Jacobian is made at `begin`."""
         if not is_small(self.implicit, len(guess), guess[0]):
-            return self._linearised_anew(equations, guess, aim)
+            return self._linearised_anew(equations, guess, tolerance)
         kept = self.frozen is not None
-        y = self._with_the_same(self.at(begin), equations, guess, aim)
+        y = self._with_the_same(self.at(begin), equations, guess, tolerance)
         if y is None and kept:
-            y = self._with_the_same(self.at(begin), equations, guess, aim)
+            y = self._with_the_same(self.at(begin), equations, guess, tolerance)
         if y is not None:
             return y
-        return self._linearised_anew(equations, guess, aim) if self.patient else torch.full_like(guess, torch.nan)
+        return self._linearised_anew(equations, guess, tolerance) if self.patient else torch.full_like(guess, torch.nan)
 
     @torch.no_grad()
     def polished(self, equations: Equations, y: Tensor, *, begin: tuple[Time, State]) -> Tensor:
         """The solution to rounding, from one within a tolerance; which Jacobian is kept does not change."""
-        aim, found = Aim.rounding(y[0]), None
+        tolerance, found = StageTolerance.rounding(y[0]), None
         if is_small(self.implicit, len(y), y[0]):
             frozen, outlook = self.at(begin), self.outlook
-            found = self._with_the_same(frozen, equations, y, aim)
+            found = self._with_the_same(frozen, equations, y, tolerance)
             self.frozen, self.outlook = frozen, outlook
-        return self._linearised_anew(equations, y, aim) if found is None else found
+        return self._linearised_anew(equations, y, tolerance) if found is None else found
 
     @torch.no_grad()
     def filtered(self, difference: State, weight: float, *, begin: tuple[Time, State]) -> State:
@@ -140,43 +142,46 @@ class Newton(FieldAround):
             self.frozen, self.outlook = FrozenJacobian(jacobian_at(self.implicit, *begin)), 1.0
         return self.frozen
 
-    def _with_the_same(self, frozen: FrozenJacobian, equations: Equations, y: Tensor, aim: Aim) -> Tensor | None:
+    def _with_the_same(
+        self, frozen: FrozenJacobian, equations: Equations, y: Tensor, tolerance: StageTolerance
+    ) -> Tensor | None:
         """None where that does not converge; then, and where it is slow, the Jacobian is kept no longer."""
         outlook, before, best = max(self.outlook, LEAST) ** 0.8, math.inf, 1.0
         self.frozen = None
-        for left in reversed(range(aim.iterations)):
+        for left in reversed(range(tolerance.iterations)):
             slopes = equations.slopes(self.implicit, y)
             update = frozen.solve(equations.weights, equations.residual(slopes, y))
-            size = aim.size(update, y)
+            size = tolerance.size(update, y)
             rate = size / before
             if not math.isfinite(size):
                 self._note(slopes, y)
                 return None
-            if best < FAST and rate > 0.5 and aim.scale is None and size < NOISE * aim.limit:
+            if best < FAST and rate > 0.5 and tolerance.scale is None and size < NOISE * tolerance.limit:
                 outlook = 0.0  # noise
             elif before < math.inf:
-                if rate >= 1 or rate**left / (1 - rate) * size > aim.limit:
+                if rate >= 1 or rate**left / (1 - rate) * size > tolerance.limit:
                     return None
                 best, outlook = min(best, rate), rate / (1 - rate)
             y, before = y + update, size
-            if outlook * size <= aim.limit:
+            if outlook * size <= tolerance.limit:
                 self.undefined = False
-                if aim.iterations - left < 3 or rate < KEEPING:
+                if tolerance.iterations - left < 3 or rate < KEEPING:
                     self.frozen, self.outlook = frozen, outlook
                 return y
         return None
 
-    def _linearised_anew(self, equations: Equations, guess: Tensor, aim: Aim) -> Tensor:
+    def _linearised_anew(self, equations: Equations, guess: Tensor, tolerance: StageTolerance) -> Tensor:
         """The iteration with new Jacobians at every stage and in every iteration."""
         y, before = guess, math.inf
         for _ in range(ITERATIONS):
             system = linearise(self.implicit, equations.ts, y, equations.coupling)
             update = system.solve(equations.residual(system.dy, y))
-            size = aim.size(update, y + update)
+            size = tolerance.size(update, y + update)
             if not math.isfinite(size):
                 self._note(system.dy, y)
             y = y + update
-            if size < aim.limit or before / 2 < size < _rounding(y) ** 0.5:  # convergence is fast, and ends in noise
+            # convergence is fast, and ends in noise
+            if size < tolerance.limit or before / 2 < size < _rounding(y) ** 0.5:
                 self.undefined = False
                 return y
             if math.isnan(size):

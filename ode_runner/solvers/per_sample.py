@@ -121,9 +121,9 @@ class _Rounds:
             self._begin()
         while len(clocks.alive):
             attempt = clocks.attempt()
-            hopeless = clocks.hopeless(attempt, max_steps=self.solver.max_steps)
-            if hopeless is not None:
-                self._give_up(hopeless)
+            failed = clocks.failed(attempt, max_steps=self.solver.max_steps)
+            if failed is not None:
+                self._give_up(failed)
             else:
                 self._round(attempt)
         return self._solution()
@@ -241,9 +241,9 @@ class _Rounds:
         self.y, self.f, self.newest = self.y[left], self.f[left], self.newest[left]
         self.field = self.of_all.of(self.clocks.alive)
 
-    def _give_up(self, hopeless: Tensor) -> None:
+    def _give_up(self, failed: Tensor) -> None:
         clocks = self.clocks
-        for row in hopeless.nonzero().flatten().tolist():
+        for row in failed.nonzero().flatten().tolist():
             sample, statistics = int(clocks.alive[row]), SolveStatistics()
             statistics.accepted, statistics.rejected = int(clocks.right[row]), int(clocks.wrong[row])
             statistics.sizes.extend(clocks.last_sizes(sample))
@@ -251,7 +251,7 @@ class _Rounds:
             self.failures[sample] = self.solver.diagnosis(statistics, float(clocks.t[row]), self.y[row], self.f[row])
             late = torch.arange(int(clocks.next[row]), self.shape[0])
             self._put(self.y0.new_full((len(late), *self.shape[2:]), torch.nan), late, torch.tensor(sample))
-        self._keep(hopeless)
+        self._keep(failed)
 
     def _solution(self) -> Solution:
         clocks, tableau = self.clocks, self.tableau

@@ -45,7 +45,7 @@ class SampleClocks:
         self.dt = torch.where(last, left, self.dt)
         return Attempt(t0=self.t, t1=torch.where(last, self.end, self.t + self.sign * self.dt))
 
-    def hopeless(self, attempt: Attempt, *, max_steps: int) -> Tensor | None:
+    def failed(self, attempt: Attempt, *, max_steps: int) -> Tensor | None:
         """Rows that will not reach the end of their span; None: there are none."""
         rows = attempt.t1 == attempt.t0
         if self.controls.stuck is not None:

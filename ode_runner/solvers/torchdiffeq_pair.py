@@ -53,7 +53,7 @@ class TorchdiffeqPair(AdaptiveSolver):
         )  # torchdiffeq refuses repeated ones
         if len(times) == 1:
             return Solution(ys=torch.stack([y0] * len(ts)), accepted=0)
-        heard = _Heard(field)
+        counter = _StepCounter(field)
         options: dict[str, Any] = {"max_num_steps": self.max_steps, "step_t": times[-1:], "dtype": y0.dtype}
         options |= {} if self.longest is None else {"max_step": self.longest}
         norm = field.norm if isinstance(field, PackedField) else self.norm
@@ -61,25 +61,25 @@ class TorchdiffeqPair(AdaptiveSolver):
         options |= {} if self.first_step is None else {"first_step": self.first_step}
         try:
             ys = torchdiffeq.odeint(
-                heard, y0, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options
+                counter, y0, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options
             )
         except AssertionError as failure:
-            raise SolverFailed(self._diagnosis(heard, str(failure))) from failure
-        return Solution(ys=ys[places], accepted=heard.accepted, rejected=heard.rejected)
+            raise SolverFailed(self._diagnosis(counter, str(failure))) from failure
+        return Solution(ys=ys[places], accepted=counter.accepted, rejected=counter.rejected)
 
-    def _diagnosis(self, heard: "_Heard", said: str) -> str:
-        where = f"torchdiffeq's {self.method} stopped at t={heard.t:.6g} after {heard.accepted} accepted and "
-        where += f"{heard.rejected} rejected steps, |y|={heard.size:.3g}, last steps {heard.dt:.2g}"
-        if not heard.finite:
+    def _diagnosis(self, counter: "_StepCounter", said: str) -> str:
+        where = f"torchdiffeq's {self.method} stopped at t={counter.t:.6g} after {counter.accepted} accepted and "
+        where += f"{counter.rejected} rejected steps, |y|={counter.size:.3g}, last steps {counter.dt:.2g}"
+        if not counter.finite:
             return f"{where}: the field returned NaN or infinity."
-        if not heard.accepted + heard.rejected:
+        if not counter.accepted + counter.rejected:
             return f"{where}: steps shrank to nothing at once, |f| is too large for its choice. Use solver=dopri5."
         if "max_num_steps" in said:
             return f"{where}: the limit solver.max_steps={self.max_steps} was reached."
         return f"{where}: steps shrank to nothing, so the problem is stiff for it. Loosen the tolerances."
 
 
-class _Heard(VectorField):
+class _StepCounter(VectorField):
     """Forwards to another field; torchdiffeq reports its steps to the methods it finds here by name."""
 
     def __init__(self, field: VectorField) -> None:

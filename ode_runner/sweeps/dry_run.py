@@ -24,14 +24,14 @@ FEW = 8  # samples by which a step is judged
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rehearsal:
+class DryRun:
     """The objects of a run on the CPU, which another process may run on another device."""
 
     experiment: Experiment
     trainer: Trainer | None  # None: there is nothing to learn
 
     @classmethod
-    def of(cls, cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> "Rehearsal":
+    def of(cls, cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> "DryRun":
         """Make the objects; `task` is one of these options that has been made already.
 
         Raises:

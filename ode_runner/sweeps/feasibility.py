@@ -10,7 +10,7 @@ from ode_runner.recording.attempts import attempt
 from ode_runner.recording.bookkeeping import COMMANDS
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import lock
-from ode_runner.sweeps.dry_run import Rehearsal
+from ode_runner.sweeps.dry_run import DryRun
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 
 
@@ -56,7 +56,7 @@ def _refusal(cell: SweepCell, made: list[Path]) -> RefusedInput | None:
         return None
     try:
         with _attempting(cell.folder, made), unchanged():
-            Rehearsal.of(cell.cfg, cell.choices)
+            DryRun.of(cell.cfg, cell.choices)
     except InUse:
         return None
     except RefusedInput as refusal:

@@ -14,7 +14,7 @@ from ode_runner.experiment.process_state import unchanged
 from ode_runner.recording.bookkeeping import PLACEMENT
 from ode_runner.recording.clock import clock
 from ode_runner.sweeps.cost_estimate import Amount, RunTimes, completed_runs, seconds
-from ode_runner.sweeps.dry_run import Rehearsal
+from ode_runner.sweeps.dry_run import DryRun
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 from ode_runner.tasks.base import Task
 
@@ -31,14 +31,14 @@ class Size:
     evaluations: float  # of the forward pass of a few samples with fresh weights; 0 where it fails
 
     @classmethod
-    def of(cls, rehearsal: Rehearsal) -> "Size":
-        experiment = rehearsal.experiment
+    def of(cls, dry_run: DryRun) -> "Size":
+        experiment = dry_run.experiment
         samples, parameters = experiment.task.size(Split.TRAIN), sum(p.numel() for p in experiment.parameters())
         return cls(
             parameters=parameters,
             steps_per_epoch=-(-samples // experiment.options.batch_size) if parameters else 0,
             samples=min(experiment.options.batch_size, samples),
-            evaluations=rehearsal.evaluations(),
+            evaluations=dry_run.evaluations(),
         )
 
 
@@ -76,7 +76,7 @@ class SweepPlan:
         """Sizes of a cell, whose objects are made once for all seeds; None where a run would be refused."""
         key = json.dumps([_without(cell.record.config, WITHOUT_EFFECT), cell.choices], sort_keys=True, default=str)
         if key not in self.found:
-            self.found[key] = self._rehearsed(cell)
+            self.found[key] = self._dry_run(cell)
         found = self.found[key]
         if isinstance(found, Size):
             return found
@@ -87,13 +87,13 @@ class SweepPlan:
         cell.state, cell.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(found)
         return None
 
-    def _rehearsed(self, cell: SweepCell) -> Size | RefusedInput | str:
+    def _dry_run(self, cell: SweepCell) -> Size | RefusedInput | str:
         key = json.dumps([cell.record.config["task"], cell.record.config["seed"]], sort_keys=True, default=str)
         try:
             with unchanged():
-                rehearsal = Rehearsal.of(cell.cfg, cell.choices, task=self.tasks.get(key))
-                self.tasks[key] = rehearsal.experiment.task
-                return Size.of(rehearsal)
+                dry_run = DryRun.of(cell.cfg, cell.choices, task=self.tasks.get(key))
+                self.tasks[key] = dry_run.experiment.task
+                return Size.of(dry_run)
         except RefusedInput as refusal:
             return refusal
         except Exception as error:  # a fault of code, which a run would meet, too, and keeps the traceback of

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
-from ode_runner.experiment.operation_work import work_of_an_operation
+from ode_runner.experiment.operation_work import flops_per_operation
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
 from tests.benchmarks.ours import endless, freeze_ours, train
@@ -40,7 +40,7 @@ def main() -> int:
             if device == "cuda" and options.device == "cpu":
                 continue
             trainer = _trainer(width, batch, device, how)
-            row |= {"work": work_of_an_operation(trainer.experiment), f"{way}_milliseconds": _milliseconds(trainer)}
+            row |= {"work": flops_per_operation(trainer.experiment), f"{way}_milliseconds": _milliseconds(trainer)}
         found.append(row)
         print("  ".join(f"{key} {value:,.2f}" for key, value in row.items()), flush=True)
         options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
