@@ -76,7 +76,8 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The functions that would be compiled, as they are: the mathematics without the compiler."""
     for module in ("steps", "runs"):
         monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_graph", lambda function, examples: function)
-    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
+    for module in ("whole_solves", "whole_runs"):
+        monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_library", lambda functions, driver: None)
 
 
 @pytest.fixture

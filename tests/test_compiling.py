@@ -205,6 +205,20 @@ def test_a_whole_solve_in_machine_code_is_that_of_its_steps(control: str, monkey
 
 @compiler
 @pytest.mark.usefixtures("double")
+def test_a_fixed_grid_in_machine_code_is_that_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several steps between two outputs."""
+    field, solver = SmallNet(), RK4(num_steps=None, step_size=0.25)
+    ours = compiled(Backprop(), solver, field, state())
+    monkeypatch.setattr("ode_runner.compiling.runs.compile_graph", None)  # no run of a few steps is asked for by Python
+    for ts in ((0.0, 0.25, 1.0, 1.25), (2.0, 0.5)):
+        theirs, spent = found(partial(solve_by, Checkpoint(), solver), field, ts)
+        values, tally = found(ours, field, ts)
+        assert_same(values, theirs, within=1e-12)
+        assert tally == spent
+
+
+@compiler
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("mode", ["adjoint", "seminorm"])
 def test_an_adjoint_in_machine_code_is_that_of_its_steps(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     field = SmallNet()

@@ -290,26 +290,24 @@ def compiled_and_not(
     return list(zip(*found, strict=True))
 
 
+@pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(("cls", "kind"), [pair for pair in KINDS if issubclass(pair[0], StochasticSolver)])
-def test_compiled_steps_are_the_steps(
-    cls: type[FixedStepSolver], kind: NoiseKind, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The functions that would be compiled, as they are."""
-    monkeypatch.setattr("ode_runner.compiling.runs.compile_graph", lambda function, examples: function)
+def test_compiled_steps_are_the_steps(cls: type[FixedStepSolver], kind: NoiseKind) -> None:
     for ours, theirs in compiled_and_not(cls, kind, Checkpoint()):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
 @compiler
 @pytest.mark.slow
-def test_machine_code_of_steps_with_noise() -> None:
+def test_machine_code_of_steps_with_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ode_runner.compiling.runs.compile_graph", None)  # all steps are one call
     for ours, theirs in compiled_and_not(Milstein, NoiseKind.DIAGONAL, Checkpoint(), steps=2):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
 
 
-def test_another_integrand_is_not_taken_for_the_compiled_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("uncompiled")
+def test_another_integrand_is_not_taken_for_the_compiled_one() -> None:
     """One of a name that another has, and one that is made anew for every solve: both are solved eagerly."""
-    monkeypatch.setattr("ode_runner.compiling.runs.compile_graph", lambda function, examples: function)
     field, y0, z = Learned(NoiseKind.DIAGONAL, Calculus.ITO), torch.rand(4, 3), torch.rand(4, 3)
     integrate, noise = (
         Integrator(solver=make(Milstein, 4), gradient=Backprop()),

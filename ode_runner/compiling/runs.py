@@ -4,7 +4,7 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, final
 
 import torch
@@ -13,13 +13,14 @@ from torch import Tensor
 from ode_runner.compiling.graph import Function, compile_graph
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps, Packed
 from ode_runner.compiling.values import Values
+from ode_runner.compiling.whole_runs import WholeRuns
 from ode_runner.counted_field import CountedField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import NONE, AcceptedStep, solution_along
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.transfer import read_times
-from ode_runner.types import State, Times
+from ode_runner.types import State, Times, Trajectory
 
 MOST_EVALUATIONS = 8  # in a run: with its length the compiler takes longer, and less and less is won
 
@@ -29,16 +30,21 @@ class Plan:
     """The steps to certain output times, each of which is the end of one."""
 
     places: Sequence[AcceptedStep]
-    inputs: Sequence[Sequence[Tensor]]  # of each run, (steps of the run, ...) each
-    served: Tensor  # for each output, which of the states at the grid's times it is
+    inputs: Sequence[Tensor]  # (steps, ...) each, contiguous
+    lengths: Sequence[int]  # of runs: steps that are one function, where the whole solve is none
+    served: Tensor  # for each output, which of the states at the grid's times it is, from 0 on and in ascending order
     evaluations: float  # of the whole solve
     products: int = 0  # with the Jacobian, likewise
 
+    def runs(self) -> list[tuple[Tensor, ...]]:
+        """The inputs of each, (steps of the run, ...)."""
+        return list(zip(*(x.split(self.lengths) for x in self.inputs), strict=True))
+
 
 class Runs(abc.ABC):
-    """Several steps as one function each way, compiled when it is first wanted.
+    """The steps of a solve, compiled when they are first wanted: in C all at once, else several as one function.
 
-    With `integrals` along them, which are so many, a run gives what each step adds to these, too.
+    With `integrals` along them, which are so many, each step tells what it adds to these, too.
     """
 
     def __init__(self, packed: Packed, *, integrals: int = 0) -> None:
@@ -53,18 +59,59 @@ class Runs(abc.ABC):
     def found(self, inputs: Sequence[Tensor], y0: State, values: Sequence[Tensor]) -> list[Tensor]:
         """States at the ends of the steps, (steps, batch, *state), and gains of integrals, (steps, batch, integral)."""
 
+    @cached_property
+    def whole(self) -> WholeRuns | None:
+        """All steps in C; None where something has no C code."""
+        pieces = {"run": (self._run, self._run_examples(1)), "run_vjp": (self._run_vjp, self._run_vjp_examples(1))}
+        return WholeRuns.of(pieces, self.packed, inputs=self.examples(1), integrals=self.integrals)
+
+    def take(self, plan: Plan, y0: State, theta: Tensor) -> tuple[Trajectory, Trajectory, list[Tensor]]:
+        """States at the times of the grid, those at outputs, and gains of integrals if there are any."""
+        if self.whole is not None:
+            return self.whole.take(plan.inputs, plan.served, y0, theta)
+        states, gains = [y0[None]], list[Tensor]()
+        for inputs in plan.runs():
+            ends, *gained = self.run(len(inputs[0]))(*inputs, states[-1][-1], theta)
+            states.append(ends)
+            gains += gained
+        found = torch.cat(states)
+        return found, found[plan.served], [torch.cat(gains)] if gains else []
+
+    def pull_back(
+        self, plan: Plan, states: Trajectory, theta: Tensor, dys: Tensor, dgains: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """dL/dy0 and dL/dtheta by the derivatives of outputs and gains, all contiguous."""
+        if self.whole is not None:
+            return self.whole.pull_back(plan.inputs, plan.served, states, theta, dys, dgains)
+        lengths = plan.lengths
+        first, *of_runs = torch.zeros_like(states).index_add_(0, plan.served, dys).split([1, *lengths])
+        begins = states[:-1].split(lengths)
+        gained = zip(*(d.split(lengths) for d in dgains), strict=True) if dgains else [()] * len(lengths)
+        a, sums = torch.zeros_like(first[0]), theta.new_zeros(sum(self.packed.learned.sizes))
+        backwards = zip(*(reversed(list(x)) for x in (plan.runs(), begins, of_runs, gained)), strict=True)
+        for inputs, before, of_run, of_gains in backwards:
+            of_run[-1] += a
+            a, sums = self.run_vjp(len(inputs[0]))(*inputs, before[0], of_run, *of_gains, sums, theta)
+        return a + first[0], sums
+
     def _compiled_run(self, count: int) -> Function:
         """(*inputs, y0, theta) to what `count` steps have found."""
-        return compile_graph(self._run, [*self.examples(count), self.packed.y0, self.packed.theta])
+        return compile_graph(self._run, self._run_examples(count))
 
     def _compiled_run_vjp(self, count: int) -> Function:
         """(*inputs, y0, dL/dfound, sums, theta) to dL/dy0, and `sums` with the run's part added. Takes it anew."""
+        return compile_graph(self._run_vjp, self._run_vjp_examples(count))
+
+    def _run_examples(self, count: int) -> list[Tensor]:
+        return [*self.examples(count), self.packed.y0, self.packed.theta]
+
+    def _run_vjp_examples(self, count: int) -> list[Tensor]:
         packed = self.packed
         dfound = [torch.stack([packed.noise() for _ in range(count)])]
         if self.integrals:
             sizes = (count, len(packed.y0), self.integrals)
             dfound.append(torch.linspace(1.0, 2.0, math.prod(sizes)).view(sizes).to(packed.y0))
-        return compile_graph(self._run_vjp, [*self.examples(count), packed.y0, *dfound, packed.sums(), packed.theta])
+        return [*self.examples(count), packed.y0, *dfound, packed.sums(), packed.theta]
 
     def _run(self, *arguments: Tensor) -> list[Tensor]:
         *inputs, y0, theta = arguments
@@ -102,10 +149,10 @@ class CompiledRuns(Runs):
         clocks = self.steps.y0.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in places])
         served = [0, *(1 + step for step, place in enumerate(places) for _ in place.due)]
         stages = self.steps.tableau.stages
-        runs = clocks.split(run_lengths(len(places), stages))
         return Plan(
             places=places,
-            inputs=[(run.contiguous(),) for run in runs],
+            inputs=[clocks],
+            lengths=run_lengths(len(places), stages),
             served=torch.tensor(served),
             evaluations=stages * len(places),
             products=self.steps.products(places, back=True),
@@ -144,36 +191,23 @@ class _RunsSolve(torch.autograd.Function):
         ctx: Any, field: CountedField, runs: Runs, plan: Plan, y0: State, *values: Tensor
     ) -> tuple[Tensor, ...]:
         """States at the outputs; and what integrals gain in each step, if there are any."""
-        theta, begins, ends, gains = runs.packed.packing.pack(values), [y0], [y0[None]], list[Tensor]()
-        for inputs in plan.inputs:
-            states, *gained = runs.run(len(inputs[0]))(*inputs, begins[-1], theta)
-            ends.append(states)
-            gains += gained
-            begins.append(states[-1])
+        theta = runs.packed.packing.pack(values)
+        states, ys, gains = runs.take(plan, y0, theta)
         ctx.field, ctx.runs, ctx.plan, ctx.inputs = field, runs, plan, (y0, *values)
-        ctx.save_for_backward(*begins[:-1], theta)
+        ctx.save_for_backward(states, theta)
         _enter(field, plan)
-        ys = torch.cat(ends)[plan.served]
-        return (ys, torch.cat(gains)) if gains else (ys,)
+        return ys, *gains
 
     @staticmethod
     @first_order(OF_COMPILED_STEPS)
     def backward(ctx: Any, dys: Tensor, *dgains: Tensor) -> tuple[Tensor | None, ...]:
-        runs, plan, (*begins, theta) = ctx.runs, ctx.plan, ctx.saved_tensors
-        packed: Packed = runs.packed
-        lengths = [len(inputs[0]) for inputs in plan.inputs]
-        of_states = dys.new_zeros(1 + sum(lengths), *dys.shape[1:]).index_add_(0, plan.served, dys)
-        first, *of_runs = of_states.split([1, *lengths])
-        sums, fixed = theta.new_zeros(sum(packed.learned.sizes)), len(packed.packing.sizes) - len(packed.learned.sizes)
-        gained = zip(*(d.contiguous().split(lengths) for d in dgains), strict=True) if dgains else [()] * len(lengths)
-        a = torch.zeros_like(first[0])
-        backwards = zip(*(reversed(list(x)) for x in (plan.inputs, begins, of_runs, gained)), strict=True)
-        for inputs, y0, of_run, of_gains in backwards:
-            of_run[-1] += a
-            a, sums = runs.run_vjp(len(inputs[0]))(*inputs, y0, of_run, *of_gains, sums, theta)
+        plan, packed, (states, theta) = ctx.plan, ctx.runs.packed, ctx.saved_tensors
+        dy, *of_gains = (d.contiguous() for d in (dys, *dgains))
+        a, sums = ctx.runs.pull_back(plan, states, theta, dy, of_gains)
         _enter(ctx.field, plan)
         ctx.field.ledger.tally.accepted += len(plan.places)
-        return None, None, None, a + first[0], *packed.learned.unpack(sums), *[None] * fixed
+        fixed = len(packed.packing.sizes) - len(packed.learned.sizes)
+        return None, None, None, a, *packed.learned.unpack(sums), *[None] * fixed
 
 
 def _enter(field: CountedField, plan: Plan) -> None:

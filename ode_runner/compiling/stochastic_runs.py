@@ -81,16 +81,15 @@ class StochasticRuns(Runs):
         return Plan(
             places=places,
             inputs=self._inputs(field, y0, moving) if moving else [],
+            lengths=run_lengths(len(moving), round(self.tally.evaluations + self.tally.products)) if moving else [],
             served=torch.tensor(served),
             evaluations=self.tally.evaluations * count,
             products=self.tally.products * count,
         )
 
-    def _inputs(self, field: CountedField, y0: State, steps: Sequence[tuple[float, float]]) -> list[Sequence[Tensor]]:
-        clocks, noise = y0.new_tensor([[t0, t1 - t0] for t0, t1 in steps]), field.driving_noise.increments(steps, y0)
-        lengths = run_lengths(len(steps), round(self.tally.evaluations + self.tally.products))
-        parts = (x.contiguous().split(lengths) for x in (clocks, *noise))
-        return list(zip(*parts, strict=True))
+    def _inputs(self, field: CountedField, y0: State, steps: Sequence[tuple[float, float]]) -> list[Tensor]:
+        clocks = y0.new_tensor([[t0, t1 - t0] for t0, t1 in steps])
+        return [x.contiguous() for x in (clocks, *field.driving_noise.increments(steps, y0))]
 
     def examples(self, count: int) -> list[Tensor]:
         clock = torch.tensor([0.25, 0.125]).to(self.packed.y0)

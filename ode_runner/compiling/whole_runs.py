@@ -1,0 +1,90 @@
+"""All steps on a fixed grid, and the way back along them, as one call of machine code each."""
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.c_loops import TYPES
+from ode_runner.compiling.graph import Function, compile_library
+from ode_runner.compiling.steps import Packed
+from ode_runner.types import State, Trajectory
+
+POINTER, NUMBER = ctypes.c_void_p, ctypes.c_longlong
+
+
+@final
+class WholeRuns:
+    """Those of one method along one equation; `made` is `fixed_grid.c` around a step of it.
+
+    A step takes its part of each input, (steps, ...), and adds so many numbers to integrals.
+    """
+
+    def __init__(self, made: ctypes.PyDLL, packed: Packed, *, integrals: int) -> None:
+        self.made, self.packed, self.integrals = made, packed, integrals
+        made.take.restype = made.pull_back.restype = None
+        made.take.argtypes = [POINTER, NUMBER, POINTER, NUMBER, *[POINTER] * 5]
+        made.pull_back.argtypes = [POINTER, NUMBER, POINTER, NUMBER, *[POINTER] * 6]
+
+    @staticmethod
+    def of(
+        pieces: Mapping[str, tuple[Function, Sequence[Tensor]]],
+        packed: Packed,
+        *,
+        inputs: Sequence[Tensor],
+        integrals: int,
+    ) -> "WholeRuns | None":
+        """`pieces` are `run` and `run_vjp` of one step, of which `inputs` are examples.
+
+        None where something has no C code.
+
+        Raises:
+            CannotCompile: as `compile_graph` does.
+        """
+        own = ", ".join(f"inputs[{i}] + (k) * {x.numel()}" for i, x in enumerate(inputs))
+        sizes = {"N": packed.y0.numel(), "LEARNED": sum(packed.learned.sizes), "GAINS": len(packed.y0) * integrals}
+        names = [f"#define {name} {size}" for name, size in {**sizes, "INPUTS(k)": own}.items()]
+        code = Path(__file__).with_name("fixed_grid.c").read_text(encoding="utf-8")
+        made = compile_library(pieces, "\n".join([f"typedef {TYPES[packed.y0.dtype]} R;", *names, code]))
+        return None if made is None else WholeRuns(made, packed, integrals=integrals)
+
+    def take(
+        self, inputs: Sequence[Tensor], served: Tensor, y0: State, theta: Tensor
+    ) -> tuple[Trajectory, Trajectory, list[Tensor]]:
+        """States at the times of the grid, those of them that `served` counts, and gains, (steps, batch, integral)."""
+        steps, gains = len(inputs[0]), list[Tensor]()
+        states, ys = y0.new_empty(1 + steps, *y0.shape), y0.new_empty(len(served), *y0.shape)
+        if self.integrals:
+            gains = [y0.new_empty(steps, len(y0), self.integrals)]
+        self.made.take(
+            *(_pointers(inputs), steps, served.data_ptr(), len(served)),
+            *(x.data_ptr() for x in (y0, theta, states, ys)),
+            gains[0].data_ptr() if gains else None,
+        )
+        return states, ys, gains
+
+    def pull_back(
+        self,
+        inputs: Sequence[Tensor],
+        served: Tensor,
+        states: Trajectory,
+        theta: Tensor,
+        dys: Tensor,
+        dgains: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """dL/dy0 and dL/dtheta by the derivatives of what `take` has found, all contiguous."""
+        a, sums = torch.empty_like(states[0]), theta.new_empty(sum(self.packed.learned.sizes))
+        self.made.pull_back(
+            *(_pointers(inputs), len(inputs[0]), served.data_ptr(), len(served)),
+            *(x.data_ptr() for x in (states, theta, dys)),
+            dgains[0].data_ptr() if dgains else None,
+            *(a.data_ptr(), sums.data_ptr()),
+        )
+        return a, sums
+
+
+def _pointers(inputs: Sequence[Tensor]) -> "ctypes.Array[ctypes.c_void_p]":
+    return (POINTER * len(inputs))(*(x.data_ptr() for x in inputs))
