@@ -40,6 +40,7 @@ docs: $(VENV)/installed-docs  ## Build docs/ as a site in site/; a dead link fai
 
 bench: $(VENV)/installed-dev  ## Our engine against torchdiffeq's and torchsde's, a flow, whole training steps (needs MNIST), the start
 	$(BIN)/python -m tests.benchmarks.solving
+	$(BIN)/python -m tests.benchmarks.operations
 	$(BIN)/python -m tests.benchmarks.density
 	$(BIN)/python -m tests.benchmarks.regularizers
 	$(BIN)/python -m tests.benchmarks.path_models
