@@ -96,6 +96,14 @@ def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
 
     Times may be repeated. Breaks are finite numbers.
     """
+    _check_real(y0)
+    _check_times(ts)
+    for place, b in enumerate(breaks):
+        if not isinstance(b, int | float) or not math.isfinite(b):
+            raise RefusedInput(f"breaks must be finite numbers, and number {place + 1} of {len(breaks)} is {b!r}.")
+
+
+def _check_real(y0: State) -> None:
     if not isinstance(y0, Tensor):
         raise RefusedInput(
             f"the initial state must be a tensor (batch, *state), and is a {type(y0).__name__}. "
@@ -106,6 +114,9 @@ def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
             f"the initial state is complex ({y0.dtype}), and solvers take real ones. Solve for real and imaginary "
             "parts, torch.view_as_real(y0), or for torch.cat([y0.real, y0.imag], dim=1)."
         )
+
+
+def _check_times(ts: Times) -> None:
     if not isinstance(ts, Tensor) or ts.dim() != 1 or len(ts) == 0:
         shape = f"of shape {tuple(ts.shape)}" if isinstance(ts, Tensor) else f"a {type(ts).__name__}"
         raise RefusedInput(f"times must be a vector of one number at least, and are {shape}. Give torch.tensor([0.0]).")
@@ -122,9 +133,6 @@ def check_solvable(y0: State, ts: Times, breaks: Sequence[float]) -> None:
                 f"times must run one way, and these go from {times[0]:.6g} to {times[-1]:.6g} but from {earlier:.6g} "
                 f"to {later:.6g} in between. Sort them."
             )
-    for place, b in enumerate(breaks):
-        if not isinstance(b, int | float) or not math.isfinite(b):
-            raise RefusedInput(f"breaks must be finite numbers, and number {place + 1} of {len(breaks)} is {b!r}.")
 
 
 def check_given(given: Sequence[Tensor], y0: State) -> None:

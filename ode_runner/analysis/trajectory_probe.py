@@ -1,12 +1,13 @@
 """One solve of a model, with states at equally spaced times that lie on the graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from typing import ClassVar, final
 
 import torch
+from torch import Tensor
 
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice
@@ -14,7 +15,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.breaks import solve_between_breaks
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.types import State, Times
+from ode_runner.types import State, Times, Trajectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +68,31 @@ class ProbeTrajectory(GradientMode):
             solution = solve(y0, ts)
         times = torch.linspace(float(ts[0]), float(ts[-1]), self.places, dtype=torch.float64).tolist()
         y0 = y0 if y0.requires_grad else y0.detach().requires_grad_()
-        states, outputs, qs = [y0], [y0], {name: [y0.new_zeros(len(y0))] for name in problem.field.names}
-        q = {name: parts[0] for name, parts in qs.items()}
-        for begin, end in pairwise(times):
-            due = _between(ts, begin, end)
-            on_the_way = solve(states[-1], ts.new_tensor([begin, *due, end]))
-            states.append(on_the_way.ys[-1])
-            outputs += list(on_the_way.ys[1:-1])
-            for name, parts in on_the_way.integrals.items():
-                qs[name] += list(q[name] + parts[1:-1])
-                q[name] = q[name] + parts[-1]
-        whole = {name: torch.stack([*parts, q[name]]) for name, parts in qs.items()}
-        outputs.append(states[-1])
+        states, outputs, integrals = _through(times, solve, y0, ts, problem.field.names)
         self.probes.append(
             TrajectoryProbe(
                 solver=solver, solve=solve, field=problem.field, ts=ts, solution=solution, times=times, states=states
             )
         )
-        return replace(solution, ys=torch.stack(outputs), integrals=whole)
+        return replace(solution, ys=outputs, integrals=integrals)
+
+
+def _through(
+    times: Sequence[float], solve: Callable[[State, Times], Solution], y0: State, ts: Times, names: Sequence[str]
+) -> tuple[list[State], Trajectory, dict[str, Tensor]]:
+    """One solve from each of `times` to the next: states there, and states and integrals at the outputs `ts`."""
+    states, outputs, qs = [y0], [y0], {name: [y0.new_zeros(len(y0))] for name in names}
+    q = {name: parts[0] for name, parts in qs.items()}
+    for begin, end in pairwise(times):
+        due = _between(ts, begin, end)
+        solution = solve(states[-1], ts.new_tensor([begin, *due, end]))
+        states.append(solution.ys[-1])
+        outputs += list(solution.ys[1:-1])
+        for name, parts in solution.integrals.items():
+            qs[name] += list(q[name] + parts[1:-1])
+            q[name] = q[name] + parts[-1]
+    integrals = {name: torch.stack([*parts, q[name]]) for name, parts in qs.items()}
+    return states, torch.stack([*outputs, states[-1]]), integrals
 
 
 def _solve(solver: Solver, problem: Problem, y0: State, ts: Times) -> Solution:

@@ -64,6 +64,19 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
         "finished": utc_now(),
     }
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
+    _print(experiment, columns, conclusion, counts, solver=solver, folder=folder)
+    return RunStatus.COMPLETED
+
+
+def _print(
+    experiment: Experiment,
+    columns: Mapping[str, dict[str, float]],
+    conclusion: str,
+    counts: PerSampleCounts,
+    *,
+    solver: str,
+    folder: Path,
+) -> None:
     display = Display()
     display.comparison(columns)
     display.say(conclusion, style="bold")
@@ -71,7 +84,6 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
         display.say(remark, style="yellow")
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
-    return RunStatus.COMPLETED
 
 
 def _conclusion(

@@ -18,6 +18,7 @@ from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import RunStatus
+from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.token_task import TokenTask
 
@@ -53,23 +54,27 @@ def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> R
             )
         if inputs is not None:
             view = replace(view, sample=samples_by(experiment, _completing(experiment, inputs), stop))
-        assert view.sample is not None
-        given = task.given(samples)
-        with torch.no_grad():
-            drawn = view.sample(samples, 2, given)
-            shown = view.sample(samples, task.drawn_times, given)
-        own, conditions = task.own_units(drawn.path[-1]), given[0] if given else torch.zeros(samples, 0)
-        np.savez(folder / "samples.npz", samples=own.cpu().numpy(), conditions=conditions.cpu().numpy())
-        for name, table in task.sample_tables(drawn):
-            write_csv(folder / f"{name}.csv", table.header, table.rows)
-        display = Display()
-        save_pictures(lambda: task.sample_figures(shown), folder=folder, display=display)
-        with torch.no_grad():
-            for line in task.conclusion(view):
-                display.say(line)
+        _write(task, view, samples, folder)
+    return RunStatus.COMPLETED
+
+
+def _write(task: SampledTask, view: ModelView, samples: int, folder: Path) -> None:
+    """Draw so many samples, and write and show them."""
+    assert view.sample is not None
+    given, display = task.given(samples), Display()
+    with torch.no_grad():
+        drawn = view.sample(samples, 2, given)
+        shown = view.sample(samples, task.drawn_times, given)
+    own, conditions = task.own_units(drawn.path[-1]), given[0] if given else torch.zeros(samples, 0)
+    np.savez(folder / "samples.npz", samples=own.cpu().numpy(), conditions=conditions.cpu().numpy())
+    for name, table in task.sample_tables(drawn):
+        write_csv(folder / f"{name}.csv", table.header, table.rows)
+    save_pictures(lambda: task.sample_figures(shown), folder=folder, display=display)
+    with torch.no_grad():
+        for line in task.conclusion(view):
+            display.say(line)
     written = ", ".join(sorted(str(path) for path in folder.glob("samples*")))
     display.say(f"{counted(samples, 'sample')} of shape {tuple(own.shape[1:])}: {written}")
-    return RunStatus.COMPLETED
 
 
 def _completing(experiment: Experiment, inputs: Any) -> TextGenerator:

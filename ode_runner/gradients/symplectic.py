@@ -14,8 +14,8 @@ from ode_runner.gradients.recomputation import StepVJP, solve_and_recompute
 from ode_runner.gradients.vjp import field_vjp
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
-from ode_runner.solvers.one_step import ExplicitRungeKutta
-from ode_runner.solvers.tableau import advance, stage_time, time_tensor
+from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
+from ode_runner.solvers.tableau import Tableau, advance, stage_time, time_tensor
 from ode_runner.types import State
 
 
@@ -56,15 +56,8 @@ def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
     rows = [*tableau.a[: tableau.stages], *([end, *tableau.places] if place.dense else [])]
     for row in rows[tableau.stages : -1]:
         ks.append(field(time_tensor(stage_time(t0, t1, sum(row)), y0), advance(y0, dt, row, ks)))
-    dy1, dy0, dks = cotangents[0], torch.zeros_like(y0), [torch.zeros_like(y0) for _ in rows]
-    for t, dy in zip(place.due, cotangents[1:], strict=True):
-        if t == t1:
-            dy1 = dy1 + dy
-        else:
-            dy0 = dy0 + dy
-            _spread(dks, dt, tableau.within(place.fraction(t)), dy)
-    dy0 = dy0 + dy1
-    _spread(dks, dt, end, dy1)
+    dks = [torch.zeros_like(y0) for _ in rows]
+    dy0 = _spread_outputs(dks, dt, tableau, place, cotangents)
     drates: list[Tensor | None] = [None] * len(rows)
     for t, c in zip((t1, *place.due) if of_integrals else (), of_integrals, strict=True):
         for j, weight in enumerate(end if t == t1 else tableau.within(place.fraction(t))):
@@ -77,6 +70,21 @@ def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
         dy0 = dy0 + dy
         _spread(dks, dt, row, dy)
     return [dy0, *sums]
+
+
+def _spread_outputs(
+    dks: list[Tensor], dt: float, tableau: Tableau, place: AcceptedStep, cotangents: Sequence[Tensor]
+) -> Tensor:
+    """Add the cotangents of the step's end and of the outputs due in it; returns their sum, a part of dL/dy0."""
+    dy1, inside = cotangents[0], torch.zeros_like(cotangents[0])
+    for t, dy in zip(place.due, cotangents[1:], strict=True):
+        if t == place.t1:
+            dy1 = dy1 + dy
+        else:
+            inside = inside + dy
+            _spread(dks, dt, tableau.within(place.fraction(t)), dy)
+    _spread(dks, dt, tableau.b[: tableau.stages], dy1)
+    return inside + dy1
 
 
 def _spread(dks: list[Tensor], dt: float, weights: Sequence[float], dy: Tensor) -> None:

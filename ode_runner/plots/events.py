@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.event import Events
-from ode_runner.figures import Figure
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 from ode_runner.types import Times, Trajectory
 
@@ -43,11 +43,7 @@ def draw_events(
             before = events.valid[:, 0].cpu()
             shown = torch.where(before, states[:, 0, row].cpu().double(), torch.nan)
             axes.plot(ts.cpu(), shown, line, color=colour, linewidth=1.4, label=label)
-            times = events.times[:, 0].cpu()
-            axes.plot(
-                times, torch.full_like(times, base), "|", color=colour, markersize=14, markeredgewidth=1.6,
-                transform=axes.get_xaxis_transform(), clip_on=False,
-            )  # fmt: skip
+            _mark_events(axes, events.times[:, 0].cpu(), colour, base)
         seen = [x.cpu() for x in observed]
         axes.plot(seen[0], seen[1][:, row], "o", color=style.SKY, markersize=3.5, zorder=1, label="observed")
         axes.set_ylabel(f"${name}$")
@@ -60,3 +56,11 @@ def draw_events(
     rows[-1].set_xlabel("t")
     figure.legend(*rows[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=3)
     return figure
+
+
+def _mark_events(axes: Axes, times: Tensor, colour: str, height: float) -> None:
+    """A tick for each event, at a part of the height of the axes."""
+    axes.plot(
+        times, torch.full_like(times, height), "|", color=colour, markersize=14, markeredgewidth=1.6,
+        transform=axes.get_xaxis_transform(), clip_on=False,
+    )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from ode_runner.figures import Figure
+from torch import Tensor
+
+from ode_runner.figures import Axes, Figure
 from ode_runner.plots import style
 from ode_runner.types import Times, Trajectory
 
@@ -21,21 +23,24 @@ def draw_paths(ts: Times, true: Trajectory, values: Trajectory, *, names: Sequen
             if shown.shape[1] == 1:
                 axes.plot(times, shown[:, 0], "o", markersize=3, color=color, label="observed")
                 continue
-            low, high = (shown.quantile(edge, dim=1) for edge in EDGES)
-            line = "-" if label == "true" else "--"
-            if label == "true":
-                axes.fill_between(
-                    times, low, high, color=color, alpha=0.2, linewidth=0, label="true, middle 90 % of paths"
-                )
-            else:
-                axes.plot(times, low, ":", color=color, linewidth=1.5, label="model, middle 90 % of paths")
-                axes.plot(times, high, ":", color=color, linewidth=1.5)
-            axes.plot(times, shown.mean(dim=1), line, color=color, linewidth=1.8, label=f"{label}, mean")
-            few = axes.plot(times, shown[:, :SHOWN], line, color=color, linewidth=0.8, alpha=0.8)
-            few[0].set_label(f"{label}, single paths")
+            _draw_band(axes, times, shown, color=color, label=label)
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
     grid[0].set_title(title, fontsize=10)
     grid[-1].set_xlabel("t")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=3)
     return figure
+
+
+def _draw_band(axes: Axes, times: Times, paths: Tensor, *, color: str, label: str) -> None:
+    """The band that holds most of the paths (time, path), their mean and a few of them."""
+    low, high = (paths.quantile(edge, dim=1) for edge in EDGES)
+    line = "-" if label == "true" else "--"
+    if label == "true":
+        axes.fill_between(times, low, high, color=color, alpha=0.2, linewidth=0, label="true, middle 90 % of paths")
+    else:
+        axes.plot(times, low, ":", color=color, linewidth=1.5, label="model, middle 90 % of paths")
+        axes.plot(times, high, ":", color=color, linewidth=1.5)
+    axes.plot(times, paths.mean(dim=1), line, color=color, linewidth=1.8, label=f"{label}, mean")
+    few = axes.plot(times, paths[:, :SHOWN], line, color=color, linewidth=0.8, alpha=0.8)
+    few[0].set_label(f"{label}, single paths")

@@ -49,14 +49,7 @@ def verify(run: Run, *, trust: bool) -> int:
         RefusedInput: the run is not completed, how it was started is not on disk, or it is to run code that is not this
             program's and is not trusted.
     """
-    if not run.completed:
-        raise RefusedInput(f"'{run.folder}' is {run.record.status}: only a completed run can be verified.")
-    command = _command(run)
-    if command.own_code and not trust:
-        raise RefusedInput(
-            f"'{run.folder}' was made with code of its own: {', '.join(command.own_code)}, in {command.directory}. "
-            "If you know whose it is and want it run, add --trust."
-        )
+    command = _verifiable(run, trust=trust)
     aside = Path(tempfile.mkdtemp(prefix="ode-verify-"))
     whose = f"this program's and {', '.join(command.own_code)}" if command.own_code else "this program's alone"
     print(f"in {command.directory}, with code that is {whose}, again:\node-run {shlex.join(command.words)}", flush=True)
@@ -78,6 +71,19 @@ def verify(run: Run, *, trust: bool) -> int:
     print(f"reproduced: {len(exact(run))} metrics and counts are the same to the last digit; {curves_part(run, again)}")
     shutil.rmtree(aside)
     return 0
+
+
+def _verifiable(run: Run, *, trust: bool) -> Command:
+    """How the run was started; refuses what `verify` says."""
+    if not run.completed:
+        raise RefusedInput(f"'{run.folder}' is {run.record.status}: only a completed run can be verified.")
+    command = _command(run)
+    if command.own_code and not trust:
+        raise RefusedInput(
+            f"'{run.folder}' was made with code of its own: {', '.join(command.own_code)}, in {command.directory}. "
+            "If you know whose it is and want it run, add --trust."
+        )
+    return command
 
 
 def exact(run: Run) -> dict[str, float]:

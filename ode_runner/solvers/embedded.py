@@ -80,18 +80,13 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             dt, t1 = (left, times[-1]) if dt > 0.99 * left else (dt, t + sign * dt)  # no sliver for a last step
             if t1 == t or control.stuck or statistics.attempts == self.max_steps:
                 raise SolverFailed(self.diagnosis(statistics, t, y, f))
-            y1, ks, f1, error, curve = stepper.step(t, t1, y, f)
-            error = self.error_of_nan if math.isnan(error) else error
-            rates: list[Tensor | None] = []
-            if judged.which:
-                rates, gain, of_integrals = self._judged(judged, Step(t0=t, t1=t1, due=[], y0=y, y1=y1, ks=ks, f1=f1))
-                error = max(error, of_integrals)
+            (y1, ks, f1, error, curve), rates, gain = self._attempt(stepper, judged, t, t1, y, f)
             statistics.note(dt, self.newest(field, ks, f1), accepted=error <= 1)
             dt = control.next(dt, error)
             if error > 1:
                 failed += 1
                 continue
-            if judged.which:
+            if gain is not None:
                 judged.accept(gain, y1, None if f1 is None else rates[len(ks)])
             f1 = stepper.slope(t1, y1) if f1 is None else f1
             begin = served
@@ -116,11 +111,23 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
             field, t, y0, f0, order=order, rtol=self.rtol, atol=self.atol, norm=norm, span=span, judged=judged
         )
 
-    def _judged(self, judged: JudgedIntegrals, step: Step) -> tuple[list[Tensor | None], Tensor, float]:
-        """`JudgedIntegrals.errors` of an attempt; NaN counts as `error_of_nan`."""
+    def _attempt(
+        self, stepper: AdaptiveStepper, judged: JudgedIntegrals, t0: float, t1: float, y0: State, f0: State
+    ) -> tuple[StepResult, list[Tensor | None], Tensor | None]:
+        """A step, with the larger of its errors; the rates of judged integrals, and what these gain by it.
+
+        An error that is NaN counts as `error_of_nan`.
+        """
+        result = stepper.step(t0, t1, y0, f0)
+        if math.isnan(result.error):
+            result = result._replace(error=self.error_of_nan)
+        if not judged.which:
+            return result, [], None
+        step = Step(t0=t0, t1=t1, due=[], y0=y0, y1=result.y1, ks=result.ks, f1=result.f1)
         b, b_error, nodes = self.tableau.b, self.tableau.b_error, self.nodes(step)
-        rates, gain, error = judged.errors(nodes, step.t1 - step.t0, b=b, b_error=b_error)
-        return rates, gain, self.error_of_nan if math.isnan(error) else error
+        rates, gain, of_integrals = judged.errors(nodes, t1 - t0, b=b, b_error=b_error)
+        of_integrals = self.error_of_nan if math.isnan(of_integrals) else of_integrals
+        return result._replace(error=max(result.error, of_integrals)), rates, gain
 
     def newest(self, field: VectorField, ks: list[Tensor], f1: State | None) -> State | None:
         """The last derivative of an attempt, for the diagnosis; None where what is not finite is not the field's."""

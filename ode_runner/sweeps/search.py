@@ -124,7 +124,6 @@ class SearchSweeper(CellSweeper):
     ) -> None:
         """Run the trials that have not run yet and report their objectives; one without a result counts as failed."""
         from ode_runner.sweeps.inspection import record_unrun
-        from ode_runner.sweeps.objectives import reached
 
         cells: dict[int, SweepCell] = {}
         for trial in trials:
@@ -138,17 +137,7 @@ class SearchSweeper(CellSweeper):
         progress.announce(list(cells.values()))
         self.run(list(cells.values()), progress)
         for trial in trials:
-            values = None
-            record = cells[trial.number].recorded() if trial.number in cells else None
-            if record is not None and record.status is RunStatus.PRUNED:
-                study.tell_pruned(trial)
-                continue
-            if record is not None and record.status is RunStatus.COMPLETED:
-                try:
-                    values = reached(record, cells[trial.number].folder, wanted)
-                except RefusedInput as refusal:
-                    print(f"ode-run: {cells[trial.number].name} does not count: {refusal}", file=sys.stderr)
-            study.tell(trial, values)
+            _report(trial, cells.get(trial.number), study, wanted)
 
     def _ended_its_process(self, by_key: Mapping[str, Override], trial: "Trial") -> bool:
         try:
@@ -200,3 +189,19 @@ def _words(trial: "Trial", by_key: Mapping[str, Override]) -> list[str]:
             for key, override in by_key.items()
         ]
     )
+
+
+def _report(trial: "Trial", cell: SweepCell | None, study: "Study", wanted: "Sequence[Objective]") -> None:
+    """Tell the study the objectives that a trial has reached; None where it has no result."""
+    from ode_runner.sweeps.objectives import reached
+
+    values, record = None, None if cell is None else cell.recorded()
+    if record is not None and record.status is RunStatus.PRUNED:
+        study.tell_pruned(trial)
+        return
+    if cell is not None and record is not None and record.status is RunStatus.COMPLETED:
+        try:
+            values = reached(record, cell.folder, wanted)
+        except RefusedInput as refusal:
+            print(f"ode-run: {cell.name} does not count: {refusal}", file=sys.stderr)
+    study.tell(trial, values)

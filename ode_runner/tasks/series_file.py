@@ -61,8 +61,11 @@ class Recorded:
 
     def with_values(self) -> "Recorded":
         """The series without the rows that have no value."""
-        some = ~np.isnan(self.values).all(axis=1)
-        arrays = {name: getattr(self, name)[some] for name in ("rows", "times", "values", "inputs")}
+        return self.at(~np.isnan(self.values).all(axis=1))
+
+    def at(self, points: np.ndarray) -> "Recorded":
+        """The series of some of its points, given by their places or by a mask."""
+        arrays = {name: getattr(self, name)[points] for name in ("rows", "times", "values", "inputs")}
         return replace(self, **arrays)
 
 
@@ -117,26 +120,28 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
     roles = _resolved(table, roles, path)
     assert roles.time is not None
     assert roles.values is not None
-    numbers = {name: measurements(table[name], first, path) for name in [*roles.values, *roles.inputs]}
+    values, inputs = (
+        [measurements(table[name], first, path) for name in names] for names in (roles.values, roles.inputs)
+    )
     times, dates = times_of(table[roles.time], first, path)
+    whole = Recorded(
+        name="",
+        rows=np.arange(len(table)) + first,
+        times=times,
+        values=np.stack(values, axis=1),
+        inputs=np.array(inputs).reshape(len(inputs), len(table)).T,
+        label=None,
+    )
     keys = [""] * len(table) if roles.series is None else [str(key).strip() for key in table[roles.series]]
     labels = None if roles.label is None else [str(label).strip() for label in table[roles.label]]
     series = []
     for key, own in _rows_by_series(table, keys).items():
         chosen = np.array(own)
         chosen = chosen[np.argsort(times[chosen], kind="stable")] if roles.sort else chosen
-        _check_times(times[chosen], chosen + first, key, roles.time, path, dates=dates)
-        of_one = None if labels is None else _one_label([labels[i] for i in own], chosen + first, key, path)
-        series.append(
-            Recorded(
-                name=key,
-                rows=chosen + first,
-                times=times[chosen],
-                values=np.stack([numbers[name][chosen] for name in roles.values], axis=1),
-                inputs=np.array([numbers[name][chosen] for name in roles.inputs]).reshape(-1, len(chosen)).T,
-                label=of_one,
-            )
-        )
+        one = whole.at(chosen)
+        _check_times(one.times, one.rows, key, roles.time, path, dates=dates)
+        label = None if labels is None else _one_label([labels[i] for i in chosen], one.rows, key, path)
+        series.append(replace(one, name=key, label=label))
     if not series:
         raise RefusedInput(f"{path} has no rows below its heads.")
     return SeriesFile(

@@ -153,20 +153,10 @@ def _failed(optimizer: GaussNewton, loss: Tensor) -> TrainingPass:
 
 def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
     """Raises IncompatibleChoice where such steps have nothing to go by, or would go by a part of the data."""
-    task, options, gradient = experiment.task, experiment.options, experiment.integrator.gradient
-    size, count = task.size(Split.TRAIN), sum(p.numel() for p in experiment.parameters())
+    task, options = experiment.task, experiment.options
     other = "Use optimizer=adam optimizer.lr=0.01 schedule=cosine"
-    plain = experiment.objective is experiment.model.objective and not task.running_costs()
-    if not (isinstance(task, LeastSquaresTask) and plain):
-        raise IncompatibleChoice(
-            "optimizer=gauss_newton takes a loss that is a mean of squares and nothing else, as task=series and "
-            f"task=lotka_volterra have it without a regularizer. {other}."
-        )
-    if not gradient.many_outputs:
-        raise IncompatibleChoice(
-            "optimizer=gauss_newton takes the derivative of every error, which gradient=forward and backprop give "
-            f"without further evaluations. Use gradient=forward. Or: {other}."
-        )
+    _check_residuals(experiment, other)
+    size, count = task.size(Split.TRAIN), sum(p.numel() for p in experiment.parameters())
     if options.batch_size < size:
         raise IncompatibleChoice(
             f"optimizer=gauss_newton takes all training samples at once: trainer.batch_size={size} or more. {other}."
@@ -180,4 +170,20 @@ def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
         raise IncompatibleChoice(
             "optimizer=gauss_newton takes processes=1, trainer.ema=null and trainer.accumulate=null, and no "
             "trainer.precision=fp16."
+        )
+
+
+def _check_residuals(experiment: Experiment, other: str) -> None:
+    """Raises IncompatibleChoice unless the loss is a mean of squares whose derivatives the gradient mode gives."""
+    task, gradient = experiment.task, experiment.integrator.gradient
+    plain = experiment.objective is experiment.model.objective and not task.running_costs()
+    if not (isinstance(task, LeastSquaresTask) and plain):
+        raise IncompatibleChoice(
+            "optimizer=gauss_newton takes a loss that is a mean of squares and nothing else, as task=series and "
+            f"task=lotka_volterra have it without a regularizer. {other}."
+        )
+    if not gradient.many_outputs:
+        raise IncompatibleChoice(
+            "optimizer=gauss_newton takes the derivative of every error, which gradient=forward and backprop give "
+            f"without further evaluations. Use gradient=forward. Or: {other}."
         )

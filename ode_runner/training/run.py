@@ -79,11 +79,7 @@ def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: Run
             remove(folder, alone=plan.in_sweep)  # a typing error makes no folder
         raise
     except BaseException as error:
-        record.status, record.reason = status_with_traceback(error, folder)
-        if isinstance(error, NumericalFailure) and error.crash_dump is not None:
-            with suppress(OSError):
-                error.crash_dump.save(folder / CRASH_DUMP)
-                record.reason += f" To see it again: ode-run replay={folder}"
+        _note_failure(record, error, folder)
         if isinstance(error, KeyboardInterrupt):
             raise
     finally:
@@ -92,6 +88,15 @@ def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: Run
             record.reason = f"{folder} was removed while the run went on. The same command begins anew."
         elif folder.is_dir() and not to_keep:
             _close(record, folder)
+
+
+def _note_failure(record: RunRecord, error: BaseException, folder: Path) -> None:
+    """Set the status that an error means, and save the crash dump of a numerical failure."""
+    record.status, record.reason = status_with_traceback(error, folder)
+    if isinstance(error, NumericalFailure) and error.crash_dump is not None:
+        with suppress(OSError):
+            error.crash_dump.save(folder / CRASH_DUMP)
+            record.reason += f" To see it again: ode-run replay={folder}"
 
 
 def _begin(plan: RunPlan) -> None:
