@@ -138,6 +138,8 @@ REFUSED = {  # what was typed: what the one line must say
     "~tolerance": ["'tolerance' is needed"],
     "search=[1]": ["search=[1] names no search. Available: digits,"],
     "grid=nan": ["grid=nan names no grid. Available: equal_work, gradients,"],
+    "optimizer=${oc.select:a}": ["optimizer=${oc.select:a} names no optimizer. Available: adam, adamw,"],
+    "-m task=${model},mnist": ["names no task. Available: "],
     "trainer=1e3": ["trainer=1e3 names no trainer. Available: default, quick"],
     "experiment=[[1]]": ["names no experiment"],
     "-m seed=range(1,10,0)": ["seed=range(1,10,0): the step of a range, its third number, must not be 0."],

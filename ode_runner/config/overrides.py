@@ -78,7 +78,7 @@ def _check_names(override: Override, arguments: Sequence[str]) -> None:
         several = name if isinstance(name, list) and group in SEVERAL else [name]
         _check_apart(override, several)
         for one in several:
-            if one is None or isinstance(one, int | float | list | dict | RangeSweep):
+            if one is None or isinstance(one, int | float | list | dict | RangeSweep) or "${" in str(one):
                 instead = available(_names(group, arguments))
                 raise RefusedInput(f"{override.input_line} names no {group}. {instead}")
 
