@@ -46,7 +46,7 @@ class Worker:
             self.rows.append(row)
 
     def seconds(self, row: str, steps: int) -> float:
-        """What `steps` steps of a row take."""
+        """Of CPU, that `steps` steps of a row take."""
         assert self._process.stdin
         self._process.stdin.write(f"{row}\t{steps}\n")
         self._process.stdin.flush()

@@ -2,7 +2,8 @@
 
 It is started by its file's name inside a checkout of the revision, which `PYTHONPATH` names, and imports that
 revision's benchmark problems. It prints its rows, one a line and then an empty one, and answers every line
-`row<TAB>steps` with the seconds that those steps took. What a row needs is made when it is first asked for.
+`row<TAB>steps` with the seconds of CPU that those steps took, on one thread. What a row needs is made when it is first
+asked for.
 """
 
 import os
@@ -35,10 +36,10 @@ def main() -> None:
         row, times = line.rstrip("\n").split("\t")
         if row not in steps:
             steps[row] = makers[row]()
-        begun = time.perf_counter()
+        begun = time.process_time()
         for _ in range(int(times)):
             steps[row]()
-        print(time.perf_counter() - begun, flush=True)
+        print(time.process_time() - begun, flush=True)
 
 
 def solves() -> dict[str, Maker]:
