@@ -76,7 +76,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The functions that would be compiled, as they are: the mathematics without the compiler."""
     for module in ("steps", "runs"):
         monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_graph", lambda function, examples: function)
-    for module in ("whole_solves", "whole_runs"):
+    for module in ("one_call", "whole_runs"):
         monkeypatch.setattr(f"ode_runner.compiling.{module}.compile_library", lambda functions, driver: None)
 
 

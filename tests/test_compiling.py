@@ -275,7 +275,7 @@ def test_compiled_code_is_given_contiguous_tensors_only(mode: str, monkeypatch: 
         return compiled
 
     monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", demanding)
-    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
+    monkeypatch.setattr("ode_runner.compiling.one_call.compile_library", lambda functions, driver: None)
     field, like = Turned(), state().t().contiguous().t()
     theirs = turned(partial(solve_by, MODES[mode], DOPRI5), field)
     assert_same(turned(compiled(MODES[mode], DOPRI5, field, like), field), theirs, within=1e-9)  # chosen by rounding
@@ -702,7 +702,7 @@ def test_nothing_is_left_to_be_compiled_while_training(composed: Compose, monkey
         return function
 
     monkeypatch.setattr("ode_runner.compiling.steps.compile_graph", noting)
-    monkeypatch.setattr("ode_runner.compiling.whole_solves.compile_library", lambda functions, driver: None)
+    monkeypatch.setattr("ode_runner.compiling.one_call.compile_library", lambda functions, driver: None)
     made = cell_of(
         composed(
             "task=lotka_volterra", "task.train=12", "trainer.batch_size=6", "trainer.compile=on", "trainer.device=cpu"

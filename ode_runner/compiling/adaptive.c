@@ -1,46 +1,14 @@
 /* A whole adaptive solve: what AdaptiveRungeKutta.steps does, along compiled pieces. R is the type of numbers, N how
    many a state has. What is out of the ordinary is left to Python, which solves anew and says what is wrong. */
 
-typedef struct {
-    double filter[3], order, safety, shrink, grow, min_step, max_step;
-    long long terms, hold, max_attempts;
-} Control;
-
-typedef struct {
-    double past[2];
-    int after_rejection, stuck;
-} Memory;
-
-/* Controller.next of solvers/step_control.py. */
-static double next_step(const Control *control, Memory *memory, double dt, double error) {
-    double factor = 1, errors[3] = {error, memory->past[0], memory->past[1]};
-    memory->stuck = error > 1 && control->min_step > 0 && dt <= control->min_step;
-    if (error > 1) {
-        memory->after_rejection = 1;
-        factor = fmax(control->safety * pow(error, -1 / control->order), control->shrink);
-    } else {
-        double most = control->hold && memory->after_rejection ? 1 : control->grow;
-        for (int i = 0; i + 1 < control->terms; ++i) memory->past[i] = fmax(errors[i], 1e-4);
-        memory->after_rejection = 0;
-        for (int i = 0; i < control->terms; ++i) factor *= pow(errors[i], -control->filter[i] / control->order);
-        factor = fmin(most, fmax(control->safety * factor, control->terms > 1 ? control->shrink : 1));
-        if (error == 0) factor = most;
-    }
-    return fmax(control->min_step, fmin(dt * factor, control->max_step));
-}
-
 /* first_step of solvers/initial_step.py; 0 where a norm is no number. */
 static double first_step(double t0, double span, double order, const R *y0, const R *f0, const R *norms,
                          const R *theta) {
-    double d0 = norms[0], d1 = norms[1];
-    if (!isfinite(d0 + d1)) return 0;
-    double h0 = fmin(fabs(span) / 2, d0 < 1e-5 || d1 < 1e-5 ? 1e-6 : 0.01 * d0 / d1), h = copysign(h0, span);
+    double h0 = trial_step(norms[0], norms[1], span), h = copysign(h0, span);
+    if (!h0) return 0;
     R clock[3] = {t0, t0 + h, h}, change;
     piece_bend(clock, y0, f0, theta, &change);
-    double steepest = fmax(d1, change / h0);
-    double h1 = steepest <= 1e-15 ? fmax(1e-6, 1e-3 * h0) : pow(0.01 / steepest, 1 / order);
-    h = fmin(100 * h0, h1);
-    return isfinite(h) ? h : h0;
+    return chosen_step(h0, norms[1], change / h0, order);
 }
 
 /* States at the `count` times, the first of which is y0's, in `ys`; in `states` where accepted steps begin, and in
@@ -59,8 +27,7 @@ long long solve(const double *times, long long count, double first, const Contro
     piece_begin(clock, y, theta, f, norms);
     if (!first) dt = first_step(t, span, control->order, y, f, norms, theta);
     if (!dt) return -1;
-    dt = fmax(control->min_step, fmin(dt, control->max_step));
-    dt = fmax(dt, 4 * (nextafter(fabs(t), INFINITY) - fabs(t)));
+    dt = noticeable(limited(control, dt), t);
     while (done < count) {
         double left = fabs(end - t), wanted = dt, t1 = t + sign * dt;
         if (dt > 0.99 * left) dt = left, t1 = end;

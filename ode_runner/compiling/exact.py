@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.compiling.captured_solve import capture_exact
+from ode_runner.compiling.each_solves import compile_each
 from ode_runner.compiling.integrals import solve_with_integrals
 from ode_runner.compiling.runs import CompiledRuns, solve_in_runs
 from ode_runner.compiling.solves import CompiledSolve
@@ -21,15 +22,19 @@ from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
+from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Times, Trajectory
 
 
-def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool = False) -> CompiledSolve:
+def compile_exact(
+    solver: Solver, problem: Problem, *, keeps: bool, eager: CompiledSolve, fuses: bool = False
+) -> CompiledSolve:
     """For problems like this one: accepted steps are taken anew on the way back, as by `gradient=checkpoint`.
 
     That costs as many evaluations as there, and needs no more of a compiled step than its beginning. On a GPU, where
-    steps are recorded, all can be kept (`keeps`), and the field is compiled only if `fuses` says so.
+    steps are recorded, all can be kept (`keeps`), and the field is compiled only if `fuses` says so. Where samples have
+    steps of their own, what is out of the ordinary is solved by `eager`.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -38,6 +43,8 @@ def compile_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool 
         return compile_stochastic(solver, problem)
     if problem.y0.device.type == "cuda":
         return capture_exact(solver, problem, keeps=keeps, fuses=fuses)
+    if isinstance(solver, PerSampleStepping) and solver.per_sample:
+        return compile_each(solver, problem, eager=eager)
     steps, values = steps_of(solver, problem)
     solve = partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
     return partial(solve_with_integrals, solve) if problem.field.names else solve

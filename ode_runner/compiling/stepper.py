@@ -73,8 +73,8 @@ def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> Explicit
     return replace(steps.solver, stepping=lambda field: CompiledStepper(steps, field, ledger, theta))
 
 
-def compilable(solver: Solver) -> ExplicitRungeKutta:
-    """The solver, if its steps can be compiled.
+def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
+    """The solver, if its steps can be compiled; `each`: those of every sample.
 
     Raises:
         CannotCompile: no.
@@ -88,7 +88,7 @@ def compilable(solver: Solver) -> ExplicitRungeKutta:
         raise CannotCompile("this solver takes its steps in a way of its own")
     if solver.tableau.places:
         raise CannotCompile("outputs within a step of this method take evaluations of their own")
-    if isinstance(solver, EmbeddedRungeKutta) and solver.per_sample:
+    if isinstance(solver, EmbeddedRungeKutta) and solver.per_sample and not each:
         raise CannotCompile("samples that step on their own make batches of any size")
     return solver
 

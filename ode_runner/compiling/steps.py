@@ -94,14 +94,22 @@ class CompiledSteps(Packed):
     @property
     def order(self) -> int:
         """By which a pair chooses its first step."""
-        return self._pair.error_order
+        return self.pair.error_order
 
     def first_step(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
         """That of a pair, with norms that do not overflow, which are not compiled; one evaluation."""
-        return self._pair.first_size(field, t0, y0, f0, span=span)
+        return self.pair.first_size(field, t0, y0, f0, span=span)
+
+    def length(self, clock: Tensor) -> Tensor:
+        """Of a step, to be multiplied with states."""
+        return clock[2]
+
+    def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
+        """As a pair judges it."""
+        return self.pair.in_tolerances(difference, y0, y1)
 
     @property
-    def _pair(self) -> AdaptiveRungeKutta:
+    def pair(self) -> AdaptiveRungeKutta:
         """The solver, where it chooses its steps."""
         assert isinstance(self.solver, AdaptiveRungeKutta)
         return self.solver
@@ -162,11 +170,11 @@ class CompiledSteps(Packed):
 
     def _begin(self, t0: Time, y0: State, theta: Tensor) -> list[Tensor]:
         [f0] = self._slope(t0, y0, theta)
-        return [f0, torch.stack([self._pair.in_tolerances(y, y0, y0) for y in (y0, f0)])]
+        return [f0, torch.stack([self.in_tolerances(y, y0, y0) for y in (y0, f0)])]
 
     def _bend(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
-        [f1] = self._slope(clock[1], y0 + clock[2] * f0, theta)
-        return [self._pair.in_tolerances(f1 - f0, y0, y0)]
+        [f1] = self._slope(clock[1], y0 + self.length(clock) * f0, theta)
+        return [self.in_tolerances(f1 - f0, y0, y0)]
 
     def _fresh_step(self, clock: Tensor, y0: State, theta: Tensor) -> list[Tensor]:
         [f0] = self._slope(clock[0], y0, theta)
@@ -178,8 +186,8 @@ class CompiledSteps(Packed):
         y1, ks = self._stages(clock, y0, f0, values, rows=len(tableau.b))
         judged = []
         if isinstance(self.solver, AdaptiveRungeKutta):
-            difference = advance(torch.zeros_like(y0), clock[2], self.solver.tableau.b_error, ks)
-            judged = [self.solver.in_tolerances(difference, y0, y1)]
+            difference = advance(torch.zeros_like(y0), self.length(clock), self.solver.tableau.b_error, ks)
+            judged = [self.in_tolerances(difference, y0, y1)]
         if tableau.first_same_as_last:
             return [y1, *judged, ks[-1], self._curve(clock, y0, ks)]
         return [y1, *judged, torch.stack(ks)]
@@ -212,8 +220,10 @@ class CompiledSteps(Packed):
         def slope(c: float, y: State) -> State:
             return self.equation(stage_time(t0, t1, c, dt=dt), y, values)
 
-        return explicit_step(self.tableau, slope, dt, y0, f0, rows=rows)
+        return explicit_step(self.tableau, slope, self.length(clock), y0, f0, rows=rows)
 
     def _curve(self, clock: Tensor, y0: State, ks: Sequence[Tensor]) -> Tensor:
         powers = zip(*self.tableau.dense.quartic, strict=True)
-        return torch.stack([y0, *(advance(torch.zeros_like(y0), clock[2], weights, ks) for weights in powers)])
+        return torch.stack(
+            [y0, *(advance(torch.zeros_like(y0), self.length(clock), weights, ks) for weights in powers)]
+        )

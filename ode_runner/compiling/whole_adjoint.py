@@ -7,8 +7,9 @@ from typing import ClassVar, NamedTuple, final
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.one_call import NUMBER, POINTER
 from ode_runner.compiling.steps import CompiledSteps
-from ode_runner.compiling.whole_solves import NUMBER, POINTER, ROOM, WholeSolves
+from ode_runner.compiling.whole_solves import ROOM, WholeSolves
 from ode_runner.types import Trajectory
 
 
@@ -53,7 +54,7 @@ class WholeAdjoint:
         """None where something has no C code."""
         values = self.solves.steps.theta.numel() - self.integrals
         sizes = {"M": self.elements, "Q": self.integrals, "VALUES": values}
-        made = self.solves.library(["begin", "bend", "step"], "adaptive.c", "adjoint.c", **sizes)
+        made = self.solves.library(["begin", "bend", "step"], "control.c", "adaptive.c", "adjoint.c", **sizes)
         if made is not None:
             made.solve_back.restype = NUMBER
             made.solve_back.argtypes = [POINTER, NUMBER, *[POINTER] * 5, NUMBER, *[POINTER] * 4]

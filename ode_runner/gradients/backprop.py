@@ -1,6 +1,7 @@
 """Backpropagation through the solver."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 from ode_runner.compiling.exact import compile_exact
@@ -28,7 +29,7 @@ class Backprop(GradientMode):
     many_outputs: ClassVar[bool] = True
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
-        return compile_exact(solver, problem, keeps=True, fuses=fuses)
+        return compile_exact(solver, problem, keeps=True, eager=partial(self.solve, solver), fuses=fuses)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         return solver.solve(problem.field, problem.y0, problem.ts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 import torch
@@ -40,7 +41,7 @@ class Checkpoint(GradientMode):
     to_events: ClassVar[bool] = True
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
-        return compile_exact(solver, problem, keeps=False, fuses=fuses)
+        return compile_exact(solver, problem, keeps=False, eager=partial(self.solve, solver), fuses=fuses)
 
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, StepwiseSolver):

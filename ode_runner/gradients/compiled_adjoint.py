@@ -121,7 +121,7 @@ def solve_whole(
     if solved is None:
         return None
     ys, taken = solved
-    places, tally = taken.places(), field.ledger.tally
+    places, tally = taken.places, field.ledger.tally
     tally.evaluations += forward.evaluations(taken, first=forward.first)
     tally.products += forward.steps.products(places, back=False)
     qs = ys[..., rows.width :].contiguous() if field.names else ys.new_zeros(len(ys), 0)

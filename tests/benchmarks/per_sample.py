@@ -1,4 +1,4 @@
-"""What steps of each sample's own cost: a training step on half-moons, against steps that all samples share.
+"""What steps of each sample's own cost on half-moons: against steps that all samples share, and compiled.
 
 One process, one step of each in turn, with weights trained for 150 steps and then frozen. A batch takes as many
 evaluations as its hardest sample, so the times are compared at equal evaluations as well.
@@ -42,6 +42,7 @@ def main() -> int:
     for tolerance in TOLERANCES:
         for mode in MODES:
             compare(_dopri5(tolerance), mode, field, head, pairs=options.pairs)
+        compare_compiled(_dopri5(tolerance), field, head, pairs=options.pairs)
     return 0
 
 
@@ -59,6 +60,22 @@ def compare(solver: Dopri5, mode: GradientMode, field: MLPField, head: nn.Linear
         f"{solver.rtol:g} {type(mode).__name__.lower():<10} common {a:.1f} ms, each sample {b:.1f} ms: "
         f"{ratio:.2f} times [{low:.2f}, {high:.2f}]; evaluations {evaluations[0]:g} and {evaluations[1]:g}: "
         f"{ratio * evaluations[0] / evaluations[1]:.2f} times at equal evaluations",
+        flush=True,
+    )
+
+
+def compare_compiled(solver: Dopri5, field: MLPField, head: nn.Linear, *, pairs: int) -> None:
+    """Prints medians of steps of each sample's own, uncompiled and compiled, and the quartiles of the ratio."""
+    eager, compiled = (Integrator(solver=replace(solver, per_sample=True), gradient=Backprop()) for _ in range(2))
+    compiled.compile(field, _half_moons()[0])
+    frozen = torch.optim.SGD(_parameters(field, head), lr=0.0)
+    steps = [_training_step(integrate, frozen, field, head) for integrate in (eager, compiled)]
+    seconds = [[timed(step) for step in steps] for _ in range(WARMUP + pairs)][WARMUP:]
+    low, ratio, high = statistics.quantiles([a / b for a, b in seconds], n=4)
+    a, b = (1000 * statistics.median(times) for times in zip(*seconds, strict=True))
+    print(
+        f"{solver.rtol:g} backprop   each sample {a:.1f} ms, compiled {b:.1f} ms: {ratio:.2f} times as fast "
+        f"[{low:.2f}, {high:.2f}]",
         flush=True,
     )
 

@@ -1,0 +1,175 @@
+"""Adaptive solves whose every sample has steps of its own, each as one call of machine code."""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.each_steps import EachSteps
+from ode_runner.compiling.graph import has_code
+from ode_runner.compiling.one_call import NUMBER, POINTER, OneCall, differentiable
+from ode_runner.compiling.solves import CompiledSolve, check_lasting
+from ode_runner.compiling.stepper import compilable, values_of
+from ode_runner.compiling.values import Values
+from ode_runner.errors import CannotCompile
+from ode_runner.ledger import EachSample, Tally
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.mapped_field import MappedField
+from ode_runner.solvers.packed_field import PackedField
+from ode_runner.types import State, Times, Trajectory
+
+LANES = 64  # samples beside each other: with fewer, products of matrices are slower, with more, lanes idle at the end
+ROOM = 4096  # accepted steps for which there is memory at first
+ACCEPTED, DENSE, NO_ROOM = 1, 2, -2  # as in each.c
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenEach:
+    """What a solve has come to."""
+
+    times: Tensor  # float64
+    states: Tensor  # (step, *state): where each accepted step begins
+    steps: Tensor  # (step, 4), float64: see each.c
+    counts: Tensor  # (batch, 3), int64: accepted steps, attempts and the last step of each sample
+    rounds: Tensor  # (attempts of the hardest sample,), uint8: see each.c
+
+    @property
+    def attempts(self) -> Tensor:
+        return self.counts[:, 1]
+
+    @property
+    def hardest(self) -> Tensor:
+        """The counts of the sample that took most attempts."""
+        return self.counts[int(self.attempts.argmax())]
+
+
+@final
+class EachSolves(OneCall[TakenEach]):
+    """Those by certain steps; whoever asks takes them otherwise where None is returned."""
+
+    def __init__(self, steps: EachSteps, solver: EmbeddedRungeKutta) -> None:
+        super().__init__(steps, solver)
+        self.sizes = {"LANES": len(steps.y0), "W": steps.y0[0].numel()}
+        self.room = ROOM
+
+    @cached_property
+    def forward(self) -> ctypes.PyDLL | None:
+        """`each.c`; None where something has no C code."""
+        made = self.library(["begin", "bend", "step"], "control.c", "each.c", **self.sizes)
+        if made is not None:
+            made.solve_each.restype = NUMBER
+            made.solve_each.argtypes = [
+                POINTER,
+                NUMBER,
+                NUMBER,
+                ctypes.c_double,
+                *[POINTER] * 3,
+                NUMBER,
+                *[POINTER] * 7,
+            ]
+        return made
+
+    def compiled_way_back(self, *, dense: bool) -> ctypes.PyDLL | None:
+        """`each_accepted.c`."""
+        pieces = ["step_vjp", *["dense_step_vjp"] * dense]
+        made = self.library(pieces, "each_accepted.c", DENSE=dense, **self.sizes)
+        if made is not None:
+            made.pull_back_each.restype = None
+            made.pull_back_each.argtypes = [POINTER, NUMBER, NUMBER, *[POINTER] * 7]
+        return made
+
+    def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenEach] | None:
+        """From `y0`, contiguous."""
+        if self.forward is None:
+            return None
+        times, room = ts.to(torch.float64).contiguous(), self.room
+        ys, slopes, sizes = y0.new_empty(len(times), *y0.shape), torch.empty_like(y0), times.new_empty(len(y0))
+        states, steps = y0.new_empty(room, *y0.shape[1:]), times.new_empty(room, 4)
+        counts, rounds = torch.empty(len(y0), 3, dtype=torch.int64), torch.zeros(room, dtype=torch.uint8)
+        count = self.forward.solve_each(
+            *(times.data_ptr(), len(times), len(y0), self.first or 0.0, ctypes.addressof(self.control)),
+            *(y0.data_ptr(), theta.data_ptr(), room),
+            *(x.data_ptr() for x in (states, steps, ys, slopes, sizes, counts, rounds)),
+        )
+        if count == NO_ROOM:
+            self.room *= 4
+            return self.solve(y0, ts, theta)
+        if count < 0:
+            return None
+        rounds = rounds[: int(counts[:, 1].max())]
+        return ys, TakenEach(times=times, states=states[:count], steps=steps[:count], counts=counts, rounds=rounds)
+
+    def pull_back(self, taken: TakenEach, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        made = self.way_back(taken.times)
+        assert made is not None
+        a, sums = torch.empty_like(dys[0]), theta.new_empty(sum(self.steps.learned.sizes))
+        begun = int((taken.times == taken.times[0]).cumprod(0).sum())
+        given = taken.steps, taken.counts, taken.states, theta, dys, a, sums
+        made.pull_back_each(taken.times.data_ptr(), begun, len(a), *(x.data_ptr() for x in given))
+        return a, sums
+
+    def enter_way_back(self, tally: Tally, taken: TakenEach) -> None:
+        accepted, dense = ((taken.rounds & flag) > 0 for flag in (ACCEPTED, DENSE))
+        evaluations = self.steps.tableau.stages * int(accepted.sum()) + int(dense.sum())
+        self._enter(tally, evaluations)
+        tally.accepted += int(taken.hardest[0])
+
+    def enter_solve(self, tally: Tally, taken: TakenEach) -> EachSample:
+        """What a solve has taken; as many evaluations as the hardest sample, for the others are in the same."""
+        attempts, begun = taken.attempts, 1 if self.first else 2
+        evaluations = begun + (len(self.steps.tableau.b) - 1) * attempts
+        self._enter(tally, int(evaluations.max()))
+        accepted = taken.counts[:, 0]
+        return EachSample(evaluations=evaluations, accepted=accepted, rejected=attempts - accepted, failures={})
+
+    def _enter(self, tally: Tally, evaluations: int) -> None:
+        tally.evaluations += evaluations
+        tally.products += evaluations * self.steps.products_each
+
+
+def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
+    """For problems like this one; those out of the ordinary are solved by `eager`.
+
+    Raises:
+        CannotCompile: the field or the solver does not allow it.
+    """
+    field, y0, pair = problem.field, problem.y0, compilable(solver, each=True)
+    assert isinstance(pair, EmbeddedRungeKutta)
+    if not pair.tableau.first_same_as_last:
+        raise CannotCompile("samples that step on their own need a pair that ends on its last slope, such as dopri5")
+    if field.given:
+        raise CannotCompile("samples that step on their own have no compiled form where something is given to each")
+    check_lasting(problem)
+    MappedField(field).check_declared(y0.new_tensor([0.125, 0.25]), y0.detach())
+    values = values_of(problem)
+    steps = EachSteps(pair, field, y0, values, lanes=min(LANES, len(y0)))
+    if not all(has_code(*steps.piece(name)) for name in ("step", "dense_step_vjp")):
+        raise CannotCompile("samples that step on their own are compiled in C, and an operation of the field has none")
+    solve = partial(_solve, EachSolves(steps, pair), values, eager)
+    return solve
+
+
+def _solve(each: EachSolves, values: Values, eager: CompiledSolve, problem: Problem) -> Solution:
+    field, ts = problem.field, problem.ts
+    if len(ts) == 1 or each.way_back(ts) is None:
+        return eager(problem)
+    rows, found = PackedField(field, problem.y0), values.tensors(field)
+    y0 = (rows.begin(problem.y0) if field.names else problem.y0).contiguous()
+    theta = each.steps.packing.pack([value.detach() for value in found])
+    solved = each.solve(y0.detach(), ts, theta)
+    if solved is None:
+        return eager(problem)
+    ys, taken = solved
+    accepted, attempts, _ = taken.hardest.tolist()
+    solution = Solution(
+        ys=differentiable(each, field, taken, ys, theta, y0, found),
+        accepted=accepted,
+        rejected=attempts - accepted,
+        each=each.enter_solve(field.ledger.tally, taken),
+    )
+    return rows.unpacked(solution) if field.names else solution

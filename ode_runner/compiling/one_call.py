@@ -1,0 +1,118 @@
+"""Adaptive solves as one call of machine code each, and ways back along what they have taken as another."""
+
+import abc
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.c_loops import TYPES
+from ode_runner.compiling.graph import compile_library
+from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
+from ode_runner.counted_field import CountedField
+from ode_runner.ledger import Tally
+from ode_runner.solvers.embedded import AdaptiveRungeKutta
+from ode_runner.solvers.first_order import first_order
+from ode_runner.solvers.step_control import FILTERS
+from ode_runner.types import State, Times, Trajectory
+
+POINTER, NUMBER = ctypes.c_void_p, ctypes.c_longlong
+
+TakenT = TypeVar("TakenT")  # what a solve has come to
+
+
+class OneCall(abc.ABC, Generic[TakenT]):
+    """Of solves by certain steps. Each function is compiled when it is first wanted."""
+
+    def __init__(self, steps: CompiledSteps, solver: AdaptiveRungeKutta) -> None:
+        self.steps, self.first, self.control = steps, solver.first_step, _Control.of(solver)
+        self._ways_back: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
+
+    @abc.abstractmethod
+    def compiled_way_back(self, *, dense: bool) -> ctypes.PyDLL | None:
+        """For `pull_back`; None where something has no C code."""
+
+    @abc.abstractmethod
+    def pull_back(self, taken: TakenT, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """dL/dy0 and dL/dtheta by dL/dys, contiguous."""
+
+    @abc.abstractmethod
+    def enter_way_back(self, tally: Tally, taken: TakenT) -> None:
+        """What it takes to take the steps anew."""
+
+    def way_back(self, ts: Times) -> ctypes.PyDLL | None:
+        """For solves with outputs at so many times; None where something has no C code."""
+        dense = len(ts) > 2 or True in self._ways_back
+        if dense not in self._ways_back:
+            self._ways_back[dense] = self.compiled_way_back(dense=dense)
+        return self._ways_back[dense]
+
+    def library(self, pieces: Sequence[str], *drivers: str, **sizes: int) -> ctypes.PyDLL | None:
+        """Pieces of the steps, and files of C code that calls them, with names for numbers in it."""
+        steps = self.steps
+        sizes |= {"N": steps.y0.numel(), "LEARNED": sum(steps.learned.sizes), "STAGES": len(steps.tableau.b)}
+        names = [f"#define {name} {int(size)}" for name, size in sizes.items()]
+        code = [Path(__file__).with_name(driver).read_text(encoding="utf-8") for driver in drivers]
+        functions = {name: steps.piece(name) for name in pieces}
+        return compile_library(functions, "\n".join([f"typedef {TYPES[steps.y0.dtype]} R;", *names, *code]))
+
+
+class _Control(ctypes.Structure):
+    """As in adaptive.c."""
+
+    _fields_: ClassVar = [
+        ("filter", ctypes.c_double * 3),
+        *((name, ctypes.c_double) for name in ("order", "safety", "shrink", "grow", "min_step", "max_step")),
+        *((name, ctypes.c_longlong) for name in ("terms", "hold", "max_attempts")),
+    ]
+
+    @staticmethod
+    def of(solver: AdaptiveRungeKutta) -> "_Control":
+        powers = FILTERS[solver.control]
+        numbers = solver.error_order, solver.safety, solver.shrink, solver.grow, solver.min_step or 0.0
+        longest = float("inf") if solver.max_step is None else solver.max_step
+        hold = len(powers) > 1 or solver.hold
+        return _Control((ctypes.c_double * 3)(*powers), *numbers, longest, len(powers), hold, solver.max_steps)
+
+
+def differentiable(
+    call: OneCall[TakenT],
+    field: CountedField,
+    taken: TakenT,
+    ys: Trajectory,
+    theta: Tensor,
+    y0: State,
+    values: Sequence[Tensor],
+) -> Trajectory:
+    """The states `ys` that a solve from `y0` has found, with the derivative of the steps that it has taken."""
+    found: Trajectory = _OneCallSolve.apply(field, call, taken, ys, theta, y0, *values)
+    return found
+
+
+class _OneCallSolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        field: CountedField,
+        call: OneCall[Any],
+        taken: Any,
+        ys: Trajectory,
+        theta: Tensor,
+        y0: State,
+        *values: Tensor,
+    ) -> Trajectory:
+        ctx.field, ctx.call, ctx.taken, ctx.theta = field, call, taken, theta
+        ctx.inputs = (y0, *values)
+        return ys
+
+    @staticmethod
+    @first_order(OF_COMPILED_STEPS)
+    def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
+        steps = ctx.call.steps
+        a, sums = ctx.call.pull_back(ctx.taken, dys.contiguous(), ctx.theta)
+        ctx.call.enter_way_back(ctx.field.ledger.tally, ctx.taken)
+        fixed = len(steps.packing.sizes) - len(steps.learned.sizes)
+        return None, None, None, None, None, a, *steps.learned.unpack(sums), *[None] * fixed
