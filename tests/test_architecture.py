@@ -11,28 +11,15 @@ import pytest
 
 import ode_runner
 from ode_runner.config.help import conf_dir
+from tests.documentation.imports import MAP
 
 PACKAGE = Path(ode_runner.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
 
 # What the root of the package holds: the architecture. Everything else has a folder.
-ROOT = {
-    *("__init__", "__main__", "cli", "launch", "build", "compatibility", "version"),  # from a command line to objects
-    *("types", "batch", "series", "encoding", "errors", "event", "quoting", "figures"),  # what everybody speaks of
-    *(
-        "field",
-        "path_field",
-        "ledger",
-        "structured_field",
-        "counted_field",
-        "field_observer",
-        "driving_noise",
-        "token_field",
-    ),  # the right-hand side of an equation
-    *("integral", "problem", "hashed_numbers", "noise", "integrator"),  # an equation and its solve
-    *("random_state", "buffers", "transfer"),  # what a computation leaves behind, and where
-}
+ROOT = {"__init__", "__main__", *(place for places in MAP.values() for place in places if not place.endswith("/"))}
+FOLDERS = {place.removesuffix("/") for places in MAP.values() for place in places if place.endswith("/")}
 
 
 @cache
@@ -116,6 +103,10 @@ def test_folders_import_each_other_in_one_direction() -> None:
 
 def test_the_root_holds_the_architecture_and_nothing_else() -> None:
     assert {module.removesuffix(".py") for module in MODULES if "/" not in module} == ROOT
+
+
+def test_every_folder_is_on_the_map() -> None:
+    assert {module.partition("/")[0] for module in MODULES if "/" in module} == FOLDERS
 
 
 def test_numerics_build_on_each_other_in_one_direction() -> None:

@@ -1,1 +1,5 @@
-"""From configuration to objects, each option checked before one is made."""
+"""Parts of `build`: classes loaded, options checked, objects made, and what identifies a run before it is built.
+
+`instantiate` makes an object of a config node, after checking its class (`group_types`) and options. `run_identity`
+makes the record and its fingerprints. The other modules check or build one group each.
+"""

@@ -19,17 +19,36 @@ STYLE = (
     "text{font:12px ui-monospace,monospace;text-anchor:middle;fill:#1a1a1a}"
     "rect{fill:#eef2fb;stroke:#4a62a8}rect.module{fill:#fff;stroke:#888}path.edge{fill:none;stroke:#8a94ad}"
 )
+MAP = {  # the way through the package: what a reader looks for, and where it is
+    "From a command line to objects": ("cli", "launch", "config/", "build", "building/", "compatibility", "version"),
+    "What is chosen: a module for each choice": (
+        *("tasks/", "models/", "networks/", "solvers/", "gradients/"),
+        *("objectives/", "regularizers/", "paths/", "controls/", "loggers/"),
+    ),
+    "An equation: its right-hand side, and what else is given of it": (
+        *("field", "structured_field", "path_field", "token_field"),
+        *("integral", "noise", "event", "encoding", "problem"),
+    ),
+    "Its solve": ("integrator", "counted_field", "field_observer", "driving_noise", "ledger", "compiling/"),
+    "A run": ("experiment/", "training/", "distributed/", "recording/", "sweeps/"),
+    "What is asked of a trained run": ("commands/", "analysis/", "exporting/", "plots/", "report/", "recipes/", "api/"),
+    "What all of these speak of": ("types", "batch", "series", "errors", "quoting", "figures"),
+    "Random numbers, and what a computation leaves behind": (
+        *("hashed_numbers", "random_state", "buffers", "transfer"),
+    ),
+}
 Node = tuple[str, ...]
 T = TypeVar("T", bound=Hashable)
 
 
 def folders() -> str:
-    """Markdown: the first line of every root module's docstring, importers first, then that of every folder."""
-    order = [place for row in _rows(reduced(groups())) for node in row for place in node]
+    """Markdown: the first line of every root module's and every folder's docstring, in the order of `MAP`."""
     lines = ["| module or folder | what |", "| --- | --- |"]
-    for place in sorted(order, key=lambda place: place if place.endswith("/") else ""):
-        file = PACKAGE / (f"{place}__init__.py" if place.endswith("/") else f"{place}.py")
-        lines.append(f"| `{place}` | {_first_line(file)} |")
+    for heading, places in MAP.items():
+        lines.append(f"| **{heading}** | |")
+        for place in places:
+            file = PACKAGE / (f"{place}__init__.py" if place.endswith("/") else f"{place}.py")
+            lines.append(f"| `{place}` | {_first_line(file)} |")
     return "\n".join(lines)
 
 
