@@ -83,6 +83,23 @@ class Integrate(Protocol):
         """field.call(t, y, *given), entered in the ledger: for an objective that asks for slopes and solves nothing."""
 
 
+class WrappedIntegrate:
+    """An `Integrate` around another, to which it passes on what a subclass does not change."""
+
+    def __init__(self, integrate: Integrate) -> None:
+        self.integrate = integrate
+
+    def __call__(
+        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
+    ) -> Solution:
+        return self.integrate(field, y0, ts, **options)
+
+    def evaluate(
+        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
+    ) -> Tensor:
+        return self.integrate.evaluate(field, t, y, given=given, call=call)
+
+
 class TakesStates(abc.ABC):
     """An `Integrate` that also receives the states of a model of layers, which no solve computes."""
 

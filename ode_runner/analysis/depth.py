@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Unpack, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -12,18 +12,16 @@ from torch.nn.utils import parameters_to_vector
 from ode_runner.analysis.diagnostics import Diagnostics
 from ode_runner.analysis.spectrum import ritz_values
 from ode_runner.batch import Split
-from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.field import VectorField
 from ode_runner.figures import Figure
 from ode_runner.ledger import Phase
 from ode_runner.plots.depth import draw_layers
-from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates
+from ode_runner.problem import Integrate, TakesStates, WrappedIntegrate
 from ode_runner.random_state import RandomState
 from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
-from ode_runner.types import State, Time, Times
+from ode_runner.types import State
 
 
 class Found(NamedTuple):
@@ -103,22 +101,12 @@ class DepthDiagnostics(Diagnostics):
 
 
 @final
-class Recording(TakesStates):
+class Recording(WrappedIntegrate, TakesStates):
     """An `Integrate` that keeps the states which a model of layers hands over."""
 
     def __init__(self, integrate: Integrate) -> None:
-        self.integrate = integrate
+        super().__init__(integrate)
         self.states: list[State] = []
-
-    def __call__(
-        self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
-    ) -> Solution:
-        return self.integrate(field, y0, ts, **options)
-
-    def evaluate(
-        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
-    ) -> Tensor:
-        return self.integrate.evaluate(field, t, y, given=given, call=call)
 
     def take_states(self, states: Sequence[State]) -> None:
         self.states = list(states)

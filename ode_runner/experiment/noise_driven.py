@@ -1,6 +1,5 @@
 """Solves of stochastic fields by the noise of their samples."""
 
-from collections.abc import Sequence
 from typing import Unpack, final
 
 import torch
@@ -9,19 +8,20 @@ from torch import Tensor
 from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise import BrownianPath, Noise
-from ode_runner.problem import Integrate, Solution, SolveOptions
-from ode_runner.types import State, Time, Times
+from ode_runner.problem import Integrate, Solution, SolveOptions, WrappedIntegrate
+from ode_runner.types import State, Times
 
 
 @final
-class NoiseDriven:
+class NoiseDriven(WrappedIntegrate):
     """Solves for a model that knows of no noise: stochastic fields are driven by this one, others solved as they are.
 
     A model may begin with several states of each sample, one batch of them after the other: each has noise of its own.
     """
 
     def __init__(self, integrate: Integrate, noise: Noise) -> None:
-        self.integrate, self.noise = integrate, noise
+        super().__init__(integrate)
+        self.noise = noise
 
     def __call__(
         self, field: VectorField, y0: State | Encoding, ts: Times, **options: Unpack[SolveOptions]
@@ -29,12 +29,7 @@ class NoiseDriven:
         if isinstance(field, StochasticField) and options.get("noise") is None:
             state, _ = state_and_given(y0, ())
             options["noise"] = self.noise.copies(max(1, len(state) // max(1, len(self.noise.samples))))
-        return self.integrate(field, y0, ts, **options)
-
-    def evaluate(
-        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
-    ) -> Tensor:
-        return self.integrate.evaluate(field, t, y, given=given, call=call)
+        return super().__call__(field, y0, ts, **options)
 
 
 def with_noise(

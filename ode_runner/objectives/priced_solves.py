@@ -11,8 +11,8 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
-from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates
-from ode_runner.types import Scalar, State, Time, Times, Trajectory
+from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates, WrappedIntegrate
+from ode_runner.types import Scalar, State, Times, Trajectory
 
 Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # of the outputs of a solve, (batch,) each
 
@@ -24,7 +24,7 @@ def no_prices(ts: Times, ys: Trajectory) -> Mapping[str, Tensor]:
 
 
 @final
-class PricedSolves(TakesStates):
+class PricedSolves(WrappedIntegrate, TakesStates):
     """An `Integrate` that adds prices to every solve of a model; `sums` are their means over the batch, summed up.
 
     The model does not see them. A solve backwards in time counts as one forwards: a price has no direction.
@@ -42,7 +42,8 @@ class PricedSolves(TakesStates):
         *,
         of_states: Prices = no_prices,
     ) -> None:
-        self.integrate, self.integrals, self.of_states = integrate, integrals, of_states
+        super().__init__(integrate)
+        self.integrals, self.of_states = integrals, of_states
         self.sums: dict[str, Scalar] = {}
 
     def __call__(
@@ -53,7 +54,7 @@ class PricedSolves(TakesStates):
         if twice := added.keys() & own.keys():
             raise RefusedInput(f"a model's integral may not have the name of a price on its path: {', '.join(twice)}.")
         options["integrals"] = {**own, **added}
-        solution = self.integrate(field, y0, ts, **options)
+        solution = super().__call__(field, y0, ts, **options)
         for name in added:
             self._add(name, solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1))
         self._add_prices(ts, solution.ys)
@@ -72,8 +73,3 @@ class PricedSolves(TakesStates):
 
     def _add(self, name: str, price: Scalar) -> None:
         self.sums[name] = self.sums[name] + price if name in self.sums else price
-
-    def evaluate(
-        self, field: VectorField, t: Time, y: State, *, given: Sequence[Tensor] = (), call: str = "forward"
-    ) -> Tensor:
-        return self.integrate.evaluate(field, t, y, given=given, call=call)
