@@ -112,3 +112,12 @@ def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.Mo
 
 def test_its_options_are_its_own(tmp_path: Path) -> None:
     assert "format=onnx is for export=RUN_FOLDER. Leave it out." in typed("format=onnx", cwd=tmp_path).stderr
+
+
+def test_of_several_fields_in_turn_each_answers_at_its_times_and_none_is_exported(tmp_path: Path) -> None:
+    run = ode.train(*TINY, "model=stacked", "trainer.max_steps=1", "logger=none", f"output_dir={tmp_path}")
+    fields, y = run.model.fields, torch.tensor(INPUTS)
+    for t, number in ((-1.0, 0), (0.1, 0), (0.25, 1), (0.6, 2), (0.9, 3), (2.0, 3)):
+        torch.testing.assert_close(run.field(t, y), fields[number](torch.tensor(t), y))  # type: ignore[index,operator]
+    with pytest.raises(RefusedInput, match="solves 4 equations in turn, and a file holds the field of one"):
+        run.export(tmp_path / "field")

@@ -13,7 +13,7 @@ from ode_runner.loggers.tensorboard import TensorBoardLogger
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import RunStatus
 from ode_runner.recording.streams import ignore_output_errors, replace_unprintable
-from tests.helpers import TINY, ode_run, record_of
+from tests.helpers import TINY, ode_run, record_of, run_folder, typed
 from tests.reporting import write_run
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "logger=none", *TINY)
@@ -149,3 +149,10 @@ def test_a_full_disk_is_told_once_by_tensorboard(tmp_path: Path, capfd: pytest.C
                 call()
     assert not capfd.readouterr().err
     assert threading.excepthook is outer
+
+
+def test_a_warning_of_the_engine_is_a_line_of_the_run(tmp_path: Path) -> None:
+    ended = typed(*TINY, "model=galerkin", "solver=rk4", "trainer.max_steps=2", "logger=none", cwd=tmp_path)
+    sentence = "its gradient may be of something else. Use solver.num_steps=20."
+    assert (ended.stdout.count(sentence), ended.stderr) == (1, "")
+    assert sentence in (run_folder(tmp_path) / "ode-run.log").read_text()

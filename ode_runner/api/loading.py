@@ -28,9 +28,10 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.exporting.writing import write_export
-from ode_runner.gradients.recorded import RecordProblems
+from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
+from ode_runner.problem import Problem
 from ode_runner.recording.record import NONE, UNUSED, RunRecord
 from ode_runner.report import runs as reported
 from ode_runner.tasks.base import Task
@@ -164,7 +165,7 @@ class Run:
             IncompatibleChoice: the model solves nothing.
         """
         y = self._as_tensor(y)
-        return self.experiment.integrator.evaluate(self._field, self._as_tensor(t), y, given=given)
+        return self.experiment.integrator.evaluate(self._field(t), self._as_tensor(t), y, given=given)
 
     def sample(self, count: int, *, times: int = 2) -> Drawn:
         """So many samples of the law learned: `path` (times, count, *shape) from noise to data, and `log_density`.
@@ -227,9 +228,16 @@ class Run:
     def _rows(self) -> list[dict[str, float]]:
         return list(reported.Run(folder=self.folder, record=self.record).rows())
 
+    def _field(self, t: float | Time) -> Any:
+        """That of what the model solves at this time, the later one of two that meet there."""
+        if len(self._problems) == 1:
+            return self._problems[0][0].field.field
+        begun = [one for one in self._problems if float(torch.cat([p.ts for p in one]).min()) <= float(t)]
+        return (begun or self._problems)[-1 if begun else 0][0].field.field
+
     @cached_property
-    def _field(self) -> Any:
-        """The field of the first solve that the model poses for an input."""
+    def _problems(self) -> list[list[Problem]]:
+        """Those that the model poses for an input, by their fields, in the order of time."""
         recorded = RecordProblems()
         posing = replace(self.experiment, integrator=replace(self.experiment.integrator, gradient=recorded))
         batch = next(self.experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(self.experiment.dtype)
@@ -237,7 +245,7 @@ class Run:
             posing.outputs(batch)
         if not recorded.problems:
             raise IncompatibleChoice(f"model={self.record.choices['model']} solves nothing, so there is no field.")
-        return recorded.problems[0].field.field
+        return in_turn(recorded.problems)
 
     def _inputs(self, inputs: Any) -> Tensor:
         given, shape = self._as_tensor(inputs), self.experiment.task.spec.conditioned_shape

@@ -2,7 +2,9 @@
 
 import abc
 import importlib
+import io
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -63,7 +65,9 @@ class Onnx(Format):
         try:
             torch.onnx.export(program, tuple(example), str(path), dynamo=True, external_data=False, verbose=False)
         except torch.onnx.OnnxExporterError as error:
-            raise IncompatibleChoice(f"format=onnx: ONNX has no words for this model ({in_short(error)}).") from error
+            raise IncompatibleChoice(
+                f"format=onnx: ONNX has no words for this model ({_first_sentence(error)})."
+            ) from error
 
     def answer(self, path: Path, example: Sequence[Tensor]) -> Tensor | None:
         try:
@@ -90,9 +94,15 @@ def traced(module: nn.Module, example: Sequence[Tensor], *, batch: Sequence[int]
     variable = isinstance(module, nn.Module) and len(example) > 2
     dynamic = (*shapes[:2], shapes[2:]) if variable else shapes
     try:
-        return torch.export.export(module, tuple(example), dynamic_shapes=dynamic, strict=False)
+        with redirect_stderr(io.StringIO()):  # to which torch prints all of a graph that it gives up
+            return torch.export.export(module, tuple(example), dynamic_shapes=dynamic, strict=False)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        raise IncompatibleChoice(f"this model cannot be traced by torch.export ({in_short(error)}).") from error
+        raise IncompatibleChoice(f"this model cannot be traced by torch.export ({_first_sentence(error)}).") from error
+
+
+def _first_sentence(error: BaseException) -> str:
+    """What went wrong, without the pages that torch adds."""
+    return in_short(error).split(". ")[0].partition(" (unhinted")[0].rstrip(".")
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path, *, about: Mapping[str, str]) -> float:

@@ -16,7 +16,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.exporting.formats import FORMATS, Format, write_weights
 from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, TraceableSolves
-from ode_runner.gradients.recorded import RecordProblems
+from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.quoting import as_typed
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunRecord
@@ -100,12 +100,17 @@ def _apart(found: Tensor, own: Tensor) -> float:
 
 
 def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[Tensor], list[int]]:
-    """The field of the first solve that the model poses, with a time, states and what is given."""
+    """The field of what the model solves, with a time, states and what is given."""
     recorded = RecordProblems()
     replace(experiment, integrator=replace(experiment.integrator, gradient=recorded)).outputs(_examples(experiment))
     if not recorded.problems:
         raise IncompatibleChoice(
             f"model={record.choices['model']} solves nothing, so there is no field. Use part=solve."
+        )
+    if (fields := len(in_turn(recorded.problems))) > 1:
+        raise IncompatibleChoice(
+            f"part=field: model={record.choices['model']} solves {fields} equations in turn, and a file holds the "
+            "field of one. Use part=solve or format=safetensors."
         )
     problem = recorded.problems[0]
     field, given = problem.field.field, [z.detach() for z in problem.field.given]

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from ode_runner.config.identity import read_same
@@ -17,6 +18,7 @@ from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
 from ode_runner.recording.lock import lock
 from ode_runner.recording.logger import EVENTS, METRICS
+from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.pictures import TRACEBACKS
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.status import TRACEBACK, status_of, status_with_traceback
@@ -52,7 +54,8 @@ def execute(plan: RunPlan) -> RunRecord:
         if done is not None and not plan.rerun and (imported := own_code.sentence(plan.record.config, done.code)):
             display.say(imported)
         plan.record.started = done.started if done is not None and not plan.rerun else utc_now()
-        with attempt(folder, anew=plan.rerun or (done is not None and done.status is RunStatus.FAILED)):
+        anew = plan.rerun or (done is not None and done.status is RunStatus.FAILED)
+        with attempt(folder, anew=anew), warnings_told(partial(display.say, style="yellow")):
             _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
         if plan.in_sweep and stop.from_user and plan.record.status is not RunStatus.INTERRUPTED:
