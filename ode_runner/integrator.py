@@ -25,17 +25,16 @@ from ode_runner.gradients.recomputation import redrawable
 from ode_runner.gradients.time_gradients import solve_with_time_gradients
 from ode_runner.integral import NONE, Integral
 from ode_runner.ledger import Ledger
-from ode_runner.noise import Noise, NoiseKind
-from ode_runner.path_field import ConsistencyField, DenoisingField
+from ode_runner.noise import Noise
 from ode_runner.problem import (
     Problem,
     Solution,
     check_given,
-    check_noise,
     check_solvable,
     in_joint_precision,
 )
-from ode_runner.solvers.base import AdaptiveSolver, Solver, check_batch, solver_along
+from ode_runner.solvers.base import Solver, solver_along
+from ode_runner.solvers.problem_checks import check_takes
 from ode_runner.structured_field import JumpField, kind_of
 from ode_runner.types import State, Time, Times
 
@@ -128,7 +127,7 @@ class Integrator:
             return solve_between_jumps(solve, y0, ts, jumps, given)
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         check_given(given, y0)
-        self._check_rules(field, y0, integrals, noise)
+        check_takes(self.solver, field, y0, integrals, noise)
         if event is not None:
             check_takes_events(self.solver, self.gradient, batch=len(y0))
             check_event(event, times=ts.requires_grad, integrals=bool(integrals), breaks=bool(breaks))
@@ -187,35 +186,6 @@ class Integrator:
                 return solve_to_events(self.gradient.solve, solver, problem)
             return solve_between_breaks(solve, solver, problem)
 
-    def _check_rules(
-        self,
-        field: VectorField,
-        y0: State,
-        integrals: Mapping[str, Integral],
-        noise: Noise | None,
-    ) -> None:
-        """Raises IncompatibleChoice where the solver does not know what to do with something it is asked for."""
-        name = type(self.solver).__name__
-        if _chooses_steps_of_general_noise(self.solver, field):
-            raise IncompatibleChoice(
-                f"{name} chooses its steps by what the noise does, and {name_of(field)} states general noise: without "
-                "its Levy areas such steps solve another equation. Use a solver of fixed step, such as solver=heun_sde."
-            )
-        self.solver.check_field(field)
-        if self.solver.draws or "forward" not in kind_of(field).call_weights:
-            check_noise(noise, field, y0)
-        if integrals:
-            check_batch(y0)
-            self.solver.check_integrals()
-        with_or_without = isinstance(field, DenoisingField | ConsistencyField)  # without, it is left alone
-        driven = issubclass(self.solver.fields, StochasticField | JumpField)
-        if noise is not None and not with_or_without and not driven:
-            raise IncompatibleChoice(
-                f"{name} solves ordinary differential equations, and noise drives stochastic ones: a StochasticField, "
-                "by a solver whose `fields` it is. Leave noise out."
-            )
-        self.solver.check_state(y0)
-
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
         """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""
         if integrals.keys() - solution.integrals.keys():
@@ -254,11 +224,6 @@ def _in_full_precision(y: State) -> AbstractContextManager[None]:
     """Inside, autocast lowers nothing."""
     kind = y.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-
-
-def _chooses_steps_of_general_noise(solver: Solver, field: VectorField) -> bool:
-    general = isinstance(field, StochasticField) and field.noise_kind is NoiseKind.GENERAL
-    return general and isinstance(solver, AdaptiveSolver)
 
 
 def _in_joint_precision(field: VectorField, encoding: Encoding, ts: Times) -> tuple[State, Sequence[Tensor]]:

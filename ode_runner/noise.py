@@ -1,16 +1,16 @@
 """Brownian paths as functions of a seed, the number of a sample, an element of its noise, and the time."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ode_runner.hashed_numbers import hashed, hashed_number, normals, signed, uniform
+from ode_runner.levy_construction import pairs, plan_draws
 from ode_runner.transfer import send
 
 AT_ONCE = 1 << 16  # normal numbers that are made in one go: an operation is worth its call, and a cache holds them
@@ -89,11 +89,12 @@ class BrownianPath:
 
     def increments(self, steps: Steps, keys: Tensor, *, dtype: torch.dtype) -> Increment:
         """Those of several steps, (step, batch, *shape) each: bitwise the same as one by one."""
-        plan = _plan(replace(self, seed=0), tuple((self._place(t0), self._place(t1)) for t0, t1 in steps))
+        places = tuple((self._place(t0), self._place(t1)) for t0, t1 in steps)
+        plan = plan_draws(places, cells=self.cells, depth=self.depth)
         w, h = keys.new_zeros(2, len(steps), *keys.shape, dtype=torch.float64).unbind()
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
         nodes, weights = send(plan.nodes, keys.device), send(plan.weights, keys.device)
-        for some, (of_w, of_h) in zip(nodes.split(several), map(_pairs, weights.split(several)), strict=True):
+        for some, (of_w, of_h) in zip(nodes.split(several), map(pairs, weights.split(several)), strict=True):
             z, n = normals(hashed(keys + _columns(some, keys)))
             for total, (of_z, of_n) in ((w, of_w), (h, of_h)):
                 for part in (_columns(of_z, keys) * z).add_(_columns(of_n, keys) * n).unbind():
@@ -102,19 +103,6 @@ class BrownianPath:
 
     def _place(self, t: float) -> int:
         return round(t * (self.cells << self.depth))
-
-    def _between(self, begin: int, end: int) -> "Iterator[_Draw]":
-        """The normal numbers of which an increment is made, with their weights, one cell after the other."""
-        whole, unit = 1 << self.depth, 1 / (self.cells << self.depth)
-        for cell in range(begin // whole, max(-(-end // whole), begin // whole + 1)):
-            t0, t1 = max(begin - cell * whole, 0), min(end - cell * whole, whole)
-            after = (end - cell * whole - t1) * unit  # from the end of this piece to that of the whole
-            up_to, before = _weights(t1, self.depth, 1 / self.cells), _weights(t0, self.depth, 1 / self.cells)
-            for node in dict.fromkeys([*up_to, *before]):
-                (w1, a1), (w0, a0) = up_to.get(node, _NOTHING), before.get(node, _NOTHING)
-                w = _combined(w1, 1.0, w0, -1.0)
-                area = _combined(_combined(a1, 1.0, a0, -1.0), 1.0, w0, -(t1 - t0) * unit)
-                yield _Draw(cell, node, w, _combined(area, 1.0, w, after))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,103 +169,6 @@ class StepIncrements:
         return self.made[place - self.first]
 
 
-Pair = tuple[float, float]  # the weights of the two normal numbers of a node
-_NOTHING: tuple[Pair, Pair] = ((0.0, 0.0), (0.0, 0.0))
-
-
-class _Draw(NamedTuple):
-    """Two normal numbers, and their weights in W and in the integral of W over the interval."""
-
-    cell: int
-    node: int  # 0: the whole cell; else a number of the heap of midpoints
-    w: Pair
-    area: Pair
-
-
-class _Plan(NamedTuple):
-    """Of several steps, the normal numbers that each is made of, and their weights; 0 for those it does not need."""
-
-    nodes: Tensor  # (draw, step), int64
-    weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers
-
-
-@lru_cache(maxsize=256)  # training asks for the same grid again and again
-def _plan(path: BrownianPath, places: tuple[tuple[int, int], ...]) -> _Plan:
-    each = [_of_step(path, begin, end) for begin, end in places]
-    most = max(map(len, each), default=0)
-    nodes, weights = torch.zeros(most, len(each), dtype=torch.int64), torch.zeros(most, 2, 2, len(each)).double()
-    for i, draws in enumerate(each):
-        if draws:
-            nodes[: len(draws), i] = torch.tensor([node for node, _ in draws])
-            weights[: len(draws), :, :, i] = torch.tensor([pairs for _, pairs in draws], dtype=torch.float64)
-    return _Plan(nodes, weights)
-
-
-def _of_step(path: BrownianPath, begin: int, end: int) -> list[tuple[int, tuple[Pair, Pair]]]:
-    """By hashed node, the weights of its normal numbers in W(end) - W(begin) and in the mean above its chord."""
-    span = abs(end - begin) / (path.cells << path.depth)
-    draws, sign = path._between(min(begin, end), max(begin, end)), 1 if end >= begin else -1
-    return [
-        (
-            signed(hashed_number(hashed_number(draw.cell) + draw.node)),
-            (_combined(draw.w, sign, _NOTHING[0], 0.0), _combined(draw.area, 1 / span, draw.w, -0.5)),
-        )
-        for draw in draws
-        if span
-    ]
-
-
-def _pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Those in W and those in H, of the first and the second normal number: (draw, step) each."""
-    return [(pair[:, 0], pair[:, 1]) for pair in weights.unbind(dim=1)]
-
-
 def _columns(x: Tensor, keys: Tensor) -> Tensor:
     """(draw, step) shaped so that it broadcasts against (draw, step, *keys)."""
     return x.reshape(*x.shape, *[1] * keys.dim())
-
-
-@lru_cache(maxsize=64)  # a step begins where the last one ended
-def _weights(place: int, depth: int, length: float) -> dict[int, tuple[Pair, Pair]]:
-    """By node, the weights of its normal numbers in W and its integral, from the beginning of a cell to a place in it.
-
-    Goes down from the cell to the place. An interval of length h has W = sqrt(h) z and H = sqrt(h / 12) n; its first
-    half has W / 2 + 3 H / 2 + Z and area H / 4 - Z / 2 + N / 2, its second half the rest and H / 4 - Z / 2 - N / 2,
-    where Z = sqrt(h) z / 4 and N = sqrt(h / 12) n.
-    """
-    if place == 0:
-        return {}
-    w = {0: (math.sqrt(length), 0.0)}
-    h = {0: (0.0, math.sqrt(length / 12))}
-    passed_w: dict[int, Pair] = {}
-    passed_area: dict[int, Pair] = {}
-    node, size, span = 1, 1 << depth, length
-    while place < size:  # into a half
-        size, half = size // 2, span / 2
-        z, n = {node: (math.sqrt(span) / 4, 0.0)}, {node: (0.0, math.sqrt(span / 12))}
-        first_w = _sum((w, 0.5), (h, 1.5), (z, 1.0))
-        right = place > size
-        if right:
-            first_h = _sum((h, 0.25), (z, -0.5), (n, 0.5))
-            passed_area = _sum((passed_area, 1.0), (passed_w, half), (first_w, half / 2), (first_h, half))
-            passed_w = _sum((passed_w, 1.0), (first_w, 1.0))
-            place -= size
-        w = _sum((w, 1.0), (first_w, -1.0)) if right else first_w
-        h = _sum((h, 0.25), (z, -0.5), (n, -0.5 if right else 0.5))
-        node, span = 2 * node + right, half
-    area = _sum((passed_area, 1.0), (passed_w, span), (w, span / 2), (h, span))
-    whole = _sum((passed_w, 1.0), (w, 1.0))
-    return {key: (whole.get(key, (0.0, 0.0)), area.get(key, (0.0, 0.0))) for key in area}
-
-
-def _sum(*terms: tuple[dict[int, Pair], float]) -> dict[int, Pair]:
-    """A linear combination."""
-    total: dict[int, Pair] = {}
-    for weights, factor in terms:
-        for key, pair in weights.items():
-            total[key] = _combined(total.get(key, (0.0, 0.0)), 1.0, pair, factor)
-    return total
-
-
-def _combined(a: Pair, alpha: float, b: Pair, beta: float) -> Pair:
-    return alpha * a[0] + beta * b[0], alpha * a[1] + beta * b[1]

@@ -34,7 +34,7 @@ MAP = {  # the way through the package: what a reader looks for, and where it is
     "What is asked of a trained run": ("commands/", "analysis/", "exporting/", "plots/", "report/", "recipes/", "api/"),
     "What all of these speak of": ("types", "batch", "series", "errors", "quoting", "figures"),
     "Random numbers, and what a computation leaves behind": (
-        *("hashed_numbers", "random_state", "buffers", "transfer"),
+        *("hashed_numbers", "levy_construction", "random_state", "buffers", "transfer"),
     ),
 }
 Node = tuple[str, ...]
