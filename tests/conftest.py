@@ -4,9 +4,11 @@ import gc
 import hashlib
 import itertools
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,8 @@ from tests.composition import Compose, composition
 collect_ignore: list[str] = []  # pytest reads it
 
 finished = itertools.count(1)
+BEGUN = pytest.StashKey[float]()
+MOST_SECONDS = 5  # of the processor, in one quick test
 torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
 
 
@@ -45,6 +49,35 @@ def pytest_runtest_logfinish() -> None:
     if next(finished) % 50 == 0:
         gc.collect()
         gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[BEGUN] = time.process_time()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("processor_seconds", time.process_time() - item.stash[BEGUN]))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Where the time of the quick tests goes: by the processor's clock, which other processes do not disturb."""
+    if terminalreporter.config.option.markexpr != "not slow":
+        return
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    spent = [
+        (dict(report.user_properties).get("processor_seconds", 0.0), report.nodeid)
+        for report in reports
+        if getattr(report, "when", "") == "call"
+    ]
+    terminalreporter.section(f"{sum(seconds for seconds, _ in spent):.0f} s of the processor, most of them in")
+    for seconds, name in sorted(spent, reverse=True)[:10]:
+        warning = f"  more than {MOST_SECONDS} s: make it smaller, or slow" if seconds > MOST_SECONDS else ""
+        terminalreporter.line(f"{seconds:6.1f} s  {name}{warning}")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -245,7 +245,7 @@ def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[st
         assert fragment in stderr
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize("line", REFUSED)
 def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
     ended = typed(*shlex.split(line), cwd=place)
@@ -282,6 +282,7 @@ def test_tolerances_of_the_way_back_are_refused_on_a_fixed_grid_before_data_is_m
     assert not list(place.glob("outputs/*"))
 
 
+@pytest.mark.slow
 def test_the_installed_program_refuses_alike(place: Path) -> None:
     finished = ode_run("solver.rtol=-1", cwd=place)
     assert_refused(finished.returncode, finished.stdout, finished.stderr, REFUSED["solver.rtol=-1"])

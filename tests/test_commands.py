@@ -191,7 +191,7 @@ def test_every_sample_of_the_test_split_is_classified(name: str, trained: Any) -
     assert only["true"] == "", "nobody knows"
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("run", "arguments", "words"),
     [

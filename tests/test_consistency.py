@@ -149,6 +149,7 @@ def test_a_guided_teacher_counts_twice(composed: Compose) -> None:
     assert bound.ledger.tally.evaluations == 2
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -186,6 +187,7 @@ def test_a_run_is_sampled_in_one_step_and_in_several_and_counts_its_teacher(tmp_
     assert "best_epoch" not in one["cost"], "the last weights are taken, for the loss says nothing"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     check_resumed_exactly((*COMMAND, "trainer.log_every=4"), tmp_path, step=13)
 

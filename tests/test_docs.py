@@ -12,11 +12,12 @@ import yaml
 
 from ode_runner.config.help import conf_dir
 from tests.documentation.gallery import ALL, LARGEST
-from tests.documentation.imports import groups
-from tests.documentation.pages import PART, generated
+from tests.documentation.imports import drawing, groups
+from tests.documentation.pages import DRAWING, PART, parts, text_of
 from tests.helpers import typed
 
 ROOT = Path(__file__).parents[1]
+SLOW = {"matrix"}  # some ten thousand verdicts, which tests/test_config.py has too
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]}
 BLOCK = re.compile(r"^`(?P<path>[\w/]+\.\w+)`\n```(?:python|yaml)\n(?P<code>.*?)```", re.DOTALL | re.MULTILINE)
@@ -39,9 +40,16 @@ def cells(command: str) -> set[str]:
     return {" ".join(word[i % len(word)] for word in choices) for i in range(max(map(len, choices)))}
 
 
-def test_what_is_generated_in_docs_is_up_to_date() -> None:
-    for path, text in generated().items():
-        assert path.read_text(encoding="utf-8") == text, f"{path.name}: make generated"
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [pytest.param(name, text, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, text in parts()],
+)
+def test_what_is_generated_in_docs_is_up_to_date(name: str, text: str) -> None:
+    assert text == text_of(name), "make generated"
+
+
+def test_the_drawing_of_imports_is_up_to_date() -> None:
+    assert DRAWING.read_text(encoding="utf-8") == drawing(), "make generated"
 
 
 def test_no_arrow_of_the_drawing_leads_up() -> None:
@@ -80,7 +88,7 @@ def test_options_that_are_named_exist(page: str) -> None:
     assert set(re.findall(rf"(?<![\w/.@])(?:{groups})\.([a-z_]+)\b(?![(/])", PAGES[page])) <= keys
 
 
-@pytest.mark.sampled(80)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("command", sorted(commands()))
 def test_commands_that_are_shown_are_understood(command: str, tmp_path: Path) -> None:
     ended = typed(*shlex.split(command)[1:], "--cfg", "job", cwd=tmp_path)

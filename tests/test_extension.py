@@ -83,6 +83,7 @@ def workshop(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_installed_program_takes_pieces_from_the_folder_where_it_is_typed(workshop: Path) -> None:
     finished = ode_run("-cd", "conf", "model=twice", "task=rings", "solver=kutta3", *QUICK, cwd=workshop)
     assert finished.returncode == 0, finished.stdout + finished.stderr
@@ -93,6 +94,7 @@ def test_the_installed_program_takes_pieces_from_the_folder_where_it_is_typed(wo
     assert record["cost"]["nfe_forward"] == 2 * 3 * 2, "flows x stages x steps"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("place", [("-cd", "conf"), ("hydra.searchpath=[file://conf]",)], ids=" ".join)
 @pytest.mark.parametrize(
     "choices",

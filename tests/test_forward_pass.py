@@ -114,7 +114,7 @@ def test_it_trains_and_only_the_measurement_is_missing(way: str, here: Path) -> 
 
 @pytest.mark.parametrize(
     "mode",
-    ["backprop", "checkpoint", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("symplectic", "adjoint"))],
+    ["backprop", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("checkpoint", "symplectic", "adjoint"))],
 )
 def test_evaluations_numbers_and_buffers_are_as_without_the_measurement(mode: str, here: Path) -> None:
     found = trained(here, f"gradient={mode}")

@@ -94,7 +94,9 @@ def test_pairs_on_equal_steps_are_of_their_order(name: str, order: int, composed
 
 
 @each_fixed
-@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(
+    "backwards", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
+)
 def test_error_falls_with_the_step_at_the_order_claimed(composed: Compose, name: str, backwards: bool) -> None:
     problem, counts = PROBLEMS["sine"](), (20, 40, 80)
     ts, errors = problem.times(0.1234, 0.5, backwards=backwards), []

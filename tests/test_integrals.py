@@ -89,7 +89,7 @@ def test_every_mode_differentiates_integrals(pair: tuple[str, str], composed: Co
         assert not q[0].any()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["backprop", "checkpoint"])
 @pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
 @pytest.mark.parametrize("judged", [False, True])
@@ -175,6 +175,7 @@ def test_closed_forms_at_every_output_within_steps_too(name: str, composed: Comp
 FIXED = [name for name in offering(Solver) if not issubclass(named_class("solver", name), AdaptiveSolver)]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [n for n in FIXED if not n.endswith("adams")])
 def test_they_are_of_the_order_of_the_method(name: str, composed: Compose) -> None:
     ts, errors, sizes = torch.tensor([0.0, 1.0]), [], [8, 16, 32]

@@ -320,6 +320,7 @@ def test_what_a_head_predicts_is_one_field(composed: Compose) -> None:
         torch.testing.assert_close(field.denoise(t, x), fields[0].denoise(t, x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -382,6 +383,7 @@ def test_a_guided_run_takes_the_weights_of_one_that_is_not_and_counts_twice(tmp_
     assert plain["metrics"]["test/endpoint_rmse"] != guided["metrics"]["test/endpoint_rmse"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     command = (*SMALL, "model=flow_matching", "model.coupling=minibatch_ot", "solver=euler", "trainer.log_every=4")
     check_resumed_exactly(command, tmp_path, step=13)
@@ -396,6 +398,7 @@ def test_a_picture_is_drawn_of_the_samples_of_every_solver(tmp_path: Path) -> No
         assert {path.stem for path in (folder / "plots").glob("*.png")} == {"curves", "density", "samples"}
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_sampled_again_by_other_solvers(tmp_path: Path) -> None:
     assert typed(*SMALL, "model=edm", "solver=edm_heun", "solver.num_steps=4", cwd=tmp_path).returncode == 0
     [folder] = run_folders(tmp_path)

@@ -122,6 +122,7 @@ def test_a_batch_of_one_takes_the_steps_of_whole_batch_control(
     torch.testing.assert_close(found.ys, expected.ys, rtol=1e-6, atol=1e-6)  # steps chosen by errors near rounding
 
 
+@pytest.mark.sampled(6)
 @each_pair
 @pytest.mark.parametrize("options", [{"control": "pid"}, {"max_step": 0.05}, {"first_step": 0.01}], ids=str)
 def test_options_of_step_control_hold_for_each_sample(solver: PerSampleStepping, options: dict[str, Any]) -> None:
@@ -289,6 +290,7 @@ def test_an_attempt_that_met_nan_leaves_none_in_the_gradient(solver: PerSampleSt
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)  # sums in another order
 
 
+@pytest.mark.sampled(6)
 @each_pair
 @pytest.mark.parametrize("onset", [0.0, 0.4], ids=["at once", "later"])
 def test_nan_in_one_sample_names_it_and_stops_nobody_else(solver: PerSampleStepping, onset: float) -> None:

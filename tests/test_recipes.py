@@ -33,7 +33,10 @@ from tests.conftest import Compose
 from tests.reporting import write_run
 
 RECIPES = read_recipes()
-COMPOSED = [pytest.param(name, marks=[pytest.mark.slow] * bool(recipe.grid)) for name, recipe in RECIPES.items()]
+COMPOSED = [
+    pytest.param(name, marks=[pytest.mark.slow] * bool(recipe.grid or recipe.count > 20))
+    for name, recipe in RECIPES.items()
+]
 FIELDS = ("Source", "Run", "Expect", "Minutes")
 README = Path(__file__).parents[1] / "README.md"
 
@@ -96,7 +99,7 @@ def test_each_point_of_a_recipe_composes_into_what_goes_together(composed: Compo
     assert RECIPES[name].count <= len(seen) * len(RECIPES[name].seeds)
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", COMPOSED)
 def test_each_expectation_is_of_one_configuration(composed: Compose, name: str) -> None:
     for expectation in RECIPES[name].expect:

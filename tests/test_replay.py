@@ -52,7 +52,7 @@ def replayed(root: Path, *arguments: str) -> tuple[Ended, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=SLOW if name in ("loss", "evaluation") else ()) for name in RUNS]
+    "name", [pytest.param(name, marks=() if name in ("backward", "test") else SLOW) for name in RUNS]
 )
 def test_it_fails_again_in_the_same_words(name: str, failed: Any) -> None:
     root, ended = failed[name]

@@ -238,6 +238,7 @@ def test_planning_a_search_starts_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("space", "sentence"),
     [

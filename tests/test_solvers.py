@@ -46,6 +46,7 @@ from tests.problems import (
 pytestmark = pytest.mark.usefixtures("float64")
 
 EVEN = ()
+TELLING = ("oscillating_growth", "logistic", "linear")  # of time and state, nonlinear, of several numbers
 UNEVEN = (0.1234, 0.5, 0.5005, 0.77)  # fractions of the span that no grid hits
 
 
@@ -88,7 +89,9 @@ def measured_order(composed: Compose, name: str, solver: FixedStepSolver, proble
 @pytest.mark.parametrize(
     "backwards", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
 )
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize(
+    "problem", [pytest.param(name, marks=() if name in TELLING else pytest.mark.slow) for name in PROBLEMS]
+)
 def test_error_falls_with_the_step_at_the_order_claimed(
     composed: Compose, name: str, solver: FixedStepSolver, problem: str, backwards: bool
 ) -> None:
@@ -101,7 +104,7 @@ def test_error_falls_with_the_step_at_the_order_claimed(
 
 
 @each_fixed
-@pytest.mark.parametrize("problem", ["oscillating_growth", "linear"])
+@pytest.mark.parametrize("problem", ["oscillating_growth", pytest.param("linear", marks=pytest.mark.slow)])
 def test_the_order_survives_output_times_that_no_even_grid_hits(
     composed: Compose, name: str, solver: FixedStepSolver, problem: str
 ) -> None:
@@ -462,6 +465,7 @@ def test_output_times_move_no_step_and_cost_the_places_of_dense_output_at_most(s
     assert many.calls == few.calls + places * dense
 
 
+@pytest.mark.sampled(8)
 @each_solver
 def test_thousands_of_output_times_are_served(solver: Solver) -> None:
     problem = oscillating_growth()
@@ -654,6 +658,7 @@ def test_outputs_do_not_move_the_steps_of_an_explicit_fixed_grid(composed: Compo
     )
 
 
+@pytest.mark.sampled(12)
 @each_one_step
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 def test_outputs_within_even_steps_are_of_the_methods_order(solver: RungeKutta, backwards: bool) -> None:

@@ -117,6 +117,7 @@ def _gradients(model: LatentSDE, task: StochasticPaths, batch: Batch, mode: Grad
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("model", ["sde", "latent_sde"])
 def test_a_resumed_run_is_the_run_that_was_not_stopped(model: str, tmp_path: Path) -> None:
@@ -150,6 +151,7 @@ def test_a_run_made_again_has_the_same_numbers(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

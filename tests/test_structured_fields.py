@@ -102,7 +102,9 @@ def squares() -> Integral:
 
 
 @each_maker
-@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(
+    "backwards", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forwards", "backwards"]
+)
 def test_errors_of_states_and_integrals_fall_at_the_order_claimed(
     name: str, backwards: bool, composed: Compose
 ) -> None:

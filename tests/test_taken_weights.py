@@ -14,7 +14,15 @@ from tests.conftest import Compose
 from tests.helpers import Ended, rows_of, run_folders, typed
 from tests.problems import compose_once
 
-SMALL = ("task.train=4", "task.validation=2", "task.points=12", "task.window=5", "network.width=4", "logger=none")
+SMALL = (
+    "task.train=4",
+    "task.validation=2",
+    "task.test=2",
+    "task.points=12",
+    "task.window=5",
+    "network.width=4",
+    "logger=none",
+)
 QUICK = ("task=lotka_volterra", "trainer=quick", "trainer.max_steps=3", "trainer.batch_size=8", *SMALL)
 CHANGED: dict[str, Any] = {
     "test_std": 0.3,

@@ -71,9 +71,11 @@ def test_the_cubic_spiral_is_the_one_of_the_demo(make: Any) -> None:
 @pytest.mark.usefixtures("float64")
 def test_lotka_volterra_and_pendulum_have_the_fields_of_their_equations(make: Any) -> None:
     y = torch.tensor([[1.5, 0.4]])
-    animals = make("lotka_volterra", alpha=2.0, beta=3.0, gamma=5.0, delta=7.0).true_field()(torch.tensor(0.0), y)
+    animals = make("lotka_volterra", alpha=2.0, beta=3.0, gamma=5.0, delta=7.0, horizon=0.5).true_field()(
+        torch.tensor(0.0), y
+    )
     torch.testing.assert_close(animals, torch.tensor([[2 * 1.5 - 3 * 1.5 * 0.4, 7 * 1.5 * 0.4 - 5 * 0.4]]))
-    swing = make("pendulum", gravity=2.0).true_field()(torch.tensor(0.0), y)
+    swing = make("pendulum", gravity=2.0, horizon=0.5).true_field()(torch.tensor(0.0), y)
     torch.testing.assert_close(swing, torch.tensor([[-0.4, 2 * math.sin(1.5)]]))
 
 

@@ -123,6 +123,7 @@ def test_another_name_of_a_choice_is_refused_with_its_own(group: str, name: str,
     check_plain_names({group: plain, "experiment": None, "model": "mine/large", "hydra/launcher": "basic"})
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     "words",
     [

@@ -85,6 +85,7 @@ def _first_line(file: Path) -> str:
     return docstring.partition("\n")[0].replace("|", "\\|")
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """By folder (`solvers/`) or module of the root (`cli`): what it imports of the others, anywhere in its code."""
     found: dict[str, set[str]] = {}

@@ -19,11 +19,18 @@ def generated() -> dict[Path, str]:
     return {**updated, DRAWING: drawing()}
 
 
+def parts() -> list[tuple[str, str]]:
+    """The parts as they stand in the pages: a name (`matrix`, `folders`, or `members GROUP`) and the text."""
+    found = (part for path in sorted(DOCS.glob("*.md")) for part in PART.finditer(path.read_text(encoding="utf-8")))
+    return [(part["name"], part["text"]) for part in found]
+
+
+def text_of(name: str) -> str:
+    """The part of a name as it should be."""
+    part, *arguments = name.split()
+    made: dict[str, Callable[..., str]] = {"matrix": matrix, "folders": folders, "members": members}
+    return f"\n{made[part](*arguments)}\n\n"
+
+
 def _updated(part: re.Match[str]) -> str:
-    return f"{part[1]}\n{_text(*part['name'].split())}\n\n{part[4]}"
-
-
-def _text(part: str, *arguments: str) -> str:
-    """`matrix`, `folders`, or `members GROUP`."""
-    parts: dict[str, Callable[..., str]] = {"matrix": matrix, "folders": folders, "members": members}
-    return parts[part](*arguments)
+    return f"{part[1]}{text_of(part['name'])}{part[4]}"
