@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ode_runner.errors import RefusedInput
 from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
 from ode_runner.noise import BrownianPath
@@ -83,6 +84,18 @@ class TaskSpec:
         """The shape of an input with its condition or the number of its series behind it; without knots of a drive."""
         behind = self.condition + (self.series > 0)
         return (math.prod(self.input_shape) + behind,) if behind else self.input_shape
+
+    def as_tokens(self, inputs: Tensor) -> Tensor:
+        """Inputs as whole numbers where they are tokens; otherwise as they are.
+
+        Raises:
+            RefusedInput: one of them is no token.
+        """
+        if not self.tokens:
+            return inputs
+        if bool(((inputs != inputs.round()) | (inputs < 0) | (inputs >= self.tokens)).any()):
+            raise RefusedInput(f"inputs must be whole numbers from 0 to {self.tokens - 1}, the tokens of this task.")
+        return inputs.long()
 
     def parted(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (batch, *conditioned_shape) as data (batch, *input_shape) and conditions (batch, condition)."""

@@ -25,6 +25,10 @@ RUNS = {
     "resnet": ("model=resnet", "logger=none", "trainer.epochs=1", *TINY),
     "system": ("solver=dopri5", "solver.rtol=1e-4", *SYSTEM),
     "exact": ("model=exact", "solver=rk4", *SYSTEM),
+    "tokens": (
+        *("task=sequence_reverse", "model=odenet", "solver=euler", "solver.num_steps=1", "logger=none"),
+        *("task.train=20", "task.validation=9", "task.test=9", "task.length=3", "task.symbols=4", "trainer.epochs=1"),
+    ),
 }
 
 
@@ -189,6 +193,22 @@ def test_every_sample_of_the_test_split_is_classified(name: str, trained: Any) -
     assert revisit(trained[name], "predict", "inputs=[[0.5,0.25]]").returncode == 0
     [only] = csv.DictReader(path.read_text().splitlines())
     assert only["true"] == "", "nobody knows"
+
+
+def test_every_position_of_a_sequence_is_classified(trained: Any) -> None:
+    ended = revisit(trained["tokens"], "predict")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [path] = run_folder(trained["tokens"]).glob("predictions/*/predictions.csv")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert len(rows) == 9
+    right = sum(row["true"] == row["predicted"] for row in rows)
+    assert right / 9 == pytest.approx(record_of(trained["tokens"])["metrics"]["test/sequence_accuracy"])
+    assert all(len(row["predicted"].split()) == 3 and 1 / 64 <= float(row["probability"]) <= 1 for row in rows)
+    assert revisit(trained["tokens"], "predict", "inputs=[[0,3,1]]").returncode == 0
+    [only] = csv.DictReader(path.read_text().splitlines())
+    assert (only["true"], len(only["predicted"].split())) == ("", 3)
+    refused = revisit(trained["tokens"], "predict", "inputs=[[0,4,1]]")
+    assert (refused.returncode, "whole numbers from 0 to 3" in refused.stderr) == (2, True)
 
 
 @pytest.mark.sampled(6)

@@ -1,5 +1,6 @@
-"""`predict=` of a classifier: the class of every sample of the test split, or of inputs."""
+"""`predict=` of a classifier: the class of each sample of the test split, or of inputs; or of each of its tokens."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ SHOWN = 5  # rows on the screen
 def classify(experiment: Experiment, task: Classification, *, inputs: Tensor | None, folder: Path) -> None:
     """Write `predictions.csv`: sample, true class, predicted class and its probability; blank where none is known.
 
+    Where every position of a sample has a class, they stand side by side, and the probability is that of all of them.
+
     Args:
         experiment: with a trained model.
         task: its task, on its own samples or on others.
@@ -27,12 +30,11 @@ def classify(experiment: Experiment, task: Classification, *, inputs: Tensor | N
         folder: where to write.
     """
     probabilities, targets = _said(experiment, task, inputs)
-    sure, predicted = probabilities.max(dim=1)
+    sure, predicted = probabilities.max(dim=-1)
     names = task.sample_names if inputs is None else [str(number) for number in range(len(inputs))]
-    classes = task.class_names
-    true = ["" if target == UNKNOWN else classes[target] for target in targets.tolist()]
-    said = [classes[number] for number in predicted.tolist()]
-    rows = list(zip(names, true, said, [round(p, 6) for p in sure.tolist()], strict=True))
+    true, said = (_named(numbers, task.class_names) for numbers in (targets, predicted))
+    together = sure.flatten(1).prod(dim=1) if sure.dim() > 1 else sure
+    rows = list(zip(names, true, said, [round(p, 6) for p in together.tolist()], strict=True))
     write_csv(folder / FILE, HEADER, rows)
     display = Display()
     for name, label, answer, probability in rows[:SHOWN]:
@@ -40,26 +42,32 @@ def classify(experiment: Experiment, task: Classification, *, inputs: Tensor | N
         display.say(f"  {name}: {answer} ({probability:.1%}{told})")
     if len(rows) > SHOWN:
         display.say(f"  and {len(rows) - SHOWN} more")
-    known = targets != UNKNOWN
-    right = int((predicted == targets)[known].sum())
-    judged = f", {right} of {int(known.sum())} right" if bool(known.any()) else ""
+    known = (targets != UNKNOWN).view(len(rows), -1).all(dim=1)
+    right = int((predicted == targets).view(len(rows), -1).all(dim=1)[known].sum())
+    judged = f", {right:,} of {int(known.sum()):,} right" if bool(known.any()) else ""
     display.say(f"{counted(len(rows), 'sample')}{judged}: {folder / FILE}")
+
+
+def _named(numbers: Tensor, classes: Sequence[str]) -> list[str]:
+    """Of class numbers (samples, *positions), the names of each sample; blank where they are unknown."""
+    each = numbers.view(len(numbers), -1).tolist()
+    return ["" if UNKNOWN in sample else " ".join(classes[number] for number in sample) for sample in each]
 
 
 @torch.no_grad()
 def _said(experiment: Experiment, task: Classification, inputs: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Probabilities (samples, classes) in float64, and classes (samples,); both on the CPU."""
+    """Probabilities (samples, *positions, classes) in float64, and classes (samples, *positions); both on the CPU."""
     size = experiment.options.eval_batch_size
     probabilities, targets = list[Tensor](), list[Tensor]()
     with stop_on_signals() as stop:
         for batch in task.batches(Split.TEST, batch_size=size, epoch=0) if inputs is None else _batches(task, inputs):
             stop.check()
             outputs = experiment.outputs(batch.to(experiment.dtype)).values
-            probabilities.append(outputs.double().softmax(dim=1).cpu())
+            probabilities.append(outputs.double().softmax(dim=-1).cpu())
             targets.append(batch.targets.cpu())
     return torch.cat(probabilities), torch.cat(targets)
 
 
 def _batches(task: Classification, inputs: Tensor) -> list[Batch]:
-    unknown = torch.full((len(inputs),), UNKNOWN)
+    unknown = torch.full((len(inputs), *task.spec.output_shape[:-1]), UNKNOWN)
     return [Batch(inputs.to(task.ts.device), task.ts, unknown)]

@@ -103,7 +103,8 @@ def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Ten
     given = batch.inputs if inputs is None else inputs
     ts = wanted.to(experiment.device, experiment.dtype)
     with torch.no_grad():
-        encoding = experiment.model.encode(given.to(experiment.device, experiment.dtype))
+        dtype = experiment.dtype if given.is_floating_point() else given.dtype  # tokens are whole numbers
+        encoding = experiment.model.encode(given.to(experiment.device, dtype))
         begin = batch.ts[:1].to(ts)
         events = _events(experiment, encoding, ts, begin=begin)
         states = states_at(experiment, encoding, ts, begin=begin)
@@ -215,4 +216,4 @@ def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
         raise RefusedInput(
             f"inputs={as_typed(inputs)} are too large for trainer.precision={experiment.options.precision}."
         )
-    return given
+    return experiment.task.spec.as_tokens(given)

@@ -21,7 +21,7 @@ class Samples:
     """Inputs and class numbers of one split, on the training device."""
 
     inputs: Tensor  # (samples, *input_shape), in the form they are stored in
-    targets: Tensor  # (samples,), int64; UNKNOWN where a model is asked and nobody knows
+    targets: Tensor  # (samples,) or (samples, positions), int64; UNKNOWN where a model is asked and nobody knows
 
     def to(self, device: torch.device) -> "Samples":
         return Samples(self.inputs.to(device), self.targets.to(device))
@@ -49,7 +49,7 @@ class Classification(Task):
     @property
     def class_names(self) -> Sequence[str]:
         """What the classes are called, by number."""
-        return [str(number) for number in range(self.spec.output_shape[0])]
+        return [str(number) for number in range(self.spec.output_shape[-1])]
 
     @property
     def sample_names(self) -> Sequence[str]:

@@ -50,17 +50,22 @@ ENTRIES = (
     Entry("Two moons", "half_moons", "odenet", "flow", ("test/accuracy", "nfe/eval")),
     Entry("A ball in a shell", "annuli", "augmented", "flow", ("test/accuracy", "nfe/eval")),
     Entry(
-        "A map that no flow on the line can be", "reflection", "adaptive_depth", "reflection", ("test/rmse", "nfe/eval")
+        "A map that no flow on the line can be", "reflection", "adaptive_depth", "reflection", ("test/mse", "nfe/eval")
     ),
+    Entry("Handwritten digits", "digits", "odenet", "mistakes", ("test/accuracy", "nfe/eval")),
     Entry("Predator and prey", "lotka_volterra", "odenet", "phase_portrait", ("test/rmse", "test/field_error")),
     Entry("A pendulum", "pendulum", "odenet", "phase_portrait", ("test/rmse", "test/field_error"), holds="epochs=40"),
+    Entry("A stiff oscillation", "closed_form", "exact", "solution", ("test/period", "nfe/eval"), holds="vanderpol"),
     Entry("A ball that bounces", "bouncing_ball", "exact", "events", ("test/rmse", "test/event_time_error")),
+    Entry("A thermostat", "thermostat", "exact", "events", ("test/rmse", "test/event_time_error")),
     Entry("Hare and lynx", "series", "odenet", "forecast", ("test/rmse_fit",), holds="hare_lynx"),
     Entry("An area that a path encloses", "area", "exact", "series", ("test/relative_rmse",)),
     Entry("Densities in the plane", "density2d", "cnf", "density", ("test/nll", "test/mass")),
     Entry("Digits made of noise", "digits_generation", "flow_matching", "samples", ("test/frechet",)),
-    Entry("An Ornstein-Uhlenbeck process", "ou", "sde", "paths", ("test/drift", "test/sigma")),
+    Entry("An Ornstein-Uhlenbeck process", "ou", "sde", "paths", ("test/diffusion", "test/strong_error")),
+    Entry("Geometric Brownian motion", "gbm", "exact", "paths", ("test/strong_error", "test/weak_error")),
     Entry("Lorenz' attractor with noise", "lorenz_sde", "latent_sde", "paths", ("test/rmse",)),
+    Entry("Texts out of masks", "markov_text", "exact", "unmasking", ("test/bigram_tv", "test/nll"), holds="gillespie"),
     Entry("Sorting", "sequence_sort", "ode_transformer", "positions", ("test/accuracy",)),
 )
 
@@ -92,9 +97,13 @@ def _written(entry: Entry, runs: Sequence[tuple[Path, RunRecord]]) -> str:
     words = [word for word in stored_overrides(folder) if not word.startswith(NOT_SHOWN)]
     command = " ".join(["ode-run", *(f"'{word}'" if "[" in word else word for word in words)])
     minutes = record.cost["wall_seconds"] / 60
-    numbers = [f"`{name}` {record.metrics[name]:.3g}" for name in entry.numbers if name in record.metrics]
+    numbers = [f"`{name}` {_number(record.metrics[name])}" for name in entry.numbers]
     told = ", ".join([*numbers, f"{minutes:.1f} minutes" if minutes >= 1 else "under a minute"])
     return f"## {entry.title}\n\n    {command}\n\n{told}\n\n![{entry.title}](gallery/{entry.file})\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _shows(entry: Entry, folder: Path, record: RunRecord) -> bool:
