@@ -21,12 +21,13 @@ collect_ignore: list[str] = []  # pytest reads it
 finished = itertools.count(1)
 BEGUN = pytest.StashKey[float]()
 MOST_SECONDS = 5  # of the processor, in one quick test
+MOST_SLOW_SECONDS = 1800  # by the clock, in a slow test that names no other limit; the machine may be shared
 torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked `sampled(count)`, `count` of its parameters stay quick, the same ones every time."""
+    """Of a test marked `sampled(count)`, `count` of its parameters stay quick; slow tests are given longer."""
     drawn: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         if item.get_closest_marker("sampled") is not None:
@@ -36,6 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         [count] = alike[0].get_closest_marker("sampled").args
         for item in alike[count:]:
             item.add_marker(pytest.mark.slow)
+    for item in items:
+        if item.get_closest_marker("slow") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(MOST_SLOW_SECONDS))
 
 
 def pytest_collection_finish() -> None:

@@ -54,7 +54,12 @@ def difference(some: list[Tensor], others: list[Tensor]) -> float:
 
 SEPARABLE = [name for name in offering(Solver, SeparableField) if name not in offering(Solver)]
 PAIRS = [pair for pair in accepted_pairs() if pair[1] != "backprop"]
-PAIRS += [(name, mode) for name in SEPARABLE for mode in ("checkpoint", "reversible")]
+PAIRS += [
+    (name, mode)
+    for name in SEPARABLE
+    for mode in ("checkpoint", "reversible")
+    if named_class("gradient", mode).takes(named_class("solver", name))
+]
 QUICK = ("dopri5", "rk4", "reversible_heun", "torchdiffeq", "leapfrog")  # one of each carrier of a step
 
 
