@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 import ode_runner as ode
-from ode_runner.batch import Outputs, Split
+from ode_runner.batch import Drawn, Outputs, Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.base import ModelView
@@ -51,6 +52,19 @@ def written(folder: Path, table: pd.DataFrame | str, name: str = "points.csv") -
 
 def standard_normal(inputs: Tensor) -> Tensor:
     return torch.distributions.Normal(0, 1).log_prob(inputs).sum(dim=1)
+
+
+def normal_view(folder: Path) -> ModelView:
+    """The view of a model that says that its inputs have a standard normal law, and draws nothing."""
+    unused: Any = dict.fromkeys(["answer", "encode", "decode", "path", "sample"])
+    return ModelView(
+        history=[],
+        predict=lambda inputs, ts: standard_normal(inputs),
+        predict_finely=standard_normal,
+        continuous=False,
+        output_dir=folder,
+        **unused,
+    )
 
 
 def test_log_densities_are_of_the_units_of_the_file(make: Make, tmp_path: Path) -> None:
@@ -94,10 +108,18 @@ def test_the_entropy_of_the_points_that_are_drawn_is_right(make: Make) -> None:
 @pytest.mark.parametrize("columns", [["speed"], ["speed", "price"]])
 def test_the_mass_of_a_density_of_one_or_two_columns_is_one(make: Make, tmp_path: Path, columns: list[str]) -> None:
     task = make(file=written(tmp_path, points(2000)), columns=columns, log=["price"] if "price" in columns else [])
-    view = {"history": [], "answer": None, "encode": None, "decode": None, "path": None, "continuous": False}
-    normal = {"predict": lambda inputs, ts: standard_normal(inputs), "predict_finely": standard_normal}
-    given: Any = {**view, **normal, "sample": None, "output_dir": tmp_path}
-    assert task.model_metrics(ModelView(**given))["mass"] == pytest.approx(1, abs=1e-3)
+    assert task.model_metrics(normal_view(tmp_path))["mass"] == pytest.approx(1, abs=1e-3)
+
+
+def test_log_densities_of_samples_are_compared_with_a_fine_solve(make: Make, tmp_path: Path) -> None:
+    task, samples = make(file=written(tmp_path, points())), torch.randn(30, 3)
+    for off, told in ((0.0, 0), (0.3, 1)):
+        drawn = Drawn(torch.stack([samples, samples]), standard_normal(samples) + off)
+        found = task.model_metrics(replace(normal_view(tmp_path), sample=lambda *_, drawn=drawn: drawn))
+        assert found["log_prob_error"] == pytest.approx(off, abs=1e-6)
+        metrics = {f"test/{name}": value for name, value in found.items()}
+        said = list(task.remarks({**metrics, "test/nll": metrics["test/nll_fine"], "nfe/eval": 8.0}))
+        assert sum("samples.csv, are 0.300 nats off" in sentence for sentence in said) == told
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,8 @@ class Run:
 
     def _field(self, t: float | Time) -> Any:
         """That of what the model solves at this time, the later one of two that meet there."""
+        if (known := self.model.learned_field()) is not None:  # also where a sampler solves no problem
+            return known
         if len(self._problems) == 1:
             return self._problems[0][0].field.field
         begun = [one for one in self._problems if float(torch.cat([p.ts for p in one]).min()) <= float(t)]

@@ -17,7 +17,9 @@ from ode_runner.types import Scalar
 
 TOLERATED = 0.01  # nats, or of a mass, before a person is told
 CERTAIN = 3  # standard errors
+FAR = 5  # times what is tolerated of a mean, of the log density of single samples
 AT_ONCE = 2000  # points of a solve
+COMPARED = 500  # samples whose log density is solved for once more
 
 
 class DensityTask(SampledTask):
@@ -27,7 +29,8 @@ class DensityTask(SampledTask):
     standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known. Of a model whose
     density is that of noised data, `nll_end_time` says up to which time. All are of the data in their own units: where
     inputs are a map of them, a subclass gives its `log_determinant`. `sw2` is the sliced Wasserstein distance of
-    samples from the test split, as inputs, and `sw2_floor` that of other data.
+    samples from the test split, as inputs, and `sw2_floor` that of other data. `log_prob_error` is the root mean square
+    of how far the log density that sampling tells of its samples is from that of such a fine solve.
 
     Args:
         points: (points, *shape) of each split, with their conditions behind them where there are any.
@@ -71,7 +74,20 @@ class DensityTask(SampledTask):
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         likelihood = self._likelihood(view) if view.tells else {}
-        return likelihood | ({} if view.sample is None else self.sample_metrics(self.drawn(view).path[-1]))
+        if view.sample is None:
+            return likelihood
+        drawn = self.drawn(view)
+        return likelihood | self.sample_metrics(drawn.path[-1]) | self._log_prob_error(view, drawn)
+
+    def _log_prob_error(self, view: ModelView, drawn: Drawn) -> dict[str, float]:
+        """Of the first samples; nothing where sampling tells no log density."""
+        if drawn.log_density is None or not view.tells:
+            return {}
+        told = drawn.log_density[:COMPARED].double()
+        samples, given = drawn.path[-1][: len(told)], self.given(len(told))
+        inputs = torch.cat([samples.flatten(1), *(z.to(samples) for z in given)], dim=1) if given else samples
+        fine = in_parts(view.predict_finely, inputs)
+        return {"log_prob_error": float((told - fine.to(told)).square().mean().sqrt())}
 
     def _likelihood(self, view: ModelView) -> dict[str, float]:
         test = self.points[Split.TEST]
@@ -140,6 +156,12 @@ class DensityTask(SampledTask):
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is below the entropy of the data, {self.entropy:.4f}, "
                 f"where none can be but by chance ({error:.4f} of standard error): the density has a mass above 1."
+            )
+        off = metrics.get("test/log_prob_error", 0.0)
+        if not off <= FAR * self.tolerated:
+            yield (
+                f"the log densities of samples, in samples.csv, are {off:.3f} nats off those "
+                "of a fine solve. Use a smaller tolerance, or more steps."
             )
         if "test/mass" in metrics and not abs(metrics["test/mass"] - 1) <= TOLERATED:
             mass = f"{metrics['test/mass']:.4f}"
