@@ -61,20 +61,12 @@ OmegaConf.register_new_resolver(
 def launch() -> ExitCode:
     """Run the command in sys.argv, which Hydra reads; returns the exit code."""
     clear_exit_codes()
-    register("CellSweeper", CellSweeper)
-    register("SearchSweeper", SearchSweeper)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, which are reworded here
-    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded is reported here
-    logging.raiseExceptions = False  # no traceback for each line that a full disk does not take
+    _prepare_hydra()
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(run_job)
     for hidden, chosen in hidden_files(sys.argv[1:]):
         _say(f"warning: {hidden} is not used: {chosen} is built in. Give the file a name of its own.")
     try:
-        _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
-        check_words_used(sys.argv[1:])
-        sys.argv[1:] = quoted_where_needed(with_original_command(one_of_each(sys.argv[1:])))
-        check_overrides(sys.argv[1:])
-        check_known_keys(sys.argv[1:])
+        _check_words()
         with warnings.catch_warnings(), known_from_words(sys.argv[1:]):
             warnings.filterwarnings("ignore", r"\s*'hydra/launcher/ray' is validated against")  # the plugin's own
             warnings.filterwarnings("error", "provider=.*, path=.* is not available")  # a misspelt search path
@@ -85,6 +77,24 @@ def launch() -> ExitCode:
         _say(readable_message(error, sys.argv[1:]))
         return ExitCode.REFUSED
     return command_exit_code()
+
+
+def _prepare_hydra() -> None:
+    """Register our sweepers, and leave errors to be reported by us."""
+    register("CellSweeper", CellSweeper)
+    register("SearchSweeper", SearchSweeper)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors, which are reworded here
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # a class that cannot be loaded is reported here
+    logging.raiseExceptions = False  # no traceback for each line that a full disk does not take
+
+
+def _check_words() -> None:
+    """Refuse words of sys.argv that Hydra would accept without effect, and complete the others."""
+    _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
+    check_words_used(sys.argv[1:])
+    sys.argv[1:] = quoted_where_needed(with_original_command(one_of_each(sys.argv[1:])))
+    check_overrides(sys.argv[1:])
+    check_known_keys(sys.argv[1:])
 
 
 def run_job(cfg: DictConfig) -> JobResult:

@@ -117,16 +117,16 @@ def test_standard_errors_are_those_of_a_linear_regression() -> None:
     variance = float(residuals.square().sum()) / 2
     expected = (variance * torch.linalg.inv(x.T @ x)).diagonal().sqrt().tolist()
     assert [found.errors["a"], found.errors["b"]] == pytest.approx(expected, rel=1e-12)
-    assert (found.blind, found.freedom) == ([], 2)
+    assert (found.unidentified, found.freedom) == ([], 2)
 
 
 def test_what_the_data_do_not_tell_is_named() -> None:
     both = estimates_of([[1, 1, 2], [2, 2, 1], [3, 3, 5], [1, 1, 0]], [0.1, 0.1, -0.1, 0.1])
-    assert both.blind == [["a", "b"]]
+    assert both.unidentified == [["a", "b"]]
     assert set(both.errors) == {"c"}
     assert next(_sentences(both, {})).startswith("a and b cannot be told apart")
     none = estimates_of([[1, 0], [2, 0], [1, 0]], [0.1, 0.1, -0.1])
-    assert none.blind == [["b"]]
+    assert none.unidentified == [["b"]]
     assert "b does not show in the data" in next(_sentences(none, {}))
     alike = estimates_of([[1, 1.001], [2, 2], [3, 3.002], [1, 1.0]], [0.1, 0.1, -0.1, 0.1])
     assert "a and b are hardly told apart" in next(_sentences(alike, {}))

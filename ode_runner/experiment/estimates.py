@@ -19,8 +19,8 @@ from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display
 from ode_runner.tasks.least_squares import LeastSquaresTask
 
-BLIND = 1e-6  # of the largest singular value, each column of length 1: below it a direction is not seen in the data
-INVOLVED = 0.1  # of a unit vector: a parameter with so much of a blind direction belongs to it
+UNSEEN = 1e-6  # of the largest singular value, each column of length 1: below it a direction is not seen in the data
+INVOLVED = 0.1  # of a unit vector: a parameter with so much of an unseen direction belongs to it
 ALIKE = 0.995  # a correlation from which on two numbers are said to be hardly told apart
 AT_BOUND = 1e-3  # of the distance between two bounds
 
@@ -31,7 +31,7 @@ class Estimates:
 
     values: Mapping[str, float]
     errors: Mapping[str, float]  # of those that the data tell
-    blind: Sequence[Sequence[str]]  # numbers of which the data tell a combination only, or nothing
+    unidentified: Sequence[Sequence[str]]  # numbers of which the data tell a combination only, or nothing
     alike: Sequence[tuple[str, str, float]]  # pairs and their correlation
     freedom: int  # data less what is learned of them
 
@@ -105,33 +105,34 @@ def _errors(experiment: Experiment, task: LeastSquaresTask) -> tuple[Tensor, Ten
 def _estimates(values: Mapping[str, float], by_parameter: Tensor, residuals: Tensor, derivative: Tensor) -> Estimates:
     """Args: `by_parameter` (number, parameter), how the numbers depend on what is learned."""
     lengths = derivative.norm(dim=0)
-    unit = derivative / torch.where(lengths > 0, lengths, torch.ones_like(lengths))
-    _, singular, directions = torch.linalg.svd(unit, full_matrices=True)
+    lengths = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+    _, singular, directions = torch.linalg.svd(derivative / lengths, full_matrices=True)
     singular = torch.cat([singular, singular.new_zeros(len(directions) - len(singular))])
-    seen = singular > BLIND * singular.max()
+    seen = singular > UNSEEN * singular.max()
     freedom = len(residuals) - int(seen.sum())
     spread = math.sqrt(float(residuals.square().sum()) / freedom) if freedom > 0 else math.nan
-    scaled = by_parameter.cpu().double() / torch.where(lengths > 0, lengths, torch.ones_like(lengths))
+    scaled = by_parameter.cpu().double() / lengths
     along = scaled @ directions.T  # (number, direction)
     covariance = (along[:, seen] / singular[seen]) @ (along[:, seen] / singular[seen]).T
-    sizes = scaled.norm(dim=1, keepdim=True)
-    share = along[:, ~seen].abs() / sizes.clamp_min(1e-300)
-    told = ~(share > INVOLVED).any(dim=1)
+    involved = along[:, ~seen].abs() / scaled.norm(dim=1, keepdim=True).clamp_min(1e-300) > INVOLVED
+    identified = ~involved.any(dim=1)
     names = list(values)
     errors = {
-        name: spread * math.sqrt(float(covariance[i, i])) for i, name in enumerate(names) if told[i] and freedom > 0
+        name: spread * math.sqrt(float(covariance[i, i]))
+        for i, name in enumerate(names)
+        if identified[i] and freedom > 0
     }
     return Estimates(
         values=values,
         errors=errors,
-        blind=_groups(names, share > INVOLVED),
-        alike=_alike([name for i, name in enumerate(names) if told[i]], covariance[told][:, told]),
+        unidentified=_groups(names, involved),
+        alike=_alike([name for i, name in enumerate(names) if identified[i]], covariance[identified][:, identified]),
         freedom=freedom,
     )
 
 
 def _groups(names: Sequence[str], involved: Tensor) -> list[list[str]]:
-    """Names (number,) that share blind directions (number, direction), together."""
+    """Names (number,) that share unseen directions (number, direction), together."""
     groups: list[set[int]] = []
     for column in involved.T:
         own = set(column.nonzero().flatten().tolist())
@@ -172,7 +173,7 @@ def _with_error(value: float, error: float | None) -> str:
 
 
 def _sentences(found: Estimates, bounds: Mapping[str, tuple[float, float]]) -> Iterator[str]:
-    for group in found.blind:
+    for group in found.unidentified:
         if len(group) == 1:
             yield (
                 f"{group[0]} does not show in the data: any value fits them as well. Fix it (model.fixed=[{group[0]}])."

@@ -117,9 +117,9 @@ class _Rounds:
 
     def solve(self) -> Solution:
         clocks = self.clocks
-        if len(clocks.alive):
+        if len(clocks.active):
             self._begin()
-        while len(clocks.alive):
+        while len(clocks.active):
             attempt = clocks.attempt()
             failed = clocks.failed(attempt, max_steps=self.solver.max_steps)
             if failed is not None:
@@ -130,7 +130,7 @@ class _Rounds:
 
     def _begin(self) -> None:
         """Slopes and first step sizes at the beginning."""
-        clocks, rows = self.clocks, self.clocks.alive
+        clocks, rows = self.clocks, self.clocks.active
         self.field = self.of_all.of(rows)
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
         self.field.check_declared(torch.stack([clocks.t[0], clocks.end[0]]).to(self.y), self.y)
@@ -177,7 +177,7 @@ class _Rounds:
         due = clocks.due(attempt, accepted)
         if self.journal is not None:
             taken = step.y0 if bool(accepted.all()) else step.y0[accepted.to(step.y0.device)]
-            self.journal.append((Round.of_accepted(attempt, due or Due.none(), clocks.alive, accepted), taken))
+            self.journal.append((Round.of_accepted(attempt, due or Due.none(), clocks.active, accepted), taken))
         if due is not None:
             self.dense[due.samples[due.ends :].unique()] += 1
             self._put(outputs(self.field, tableau, attempt, due, step), due.places, due.samples)
@@ -188,13 +188,13 @@ class _Rounds:
     ) -> tuple[Attempt, Stepped]:
         """The accepted `rows` up to the event where they meet it, and the end of their span there."""
         clocks = self.clocks
-        self.ahead[clocks.alive[rows]] = clocks.dt[rows]
-        met = met_event(search, self.field, self.tableau, attempt, step, f0, rows=rows, samples=clocks.alive)
+        self.ahead[clocks.active[rows]] = clocks.dt[rows]
+        met = met_event(search, self.field, self.tableau, attempt, step, f0, rows=rows, samples=clocks.active)
         if met is None:
             return attempt, step
         rows, t, cut = met
         clocks.stop(rows, t)
-        self.stops[clocks.alive[rows]] = t
+        self.stops[clocks.active[rows]] = t
         there, step = rows.to(self.y.device), step.with_rows(rows, cut)
         assert step.f1 is not None
         self.y = self.y.index_put((there,), step.y1[there])
@@ -239,12 +239,12 @@ class _Rounds:
             return
         left = self.clocks.leave(gone).to(self.y.device)
         self.y, self.f, self.newest = self.y[left], self.f[left], self.newest[left]
-        self.field = self.of_all.of(self.clocks.alive)
+        self.field = self.of_all.of(self.clocks.active)
 
     def _give_up(self, failed: Tensor) -> None:
         clocks = self.clocks
         for row in failed.nonzero().flatten().tolist():
-            sample, statistics = int(clocks.alive[row]), SolveStatistics()
+            sample, statistics = int(clocks.active[row]), SolveStatistics()
             statistics.accepted, statistics.rejected = int(clocks.right[row]), int(clocks.wrong[row])
             statistics.sizes.extend(clocks.last_sizes(sample))
             statistics.newest = self.newest[row]

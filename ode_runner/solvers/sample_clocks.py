@@ -10,7 +10,7 @@ from ode_runner.solvers.step_control import RowControllers, StepControl
 
 
 class SampleClocks:
-    """Times, step sizes and counts; a row is a sample that is still on its way, and `alive` says which.
+    """Times, step sizes and counts; a row is a sample that is still on its way, and `active` says which.
 
     Kept in float64 on the CPU, whatever the states are: it is what the loop decides by. What has come to an end is in
     `accepted`, `rejected` and `served`, of all samples.
@@ -22,17 +22,17 @@ class SampleClocks:
         self.accepted, self.rejected = (torch.zeros(len(along), dtype=torch.int64) for _ in range(2))
         self.served = torch.ones(len(along), dtype=torch.int64)
         self.resting = (sign == 0).nonzero().flatten()
-        self.alive = sign.nonzero().flatten()
-        self.sign = sign[self.alive]
-        self.along = along[self.alive] * self.sign[:, None]  # increasing
-        self.t, self.end = along[self.alive, 0], along[self.alive, -1]
+        self.active = sign.nonzero().flatten()
+        self.sign = sign[self.active]
+        self.along = along[self.active] * self.sign[:, None]  # increasing
+        self.t, self.end = along[self.active, 0], along[self.active, -1]
         self.dt = torch.zeros_like(self.t)
         self.next = (self.along == self.along[:, :1]).sum(dim=1)  # output time that is due next, by its number
         self.upcoming = self._upcoming()
-        self.right, self.wrong = torch.zeros_like(self.alive), torch.zeros_like(self.alive)  # attempts of the rows
+        self.right, self.wrong = torch.zeros_like(self.active), torch.zeros_like(self.active)  # attempts of the rows
         self.attempts = 0  # rounds, and so no fewer than those of any row
         self.recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=5)  # samples and the sizes they attempted
-        self.controls = RowControllers(options, order=order, rows=len(self.alive))
+        self.controls = RowControllers(options, order=order, rows=len(self.active))
 
     def begin(self, sizes: Tensor) -> None:
         """Take up the first step sizes (rows,)."""
@@ -62,13 +62,13 @@ class SampleClocks:
         self.attempts += 1
         accepted = errors <= 1
         if judged is None:
-            self.recent.append((self.alive, self.dt))
+            self.recent.append((self.active, self.dt))
             self.dt = self.controls.next(self.dt, errors)
             self.wrong = self.wrong + ~accepted
         else:
             accepted = accepted & judged
             rows = judged.nonzero().flatten()
-            self.recent.append((self.alive[rows], self.dt[rows]))
+            self.recent.append((self.active[rows], self.dt[rows]))
             some = self.controls.of(rows)
             self.dt = self.dt.index_put((rows,), some.next(self.dt[rows], errors[rows]))
             self.controls.put(rows, some)
@@ -95,7 +95,7 @@ class SampleClocks:
         order = within.to(torch.int8).argsort(stable=True)
         return Due(
             rows=rows[order],
-            samples=self.alive[rows[order]],
+            samples=self.active[rows[order]],
             places=places[order],
             fraction=fraction[order],
             ends=len(rows) - int(within.sum()),
@@ -110,11 +110,11 @@ class SampleClocks:
 
     def leave(self, gone: Tensor) -> Tensor:
         """Take rows off the list; returns which of the old rows are left."""
-        samples = self.alive[gone]
+        samples = self.active[gone]
         self.accepted[samples], self.rejected[samples] = self.right[gone], self.wrong[gone]
         self.served[samples] = self.next[gone]
         left = (~gone).nonzero().flatten()
-        for name in ("alive", "sign", "along", "t", "end", "dt", "next", "upcoming", "right", "wrong"):
+        for name in ("active", "sign", "along", "t", "end", "dt", "next", "upcoming", "right", "wrong"):
             setattr(self, name, getattr(self, name)[left])
         self.controls = self.controls.of(left)
         return left

@@ -1,4 +1,4 @@
-"""Adaptive pairs by torchdiffeq: the referee of our own."""
+"""Adaptive pairs by torchdiffeq: the reference for our own."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self

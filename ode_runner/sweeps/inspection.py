@@ -43,14 +43,20 @@ def inspect_cell(*, name: str, overrides: list[str], cfg: DictConfig, folder: Pa
     if earlier is not None and earlier.status is RunStatus.COMPLETED and rerun is not Rerun.ALL:
         cell.state = CellState.DONE
         return cell
+    if _is_possible(cell):
+        _compare_with_earlier(cell, earlier, rerun)
+    return cell
+
+
+def _is_possible(cell: SweepCell) -> bool:
+    """Whether its options can work together; the cell notes why not."""
     try:
-        check_possible(cfg, cell.choices)
+        check_possible(cell.cfg, cell.choices)
     except RefusedInput as refusal:
         impossible = isinstance(refusal, IncompatibleChoice)
         cell.state, cell.remark = CellState.INCOMPATIBLE if impossible else CellState.REFUSED, str(refusal)
-        return cell
-    _compare_with_earlier(cell, earlier, rerun)
-    return cell
+        return False
+    return True
 
 
 def _compare_with_earlier(cell: SweepCell, earlier: RunRecord | None, rerun: Rerun) -> None:

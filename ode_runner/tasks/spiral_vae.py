@@ -1,4 +1,4 @@
-"""Noisy spirals seen at a few points in time, to be reconstructed, continued and dreamt up."""
+"""Noisy spirals seen at a few points in time, to be reconstructed, continued and generated."""
 
 import math
 from collections.abc import Iterator, Mapping

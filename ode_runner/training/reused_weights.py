@@ -11,7 +11,7 @@ from ode_runner.recording.record import FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import read_regular
 
 
-def take_over(record: RunRecord, folder: Path, checkpoints: Checkpoints, display: Display) -> str:
+def reuse_weights(record: RunRecord, folder: Path, checkpoints: Checkpoints, display: Display) -> str:
     """Put the checkpoints and curves of an earlier run into `folder`, as if the run had trained to its end.
 
     The earlier one is completed, lies beside it, and has its seed and its training fingerprint. Returns a clause for

@@ -45,14 +45,14 @@ def execute(plan: RunPlan) -> RunRecord:
     check_room(folder)
     with lock(folder), stop_on_signals() as stop:
         done = read_same(folder, plan.record)
-        if done is not None and done.status is RunStatus.COMPLETED and not plan.rerun:
+        completed = done is not None and done.status is RunStatus.COMPLETED and not plan.rerun
+        if completed:
             display.say(f"already completed: {folder}. To run it again, add rerun=true.")
-            if imported := own_code.sentence(plan.record.config, done.code):
-                display.say(imported)
-            display.outcome(done, folder)
-            return done
         if done is not None and not plan.rerun and (imported := own_code.sentence(plan.record.config, done.code)):
             display.say(imported)
+        if done is not None and completed:
+            display.outcome(done, folder)
+            return done
         plan.record.started = done.started if done is not None and not plan.rerun else utc_now()
         anew = plan.rerun or (done is not None and done.status is RunStatus.FAILED)
         with attempt(folder, anew=anew), warnings_told(partial(display.say, style="yellow")):

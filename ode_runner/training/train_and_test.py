@@ -37,7 +37,7 @@ from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
 from ode_runner.training.resume import resume
-from ode_runner.training.reused_weights import take_over
+from ode_runner.training.reused_weights import reuse_weights
 from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import Session
 from ode_runner.training.trainer import Trainer
@@ -71,7 +71,7 @@ def _open_session(
     """The files of the run, opened where an interrupted one ends; weights and position of that are in the trainer."""
     record = plan.record
     checkpoints = Checkpoints(folder / "checkpoints", fingerprint=record.fingerprint, seed=record.seed)
-    taken = take_over(record, plan.folder, checkpoints, display) if trainer is not None and not plan.rerun else ""
+    taken = reuse_weights(record, plan.folder, checkpoints, display) if trainer is not None and not plan.rerun else ""
     metrics = MetricsFile(folder)
     if trainer is not None:
         resumed = resume(trainer, checkpoints, metrics, display, announce=not taken)
