@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.char_text import CharText
 from ode_runner.tasks.ngrams import NGrams
-from ode_runner.tasks.text_file import PYTHON_HELP, UNKNOWN, content_of_text, read_text
+from ode_runner.tasks.text_file import PYTHON_HELP, UNKNOWN, content_of_text, python_help, read_text
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 20
 
@@ -85,6 +86,17 @@ def test_a_hash_tells_texts_apart_and_pythons_help_has_one(tmp_path: Path) -> No
     assert content_of_text(str(one)) != content_of_text(str(other))
     assert content_of_text("nowhere.txt") is None
     assert len(content_of_text(PYTHON_HELP) or "") == 12
+
+
+def test_a_python_without_the_texts_of_its_help_takes_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    python_help.cache_clear()
+    with pytest.raises(RefusedInput, match=r"comes without the texts of its help \(pydoc_data\). Type the path"):
+        task(tmp_path / "a.txt", file=PYTHON_HELP)
+    assert content_of_text(PYTHON_HELP) is None
+    assert task(tmp_path / "a.txt").words == sorted(set(TEXT))
 
 
 def test_laws_that_count_are_witten_and_bells() -> None:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Literal, NamedTuple
 
 from ode_runner.errors import RefusedInput
@@ -64,7 +63,18 @@ def content_of_text(name: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def python_help() -> bytes:
-    """All topics of `help()`, one after another by their names."""
+    """All topics of `help()`, one after another by their names.
+
+    Raises:
+        RefusedInput: this Python comes without them, as some distributions' does.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
+        raise RefusedInput(
+            f"task.file={PYTHON_HELP}: this Python comes without the texts of its help (pydoc_data). Type the path of "
+            "a text file: task.file=my.txt."
+        ) from error
     known: Mapping[str, str] = topics
     return "\n".join(known[name] for name in sorted(known)).encode()
 
