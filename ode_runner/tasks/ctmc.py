@@ -67,13 +67,8 @@ class CTMC(SetMeasuringTask):
         device: torch.device,
     ) -> None:
         self._check(start, horizon, paths)
-        self.seed = seed
-        self.start, self.device, self.paths, self.reverse = (
-            torch.tensor(start, dtype=torch.float64),
-            device,
-            paths,
-            reverse,
-        )
+        self.seed, self.device, self.paths, self.reverse = seed, device, paths, reverse
+        self.start = torch.tensor(start, dtype=torch.float64)
         self.horizon = HORIZON[reverse] if horizon is None else horizon
         is_random = generator == "random" or (generator is None and not reverse)
         self.generator = random_generator(len(start), seed) if is_random else uniform_generator(len(start))

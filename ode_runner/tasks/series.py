@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -16,24 +17,22 @@ from ode_runner.errors import RefusedInput
 from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
-from ode_runner.plots.forecast import Line, Panel, draw_forecasts
 from ode_runner.tasks.base import ModelView, Table
 from ode_runner.tasks.batches import in_batches, shuffler
-from ode_runner.tasks.dates import date_texts, for_axes
-from ode_runner.tasks.forecasting import WIDTH, Forecast, ForecastingTask, table_of
+from ode_runner.tasks.dates import date_texts
+from ode_runner.tasks.forecasting import Forecast, ForecastingTask, table_of
 from ode_runner.tasks.least_squares import LeastSquaresTask
 from ode_runner.tasks.observations import on_the_union, with_roots
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.series_file import Roles, check_logarithms, content_of, find_file, read_series
 from ode_runner.tasks.series_new import check_begins, read_like
+from ode_runner.tasks.series_pictures import SeriesPictures
 from ode_runner.tasks.series_samples import Samples, in_units, inputs_of, samples_of
 from ode_runner.tasks.series_scaling import Scaling, measured_scaling
-from ode_runner.tasks.series_splits import Piece, SeriesSplits, ways_of
+from ode_runner.tasks.series_splits import Piece, SeriesSplits
 from ode_runner.tasks.series_table import lines_of
 from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
-
-SHOWN = 4  # series in a picture
 
 
 @final
@@ -187,12 +186,7 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         return date_texts(times) if self.dated else [float(f"{time:.15g}") for time in times]
 
     def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
-        label, band = ("mean of the seeds", f"{WIDTH:g} standard deviations of them") if bands else ("forecast", "")
-        panels = []
-        for place, one in enumerate(found[:SHOWN]):
-            line = Line(label, self._axis(one.times), one.values, bands[place] if bands else None, band)
-            panels.append(self._panel(place, [line]))
-        return draw_forecasts(panels, self.columns, self.read.time)
+        return self._pictures().forecasts(found, bands)
 
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
         if view.continuous:
@@ -202,30 +196,11 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         if view.history:
             yield "curves", draw_curves(view.history, quality=self.objective, samples=self.splits.samples())
         if view.continuous:
-            yield "forecast", self._figure(view)
+            yield "forecast", self._pictures().fits(partial(self._at, view), ahead=self.ahead)
 
-    def _figure(self, view: ModelView) -> Figure:
-        """Of the first series of the test: the fit, the test and what lies beyond."""
-        panels = []
-        for number in self.splits.parts[Split.TEST][:SHOWN]:
-            lines = []
-            for label, begin, start, stop in ways_of(
-                self.splits, number, end=beyond(self.recorded[number], self.read, ahead=self.ahead)[-1]
-            ):
-                times = np.linspace(start, stop, 201)
-                lines.append(Line(label, self._axis(times), self._at(view, number, begin, times), None))
-            panels.append(self._panel(number, lines))
-        return draw_forecasts(panels, self.columns, self.read.time)
-
-    def _panel(self, number: int, lines: Sequence[Line]) -> Panel:
-        one, held = self.recorded[number], self.split == "time" and self.test > 0
-        times = self._axis(one.times)
-        begin = times[self.splits.ends[number].validation - 1] if held else None
-        return Panel(title=one.name, times=times, values=one.values, lines=lines, test_begin=begin)
-
-    def _axis(self, times: np.ndarray) -> np.ndarray:
-        """Times as the axis of a picture shows them."""
-        return for_axes(times) if self.dated else times
+    def _pictures(self) -> SeriesPictures:
+        later = self.split == "time" and self.test > 0
+        return SeriesPictures(read=self.read, recorded=self.recorded, splits=self.splits, later=later)
 
     def _check(self) -> None:
         for name in ("validation", "test"):

@@ -140,18 +140,6 @@ class SeriesSplits:
         return Piece(number, scored - 1, stop, scored, scored)
 
 
-def ways_of(splits: SeriesSplits, number: int, *, end: float) -> list[tuple[str, int, float, float]]:
-    """What a picture of a series shows: a label, the row of the beginning, and the first and last of the times."""
-    times, ends = splits.series[number].times, splits.ends[number]
-    if splits.by == "series" or splits.start == "first":
-        return [("model, from the first row", 0, times[0], end)]
-    ways = [("model, from the first row", 0, times[0], times[ends.train - 1])]
-    if splits.test:
-        cut = ends.validation - 1
-        ways.append(("forecast of the test", cut, times[cut], times[-1]))
-    return [*ways, ("forecast beyond the end", ends.test - 1, times[-1], end)]
-
-
 def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[int]]:
     """Which of `count` series are in each split, the same for every seed; none held back: those of training."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
