@@ -133,8 +133,8 @@ class TokenTask(SampledTask):
         if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram:
             yield (
                 f"the loss of {nelbo:.2f} nats a text is that of single tokens, {unigram:.2f}, or more: the model has "
-                "learned no dependence between tokens yet. Train it longer, with network.positions=both; model=one_shot "
-                "never learns one."
+                "learned no dependence between tokens yet. Train it longer, with network.positions=both; "
+                "model=one_shot never learns one."
             )
         nll = metrics.get("test/nll")
         if nll is not None and self.law is not None and nll < self.law.entropy - self._margin():
