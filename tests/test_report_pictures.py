@@ -227,6 +227,20 @@ def test_errors_of_samples_have_a_curve_and_a_slope_for_each_solver(tmp_path: Pa
     assert sorted(labels) == ["euler, slope -1.0", "rk4, slope -2.0"]
 
 
+def test_bigrams_have_a_curve_for_each_sampler_of_texts(tmp_path: Path) -> None:
+    """One that takes as many evaluations whatever its steps has a point, and no slope."""
+    for steps in (4, 8, 16):
+        for solver, evaluations, apart in (("euler", steps, 1 / steps), ("rk4", 16, 0.01)):
+            metrics = {"test/bigram_tv": apart, "nfe/sample": float(evaluations)}
+            options = {"solver": {"num_steps": steps}}
+            name = f"{solver}{steps}"
+            write_run(tmp_path, name, solver=solver, options=options, metrics=metrics)
+    table = make_table(find_runs([tmp_path]).runs)
+    [picture] = [picture for picture in draw_all(table, {}) if picture.name == "errors"]
+    labels = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert sorted(labels) == ["euler, slope -1.0", "rk4"]
+
+
 def test_lines_are_named_by_what_differs_among_them() -> None:
     """Not by what all have, nor by an option that one does without, unless nothing else tells it from another."""
     one: dict = {"solver": "ddim", "task.path": "vp", "task.clock": None}

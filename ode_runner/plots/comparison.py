@@ -69,7 +69,8 @@ def draw_curves(panels: Mapping[str, tuple[Axis, Sequence[Curve]]], *, x: str = 
     figure, grid = _panels(len(panels))
     for axes, (title, (axis, curves)) in zip(grid, panels.items(), strict=True):
         for curve in curves:
-            axes.plot(curve.x, curve.mean, label=curve.look.label, linewidth=1.5, **curve.look.line())
+            alone = "o" if len(curve.x) == 1 else ""  # a line through one point is not to be seen
+            axes.plot(curve.x, curve.mean, label=curve.look.label, linewidth=1.5, marker=alone, **curve.look.line())
             if curve.least != curve.most:
                 axes.fill_between(
                     curve.x, curve.least, curve.most, alpha=0.15, linewidth=0, color=curve.look.line()["color"]

@@ -1,5 +1,6 @@
 """Draws the pictures of a table from its runs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -127,6 +128,7 @@ class _OneTask:
         alone = [row for row in self.rows if row.runs[0].options["gradient"] == UNUSED]  # no model adds an error
         for rows, evaluations, error in (
             (self.rows, "nfe/sample", "test/endpoint_rmse"),
+            (self.rows, "nfe/sample", "test/bigram_tv"),
             (alone, "nfe/eval", "test/rmse"),
         ):
             if curves := _errors_against(rows, evaluations, error):
@@ -233,7 +235,10 @@ def _errors_against(rows: Sequence[Row], evaluations: str, error: str) -> list[C
 
 
 def _with_slope(curve: Curve) -> Curve:
-    named = f"{curve.look.label or 'error'}, slope {slope(curve.x[-SLOPED:], curve.mean[-SLOPED:]):.1f}"
+    fitted = slope(curve.x[-SLOPED:], curve.mean[-SLOPED:])
+    if math.isnan(fitted):  # as of a solver that takes what it takes, whatever the steps
+        return curve
+    named = f"{curve.look.label or 'error'}, slope {fitted:.1f}"
     return replace(curve, look=replace(curve.look, label=named))
 
 
