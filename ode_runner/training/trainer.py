@@ -28,6 +28,7 @@ from ode_runner.recording.clock import clock
 from ode_runner.recording.display import shown
 from ode_runner.training.accumulation import check_accumulation
 from ode_runner.training.averaging import WeightAverage
+from ode_runner.training.batch_pass import BatchPass
 from ode_runner.training.best_weights import NONE, better
 from ode_runner.training.gauss_newton import evaluated
 from ode_runner.training.patience import check_patience, out_of_patience
@@ -38,7 +39,6 @@ from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
 from ode_runner.training.training_meters import TrainingMeters
 from ode_runner.training.training_pass import clip_gradients, mean_scalars, progress_text, solve_scalars
-from ode_runner.training.whole_pass import WholePass
 
 
 class Trainer:
@@ -68,7 +68,7 @@ class Trainer:
         self.last_validation = ""  # the objective of the last epoch on validation, as printed
         self.diagnosed: dict[str, float] = {}  # by the diagnostics, at the last evaluation that had some
         self.waits = self.device.type != "cuda" or group.size > 1  # for the numbers of a step, in the step
-        self.make_pass = WholePass(self.forward, optimizer, self.parameters, waits=self.waits)
+        self.make_pass = BatchPass(self.forward, optimizer, self.parameters, waits=self.waits)
         self.meters = TrainingMeters(experiment, at_once=self.waits)
         self.compiled = Compiled()  # in this session
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)

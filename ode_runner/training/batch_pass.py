@@ -14,7 +14,7 @@ from ode_runner.training.prepare_compiled import Compiled
 from ode_runner.training.training_pass import TrainingPass, ordinary_pass
 
 
-class WholePass:
+class BatchPass:
     """Makes training passes, whose gradients are then in the parameters' `.grad`.
 
     Args:
