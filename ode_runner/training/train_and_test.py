@@ -16,22 +16,16 @@ from ode_runner.experiment.layers import report_layers
 from ode_runner.experiment.meters import Clock, peak_bytes, reset_peak_bytes
 from ode_runner.experiment.model_view import model_view
 from ode_runner.experiment.per_sample_cost import PerSampleCounts, report
+from ode_runner.experiment.presentation import conclude, draw, write_tables
 from ode_runner.experiment.process_state import same_folder
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.experiment.test_split import (
-    conclude,
-    draw,
-    evaluate_test,
-    first_failing_batch,
-    measured_with,
-    write_tables,
-)
+from ode_runner.experiment.test_split import evaluate_test, first_failing_batch, measured_with
 from ode_runner.gradients.event_checks import steps_each
 from ode_runner.models.events import has_events
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
 from ode_runner.recording.environment import describe_environment
-from ode_runner.recording.logger import MetricLogger, MetricsFile, log_result
+from ode_runner.recording.logger import MetricsFile, log_result
 from ode_runner.recording.record import UNUSED, RunRecord
 from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
@@ -47,11 +41,11 @@ def train_and_test(
     experiment: Experiment, trainer: Trainer | None, plan: RunPlan, display: Display, stop: StopRequest
 ) -> None:
     """Train if there are parameters, evaluate on the test split, draw, and fill the record."""
-    record, folder = plan.record, plan.folder
+    record = plan.record
     reset_peak_bytes(experiment.device)
     record.environment = describe_environment(experiment.device, processes=trainer.group.size if trainer else 1)
-    _introduce(experiment, trainer, record, folder, display)
-    absolute = folder.absolute()  # for what is written while code of one's own runs, which may change directory
+    _introduce(experiment, trainer, plan, display)
+    absolute = plan.folder.absolute()  # for what is written while code of one's own runs, which may change directory
     session = _open_session(experiment, trainer, plan, display, stop, folder=absolute)
     clock = Clock()
     with closing(session.metrics), closing(session.logger):
@@ -105,18 +99,16 @@ def _carry_out(
     for remark in experiment.remarks(record.metrics):
         display.say(remark, style="yellow")
     with same_folder():
-        _show(experiment, view, plan, display, logger, absolute=folder, step=step)
+        _show(experiment, view, plan, session, folder=folder, step=step)
     report(
         counts.found(), experiment.task,
         folder=plan.folder, display=display, logger=logger, step=step, pictures=plan.pictures,
     )  # fmt: skip
 
 
-def _show(
-    experiment: Experiment, view: ModelView, plan: RunPlan, display: Display, logger: MetricLogger,
-    *, absolute: Path, step: int,
-) -> None:  # fmt: skip
+def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Session, *, folder: Path, step: int) -> None:
     """Pictures, if they are wanted, tables, and what else there is to show of a model that has been tested."""
+    display, logger = session.display, session.logger
     if plan.pictures:
         draw(
             experiment, view, folder=plan.folder / "plots", display=display, logger=logger, step=step,
@@ -124,7 +116,7 @@ def _show(
                 figures_of_estimates(tested, plan.record.metrics), plan.build_diagnostics().figures(tested)
             ),
         )  # fmt: skip
-    write_tables(experiment, view, folder=absolute)
+    write_tables(experiment, view, folder=folder)
     conclude(experiment, view, display=display, logger=logger)
 
 
@@ -148,15 +140,20 @@ def _check_finite(experiment: Experiment, record: RunRecord) -> None:
     raise failure
 
 
-def _introduce(
-    experiment: Experiment, trainer: Trainer | None, record: RunRecord, folder: Path, display: Display
-) -> None:
-    """Print the header: sizes, axes that are not used, a warning where bf16 is slow, and what weights are judged."""
+def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, display: Display) -> None:
+    """Print the header: sizes, what of the choices is not used or slow, and what weights are judged."""
     parameters, precision = sum(p.numel() for p in experiment.parameters()), experiment.options.precision
     sizes = " / ".join(f"{experiment.task.size(split):,} {split}" for split in Split)
-    display.header(record, folder, parameters=parameters, precision=precision, sizes=sizes)
+    display.header(plan.record, plan.folder, parameters=parameters, precision=precision, sizes=sizes)
     for line in experiment.task.introduction():
         display.say(line)
+    _print_remarks(experiment, plan.record, display)
+    if trainer is not None and experiment.options.ema is not None:
+        introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
+
+
+def _print_remarks(experiment: Experiment, record: RunRecord, display: Display) -> None:
+    """What follows from the choices without being typed."""
     if has_events(type(experiment.task), type(experiment.model)) and steps_each(experiment.integrator.solver):
         display.say("events are at a time of each sample's own: each has steps of its own (solver.per_sample=true)")
     if experiment.options.device == "auto" and experiment.device.type == "cpu" and torch.cuda.is_available():
@@ -166,10 +163,8 @@ def _introduce(
         uses = f"uses neither {' nor '.join(unused)}" if len(unused) > 1 else f"does not use {unused[0]}"
         instead = type(experiment.model).instead
         display.say(f"model={record.choices['model']} {uses}" + (f": {instead}" if instead else ""))
-    if precision == "bf16" and not record.environment["bf16_instructions"]:
+    if experiment.options.precision == "bf16" and not record.environment["bf16_instructions"]:
         display.say("this device has no bf16 instructions: expect trainer.precision=fp32 to be faster", style="yellow")
-    if trainer is not None and experiment.options.ema is not None:
-        introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
 
 
 def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, float]:
