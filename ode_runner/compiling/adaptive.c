@@ -1,16 +1,6 @@
 /* A whole adaptive solve: what AdaptiveRungeKutta.steps does, along compiled pieces. R is the type of numbers, N how
    many a state has. What is out of the ordinary is left to Python, which solves anew and says what is wrong. */
 
-/* first_step of solvers/initial_step.py; 0 where a norm is no number. */
-static double first_step(double t0, double span, double order, const R *y0, const R *f0, const R *norms,
-                         const R *theta) {
-    double h0 = trial_step(norms[0], norms[1], span), h = copysign(h0, span);
-    if (!h0) return 0;
-    R clock[3] = {t0, t0 + h, h}, change;
-    piece_bend(clock, y0, f0, theta, &change);
-    return chosen_step(h0, norms[1], change / h0, order);
-}
-
 /* States at the `count` times, the first of which is y0's, in `ys`; in `states` where accepted steps begin, and in
    `steps` for each of them t0, t1, the size tried next, attempts that failed before it, and how many outputs are done
    after it. Returns the number of steps, or -1 where Python has to see to it; `first` is 0 if nobody has chosen it. */

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.compiling.each_steps import EachSteps
 from ode_runner.compiling.graph import has_code
-from ode_runner.compiling.one_call import NUMBER, POINTER, OneCall, differentiable
+from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, differentiable
 from ode_runner.compiling.solves import CompiledSolve, check_lasting
 from ode_runner.compiling.stepper import compilable, values_of
 from ode_runner.compiling.values import Values
@@ -53,7 +53,8 @@ class EachSolves(OneCall[TakenEach]):
     """Those by certain steps; whoever asks takes them otherwise where None is returned."""
 
     def __init__(self, steps: EachSteps, solver: EmbeddedRungeKutta) -> None:
-        super().__init__(steps, solver)
+        super().__init__(steps)
+        self.first, self.control = solver.first_step, Control.of(solver)
         self.sizes = {"LANES": len(steps.y0), "W": steps.y0[0].numel()}
         self.room = ROOM
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ode_runner.compiling.captured_solve import capture_exact
 from ode_runner.compiling.each_solves import compile_each
+from ode_runner.compiling.implicit_solves import compile_implicit
 from ode_runner.compiling.integrals import solve_with_integrals
 from ode_runner.compiling.runs import CompiledRuns, solve_in_runs
 from ode_runner.compiling.solves import CompiledSolve
@@ -20,6 +21,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.field import StochasticField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
+from ode_runner.solvers.diagonally_implicit import DiagonallyImplicit
 from ode_runner.solvers.first_order import first_order
 from ode_runner.solvers.one_step import AcceptedStep, solution_along
 from ode_runner.solvers.per_sample import PerSampleStepping
@@ -34,7 +36,7 @@ def compile_exact(
 
     That costs as many evaluations as there, and needs no more of a compiled step than its beginning. On a GPU, where
     steps are recorded, all can be kept (`keeps`), and the field is compiled only if `fuses` says so. Where samples have
-    steps of their own, what is out of the ordinary is solved by `eager`.
+    steps of their own, and where steps are implicit, what is out of the ordinary is solved by `eager`.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -45,6 +47,8 @@ def compile_exact(
         return capture_exact(solver, problem, keeps=keeps, fuses=fuses)
     if isinstance(solver, PerSampleStepping) and solver.per_sample:
         return compile_each(solver, problem, eager=eager)
+    if isinstance(solver, DiagonallyImplicit):
+        return compile_implicit(solver, problem, eager=eager)
     steps, values = steps_of(solver, problem)
     solve = partial(_solve, steps, values, CompiledRuns(steps), WholeSolves.of(steps))
     return partial(solve_with_integrals, solve) if problem.field.names else solve

@@ -27,8 +27,8 @@ TakenT = TypeVar("TakenT")  # what a solve has come to
 class OneCall(abc.ABC, Generic[TakenT]):
     """Of solves by certain steps. Each function is compiled when it is first wanted."""
 
-    def __init__(self, steps: CompiledSteps, solver: AdaptiveRungeKutta) -> None:
-        self.steps, self.first, self.control = steps, solver.first_step, _Control.of(solver)
+    def __init__(self, steps: CompiledSteps) -> None:
+        self.steps = steps
         self._ways_back: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
 
     @abc.abstractmethod
@@ -57,11 +57,16 @@ class OneCall(abc.ABC, Generic[TakenT]):
         names = [f"#define {name} {int(size)}" for name, size in sizes.items()]
         code = [Path(__file__).with_name(driver).read_text(encoding="utf-8") for driver in drivers]
         functions = {name: steps.piece(name) for name in pieces}
-        return compile_library(functions, "\n".join([f"typedef {TYPES[steps.y0.dtype]} R;", *names, *code]))
+        kind = f"typedef {TYPES[steps.y0.dtype]} R;"
+        return compile_library(functions, "\n".join([kind, *names, self.constants(), *code]))
+
+    def constants(self) -> str:
+        """More that the files read, in C."""
+        return ""
 
 
-class _Control(ctypes.Structure):
-    """As in adaptive.c."""
+class Control(ctypes.Structure):
+    """As in control.c."""
 
     _fields_: ClassVar = [
         ("filter", ctypes.c_double * 3),
@@ -70,12 +75,12 @@ class _Control(ctypes.Structure):
     ]
 
     @staticmethod
-    def of(solver: AdaptiveRungeKutta) -> "_Control":
+    def of(solver: AdaptiveRungeKutta) -> "Control":
         powers = FILTERS[solver.control]
         numbers = solver.error_order, solver.safety, solver.shrink, solver.grow, solver.min_step or 0.0
         longest = float("inf") if solver.max_step is None else solver.max_step
         hold = len(powers) > 1 or solver.hold
-        return _Control((ctypes.c_double * 3)(*powers), *numbers, longest, len(powers), hold, solver.max_steps)
+        return Control((ctypes.c_double * 3)(*powers), *numbers, longest, len(powers), hold, solver.max_steps)
 
 
 def differentiable(

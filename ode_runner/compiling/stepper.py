@@ -17,7 +17,7 @@ from ode_runner.problem import Problem
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.initial_step import first_step
-from ode_runner.solvers.one_step import ExplicitRungeKutta
+from ode_runner.solvers.one_step import ExplicitRungeKutta, RungeKutta
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import time_tensor
@@ -68,7 +68,7 @@ class CompiledStepper(AdaptiveStepper):
         return StepResult(y1, list(ks.unbind()), None, float(judged[0]) if judged else 0.0)
 
 
-def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> ExplicitRungeKutta:
+def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
     """The solver of the steps, which takes them as they have been compiled."""
     return replace(steps.solver, stepping=lambda field: CompiledStepper(steps, field, ledger, theta))
 
@@ -81,8 +81,8 @@ def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
     """
     if not isinstance(solver, FixedStepRungeKutta | EmbeddedRungeKutta):
         raise CannotCompile(
-            "only steps of explicit Runge-Kutta solvers, and of those of fixed step for stochastic fields, can be "
-            f"compiled, and this is {solver.kind}"
+            "only steps of explicit and diagonally implicit Runge-Kutta solvers, and of those of fixed step for "
+            f"stochastic fields, can be compiled, and this is {solver.kind}"
         )
     if type(solver).step is not ExplicitRungeKutta.step:
         raise CannotCompile("this solver takes its steps in a way of its own")

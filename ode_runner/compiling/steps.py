@@ -15,7 +15,7 @@ from ode_runner.counted_field import CountedField
 from ode_runner.field import VectorField
 from ode_runner.ledger import Tally
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
-from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
+from ode_runner.solvers.one_step import AcceptedStep, RungeKutta
 from ode_runner.solvers.tableau import advance, explicit_step, stage_time
 from ode_runner.types import State, Time
 
@@ -68,7 +68,7 @@ class CompiledSteps(Packed):
     """
 
     def __init__(
-        self, solver: ExplicitRungeKutta, equation: Equation, y0: State, values: Sequence[Tensor], *, learned: int
+        self, solver: RungeKutta, equation: Equation, y0: State, values: Sequence[Tensor], *, learned: int
     ) -> None:
         super().__init__(y0, values, learned=learned)
         self.solver, self.equation, self.tableau = solver, equation, solver.tableau

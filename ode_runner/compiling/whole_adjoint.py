@@ -54,7 +54,9 @@ class WholeAdjoint:
         """None where something has no C code."""
         values = self.solves.steps.theta.numel() - self.integrals
         sizes = {"M": self.elements, "Q": self.integrals, "VALUES": values}
-        made = self.solves.library(["begin", "bend", "step"], "control.c", "adaptive.c", "adjoint.c", **sizes)
+        made = self.solves.library(
+            ["begin", "bend", "step"], "control.c", "first_step.c", "adaptive.c", "adjoint.c", **sizes
+        )
         if made is not None:
             made.solve_back.restype = NUMBER
             made.solve_back.argtypes = [POINTER, NUMBER, *[POINTER] * 5, NUMBER, *[POINTER] * 4]

@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.one_call import NUMBER, POINTER, OneCall, differentiable
+from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, differentiable
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
 from ode_runner.ledger import Tally
@@ -32,13 +32,17 @@ class Taken:
 
     @cached_property
     def places(self) -> list[AcceptedStep]:
-        """The accepted steps."""
-        times, rows = self.times.tolist(), self.steps.tolist()
-        ends = [1, *(int(row[4]) for row in rows)]
-        return [
-            AcceptedStep(t0=t0, t1=t1, due=times[begin:end], rejected=int(rejected), ahead=ahead)
-            for (t0, t1, ahead, rejected, _), (begin, end) in zip(rows, pairwise(ends), strict=True)
-        ]
+        return places_of(self.times, self.steps)
+
+
+def places_of(times: Tensor, steps: Tensor) -> list[AcceptedStep]:
+    """The accepted steps of a solve to these times, (step, 5): see adaptive.c."""
+    outputs, rows = times.tolist(), steps.tolist()
+    ends = [1, *(int(row[4]) for row in rows)]
+    return [
+        AcceptedStep(t0=t0, t1=t1, due=outputs[begin:end], rejected=int(rejected), ahead=ahead)
+        for (t0, t1, ahead, rejected, _), (begin, end) in zip(rows, pairwise(ends), strict=True)
+    ]
 
 
 @final
@@ -46,7 +50,8 @@ class WholeSolves(OneCall[Taken]):
     """Those by certain steps; Python takes these where None is returned."""
 
     def __init__(self, steps: CompiledSteps, solver: AdaptiveRungeKutta) -> None:
-        super().__init__(steps, solver)
+        super().__init__(steps)
+        self.first, self.control = solver.first_step, Control.of(solver)
         self.states = steps.y0.new_empty(ROOM, *steps.y0.shape)
         self.rows = torch.empty(ROOM, 5, dtype=torch.float64)
 
@@ -61,7 +66,7 @@ class WholeSolves(OneCall[Taken]):
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
         """`adaptive.c`; None where something has no C code."""
-        made = self.library(["begin", "bend", "step"], "control.c", "adaptive.c")
+        made = self.library(["begin", "bend", "step"], "control.c", "first_step.c", "adaptive.c")
         if made is not None:
             made.solve.restype = NUMBER
             made.solve.argtypes = [POINTER, NUMBER, ctypes.c_double, *[POINTER] * 3, NUMBER, *[POINTER] * 4]

@@ -33,7 +33,7 @@ from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
-from ode_runner.solvers.one_step import ExplicitRungeKutta, Gathered, solution_along
+from ode_runner.solvers.one_step import Gathered, RungeKutta, solution_along
 from ode_runner.solvers.packed_field import PackedField
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -97,7 +97,7 @@ def _solve_there(there: CompiledSteps, theta: Tensor, field: CountedField, y0: S
     return solve_with_integrals(solve, Problem(field=field, y0=y0, ts=ts))
 
 
-def stepping_back(back: CompiledSteps, ledger: Ledger, theta: Tensor) -> ExplicitRungeKutta:
+def stepping_back(back: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
     """The solver of the adjoint equation, whose last values are dL/dq where something is integrated."""
 
     def stepper(adjoint: VectorField) -> CompiledStepper:
