@@ -168,14 +168,9 @@ class Integrator:
                 f"the times of a solve by {type(solver).__name__} ask for a gradient, and a path of "
                 f"{name_of(field)} has no derivative in time. Use ts.detach()."
             )
-        compilable = torch.is_grad_enabled() and not moving and problem.event is None
-        compiled = self._compiled.find(problem) if compilable else None
-        if compiled is not None:
-            return compiled(problem)
-        if self.records and not torch.is_grad_enabled():
-            recorded = self._recorded.solve(solver, problem, partial(self.gradient.solve, solver))
-            if recorded is not None:
-                return recorded
+        found = None if moving else self._compiled_or_recorded(solver, problem)
+        if found is not None:
+            return found
 
         def solve(solver: Solver, piece: Problem) -> Solution:
             one = partial(self.gradient.solve, solver)
@@ -185,6 +180,13 @@ class Integrator:
             if problem.event is not None:
                 return solve_to_events(self.gradient.solve, solver, problem)
             return solve_between_breaks(solve, solver, problem)
+
+    def _compiled_or_recorded(self, solver: Solver, problem: Problem) -> Solution | None:
+        """The solution by what has been compiled or recorded of such problems; None where nothing has."""
+        if torch.is_grad_enabled():
+            compiled = None if problem.event is not None else self._compiled.find(problem)
+            return None if compiled is None else compiled(problem)
+        return self._recorded.solve(solver, problem, partial(self.gradient.solve, solver)) if self.records else None
 
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:
         """Raises IncompatibleChoice where a gradient mode of one's own leaves integrals out."""

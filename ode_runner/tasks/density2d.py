@@ -99,15 +99,7 @@ class Density2D(DensityTask):
         super().__init__(dict(zip(sizes, drawn, strict=True)), entropy=entropy, seed=seed, device=device)
         self.grid, self.centres = grid, law.centres
         self.conditions = torch.eye(law.components if conditional else 0, device=device)
-        field = true_field(law, path)
-        if field is None and path is not None:
-            raise RefusedInput(
-                f"task.path={path} needs a law whose noised densities are known, and that of {as_typed(name)} is none. "
-                f"Use task.name={' or '.join(GAUSSIANS)}."
-            )
-        sampled = None if field is None else sampled_span(field.path, start_time, end_time)
-        if field is not None and sampled is not None and clock == "rho":
-            field, sampled = by_noise_level(field, sampled)
+        field, sampled = _known_field(law, path, start_time, end_time, name=name, clock=clock)
         self.spec = TaskSpec(
             input_shape=(2,),
             output_shape=(2,),
@@ -188,6 +180,32 @@ class Density2D(DensityTask):
         size = (high - low) / count
         middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
         return torch.cartesian_prod(middles, middles), size**2
+
+
+def _known_field(
+    law: PlaneLaw,
+    path: PathName | None,
+    start_time: float | None,
+    end_time: float | None,
+    *,
+    name: Name,
+    clock: Literal["t", "rho"] | None,
+) -> tuple[GaussianMixture | None, tuple[float, float] | None]:
+    """The law's field along a path, and where a solve begins and ends; None where noised densities are not known.
+
+    Raises:
+        RefusedInput: a path is named, and there is no such field.
+    """
+    field = true_field(law, path)
+    if field is None and path is not None:
+        raise RefusedInput(
+            f"task.path={path} needs a law whose noised densities are known, and that of {as_typed(name)} is none. "
+            f"Use task.name={' or '.join(GAUSSIANS)}."
+        )
+    if field is None:
+        return None, None
+    sampled = sampled_span(field.path, start_time, end_time)
+    return by_noise_level(field, sampled) if clock == "rho" else (field, sampled)
 
 
 def true_field(law: PlaneLaw, path: PathName | None) -> GaussianMixture | None:

@@ -120,24 +120,13 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
     roles = _resolved(table, roles, path)
     assert roles.time is not None
     assert roles.values is not None
-    values, inputs = (
-        [measurements(table[name], first, path) for name in names] for names in (roles.values, roles.inputs)
-    )
-    times, dates = times_of(table[roles.time], first, path)
-    whole = Recorded(
-        name="",
-        rows=np.arange(len(table)) + first,
-        times=times,
-        values=np.stack(values, axis=1),
-        inputs=np.array(inputs).reshape(len(inputs), len(table)).T,
-        label=None,
-    )
+    whole, dates = _numbers(table, first, roles, path)
     keys = [""] * len(table) if roles.series is None else [str(key).strip() for key in table[roles.series]]
     labels = None if roles.label is None else [str(label).strip() for label in table[roles.label]]
     series = []
     for key, own in _rows_by_series(table, keys).items():
         chosen = np.array(own)
-        chosen = chosen[np.argsort(times[chosen], kind="stable")] if roles.sort else chosen
+        chosen = chosen[np.argsort(whole.times[chosen], kind="stable")] if roles.sort else chosen
         one = whole.at(chosen)
         _check_times(one.times, one.rows, key, roles.time, path, dates=dates)
         label = None if labels is None else _one_label([labels[i] for i in chosen], one.rows, key, path)
@@ -152,6 +141,24 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
         series=series,
         dates=dates,
     )
+
+
+def _numbers(table: pd.DataFrame, first: int, roles: Roles, path: Path) -> tuple[Recorded, bool]:
+    """All rows of a table as if they were of one series, and whether their times are dates."""
+    assert roles.values is not None
+    values, inputs = (
+        [measurements(table[name], first, path) for name in names] for names in (roles.values, roles.inputs)
+    )
+    times, dates = times_of(table[roles.time], first, path)
+    whole = Recorded(
+        name="",
+        rows=np.arange(len(table)) + first,
+        times=times,
+        values=np.stack(values, axis=1),
+        inputs=np.array(inputs).reshape(len(inputs), len(table)).T,
+        label=None,
+    )
+    return whole, dates
 
 
 def _rows_by_series(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[int]]:
