@@ -14,10 +14,12 @@ from ode_runner.compiling import c_products, machine_code
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.graph import compile_library
+from ode_runner.compiling.loop_fusion import fused
 from ode_runner.compiling.machine_code import function_of, library
 from ode_runner.compiling.recorder import record
 from ode_runner.errors import CannotCompile
 
+aten = torch.ops.aten
 compiler = pytest.mark.skipif(not any(map(shutil.which, machine_code.COMPILERS)), reason="needs a C compiler")
 
 # Of x (4, 6), y (4, 6), whose last column is turned, and w (5, 6): each has a derivative, which is compared as well.
@@ -79,6 +81,34 @@ def test_operations_that_differ_in_their_arrays_alone_are_one_function() -> None
     bodies = [line for line in source.splitlines() if " static void " in line]
     assert len(bodies) == 4, "tanh and product, of all and of two rows; numbers are added where they stand"
     assert sum("tanh(" in line for line in bodies) == 2
+
+
+def combined(y: Tensor, k: Tensor, s: Tensor) -> list[Tensor]:
+    """A chain of five operations, the last of which reads what is needed again; one that is written into afterwards."""
+    y1 = y + (0.3 * s) * k + (0.7 * s) * (k - y)
+    halved = y1 / 2
+    written = (y * k).add_(halved)
+    return [torch.tanh(halved) * written, y1[:1]]
+
+
+def test_operations_on_large_tensors_are_one_loop_where_nothing_else_reads_what_lies_between() -> None:
+    examples = [torch.rand(64, 64), torch.rand(64, 64), torch.tensor(0.5)]
+    with torch.no_grad():
+        recording = record(combined, examples)
+    results = [operation.target for operation in fused(recording).operations if operation.result.dim() == 2]
+    assert results == [aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.add_.Tensor, aten.mul.Tensor]
+    small = record(combined, [x[:2, :2] if x.dim() else x for x in examples])
+    assert fused(small).operations == small.operations
+
+
+@compiler
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_loop_finds_what_several_do(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [torch.rand(64, 64, dtype=dtype), torch.rand(64, 64, dtype=dtype), torch.tensor(0.5, dtype=dtype)]
+    of_one = compiled(combined, examples)(*examples)
+    monkeypatch.setattr("ode_runner.compiling.loop_fusion.SMALLEST", 10_000)
+    for ours, theirs in zip(of_one, compiled(combined, examples)(*examples), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_machine_code_made_with_other_flags_is_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

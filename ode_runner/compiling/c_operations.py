@@ -1,14 +1,14 @@
 """PyTorch's operations in C."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_loops import Name, Place, elementwise, nest, place, sum_over
+from ode_runner.compiling.c_loops import TYPES, Name, Place, elementwise, nest, place, sum_over
 from ode_runner.compiling.c_products import LARGEST_LOOP, matrix_product
-from ode_runner.compiling.recorder import Operation
+from ode_runner.compiling.recorder import Inlined, Operation
 
 aten = torch.ops.aten
 
@@ -33,7 +33,7 @@ def code_of(operation: Operation, name: Name) -> str:
         return elementwise(result, [], name, lambda y: f"{y} = {_FILLED[target](*arguments)};")
     try:
         if target in _ELEMENTWISE:
-            return _elementwise(result, arguments, operation.options, name, _ELEMENTWISE[target])
+            return _elementwise(operation, name, _ELEMENTWISE[target])
         return _SPECIAL[target](result, name, *arguments, **operation.options)
     except (KeyError, TypeError) as error:  # an operation, or an option of one, that is not here
         raise NoCode(str(target)) from error
@@ -47,19 +47,39 @@ def _into_new(target: Any) -> Any:
     return other if other in _ELEMENTWISE else target
 
 
-def _elementwise(
-    result: Tensor, arguments: Sequence[Any], options: Any, name: Name, expression: Callable[..., str]
-) -> str:
-    """Numbers among the arguments stand in the code."""
-    operands = [x for x in arguments if isinstance(x, Tensor)]
-    kind = result if result.dtype.is_floating_point else operands[0]
+def is_elementwise(operation: Operation) -> bool:
+    """Whether an element of the result is an expression of one element of each argument; it writes into none."""
+    return operation.target in _ELEMENTWISE and not operation.target._schema.is_mutable
+
+
+def _elementwise(operation: Operation, name: Name, expression: Callable[..., str]) -> str:
+    """Numbers among the arguments stand in the code; operations among them are computed in the same loop."""
 
     def code(y: str, *elements: str) -> str:
-        rest = iter(elements)
-        values = [next(rest) if isinstance(x, Tensor) else number(x, kind.dtype) for x in arguments]
-        return f"{y} = {expression(*values, **options)};"
+        rest, before = iter(elements), list[str]()
+        value = _expression(operation, expression, rest, before)
+        return " ".join([*before, f"{y} = {value};"])
 
-    return elementwise(result, operands, name, code)
+    return elementwise(operation.result, operation.reads(), name, code)
+
+
+def _expression(
+    operation: Operation, expression: Callable[..., str], elements: Iterator[str], before: list[str]
+) -> str:
+    """An operation's value by the `elements` that it reads; `before` receives statements that it relies on."""
+    of_tensors = [x for x in operation.arguments if isinstance(x, Tensor | Inlined)]
+    first = of_tensors[0].operation.result if isinstance(of_tensors[0], Inlined) else of_tensors[0]
+    kind = (operation.result if operation.result.dtype.is_floating_point else first).dtype
+    values = []
+    for x in operation.arguments:
+        if isinstance(x, Inlined):
+            inner = x.operation
+            value = _expression(inner, _ELEMENTWISE[inner.target], elements, before)
+            values.append(f"v{len(before)}")
+            before.append(f"const {TYPES[inner.result.dtype]} {values[-1]} = {value};")
+        else:
+            values.append(next(elements) if isinstance(x, Tensor) else number(x, kind))
+    return expression(*values, **operation.options)
 
 
 def number(x: Any, dtype: torch.dtype) -> Any:

@@ -1,6 +1,7 @@
 """A function of tensors as the operations of PyTorch that it is made of."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import torch
@@ -16,6 +17,14 @@ OTHER_TENSOR = "the field uses a tensor that is none of its parameters"
 DRAWS = "the field draws random numbers"
 
 
+@final
+@dataclass(frozen=True)
+class Inlined:
+    """In place of a tensor among arguments: the operation that makes it, and whose result nothing else reads."""
+
+    operation: "Operation"
+
+
 class Operation(NamedTuple):
     """A call that computes something; views of tensors are none, for they share their memory."""
 
@@ -25,8 +34,14 @@ class Operation(NamedTuple):
     result: Tensor
 
     def reads(self) -> list[Tensor]:
-        """The tensors among its arguments."""
-        return [x for x in tree_leaves((self.arguments, self.options)) if isinstance(x, Tensor)]
+        """The tensors among its arguments, and among those of operations in their place."""
+        found: list[Tensor] = []
+        for x in tree_leaves((self.arguments, self.options)):
+            if isinstance(x, Inlined):
+                found += x.operation.reads()
+            elif isinstance(x, Tensor):
+                found.append(x)
+        return found
 
 
 @final
