@@ -137,6 +137,8 @@ REFUSED = {  # what was typed: what the one line must say
     "~seed": ["'seed' is needed"],
     "~tolerance": ["'tolerance' is needed"],
     "search=[1]": ["search=[1] names no search. Available: digits,"],
+    "+hydra=1": ["+hydra=1: options of Hydra have names with a dot, as hydra.verbose=true."],
+    "~hydra": ["options of Hydra have names with a dot"],
     "grid=nan": ["grid=nan names no grid. Available: equal_work, gradients,"],
     "optimizer=${oc.select:a}": ["optimizer=${oc.select:a} names no optimizer. Available: adam, adamw,"],
     "-m task=${model},mnist": ["names no task. Available: "],

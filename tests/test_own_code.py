@@ -35,7 +35,7 @@ class Mine(ODENet): ...
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
     """A model of one's own that imports another module, and its run."""
-    before = set(sys.modules)
+    forget_own_modules()  # of another test, in the same process
     root = tmp_path / "mine"
     root.mkdir()
     own_models(root, "own_pieces", OWN, "Mine")
@@ -43,9 +43,12 @@ def project(tmp_path: Path) -> Iterator[Path]:
     (root / "own_later.py").write_text("nothing = None\n")
     (root / "not_imported.py").write_text("")
     yield root
-    for name in set(sys.modules) - before:
-        if name.startswith("own_"):
-            del sys.modules[name]
+    forget_own_modules()
+
+
+def forget_own_modules() -> None:
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
 
 
 def ran(*words: str, cwd: Path) -> Ended:
@@ -121,8 +124,7 @@ def test_a_packed_run_is_taken_up_in_another_place(project: Path, tmp_path: Path
     assert f"torch=={torch.partition('+')[0]}\n" in requirements
     assert "ode-run==" not in requirements
     shutil.rmtree(project)
-    for name in ("own_pieces", "own_helpers", "own_later"):
-        sys.modules.pop(name, None)
+    forget_own_modules()
     assert "imported: own_helpers.py" in ran("-cd", "conf", f"predict={folder}", cwd=here).stdout
     again = ran("-cd", "conf", "model=mine", *TINY, cwd=here).stdout
     assert f"already completed: {folder}" in again

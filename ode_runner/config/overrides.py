@@ -33,6 +33,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
             _check_names(override, arguments)
         if group in COMMANDS and (override.is_add() or override.is_force_add()):
             raise RefusedInput(f"{override.input_line}: type it without the +.")
+        if group == "hydra":
+            raise RefusedInput(f"{override.input_line}: options of Hydra have names with a dot, as hydra.verbose=true.")
         if group == "hydra.verbose" and not isinstance(override.value(), bool | str | list):
             raise RefusedInput(f"{override.input_line} is neither true nor false.")
 
