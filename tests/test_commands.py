@@ -330,3 +330,12 @@ def test_what_is_typed_replaces_what_was(tmp_path: Path) -> None:
     assert with_original_command(["task=digits", "seed=3"]) == ["task=digits", "seed=3"]
     with pytest.raises(RefusedInput, match="one at a time"):
         with_original_command([way, "predict=there"])
+
+
+def test_all_columns_of_an_evaluation_are_of_one_test_split(trained: dict[str, Path]) -> None:
+    folder = run_folder(trained["moons"])
+    ended = typed(f"evaluate={folder}", "task.test=7", cwd=folder)
+    assert "task.test: other test data than in training" in ended.stdout
+    found = json.loads(max(folder.rglob("evaluation.json"), key=lambda path: path.stat().st_mtime).read_text())
+    assert found["training"]["metrics"]["test/loss"] == found["metrics"]["test/loss"]  # the solver is that of training
+    assert found["metrics"]["test/loss"] != record_of(trained["moons"])["metrics"]["test/loss"]

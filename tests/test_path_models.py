@@ -29,7 +29,7 @@ from ode_runner.paths.named import path_named
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.types import State, Time
-from tests.helpers import check_refused, run_folders, typed
+from tests.helpers import check_refused, record_of, run_folders, typed
 from tests.problems import Compose, build, own_options
 from tests.resuming import check_resumed_exactly
 
@@ -427,3 +427,18 @@ def test_a_trained_run_is_guided_anew_and_nothing_that_it_has_learned_is_changed
     ended = typed(f"evaluate={folder}", "model.hidden=0.5", cwd=tmp_path)
     assert ended.returncode == 2
     assert "model.hidden=0.5: the run is taken as it is. Change its solver or tolerance, or model.guid" in ended.stderr
+
+
+@pytest.mark.slow
+def test_samples_of_a_condition_are_no_worse_where_noise_is_coupled_within_it(tmp_path: Path) -> None:
+    words = ("task=density2d", "task.name=8gaussians", "task.conditional=true", "model=flow_matching", "solver=heun")
+    sizes = ("task.train=10240", "task.test=1000", "task.grid=20", "trainer.epochs=12", "trainer.batch_size=128")
+    right = {}
+    for coupling in ("independent", "minibatch_ot"):
+        place = tmp_path / coupling
+        place.mkdir()
+        ended = typed(*words, *sizes, f"model.coupling={coupling}", "logger=none", cwd=place)
+        assert ended.returncode == 0, ended.stderr
+        right[coupling] = record_of(place)["metrics"]["test/right_centre"]
+    assert right["minibatch_ot"] >= right["independent"] - 0.02
+    assert right["independent"] > 0.9

@@ -324,6 +324,24 @@ def test_evaluations(composed: Compose, name: str, changed: dict[str, Any], expe
         assert tally.accepted == 6
 
 
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "deis", "unipc", "ddpm"])
+def test_the_field_is_asked_at_the_times_of_the_grid(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    field, asked, denoise = eight("vp"), list[float](), GaussianMixture.denoise
+
+    def recorded(self: GaussianMixture, t: Tensor, x: Tensor, *given: Tensor) -> Tensor:
+        asked.append(float(t))
+        return denoise(self, t, x, *given)
+
+    monkeypatch.setattr(GaussianMixture, "denoise", recorded)
+    for steps in (7, 13):  # which divide no thousand
+        asked.clear()
+        sampled(field, build(composed, "solver", name, num_steps=steps, grid="logsnr"))
+        grid = [level.t for level in sampling_grid(field.path, 1.0, 1e-3, grid="logsnr", steps=steps)]
+        assert asked == pytest.approx(grid[:-1], rel=1e-12)
+
+
 @pytest.mark.parametrize("name", ["ddpm", "edm_heun", "euler_maruyama"])
 def test_samples_do_not_depend_on_their_batch(composed: Compose, name: str) -> None:
     solver = build(composed, "solver", name, num_steps=5, **({"s_churn": 2.0} if name == "edm_heun" else {}))

@@ -24,7 +24,7 @@ from ode_runner.models.latent_sde import PosteriorEquation
 from ode_runner.networks.diffusion import ConstantDiffusion
 from ode_runner.noise import BrownianPath, Calculus, Noise, NoiseKind
 from ode_runner.problem import Solution
-from ode_runner.solvers.base import FixedStepSolver
+from ode_runner.solvers.base import AdaptiveSolver, FixedStepSolver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.euler_maruyama import EulerMaruyama
 from ode_runner.solvers.heun_sde import HeunSDE
@@ -34,7 +34,8 @@ from ode_runner.solvers.reversible_heun_sde import ReversibleHeunSDE
 from ode_runner.solvers.srk import StochasticRungeKutta
 from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Time
-from tests.problems import slope
+from tests.helpers import options
+from tests.problems import named_class, slope
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -470,3 +471,11 @@ def test_noise_of_another_kind_than_stated_is_refused() -> None:
     unfit.diffusion = lambda t, y: y  # type: ignore[method-assign]
     with pytest.raises(IncompatibleChoice, match=r"general noise, for which its diffusion must be of shape \(3, 2, 2"):
         solved(EulerMaruyama, 8, unfit, torch.ones(3, 2))
+
+
+def test_no_stochastic_solver_chooses_its_steps() -> None:
+    """Adaptive steps of general noise have a bias in the area between its elements that nothing would show."""
+    solvers = [named_class("solver", name) for name in options("solver")]
+    stochastic = [solver for solver in solvers if issubclass(solver, StochasticSolver)]
+    assert len(stochastic) >= 5
+    assert not any(issubclass(solver, AdaptiveSolver) for solver in stochastic)

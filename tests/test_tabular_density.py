@@ -177,3 +177,16 @@ def test_a_trained_flow_says_how_probable_other_rows_are(tmp_path: Path) -> None
     torch.testing.assert_close(run.log_prob(drawn.path[-1]), drawn.log_density, atol=1e-3, rtol=1e-3)
     refused = typed(f"predict={folder}", f"data={written(tmp_path, other[['speed']], 'less.csv')}", cwd=tmp_path)
     assert (refused.returncode, "no column 'price'" in refused.stderr) == (2, True)
+
+
+@pytest.mark.slow
+def test_many_affine_layers_stay_finite_beside_a_column_that_hardly_changes(tmp_path: Path) -> None:
+    table = pd.DataFrame(np.random.default_rng(1).normal(size=(400, 19)), columns=[f"c{i}" for i in range(19)])
+    table["c7"] = 5 + 1e-6 * table["c7"]
+    words = ("task=tabular_density", f"task.file={written(tmp_path, table)}", "model=coupling_flow", "model.layers=32")
+    sizes = ("model.width=16", "trainer.max_steps=200", "trainer.epochs=100", "logger=none", "pictures=false")
+    run = ode.train(*words, *sizes, f"output_dir={tmp_path / 'outputs'}")
+    assert math.isfinite(run.results["test/nll"])
+    drawn = run.sample(1000).path[-1]
+    assert bool(drawn.isfinite().all())
+    assert float(drawn[:, 7].std()) == pytest.approx(1e-6, rel=0.5)

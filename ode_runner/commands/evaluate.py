@@ -30,7 +30,9 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     """Evaluate a run on the test split under another solver and under the training solver made much more accurate.
 
     A model that has learned an ODE keeps its test metrics when its own solver takes smaller steps; one that has
-    learned to use the solver's error loses them. Writes `evaluation.json` into `folder` and prints a table.
+    learned to use the solver's error loses them. Where options of the task are others than in training, the test
+    metrics under the training solver are measured anew, for those recorded are of other data. Writes `evaluation.json`
+    into `folder` and prints a table.
 
     Args:
         trained: the run.
@@ -43,10 +45,11 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     experiment, counts = trained.experiment(), PerSampleCounts()
     with stop_on_signals() as stop:
         view = model_view(experiment, [], stop)
-        columns = {
-            "training": trained.record.metrics,
-            f"solver={solver}": evaluate_test(experiment, view, stop, counts),
-        }
+        columns = {"training": trained.record.metrics}
+        if trained.other_task:
+            own = _with_solver(experiment, own_solver)
+            columns["training"] = evaluate_test(own, model_view(own, [], stop), stop, PerSampleCounts())
+        columns[f"solver={solver}"] = evaluate_test(experiment, view, stop, counts)
         columns[f"solver={solver}"] |= _apart(experiment, view, own_solver, stop)
         if experiment.model.numerics is not Numerics.NONE:
             finer = _finer(experiment, own_solver)
@@ -64,6 +67,9 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
         "finished": utc_now(),
     }
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
+    if trained.other_task:
+        others = ", ".join(trained.other_task)
+        Display().say(f"{others}: other test data than in training; all columns, that of its solver too, are of these.")
     _print(experiment, columns, conclusion, counts, solver=solver, folder=folder)
     return RunStatus.COMPLETED
 
@@ -110,9 +116,13 @@ def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: St
     generator = experiment.model.generator()
     if generator is None or generator.rounded or drawing or not isinstance(task, SampledTask):
         return {}
-    own = dataclasses.replace(experiment, integrator=dataclasses.replace(experiment.integrator, solver=own_solver))
+    own = _with_solver(experiment, own_solver)
     ours, theirs = (task.drawn(one).path[-1].double() for one in (view, model_view(own, [], stop)))
     return {"test/apart_from_own": float((ours - theirs).flatten(1).square().sum(dim=1).mean().sqrt())}
+
+
+def _with_solver(experiment: Experiment, solver: Solver) -> Experiment:
+    return dataclasses.replace(experiment, integrator=dataclasses.replace(experiment.integrator, solver=solver))
 
 
 def describe_samples(solver: str, metrics: Mapping[str, float]) -> str:

@@ -1,13 +1,13 @@
 """A completed run and its best weights."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ode_runner.config.identity import check_same_weights
+from ode_runner.config.identity import check_same_weights, differing_options
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.recording.checkpoint import Checkpoints
@@ -23,6 +23,7 @@ class TrainedRun:
     folder: Path
     record: RunRecord
     assemble: Callable[[], Experiment]  # with fresh weights
+    other_task: list[str] = field(default_factory=list)  # options of the task that are others now than in training
 
     @classmethod
     def find(
@@ -45,7 +46,8 @@ class TrainedRun:
         if record.status is not RunStatus.COMPLETED:
             raise RefusedInput(f"the run in {folder} is not completed but {record.status}. Type its command to go on.")
         check_same_weights(record, expected, folder, free=free)
-        return cls(folder=folder, record=record, assemble=assemble)
+        other_task = differing_options(record, expected, "task")
+        return cls(folder=folder, record=record, assemble=assemble, other_task=other_task)
 
     def experiment(self) -> Experiment:
         """The experiment with the weights that did best on validation, in evaluation mode.

@@ -67,6 +67,11 @@ def is_same(found: RunRecord, expected: RunRecord) -> bool:
     return next(_differences(found, expected), None) is None
 
 
+def differing_options(found: RunRecord, expected: RunRecord, group: str) -> list[str]:
+    """The options of a group in which two records differ, such as `task.test`."""
+    return [name for name, _, _ in _differing(found, expected) if name.startswith(f"{group}.")]
+
+
 def check_same_weights(found: RunRecord, expected: RunRecord, folder: Path, *, free: Collection[str] = ()) -> None:
     """Raises RefusedInput where a record is of other weights than its folder's command makes, or of another seed.
 
