@@ -27,10 +27,10 @@ torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores
 
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked `sampled(count)`, `count` of its parameters stay quick; slow tests are given longer."""
+    """Of a test marked `sampled(count)`, so many parameters of those not slow stay quick; slow tests get longer."""
     drawn: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("sampled") is not None:
+        if item.get_closest_marker("sampled") is not None and item.get_closest_marker("slow") is None:
             drawn[item.nodeid.partition("[")[0]].append(item)
     for alike in drawn.values():
         alike.sort(key=lambda item: hashlib.sha256(item.nodeid.encode()).digest())

@@ -72,6 +72,7 @@ def test_what_each_sample_takes_is_that_of_all_of_them(trainer: Any) -> None:
         assert found[name] == expected[name]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same(tmp_path: Path) -> None:
     check_resumed((*FIXED, "trainer.accumulate=2", "trainer.epochs=2", "logger=none"), tmp_path)
 

@@ -276,6 +276,7 @@ def test_a_mode_of_ones_own_is_compared_as_well(tmp_path: Path) -> None:
     assert rows["tight"]["solution_error"] == rows["adjoint"]["solution_error"] != ""
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("typing", "words"),
     [

@@ -241,6 +241,7 @@ def test_an_unfinished_line_on_the_terminal_is_never_wrapped_into_the_log(tmp_pa
     assert all(line in (folder / "ode-run.log").read_text() for line in said)
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -261,7 +261,12 @@ def test_what_cannot_be_is_refused_in_one_line(run: str, arguments: tuple[str, .
 
 
 @pytest.mark.parametrize(
-    "arguments", [("evaluate", "solver.max_steps=2"), ("predict", "solver.max_steps=2"), ("predict", "times=[0,1e30]")]
+    "arguments",
+    [
+        ("evaluate", "solver.max_steps=2"),
+        pytest.param(("predict", "solver.max_steps=2"), marks=pytest.mark.slow),
+        ("predict", "times=[0,1e30]"),
+    ],
 )
 def test_a_solve_that_fails_is_one_sentence_and_exit_code_1(arguments: tuple[str, ...], trained: Any) -> None:
     ended = revisit(trained["system"], *arguments)

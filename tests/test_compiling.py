@@ -110,6 +110,7 @@ def assert_same(ours: list[Tensor], theirs: list[Tensor], *, within: float) -> N
         assert float((one - other).norm()) <= within * max(float(other.norm()), 1.0)
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.usefixtures("uncompiled", "double")
 @pytest.mark.parametrize("ts", SPANS.values(), ids=SPANS)
 @pytest.mark.parametrize("name", EXPLICIT)
@@ -124,6 +125,7 @@ def test_an_exact_derivative_is_that_of_the_steps_and_costs_what_checkpoint_does
         assert tally == spent
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.usefixtures("uncompiled", "double")
 @pytest.mark.parametrize("ts", list(SPANS.values())[:3], ids=list(SPANS)[:3])
 @pytest.mark.parametrize("mode", ["adjoint", "seminorm"])
@@ -691,6 +693,7 @@ def test_a_run_with_compiled_steps_learns_what_it_learns_without(tmp_path: Path)
     assert ended["off"][0]["cost"]["compile_seconds"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 def test_a_run_with_compiled_steps_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     command = (*RUN, "trainer.compile=on", "trainer.log_every=1", "trainer.save_every_seconds=0")

@@ -206,6 +206,7 @@ def test_what_cannot_be_followed_is_refused_by_name() -> None:
         followed(solver, ChainJumps(-q), x0, ts)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -236,6 +236,7 @@ def test_a_value_beyond_its_threshold_is_explained_and_no_other(name: str, value
     assert remarks({"test/accuracy": 1.0}) == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -100,7 +100,13 @@ def test_examples_of_ones_own_are_short(path: str) -> None:
     assert len([line for line in EXAMPLES[path].splitlines() if line]) <= 10
 
 
-@pytest.mark.parametrize("choices", ["solver=ssprk3", "task=disc", "model=deep", "solver=ssprk3 task=disc model=deep"])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        "solver=ssprk3 task=disc model=deep",
+        *(pytest.param(word, marks=pytest.mark.slow) for word in ("solver=ssprk3", "task=disc", "model=deep")),
+    ],
+)
 def test_examples_of_ones_own_run(choices: str, tmp_path: Path) -> None:
     for path, code in EXAMPLES.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

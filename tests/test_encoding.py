@@ -71,10 +71,13 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-SLOW = [pytest.param((word,), marks=pytest.mark.slow) for word in ("solver.per_sample=true", "trainer.precision=fp64")]
+SLOW = [
+    pytest.param((word,), marks=pytest.mark.slow)
+    for word in ("gradient=adjoint", "solver.per_sample=true", "trainer.precision=fp64")
+]
 
 
-@pytest.mark.parametrize("words", [(), ("gradient=adjoint",), *SLOW], ids=" ".join)
+@pytest.mark.parametrize("words", [(), *SLOW], ids=" ".join)
 def test_a_conditioned_field_is_trained_and_drawn(words: tuple[str, ...], own: Path) -> None:
     ended = typed("-cd", "conf", "network=conditioned", *words, *QUICK, cwd=own, pictures=not words)
     assert ended.returncode == 0, ended.stdout + ended.stderr

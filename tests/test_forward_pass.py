@@ -136,6 +136,7 @@ def test_by_autograd_it_is_measured_and_comes_to_the_same(here: Path) -> None:
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_comes_to_the_same(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("gradient=checkpoint", "trainer.save_every_seconds=0")
     whole = trained(here, *command)

@@ -45,7 +45,7 @@ def test_a_noisy_sampler_has_no_endpoint_error(tmp_path: Path) -> None:
     assert metrics["nfe/sample"] == 8
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("words", "said"),
     [

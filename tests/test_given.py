@@ -38,6 +38,7 @@ def gradients(solver: Solver, mode: GradientMode, *, shared: bool = False) -> li
     return list(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in PAIRS]
 )

@@ -117,6 +117,7 @@ def test_a_thousand_options_have_a_thousand_fingerprints(composed: Compose) -> N
     assert {len(one) for one in found} == {identity.DIGITS}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("other", "told"),
     [

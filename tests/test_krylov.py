@@ -93,7 +93,11 @@ def test_products_give_what_factors_give(solver: ImplicitSolver, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "solver", [ImplicitMidpoint(num_steps=40, step_size=None), Kvaerno3(rtol=1e-5, atol=1e-5, max_steps=200)]
+    "solver",
+    [
+        ImplicitMidpoint(num_steps=40, step_size=None),
+        pytest.param(Kvaerno3(rtol=1e-5, atol=1e-5, max_steps=200), marks=pytest.mark.slow),
+    ],
 )
 def test_thousands_of_equations_agree_with_a_tight_explicit_solve(solver: ImplicitSolver) -> None:
     """An explicit method is held to 2.8 / (8 * 20) of a unit by stability."""

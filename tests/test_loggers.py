@@ -70,6 +70,7 @@ def test_several_loggers_have_the_same_numbers(tmp_path: Path) -> None:
     assert [event.step for event in read_events(folder).Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_resumed_table_has_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def die() -> None:
         raise KeyboardInterrupt

@@ -130,6 +130,7 @@ def test_a_packed_run_is_taken_up_in_another_place(project: Path, tmp_path: Path
     assert f"already completed: {folder}" in again
 
 
+@pytest.mark.slow
 def test_a_packed_run_that_was_interrupted_goes_on_elsewhere(tmp_path: Path) -> None:
     mine, theirs = tmp_path / "mine", tmp_path / "theirs"
     mine.mkdir()

@@ -188,6 +188,7 @@ def test_an_untrained_diffusion_model_is_right_of_normal_data(head: str, compose
     torch.testing.assert_close(model.field.inner(t, x), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("name", "options"),

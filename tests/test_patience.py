@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from ode_runner.training.patience import out_of_patience
 from tests.helpers import TINY, check_refused, record_of, run_folder, typed
 from tests.resuming import check_resumed
@@ -35,6 +37,7 @@ def test_a_resumed_run_ends_where_it_would_have(tmp_path: Path) -> None:
     assert whole["metrics"] == parted["metrics"]
 
 
+@pytest.mark.slow
 def test_one_that_was_stopped_in_its_test_is_not_trained_on(tmp_path: Path) -> None:
     typed(*STILL, cwd=tmp_path)
     folder, before = run_folder(tmp_path), record_of(tmp_path)

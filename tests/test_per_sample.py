@@ -106,6 +106,7 @@ def test_images_with_group_norm_are_solved_the_same_in_any_company(composed: Com
     torch.testing.assert_close(together.ys, torch.cat([one.ys for one in singles], dim=1), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.sampled(24)
 @each_pair
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
@@ -135,6 +136,7 @@ def test_options_of_step_control_hold_for_each_sample(solver: PerSampleStepping,
         assert found.each.evaluations.tolist() == [field.calls]
 
 
+@pytest.mark.sampled(3)
 @each_pair
 def test_error_falls_with_the_tolerance(solver: PerSampleStepping) -> None:
     ts = torch.tensor([0.0, 0.7, 2.0])
@@ -158,6 +160,7 @@ def test_as_many_calls_as_the_hardest_sample_needs(solver: PerSampleStepping) ->
     assert calls >= int(found.each.evaluations.max())
 
 
+@pytest.mark.sampled(3)
 @each_pair
 def test_a_stiff_sample_costs_an_easy_one_nothing(solver: PerSampleStepping) -> None:
     field = Elementwise(lambda t, y: -y * torch.tensor([1.0, 0.0]) - y[..., 1:] * y * torch.tensor([1.0, 0.0]))
@@ -222,6 +225,7 @@ def weighed(ys: Tensor) -> Tensor:
     return (weights * torch.sin(ys)).sum()
 
 
+@pytest.mark.sampled(3)
 @each_pair
 @forwards_first
 def test_the_gradient_is_that_of_finite_differences(solver: PerSampleStepping, times: tuple[float, ...]) -> None:

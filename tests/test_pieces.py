@@ -118,6 +118,7 @@ def test_the_four_piece_field_of_the_reference() -> None:
 MODES = [pair for pair in PAIRS if pair[0] in JUMPING]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "pair", [pytest.param(p, marks=pytest.mark.slow if is_slow(p) else (), id="-".join(p)) for p in MODES]
 )

@@ -275,6 +275,7 @@ def test_an_end_drawn_at_random_is_for_training_alone() -> None:
     assert asked == [2.0, 1.0]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -143,7 +143,7 @@ def test_a_signal_stops_after_the_step_and_the_same_command_resumes(
     assert_equal(outcome(tmp_path), uninterrupted[name])
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "nth", "step"), [("adjoint", 1, 3), ("adjoint", 20, 60), ("budget", 3, 7)])
 def test_a_signal_during_the_evaluation_costs_nothing(
     name: str, nth: int, step: int, uninterrupted: Any, tmp_path: Path

@@ -121,6 +121,7 @@ PRUNING = (
 )
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_ended_early_counts_and_can_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TPESampler, "sample_independent", in_turn)
     with monkeypatch.context() as patch:

@@ -246,6 +246,7 @@ def difference(found: list[Tensor], expected: list[Tensor]) -> float:
     return float(torch.cat([(a - b).flatten() for a, b in zip(found, expected, strict=True)]).norm() / size)
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("cls", "kind"), KINDS, ids=lambda x: getattr(x, "__name__", x))
 def test_exact_modes_equal_backprop_to_rounding(cls: type[FixedStepSolver], kind: NoiseKind) -> None:
     expected = gradients(cls, kind, Backprop())

@@ -118,7 +118,6 @@ def _gradients(model: LatentSDE, task: StochasticPaths, batch: Batch, mode: Grad
 
 
 @pytest.mark.slow
-@pytest.mark.sampled(1)
 @pytest.mark.parametrize("model", ["sde", "latent_sde"])
 def test_a_resumed_run_is_the_run_that_was_not_stopped(model: str, tmp_path: Path) -> None:
     command = OF_LATENT if model == "latent_sde" else ("task=gbm", "task.points=9", "network.width=4", *SMALL)

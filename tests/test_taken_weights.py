@@ -83,6 +83,7 @@ def test_weights_that_are_damaged_are_not_taken(tmp_path: Path) -> None:
     assert trains(ended)
 
 
+@pytest.mark.slow
 def test_cells_of_a_sweep_share_their_training(tmp_path: Path) -> None:
     ended = typed("-m", *QUICK, "task.foresight=1,2,3", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr

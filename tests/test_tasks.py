@@ -345,6 +345,7 @@ def test_only_training_images_are_cropped(make: MakeTask) -> None:
     assert not same(all_batches(plain, Split.TRAIN), all_batches(shifted, Split.TRAIN))
 
 
+@pytest.mark.sampled(16)
 def test_images_are_scaled_to_the_unit_interval(made: MakeTask, name: str) -> None:
     task = made(name)
     if not isinstance(task, ImageClassification):

@@ -53,7 +53,7 @@ def _loss(span: tuple[float, ...], i: int, shift: float) -> Tensor:
     return loss_of(torch.stack(ys))
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "pair",
     [

@@ -175,7 +175,13 @@ def test_the_test_split_is_touched_once_at_the_end(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("budget", "steps"), [("max_steps=4", 4), ("max_steps=3", 3), ("max_seconds=0.001", 1), ("max_nfe=30", 3)]
+    ("budget", "steps"),
+    [
+        ("max_steps=4", 4),
+        pytest.param("max_steps=3", 3, marks=pytest.mark.slow),
+        ("max_seconds=0.001", 1),
+        ("max_nfe=30", 3),
+    ],
 )
 def test_a_budget_ends_the_run_cleanly(budget: str, steps: int, tmp_path: Path) -> None:
     ended = typed(*EVERY_STEP, "solver=euler", "solver.num_steps=10", f"trainer.{budget}", cwd=tmp_path)
