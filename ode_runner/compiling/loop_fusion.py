@@ -8,7 +8,7 @@ from collections import Counter
 
 from torch import Tensor
 
-from ode_runner.compiling.c_operations import is_elementwise
+from ode_runner.compiling.c_elementwise import is_elementwise
 from ode_runner.compiling.recorder import Inlined, Operation, Recording, storage_of
 
 SMALLEST = 4_096  # elements; with fewer, all arrays of a loop lie in the first cache

@@ -1,0 +1,132 @@
+"""PyTorch's operations element by element, as expressions in C."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.c_loops import TYPES, Name, elementwise
+from ode_runner.compiling.recorder import Inlined, Operation
+
+aten = torch.ops.aten
+
+
+def is_elementwise(operation: Operation) -> bool:
+    """Whether an element of the result is an expression of one element of each argument; it writes into none."""
+    return operation.target in EXPRESSIONS and not operation.target._schema.is_mutable
+
+
+def code_of_elements(operation: Operation, name: Name, expression: Callable[..., str]) -> str:
+    """The loop of an operation: numbers among its arguments stand in it, operations among them are computed in it."""
+
+    def code(y: str, *elements: str) -> str:
+        rest, before = iter(elements), list[str]()
+        value = _expression(operation, expression, rest, before)
+        return " ".join([*before, f"{y} = {value};"])
+
+    return elementwise(operation.result, operation.reads(), name, code)
+
+
+def _expression(
+    operation: Operation, expression: Callable[..., str], elements: Iterator[str], before: list[str]
+) -> str:
+    """An operation's value by the `elements` that it reads; `before` receives statements that it relies on."""
+    of_tensors = [x for x in operation.arguments if isinstance(x, Tensor | Inlined)]
+    first = of_tensors[0].operation.result if isinstance(of_tensors[0], Inlined) else of_tensors[0]
+    kind = (operation.result if operation.result.dtype.is_floating_point else first).dtype
+    values = []
+    for x in operation.arguments:
+        if isinstance(x, Inlined):
+            inner = x.operation
+            value = _expression(inner, EXPRESSIONS[inner.target], elements, before)
+            values.append(f"v{len(before)}")
+            before.append(f"const {TYPES[inner.result.dtype]} {values[-1]} = {value};")
+        else:
+            values.append(next(elements) if isinstance(x, Tensor) else number(x, kind))
+    return expression(*values, **operation.options)
+
+
+def number(x: Any, dtype: torch.dtype) -> Any:
+    """A number as C reads it, in the type in which PyTorch would calculate with it; anything else as it is."""
+    if isinstance(x, bool) or not isinstance(x, int | float):
+        return x
+    x = float(x)
+    text = {float("inf"): "INFINITY", float("-inf"): "-INFINITY"}.get(x, "NAN" if x != x else x.hex())
+    return f"(({'float' if dtype == torch.float32 else 'double'}){text})"
+
+
+def _power(x: str, exponent: str) -> str:
+    whole = float.fromhex(exponent.split(")")[1]) if exponent.startswith("((") and "0x" in exponent else None
+    if whole in (1.0, 2.0, 3.0):
+        return " * ".join([x] * int(whole))
+    return f"sqrt({x})" if whole == 0.5 else f"pow({x}, {exponent})"
+
+
+def _clamp(x: str, low: str | None = None, high: str | None = None) -> str:
+    """What is not a number stays so."""
+    above = x if low is None else f"({x} < {low} ? {low} : {x})"
+    return above if high is None else f"({above} > {high} ? {high} : {above})"
+
+
+def _scaled(sign: str) -> Callable[..., str]:
+    return lambda x, y, alpha=1: f"{x} {sign} {y}" if alpha == 1 else f"{x} {sign} {_factor(alpha)} * {y}"
+
+
+def _factor(x: str | float) -> str:
+    return x if isinstance(x, str) else number(x, torch.float64)
+
+
+EXPRESSIONS: dict[Any, Callable[..., str]] = {
+    aten.add.Tensor: _scaled("+"),
+    aten.add.Scalar: _scaled("+"),
+    aten.sub.Tensor: _scaled("-"),
+    aten.sub.Scalar: _scaled("-"),
+    aten.rsub.Scalar: lambda x, y, alpha=1: _scaled("-")(y, x, alpha),
+    aten.mul.Tensor: lambda x, y: f"{x} * {y}",
+    aten.mul.Scalar: lambda x, y: f"{x} * {y}",
+    aten.div.Tensor: lambda x, y: f"{x} / {y}",
+    aten.div.Scalar: lambda x, y: f"{x} / {y}",
+    aten.addcmul.default: lambda x, y, z, value=1: f"{x} + {_factor(value)} * {y} * {z}",
+    aten.neg.default: lambda x: f"-{x}",
+    aten.reciprocal.default: lambda x: f"1 / {x}",
+    aten.abs.default: lambda x: f"fabs({x})",
+    aten.sgn.default: lambda x: f"({x} > 0) - ({x} < 0)",
+    aten.sign.default: lambda x: f"({x} > 0) - ({x} < 0)",
+    aten.sqrt.default: lambda x: f"sqrt({x})",
+    aten.rsqrt.default: lambda x: f"1 / sqrt({x})",
+    aten.exp.default: lambda x: f"exp({x})",
+    aten.log.default: lambda x: f"log({x})",
+    aten.log1p.default: lambda x: f"log1p({x})",
+    aten.sin.default: lambda x: f"sin({x})",
+    aten.cos.default: lambda x: f"cos({x})",
+    aten.tanh.default: lambda x: f"tanh({x})",
+    aten.floor.default: lambda x: f"floor({x})",
+    aten.sigmoid.default: lambda x: f"1 / (1 + exp(-{x}))",
+    aten.silu.default: lambda x: f"{x} / (1 + exp(-{x}))",
+    aten.softplus.default: lambda x, beta=1, threshold=20: (
+        f"{x} * {beta} > {threshold} ? {x} : log1p(exp({x} * {beta})) / {beta}"
+    ),
+    aten.relu.default: lambda x: f"{x} <= 0 ? 0 : {x}",
+    aten.clamp.default: _clamp,
+    aten.clamp_min.default: _clamp,
+    aten.pow.Tensor_Scalar: _power,
+    aten.maximum.default: lambda x, y: f"{x} > {y} || {x} != {x} ? {x} : {y}",
+    aten.minimum.default: lambda x, y: f"{x} < {y} || {x} != {x} ? {x} : {y}",
+    aten.where.self: lambda condition, x, y: f"{condition} ? {x} : {y}",
+    aten.tanh_backward.default: lambda dy, y: f"{dy} * (1 - {y} * {y})",
+    aten.sigmoid_backward.default: lambda dy, y: f"{dy} * (1 - {y}) * {y}",
+    aten.threshold_backward.default: lambda dy, x, threshold: f"{x} <= {threshold} ? 0 : {dy}",
+    aten.softplus_backward.default: lambda dy, x, beta, threshold: (
+        f"{x} * {beta} > {threshold} ? {dy} : {dy} / (1 + exp(-{x} * {beta}))"
+    ),
+    aten.masked_fill.Scalar: lambda x, mask, value: f"{mask} ? {value} : {x}",
+    aten.logical_and.default: lambda x, y: f"{x} && {y}",
+    aten.logical_or.default: lambda x, y: f"{x} || {y}",
+    aten.logical_not.default: lambda x: f"!{x}",
+}
+_COMPARISONS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "eq": "==", "ne": "!="}
+for _name, _sign in _COMPARISONS.items():
+    for _overload in ("Scalar", "Tensor"):
+        _target = getattr(getattr(aten, _name), _overload)
+        EXPRESSIONS[_target] = lambda x, y, sign=_sign: f"{x} {sign} {y}"
