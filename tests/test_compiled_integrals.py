@@ -156,7 +156,7 @@ def test_only_solves_with_these_integrals_judged_alike_are_compiled(monkeypatch:
     integrate.compile(field, y0, integrals={"q": Integral(kinetic, True)})
     taken: list[bool] = []
     monkeypatch.setattr(
-        "ode_runner.compiling.steps.CompiledSteps.enter_way_back", lambda *_: taken.append(True), raising=True
+        "ode_runner.compiling.steps.CompiledSteps.enter_backward", lambda *_: taken.append(True), raising=True
     )
     for integrals in (
         {"q": Integral(kinetic, True)},

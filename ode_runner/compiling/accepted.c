@@ -1,4 +1,4 @@
-/* The way back along the accepted steps of `solve`: dL/dy0 in `a_found` and dL/dtheta in `sums_found`, from `dys`
+/* The backward pass along the accepted steps of `solve`: dL/dy0 in `a_found` and dL/dtheta in `sums_found`, from `dys`
    at the times. LEARNED is how many numbers of theta are learned; DENSE says whether outputs may lie within steps. */
 
 #define SWAP(x, y) (other = x, x = y, y = other)

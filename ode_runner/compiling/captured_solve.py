@@ -33,7 +33,7 @@ def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool)
         solver: a pair.
         problem: of the kind.
         keeps: whether all that the derivative needs is kept, as by `gradient=backprop`; else accepted steps are taken
-            anew on the way back, as by `gradient=checkpoint`.
+            anew in the backward pass, as by `gradient=checkpoint`.
         fuses: whether the field is compiled into fused kernels.
 
     Raises:
@@ -183,7 +183,7 @@ class _Captured(torch.autograd.Function):
     @first_order(OF_CAPTURED_STEPS)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         stepper: CapturedStepper = ctx.stepper
-        back, served = _WayBack(stepper, dys[0]), len(dys)
+        back, served = _BackwardPass(stepper, dys[0]), len(dys)
         for taken in reversed(stepper.taken):
             due = dys[served - len(taken.place.due) : served]
             served -= len(due)
@@ -196,7 +196,7 @@ class _Captured(torch.autograd.Function):
 
 
 @final
-class _WayBack:
+class _BackwardPass:
     """Adjoints on their way from the last step of a solve to the first: dL/dy, dL/df, and sums of the others."""
 
     def __init__(self, stepper: CapturedStepper, like: State) -> None:

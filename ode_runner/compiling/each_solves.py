@@ -75,7 +75,7 @@ class EachSolves(OneCall[TakenEach]):
             ]
         return made
 
-    def compiled_way_back(self, *, dense: bool) -> ctypes.PyDLL | None:
+    def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
         """`each_accepted.c`."""
         pieces = ["step_vjp", *["dense_step_vjp"] * dense]
         made = self.library(pieces, "each_accepted.c", DENSE=dense, **self.sizes)
@@ -106,7 +106,7 @@ class EachSolves(OneCall[TakenEach]):
         return ys, TakenEach(times=times, states=states[:count], steps=steps[:count], counts=counts, rounds=rounds)
 
     def pull_back(self, taken: TakenEach, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        made = self.way_back(taken.times)
+        made = self.backward(taken.times)
         assert made is not None
         a, sums = torch.empty_like(dys[0]), theta.new_empty(sum(self.steps.learned.sizes))
         begun = int((taken.times == taken.times[0]).cumprod(0).sum())
@@ -114,7 +114,7 @@ class EachSolves(OneCall[TakenEach]):
         made.pull_back_each(taken.times.data_ptr(), begun, len(a), *(x.data_ptr() for x in given))
         return a, sums
 
-    def enter_way_back(self, tally: Tally, taken: TakenEach) -> None:
+    def enter_backward(self, tally: Tally, taken: TakenEach) -> None:
         accepted, dense = ((taken.rounds & flag) > 0 for flag in (ACCEPTED, DENSE))
         evaluations = self.steps.tableau.stages * int(accepted.sum()) + int(dense.sum())
         self._enter(tally, evaluations)
@@ -157,7 +157,7 @@ def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> C
 
 def _solve(each: EachSolves, values: Values, eager: CompiledSolve, problem: Problem) -> Solution:
     field, ts = problem.field, problem.ts
-    if len(ts) == 1 or each.way_back(ts) is None:
+    if len(ts) == 1 or each.backward(ts) is None:
         return eager(problem)
     rows, found = PackedField(field, problem.y0), values.tensors(field)
     y0 = (rows.begin(problem.y0) if field.names else problem.y0).contiguous()

@@ -32,7 +32,7 @@ from ode_runner.types import State, Times, Trajectory
 def compile_exact(
     solver: Solver, problem: Problem, *, keeps: bool, eager: CompiledSolve, fuses: bool = False
 ) -> CompiledSolve:
-    """For problems like this one: accepted steps are taken anew on the way back, as by `gradient=checkpoint`.
+    """For problems like this one: accepted steps are taken anew in the backward pass, as by `gradient=checkpoint`.
 
     That costs as many evaluations as there, and needs no more of a compiled step than its beginning. On a GPU, where
     steps are recorded, all can be kept (`keeps`), and the field is compiled only if `fuses` says so. Where samples have
@@ -110,5 +110,5 @@ class _ExactSolve(torch.autograd.Function):
                 a, sums = steps.dense_step_vjp(clock, y0, a, dcurve, sums, theta)
             else:
                 a, sums = steps.step_vjp(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
-        steps.enter_way_back(ctx.field.ledger.tally, accepted_steps)
+        steps.enter_backward(ctx.field.ledger.tally, accepted_steps)
         return None, None, None, a + dys[0], None, *steps.learned.unpack(sums), *[None] * fixed

@@ -1,4 +1,4 @@
-/* Steps on a fixed grid, and the way back along them. R is the type of numbers, N how many a state has, LEARNED how
+/* Steps on a fixed grid, and the backward pass along them. R is the type of numbers, N how many a state has, LEARNED how
    many of theta are learned, and GAINS how much a step adds to integrals; INPUTS(k) are a step's own inputs. */
 
 #define SWAP(x, y) (other = x, x = y, y = other)

@@ -1,4 +1,4 @@
-/* The way back along diagonally implicit steps: dL/dy0 in `a_found` and dL/dtheta in `sums_found`, from `dys` at the
+/* The backward pass along diagonally implicit steps: dL/dy0 in `a_found` and dL/dtheta in `sums_found`, from `dys` at the
    times. By the implicit function theorem, a stage y = known + w f(t, y) takes dL/dy to (I - w df/dy)^-T dL/dy. */
 
 #define SWAP(x, y) (other = x, x = y, y = other)

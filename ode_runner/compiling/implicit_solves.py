@@ -33,7 +33,7 @@ LARGEST = 32  # numbers of a sample; loops factorise larger matrices more slowly
 
 @final
 class ImplicitSteps(CompiledSteps):
-    """The pieces of diagonally implicit steps: slopes, Jacobians of all samples, and the way back through a slope."""
+    """The parts of diagonally implicit steps: slopes, Jacobians of all samples, and the backward pass of a slope."""
 
     def piece(self, name: str) -> tuple[Function, list[Tensor]]:
         t = self.clock[1].clone()
@@ -87,7 +87,7 @@ class ImplicitSolves(OneCall[TakenImplicit]):
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenImplicit] | None:
         """From `y0`, contiguous."""
 
-    def compiled_way_back(self, *, dense: bool) -> ctypes.PyDLL | None:
+    def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
         """`implicit_accepted.c`."""
         del dense
         sizes = self.sizes | {"SLOPES": self.slopes}
@@ -107,7 +107,7 @@ class ImplicitSolves(OneCall[TakenImplicit]):
         return "\n".join(f"static const double {name} = {_in_c(values)};" for name, values in found.items())
 
     def pull_back(self, taken: TakenImplicit, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        made = self.way_back(taken.times)
+        made = self.backward(taken.times)
         assert made is not None
         a, sums = torch.empty_like(dys[0]), theta.new_empty(sum(self.steps.learned.sizes))
         given = taken.states, taken.stages, theta, dys, a, sums
@@ -121,7 +121,7 @@ class ImplicitSolves(OneCall[TakenImplicit]):
         tally.evaluations += evaluations
         tally.products += jacobians * self.products
 
-    def enter_way_back(self, tally: Tally, taken: TakenImplicit) -> None:
+    def enter_backward(self, tally: Tally, taken: TakenImplicit) -> None:
         """Two evaluations and a Jacobian for each implicit stage, and an evaluation for each slope."""
         count = len(taken.steps)
         tally.evaluations += 2 * self.implicit * count + (count + 1 if self.slopes else 0)
@@ -235,7 +235,7 @@ def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: Com
 
 def _solve(implicit: ImplicitSolves, values: Values, eager: CompiledSolve, problem: Problem) -> Solution:
     field, y0, ts = problem.field, problem.y0.contiguous(), problem.ts
-    if len(ts) == 1 or bool((ts == ts[0]).all()) or implicit.way_back(ts) is None:
+    if len(ts) == 1 or bool((ts == ts[0]).all()) or implicit.backward(ts) is None:
         return eager(problem)
     found = values.tensors(field)
     theta = implicit.steps.packing.pack([value.detach() for value in found])

@@ -1,4 +1,4 @@
-"""Adaptive solves as one call of machine code each, and ways back along what they have taken as another."""
+"""Adaptive solves as one call of machine code each, and backward passes along what they have taken as another."""
 
 import abc
 import ctypes
@@ -29,10 +29,10 @@ class OneCall(abc.ABC, Generic[TakenT]):
 
     def __init__(self, steps: CompiledSteps) -> None:
         self.steps = steps
-        self._ways_back: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
+        self._backwards: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
 
     @abc.abstractmethod
-    def compiled_way_back(self, *, dense: bool) -> ctypes.PyDLL | None:
+    def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
         """For `pull_back`; None where something has no C code."""
 
     @abc.abstractmethod
@@ -40,15 +40,15 @@ class OneCall(abc.ABC, Generic[TakenT]):
         """dL/dy0 and dL/dtheta by dL/dys, contiguous."""
 
     @abc.abstractmethod
-    def enter_way_back(self, tally: Tally, taken: TakenT) -> None:
+    def enter_backward(self, tally: Tally, taken: TakenT) -> None:
         """What it takes to take the steps anew."""
 
-    def way_back(self, ts: Times) -> ctypes.PyDLL | None:
+    def backward(self, ts: Times) -> ctypes.PyDLL | None:
         """For solves with outputs at so many times; None where something has no C code."""
-        dense = len(ts) > 2 or True in self._ways_back
-        if dense not in self._ways_back:
-            self._ways_back[dense] = self.compiled_way_back(dense=dense)
-        return self._ways_back[dense]
+        dense = len(ts) > 2 or True in self._backwards
+        if dense not in self._backwards:
+            self._backwards[dense] = self.compiled_backward(dense=dense)
+        return self._backwards[dense]
 
     def library(self, pieces: Sequence[str], *drivers: str, **sizes: int) -> ctypes.PyDLL | None:
         """Pieces of the steps, and files of C code that calls them, with names for numbers in it."""
@@ -118,6 +118,6 @@ class _OneCallSolve(torch.autograd.Function):
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         steps = ctx.call.steps
         a, sums = ctx.call.pull_back(ctx.taken, dys.contiguous(), ctx.theta)
-        ctx.call.enter_way_back(ctx.field.ledger.tally, ctx.taken)
+        ctx.call.enter_backward(ctx.field.ledger.tally, ctx.taken)
         fixed = len(steps.packing.sizes) - len(steps.learned.sizes)
         return None, None, None, None, None, a, *steps.learned.unpack(sums), *[None] * fixed

@@ -130,7 +130,7 @@ def values_of(problem: Problem) -> Values:
 
 
 def has_c_code(problem: Problem) -> bool:
-    """Whether an evaluation of the field, with integrands, and the way back have C code, which is compiled in seconds.
+    """Whether an evaluation of the field, with integrands, and its backward pass have C code, compiled in seconds.
 
     Raises:
         CannotCompile: as `values_of` does, or the field is no fixed sequence of operations.
@@ -142,7 +142,7 @@ def has_c_code(problem: Problem) -> bool:
     packed = Packed(problem.y0, values.tensors(field), learned=values.learned)
     found = values.slope_and_rates(field) if field.names else values.equation(field)
 
-    def way_back(t: Tensor, y: Tensor, *arguments: Tensor) -> list[Tensor]:
+    def backward(t: Tensor, y: Tensor, *arguments: Tensor) -> list[Tensor]:
         *cotangents, sums, theta = arguments
         by = tuple(cotangents) if field.names else cotangents[0]
         return packed.field_vjp(lambda y, values: found(t, y, values), y, by, sums, theta)
@@ -151,4 +151,4 @@ def has_c_code(problem: Problem) -> bool:
     if field.names:
         size = len(packed.y0) * len(field.names)
         cotangents.append(torch.linspace(1.0, 2.0, size).view(-1, len(field.names)).to(packed.y0))
-    return has_code(way_back, [t, packed.y0, *cotangents, packed.sums(), packed.theta])
+    return has_code(backward, [t, packed.y0, *cotangents, packed.sums(), packed.theta])

@@ -81,11 +81,11 @@ class CompiledSteps(Packed):
         return field
 
     def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
-        """With the field's Jacobian that a solve along these steps takes, or the way back."""
+        """With the field's Jacobian that a solve along these steps takes, or the backward pass."""
         del accepted_steps, back
         return 0
 
-    def enter_way_back(self, tally: Tally, accepted_steps: Sequence[AcceptedStep]) -> None:
+    def enter_backward(self, tally: Tally, accepted_steps: Sequence[AcceptedStep]) -> None:
         """What it takes to take the steps anew."""
         tally.evaluations += sum(self.tableau.stages + place.dense for place in accepted_steps)
         tally.products += self.products(accepted_steps, back=True)

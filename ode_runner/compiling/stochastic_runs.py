@@ -26,7 +26,7 @@ from ode_runner.types import State, Times
 
 
 def compile_stochastic(solver: StochasticSolver, problem: Problem) -> CompiledSolve:
-    """For problems like this one: steps are taken anew on the way back, with the same noise.
+    """For problems like this one: steps are taken anew in the backward pass, with the same noise.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.

@@ -1,4 +1,4 @@
-"""All steps on a fixed grid, and the way back along them, as one call of machine code each."""
+"""All steps on a fixed grid, and the backward pass along them, as one call of machine code each."""
 
 import ctypes
 from collections.abc import Mapping, Sequence

@@ -72,7 +72,7 @@ class WholeSolves(OneCall[Taken]):
             made.solve.argtypes = [POINTER, NUMBER, ctypes.c_double, *[POINTER] * 3, NUMBER, *[POINTER] * 4]
         return made
 
-    def compiled_way_back(self, *, dense: bool) -> ctypes.PyDLL | None:
+    def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
         """`accepted.c`."""
         pieces = ["step_vjp", *["dense_step_vjp"] * dense]
         made = self.library(pieces, "accepted.c", DENSE=dense)
@@ -103,7 +103,7 @@ class WholeSolves(OneCall[Taken]):
         return 1 + (first is None) + taken.attempts * (len(self.steps.tableau.b) - 1)
 
     def pull_back(self, taken: Taken, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        made = self.way_back(taken.times)
+        made = self.backward(taken.times)
         assert made is not None
         a, sums = torch.empty_like(dys[0]), theta.new_empty(sum(self.steps.learned.sizes))
         inputs = (taken.states, theta, dys, a, sums)
@@ -112,14 +112,14 @@ class WholeSolves(OneCall[Taken]):
         )
         return a, sums
 
-    def enter_way_back(self, tally: Tally, taken: Taken) -> None:
-        self.steps.enter_way_back(tally, taken.places)
+    def enter_backward(self, tally: Tally, taken: Taken) -> None:
+        self.steps.enter_backward(tally, taken.places)
 
 
 def solve_whole(whole: WholeSolves, values: Values, problem: Problem) -> Solution | None:
-    """A solve whose derivative is that of its steps, which are taken anew on the way back."""
+    """A solve whose derivative is that of its steps, which are taken anew in the backward pass."""
     field, y0, ts = problem.field, problem.y0.contiguous(), problem.ts
-    if whole.way_back(ts) is None:
+    if whole.backward(ts) is None:
         return None
     found = values.tensors(field)
     theta = whole.steps.packing.pack([value.detach() for value in found])

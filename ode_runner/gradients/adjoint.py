@@ -22,8 +22,8 @@ class Adjoint(GradientMode):
 
     Memory is constant in the number of steps. The state is recomputed backwards, so the gradient is that of the
     continuous problem up to the backward solve's tolerance, not that of the computed solution: expect drift on
-    stiff or strongly contracting fields, and an evaluation of the field for every stage of the way back. A stochastic
-    equation is followed back along the path of its noise, by a solver of Stratonovich's equations.
+    stiff or strongly contracting fields, and an evaluation of the field for every stage of the backward pass. A
+    stochastic equation is followed back along the path of its noise, by a solver of Stratonovich's equations.
 
     `rtol` and `atol` are those of the backward solve; None takes the solver's own.
 

@@ -19,7 +19,7 @@ Solve = Callable[[Solver, Problem], Solution]
 
 
 def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solution:
-    """`solve(solver, problem)` from break to break, so that no step spans one, on the way back neither.
+    """`solve(solver, problem)` from break to break, so that no step spans one, in the backward pass neither.
 
     Between two breaks the field sees times between them alone, a unit of rounding inside: so the last stage of a step
     sees the same side of a break as the first, whichever side the field counts the break itself to. Slopes are

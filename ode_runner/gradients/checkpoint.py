@@ -1,4 +1,4 @@
-"""Backpropagation that keeps accepted states only and takes their steps anew on the way back."""
+"""Backpropagation that keeps accepted states only and takes their steps anew in the backward pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ class Observation(Observer):
         return dy
 
     def look(self, function: Evaluated, t: Tensor, y: State, dy: State) -> Tensor:
-        """Integrands are looked at as the field is. They are evaluated anew on the way back, and must not draw."""
+        """Integrands are looked at as the field is. They are evaluated anew in the backward pass, and must not draw."""
         drawn, within = RandomState.now(y.device), self._within
         self._within = True
         try:

@@ -25,7 +25,7 @@ from ode_runner.types import State, Times
 class Reversible(GradientMode):
     """Backpropagation in constant memory: undoes each step, and takes it anew for the graph of that step alone.
 
-    Exact for the computed solution up to rounding, which the way back amplifies as it would any error. Keeps what
+    Exact for the computed solution up to rounding, which the backward pass amplifies as it would any error. Keeps what
     the solver carries at the end, whatever the number of steps and outputs; evaluates the field twice as often as
     the way there.
 

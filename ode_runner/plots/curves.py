@@ -58,7 +58,7 @@ def _panels(history: History, quality: str, samples: Samples) -> Iterator[tuple[
     training, validation = (f", {words}" if words else "" for words in samples)
     trained = (f"training{training}", (style.BLUE, "-"))
     validated = (f"validation{validation}", (style.ORANGE, "--"))
-    backward = (f"training{training}, the way back", (style.GREEN, ":"))
+    backward = (f"training{training}, backward", (style.GREEN, ":"))
     found = {
         name: _lines(history, {f"train/{name}": trained, name: trained, f"eval/{name}": validated})
         for name in ("loss", quality)  # what stands beside a loss has its bare name in training

@@ -24,7 +24,7 @@ class ReversibleSolver(FixedStepSolver):
     """Algebraically reversible: `reverse_step` computes what `reversible_step` was given, whatever the step size.
 
     That is a property of the formulas and needs no Newton iteration. It is not time symmetry of the field: a field
-    that forgets the past amplifies rounding on the way back as it would any error.
+    that forgets the past amplifies rounding in the backward pass as it would any error.
     """
 
     kind: ClassVar[str] = "of fixed step and reversible"

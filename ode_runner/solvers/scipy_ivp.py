@@ -131,8 +131,8 @@ class SciPy(AdaptiveSolver):
         if size > LARGEST:
             raise IncompatibleChoice(
                 f"SciPy's {self.method} makes a Jacobian for every sample: {right.batch:,} of {right.width:,} x "
-                f"{right.width:,} numbers are too many (at most {LARGEST:,} in all; on the way back a sample is twice "
-                "as wide). Use solver=dopri5, or a smaller batch or state."
+                f"{right.width:,} numbers are too many (at most {LARGEST:,} in all; in the backward pass a sample is "
+                "twice as wide). Use solver=dopri5, or a smaller batch or state."
             )
 
 

@@ -1,4 +1,4 @@
-"""Units in which a model sees series, and the way back to those of the file."""
+"""Units in which a model sees series, and the conversion back to those of the file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

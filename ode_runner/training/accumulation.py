@@ -86,7 +86,7 @@ def _plus(total: Tensor | None, gradient: Tensor | None, share: float) -> Tensor
 
 
 def _together(passes: Sequence[TrainingPass], shares: Sequence[float], sizes: Sequence[int]) -> TrainingPass:
-    """Means over all samples, and evaluations of all parts; what is kept for the way back is that of one at a time."""
+    """Means over all samples, and evaluations of all parts; what is kept for the backward pass is that of one."""
     measured: dict[str, Tensor] = {}
     forward, backward = Tally(), Tally()
     for passed, share in zip(passes, shares, strict=True):

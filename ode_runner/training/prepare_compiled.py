@@ -37,7 +37,7 @@ FEWEST_CAPTURED = 200  # that repay the seconds which capturing takes
 # Multiplications and additions in an evaluation, from which on a compiled step is hardly faster than arithmetic allows
 LARGEST = 20_000_000
 LARGEST_FUSED = 1_000_000  # by PyTorch's compiler
-SLOWER = 60_000_000  # beyond, taking steps anew on the way back costs more than all that compiling saves
+SLOWER = 60_000_000  # beyond, taking steps anew in the backward pass costs more than all that compiling saves
 
 
 class Compiled(NamedTuple):
@@ -46,7 +46,7 @@ class Compiled(NamedTuple):
     seconds: float | None = None  # None: nothing
     passes: CapturedPasses | None = None
     layers: CapturedModules | None = None  # before and after captured solves
-    measurable: bool = True  # what is kept for the way back; recorded steps keep it where nobody sees it
+    measurable: bool = True  # what is kept for the backward pass; recorded steps keep it where nobody sees it
 
 
 def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: Callable[[str], None]) -> Compiled:
@@ -119,7 +119,7 @@ def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], 
     if experiment.integrator.gradient.through_autograd and (most := max(map(_work, solves))) > SLOWER:
         say(
             f"an evaluation takes {most / 1e6:,.0f} million multiplications and additions: compiled steps, which are "
-            "taken anew on the way back, are no faster from some 60 million on. Compare with trainer.compile=off."
+            "taken anew in the backward pass, are no faster from some 60 million on. Compare with trainer.compile=off."
         )
     say("compiling the solver's steps: some seconds the first time, half a minute where PyTorch's compiler is needed")
     for solve in solves:
