@@ -34,11 +34,13 @@ def test_a_run_prints_a_text_on_its_way_and_completes_one_with_blanks(tmp_path: 
     assert len(texts) == 5
     assert all(text.startswith("abca") and text.endswith("gbgb") and "_" not in text for text in texts)
     assert next(folder.rglob("predictions/*/unmasking.png")).stat().st_size > 0
-    for inputs, sentence in (
-        ("abc", "has 3 tokens, and a text of this task 16"),
-        ("z" * 16, "no token of this task is"),
+    for words, sentence in (
+        ((f"predict={folder}", "samples=5", "inputs=abc"), "has 3 tokens, and a text of this task 16"),
+        ((f"predict={folder}", "samples=5", f"inputs={'z' * 16}"), "no token of this task is"),
+        ((f"predict={folder}",), "model=exact draws texts. Type how many: predict=RUN samples=4"),
+        ((f"export={folder}",), "model=exact draws texts, for which there is no file but that of its weights."),
     ):
-        refused = typed(f"predict={folder}", "samples=5", f"inputs={inputs}", cwd=tmp_path)
+        refused = typed(*words, cwd=tmp_path)
         assert (refused.returncode, len(refused.stderr.strip().splitlines())) == (2, 1)
         assert sentence in refused.stderr
 

@@ -149,7 +149,7 @@ def describe_as_ode(experiment: Experiment, trained: dict[str, float], finer: di
         finer: test metrics under the same solver with much smaller steps.
     """
     if not experiment.parameters():
-        return "The true field is an ODE; the columns show what the solver makes of it."
+        return "The true field, of which nothing is learned: the columns show what the solver makes of it."
     task, key = experiment.task, f"test/{experiment.task.objective}"
     before, after = trained[key], finer[key]
     worse = before - after if task.higher_is_better else after - before

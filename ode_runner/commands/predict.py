@@ -31,6 +31,7 @@ from ode_runner.tasks.classification import Classification
 from ode_runner.tasks.density import DensityTask
 from ode_runner.tasks.forecasting import ForecastingTask
 from ode_runner.tasks.own_data import OwnDataTask
+from ode_runner.tasks.token_task import TokenTask
 from ode_runner.types import Times, Trajectory
 
 SHOWN = 10  # samples of the test split, where no inputs are given
@@ -61,6 +62,11 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
             raise RefusedInput("a forecast begins with the series that the run has read. Leave inputs out.")
         typed = typed_dates if task.dated else typed_times
         return forecast(trained, task=task, times=None if times is None else typed(times).tolist(), folder=folder)
+    if isinstance(task, TokenTask):
+        raise IncompatibleChoice(
+            f"model={trained.record.choices['model']} draws texts. Type how many: predict=RUN samples=4; a text with "
+            "blanks, which they complete, is inputs=."
+        )
     classifies = isinstance(task, Classification) and times is None
     if isinstance(task, DensityTask) and isinstance(task, OwnDataTask) and inputs is not None:
         raise RefusedInput(f"inputs={as_typed(inputs)}: points are read of a file. Type its path: data=new.csv.")

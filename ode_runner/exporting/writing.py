@@ -20,6 +20,7 @@ from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.quoting import as_typed
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunRecord
+from ode_runner.tasks.token_task import TokenTask
 
 WEIGHTS = "safetensors"
 PARTS = ("field", "solve")
@@ -48,7 +49,8 @@ def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any,
 
     Raises:
         RefusedInput: there is no such format or part, or a package is missing.
-        IncompatibleChoice: the model has no field, its solver's steps are not fixed, or it cannot be traced.
+        IncompatibleChoice: the model has no field or draws texts, its solver's steps are not fixed, or it cannot be
+            traced.
     """
     formats = [*FORMATS, WEIGHTS]
     for name, value, known in (("format", file_format, formats), ("part", part, PARTS)):
@@ -56,6 +58,11 @@ def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any,
             raise RefusedInput(f"{name}={as_typed(value)}: there is none of this name. Available: {', '.join(known)}")
     if file_format == WEIGHTS:
         return _write_weights(experiment, record, folder)
+    if isinstance(experiment.task, TokenTask):
+        raise IncompatibleChoice(
+            f"model={record.choices['model']} draws texts, for which there is no file but that of its weights. Use "
+            "format=safetensors."
+        )
     experiment = replace(experiment, model=deepcopy(experiment.model).cpu())
     for weight in experiment.model.parameters():
         weight.requires_grad_(False)
