@@ -1,6 +1,6 @@
 """Compiled solves whose every sample has steps of its own, against those one operation at a time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from ode_runner.ledger import Ledger, Tally
 from ode_runner.models.density import exact_trace
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution
+from ode_runner.regularizers.rnode import RNODE
 from ode_runner.solvers.bosh3 import Bosh3
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
@@ -55,14 +56,17 @@ def samples() -> Tensor:
     return torch.linspace(-1, 1, 21).view(7, 3) * torch.tensor([1.0, 8.0, 0.1, 3.0, 0.0, 20.0, 1.0])[:, None]
 
 
-def counted(field: VectorField, integrals: Mapping[str, Integral], *, attached: bool) -> CountedField:
-    return CountedField.around(field, Ledger(), attached=attached, integrals=integrals)
+def counted(
+    field: VectorField, integrals: Mapping[str, Integral], conditions: Sequence[Tensor] = (), *, attached: bool
+) -> CountedField:
+    given = [*conditions, *(z for integral in integrals.values() for z in integral.given)]
+    return CountedField.around(field, Ledger(), attached=attached, integrals=integrals, given=given)
 
 
 def compiled(
-    solver: Any, field: VectorField, integrals: Mapping[str, Integral] = NONE
+    solver: Any, field: VectorField, integrals: Mapping[str, Integral] = NONE, conditions: Sequence[Tensor] = ()
 ) -> Callable[[Problem], Solution]:
-    problem = Problem(field=counted(field, integrals, attached=True), y0=samples(), ts=torch.zeros(1))
+    problem = Problem(field=counted(field, integrals, conditions, attached=True), y0=samples(), ts=torch.zeros(1))
     return Backprop().compiled(solver, problem)
 
 
@@ -75,17 +79,23 @@ def found(
     parts = [solution.ys, *solution.integrals.values()]
     loss = sum((torch.linspace(1, 2, x.numel()).view_as(x) * x).sin().sum() for x in parts)
     learned = [*field.field.parameters(), *nn.ModuleList(field.integrals).parameters()]
-    gradients = torch.autograd.grad(loss, [y0, *learned], allow_unused=True, materialize_grads=True)
+    wanted = [y0, *learned, *(z for z in field.given if z.requires_grad)]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
     return [*(x.detach() for x in parts), *gradients], field.ledger.tally, solution
 
 
-def check_same(solver: EmbeddedRungeKutta, field: VectorField, integrals: Mapping[str, Integral] = NONE) -> None:
+def check_same(
+    solver: EmbeddedRungeKutta,
+    field: VectorField,
+    integrals: Mapping[str, Integral] = NONE,
+    conditions: Sequence[Tensor] = (),
+) -> None:
     """Compiled, as checkpoint finds it, at its cost."""
-    solve = compiled(solver, field, integrals)
+    solve = compiled(solver, field, integrals, conditions)
     for ts in SPANS:
-        ours, tally, solution = found(solve, counted(field, integrals, attached=True), ts)
+        ours, tally, solution = found(solve, counted(field, integrals, conditions, attached=True), ts)
         eager = partial(Checkpoint().solve, solver)
-        theirs, spent, expected = found(eager, counted(field, integrals, attached=False), ts)
+        theirs, spent, expected = found(eager, counted(field, integrals, conditions, attached=False), ts)
         for one, other in zip(ours, theirs, strict=True):
             assert float((one - other).norm()) <= 1e-9 * max(float(other.norm()), 1.0)
         assert tally == spent
@@ -123,6 +133,28 @@ def test_each_sample_takes_the_steps_it_would_take_uncompiled(
     )
     check_same(solver, steep())
     assert [ts.tolist() for ts in asked] == [[0.5, 0.5]]
+
+
+class Moved(VectorField):
+    """Conditions with a gradient and without, by layers that take one time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, t: Tensor, y: Tensor, z: Tensor, w: Tensor) -> Tensor:
+        return torch.tanh(self.layer(torch.cat([y, z], dim=1))) * w[:, 0] * torch.cos(t)
+
+
+@pytest.mark.slow
+@compiler
+@pytest.mark.usefixtures("float64")
+def test_something_may_be_given_to_each() -> None:
+    """The noise of an estimated trace, too."""
+    noise = RNODE(weight=1.0, noise="rademacher").integral(samples(), training=True)
+    conditions = [torch.linspace(-2, 2, 14).view(7, 2).requires_grad_(), torch.linspace(0.5, 2, 42).view(7, 2, 3)]
+    check_same(DOPRI5, Moved(), {"rnode": noise}, conditions)
+    check_same(DOPRI5, Moved(), conditions=conditions)
 
 
 class Toll(nn.Module):
@@ -167,7 +199,7 @@ def test_a_sample_that_fails_is_named_as_it_would_be_uncompiled() -> None:
 
 
 def given_to_each(solver: Any) -> None:
-    field = CountedField.around(SmallNet(), Ledger(), attached=True, given=[torch.ones(7, 3)])
+    field = CountedField.around(SmallNet(), Ledger(), attached=True, given=[torch.ones(7, 300)])
     Backprop().compiled(solver, Problem(field=field, y0=samples(), ts=torch.zeros(1)))
 
 
@@ -188,7 +220,7 @@ class Convolved(VectorField):
     [
         (lambda: compiled(Fehlberg2(**OPTIONS), SmallNet()), "need a pair that ends on its last slope"),
         (lambda: compiled(Dopri8(**OPTIONS), SmallNet()), "outputs within a step of this method take evaluations"),
-        (lambda: given_to_each(DOPRI5), "no compiled form where something is given to each"),
+        (lambda: given_to_each(DOPRI5), "with up to 256 numbers given to each"),
         (lambda: compiled(DOPRI5, Convolved()), "are compiled in C, and an operation of the field has none"),
     ],
 )

@@ -13,7 +13,6 @@ from ode_runner.compiling.graph import has_code
 from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, differentiable
 from ode_runner.compiling.solves import CompiledSolve, check_lasting
 from ode_runner.compiling.stepper import compilable, values_of
-from ode_runner.compiling.values import Values
 from ode_runner.errors import CannotCompile
 from ode_runner.ledger import EachSample, Tally
 from ode_runner.problem import Problem, Solution
@@ -24,6 +23,7 @@ from ode_runner.solvers.packed_field import PackedField
 from ode_runner.types import State, Times, Trajectory
 
 LANES = 64  # samples beside each other: with fewer, products of matrices are slower, with more, lanes idle at the end
+MOST_GIVEN = 256  # numbers; they are carried along with the state
 ROOM = 4096  # accepted steps for which there is memory at first
 ACCEPTED, DENSE, NO_ROOM = 1, 2, -2  # as in each.c
 
@@ -143,25 +143,25 @@ def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> C
     assert isinstance(pair, EmbeddedRungeKutta)
     if not pair.tableau.first_same_as_last:
         raise CannotCompile("samples that step on their own need a pair that ends on its last slope, such as dopri5")
-    if field.given:
-        raise CannotCompile("samples that step on their own have no compiled form where something is given to each")
+    if sum(z[0].numel() for z in field.given) > MOST_GIVEN:
+        raise CannotCompile(
+            f"samples that step on their own are compiled with up to {MOST_GIVEN} numbers given to each"
+        )
     check_lasting(problem)
     MappedField(field).check_declared(y0.new_tensor([0.125, 0.25]), y0.detach())
     values = values_of(problem)
     steps = EachSteps(pair, field, y0, values, lanes=min(LANES, len(y0)))
     if not all(has_code(*steps.piece(name)) for name in ("step", "dense_step_vjp")):
         raise CannotCompile("samples that step on their own are compiled in C, and an operation of the field has none")
-    solve = partial(_solve, EachSolves(steps, pair), values, eager)
-    return solve
+    return partial(_solve, EachSolves(steps, pair), steps, eager)
 
 
-def _solve(each: EachSolves, values: Values, eager: CompiledSolve, problem: Problem) -> Solution:
+def _solve(each: EachSolves, steps: EachSteps, eager: CompiledSolve, problem: Problem) -> Solution:
     field, ts = problem.field, problem.ts
     if len(ts) == 1 or each.backward(ts) is None:
         return eager(problem)
-    rows, found = PackedField(field, problem.y0), values.tensors(field)
-    y0 = (rows.begin(problem.y0) if field.names else problem.y0).contiguous()
-    theta = each.steps.packing.pack([value.detach() for value in found])
+    found, y0 = steps.tensors(field), steps.begin_rows(field, problem.y0)
+    theta = steps.packing.pack([value.detach() for value in found])
     solved = each.solve(y0.detach(), ts, theta)
     if solved is None:
         return eager(problem)
@@ -173,4 +173,4 @@ def _solve(each: EachSolves, values: Values, eager: CompiledSolve, problem: Prob
         rejected=attempts - accepted,
         each=each.enter_solve(field.ledger.tally, taken),
     )
-    return rows.unpacked(solution) if field.names else solution
+    return PackedField(field, problem.y0).unpacked(solution)

@@ -19,39 +19,59 @@ from ode_runner.types import State, Time
 class EachSteps(CompiledSteps):
     """Of `lanes` samples at once, none of which knows of the others.
 
-    `clock` (3, lanes) holds t0, t1 and their difference of each; norms and errors are (lanes,). With integrals, states
-    are those of a `PackedField`, and all that are judged have a norm of their own.
+    A row is a state of a `PackedField`, elements and integrals, and behind it lies what is given to the sample, which
+    does not change: the derivative by that is the one by where the row begins. `clock` (3, lanes) holds t0, t1 and
+    their difference of each; norms and errors are (lanes,). Integrals that are judged have a norm of their own.
     """
 
     def __init__(
         self, solver: ExplicitRungeKutta, field: CountedField, y0: State, values: Values, *, lanes: int
     ) -> None:
-        self.rows = PackedField(field, y0) if field.names else None
+        self.values, self.rows, self.moving = values, PackedField(field, y0), y0[0].numel() + len(field.names)
+        self.shapes, self.names = [z.shape[1:] for z in field.given], field.names
         self.rated, self.slopes = values.slope_and_rates(field), values.equation(field)
-        begin = y0.detach() if self.rows is None else self.rows.begin(y0.detach())
         equation = self._at_own_times if field.batched_time else torch.vmap(self._alone, in_dims=(0, 0, None))
-        super().__init__(solver, equation, begin[:lanes], values.tensors(field), learned=values.learned)
+        learned = sum(i >= len(self.shapes) for i in values.order[: values.learned])
+        super().__init__(solver, equation, self.begin_rows(field, y0)[:lanes], self.tensors(field), learned=learned)
         self.clock = self.clock[:, None] * torch.linspace(1.0, 1.5, lanes).to(y0)
         self.products_each = products_at(field, y0) if field.names else 0
 
-    def _at_own_times(self, t: Time, y: State, values: Sequence[Tensor]) -> State:
-        """The slopes of all rows at times (lanes,), with integrals behind them."""
-        if self.rows is None:
-            return self.slopes(t, y, values)
-        dy, rates = self.rated(t, self.rows.state(y), values)
-        return torch.cat([dy.reshape(len(y), -1), rates], dim=1)
+    def begin_rows(self, field: CountedField, y0: State) -> Tensor:
+        """The initial states of all samples."""
+        return torch.cat([PackedField(field, y0).begin(y0), *(z.reshape(len(y0), -1) for z in field.given)], dim=1)
+
+    def tensors(self, field: CountedField) -> list[Tensor]:
+        """The values that all samples share: parameters."""
+        every = zip(self.values.order, self.values.tensors(field), strict=True)
+        return [z for i, z in every if i >= len(self.shapes)]
+
+    def _at_own_times(self, t: Time, rows: State, values: Sequence[Tensor]) -> State:
+        """The slopes of all rows at times (lanes,)."""
+        y, every = self.rows.state(rows), self._every(rows, values)
+        if self.names:
+            dy, *rates = self.rated(t, y, every)
+        else:
+            dy, rates = self.slopes(t, y, every), []
+        still = [torch.zeros_like(rows[:, self.moving :])] if self.shapes else []
+        return torch.cat([dy.reshape(len(y), -1), *rates, *still], dim=1)
+
+    def _every(self, rows: State, values: Sequence[Tensor]) -> list[Tensor]:
+        """All values in their order, with those of the rows that are given to them."""
+        parts = rows[:, self.moving :].split([shape.numel() for shape in self.shapes], dim=1)
+        given = [part.reshape(len(rows), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        rest = iter(values)
+        return [given[i] if i < len(given) else next(rest) for i in self.values.order]
 
     def _alone(self, t: Time, y: Tensor, values: Sequence[Tensor]) -> Tensor:
         return self._at_own_times(t, y[None], values)[0]
 
     def length(self, clock: Tensor) -> Tensor:
-        return clock[2].view(-1, *[1] * (self.y0.dim() - 1))
+        return clock[2][:, None]
 
     def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
         pair = self.pair
         scaled = difference / (pair.atol + pair.rtol * torch.maximum(y0.abs(), y1.abs()))
-        blocks = [scaled.flatten(1)] if self.rows is None else self.rows.blocks(scaled)
-        norm, *others = (block.square().mean(dim=1).sqrt() for block in blocks)
+        norm, *others = (block.square().mean(dim=1).sqrt() for block in self.rows.blocks(scaled))
         for other in others:
             norm = torch.maximum(norm, other)
         return norm

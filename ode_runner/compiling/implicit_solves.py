@@ -219,7 +219,9 @@ def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: Com
     if type(solver).step is not DiagonallyImplicit.step:
         raise CannotCompile("this solver takes its steps in a way of its own")
     if field.names:
-        raise CannotCompile(f"implicit steps along which something is integrated ({', '.join(field.names)}) are not")
+        raise CannotCompile(
+            f"implicit steps along which something is integrated ({', '.join(field.names)}) have no compiled form"
+        )
     if y0[0].numel() > LARGEST:
         raise CannotCompile(f"implicit steps are compiled for states of up to {LARGEST} numbers a sample")
     found = values.tensors(field)
