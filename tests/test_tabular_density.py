@@ -108,7 +108,17 @@ def test_the_entropy_of_the_points_that_are_drawn_is_right(make: Make) -> None:
 @pytest.mark.parametrize("columns", [["speed"], ["speed", "price"]])
 def test_the_mass_of_a_density_of_one_or_two_columns_is_one(make: Make, tmp_path: Path, columns: list[str]) -> None:
     task = make(file=written(tmp_path, points(2000)), columns=columns, log=["price"] if "price" in columns else [])
-    assert task.model_metrics(normal_view(tmp_path))["mass"] == pytest.approx(1, abs=1e-3)
+    found = task.model_metrics(normal_view(tmp_path))
+    assert found["mass"] == pytest.approx(1, abs=1e-3)
+    assert found["mass_error"] < 1e-3
+
+
+def test_a_mass_by_cells_that_are_too_coarse_is_called_so(make: Make, tmp_path: Path) -> None:
+    task = make(file=written(tmp_path, points(2000)), columns=["speed", "price"], grid=4)
+    metrics = {f"test/{name}": value for name, value in task.model_metrics(normal_view(tmp_path)).items()}
+    said = list(task.remarks({**metrics, "test/nll": metrics["test/nll_fine"], "nfe/eval": 8.0}))
+    assert any("too large for its peaks" in sentence for sentence in said)
+    assert not any("smaller tolerance" in sentence for sentence in said)
 
 
 def test_log_densities_of_samples_are_compared_with_a_fine_solve(make: Make, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ TOLERATED = 0.01  # nats, or of a mass, before a person is told
 CERTAIN = 3  # standard errors
 FAR = 5  # times what is tolerated of a mean, of the log density of single samples
 AT_ONCE = 2000  # points of a solve
+COARSE = 0.1  # of a mass, by which thirds of its cells differ if they are too large
 COMPARED = 500  # samples whose log density is solved for once more
 
 
@@ -163,14 +164,45 @@ class DensityTask(SampledTask):
                 f"the log densities of samples, in samples.csv, are {off:.3f} nats off those "
                 "of a fine solve. Use a smaller tolerance, or more steps."
             )
-        if "test/mass" in metrics and not abs(metrics["test/mass"] - 1) <= TOLERATED:
-            mass = f"{metrics['test/mass']:.4f}"
-            yield (
-                f"the density has mass {mass} by the run's own solver, and 1 is right: its NLL is none. Use a smaller "
-                "tolerance, or more steps."
-                if metrics["nfe/eval"]
-                else f"the density has mass {mass} within the pictures' square, and the rest beyond, where no data are."
-            )
+        if "test/mass" in metrics:
+            yield from _of_mass(metrics)
+
+
+def mass_of(density: Tensor, cell: float) -> dict[str, float]:
+    """The integral of a density in the middles of cells of a grid, and how far it is off by every third of them.
+
+    By every second it would be as it is, whatever the cells, where the density is the same on both sides of a middle.
+
+    Args:
+        density: an axis for each coordinate.
+        cell: the area, or length, of a cell.
+    """
+    whole = float(density.double().sum())
+    thirds = [part.double() for k in range(density.dim()) for part in _thirds(density.movedim(k, 0))]
+    return {"mass": whole * cell, "mass_error": max(abs(whole - 3 * float(part.sum())) for part in thirds) * cell}
+
+
+def _thirds(values: Tensor) -> list[Tensor]:
+    return [values[first::3] for first in range(3)]
+
+
+def _of_mass(metrics: Mapping[str, float]) -> Iterator[str]:
+    """What it says of a solve that a mass is not 1, or of the cells that it is summed up by."""
+    mass, error = metrics["test/mass"], metrics["test/mass_error"]
+    if abs(mass - 1) <= TOLERATED:
+        return
+    if not error < COARSE * mass:
+        yield (
+            f"the density sums up to {mass:.4f}, and by every third of its cells to {error:.2g} more or less: they are "
+            "too large for its peaks. Use a larger task.grid."
+        )
+    elif metrics["nfe/eval"]:
+        yield (
+            f"the density has mass {mass:.4f} by the run's own solver, and 1 is right: its NLL is none. Use a smaller "
+            "tolerance, or more steps."
+        )
+    else:
+        yield f"the density has mass {mass:.4f} where it is summed up, and the rest beyond, where no data are."
 
 
 def in_parts(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:

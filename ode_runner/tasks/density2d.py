@@ -23,7 +23,7 @@ from ode_runner.plots.curves import draw_curves
 from ode_runner.plots.density import animate_samples, draw_density, draw_samples
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
-from ode_runner.tasks.density import DensityTask, in_parts
+from ode_runner.tasks.density import DensityTask, in_parts, mass_of
 from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.plane_laws import GAUSSIANS, OTHERS, PlaneLaw, gaussians
 
@@ -38,7 +38,9 @@ Name = Literal[
     "swissroll",
     "rings",
 ]
-REACH, MARGIN = 5.0, 0.25  # a picture holds [-REACH, REACH] each way, and the data with so much of their extent around
+REACH = 5.0  # the mass is summed up in [-REACH, REACH] each way,
+SHOWN = 3.5  # a picture holds [-SHOWN, SHOWN], with the noise that samples begin as,
+MARGIN = 0.25  # and both hold the data with so much of their extent around
 FIELD_TIMES, FIELD = (0.1, 0.3, 0.5, 0.7, 0.9), 2  # where a learned field is compared with the true one; a seed
 CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of the pictures; times in the still one, frames in the moving one
 
@@ -47,8 +49,8 @@ CELLS, SAMPLES, TIMES, FRAMES = 100, 2000, 5, 31  # of the pictures; times in th
 class Density2D(DensityTask):
     """Points of a law in the plane, chosen by `name` from those of `plane_laws`.
 
-    `mass` is the integral of the learned density over the pictures' square, by the run's own solver, from `grid` times
-    `grid` cells: 1 for a flow that is solved well enough.
+    `mass` is the integral of the learned density over a square around the data, by the run's own solver, from `grid`
+    times `grid` cells: 1 for a flow that is solved well enough. `mass_error` is that of the sum.
 
     Where it is `conditional`, the model is told the component that each point is of, in ones and zeros behind it; the
     density of mass and pictures is the mean over components. `right_centre` is then the share of samples that are
@@ -110,7 +112,7 @@ class Density2D(DensityTask):
         )
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
-        mass = {"mass": self._mass(view)} if view.answers else {}
+        mass = self._mass(view) if view.answers else {}
         return super().model_metrics(view) | mass
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
@@ -137,9 +139,9 @@ class Density2D(DensityTask):
         if view.history:
             yield "curves", draw_curves(view.history, quality="nll")
         test, _ = self.spec.parted(self.points[Split.TEST][:SAMPLES])
-        cells, _ = self._cells(CELLS)
+        side = self._side(SHOWN)
+        cells, _ = self._cells(CELLS, side)
         density = self._density(view, cells).view(CELLS, CELLS) if view.tells else None
-        side = self._side()
         path = None if view.sample is None else self.drawn(view, times=TIMES).path[:, :SAMPLES]
         yield "density", draw_density(test, density, samples=None if path is None else path[-1], side=side)
         if path is not None:
@@ -148,11 +150,11 @@ class Density2D(DensityTask):
             yield "samples_in_motion", animate_samples(self.drawn(view, times=FRAMES).path[:, :SAMPLES], side=side)
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
-        yield "samples", draw_samples(drawn.path[[0, -1]], side=self._side())
+        yield "samples", draw_samples(drawn.path[[0, -1]], side=self._side(SHOWN))
 
-    def _mass(self, view: ModelView) -> float:
-        cells, area = self._cells(self.grid)
-        return float(self._density(view, cells).double().sum()) * area
+    def _mass(self, view: ModelView) -> dict[str, float]:
+        cells, area = self._cells(self.grid, self._side(REACH))
+        return mass_of(self._density(view, cells).view(self.grid, self.grid), area)
 
     def _density(self, view: ModelView, points: Tensor) -> Tensor:
         """The learned density at points of the plane, by the run's own solver: the mean over conditions."""
@@ -167,16 +169,16 @@ class Density2D(DensityTask):
         nearest = torch.cdist(samples.cpu().double(), self.centres).argmin(dim=1)
         return {"right_centre": float((nearest == component).double().mean())}
 
-    def _side(self) -> tuple[float, float]:
-        """From where to where the pictures go, in both directions."""
+    def _side(self, least: float) -> tuple[float, float]:
+        """From where to where, in both directions: the data and what is around them, and [-least, least]."""
         points, _ = self.spec.parted(torch.cat(list(self.points.values())))
         low, high = float(points.min()), float(points.max())
         margin = MARGIN * (high - low)
-        return min(-REACH, low - margin), max(REACH, high + margin)
+        return min(-least, low - margin), max(least, high + margin)
 
-    def _cells(self, count: int) -> tuple[Tensor, float]:
-        """Middles of the pictures' cells, (count^2, 2), first coordinate first, and the area of each."""
-        low, high = self._side()
+    def _cells(self, count: int, side: tuple[float, float]) -> tuple[Tensor, float]:
+        """Middles of cells, (count^2, 2), first coordinate first, and the area of each."""
+        low, high = side
         size = (high - low) / count
         middles = low + size * (torch.arange(count, device=self.ts.device) + 0.5)
         return torch.cartesian_prod(middles, middles), size**2

@@ -19,7 +19,7 @@ from ode_runner.plots.scatter_matrix import draw_scatter_matrix
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.column_scales import ColumnScales
-from ode_runner.tasks.density import DensityTask, in_parts
+from ode_runner.tasks.density import DensityTask, in_parts, mass_of
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.point_file import Points, content_of, read_points
 from ode_runner.tasks.series_splits import drawn_parts, share_of
@@ -126,7 +126,7 @@ class TabularDensity(DensityTask, OwnDataTask):
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         measured = view.answers and len(self.column_names) <= MOST_CELLS
-        return super().model_metrics(view) | ({"mass": self._mass(view)} if measured else {})
+        return super().model_metrics(view) | (self._mass(view) if measured else {})
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
@@ -177,7 +177,7 @@ class TabularDensity(DensityTask, OwnDataTask):
                     f"alike. Try task.log=[{as_typed(name)}]."
                 )
 
-    def _mass(self, view: ModelView) -> float:
+    def _mass(self, view: ModelView) -> dict[str, float]:
         """Of the density of the models' inputs, which is that of the data: a map changes no mass."""
         points = torch.cat(list(self.points.values()))
         low, high = points.amin(dim=0), points.amax(dim=0)
@@ -185,7 +185,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         middles = (torch.arange(self.grid, device=points.device) + 0.5)[:, None] * size + low - MARGIN * (high - low)
         cells = torch.cartesian_prod(*middles.T).view(-1, len(self.column_names))
         density = in_parts(lambda inputs: view.predict(inputs, None), cells).double().exp()
-        return float(density.sum() * size.double().prod())
+        return mass_of(density.view((self.grid,) * len(self.column_names)), float(size.double().prod()))
 
 
 def _drawn(columns: list[str] | None) -> tuple[Points, float]:
