@@ -229,6 +229,12 @@ def test_what_has_no_compiled_form_says_so(make: Callable[[], Any], reason: str)
         make()
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_code_that_no_compiler_understands_is_refused_and_never_left_to_python_unsaid() -> None:
+    with pytest.raises(CannotCompile, match="compiler does not understand"):
+        found(compiled(DOPRI5, SmallNet()), counted(SmallNet(), NONE, attached=True), (0.0, 1.0))
+
+
 @pytest.mark.slow
 @compiler
 def test_a_run_learns_compiled_what_it_learns_without(tmp_path: Path) -> None:

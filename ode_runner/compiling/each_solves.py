@@ -86,8 +86,7 @@ class EachSolves(OneCall[TakenEach]):
 
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenEach] | None:
         """From `y0`, contiguous."""
-        if self.forward is None:
-            return None
+        assert self.forward is not None
         times, room = ts.to(torch.float64).contiguous(), self.room
         ys, slopes, sizes = y0.new_empty(len(times), *y0.shape), torch.empty_like(y0), times.new_empty(len(y0))
         states, steps = y0.new_empty(room, *y0.shape[1:]), times.new_empty(room, 4)
@@ -158,8 +157,9 @@ def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> C
 
 def _solve(each: EachSolves, steps: EachSteps, eager: CompiledSolve, problem: Problem) -> Solution:
     field, ts = problem.field, problem.ts
-    if len(ts) == 1 or each.backward(ts) is None:
+    if len(ts) == 1:
         return eager(problem)
+    each.check_compiled(ts)
     found, y0 = steps.tensors(field), steps.begin_rows(field, problem.y0)
     theta = steps.packing.pack([value.detach() for value in found])
     solved = each.solve(y0.detach(), ts, theta)

@@ -78,11 +78,6 @@ class ImplicitSolves(OneCall[TakenImplicit]):
         self.sizes = {"BATCH": len(steps.y0), "W": steps.y0[0].numel()}
         self.work = torch.zeros(2, dtype=torch.int64)  # evaluations and Jacobians of the last solve
 
-    @property
-    @abc.abstractmethod
-    def forward(self) -> ctypes.PyDLL | None:
-        """`implicit.c`; None where something has no C code."""
-
     @abc.abstractmethod
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenImplicit] | None:
         """From `y0`, contiguous."""
@@ -154,8 +149,7 @@ class AdaptiveImplicitSolves(ImplicitSolves):
         return made
 
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenImplicit] | None:
-        if self.forward is None:
-            return None
+        assert self.forward is not None
         times, solver = ts.to(torch.float64).contiguous(), self.solver
         ys = y0.new_empty(len(times), *y0.shape)
         found = self.states, self.stages, self.rows, ys, self.work
@@ -189,8 +183,7 @@ class FixedImplicitSolves(ImplicitSolves):
         return made
 
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenImplicit] | None:
-        if self.forward is None:
-            return None
+        assert self.forward is not None
         grids = self.solver.grids(ts)
         pairs = [(t0, t1, t1 == grid[-1]) for grid in grids for t0, t1 in pairwise(grid)]
         places = [AcceptedStep(t0=t0, t1=t1, due=[t1] if due else []) for t0, t1, due in pairs]
@@ -237,8 +230,9 @@ def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: Com
 
 def _solve(implicit: ImplicitSolves, values: Values, eager: CompiledSolve, problem: Problem) -> Solution:
     field, y0, ts = problem.field, problem.y0.contiguous(), problem.ts
-    if len(ts) == 1 or bool((ts == ts[0]).all()) or implicit.backward(ts) is None:
+    if bool((ts == ts[0]).all()):
         return eager(problem)
+    implicit.check_compiled(ts)
     found = values.tensors(field)
     theta = implicit.steps.packing.pack([value.detach() for value in found])
     solved = implicit.solve(y0.detach(), ts, theta)

@@ -13,6 +13,7 @@ from ode_runner.compiling.c_loops import TYPES
 from ode_runner.compiling.graph import compile_library
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
 from ode_runner.ledger import Tally
 from ode_runner.solvers.embedded import AdaptiveRungeKutta
 from ode_runner.solvers.first_order import first_order
@@ -30,6 +31,11 @@ class OneCall(abc.ABC, Generic[TakenT]):
     def __init__(self, steps: CompiledSteps) -> None:
         self.steps = steps
         self._backwards: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
+
+    @property
+    @abc.abstractmethod
+    def forward(self) -> ctypes.PyDLL | None:
+        """For solves; None where something has no C code."""
 
     @abc.abstractmethod
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
@@ -49,6 +55,11 @@ class OneCall(abc.ABC, Generic[TakenT]):
         if dense not in self._backwards:
             self._backwards[dense] = self.compiled_backward(dense=dense)
         return self._backwards[dense]
+
+    def check_compiled(self, ts: Times) -> None:
+        """Raises CannotCompile unless there is code for solves with outputs at so many times, there and back."""
+        if self.forward is None or self.backward(ts) is None:
+            raise CannotCompile("the system's compiler does not understand the code of these steps")
 
     def library(self, pieces: Sequence[str], *drivers: str, **sizes: int) -> ctypes.PyDLL | None:
         """Pieces of the steps, and files of C code that calls them, with names for numbers in it."""
