@@ -395,6 +395,7 @@ def test_labelled_series_keep_their_label_their_length_and_times_from_zero(
         ),
         (labels_of(3, lambda i: "ab"[i % 2]), {}, "leave less than 2 to learn from"),
         ("t,x,series,label\n0,1,A,a\n1,2,A,b\n", {}, "row 3: series A has the labels 'a' and 'b'"),
+        ("t,x,series,label\n1,1,A,a\n0,2,A,b\n", {"sort": True}, "row 2: series A has the labels 'b' and 'a'"),
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused(
