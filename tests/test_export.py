@@ -103,12 +103,20 @@ def test_what_is_in_no_file_is_refused(folder: Path, words: tuple[str, ...], sen
     assert (ended.returncode, sentence in ended.stderr) == (2, True), ended.stderr
 
 
-def test_a_field_that_noise_drives_is_refused(tmp_path: Path) -> None:
+def test_a_field_without_a_derivative_is_refused(tmp_path: Path) -> None:
     sizes = ("task.train=4", "task.validation=4", "task.test=4", "solver.num_steps=4", "logger=none")
     assert typed("task=gbm", "model=exact", *sizes, cwd=tmp_path).returncode == 0
     ended = typed(f"export={run_folder(tmp_path)}", cwd=tmp_path)
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
-    assert "noise drives that of model=exact, and a file holds a derivative alone." in ended.stderr
+    assert "that of model=exact has no derivative, but drift and diffusion. Use format=safetensors." in ended.stderr
+
+
+def test_the_field_of_flow_matching_is_exported(tmp_path: Path) -> None:
+    sizes = ("task.train=40", "task.validation=20", "task.test=20", "trainer.max_steps=1", "logger=none")
+    assert typed("task=density2d", "model=flow_matching", *sizes, "network.width=8", cwd=tmp_path).returncode == 0
+    ended = typed(f"export={run_folder(tmp_path)}", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert list(tmp_path.rglob("exports/*/field.pt2"))
 
 
 def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,6 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.exporting.formats import FORMATS, Format, write_weights
 from ode_runner.exporting.frozen_model import FrozenField, FrozenModel, TraceableSolves
-from ode_runner.field import NoiseDrivenField
 from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.quoting import as_typed
 from ode_runner.recording.atomic_write import atomic_write
@@ -122,10 +121,11 @@ def _field(experiment: Experiment, record: RunRecord) -> tuple[nn.Module, list[T
         )
     problem = recorded.problems[0]
     field, given = problem.field.field, [z.detach() for z in problem.field.given]
-    if isinstance(field, NoiseDrivenField):
+    if "forward" not in field.call_weights:
+        calls = " and ".join(field.call_weights)
         raise IncompatibleChoice(
-            f"part=field: noise drives that of model={record.choices['model']}, and a file holds a derivative alone. "
-            "Use format=safetensors."
+            f"part=field: that of model={record.choices['model']} has no derivative, but {calls}. Use "
+            "format=safetensors."
         )
     example = [problem.ts[0].to(problem.y0), problem.y0.detach(), *given]
     return FrozenField(field), example, list(range(1, len(example)))
