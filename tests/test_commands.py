@@ -340,7 +340,7 @@ def test_what_is_typed_replaces_what_was(tmp_path: Path) -> None:
 def test_all_columns_of_an_evaluation_are_of_one_test_split(trained: dict[str, Path]) -> None:
     folder = run_folder(trained["moons"])
     ended = typed(f"evaluate={folder}", "task.test=7", cwd=folder)
-    assert "task.test: other test data than in training" in ended.stdout
+    assert "task.test: other test data than the run's" in ended.stdout
     found = json.loads(max(folder.rglob("evaluation.json"), key=lambda path: path.stat().st_mtime).read_text())
     assert found["training"]["metrics"]["test/loss"] == found["metrics"]["test/loss"]  # the solver is that of training
     assert found["metrics"]["test/loss"] != record_of(trained["moons"])["metrics"]["test/loss"]

@@ -69,7 +69,9 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
     if trained.other_task:
         others = ", ".join(trained.other_task)
-        Display().say(f"{others}: other test data than in training; all columns, that of its solver too, are of these.")
+        Display().say(
+            f"{others}: other test data than the run's, some of which it may have learned from; all columns are of these."
+        )
     _print(experiment, columns, conclusion, counts, solver=solver, folder=folder)
     return RunStatus.COMPLETED
 
