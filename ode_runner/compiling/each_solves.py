@@ -102,7 +102,9 @@ class EachSolves(OneCall[TakenEach]):
         if count < 0:
             return None
         rounds = rounds[: int(counts[:, 1].max())]
-        return ys, TakenEach(times=times, states=states[:count], steps=steps[:count], counts=counts, rounds=rounds)
+        return ys, TakenEach(
+            times=times, states=states[:count].clone(), steps=steps[:count].clone(), counts=counts, rounds=rounds
+        )
 
     def pull_back(self, taken: TakenEach, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         made = self.backward(taken.times)
@@ -112,6 +114,9 @@ class EachSolves(OneCall[TakenEach]):
         given = taken.steps, taken.counts, taken.states, theta, dys, a, sums
         made.pull_back_each(taken.times.data_ptr(), begun, len(a), *(x.data_ptr() for x in given))
         return a, sums
+
+    def kept(self, taken: TakenEach) -> list[Tensor]:
+        return [taken.states]
 
     def enter_backward(self, tally: Tally, taken: TakenEach) -> None:
         accepted, dense = ((taken.rounds & flag) > 0 for flag in (ACCEPTED, DENSE))

@@ -116,6 +116,9 @@ class ImplicitSolves(OneCall[TakenImplicit]):
         tally.evaluations += evaluations
         tally.products += jacobians * self.products
 
+    def kept(self, taken: TakenImplicit) -> list[Tensor]:
+        return [taken.states, taken.stages]
+
     def enter_backward(self, tally: Tally, taken: TakenImplicit) -> None:
         """Two evaluations and a Jacobian for each implicit stage, and an evaluation for each slope."""
         count = len(taken.steps)

@@ -56,6 +56,10 @@ class OneCall(abc.ABC, Generic[TakenT]):
             self._backwards[dense] = self.compiled_backward(dense=dense)
         return self._backwards[dense]
 
+    @abc.abstractmethod
+    def kept(self, taken: TakenT) -> list[Tensor]:
+        """The tensors by which memory for the backward pass grows."""
+
     def check_compiled(self, ts: Times) -> None:
         """Raises CannotCompile unless there is code for solves with outputs at so many times, there and back."""
         if self.forward is None or self.backward(ts) is None:
@@ -122,6 +126,7 @@ class _OneCallSolve(torch.autograd.Function):
     ) -> Trajectory:
         ctx.field, ctx.call, ctx.taken, ctx.theta = field, call, taken, theta
         ctx.inputs = (y0, *values)
+        ctx.save_for_backward(*call.kept(taken), theta)  # for whoever measures what is saved
         return ys
 
     @staticmethod

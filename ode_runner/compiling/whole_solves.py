@@ -112,6 +112,9 @@ class WholeSolves(OneCall[Taken]):
         )
         return a, sums
 
+    def kept(self, taken: Taken) -> list[Tensor]:
+        return [taken.states]
+
     def enter_backward(self, tally: Tally, taken: Taken) -> None:
         self.steps.enter_backward(tally, taken.places)
 
