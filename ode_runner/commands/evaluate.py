@@ -70,7 +70,7 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     if trained.other_task:
         others = ", ".join(trained.other_task)
         Display().say(
-            f"{others}: other test data than the run's, some of which it may have learned from; all columns are of these."
+            f"{others}: other test data than the run's, some of which it may have learned; all columns are of them."
         )
     _print(experiment, columns, conclusion, counts, solver=solver, folder=folder)
     return RunStatus.COMPLETED
