@@ -40,6 +40,7 @@ def weights_of(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "cell",
     [FIXED, (*FIXED, "regularizer=[spectral,kinetic]", "gradient=adjoint", "trainer.max_grad_norm=0.1"), IRREGULAR],

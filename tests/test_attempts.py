@@ -165,6 +165,7 @@ def test_a_cell_that_ended_twice_is_passed_over(three: list[Path], launcher: Not
     assert launcher.seeds == ["seed=0"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("code", "words"),
     [

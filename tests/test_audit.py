@@ -102,6 +102,7 @@ def test_the_flows_gradient_is_known_as_well_as_is_said(solver: str, audit: Any)
     assert error < relative_error(references.solution.vector, truth) / 10
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("solver", ["dopri5", SLOW("rk4"), "alf"])
 def test_exact_modes_give_the_solutions_gradient_and_others_do_not(solver: str, audited: Any) -> None:
     results = audited(solver, *LINEAR, "trainer.precision=fp64", "tolerance=1e-3")

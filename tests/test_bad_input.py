@@ -323,6 +323,7 @@ def test_a_refused_rerun_keeps_the_results_it_was_to_replace(place: Path) -> Non
     assert (run_folder(place) / "checkpoints" / "best.pt").is_file()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("refused", ["task", "logger", "task without checkpoints"])
 def test_a_rerun_refused_when_it_is_built_leaves_the_completed_run_as_it_was(
     refused: str, place: Path, monkeypatch: pytest.MonkeyPatch

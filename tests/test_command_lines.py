@@ -17,7 +17,7 @@ from ode_runner.recording.record import RunStatus
 from tests.command_lines import SMALL, command_line
 from tests.helpers import TINY, Ended, run_folder, typed
 
-QUICK, SLOW = range(30), range(30, 3030)
+QUICK, SLOW = range(20), range(20, 3020)
 SECONDS = 60  # that a line may take
 GIGABYTES = 4  # that it may ask for, above what the process has
 RAW = re.compile(  # words of Python, Hydra or OmegaConf that no user should have to read

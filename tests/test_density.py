@@ -118,6 +118,7 @@ def test_the_density_of_samples_is_that_which_sampling_reports(name: str, compos
     torch.testing.assert_close(found, drawn.log_density, rtol=0, atol=2e-3 if fixed else 1e-5)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_a_conditional_flow_is_affine_in_data_that_its_condition_moves(trace: str, composed: Compose) -> None:
     """x' = A x + B c: the condition has no part in the trace, and log p(x | c) is that of a normal law."""

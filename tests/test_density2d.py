@@ -133,6 +133,7 @@ def test_a_run_reports_the_fine_solve_the_gap_and_the_mass(tmp_path: Path, monke
     assert "is not that of the flow" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_a_conditional_run_has_the_entropy_within_components(tmp_path: Path) -> None:
     ended = typed(*PLANE, "task.conditional=true", "model.trace=hutchinson", cwd=tmp_path, pictures=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr

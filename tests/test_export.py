@@ -38,6 +38,7 @@ def exported(folder: Path, *words: str, name: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_field_is_exported_for_any_batch(folder: Path) -> None:
     program = torch.export.load(exported(folder, name="field.pt2")).module()
     run, y = ode.load(folder), torch.tensor(INPUTS)

@@ -73,7 +73,7 @@ def test_an_option_of_steps_alone_replaces_the_other_in_its_cell_only(tmp_path: 
     assert sorted((s["num_steps"], s["step_size"]) for s in solvers if s["step_size"]) == [(None, 0.5)]
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("value", "besides", "said"),
     [

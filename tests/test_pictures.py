@@ -71,7 +71,7 @@ def findings_of(values: Any) -> ModelView:
     )
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("coordinates", [1, 2, 3, 30])
 def test_states_of_any_number_of_coordinates_get_every_picture(coordinates: int) -> None:
     def predict(inputs: Tensor, ts: Tensor) -> Tensor:

@@ -196,6 +196,7 @@ def test_a_solve_that_is_differentiated_later_differs_by_a_part_of_the_tolerance
     torch.testing.assert_close(loose, found[0], rtol=0, atol=1e-7)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", ["radau_iia5", "kvaerno3"])
 def test_gradients_of_a_stiff_solve_are_those_of_its_very_steps(composed: Compose, name: str) -> None:
     """By differences of the steps taken anew, and by both exact modes."""

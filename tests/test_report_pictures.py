@@ -185,7 +185,7 @@ def _cannot(*_: object, **__: object) -> None:
     raise ZeroDivisionError("of the picture")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("where", ["draw_memory", "_memory", "draw_curves", "encode"])
 def test_a_picture_that_cannot_be_drawn_costs_itself(where: str, sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"ode_runner.report.pictures.{where}", _cannot)

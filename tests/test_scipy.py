@@ -232,6 +232,7 @@ def test_a_state_too_large_for_a_jacobian_is_refused(solver: SciPy) -> None:
         solver.solve(Formula(lambda t, y: -y), torch.ones(1, size), torch.tensor([0.0, 1.0]))
 
 
+@pytest.mark.sampled(1)
 @each_scipy
 @pytest.mark.usefixtures("float64")
 def test_a_large_batch_is_solved_like_a_small_one(solver: SciPy) -> None:

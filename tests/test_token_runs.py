@@ -53,6 +53,7 @@ def test_a_model_of_single_tokens_is_told_so(tmp_path: Path) -> None:
     assert record_of(tmp_path)["metrics"]["test/nelbo_floor"] == pytest.approx(1.386, abs=0.3)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "model",
     ["sedd", "diffusion_lm", *(pytest.param(m, marks=pytest.mark.slow) for m in ("logit_flow", "autoregressive"))],

@@ -252,7 +252,7 @@ def test_the_exact_model_is_refused_where_no_field_is_known(tmp_path: Path) -> N
     assert not (tmp_path / "outputs" / "half_moons").exists()
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("irregular", [False, True])
 @pytest.mark.parametrize("model", learners())
 def test_every_model_trains_two_steps_on_every_system(name: str, model: str, irregular: bool, tmp_path: Path) -> None:
