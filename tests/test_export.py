@@ -112,6 +112,16 @@ def test_a_field_without_a_derivative_is_refused(tmp_path: Path) -> None:
     assert "that of model=exact has no derivative, but drift and diffusion. Use format=safetensors." in ended.stderr
 
 
+def test_a_model_that_cannot_be_asked_is_refused_by_what_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def evolve(*arguments: object) -> None:
+        raise NotImplementedError("there are no states here")
+
+    monkeypatch.setattr("ode_runner.models.odenet.ODENet.evolve", evolve)
+    ended = typed(f"export={folder}", cwd=folder)
+    assert ended.returncode == 2
+    assert "model=odenet: there are no states here, so that there is no field for a file. Use format=" in ended.stderr
+
+
 def test_the_field_of_flow_matching_is_exported(tmp_path: Path) -> None:
     sizes = ("task.train=40", "task.validation=20", "task.test=20", "trainer.max_steps=1", "logger=none")
     assert typed("task=density2d", "model=flow_matching", *sizes, "network.width=8", cwd=tmp_path).returncode == 0

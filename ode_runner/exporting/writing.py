@@ -67,7 +67,13 @@ def write_export(experiment: Experiment, record: RunRecord, *, file_format: Any,
     for weight in experiment.model.parameters():
         weight.requires_grad_(False)
     with torch.no_grad():
-        module, example, batch = _field(experiment, record) if part == "field" else _solve(experiment)
+        try:
+            module, example, batch = _field(experiment, record) if part == "field" else _solve(experiment)
+        except NotImplementedError as error:  # by which a model says what it cannot be asked
+            raise IncompatibleChoice(
+                f"model={record.choices['model']}: {error}, so that there is no {part} for a file. Use "
+                "format=safetensors."
+            ) from error
         form = FORMATS[file_format]
         return _write(form, module, example, batch, path=folder / f"{part}.{form.ending}")
 
