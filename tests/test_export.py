@@ -122,6 +122,7 @@ def test_a_model_that_cannot_be_asked_is_refused_by_what_it_says(folder: Path, m
     assert "model=odenet: there are no states here, so that there is no field for a file. Use format=" in ended.stderr
 
 
+@pytest.mark.slow
 def test_the_field_of_flow_matching_is_exported(tmp_path: Path) -> None:
     sizes = ("task.train=40", "task.validation=20", "task.test=20", "trainer.max_steps=1", "logger=none")
     assert typed("task=density2d", "model=flow_matching", *sizes, "network.width=8", cwd=tmp_path).returncode == 0
