@@ -53,7 +53,7 @@ class EulerMaruyama(FixedStepSolver):
         y, ys, grids = y0, [y0], self.grids(ts)
         for grid in grids:
             for t0, t1 in pairwise(grid):
-                t, dw = time_tensor(t0, y), field.increment(t0, t1, y).w
+                t, dw = time_tensor(t0, y), field.driving_noise.increment(t0, t1, y).w
                 y = y + (t1 - t0) * field.drift(t, y) + field.diffusion(t, y) * dw
             ys.append(y)
         return Solution(ys=torch.stack(ys), accepted=sum(len(grid) - 1 for grid in grids))
