@@ -184,7 +184,8 @@ def test_what_is_neither_there_nor_downloaded_is_told_in_a_sentence(
     for module in ("cifar", "mnist"):
         monkeypatch.setattr(f"torchvision.datasets.{module}.download_and_extract_archive", fail)
     with pytest.raises(RefusedInput, match=r"cannot be read in .* nor downloaded .*task.data_dir or ODE_RUN_DATA"):
-        make(name, data_dir=str(tmp_path))
+        make(name, data_dir=str(tmp_path / "data"))
+    assert not (tmp_path / "data").exists(), "a refusal leaves no folder"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Datasets of images that torchvision reads, and downloads where they are not."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -70,6 +71,9 @@ class TorchvisionImages(ImageClassification):
         try:
             found = self._open(place, train=train)
         except (RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
+            self._lock(place).unlink(missing_ok=True)
+            with suppress(OSError):
+                place.rmdir()  # unless it holds something: a refusal leaves no folder
             raise RefusedInput(
                 f"{self.dataset.__name__} cannot be read in {place}, nor downloaded ({in_short(error)}). Put its files "
                 "there as torchvision keeps them, or point task.data_dir or ODE_RUN_DATA at them."
@@ -84,5 +88,8 @@ class TorchvisionImages(ImageClassification):
             return self.dataset(place, train=train)
         except RuntimeError:  # torchvision's word for files that are not there, or not whole
             place.mkdir(parents=True, exist_ok=True)
-            with FileLock(place / f"{self.dataset.__name__}.lock"):
+            with FileLock(self._lock(place)):
                 return self.dataset(place, train=train, download=True)
+
+    def _lock(self, place: Path) -> Path:
+        return place / f"{self.dataset.__name__}.lock"
