@@ -1,5 +1,6 @@
 """Datasets of images that torchvision reads, and downloads where they are not."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -72,8 +73,7 @@ class TorchvisionImages(ImageClassification):
             found = self._open(place, train=train)
         except (RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
             self._lock(place).unlink(missing_ok=True)
-            with suppress(OSError):
-                place.rmdir()  # unless it holds something: a refusal leaves no folder
+            _remove_empty_folders(place)  # a refusal leaves none
             raise RefusedInput(
                 f"{self.dataset.__name__} cannot be read in {place}, nor downloaded ({in_short(error)}). Put its files "
                 "there as torchvision keeps them, or point task.data_dir or ODE_RUN_DATA at them."
@@ -93,3 +93,9 @@ class TorchvisionImages(ImageClassification):
 
     def _lock(self, place: Path) -> Path:
         return place / f"{self.dataset.__name__}.lock"
+
+
+def _remove_empty_folders(place: Path) -> None:
+    for folder, *_ in os.walk(place, topdown=False):
+        with suppress(OSError):  # it holds something
+            os.rmdir(folder)
