@@ -287,8 +287,8 @@ def test_an_end_drawn_at_random_is_for_training_alone() -> None:
         ),
         (("regularizer=kinetic", "solver=implicit_adams"), "regularizer=kinetic is an integral along the solve."),
         (
-            ("regularizer=kinetic", "trainer.compile=on", "gradient=adjoint"),
-            "an adjoint equation along which something is integrated (kinetic) has no compiled form",
+            ("regularizer=kinetic", "trainer.compile=on", "solver=kvaerno3"),
+            "implicit steps along which something is integrated (kinetic) have no compiled form",
         ),
         (("regularizer=kinetic", "regularizer.kinetic=1"), "regularizer.kinetic=1 stands in the place of its options."),
         (("regularizer.kinetic.weight=1",), "It belongs to regularizer=kinetic."),
