@@ -242,6 +242,7 @@ def test_the_modes_options_as_typed_are_its_own(untrained: tuple[Path, str]) -> 
     assert float(rows["adjoint"]["milliseconds"]) > 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_audited_with_its_trained_weights(tmp_path: Path) -> None:
     command = ("solver=rk4", "gradient=adjoint", "trainer.epochs=3", "optimizer.lr=0.05", "logger=none", *MOONS)
     assert typed(*command, "trainer.log_every=1", cwd=tmp_path).returncode == 0

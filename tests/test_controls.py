@@ -176,6 +176,7 @@ def test_areas_of_windows_add_up_to_the_area(window: int) -> None:
     torch.testing.assert_close(found[:, 2], shoelace(*knots.unbind(dim=2))[:, -1], rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_windows_of_a_smooth_path_are_of_order_four_and_without_areas_of_order_two() -> None:
     """Against the controlled equation itself along the same lines."""
     torch.manual_seed(0)

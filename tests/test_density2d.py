@@ -116,6 +116,7 @@ def test_what_cannot_mean_anything_is_refused_in_a_sentence(
     assert run_folders(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_run_reports_the_fine_solve_the_gap_and_the_mass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ode_runner.tasks.density2d.FRAMES", 4)
     ended = typed(*PLANE, "model.trace=hutchinson", "trainer.animate=true", cwd=tmp_path, pictures=True)

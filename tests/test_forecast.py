@@ -49,6 +49,7 @@ def test_a_sweep_is_planned_cell_by_cell_and_nothing_is_left_behind(tmp_path: Pa
     assert "4 will run, 1 same run, 3 incompatible" in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_plan_foresees_what_each_cell_would_be_refused_for(tmp_path: Path) -> None:
     """By its own field and at its own first step, not by those of the first cell of its task and model."""
     sweep = ("-m", "solver=euler,leapfrog", "gradient=backprop,forward", *QUICK, "network.width=16")

@@ -26,6 +26,7 @@ def planned(stdout: str) -> list[str]:
     return [line.split("  ")[-1].strip() for line in re.findall(r"^will run +(.*?)  ", stdout, re.MULTILINE)]
 
 
+@pytest.mark.slow
 def test_each_listed_cell_is_crossed_with_what_is_typed_besides(tmp_path: Path) -> None:
     assert f"    ode-run -m '{TEXT}' seed=0,1\n" in PAGE
     command = ("-m", TEXT, "seed=0,1", "sweep=mine", *QUICK)

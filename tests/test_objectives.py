@@ -96,6 +96,7 @@ def test_an_objective_without_an_answer_has_metrics_in_the_test_only(own: Path) 
     assert metrics["nfe/eval"] > 0, "it is solved in the test"
 
 
+@pytest.mark.slow
 def test_a_gradient_mode_that_training_does_not_ask_for_is_not_used(own: Path) -> None:
     ended = typed("-m", "-cd", "conf", "model=matched", "gradient=backprop,reversible,adjoint", *QUICK, cwd=own)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -349,6 +349,7 @@ def test_what_cannot_mean_anything_is_refused_in_a_sentence(
     check_refused(*SMALL, *words, sentence=sentence, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_solvers_of_one_training_share_it_and_each_makes_samples(tmp_path: Path) -> None:
     several = ("solver=heun,dpmpp_2m,euler_maruyama", "solver.num_steps=choice(4)")
     ended = typed("-m", *SMALL, "model=flow_matching", "model.start_time=0.999", *several, cwd=tmp_path)

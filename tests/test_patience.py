@@ -30,6 +30,7 @@ def test_epochs_are_counted_from_the_best_one() -> None:
     assert out_of_patience(3, "rmse", 0, epoch=9, step=1) == "", "the weights of the best epoch are lost"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_it_would_have(tmp_path: Path) -> None:
     check_resumed(STILL, tmp_path)
     whole, parted = (record_of(tmp_path / place) for place in ("whole", "parted"))

@@ -288,6 +288,7 @@ def test_a_picture_that_stops_moving_costs_itself(tmp_path: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"still.png", TRACEBACKS}
 
 
+@pytest.mark.slow
 def test_a_task_without_motion_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Linear, "figures", lambda self, view: [("still", Figure())])
     words = ("task=linear", "trainer=quick", "trainer.max_steps=1", "logger=none", "trainer.animate=true")

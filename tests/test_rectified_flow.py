@@ -111,6 +111,7 @@ def test_what_cannot_mean_anything_is_refused_in_a_sentence(
     check_refused(*SMALL, "model=rectified_flow", *words, sentence=sentence, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_a_reflow_goes_on_with_its_pairs_as_if_nothing_had_been(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()

@@ -51,9 +51,7 @@ def replayed(root: Path, *arguments: str) -> tuple[Ended, dict[str, Any]]:
     return ended, json.loads((new / "replay.json").read_text())
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in ("backward", "test") else SLOW) for name in RUNS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "backward" else SLOW) for name in RUNS])
 def test_it_fails_again_in_the_same_words(name: str, failed: Any) -> None:
     root, ended = failed[name]
     assert ended.returncode == 1, ended.stdout + ended.stderr

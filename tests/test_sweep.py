@@ -152,6 +152,7 @@ def test_a_cell_that_cannot_be_made_before_the_sweep_fails_in_it(tmp_path: Path)
     assert list(statuses(tmp_path).values()) == ["failed"]
 
 
+@pytest.mark.slow
 def test_the_folder_is_named_after_what_is_swept_or_as_one_likes(tmp_path: Path) -> None:
     typed("-m", "seed=0,1", "model=resnet", *QUICK, cwd=tmp_path)
     assert sweep(tmp_path).startswith("seed-")
@@ -206,6 +207,7 @@ def fail(*positional: object, **named: object) -> None:
     raise RuntimeError("bang")
 
 
+@pytest.mark.slow
 def test_rerun_says_which_of_the_runs_on_disk_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three seeds the first is completed, the second failed, the third was never begun."""
     fields = ("model=resnet", "sweep=mine", *QUICK)

@@ -65,6 +65,7 @@ def test_what_decides_the_test_alone_is_tested_anew_with_the_weights_of_before(t
     assert typed(f"evaluate={second.relative_to(tmp_path)}", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("words", [("seed=1", "task.foresight=2"), ("task.noise=0.1",), ("solver=rk4", "task.test=5")])
 def test_what_trains_otherwise_trains(words: tuple[str, ...], tmp_path: Path) -> None:

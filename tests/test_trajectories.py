@@ -284,7 +284,7 @@ def test_the_field_is_judged_where_the_state_is_the_data(make: Any, composed: Co
     assert build(composed, "model", "augmented", network).learned_field() is None
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.slow
 def test_pictures_are_drawn(name: str, tmp_path: Path) -> None:
     arguments = (f"task={name}", "trainer=quick", "trainer.max_steps=2", "logger=none", *SMALL)
     assert typed(*arguments, cwd=tmp_path, pictures=True).returncode == 0
