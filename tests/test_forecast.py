@@ -154,7 +154,10 @@ def test_time_is_foretold_from_runs_of_the_same_task_and_model(tmp_path: Path) -
         assert f"52 parameters  about {clock(seconds)}" in told, why
         assert "outputs/half_moons/odenet-rk4-backprop-" in told, "where it belongs without plan=true"
     other = typed(*QUICK, *longer, "solver=euler", "solver.num_steps=8", cwd=tmp_path).stdout
-    assert f"about {clock(60 + 12 * 2 + 4 * 10 + 240)}" in other, "in want of a better one, of as many evaluations"
+    assert f"roughly {clock(60 + 12 * 2 + 4 * 10 + 240)}" in other, "in want of a better one, of as many evaluations"
+    assert "roughly: told from runs of this task and model with other options\n" in other
+    wider = typed(*QUICK, *longer, "solver=rk4", "solver.num_steps=2", "network.width=8", cwd=tmp_path).stdout
+    assert f"roughly {clock(60 + 12 * 2 + 4 * 10 + 240)}" in wider, "an evaluation of it takes another time"
     assert "time unknown" in typed(*QUICK, *longer, "model=resnet", cwd=tmp_path).stdout
 
 

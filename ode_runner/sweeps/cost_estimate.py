@@ -11,7 +11,9 @@ from ode_runner.recording.record import AXES, FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import check_regular
 
 # What an earlier run must have in common with the planned one, the closest resemblance first: axes, groups' options.
-ALIKE = ((AXES, ("network", "solver", "gradient")), (AXES, ("network",)), (AXES, ()), (("task", "model"), ()))
+SIZES = ("task", "model", "network")  # groups whose options decide how long an evaluation takes
+CLOSE = ((AXES, (*SIZES, "solver", "gradient")), (AXES, SIZES))
+ROUGH = ((AXES, ("network",)), (AXES, ()), (("task", "model"), ()))
 METRICS = "metrics.jsonl"
 BLOCK = 1 << 16  # bytes, more than any line of it has
 
@@ -74,8 +76,16 @@ def completed_runs(output_dir: str) -> list[RunTimes]:
     return [spent for spent in found if spent is not None]
 
 
-def seconds(record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], evaluations: float) -> float | None:
-    """Estimated seconds of a run, the median over the earlier runs that resemble it most; None where none does.
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of a planned run; `close` if the earlier runs had its sizes."""
+
+    seconds: float
+    close: bool
+
+
+def estimate(record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], evaluations: float) -> Estimate | None:
+    """Of a run, the median over the earlier runs that resemble it most; None where none does.
 
     Args:
         record: of the planned run.
@@ -83,12 +93,13 @@ def seconds(record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], eval
         earlier: times of earlier runs.
         evaluations: of a forward pass of it; 0: not known.
     """
-    for axes, groups in ALIKE:
+    for axes, groups in (*CLOSE, *ROUGH):
         alike = [
             spent for spent in earlier if _same(spent.record, record, axes, groups) and _is_comparable(spent, amount)
         ]
         if alike:
-            return median(spent.seconds_for(amount, _ratio(spent, record, evaluations)) for spent in alike)
+            found = median(spent.seconds_for(amount, _ratio(spent, record, evaluations)) for spent in alike)
+            return Estimate(found, close=(axes, groups) in CLOSE)
     return None
 
 

@@ -13,7 +13,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.process_state import unchanged
 from ode_runner.recording.bookkeeping import PLACEMENT
 from ode_runner.recording.clock import clock
-from ode_runner.sweeps.cost_estimate import Amount, RunTimes, completed_runs, seconds
+from ode_runner.sweeps.cost_estimate import Amount, Estimate, RunTimes, completed_runs, estimate
 from ode_runner.sweeps.dry_run import DryRun
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell
 from ode_runner.tasks.base import Task
@@ -56,7 +56,7 @@ class SweepPlan:
         sizes = [self._size(cell) if cell.state.due else None for cell in self.cells]  # may find it impossible
         earlier = completed_runs(self.cells[0].cfg.output_dir) if self.cells else []
         times = [
-            self._seconds(cell, size, earlier) if cell.state.due and size is not None else None
+            self._estimate(cell, size, earlier) if cell.state.due and size is not None else None
             for cell, size in zip(self.cells, sizes, strict=True)
         ]
         width = max((len(cell.name) for cell in self.cells), default=0)
@@ -69,7 +69,10 @@ class SweepPlan:
         known = [expected for expected in due if expected is not None]
         if known:
             unknown = f", and {len(due) - len(known)} for which no earlier run tells" if len(due) > len(known) else ""
-            print(f"about {clock(sum(known))}, one run after another{unknown}")
+            total = Estimate(sum(one.seconds for one in known), close=all(one.close for one in known))
+            print(f"{_time(total)}, one run after another{unknown}")
+            if not total.close:
+                print("roughly: told from runs of this task and model with other options")
         print("nothing was started; leave out plan=true to run")
 
     def _size(self, cell: SweepCell) -> Size | None:
@@ -99,24 +102,29 @@ class SweepPlan:
         except Exception as error:  # a fault of code, which a run would meet, too, and keeps the traceback of
             return f"would fail: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
-    def _seconds(self, cell: SweepCell, size: Size, earlier: Sequence[RunTimes]) -> float | None:
+    def _estimate(self, cell: SweepCell, size: Size, earlier: Sequence[RunTimes]) -> Estimate | None:
         amount = _amount(size, cell.record.config["trainer"])
-        return seconds(cell.record, amount, earlier, size.evaluations)
+        return estimate(cell.record, amount, earlier, size.evaluations)
 
 
 def _without(config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in names}
 
 
-def _details(cell: SweepCell, parameters: str, expected: float | None) -> str:
+def _time(expected: Estimate | None) -> str:
+    if expected is None:
+        return "time unknown"
+    return f"{'about' if expected.close else 'roughly'} {clock(expected.seconds)}"
+
+
+def _details(cell: SweepCell, parameters: str, expected: Estimate | None) -> str:
     match cell.state:
         case CellState.DONE:
             return str(cell.folder)
         case CellState.SAME:
             return f"as {cell.remark}"
         case CellState.RUN | CellState.RESUME:
-            time = "time unknown" if expected is None else f"about {clock(expected)}"
-            return "  ".join(part for part in (f"{parameters:>22}", f"{time:<15}", cell.remark) if part)
+            return "  ".join(part for part in (f"{parameters:>22}", f"{_time(expected):<15}", cell.remark) if part)
     return cell.remark
 
 
