@@ -119,6 +119,12 @@ def test_implicit_steps_are_those_of_backprop(solver: DiagonallyImplicit) -> Non
         assert tally.accepted == solution.accepted
 
 
+@compiler
+@pytest.mark.usefixtures("float64", "compiled_only")
+def test_a_step_over_no_time_changes_nothing() -> None:
+    check_same(ImplicitEuler(**FIXED), SmallNet(), [], state(), (0.0, 1.0, 1.0))
+
+
 class Stiff(VectorField):
     """Two time scales a thousandfold apart and a bend: Newton's method fails where steps are long."""
 

@@ -183,9 +183,13 @@ def test_what_is_neither_there_nor_downloaded_is_told_in_a_sentence(
 
     for module in ("cifar", "mnist"):
         monkeypatch.setattr(f"torchvision.datasets.{module}.download_and_extract_archive", fail)
-    with pytest.raises(RefusedInput, match=r"cannot be read in .* nor downloaded .*task.data_dir or ODE_RUN_DATA"):
-        make(name, data_dir=str(tmp_path / "data"))
-    assert not (tmp_path / "data").exists(), "a refusal leaves no folder"
+    place, own = tmp_path / "data", tmp_path / "own" / "empty"
+    own.mkdir(parents=True)
+    for folder in (place, own.parent):
+        with pytest.raises(RefusedInput, match=r"cannot be read in .* nor downloaded .*task.data_dir or ODE_RUN_DATA"):
+            make(name, data_dir=str(folder))
+    assert not place.exists(), "a refusal leaves no folder"
+    assert list(own.parent.iterdir()) == [own], "what was there stays"
 
 
 @pytest.mark.slow

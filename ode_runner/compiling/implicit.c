@@ -10,7 +10,7 @@ static int take_step(double t0, double t1, const R *y0, const R *f0, const Toler
     for (int i = 0; i < STAGES; ++i) {
         double w = dt * A[i][i];
         R *k = ks + i * N;
-        if (!A[i][i]) memcpy(k, f0, sizeof(place));
+        if (!w) memcpy(k, f0, sizeof(place)); /* an explicit stage, or a step over no time */
         else {
             memcpy(known, y0, sizeof(known));
             for (int j = 0; j < i; ++j) for (int n = 0; n < N; ++n) known[n] += (R)(dt * A[i][j]) * ks[j * N + n];

@@ -39,7 +39,7 @@ static void pull_stages(double t0, double t1, const R *places, const R *theta, R
     for (int i = STAGES - 1; i >= 0; --i) {
         double t = stage_time(t0, t1, i), w = dt * A[i][i];
         R *dk = dks + i * N, time = t;
-        if (!A[i][i]) {
+        if (!w) {
             for (int n = 0; n < N; ++n) df0[n] += dk[n];
             continue;
         }

@@ -34,7 +34,7 @@ class SampledTask(Task):
         return view.sample(count, times, self.given(count))
 
     def own_units(self, points: Tensor) -> Tensor:
-        """Data in their own units, of which inputs may be an affine map."""
+        """Data in their own units, of which inputs may be a map, such as their logarithms in units of the spread."""
         return points
 
     def sample_tables(self, drawn: Drawn) -> Iterator[tuple[str, Table]]:

@@ -86,7 +86,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         new = copy.copy(self)
         new.read = read_points(path, self.column_names, option="data")
         _check_values(new.read, self.log, self.bounds)
-        new.parts = dict.fromkeys(Split, list(range(len(new.read.rows))))
+        new.parts, new.entropy = dict.fromkeys(Split, list(range(len(new.read.rows)))), None  # of another law
         new.points = new._inputs(self.ts.device)
         return new
 

@@ -69,11 +69,11 @@ class TorchvisionImages(ImageClassification):
         Raises:
             RefusedInput: it is damaged, or could not be downloaded.
         """
+        before = _entries(place) if place.is_dir() else None
         try:
             found = self._open(place, train=train)
         except (RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
-            self._lock(place).unlink(missing_ok=True)
-            _remove_empty_folders(place)  # a refusal leaves none
+            self._remove_leftovers(place, before)
             raise RefusedInput(
                 f"{self.dataset.__name__} cannot be read in {place}, nor downloaded ({in_short(error)}). Put its files "
                 "there as torchvision keeps them, or point task.data_dir or ODE_RUN_DATA at them."
@@ -94,8 +94,33 @@ class TorchvisionImages(ImageClassification):
     def _lock(self, place: Path) -> Path:
         return place / f"{self.dataset.__name__}.lock"
 
+    def _remove_leftovers(self, place: Path, before: set[Path] | None) -> None:
+        """Remove the lock and the empty folders of a download that failed; what was there `before` stays.
+
+        The place itself was not if that is None.
+        """
+        lock = self._lock(place)
+        for one in _entries(place) - (before or set()):
+            if one == lock:
+                lock.unlink()
+            elif one.is_dir():
+                _remove_empty_folders(one)
+        if before is None:
+            _remove_if_empty(place)
+
+
+def _entries(folder: Path) -> set[Path]:
+    """What lies in a folder; nothing where it cannot be looked into."""
+    with suppress(OSError):
+        return set(folder.iterdir())
+    return set()
+
 
 def _remove_empty_folders(place: Path) -> None:
     for folder, *_ in os.walk(place, topdown=False):
-        with suppress(OSError):  # it holds something
-            os.rmdir(folder)
+        _remove_if_empty(Path(folder))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # it holds something
+        folder.rmdir()
