@@ -72,6 +72,12 @@ def test_operations_and_their_derivatives_are_those_of_pytorch(dtype: torch.dtyp
         assert float((ours - theirs).norm()) < 1000 * torch.finfo(dtype).eps * max(float(theirs.norm()), 1.0)
 
 
+@compiler
+def test_a_number_that_is_made_a_tensor_by_vmap_is_that_number() -> None:
+    run = compiled(lambda t: [torch.vmap(lambda t: 10 * t.exp() * 0.5)(t)], [torch.ones(3)])
+    torch.testing.assert_close(run(torch.zeros(3)), [torch.full((3,), 5.0)])
+
+
 def test_operations_that_differ_in_their_arrays_alone_are_one_function() -> None:
     def function(x: Tensor, y: Tensor) -> list[Tensor]:
         return [(x.tanh() * y).tanh() * x, y[:2].tanh() * x[0, 0], x[0, 0] + y[0, 1]]

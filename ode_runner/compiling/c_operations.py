@@ -48,8 +48,10 @@ def _into_new(target: Any) -> Any:
     return other if other in EXPRESSIONS else target
 
 
-def _cast(result: Tensor, name: Name, x: Tensor, *arguments: Any, **options: Any) -> str:
+def _cast(result: Tensor, name: Name, x: Tensor | float, *arguments: Any, **options: Any) -> str:
     del arguments, options
+    if not isinstance(x, Tensor):  # of which torch.vmap makes a tensor, where it is multiplied with one of no axis
+        return elementwise(result, [], name, lambda y: f"{y} = {number(float(x), result.dtype)};")
     if result.dtype == torch.bool and x.dtype != torch.bool:
         return elementwise(result, [x], name, lambda y, x: f"{y} = {x} != 0;")
     return elementwise(result, [x], name, lambda y, x: f"{y} = {x};")
