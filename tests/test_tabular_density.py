@@ -138,6 +138,8 @@ def test_log_densities_of_samples_are_compared_with_a_fine_solve(make: Make, tmp
         ("a,b\n1,2\n2,\n", {}, "row 3, column 'b': blank"),
         ("a,b\n1,2\n2,low\n", {}, "row 3, column 'b': 'low' is no finite number. Name the columns of numbers"),
         ("1.5,2\n2,3\n", {}, "row 1: numbers alone"),
+        ("1,1\n2,3\n", {}, "row 1: numbers alone"),
+        ("1,5;2,5\n2,5;3,5\n", {}, "row 1: numbers alone"),
         ("a\n" + "1\n" * 30, {}, "column 'a': the same number in all rows"),
         ("a\n1\n2\n", {}, "2 rows, of which 0 would be left"),
         (points(), {"columns": ["spead"]}, "no column 'spead'. Did you mean 'speed'?"),

@@ -1,5 +1,6 @@
 """Tables as they stand in a file: csv, parquet or npz."""
 
+import re
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -44,10 +45,11 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
         encoding="utf-8-sig", skipinitialspace=True,
     )  # fmt: skip
     table.columns = [str(name).strip() for name in table.columns]
-    if all(_is_number(name) for name in table.columns):
+    heads = [cell.strip(' "\n') for cell in re.split("[,;\t]", line)]  # as they stand: pandas renames equal ones
+    if all(map(_is_number, heads)):
         raise RefusedInput(
-            f"{path}, row {above + 1}: numbers alone ({', '.join(table.columns[:3])}), where the names of the columns "
-            "belong. Write a row of names above it."
+            f"{path}, row {above + 1}: numbers alone ({', '.join(heads[:3])}), where the names of the columns belong. "
+            "Write a row of names above it."
         )
     if separator == ";":  # where a comma is the decimal point
         table = table.map(lambda cell: cell.replace(",", "."))
