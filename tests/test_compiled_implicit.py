@@ -1,8 +1,10 @@
 """Compiled implicit solves, against those one operation at a time."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -123,6 +125,30 @@ def test_implicit_steps_are_those_of_backprop(solver: DiagonallyImplicit) -> Non
 @pytest.mark.usefixtures("float64", "compiled_only")
 def test_a_step_over_no_time_changes_nothing() -> None:
     check_same(ImplicitEuler(**FIXED), SmallNet(), [], state(), (0.0, 1.0, 1.0))
+
+
+@compiler
+@pytest.mark.usefixtures("float64")
+def test_threads_that_share_a_solver_do_not_share_its_memory() -> None:
+    field = counted(Conditioned(), given())
+    solve, outcomes = compiled(KVAERNO3, field, state()), dict[float, set[tuple[float, ...]]]()
+
+    def repeat(end: float) -> None:
+        for _ in range(100):
+            gradients, _ = found(solve, counted(field.field, list(field.given)), state(), (0.0, end))
+            outcomes.setdefault(end, set()).add(tuple(float(x.sum()) for x in gradients))
+
+    repeat(1.0)  # compiles, which is not for threads
+    before, threads = sys.getswitchinterval(), [Thread(target=repeat, args=(end,)) for end in (1.0, 2.0)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert [len(outcomes[end]) for end in (1.0, 2.0)] == [1, 1]
 
 
 class Stiff(VectorField):

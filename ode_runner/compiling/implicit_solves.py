@@ -156,13 +156,15 @@ class AdaptiveImplicitSolves(ImplicitSolves):
         times, solver = ts.to(torch.float64).contiguous(), self.solver
         ys = y0.new_empty(len(times), *y0.shape)
         found = self.states, self.stages, self.rows, ys, self.work
-        count = self.forward.solve_implicit(
-            *(times.data_ptr(), len(times), solver.first_step or 0.0, ctypes.addressof(self.control)),
-            *(solver.rtol, solver.atol, y0.data_ptr(), theta.data_ptr(), ROOM, *(x.data_ptr() for x in found)),
-        )
+        with self.lock:
+            count = self.forward.solve_implicit(
+                *(times.data_ptr(), len(times), solver.first_step or 0.0, ctypes.addressof(self.control)),
+                *(solver.rtol, solver.atol, y0.data_ptr(), theta.data_ptr(), ROOM, *(x.data_ptr() for x in found)),
+            )
+            kept = zip(found[:3], (1, 0, 0), strict=True)
+            states, stages, steps = (x[: max(count, 0) + more].clone() for x, more in kept)
         if count < 0:
             return None
-        states, stages, steps = (x[: count + more].clone() for x, more in zip(found[:3], (1, 0, 0), strict=True))
         places = places_of(times, steps)
         return ys, TakenImplicit(times=times, places=places, steps=steps, states=states, stages=stages)
 

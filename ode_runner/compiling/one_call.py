@@ -4,6 +4,7 @@ import abc
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ class OneCall(abc.ABC, Generic[TakenT]):
     def __init__(self, steps: CompiledSteps) -> None:
         self.steps = steps
         self._backwards: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
+        self.lock = Lock()  # of buffers that every solve writes into: PyTorch lets other threads in while it copies
 
     @property
     @abc.abstractmethod

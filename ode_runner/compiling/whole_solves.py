@@ -87,15 +87,16 @@ class WholeSolves(OneCall[Taken]):
             return None
         times, attempts = ts.to(torch.float64).contiguous(), ctypes.c_longlong()
         ys = y0.new_empty(len(times), *y0.shape)
-        count = self.forward.solve(
-            *(times.data_ptr(), len(times), first or 0.0, ctypes.addressof(self.control)),
-            *(y0.data_ptr(), theta.data_ptr(), ROOM),
-            *(x.data_ptr() for x in (self.states, self.rows, ys)),
-            ctypes.addressof(attempts),
-        )
+        with self.lock:
+            count = self.forward.solve(
+                *(times.data_ptr(), len(times), first or 0.0, ctypes.addressof(self.control)),
+                *(y0.data_ptr(), theta.data_ptr(), ROOM),
+                *(x.data_ptr() for x in (self.states, self.rows, ys)),
+                ctypes.addressof(attempts),
+            )
+            states, steps = self.states[: max(count, 0)].clone(), self.rows[: max(count, 0)].clone()
         if count < 0:
             return None
-        states, steps = self.states[:count].clone(), self.rows[:count].clone()
         return ys, Taken(times=times, states=states, steps=steps, attempts=attempts.value)
 
     def evaluations(self, taken: Taken, *, first: float | None) -> int:
