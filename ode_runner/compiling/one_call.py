@@ -1,4 +1,4 @@
-"""Adaptive solves as one call of machine code each, and backward passes along what they have taken as another."""
+"""Solves as one call of machine code each, and backward passes along what they have taken as another."""
 
 import abc
 import ctypes
