@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar, final
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from ode_runner.solvers.implicit_midpoint import ImplicitMidpoint
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.kvaerno5 import Kvaerno5
 from ode_runner.solvers.radau_iia5 import RadauIIA5
+from ode_runner.solvers.tableau import EmbeddedTableau
 from ode_runner.solvers.trapezoid import Trapezoid
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 from tests.pairs import Conditioned
@@ -193,6 +195,18 @@ class Convolved(VectorField):
         return self.layer(y[:, None])[:, 0]
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Cautious(AdaptiveImplicit):
+    """With a judge of its own."""
+
+    order: int = field(default=3, init=False)
+    tableau: ClassVar[EmbeddedTableau] = Kvaerno3.tableau
+
+    def difference(self, y0: Tensor, dt: float, ks: list[Tensor]) -> Tensor:
+        return 2 * super().difference(y0, dt, ks)
+
+
 def along_an_integral() -> None:
     field = CountedField.around(SmallNet(), Ledger(), attached=True, integrals={"q": Integral(kinetic, False)})
     compiled(KVAERNO3, field, state())
@@ -201,6 +215,7 @@ def along_an_integral() -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
+        (lambda: compiled(Cautious(**ADAPTIVE), counted(SmallNet(), []), state()), "of its own \\(difference\\)"),
         (along_an_integral, "implicit steps along which something is integrated \\(q\\)"),
         (lambda: compiled(TRAPEZOID, counted(SmallNet(), []), torch.ones(2, 33)), "of up to 32 numbers a sample"),
         (lambda: compiled(TRAPEZOID, counted(Convolved(), []), state()), "an operation of the field has none"),

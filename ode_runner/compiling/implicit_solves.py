@@ -15,7 +15,7 @@ from torch.func import vjp
 from ode_runner.compiling.graph import Function, has_code
 from ode_runner.compiling.one_call import NUMBER, POINTER, Control, OneCall, differentiable
 from ode_runner.compiling.solves import CompiledSolve
-from ode_runner.compiling.stepper import values_of
+from ode_runner.compiling.stepper import check_repeated, values_of
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
 from ode_runner.compiling.whole_solves import ROOM, places_of
@@ -214,8 +214,7 @@ def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: Com
         CannotCompile: the field or the solver does not allow it.
     """
     field, y0, values = problem.field, problem.y0, values_of(problem)
-    if type(solver).step is not DiagonallyImplicit.step:
-        raise CannotCompile("this solver takes its steps in a way of its own")
+    check_repeated(solver, AdaptiveImplicit if isinstance(solver, AdaptiveImplicit) else FixedImplicit)
     if field.names:
         raise CannotCompile(
             f"implicit steps along which something is integrated ({', '.join(field.names)}) have no compiled form"

@@ -23,6 +23,9 @@ from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
 from ode_runner.solvers.tableau import time_tensor
 from ode_runner.types import State
 
+# Methods of solvers that compiled code stands for; how long steps are, and the tableau, it asks the solver.
+REPEATED = ("step", "steps", "slope", "stage", "stages", "estimate", "difference", "in_tolerances", "outputs")
+
 
 class CompiledStepper(AdaptiveStepper):
     """Without gradients; a step counts as the evaluations that it is made of.
@@ -84,13 +87,19 @@ def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
             "only steps of explicit and diagonally implicit Runge-Kutta solvers, and of those of fixed step for "
             f"stochastic fields, can be compiled, and this is {solver.kind}"
         )
-    if type(solver).step is not ExplicitRungeKutta.step:
-        raise CannotCompile("this solver takes its steps in a way of its own")
+    check_repeated(solver, FixedStepRungeKutta if isinstance(solver, FixedStepRungeKutta) else EmbeddedRungeKutta)
     if solver.tableau.places:
         raise CannotCompile("outputs within a step of this method take evaluations of their own")
     if isinstance(solver, EmbeddedRungeKutta) and solver.per_sample and not each:
         raise CannotCompile("samples that step on their own make batches of any size")
     return solver
+
+
+def check_repeated(solver: Solver, base: type[Solver]) -> None:
+    """Raises CannotCompile where a subclass of `base` overrides what compiled code takes to be as there."""
+    own = [name for name in REPEATED if getattr(type(solver), name, None) is not getattr(base, name, None)]
+    if own:
+        raise CannotCompile(f"this solver takes its steps in a way of its own ({', '.join(own)})")
 
 
 def steps_of(solver: Solver, problem: Problem) -> tuple[CompiledSteps, Values]:
