@@ -139,6 +139,8 @@ REFUSED = {  # what was typed: what the one line must say
     "search=[1]": ["search=[1] names no search. Available: digits,"],
     "+hydra=1": ["+hydra=1: options of Hydra have names with a dot, as hydra.verbose=true."],
     "~hydra": ["options of Hydra have names with a dot"],
+    "model=augmented model.extra=9223372036854775807": ["model.extra must be at most 100,000"],
+    "model=data_controlled model.control=9223372036854775807": ["model.control must be at most 100,000"],
     "grid=nan": ["grid=nan names no grid. Available: equal_work, gradients,"],
     "optimizer=${oc.select:a}": ["optimizer=${oc.select:a} names no optimizer. Available: adam, adamw,"],
     "-m task=${model},mnist": ["names no task. Available: "],

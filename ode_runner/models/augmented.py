@@ -8,6 +8,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
+from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import Times
 
@@ -27,6 +28,7 @@ class Augmented(Model):
         super().__init__(network)
         if extra < 1:
             raise RefusedInput(f"model.extra must be at least 1, not {extra}. Without extra dimensions: model=odenet.")
+        check_sizes("model", extra=extra)
         self.extra = extra
         self.field = network.field(extra=extra)
         self.head = network.head(extra=extra)

@@ -7,6 +7,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.models.base import Model, Numerics
 from ode_runner.networks.base import Network
 from ode_runner.networks.channels import ChannelMap
+from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution
 from ode_runner.types import Times
 
@@ -26,6 +27,7 @@ class DataControlled(Model):
         super().__init__(network)
         if control is not None and control < 1:
             raise RefusedInput(f"model.control must be at least 1, not {control}; null takes the initial state itself.")
+        check_sizes("model", control=control or 1)
         self.field = network.field(given=control or network.state)
         self.head = network.head()
         self.features = ChannelMap(network.state, control) if control else None
