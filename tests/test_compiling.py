@@ -491,6 +491,8 @@ def test_machine_code_that_computes_something_else_is_refused(monkeypatch: pytes
     monkeypatch.setattr("ode_runner.compiling.graph.function_of", careless)
     with pytest.raises(CannotCompile, match="off by"):
         compile_graph(lambda a, b: [a * b], [torch.ones(3), torch.ones(3)])
+    with pytest.raises(CannotCompile, match="no finite value"):
+        compile_graph(lambda a, b: [a / (b - b)], [torch.ones(3), torch.ones(3)])
 
 
 @pytest.mark.usefixtures("uncompiled")

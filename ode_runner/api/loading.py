@@ -163,6 +163,7 @@ class Run:
 
         Raises:
             IncompatibleChoice: the model solves nothing.
+            RefusedInput: `t` is several times, and the model solves several fields in turn.
         """
         y = self._as_tensor(y)
         return self.experiment.integrator.evaluate(self._field(t), self._as_tensor(t), y, given=given)
@@ -234,6 +235,8 @@ class Run:
             return known
         if len(self._problems) == 1:
             return self._problems[0][0].field.field
+        if isinstance(t, Tensor) and t.numel() > 1:
+            raise RefusedInput(f"model={self.record.choices['model']} solves several fields in turn. Ask at one time.")
         begun = [one for one in self._problems if float(torch.cat([p.ts for p in one]).min()) <= float(t)]
         return (begun or self._problems)[-1 if begun else 0][0].field.field
 

@@ -119,6 +119,8 @@ def _check_right(compiled: Function, function: Function, examples: Sequence[Tens
         inputs = [example * (1 + 0.1 * torch.rand_like(example)) for example in examples]
     expected = function(*(one.double() for one in inputs))
     for found, right in zip(compiled(*inputs), expected, strict=True):
+        if not right.isfinite().all():
+            raise CannotCompile("the field has no finite value near its initial state, with which to compare the code")
         off = float((found - right).norm() / right.norm()) if right.norm() else float(found.norm())
         if not off < ROUNDING * torch.finfo(found.dtype).eps:
             raise CannotCompile(f"what was compiled is off by {off:.1e}")

@@ -49,7 +49,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
     if all(map(_is_number, heads)):
         raise RefusedInput(
             f"{path}, row {above + 1}: numbers alone ({', '.join(heads[:3])}), where the names of the columns belong. "
-            "Write a row of names above it."
+            "Write a row of names above it, or in its place if these only number the columns."
         )
     if separator == ";":  # where a comma is the decimal point
         table = table.map(lambda cell: cell.replace(",", "."))
