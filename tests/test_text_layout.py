@@ -1,6 +1,5 @@
 """What is printed has no trailing blanks, and breaks no path that could stand whole."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def test_a_folder_has_a_line_of_its_own_where_it_would_be_broken(
 ) -> None:
     assert len(with_folder("half_moons · odenet · dopri5", FOLDER)) == 1, "no terminal"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    monkeypatch.setenv("COLUMNS", str(columns))
     said = with_folder("half_moons · odenet · dopri5", FOLDER)
     assert len(said) == lines
     assert str(FOLDER) in said[-1]
