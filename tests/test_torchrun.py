@@ -15,7 +15,7 @@ import pytest
 
 from ode_runner.distributed import torchrun
 from ode_runner.distributed.ranks import Rank
-from tests.helpers import TINY, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, latest, record_of, rows_of, run_folder, typed
 from tests.test_distributed import EXACT, LONG, MET, assert_the_same, failing
 
 RUN = ("solver=rk4", "trainer.epochs=2", "trainer.batch_size=7", *EXACT, "logger=tensorboard")
@@ -67,7 +67,7 @@ def under_torchrun(processes: int, *command: str, cwd: Path, flags: tuple[str, .
     """`torchrun --nproc-per-node=processes -m ode_runner command`."""
     return subprocess.Popen(
         [str(Path(sys.executable).with_name("torchrun")), f"--nproc-per-node={processes}", *flags]
-        + ["-m", "ode_runner", *command],
+        + ["-m", "ode_runner", *latest(command)],
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
