@@ -5,7 +5,6 @@ the two gradients are compared.
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
 from ode_runner.models.cnf import ContinuousFlow
 from ode_runner.models.density import TRACE
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import InTurn
 from tests.benchmarks.density import distance, dopri5, trained
 from tests.benchmarks.measure import BenchmarkFailed
 
@@ -56,12 +55,10 @@ def compare(model: ContinuousFlow, points: Tensor, mode: GradientMode, *, pairs:
     apart = distance(compiled(), eager())
     if apart > ALLOWED:
         raise BenchmarkFailed(f"{type(mode).__name__}, {name}: gradients are {apart:.1e} apart.")
-    seconds = [(timed(eager), timed(compiled)) for _ in range(WARMUP + pairs)][WARMUP:]
-    low, ratio, high = statistics.quantiles([slow / fast for slow, fast in seconds], n=4)
-    slow, fast = (1000 * statistics.median(times) for times in zip(*seconds, strict=True))
+    took = InTurn.of(eager, compiled, pairs=pairs, warmup=WARMUP)
     print(
-        f"{name}, {type(mode).__name__.lower():<9} {slow:.1f} ms, compiled {fast:.1f} ms: "
-        f"{ratio:.2f} times as fast [{low:.2f}, {high:.2f}]",
+        f"{name}, {type(mode).__name__.lower():<9} {1e3 * took.first:.1f} ms, compiled {1e3 * took.second:.1f} ms: "
+        f"{took.ratio:.2f} times as fast [{took.low:.2f}, {took.high:.2f}]",
         flush=True,
     )
 

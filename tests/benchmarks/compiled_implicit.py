@@ -5,7 +5,6 @@ two gradients are compared.
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit_euler import ImplicitEuler
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.kvaerno5 import Kvaerno5
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import InTurn
 from tests.benchmarks.density import distance
 from tests.benchmarks.measure import BenchmarkFailed
 
@@ -61,11 +60,10 @@ def compare(solver: Solver, field: MLPField, y0: Tensor, *, pairs: int, name: st
     apart = distance(compiled(), eager())
     if apart > ALLOWED:
         raise BenchmarkFailed(f"{name}: gradients are {apart:.1e} apart.")
-    seconds = [(timed(eager), timed(compiled)) for _ in range(WARMUP + pairs)][WARMUP:]
-    low, ratio, high = statistics.quantiles([slow / fast for slow, fast in seconds], n=4)
-    slow, fast = (1000 * statistics.median(times) for times in zip(*seconds, strict=True))
+    took = InTurn.of(eager, compiled, pairs=pairs, warmup=WARMUP)
     print(
-        f"{name:<34} {slow:.1f} ms, compiled {fast:.2f} ms: {ratio:.1f} times as fast [{low:.1f}, {high:.1f}]",
+        f"{name:<34} {1e3 * took.first:.1f} ms, compiled {1e3 * took.second:.2f} ms: {took.ratio:.1f} times as fast "
+        f"[{took.low:.1f}, {took.high:.1f}]",
         flush=True,
     )
 

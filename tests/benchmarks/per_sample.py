@@ -21,7 +21,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.dopri5 import Dopri5
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import InTurn, timed
 
 TOLERANCES = (1e-3, 1e-5)
 MODES: tuple[GradientMode, ...] = (Backprop(), Checkpoint())
@@ -70,12 +70,10 @@ def compare_compiled(solver: Dopri5, field: MLPField, head: nn.Linear, *, pairs:
     compiled.compile(field, _half_moons()[0])
     frozen = torch.optim.SGD(_parameters(field, head), lr=0.0)
     steps = [_training_step(integrate, frozen, field, head) for integrate in (eager, compiled)]
-    seconds = [[timed(step) for step in steps] for _ in range(WARMUP + pairs)][WARMUP:]
-    low, ratio, high = statistics.quantiles([a / b for a, b in seconds], n=4)
-    a, b = (1000 * statistics.median(times) for times in zip(*seconds, strict=True))
+    took = InTurn.of(*steps, pairs=pairs, warmup=WARMUP)
     print(
-        f"{solver.rtol:g} backprop   each sample {a:.1f} ms, compiled {b:.1f} ms: {ratio:.2f} times as fast "
-        f"[{low:.2f}, {high:.2f}]",
+        f"{solver.rtol:g} backprop   each sample {1e3 * took.first:.1f} ms, compiled {1e3 * took.second:.1f} ms: "
+        f"{took.ratio:.2f} times as fast [{took.low:.2f}, {took.high:.2f}]",
         flush=True,
     )
 

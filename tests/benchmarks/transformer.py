@@ -6,7 +6,6 @@ layers of the same shapes. Torch's has biases of queries, keys and values beside
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +19,7 @@ from ode_runner.batch import Batch, Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
 from ode_runner.training.trainer import Trainer
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import InTurn
 from tests.benchmarks.ours import endless
 
 WIDTH, HEADS, HIDDEN, BLOCKS, BATCH, SYMBOLS, RATE = 64, 4, 128, 2, 128, 24, 0.004
@@ -52,10 +51,9 @@ def main() -> int:
         torch.manual_seed(0)
         trainer = make_trainer(length)
         ours, theirs = partial(_our_step, trainer, endless(trainer)), plain_step(trainer, length)
-        seconds = [(timed(ours), timed(theirs)) for _ in range(WARMUP + pairs)][WARMUP:]
-        low, ratio, high = statistics.quantiles([a / b for a, b in seconds], n=4)
-        a, b = (1e3 * statistics.median(times) for times in zip(*seconds, strict=True))
-        print(f"n = {length}: {a:.1f} and {b:.1f} ms, {ratio:.2f} times [{low:.2f}, {high:.2f}]", flush=True)
+        took = InTurn.of(ours, theirs, pairs=pairs, warmup=WARMUP)
+        times = f"{1e3 * took.first:.1f} and {1e3 * took.second:.1f} ms"
+        print(f"n = {length}: {times}, {took.ratio:.2f} times [{took.low:.2f}, {took.high:.2f}]", flush=True)
     return 0
 
 
