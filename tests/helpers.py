@@ -7,9 +7,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -165,3 +166,15 @@ def check_refused(*words: str, sentence: str, cwd: Path) -> None:
     assert re.search(sentence, ended.stderr)
     assert ended.stderr.count("\n") == 1
     assert run_folders(cwd) == []
+
+
+def rows_compiled_and_not(*words: str, cwd: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Rows of training of one run compiled, which has to be, and of the same run without, in double precision."""
+    ended = []
+    for wish in ("on", "off"):
+        (cwd / wish).mkdir()
+        run = typed(*words, "trainer.precision=fp64", f"trainer.compile={wish}", cwd=cwd / wish)
+        assert run.returncode == 0, run.stderr
+        ended.append([row for row in rows_of(run_folder(cwd / wish)) if "train/loss" in row])
+    assert record_of(cwd / "on")["cost"]["compile_seconds"] is not None
+    yield from zip(*ended, strict=True)

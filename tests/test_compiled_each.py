@@ -28,7 +28,7 @@ from ode_runner.solvers.dopri8 import Dopri8
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.solvers.tsit5 import Tsit5
-from tests.helpers import TINY, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, rows_compiled_and_not
 from tests.problems import SmallNet
 from tests.resuming import check_resumed
 from tests.test_c_code import compiler
@@ -239,14 +239,7 @@ def test_code_that_no_compiler_understands_is_refused_and_never_left_to_python_u
 @compiler
 def test_a_run_learns_compiled_what_it_learns_without(tmp_path: Path) -> None:
     """And says what each sample took."""
-    ended = {}
-    for wish in ("on", "off"):
-        (tmp_path / wish).mkdir()
-        run = typed(*RUN, "trainer.precision=fp64", f"trainer.compile={wish}", cwd=tmp_path / wish)
-        assert run.returncode == 0, run.stderr
-        ended[wish] = [row for row in rows_of(run_folder(tmp_path / wish)) if "train/loss" in row]
-    assert record_of(tmp_path / "on")["cost"]["compile_seconds"] is not None
-    for on, off in zip(ended["on"], ended["off"], strict=True):
+    for on, off in rows_compiled_and_not(*RUN, cwd=tmp_path):
         assert on["train/loss"] == pytest.approx(off["train/loss"], rel=1e-9)
         for name in ("mean", "max"):
             counts = f"solver/evaluations_per_sample_{name}"

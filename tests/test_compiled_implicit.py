@@ -27,7 +27,7 @@ from ode_runner.solvers.kvaerno5 import Kvaerno5
 from ode_runner.solvers.radau_iia5 import RadauIIA5
 from ode_runner.solvers.tableau import EmbeddedTableau
 from ode_runner.solvers.trapezoid import Trapezoid
-from tests.helpers import TINY, record_of, rows_of, run_folder, typed
+from tests.helpers import TINY, rows_compiled_and_not
 from tests.pairs import Conditioned
 from tests.problems import SmallNet
 from tests.resuming import check_resumed
@@ -233,14 +233,7 @@ def test_what_has_no_compiled_form_says_so(make: Callable[[], Any], reason: str)
 @pytest.mark.slow
 @compiler
 def test_a_run_learns_compiled_what_it_learns_without(tmp_path: Path) -> None:
-    ended = {}
-    for wish in ("on", "off"):
-        (tmp_path / wish).mkdir()
-        run = typed(*RUN, "trainer.precision=fp64", f"trainer.compile={wish}", cwd=tmp_path / wish)
-        assert run.returncode == 0, run.stderr
-        ended[wish] = [row for row in rows_of(run_folder(tmp_path / wish)) if "train/loss" in row]
-    assert record_of(tmp_path / "on")["cost"]["compile_seconds"] is not None
-    for on, off in zip(ended["on"], ended["off"], strict=True):
+    for on, off in rows_compiled_and_not(*RUN, cwd=tmp_path):
         assert on["train/loss"] == pytest.approx(off["train/loss"], rel=1e-8)
 
 
