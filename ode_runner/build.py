@@ -44,6 +44,7 @@ from ode_runner.networks.forced import with_series_inputs
 from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
 from ode_runner.training.patience import check_ranked
+from ode_runner.training.prepare_compiled import check_compilable
 from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import SearchTrial
 from ode_runner.training.trainer import Trainer
@@ -188,7 +189,9 @@ def build_trainer(
     """The trainer of an experiment, which a search may end early if `prunable`; None where nothing is to learn."""
     if not experiment.parameters():
         return None
-    made = trainer_of(cfg, experiment, _process_group(cfg, choices, experiment))
+    group = _process_group(cfg, choices, experiment)
+    check_compilable(experiment, processes=group.size)
+    made = trainer_of(cfg, experiment, group)
     if prunable:
         check_ranked(experiment, stages=made.stages.count, option="hydra.sweeper.pruner")
     return made

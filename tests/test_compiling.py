@@ -671,11 +671,23 @@ def test_a_wish_that_cannot_be_met_is_refused_in_a_sentence(composed: Compose) -
         compiled_seconds(experiment(composed, "trainer.compile=on"), steps=1, processes=2, say=print)
 
 
-def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
-    ended = typed(*RUN, "trainer.compile=on", "model=resnet", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("model=resnet", "the model solves nothing"),
+        ("trainer.precision=bf16", "compiled steps are of trainer.precision=fp32 or fp64"),
+        ("solver=explicit_adams", "can be compiled, and this is multistep"),
+        ("gradient=interpolated", "only backprop, checkpoint, adjoint and seminorm take compiled steps"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_before_anything_is_said_or_made(
+    word: str, reason: str, tmp_path: Path
+) -> None:
+    ended = typed(*RUN, "trainer.compile=on", word, cwd=tmp_path)
     assert ended.returncode == 2
-    assert "the model solves nothing" in ended.stderr
-    assert not list(tmp_path.glob("outputs/*/*"))
+    assert reason in ended.stderr
+    assert ended.stdout == ""
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("uncompiled")

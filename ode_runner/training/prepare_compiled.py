@@ -89,7 +89,7 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
 
 
 def check_compilable(experiment: Experiment, *, processes: int) -> None:
-    """Check, where trainer.compile=on asks for compiled solves on a CPU, what needs no compiler to be known.
+    """Check, where trainer.compile=on asks for compiled solves, what needs no compiler or GPU to be known.
 
     Raises:
         IncompatibleChoice: they cannot be compiled.
@@ -98,9 +98,10 @@ def check_compilable(experiment: Experiment, *, processes: int) -> None:
         return
     try:
         _check_possible(experiment, processes)
-        with _as_in_training(experiment.model, experiment.device):
-            for solve in training_solves(experiment):
-                _compiled_solve(experiment, solve)
+        if experiment.device.type == "cpu":
+            with _as_in_training(experiment.model, experiment.device):
+                for solve in training_solves(experiment):
+                    _compiled_solve(experiment, solve)
     except CannotCompile as reason:
         raise _refusal(reason) from reason
     finally:
