@@ -337,6 +337,18 @@ def test_what_is_typed_replaces_what_was(tmp_path: Path) -> None:
         with_original_command([way, "predict=there"])
 
 
+def test_an_option_that_leaves_the_test_data_alone_is_named_and_not_called_other_data(trained: dict[str, Path]) -> None:
+    ended = revisit(trained["system"], "evaluate", "solver=euler", "task.window=3")
+    assert "task.window (the run's: 5): other than in the run, on the same test data" in ended.stdout
+    assert "other test data" not in ended.stdout
+
+
+def test_answers_of_a_model_that_uses_no_solver_name_none(trained: dict[str, Path]) -> None:
+    assert "solver=" not in revisit(trained["resnet"], "evaluate").stdout
+    assert evaluation(trained["resnet"], "none")["solver"]["name"] == "-"
+    assert "predictions/none-" in revisit(trained["resnet"], "predict").stdout
+
+
 def test_all_columns_of_an_evaluation_are_of_one_test_split(trained: dict[str, Path]) -> None:
     folder = run_folder(trained["moons"])
     ended = typed(f"evaluate={folder}", "task.test=7", cwd=folder)

@@ -24,6 +24,7 @@ from ode_runner.config.command_files import own_config_dirs, typed_overrides
 from ode_runner.config.trust import check_trust
 from ode_runner.errors import CheckpointRefused, IncompatibleChoice, RefusedInput
 from ode_runner.experiment.crash_dump import CrashDump
+from ode_runner.experiment.experiment import Experiment
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.event_checks import check_takes_events
 from ode_runner.models.events import has_events
@@ -34,6 +35,7 @@ from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus, comp
 from ode_runner.recording.status import status_with_traceback
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides, write_command
 from ode_runner.solvers.base import Solver
+from ode_runner.tasks.base import Task
 
 Command = Callable[[], RunStatus]
 
@@ -71,7 +73,10 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
     if cfg.evaluate is not None:
         trained = _trained(cfg, choices, Path(str(cfg.evaluate)))
         own = _own_solver(trained, trust=cfg.trust)
-        return partial(evaluate, trained, solver=str(choices["solver"]), own_solver=own, folder=folder)
+        solver = identify(cfg, choices).choices["solver"]
+        return partial(
+            evaluate, trained, solver=solver, own_solver=own, own_task=partial(_own_task, cfg, trained), folder=folder
+        )
     if cfg.predict is not None:
         trained = _trained(cfg, choices, Path(str(cfg.predict)))
         if cfg.samples is not None:
@@ -119,6 +124,16 @@ def _own_solver(trained: TrainedRun, *, trust: object) -> Solver:
     check_trust(config, own_config_dirs(), opened=trained.folder, trust=trust)
     solver: Solver = construct(OmegaConf.create(config), "solver")
     return solver
+
+
+def _own_task(cfg: DictConfig, trained: TrainedRun, experiment: Experiment) -> Task:
+    """The task that the run was trained with: that of the command with the options of the run, on files typed now."""
+    options = {name.split(".")[1] for name in trained.other_task}
+    recorded = {name: trained.record.config["task"].get(name) for name in options}
+    config = OmegaConf.create({"task": {**dict(cfg.task), **recorded}})
+    task: Task = construct(config, "task", seed=experiment.seed, device=experiment.device)
+    task.use_statistics(experiment.task.statistics())
+    return task
 
 
 def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command:

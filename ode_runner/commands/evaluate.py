@@ -1,11 +1,12 @@
 """`evaluate=`: test metrics of a trained model under another solver, and whether the model is an ODE at all."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
+from ode_runner.commands.other_options import sentence_on_options
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
@@ -17,40 +18,44 @@ from ode_runner.models.base import Numerics
 from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.display import Display, shown
 from ode_runner.recording.environment import describe_environment
-from ode_runner.recording.record import RunStatus, utc_now
+from ode_runner.recording.record import UNUSED, RunStatus, utc_now
 from ode_runner.recording.strict_json import to_json
 from ode_runner.solvers.base import Solver
-from ode_runner.tasks.base import ModelView
+from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import SampledTask
 
 SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # relative worsening that is allowed: of an accuracy, of an error
 
 
-def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Path) -> RunStatus:
+def evaluate(
+    trained: TrainedRun, *, solver: str, own_solver: Solver, own_task: Callable[[Experiment], Task], folder: Path
+) -> RunStatus:
     """Evaluate a run on the test split under another solver and under the training solver made much more accurate.
 
     A model that has learned an ODE keeps its test metrics when its own solver takes smaller steps; one that has
     learned to use the solver's error loses them. Where options of the task are others than in training, the test
-    metrics under the training solver are measured anew, for those recorded are of other data. Writes `evaluation.json`
+    metrics under the training solver are measured anew, for those recorded are not comparable. Writes `evaluation.json`
     into `folder` and prints a table.
 
     Args:
         trained: the run.
-        solver: the name of the solver that the run's experiment has now.
+        solver: the name of the solver that the run's experiment has now; "-" where its model uses none.
         own_solver: the solver that the run was trained with.
+        own_task: makes the task that the run was trained with, for an experiment with that of the command.
         folder: where to write.
 
     Ott, Katiyar, Hennig, Tiemann. ResNet After All: Neural ODEs and Their Numerical Solution. ICLR 2021.
     """
     experiment, counts = trained.experiment(), PerSampleCounts()
+    asked = _heading(solver)
     with stop_on_signals() as stop:
         view = model_view(experiment, [], stop)
         columns = {"training": trained.record.metrics}
         if trained.other_task:
             own = _with_solver(experiment, own_solver)
             columns["training"] = evaluate_test(own, model_view(own, [], stop), stop, PerSampleCounts())
-        columns[f"solver={solver}"] = evaluate_test(experiment, view, stop, counts)
-        columns[f"solver={solver}"] |= _apart(experiment, view, own_solver, stop)
+        columns[asked] = evaluate_test(experiment, view, stop, counts)
+        columns[asked] |= _apart(experiment, view, own_solver, stop)
         if experiment.model.numerics is not Numerics.NONE:
             finer = _finer(experiment, own_solver)
             columns["much finer"] = evaluate_test(finer, model_view(finer, [], stop), stop, PerSampleCounts())
@@ -58,7 +63,7 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     content = {
         "run": str(trained.folder),
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
-        "metrics": columns[f"solver={solver}"],
+        "metrics": columns[asked],
         "measured_with": measured_with(experiment, view),
         "training": {"solver": _plain(own_solver), "metrics": columns["training"]},
         "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get("much finer", {})},
@@ -68,12 +73,14 @@ def evaluate(trained: TrainedRun, *, solver: str, own_solver: Solver, folder: Pa
     }
     atomic_write(folder / "evaluation.json", lambda file: file.write(to_json(content, indent=2).encode()))
     if trained.other_task:
-        others = ", ".join(trained.other_task)
-        Display().say(
-            f"{others}: other test data than the run's, some of which it may have learned; all columns are of them."
-        )
+        _say_options(trained, own=own_task(experiment), now=experiment.task)
     _print(experiment, columns, conclusion, counts, solver=solver, folder=folder)
     return RunStatus.COMPLETED
+
+
+def _say_options(trained: TrainedRun, *, own: Task, now: Task) -> None:
+    recorded = trained.record.config["task"]
+    Display().say(sentence_on_options(trained.other_task, recorded, own=own, now=now))
 
 
 def _print(
@@ -88,10 +95,15 @@ def _print(
     display = Display()
     display.comparison(columns)
     display.say(conclusion, style="bold")
-    for remark in experiment.remarks(columns[f"solver={solver}"]):
+    for remark in experiment.remarks(columns[_heading(solver)]):
         display.say(remark, style="yellow")
     report(counts.found(), experiment.task, folder=folder, display=display, logger=None)
     display.say(f"recorded in {folder / 'evaluation.json'}")
+
+
+def _heading(solver: str) -> str:
+    """Of the column measured now."""
+    return "again" if solver == UNUSED else f"solver={solver}"
 
 
 def _conclusion(
@@ -106,7 +118,7 @@ def _conclusion(
     generator = experiment.model.generator()
     if generator is not None and generator.rounded:
         return f"Learned without a solve. Samples by solver={solver} are rounded to tokens: compare them with the data."
-    return describe_samples(solver, columns[f"solver={solver}"])
+    return describe_samples(solver, columns[_heading(solver)])
 
 
 def _apart(experiment: Experiment, view: ModelView, own_solver: Solver, stop: StopRequest) -> dict[str, float]:

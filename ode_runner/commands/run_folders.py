@@ -20,6 +20,7 @@ from ode_runner.config.unused_words import check_plain_names
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 from ode_runner.recording.bookkeeping import COMMANDS, PLACEMENT, PROCESSES
+from ode_runner.recording.record import NONE, UNUSED
 
 # Beginnings of words that leave a sweep the same. output_dir= is none: sweeps of before were named with it.
 NOT_IN_SWEEP_NAME = (
@@ -49,7 +50,8 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
 
     choices = _root_.hydra.runtime.choices
     if opened is not None:
-        leaf = f"{choices.solver}-{identify(_root_, choices).fingerprint}"
+        record = identify(_root_, choices)
+        leaf = f"{record.choices['solver'].replace(UNUSED, NONE)}-{record.fingerprint}"
         return leaf if what == "job" else f"{answers}/{leaf}"
     if _root_.plan and what == "run":
         return _temporary_folder()

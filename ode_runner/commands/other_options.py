@@ -1,0 +1,56 @@
+"""Options of the task that are others in a command than in its run, and whether they make other test data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Batch, Split
+from ode_runner.quoting import as_typed
+from ode_runner.tasks.base import Task
+
+AT_ONCE = 1000
+
+
+def sentence_on_options(names: Sequence[str], recorded: Mapping[str, Any], *, own: Task, now: Task) -> str:
+    """What the columns of an evaluation are of, where options of the task are others than in the run.
+
+    Args:
+        names: of the options, such as `task.test`.
+        recorded: the options of the run's task, without `task.`.
+        own: the run's task.
+        now: the task of the command.
+    """
+    if not same_test_data(own, now):
+        return (
+            f"{', '.join(names)}: other test data than the run's, some of which it may have learned; all columns are "
+            "of them."
+        )
+    told = ", ".join(f"{name} (the run's: {as_typed(recorded.get(name.removeprefix('task.')))})" for name in names)
+    return f"{told}: other than in the run, on the same test data; all columns are measured with it."
+
+
+def same_test_data(one: Task, other: Task) -> bool:
+    """Whether two tasks ask the same questions of the same test samples."""
+    if one.size(Split.TEST) != other.size(Split.TEST):
+        return False
+    batches = [task.batches(Split.TEST, batch_size=AT_ONCE, epoch=0) for task in (one, other)]
+    try:
+        return all(_same(ours, theirs) for ours, theirs in zip(*batches, strict=True))
+    except ValueError:  # one of them is longer
+        return False
+
+
+def _same(one: Batch, other: Batch) -> bool:
+    return all(_equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return (
+            one.shape == other.shape
+            and one.dtype == other.dtype
+            and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        )
+    return type(one) is type(other) and bool(one == other)
