@@ -26,7 +26,7 @@ from ode_runner.models.copies import copied
 from ode_runner.models.density_generator import DensityGenerator
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.noise import Noise
-from ode_runner.objectives.base import Loss, Objective
+from ode_runner.objectives.base import TASK, Loss, Objective
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Integrate
 from ode_runner.structured_field import MatrixField
@@ -79,6 +79,13 @@ class Experiment:
             raise RefusedInput(f"a metric of the task has the name of a regulariser: {', '.join(both)}. Rename one.")
         return found
 
+    def _counts(self, loss: Loss, batch: Batch) -> Mapping[str, int]:
+        """Of how many numbers the loss and metrics of a batch are means, where these are not its samples."""
+        if loss.outputs is None:
+            return {}
+        found = self.task.counts(loss.outputs, batch)
+        return found | {f"loss/{TASK}": found["loss"]} if "loss" in found else found
+
     def outputs(self, batch: Batch) -> Outputs:
         """The model's outputs for a batch of this experiment's dtype."""
         with self.options.autocast(self.device):
@@ -130,7 +137,8 @@ class Experiment:
                 counts.add(batch, each)
             if isinstance(self.task, SetMeasuringTask) and loss.outputs is not None:
                 answers.append((batch.cpu(), loss.outputs.cpu()))
-            means.add(read_scalars(self.metrics(loss, batch) | loss.scalars()), weight=len(batch.inputs))
+            scalars = read_scalars(self.metrics(loss, batch) | loss.scalars())
+            means.add(scalars, weight=len(batch.inputs), own=self._counts(loss, batch))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
         of_the_split = set_scalars(self.task, split, answers)
         return self.task.reported(means.read()) | of_the_split | evaluations.read()

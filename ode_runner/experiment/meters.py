@@ -1,13 +1,14 @@
 """Measures the cost of a run: bytes saved for the backward pass, peak memory, means over steps, seconds."""
 
 import gc
+import math
 import sys
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import torch
@@ -115,13 +116,16 @@ class Means:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
 
-    def add(self, values: Mapping[str, float], weight: float = 1) -> None:
+    def add(
+        self, values: Mapping[str, float], weight: float = 1, *, own: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        """Add a value of each name; `own`: by name, weights other than `weight`, 0 for the mean of no number."""
         for name, value in values.items():
-            total, weights = self._sums.get(name, (0.0, 0.0))
-            self._sums[name] = (total + weight * value, weights + weight)
+            (total, weights), its = self._sums.get(name, (0.0, 0.0)), own.get(name, weight)
+            self._sums[name] = (total + its * value if its else total, weights + its)
 
     def read(self) -> dict[str, float]:
-        return {name: total / weights for name, (total, weights) in self._sums.items()}
+        return {name: total / weights if weights else math.nan for name, (total, weights) in self._sums.items()}
 
     def empty(self) -> bool:
         return not self._sums

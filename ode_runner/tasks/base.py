@@ -119,6 +119,14 @@ class Task(abc.ABC):
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         """Metrics of a batch by name, as means over it."""
 
+    def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
+        """Of how many numbers the loss, by the name `loss`, and metrics are means; those left out: one for each sample.
+
+        So many times a batch counts in the mean over a split, which then is the same whatever the size of its batches.
+        """
+        del outputs, batch
+        return {}
+
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         """The numbers to report, from the means of `metrics` over a split: a root of a mean, say."""
         return dict(means)

@@ -117,6 +117,9 @@ class HybridSystem(Task):
             "mse": self._state_error(outputs, batch),
         }
 
+    def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
+        return {"mse": int(self._in_both(outputs, batch).sum()) * outputs.values.shape[-1]}
+
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         return with_roots(means)
 
@@ -188,9 +191,13 @@ class HybridSystem(Task):
 
     def _state_error(self, outputs: Outputs, batch: Batch) -> Scalar:
         """The mean square of states that both solutions have before their end."""
+        return (outputs.values - batch.targets)[self._in_both(outputs, batch)].square().mean()
+
+    @staticmethod
+    def _in_both(outputs: Outputs, batch: Batch) -> Tensor:
+        """Which outputs lie before the end of both solutions, (time, batch)."""
         assert batch.observed is not None
-        both = batch.observed & _events(outputs).valid
-        return (outputs.values - batch.targets)[both].square().mean()
+        return batch.observed & _events(outputs).valid
 
     def _check(self) -> None:
         check_counts(1, train=self.train, validation=self.validation, test=self.test, events=self.events)

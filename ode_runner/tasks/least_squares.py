@@ -23,3 +23,7 @@ class LeastSquaresTask(Task):
 
     def loss(self, outputs: Outputs, batch: Batch) -> Scalar:
         return self.residuals(outputs, batch).square().mean()
+
+    def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
+        """Of a loss over observations, of which samples may have different numbers."""
+        return {} if batch.observed is None else {"loss": len(self.residuals(outputs, batch))}

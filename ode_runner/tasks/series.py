@@ -143,6 +143,18 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
                 found[f"mse_{_plain(name)}"] = own.square().mean()
         return found
 
+    def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
+        assert batch.observed is not None
+        found = super().counts(outputs, batch)
+        if batch.part:
+            return found | {f"mse_{batch.part}": found["loss"]}
+        known = batch.observed.flatten(0, 1).sum(dim=0).tolist()
+        return (
+            found
+            | {"mse": found["loss"]}
+            | {f"mse_{_plain(name)}": own for name, own in zip(self.columns, known, strict=True)}
+        )
+
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         return with_roots(means)
 

@@ -140,6 +140,10 @@ class Trajectories(LeastSquaresTask):
             case _:
                 return {"mse": _mean_square(error, batch.observed)}
 
+    def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
+        found = super().counts(outputs, batch)
+        return found | {"mse": found["loss"]} if found else found
+
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
         return with_roots(means)
 

@@ -23,19 +23,12 @@ def parts_of(batch: Batch, count: int, *, every_time: bool) -> list[Batch]:
         every_time: whether targets are (time, batch, ...) and not (batch, ...).
 
     Raises:
-        IncompatibleChoice: samples have different numbers of observations, so that no weights of the parts make the
-            mean over the batch of their means.
+        IncompatibleChoice: samples have different numbers of observations.
     """
+    batch.check_even(f"trainer.accumulate={count}")
     samples = len(batch.inputs)
     ends = [samples * i // min(count, samples) for i in range(min(count, samples) + 1)]
-    parts = [batch.rows(slice(begin, end), every_time=every_time) for begin, end in pairwise(ends)]
-    if batch.observed is not None and len(batch.observed.movedim(1, 0).flatten(1).sum(dim=1).unique()) > 1:
-        raise IncompatibleChoice(
-            f"trainer.accumulate={count} takes the mean over a batch from its parts, and these samples have different "
-            "numbers of observations, of which the loss is a mean. Use trainer.accumulate=null and a smaller "
-            "trainer.batch_size."
-        )
-    return parts
+    return [batch.rows(slice(begin, end), every_time=every_time) for begin, end in pairwise(ends)]
 
 
 def accumulated_pass(
@@ -61,21 +54,27 @@ def accumulated_pass(
     return _together(passes, shares, [len(part.inputs) for part in parts])
 
 
-def check_accumulation(experiment: Experiment) -> None:
-    """Raises IncompatibleChoice where gradients of parts of a batch do not add up to that of the batch."""
-    options, task = experiment.options, experiment.task
-    if options.accumulate is None:
-        return
-    typed = f"trainer.accumulate={options.accumulate}"
-    if has_events(type(task), type(experiment.model)):
+def check_parts(experiment: Experiment, *, processes: int) -> None:
+    """Raises IncompatibleChoice where gradients of parts of a batch do not add up to that of the batch.
+
+    trainer.accumulate and processes both take it apart.
+    """
+    options = experiment.options
+    accumulates = options.accumulate is not None
+    typed = [f"trainer.accumulate={options.accumulate}"] * accumulates + [f"processes={processes}"] * (processes > 1)
+    for one in typed:
+        _check_events(experiment, one)
+        next(experiment.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0)).check_even(one)
+    if accumulates and options.audit_every is not None:
+        raise IncompatibleChoice(f"{typed[0]}: trainer.audit_every compares gradients of whole batches. Leave one out.")
+
+
+def _check_events(experiment: Experiment, typed: str) -> None:
+    if has_events(type(experiment.task), type(experiment.model)):
         raise IncompatibleChoice(
             f"{typed}: the loss is a mean over the events that a batch has, and parts of it have different numbers of "
-            "them. Use trainer.accumulate=null."
+            "them. Leave it out."
         )
-    if options.audit_every is not None:
-        raise IncompatibleChoice(f"{typed}: trainer.audit_every compares gradients of whole batches. Leave one out.")
-    first = next(task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
-    parts_of(first, options.accumulate, every_time=task.spec.every_time)
 
 
 def _plus(total: Tensor | None, gradient: Tensor | None, share: float) -> Tensor | None:

@@ -26,7 +26,7 @@ from ode_runner.objectives.base import floor_text
 from ode_runner.random_state import RandomState
 from ode_runner.recording.clock import clock
 from ode_runner.recording.display import shown
-from ode_runner.training.accumulation import check_accumulation
+from ode_runner.training.accumulation import check_parts
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.batch_pass import BatchPass
 from ode_runner.training.best_weights import NONE, better
@@ -74,7 +74,7 @@ class Trainer:
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
         self.stages = Stages(experiment, optimizer, schedule, processes=group.size)
         check_patience(experiment, stages=self.stages.count)
-        check_accumulation(experiment)
+        check_parts(experiment, processes=group.size)
         self.schedule = self.stages.scheduler(steps_per_epoch=per_epoch)
         self.total_steps = min(self.stages.epochs * per_epoch, self.options.max_steps or sys.maxsize)
 

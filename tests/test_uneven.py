@@ -1,0 +1,85 @@
+"""Samples with different numbers of observations: a mean over a split is that over all its observations."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ode_runner.batch import Split
+from ode_runner.build import build_experiment
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.meters import Means
+from ode_runner.experiment.signals import StopRequest
+from tests.composition import Compose
+from tests.helpers import check_refused
+
+EXACT = ("trainer.precision=fp64", "trainer.device=cpu", "solver=rk4", "solver.num_steps=2", "network.width=4")
+
+
+@pytest.fixture
+def uneven(tmp_path: Path) -> tuple[str, ...]:
+    """Words of a task of series with 4, 7 and 10 rows, and with blanks."""
+    rows = [
+        f"{s},{i},{math.sin(i + s)},{'' if (i + s) % 4 == 1 else i * s}"
+        for s in range(9)
+        for i in range(4 + 3 * (s % 3))
+    ]
+    file = tmp_path / "uneven.csv"
+    file.write_text("series,t,x,y\n" + "\n".join(rows) + "\n")
+    return (
+        "task=series",
+        f"task.file={file}",
+        "task.time=t",
+        "task.series=series",
+        "task.split=series",
+        "task.test=0.5",
+    )
+
+
+def built(composed: Compose, *words: str) -> Experiment:
+    cfg = composed(*words)
+    return build_experiment(cfg, cfg.hydra.runtime.choices)
+
+
+def measured(experiment: Experiment, split: Split, batch_size: int) -> dict[str, float]:
+    """Means over a split, in batches of this size, without evaluations: there are more where batches are unlike."""
+    options = replace(experiment.options, eval_batch_size=batch_size)
+    found = replace(experiment, options=options).evaluate(split, StopRequest())
+    return {name: value for name, value in found.items() if not name.startswith("nfe")}
+
+
+@pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
+def test_means_over_series_do_not_depend_on_the_size_of_batches(
+    split: Split, uneven: tuple[str, ...], composed: Compose
+) -> None:
+    experiment = built(composed, *uneven, *EXACT)
+    assert measured(experiment, split, 2) == pytest.approx(measured(experiment, split, 100), rel=1e-6)
+
+
+def test_errors_before_events_do_not_depend_on_the_size_of_batches(composed: Compose) -> None:
+    words = ("task=bouncing_ball", "task.test=5", "trainer.precision=fp64", "trainer.device=cpu")
+    experiment = built(composed, *words)
+    assert measured(experiment, Split.TEST, 2)["rmse"] == pytest.approx(
+        measured(experiment, Split.TEST, 100)["rmse"], rel=1e-5
+    )
+
+
+def test_a_batch_without_a_number_of_some_name_counts_nothing_for_it() -> None:
+    means = Means()
+    means.add({"loss": 1.0, "rate": 5.0}, weight=2, own={"loss": 3})
+    means.add({"loss": math.nan, "rate": 2.0}, weight=1, own={"loss": 0})
+    assert means.read() == {"loss": 1.0, "rate": 4.0}
+    means.add({"loss": 5.0}, own={"loss": 1})
+    assert means.take()["loss"] == 2.0
+    means.add({"loss": math.nan}, own={"loss": 0})
+    assert math.isnan(means.read()["loss"])
+
+
+def test_several_processes_refuse_batches_whose_mean_is_not_that_of_their_shares(
+    uneven: tuple[str, ...], tmp_path: Path
+) -> None:
+    two: Any = ("processes=2", "oversubscribe=true", "trainer.device=cpu")
+    check_refused(*two, *uneven, sentence="processes=2 takes the mean over a batch from its parts", cwd=tmp_path)
+    check_refused(*two, "task=bouncing_ball", sentence="different numbers of", cwd=tmp_path)
