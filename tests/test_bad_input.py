@@ -140,6 +140,8 @@ REFUSED = {  # what was typed: what the one line must say
     "+hydra=1": ["+hydra=1: options of Hydra have names with a dot, as hydra.verbose=true."],
     "~hydra": ["options of Hydra have names with a dot"],
     "model=augmented model.extra=9223372036854775807": ["model.extra must be at most 100,000"],
+    "model=input_layer model.extra=9223372036854775807": ["model.extra must be at most 100,000"],
+    "model=input_layer model.extra=0": ["model.extra must be at least 1", "model=odenet"],
     "model=data_controlled model.control=9223372036854775807": ["model.control must be at most 100,000"],
     "grid=nan": ["grid=nan names no grid. Available: equal_work, gradients,"],
     "optimizer=${oc.select:a}": ["optimizer=${oc.select:a} names no optimizer. Available: adam, adamw,"],

@@ -1,6 +1,7 @@
 """What is composed in less time is what Hydra composes."""
 
 import copy
+import pkgutil
 from pathlib import Path
 
 import omegaconf.base
@@ -12,7 +13,8 @@ from hydra._internal.config_repository import ConfigRepository
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import Metadata
 
-from ode_runner.config.composition_cost import less_composing
+from ode_runner.config import composition_cost
+from ode_runner.config.composition_cost import FIELDS, SIGNATURES, _replacements, less_composing
 from ode_runner.config.help import conf_dir
 from tests.helpers import TINY, typed
 
@@ -79,3 +81,34 @@ def test_a_script_s_own_hydra_is_left_as_it_was() -> None:
     with less_composing():
         assert not set(now()) & set(before)
     assert now() == before
+
+
+PRIVATE = [
+    (name, new) for name in SIGNATURES for new in (None, lambda *one, **other: None)
+]  # missing; other parameters
+
+
+@pytest.mark.parametrize(("name", "new"), PRIVATE, ids=lambda part: part if isinstance(part, str) else str(bool(part)))
+def test_what_a_version_has_otherwise_is_left_alone(name: str, new: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, _, attribute = name.replace(":", ".").rpartition(".")
+    place = pkgutil.resolve_name(owner)
+    if new is None:
+        monkeypatch.delattr(place, attribute)
+    else:
+        monkeypatch.setattr(place, attribute, new)
+    with less_composing():
+        assert vars(place).get(attribute) is new
+    assert len([one for one in _replacements() if one.known()]) == len(_replacements()) - 1
+
+
+def test_metadata_of_more_than_is_known_is_copied_as_it_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composition_cost, "FIELDS", FIELDS[:-1])
+    with less_composing():
+        assert "__deepcopy__" not in vars(Metadata)
+
+
+def test_without_any_of_it_a_configuration_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(composition_cost, "SIGNATURES", dict.fromkeys(SIGNATURES, ()))
+    monkeypatch.setattr(composition_cost, "FIELDS", ())
+    with less_composing():
+        assert composed("seed=3").seed == 3

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 import ode_runner as ode
+from ode_runner.counted_field import CountedField
 from ode_runner.errors import RefusedInput
+from ode_runner.field import VectorField
+from ode_runner.gradients.recorded import in_turn
+from ode_runner.ledger import Ledger
+from ode_runner.problem import Problem
 from tests.helpers import TINY, run_folder, typed
 
 FIXED = ("solver=rk4", "solver.num_steps=3")
@@ -151,3 +156,20 @@ def test_of_several_fields_in_turn_each_answers_at_its_times_and_none_is_exporte
         run.field(torch.tensor([0.1, 0.9, 0.1]), y)
     with pytest.raises(RefusedInput, match="solves 4 equations in turn, and a file holds the field of one"):
         run.export(tmp_path / "field")
+
+
+def test_fields_without_parameters_are_one_where_their_values_are() -> None:
+    class Decay(VectorField):
+        def __init__(self, rate: float) -> None:
+            super().__init__()
+            self.rate = rate
+
+        def forward(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return -self.rate * y
+
+    def posed(rate: float, begin: float) -> Problem:
+        field = CountedField(Decay(rate), Ledger())
+        return Problem(field=field, y0=torch.zeros(3, 2), ts=torch.tensor([begin, begin + 1]))
+
+    problems = [posed(1.0, 0.0), posed(2.0, 1.0), posed(1.0, 2.0)]
+    assert [len(group) for group in in_turn(problems)] == [2, 1]

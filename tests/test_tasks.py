@@ -247,6 +247,24 @@ def test_annuli_fill_their_volumes_evenly(make: MakeTask, dim: int) -> None:
         assert float(own.mean(dim=0).abs().max()) < 4.5 * high / count**0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "sizes", "share", "plain", "learned"),
+    [
+        ("annuli", {"test": 300}, "66.7%", 0.71, 0.76),  # a standard error is 2.7 %
+        ("annuli", {"test": 6}, "66.7%", 0.67, 1.0),  # and here 19 %
+        ("sequence_reverse", {"test": 200, "length": 4, "symbols": 4}, "%", 0.25, 0.4),
+    ],
+)
+def test_an_accuracy_of_one_answer_to_everything_is_told(
+    name: str, sizes: dict[str, int], share: str, plain: float, learned: float, make: MakeTask
+) -> None:
+    task = make(name, **{"train": 300, "validation": 30, **sizes})
+    for accuracy in (0.0, plain):
+        [said] = task.remarks({"test/accuracy": accuracy})
+        assert f"{share} of one answer to everything" in said
+    assert not list(task.remarks({"test/accuracy": learned}))
+
+
 def test_annuli_that_are_not_filled_are_spheres(make: MakeTask) -> None:
     exact, noisy = (make("annuli", filled=False, radii=[1.0, 2.0], noise=noise) for noise in (0.0, 0.1))
     for task, spread in ((exact, 1e-6), (noisy, 0.1)):

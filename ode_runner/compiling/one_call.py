@@ -3,14 +3,13 @@
 import abc
 import ctypes
 from collections.abc import Sequence
-from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_loops import TYPES
+from ode_runner.compiling.driver import driver_source
 from ode_runner.compiling.graph import compile_library
 from ode_runner.compiling.steps import OF_COMPILED_STEPS, CompiledSteps
 from ode_runner.counted_field import CountedField
@@ -71,11 +70,9 @@ class OneCall(abc.ABC, Generic[TakenT]):
         """Pieces of the steps, and files of C code that calls them, with names for numbers in it."""
         steps = self.steps
         sizes |= {"N": steps.y0.numel(), "LEARNED": sum(steps.learned.sizes), "STAGES": len(steps.tableau.b)}
-        names = [f"#define {name} {int(size)}" for name, size in sizes.items()]
-        code = [Path(__file__).with_name(driver).read_text(encoding="utf-8") for driver in drivers]
+        names = {name: int(size) for name, size in sizes.items()}  # C has no True
         functions = {name: steps.piece(name) for name in pieces}
-        kind = f"typedef {TYPES[steps.y0.dtype]} R;"
-        return compile_library(functions, "\n".join([kind, *names, self.constants(), *code]))
+        return compile_library(functions, driver_source(steps.y0.dtype, names, *drivers, constants=self.constants()))
 
     def constants(self) -> str:
         """More that the files read, in C."""

@@ -2,13 +2,12 @@
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import final
 
 import torch
 from torch import Tensor
 
-from ode_runner.compiling.c_loops import TYPES
+from ode_runner.compiling.driver import driver_source
 from ode_runner.compiling.graph import Function, compile_library
 from ode_runner.compiling.steps import Packed
 from ode_runner.types import State, Trajectory
@@ -46,9 +45,8 @@ class WholeRuns:
         """
         own = ", ".join(f"inputs[{i}] + (k) * {x.numel()}" for i, x in enumerate(inputs))
         sizes = {"N": packed.y0.numel(), "LEARNED": sum(packed.learned.sizes), "GAINS": len(packed.y0) * integrals}
-        names = [f"#define {name} {size}" for name, size in {**sizes, "INPUTS(k)": own}.items()]
-        code = Path(__file__).with_name("fixed_grid.c").read_text(encoding="utf-8")
-        made = compile_library(pieces, "\n".join([f"typedef {TYPES[packed.y0.dtype]} R;", *names, code]))
+        code = driver_source(packed.y0.dtype, {**sizes, "INPUTS(k)": own}, "fixed_grid.c")
+        made = compile_library(pieces, code)
         return None if made is None else WholeRuns(made, packed, integrals=integrals)
 
     def take(

@@ -1,31 +1,53 @@
 """Composing a configuration in half of Hydra's time, and to the same result."""
 
 import copy
+import dataclasses
+import inspect
 import pickle
+import pkgutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import omegaconf.base
-from hydra._internal import defaults_list
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
-from hydra.core.default_element import InputDefault
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.base import Metadata
-from omegaconf.grammar_parser import parse
 
-_compose = ConfigLoaderImpl.load_configuration
-_load = ConfigRepository.load_config
-_choices_by_group = defaults_list._create_interpolation_map
 _composed: dict[tuple[object, ...], bytes] = {}
 _loaded: dict[tuple[object, ...], bytes] = {}
-_parse_once = lru_cache(maxsize=1000)(parse)  # of `${...}` in values, the same few in every configuration
+
+LOADER = "hydra._internal.config_loader_impl:ConfigLoaderImpl"
+REPOSITORY = "hydra._internal.config_repository:ConfigRepository"
+DEFAULTS = "hydra._internal.defaults_list"
+DEFAULT = "hydra.core.default_element:InputDefault"
+METADATA = "omegaconf.base:Metadata"
+
+SIGNATURES = {  # of private functions that are replaced or called, by the names of their parameters
+    f"{LOADER}.load_configuration": (
+        *("self", "config_name", "overrides", "run_mode"),
+        *("from_shell", "validate_sweep_overrides"),
+    ),
+    f"{LOADER}.get_search_path": ("self",),
+    f"{REPOSITORY}.load_config": ("self", "config_path"),
+    f"{REPOSITORY}._find_object_source": ("self", "config_path", "object_type"),
+    f"{DEFAULTS}:_create_interpolation_map": ("overrides", "defaults_list", "self_added"),
+    f"{DEFAULT}.is_self": ("self",),
+    f"{DEFAULT}.is_interpolation": ("self",),
+    "omegaconf.base:parse": ("value", "parser_rule", "lexer_mode"),
+}
+FIELDS = ("ref_type", "object_type", "optional", "key", "flags", "flags_root", "resolver_cache")  # of Metadata
+
+
+class Replacement(NamedTuple):
+    """What may stand in the place of an attribute of Hydra's or OmegaConf's."""
+
+    owner: str  # a class or module, as `pkgutil.resolve_name` takes it
+    name: str
+    quicker: Callable[[Any], Any]  # from the attribute, None where there is none, to what stands in its place
+    known: Callable[[], bool]  # whether the installed versions are as the code here takes them to be
 
 
 @contextmanager
@@ -33,51 +55,87 @@ def less_composing() -> Iterator[None]:
     """Within it, Hydra composes nothing twice, and reads a yaml once, as long as its file stays as it is.
 
     A sweep asks for each of its cells twice, to inspect it and to run it, each from some thirty files, which are nearly
-    the same for all cells. A cell is so run as it was inspected.
+    the same for all cells. A cell is so run as it was inspected. Where a version of Hydra or OmegaConf has other
+    private functions than those known here, its own stay as they are.
     """
-    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in _quicker()]
-    for owner, name, quicker in _quicker():
-        setattr(owner, name, quicker)
+    before = list[tuple[Any, str, Any]]()
+    for owner, name, quicker, known in _replacements():
+        if known():
+            place = pkgutil.resolve_name(owner)
+            before.append((place, name, vars(place).get(name)))
+            setattr(place, name, quicker(before[-1][2]))
     try:
         yield
     finally:
-        for owner, name, slower in before:
-            delattr(owner, name) if slower is None else setattr(owner, name, slower)
+        for place, name, slower in before:
+            delattr(place, name) if slower is None else setattr(place, name, slower)
         _composed.clear()
 
 
-def _quicker() -> list[tuple[Any, str, Any]]:
-    """What stands in the place of an attribute of Hydra's or OmegaConf's."""
+def _replacements() -> list[Replacement]:
+    composing = (f"{LOADER}.load_configuration", f"{LOADER}.get_search_path")
+    loading = (f"{REPOSITORY}.load_config", f"{REPOSITORY}._find_object_source")
+    choosing = (f"{DEFAULTS}:_create_interpolation_map", f"{DEFAULT}.is_self", f"{DEFAULT}.is_interpolation")
     return [
-        (ConfigLoaderImpl, "load_configuration", _compose_once),
-        (ConfigRepository, "load_config", _load_once),
-        (defaults_list, "_create_interpolation_map", _choices_where_asked),
-        (Metadata, "__deepcopy__", _copied),
-        (omegaconf.base, "parse", _parse_once),
+        Replacement(LOADER, "load_configuration", _composed_once, lambda: all(map(_is_known, composing))),
+        Replacement(REPOSITORY, "load_config", _loaded_once, lambda: all(map(_is_known, loading))),
+        Replacement(DEFAULTS, "_create_interpolation_map", _where_asked, lambda: all(map(_is_known, choosing))),
+        Replacement(METADATA, "__deepcopy__", lambda _: _copied, _knows_metadata),
+        Replacement("omegaconf.base", "parse", _parsed_once, lambda: _is_known("omegaconf.base:parse")),
     ]
 
 
-def _compose_once(loader: ConfigLoaderImpl, config_name: str | None, overrides: list[str], **asked: Any) -> DictConfig:
-    """In place of `ConfigLoaderImpl.load_configuration`; forgotten when it is asked for again: nobody asks thrice."""
-    key = (str(loader.config_search_path), Path.cwd(), config_name, *overrides, *asked.items())
-    if (kept := _composed.pop(key, None)) is not None:
-        found: DictConfig = pickle.loads(kept)
+def _is_known(name: str) -> bool:
+    """Whether there is a function of this name, not inherited, with the parameters that SIGNATURES says."""
+    owner, _, attribute = name.replace(":", ".").rpartition(".")
+    try:
+        parameters = inspect.signature(vars(pkgutil.resolve_name(owner))[attribute]).parameters
+    except (ImportError, AttributeError, KeyError, TypeError, ValueError):
+        return False
+    return tuple(parameters) == SIGNATURES[name]
+
+
+def _knows_metadata() -> bool:
+    """Whether all that belongs to the metadata of a node is known, and copied in no way of its own."""
+    try:
+        metadata = pkgutil.resolve_name(METADATA)
+        found = tuple(field.name for field in dataclasses.fields(metadata))
+    except (ImportError, AttributeError, TypeError):
+        return False
+    return found == FIELDS and "__deepcopy__" not in vars(metadata)
+
+
+@cache
+def _composed_once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Of `ConfigLoaderImpl.load_configuration`; forgotten when it is asked for again: nobody asks thrice."""
+
+    def load_configuration(loader: Any, config_name: str | None, overrides: list[str], **asked: Any) -> DictConfig:
+        key = (str(loader.get_search_path()), Path.cwd(), config_name, *overrides, *asked.items())
+        if (kept := _composed.pop(key, None)) is not None:
+            found: DictConfig = pickle.loads(kept)
+            return found
+        cfg = compose(loader, config_name, overrides, **asked)
+        _composed[key] = pickle.dumps(cfg)
+        return cfg
+
+    return load_configuration
+
+
+@cache
+def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[Any, str], ConfigResult | None]:
+    """Of `ConfigRepository.load_config`; pickled, for Hydra writes overrides into what it has loaded."""
+
+    def load_config(repository: Any, config_path: str) -> ConfigResult | None:
+        source = repository._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None:
+            return None
+        key = (source.scheme(), source.provider, source.path, config_path, *_state_of_file(source, config_path))
+        if key not in _loaded:
+            _loaded[key] = pickle.dumps(load(repository, config_path))
+        found: ConfigResult = pickle.loads(_loaded[key])
         return found
-    cfg = _compose(loader, config_name, overrides, **asked)
-    _composed[key] = pickle.dumps(cfg)
-    return cfg
 
-
-def _load_once(repository: ConfigRepository, config_path: str) -> ConfigResult | None:
-    """In place of `ConfigRepository.load_config`; pickled, for Hydra writes overrides into what it has loaded."""
-    source = repository._find_object_source(config_path, ObjectType.CONFIG)
-    if source is None:
-        return None
-    key = (source.scheme(), source.provider, source.path, config_path, *_state_of_file(source, config_path))
-    if key not in _loaded:
-        _loaded[key] = pickle.dumps(_load(repository, config_path))
-    found: ConfigResult = pickle.loads(_loaded[key])
-    return found
+    return load_config
 
 
 def _state_of_file(source: ConfigSource, config_path: str) -> tuple[int, ...]:
@@ -88,16 +146,25 @@ def _state_of_file(source: ConfigSource, config_path: str) -> tuple[int, ...]:
     return file.st_mtime_ns, file.st_size, file.st_ino
 
 
-def _choices_where_asked(
-    overrides: defaults_list.Overrides, defaults: Sequence[InputDefault], self_added: bool
-) -> DictConfig:
-    """In place of `_create_interpolation_map`: the map is for defaults such as `${task}_${model}`, which are rare."""
-    if any(not default.is_self() and default.is_interpolation() for default in defaults):
-        return _choices_by_group(overrides, list(defaults), self_added)
-    return OmegaConf.create()
+@cache
+def _where_asked(choices_by_group: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Of `_create_interpolation_map`: the map is for defaults such as `${task}_${model}`, which are rare."""
+
+    def interpolation_map(overrides: Any, defaults: Sequence[Any], self_added: bool) -> DictConfig:
+        if any(not default.is_self() and default.is_interpolation() for default in defaults):
+            return choices_by_group(overrides, list(defaults), self_added)
+        return OmegaConf.create()
+
+    return interpolation_map
 
 
-def _copied(metadata: Metadata, memo: dict[int, Any]) -> Metadata:
+@cache
+def _parsed_once(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Of `${...}` in values, the same few in every configuration."""
+    return lru_cache(maxsize=1000)(parse)
+
+
+def _copied(metadata: Any, memo: dict[int, Any]) -> Any:
     """In place of a general deepcopy: what changes in the metadata of a node are its flags and what resolvers kept."""
     new = copy.copy(metadata)
     new.flags = dict(metadata.flags or {})

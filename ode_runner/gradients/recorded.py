@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.gradients.base import GradientMode
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
+from ode_runner.structured_field import kind_of
 
 
 @final
@@ -31,10 +32,36 @@ class RecordProblems(GradientMode):
 
 
 def in_turn(problems: Sequence[Problem]) -> list[list[Problem]]:
-    """The problems in groups of one field each: of the same parameters, whatever else it is made with for a solve."""
-    groups = dict[tuple[type, tuple[int, ...]], list[Problem]]()
+    """The problems in groups of one field each, which a model may make anew for every solve."""
+    groups = list[list[Problem]]()
     for problem in problems:
-        field = problem.field.field
-        weights = tuple(id(weight) for weight in field.parameters()) if isinstance(field, nn.Module) else ()
-        groups.setdefault((type(field), weights), []).append(problem)
-    return list(groups.values())
+        group = next((group for group in groups if _of_one_field(group[0], problem)), None)
+        if group is None:
+            groups.append([problem])
+        else:
+            group.append(problem)
+    return groups
+
+
+def _of_one_field(one: Problem, other: Problem) -> bool:
+    """Whether both fields are of one type, the same parameters and, where they are two objects, the same values."""
+    ours, theirs = one.field.field, other.field.field
+    if ours is theirs:
+        return True
+    if type(ours) is not type(theirs) or _weights(ours) != _weights(theirs):
+        return False
+    if "forward" not in kind_of(ours).call_weights:
+        return True
+    return all(torch.equal(_at(problem, ours), _at(problem, theirs)) for problem in (one, other))
+
+
+def _weights(field: object) -> list[int]:
+    return [id(weight) for weight in field.parameters()] if isinstance(field, nn.Module) else []
+
+
+@torch.no_grad()
+def _at(problem: Problem, field: Any) -> Tensor:
+    """The field's values, NaN as 0, where the solve begins and beside it: fields may have a zero there."""
+    given, t = problem.field.of_field(problem.field.given), problem.ts[0].to(problem.y0)
+    around = [problem.y0, problem.y0 + torch.linspace(0.1, 0.7, problem.y0.numel()).view_as(problem.y0).to(problem.y0)]
+    return torch.stack([field(t, y, *given) for y in around]).nan_to_num()

@@ -1,6 +1,6 @@
 """What the classification tasks share: tensors in memory, cross-entropy, accuracy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.types import Scalar
 
 UNKNOWN = -1
+CERTAIN = 3  # standard errors
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,25 @@ class Classification(Task):
 
     def metrics(self, outputs: Outputs, batch: Batch) -> dict[str, Scalar]:
         return {"accuracy": (outputs.values.argmax(dim=1) == batch.targets).float().mean()}
+
+    def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        share, accuracy = self._constant_share(), metrics.get("test/accuracy", 1.0)
+        if share < 1 and accuracy <= share + self._margin(share):
+            yield (
+                f"the test accuracy of {accuracy:.1%} is, but for chance, no more than the {share:.1%} of one answer "
+                "to everything: the model has found nothing in its inputs yet. Train it longer, or with another "
+                "optimizer.lr, network.width or model."
+            )
+
+    def _constant_share(self) -> float:
+        """The accuracy of always answering what is most frequent in training, at each position where there are some."""
+        frequent = self.splits[Split.TRAIN].targets.mode(dim=0).values
+        return float((self.splits[Split.TEST].targets == frequent).double().mean())
+
+    def _margin(self, share: float) -> float:
+        """What chance adds to an accuracy; of few samples no more than half of what is missing to all of them."""
+        deviation = (share * (1 - share) / self.splits[Split.TEST].targets.numel()) ** 0.5
+        return min(CERTAIN * deviation, (1 - share) / 2)
 
 
 def shuffled_splits(samples: Samples, sizes: dict[Split, int], seed: int) -> dict[Split, Samples]:

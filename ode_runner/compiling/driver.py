@@ -1,0 +1,22 @@
+"""C code that calls compiled functions, from files beside this one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ode_runner.compiling.c_loops import TYPES
+
+
+def driver_source(dtype: torch.dtype, names: Mapping[str, int | str], *files: str, constants: str = "") -> str:
+    """The code of the files, one after another.
+
+    Args:
+        dtype: of the numbers, which the files call R.
+        names: that the files use, and what each stands for; those with arguments, such as `INPUTS(k)`, too.
+        files: as they are called here.
+        constants: more that the files read, in C.
+    """
+    defined = [f"#define {name} {meaning}" for name, meaning in names.items()]
+    code = [Path(__file__).with_name(file).read_text(encoding="utf-8") for file in files]
+    return "\n".join([f"typedef {TYPES[dtype]} R;", *defined, constants, *code])
