@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ode_runner.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from ode_runner.api import Run, integrate, load, runs, train
+    from ode_runner.api import Run, compile, integrate, load, runs, train
 
-__all__ = ["Run", "__version__", "integrate", "load", "runs", "train"]
+__all__ = ["Run", "__version__", "compile", "integrate", "load", "runs", "train"]
 
 
 def __getattr__(name: str) -> Any:

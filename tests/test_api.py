@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,6 +123,35 @@ def test_the_engine_alone_takes_events_and_jumps() -> None:
     torch.testing.assert_close(dosed.ys[-1], expected, rtol=1e-7, atol=0)
 
 
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("options", [{"solver": "rk4", "num_steps": 20}, {"solver": "tsit5", "per_sample": True}])
+def test_compiled_solves_are_those_of_the_engine(options: dict[str, Any]) -> None:
+    field, ts, given = Decay().double(), torch.tensor([0.0, 0.5, 2.0]), [torch.full((3, 1), 0.2)]
+    y0 = torch.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    solve = ode.compile(field, y0, ts, given=given, **options)
+    assert field.rate.grad is None
+    assert y0.grad is None
+    expected = ode.integrate(field, y0, ts, given=given, **options).ys
+    found = solve(y0, ts, given=given).ys
+    torch.testing.assert_close(found, expected)
+    assert type(found.grad_fn) is not type(expected.grad_fn)
+    torch.testing.assert_close(*(torch.autograd.grad(ys.square().sum(), [y0, field.rate]) for ys in (found, expected)))
+
+
+@pytest.mark.usefixtures("float64")
+def test_compiled_solves_of_a_field_without_parameters() -> None:
+    y0, ts = torch.tensor([[1.0], [2.0]]), torch.tensor([0.0, 1.0])
+    solve = ode.compile(lambda t, y: -y, y0, ts, rtol=1e-9, atol=1e-9)
+    assert not solve(y0, ts).ys.requires_grad
+    y0.requires_grad_()
+    ys = solve(y0, ts).ys
+    torch.testing.assert_close(ys[-1], y0 * torch.exp(-ts[-1]), rtol=1e-7, atol=0)
+    ys[-1].sum().backward()
+    torch.testing.assert_close(y0.grad, torch.exp(-ts[-1]).expand(2, 1), rtol=1e-7, atol=0)
+    of_others = solve(torch.ones(5, 1), ts).ys[-1]  # of another shape: uncompiled
+    torch.testing.assert_close(of_others, torch.exp(-ts[-1]).expand(5, 1), rtol=1e-7, atol=0)
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
@@ -142,6 +172,12 @@ def test_the_engine_alone_takes_events_and_jumps() -> None:
         (lambda run: solve("lsoda"), "nothing can be differentiated"),
         (lambda run: solve("rk4", rtol=1e-3), "no option 'solver.rtol'. It belongs to solver=adaptive_heun"),
         (lambda run: ode.integrate(Decay(), [[1.0]], TIMES), r"must be a tensor \(batch, \*state\), and is a list"),
+        (lambda run: ode.compile(Decay(), [[1.0]], TIMES), r"must be a tensor \(batch, \*state\), and is a list"),
+        (lambda run: ode.compile(halves, torch.ones(1, 2), TIMES), r"halves must give a derivative .*\(1, 2\), and"),
+        (
+            lambda run: ode.compile(Decay(), torch.ones(1, 1), TIMES, solver="dopri8"),
+            "Decay cannot be compiled: outputs within a step",
+        ),
         (lambda run: ode.integrate(halves, torch.ones(1, 2), TIMES), r"halves must give a derivative .*\(1, 2\), and"),
         (lambda run: solve("dopri5", gradient="symplectic", per_sample=True), "every sample has its own"),
     ],

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, final
 
+import torch
 from torch import Tensor, nn
 
 from ode_runner.api.composing import composed
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.compatibility import check_compatible
+from ode_runner.counted_field import name_of
+from ode_runner.errors import CannotCompile, RefusedInput
 from ode_runner.event import Event, Jumps
 from ode_runner.field import VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integral import NONE, Integral
 from ode_runner.integrator import Integrator
 from ode_runner.noise import Noise
-from ode_runner.problem import Solution
+from ode_runner.problem import Solution, check_given, check_solvable
 from ode_runner.quoting import as_typed
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
@@ -59,13 +62,106 @@ def integrate(
         RefusedInput: a name or an option is none that there is, or the two do not go together.
         SolverFailed: the end of the times was not reached.
     """
+    integrator = _integrator(solver, gradient, options)
+    return integrator(
+        _as_field(field), y0, ts, given=given, integrals=integrals, noise=noise, event=event, breaks=breaks, jumps=jumps
+    )
+
+
+def compile(
+    field: VectorField | nn.Module | Callable[..., State],
+    y0: State,
+    ts: Times,
+    *,
+    solver: str | Solver = "dopri5",
+    gradient: str | GradientMode = "backprop",
+    given: Sequence[Tensor] = (),
+    integrals: Mapping[str, Integral] = NONE,
+    noise: Noise | None = None,
+    **options: Any,
+) -> "Compiled":
+    """`integrate` as compiled code, for many solves of one field: solve = compile(field, y0, ts), then solve(y0, ts).
+
+    One solve, of what is handed over, is made to have the code compiled, in about a second on a CPU; machine code is
+    kept for the next process. It serves all `y0` and `given` of these shapes, at any `ts`; solves of other shapes are
+    right as well, and uncompiled. The field must be a function of t, y, given and its parameters, which may change in
+    place between solves, as an optimizer changes them.
+
+    Args:
+        field, y0, ts, solver, gradient, given, integrals, noise, options: as of `integrate`.
+
+    Returns:
+        solve(y0, ts, given=(), integrals={}, noise=None), which returns the solution.
+
+    Raises:
+        RefusedInput: as `integrate` does; or this field, solver or gradient mode cannot be compiled, with the reason.
+        SolverFailed: the end of the times was not reached.
+    """
+    check_solvable(y0, ts, ())
+    check_given(given, y0)
+    solve = Compiled(_integrator(solver, gradient, options), _as_field(field), y0)
+    try:
+        solve.compile(y0, ts, given=given, integrals=integrals, noise=noise)
+    except CannotCompile as reason:
+        raise RefusedInput(
+            f"{name_of(solve.field)} cannot be compiled: {reason}. Use ode_runner.integrate."
+        ) from reason
+    return solve
+
+
+@final
+class Compiled:
+    """A field, solver and gradient mode whose solves are compiled code: solve(y0, ts)."""
+
+    def __init__(self, integrator: Integrator, field: VectorField, like: State) -> None:
+        self.integrator, self.field = integrator, field
+        self.learns = any(p.requires_grad for p in field.parameters())
+        if not self.learns:
+            self.field = field if isinstance(field, _FunctionField) else _FunctionField(field)
+            # compiled code sums up derivatives by one parameter at least
+            self.field.register_parameter("unused", nn.Parameter(like.new_zeros(1)))
+
+    def __call__(
+        self,
+        y0: State,
+        ts: Times,
+        *,
+        given: Sequence[Tensor] = (),
+        integrals: Mapping[str, Integral] = NONE,
+        noise: Noise | None = None,
+    ) -> Solution:
+        """As of `integrate`."""
+        along = [z for integral in integrals.values() for z in (*integral.given, *integral.parameters())]
+        wanted = self.learns or any(x.requires_grad for x in (y0, ts, *given, *along))
+        with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
+            return self.integrator(self.field, y0, ts, given=given, integrals=integrals, noise=noise)
+
+    def compile(
+        self,
+        y0: State,
+        ts: Times,
+        *,
+        given: Sequence[Tensor],
+        integrals: Mapping[str, Integral],
+        noise: Noise | None,
+    ) -> None:
+        """Has both ways compiled, which is done when they are first gone.
+
+        Raises:
+            CannotCompile: they cannot be.
+        """
+        self.integrator.compile(self.field, y0.detach(), given=given, integrals=integrals)
+        with torch.enable_grad():
+            ys = self.integrator(self.field, y0, ts.detach(), given=given, integrals=integrals, noise=noise).ys
+            by = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]
+            torch.autograd.grad(ys.sum(), by, allow_unused=True)
+
+
+def _integrator(solver: str | Solver, gradient: str | GradientMode, options: Mapping[str, Any]) -> Integrator:
     integrator = Integrator(solver=_solver(solver, options), gradient=_gradient(gradient))
     names = {"model": "odenet", "solver": _name(solver), "gradient": _name(gradient)}
     check_compatible(names, _odenet(), integrator.solver, integrator.gradient)
-    around = field if isinstance(field, VectorField) else _FunctionField(field)
-    return integrator(
-        around, y0, ts, given=given, integrals=integrals, noise=noise, event=event, breaks=breaks, jumps=jumps
-    )
+    return integrator
 
 
 class _FunctionField(VectorField):
@@ -77,10 +173,16 @@ class _FunctionField(VectorField):
 
     @property
     def shown_name(self) -> str:
+        if isinstance(self.function, VectorField):
+            return self.function.shown_name
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         return self.function(t, y, *given)
+
+
+def _as_field(field: VectorField | nn.Module | Callable[..., State]) -> VectorField:
+    return field if isinstance(field, VectorField) else _FunctionField(field)
 
 
 def _name(choice: object) -> str:

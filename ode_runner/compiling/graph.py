@@ -14,7 +14,7 @@ from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.machine_code import POSSIBLE, function_of, library
 from ode_runner.compiling.recorder import record
 from ode_runner.config.garbage_collection import collector_off
-from ode_runner.errors import CannotCompile
+from ode_runner.errors import CannotCompile, RefusedInput
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -91,7 +91,7 @@ def _as_c(
 def _refusing() -> Iterator[None]:
     try:
         yield
-    except CannotCompile:
+    except (CannotCompile, RefusedInput):
         raise
     except Exception as error:  # what tracing, PyTorch and the C++ compiler raise has no common type
         raise CannotCompile(_first_line(error)) from error
