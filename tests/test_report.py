@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -526,3 +527,13 @@ def test_errors_that_sampling_makes_are_not_fitted(tmp_path: Path) -> None:
     assert "2.00 (4 to 64)" in out
     refused = reported(str(tmp_path), "--metrics", "order", cwd=tmp_path)
     assert "'order' may mean" in refused.stderr
+
+
+def test_a_mean_that_leaves_out_seeds_without_a_finite_number_says_so(tmp_path: Path) -> None:
+    for seed, far in enumerate([0.5, math.inf, 0.7]):
+        metrics = {"test/rmse": 0.1, "test/rmse_beyond": far, "eval/rmse": 0.1}
+        write_run(tmp_path / "outputs", f"run{seed}", seed=seed, metrics=metrics)
+    ended = reported(cwd=tmp_path)
+    said = "test/rmse_beyond of odenet euler backprop is over 2 of 3 runs: the others have no finite number."
+    assert said in " ".join(ended.stdout.split())
+    assert "test/rmse of" not in ended.stdout

@@ -11,7 +11,7 @@ from ode_runner.recording.printable import printable
 from ode_runner.recording.streams import exit_code, ignore_output_errors, replace_unprintable
 from ode_runner.report.comparable import find_incomparable, without_incomparable
 from ode_runner.report.formats import FORMATS, Report
-from ode_runner.report.remarks import absences, mixture, warnings, without_effect
+from ode_runner.report.remarks import absences, left_out, mixture, warnings, without_effect
 from ode_runner.report.rows import without_repeats
 from ode_runner.report.runs import Run, find_runs, read_run
 from ode_runner.report.table import make_table
@@ -118,14 +118,14 @@ def _tabulate(typed: argparse.Namespace) -> int:
     runs, repeats = without_repeats(runs)
     incomparable = find_incomparable(runs)
     runs = without_incomparable(runs, incomparable)
-    left_out = {name: found.sentence for found in incomparable for name in found.metrics}
+    unshown = {name: found.sentence for found in incomparable for name in found.metrics}
     table = make_table(
-        runs, left_out=left_out, metrics=typed.metrics, by=typed.by, sort=typed.sort, reverse=typed.reverse
+        runs, left_out=unshown, metrics=typed.metrics, by=typed.by, sort=typed.sort, reverse=typed.reverse
     )
     shown = [run for row in table.rows for run in row.completed]
     unreadable = [] if typed.where else found.unreadable
     mixed = mixture(shown, list(table.rows[0].columns)) if typed.by and table.rows else without_effect(table.rows)
-    notes = [found.sentence for found in incomparable] + mixed + warnings(shown, repeats)
+    notes = [found.sentence for found in incomparable] + mixed + left_out(table) + warnings(shown, repeats)
     report = Report(table=table, absences=absences(runs, unreadable), warnings=notes)
     _print(report, typed.format)
     if typed.plots is not None or typed.html is not None:
@@ -137,10 +137,10 @@ def show_results(folder: Path) -> None:
     """Print the table of the completed runs of a sweep, and nothing of the others."""
     runs, _ = without_repeats(find_runs([folder]).runs)
     incomparable = find_incomparable(runs)
-    left_out = {name: found.sentence for found in incomparable for name in found.metrics}
-    table = make_table(without_incomparable(runs, incomparable), left_out=left_out)
+    unshown = {name: found.sentence for found in incomparable for name in found.metrics}
+    table = make_table(without_incomparable(runs, incomparable), left_out=unshown)
     if table.rows:
-        notes = [found.sentence for found in incomparable] + without_effect(table.rows)
+        notes = [found.sentence for found in incomparable] + without_effect(table.rows) + left_out(table)
         _print(Report(table=table, absences=[], warnings=notes), None)
 
 

@@ -1,5 +1,6 @@
 """Remarks beside a table: runs that did not complete and why, and reasons why rows are hard to compare."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from ode_runner.recording.record import AXES, RunStatus
 from ode_runner.report.rows import Row, differing_options, label, value_of
 from ode_runner.report.runs import Run
+from ode_runner.report.table import Table
 
 MOST_NAMED = 4  # runs with one and the same reason
 MACHINE = {"cpu": "unknown", "device": "unknown", "threads": "unknown", "processes": 1, "platform": "unknown"}
@@ -64,6 +66,25 @@ def mixture(runs: Sequence[Run], columns: Sequence[str]) -> list[str]:
     """A sentence where rows made by a few columns average over others."""
     mixed = [name for name in differing_options(runs) if name not in columns]
     return [f"rows average over {', '.join(mixed)}, not over seeds alone."] if mixed else []
+
+
+def left_out(table: Table) -> list[str]:
+    """A sentence for each column in which a mean is over some of a row's runs: others have no finite number there."""
+    found = []
+    for name in [column.name for column in table.columns if column.is_metric]:
+        counts = [(row, _finite(row, name)) for row in table.rows if name not in row.orders]
+        fewer = [(row, count) for row, count in counts if 0 < count < len(row.completed)]
+        if fewer:
+            row, count = fewer[0]
+            more = f", and so of {len(fewer) - 1} more" if len(fewer) > 1 else ""
+            of = f"{count} of {_runs(len(row.completed))}{more}"
+            found.append(f"{name} of {row.label} is over {of}: the others have no finite number.")
+    return found
+
+
+def _finite(row: Row, name: str) -> int:
+    """How many runs of a row have a finite number of this name."""
+    return sum(math.isfinite(run.measurements.get(name, math.nan)) for run in row.completed)
 
 
 def without_effect(rows: Sequence[Row]) -> list[str]:
