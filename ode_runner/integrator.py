@@ -36,6 +36,7 @@ from ode_runner.problem import (
 from ode_runner.solvers.base import Solver, solver_along
 from ode_runner.solvers.problem_checks import check_takes
 from ode_runner.structured_field import JumpField, kind_of
+from ode_runner.transfer import may_wait
 from ode_runner.types import State, Time, Times
 
 
@@ -214,7 +215,9 @@ class Integrator:
             return
         counted, mode = problem.field, type(self.gradient).__name__.lower()
         redraws = self.gradient.redraws and redrawable(self.solver) and problem.event is None
-        observation = counted.observer = self._observations.of(field, counted, mode=mode, redraws=redraws)
+        observation = counted.observer = self._observations.of(
+            field, counted, mode=mode, redraws=redraws, may_look=may_wait(problem.y0.device)
+        )
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ode_runner.hashed_numbers import hashed, hashed_number, normals, signed, uniform
 from ode_runner.levy_construction import pairs, plan_draws
-from ode_runner.transfer import send
+from ode_runner.transfer import send_once
 
 AT_ONCE = 1 << 16  # normal numbers that are made in one go: an operation is worth its call, and a cache holds them
 COPY = 1 << 40  # between the numbers of a sample and of its copy
@@ -93,7 +93,7 @@ class BrownianPath:
         plan = plan_draws(places, cells=self.cells, depth=self.depth)
         w, h = keys.new_zeros(2, len(steps), *keys.shape, dtype=torch.float64).unbind()
         several = max(1, AT_ONCE // max(1, w.numel()))  # draws at once; added up one by one, so that none rounds anew
-        nodes, weights = send(plan.nodes, keys.device), send(plan.weights, keys.device)
+        nodes, weights = (send_once(x, keys.device) for x in plan)
         for some, (of_w, of_h) in zip(nodes.split(several), map(pairs, weights.split(several)), strict=True):
             z, n = normals(hashed(keys + _columns(some, keys)))
             for total, (of_z, of_n) in ((w, of_w), (h, of_h)):

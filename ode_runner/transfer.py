@@ -1,12 +1,16 @@
 """Transfers between the CPU and a GPU that make the CPU wait as rarely as possible."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+SYNC_IS_AN_ERROR = 2  # of torch.cuda.get_sync_debug_mode()
 _read = WeakIdKeyDictionary()  # by tensor of times: its version, and the numbers in it
+_sent = WeakIdKeyDictionary()  # by tensor of the CPU: the same by device
+_holders: list[list[Tensor]] = []  # of graphs that are being recorded
 
 
 def read_times(ts: Tensor) -> list[float]:
@@ -50,6 +54,41 @@ def read_all(found: Sequence[Mapping[str, Tensor | float]]) -> list[dict[str, fl
     ]
 
 
+def may_wait(device: torch.device) -> bool:
+    """Whether the CPU may wait for a device: not where PyTorch makes that an error, as while a graph is recorded."""
+    return device.type != "cuda" or torch.cuda.get_sync_debug_mode() < SYNC_IS_AN_ERROR
+
+
 def send(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU, on a device; a copy to a GPU is queued like any other operation."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+    """A tensor of the CPU, on a device; a copy to a GPU is queued like any other operation.
+
+    Raises:
+        RuntimeError: a CUDA graph is being recorded, whose replays would read the CPU's memory when it is another's.
+    """
+    if device.type != "cuda":
+        return x.to(device)
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("numbers are sent to the GPU on the way")
+    return x.pin_memory().to(device, non_blocking=True)
+
+
+def send_once(x: Tensor, device: torch.device) -> Tensor:
+    """As `send`, of a tensor that nobody writes into: the copy is kept as long as it, and as graphs that read it."""
+    if device.type != "cuda":
+        return x.to(device)
+    known: dict[torch.device, Tensor] = _sent.setdefault(x, {})
+    if device not in known:
+        known[device] = send(x, device)
+    for holder in _holders:
+        holder.append(known[device])
+    return known[device]
+
+
+@contextmanager
+def holding(tensors: list[Tensor]) -> Iterator[None]:
+    """Inside, what `send_once` returns is added to `tensors`."""
+    _holders.append(tensors)
+    try:
+        yield
+    finally:
+        _holders.pop()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
@@ -142,6 +142,15 @@ def test_layers_before_and_after_a_solve_are_repeated(composed: Compose, monkeyp
         found[captured] = steps, trainer.model.state_dict()
     assert found[True][0] == found[False][0]
     assert all(torch.equal(found[True][1][name], value) for name, value in found[False][1].items())
+
+
+def test_layers_with_buffers_are_called_as_ever() -> None:
+    """Recorded, they would be changed where nobody looks."""
+    normalised = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    model = nn.Sequential(normalised, nn.Linear(2, 1))
+    with noted_calls(model) as calls:
+        model(torch.randn(4, 3))
+    assert [layers for layers, _ in calls] == [model[1]]
 
 
 @pytest.mark.usefixtures("called", "float64")

@@ -436,3 +436,17 @@ def test_an_audit_says_what_it_cannot_compare_with(own: Path) -> None:
     assert ended.returncode == 2
     assert "draws random numbers" in ended.stderr
     assert "solver=rk4" in ended.stderr
+
+
+def test_a_look_that_would_wait_while_a_graph_is_recorded_is_left_to_the_next_solve(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU; the tenth solve may be one of those that are recorded."""
+    strange = torch.ones(3, requires_grad=True)
+    field, integrate = Made(lambda self, t, y: self.net(y) * strange), Integrator(solver=RK, gradient=Checkpoint())
+    monkeypatch.setattr("ode_runner.integrator.may_wait", lambda device: False)
+    for _ in range(2):
+        integrate(field, torch.randn(2, 3), TS)
+    monkeypatch.setattr("ode_runner.integrator.may_wait", lambda device: True)
+    with pytest.raises(IncompatibleChoice, match="reads a tensor that asks for a gradient"):
+        integrate(field, torch.randn(2, 3), TS)

@@ -44,7 +44,8 @@ def noted_calls(model: nn.Module) -> Iterator[list[Call]]:
 
 def _recordable(layers: nn.Module) -> bool:
     holds_field = any(isinstance(module, VectorField) for module in layers.modules())
-    return not holds_field and any(p.requires_grad for p in layers.parameters()) and not any(layers.buffers())
+    has_buffers = next(layers.buffers(), None) is not None
+    return not holds_field and not has_buffers and any(p.requires_grad for p in layers.parameters())
 
 
 @final

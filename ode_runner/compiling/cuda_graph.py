@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from ode_runner.errors import CannotCompile
+from ode_runner.transfer import holding
 
 Found = TypeVar("Found")
 # TF32 and bf16 round alike both times, but sums may be in another order.
@@ -38,8 +39,8 @@ class CudaGraph(Generic[Found]):
                 function()
         if not torch.equal(drawn, torch.get_rng_state()):
             raise CannotCompile("random numbers are drawn on the CPU")
-        self.graph = torch.cuda.CUDAGraph()
-        with _reasons(), never_waiting(), torch.cuda.graph(self.graph, stream=stream):
+        self.graph, self.held = torch.cuda.CUDAGraph(), list[Tensor]()
+        with _reasons(), never_waiting(), holding(self.held), torch.cuda.graph(self.graph, stream=stream):
             self.found = function()
 
     def replay(self) -> None:

@@ -70,7 +70,7 @@ def slope_at(s: Time, coefficients: Tensor) -> State:
 
 def path_at(s: Tensor, start: Tensor, coefficients: Tensor) -> Tensor:
     """X (places, channels) of one series at places in order, from `start` (channels,) and its coefficients."""
-    degrees = torch.arange(1, coefficients.shape[1] + 1).to(coefficients)[:, None]
+    degrees = torch.arange(1, coefficients.shape[1] + 1, dtype=coefficients.dtype, device=coefficients.device)[:, None]
     whole = (coefficients / degrees).sum(dim=1)
     at_knots = torch.cat([start[None], start + whole.cumsum(dim=0)])
     piece = s.floor().long().clamp(0, len(coefficients) - 1)

@@ -32,7 +32,7 @@ def slopes(knots: Tensor, lengths: Tensor) -> Tensor:
     d = knots.diff(dim=1)
     ratios, values = list[Tensor](), list[Tensor]()  # m_i = values_i - ratios_i m_{i+1}
     for i in range(rows):
-        own = torch.where((end == i) | torch.tensor(i == 0, device=end.device), 2.0, 4.0).to(knots)
+        own = torch.where((end == i) | (i == 0), 2.0, 4.0).to(knots)
         right = torch.where(end > i, 3 * d[:, min(i, rows - 2)], 0.0)
         if i:
             right = right + 3 * d[:, i - 1] - values[-1]

@@ -167,13 +167,19 @@ class FieldObservations:
         self._alone: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
         self._with_integrals: WeakKeyDictionary[VectorField, _Known] = WeakKeyDictionary()
 
-    def of(self, field: VectorField, counted: CountedField, *, mode: str, redraws: bool) -> Observation | None:
-        """For a solve that is to be differentiated; None where there is nothing to look at or to note."""
+    def of(
+        self, field: VectorField, counted: CountedField, *, mode: str, redraws: bool, may_look: bool = True
+    ) -> Observation | None:
+        """For a solve that is to be differentiated; None where there is nothing to look at or to note.
+
+        Where nobody may look now, because a CUDA graph is recorded and a look waits for the GPU, it is left to the next
+        solve.
+        """
         fields = self._like(counted)
         known = fields.get(field)
         if known is None or known.training != field.training:
             known = fields[field] = _Known(training=field.training)
-        looks = known.solves + 1 == known.due
+        looks = known.solves + 1 >= known.due and may_look
         if not looks and not known.random:
             return None
         return Observation(counted, mode=mode, redraws=redraws, looks=looks, random=known.random)
@@ -182,9 +188,8 @@ class FieldObservations:
         """Take up what a solve has shown that went through; one that did not is as if it had never been."""
         known = self._like(counted)[field]
         known.solves += 1
-        if known.solves == known.due:
-            known.due *= AGAIN
         if observation is not None:
+            known.due *= AGAIN if observation.looks else 1
             known.random |= observation.random
 
     def _like(self, counted: CountedField) -> WeakKeyDictionary[VectorField, _Known]:

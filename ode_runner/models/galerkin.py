@@ -19,6 +19,7 @@ from ode_runner.plots.depth import draw_weights
 from ode_runner.problem import Integrate, Solution
 from ode_runner.regularizers.depth_varying import Expanded
 from ode_runner.structured_field import SeparableField, kind_of
+from ode_runner.transfer import read_times
 from ode_runner.types import Scalar, State, Time, Times
 
 
@@ -52,7 +53,8 @@ class Galerkin(Model, Expanded):
         self.head = network.head()
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        self._check(float(ts.min()), float(ts.max()))
+        times = read_times(ts)
+        self._check(min(times), max(times))
         if self.training:
             self.check_times(ts)
         return integrate(self.field, y0, ts, breaks=[self.period * u for u in self.basis.kinks()])

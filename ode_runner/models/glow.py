@@ -86,7 +86,7 @@ class InvertibleConvolution(FlowLayer):
         return Mapped(x, -self._log_det(y))
 
     def _triangular(self) -> tuple[Tensor, Tensor]:
-        identity = torch.eye(len(self.sign)).to(self.factors)
+        identity = torch.eye(len(self.sign), dtype=self.factors.dtype, device=self.factors.device)
         diagonal = (self.sign * self.factors.diagonal().exp()).diag()
         return self.factors.tril(-1) + identity, self.factors.triu(1) + diagonal
 

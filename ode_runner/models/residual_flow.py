@@ -121,6 +121,6 @@ class ResidualLayer(FlowLayer):
 
 def exact_log_det(push: Function, x: Tensor) -> Tensor:
     """log |det(I + J)|, (batch,), where `push` multiplies vectors like x (batch, size) by J, whole."""
-    identity = torch.eye(x.shape[1]).to(x)
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     columns = push(identity[:, None].expand(-1, *x.shape))  # (column, batch, row)
     return torch.linalg.slogdet(identity + columns.movedim(0, -1)).logabsdet

@@ -81,7 +81,7 @@ def _draw(text: Tensor, codes: Tensor, model: CodeLearner) -> _Drawn:
     generator = None if model.training else torch.Generator(text.device).manual_seed(VALIDATION)
     within = torch.rand(len(text), generator=generator, device=text.device, dtype=torch.float32)
     noise = torch.randn(*text.shape, codes.shape[1], generator=generator, device=text.device, dtype=torch.float32)
-    most = model.field.path.log_snr(codes.new_tensor(model.end_time)).exp()
+    most = model.field.path.log_snr(codes.new_full((), model.end_time)).exp()
     ratio = most * (torch.arange(len(text), device=text.device) + within).to(codes.dtype) / len(text)
     return _Drawn(ratio, most, model.field.path.time_of_log_snr(ratio.log()), noise.to(codes.dtype))
 
@@ -89,7 +89,7 @@ def _draw(text: Tensor, codes: Tensor, model: CodeLearner) -> _Drawn:
 def _bound(model: CodeLearner, drawn: _Drawn, text: Tensor, codes: Tensor, denoised: Tensor) -> Tensor:
     """The bound, nats; `denoised` are the probabilities of the tokens, (batch, position, tokens)."""
     squares = (denoised @ codes - codes[text]).square().sum(dim=(1, 2))
-    end = codes.new_tensor(model.end_time)
+    end = codes.new_full((), model.end_time)
     last = evidence(model.field.path, codes, end, model.field.path.noised(end, codes[text], drawn.noise))
     rounding = -log_probabilities(last, text).sum(dim=1)
     return (drawn.most * drawn.ratio * squares + rounding).mean()

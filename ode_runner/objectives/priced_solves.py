@@ -12,6 +12,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
 from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates, WrappedIntegrate
+from ode_runner.transfer import read_times
 from ode_runner.types import Scalar, State, Times, Trajectory
 
 Prices = Callable[[Times, Trajectory], Mapping[str, Tensor]]  # of the outputs of a solve, (batch,) each
@@ -55,8 +56,9 @@ class PricedSolves(WrappedIntegrate, TakesStates):
             raise RefusedInput(f"a model's integral may not have the name of a price on its path: {', '.join(twice)}.")
         options["integrals"] = {**own, **added}
         solution = super().__call__(field, y0, ts, **options)
+        times = read_times(ts) if added else []
         for name in added:
-            self._add(name, solution.integrals[name][-1].mean() * (-1 if ts[-1] < ts[0] else 1))
+            self._add(name, solution.integrals[name][-1].mean() * (-1 if times[-1] < times[0] else 1))
         self._add_prices(ts, solution.ys)
         return replace(solution, integrals={name: solution.integrals[name] for name in own})
 

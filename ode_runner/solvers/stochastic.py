@@ -19,6 +19,7 @@ from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep, Step, StepwiseSolver
 from ode_runner.solvers.stochastic_equation import StochasticEquation, convertible
 from ode_runner.solvers.tableau import Point, time_tensor
+from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 
@@ -122,10 +123,12 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
     def check_direction(self, field: VectorField, ts: Times) -> None:
         """Raises RefusedInput where an equation of Ito's is to be solved backwards in time."""
         own = cast("StochasticField", uncounted(field))
-        if self.calculus is Calculus.ITO and own.noise_kind is not NoiseKind.ADDITIVE and ts[-1] < ts[0]:
+        times = read_times(ts)
+        first, last = times[0], times[-1]
+        if self.calculus is Calculus.ITO and own.noise_kind is not NoiseKind.ADDITIVE and last < first:
             raise RefusedInput(
                 f"{type(self).__name__} solves Ito's equations, which look ahead only: along the same path from "
-                f"t = {float(ts[0]):g} to {float(ts[-1]):g} it would solve another one. Use solver=heun_sde."
+                f"t = {first:g} to {last:g} it would solve another one. Use solver=heun_sde."
             )
 
     def equation(self, field: VectorField, t0: float, y0: State) -> StochasticEquation:

@@ -1,33 +1,45 @@
 #!/usr/bin/env bash
-# All checks that need a GPU, part by part. Writes check.json and check.log to OUT (outputs/gpu), and what a part leaves.
+# All checks that need a GPU, part by part. Leaves check.json, check.log, samples.png and table1.tar in OUT, which is
+# outputs/gpu by default.
 #
-#   WHEELS=folder ODE_RUN_DATA=folder OUT=folder PYTHON=python3 WORKERS=12 PARTS="gpu profile" tests/gpu/check.sh
+#   WHEELS=folder ODE_RUN_DATA=folder OUT=folder PYTHON=python3 WORKERS=12 PARTS="new:100 profile" tests/gpu/check.sh
 #
+#   new         tests of what has not run on a GPU since it was written (NEW, as to pytest's -k)
+#   profile     training steps of MNIST, ours and plain loops on torchdiffeq: time, kernels, launches, waits; what is
+#               to be known first comes first
+#   epoch       one epoch of MNIST by captured steps
+#   generation  images of MNIST by a U-Net of width WIDTH (64), in bf16 for IMAGES_SECONDS (20), and how fast it samples
 #   gpu         the tests of tests/gpu: every solver and gradient mode against the CPU, captured against eager; with
 #               TESTS="dopri5 or rk4" those of the second kind that are named so
 #   quick       all other quick tests, on a machine with a GPU
-#   profile     training steps of MNIST, ours and plain loops on torchdiffeq: time, kernels, launches, waits
 #   border      from which size a step is faster on the GPU than on the CPU, the rule of trainer.device=auto
-#   epoch       one epoch of MNIST by captured steps
 #   step        the benchmark of `make bench` on the GPU
-#   generation  images of MNIST by a U-Net of width WIDTH (64), EPOCHS (10) epochs in bf16, and how fast it samples
-#   table1      the first row of Table 1, as many epochs as TABLE1_SECONDS (180) allow; goes on with RESUME/table1.tar
+#   table1      the first row of Table 1, as many epochs as its limit allows; goes on with RESUME/table1.tar
 #
-# PYTHON has a torch that sees the GPU; what else it lacks is installed from the wheels in WHEELS, without a network.
-# A part may be given a limit in seconds, "profile:120" (600). Whether the parts run can be tried where there is no GPU: DEVICE=cpu PRECISION=fp32
-# BIN=.venv/bin, with PROFILE="cell; cell", BORDER=1 and, in words to ode-run, GENERATION and TABLE1 to make them small.
+# A part ends at its limit in seconds, "profile:120"; what it has found until then is in check.json, which is written
+# anew after every part. The usual parts take under five minutes; PARTS="gpu:150 table1:180" are for what is left.
+#
+# PYTHON has a torch that sees the GPU; what else it lacks is installed from the wheels in WHEELS, without a network:
+#   pip wheel --no-deps -w folder hydra-core==1.3.2 omegaconf==2.3.0 antlr4-python3-runtime==4.9.3 beartype zuko \
+#     hatchling trove-classifiers editables
+# Whether the parts run can be tried where there is no GPU: DEVICE=cpu PRECISION=fp32 COMPILE=off BIN=.venv/bin, with
+# PROFILE="cell; cell", BORDER=1 and, in words to ode-run, EPOCH, GENERATION and TABLE1 to make them small.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-outputs/gpu} WORKERS=${WORKERS:-$(( $(nproc) * 3 / 4 ))} DEVICE=${DEVICE:-cuda}
-PARTS=${PARTS:-gpu quick profile border epoch} TABLE1_SECONDS=${TABLE1_SECONDS:-180}
-EPOCHS=${EPOCHS:-10} WIDTH=${WIDTH:-64} PRECISION=${PRECISION:-tf32} PROFILE=${PROFILE:-} BORDER=${BORDER:-}
-export ODE_RUN_DATA=${ODE_RUN_DATA:-data}
+PARTS=${PARTS:-new:100 profile:90 epoch:30 generation:60} IMAGES_SECONDS=${IMAGES_SECONDS:-20}
+NEW=${NEW:-attention or transformer or masked or captured_solves or recorded or dopri5 or reversible}
+WIDTH=${WIDTH:-64} PRECISION=${PRECISION:-tf32} HALF=${HALF:-bf16} COMPILE=${COMPILE:-on}
+PROFILE=${PROFILE:-} BORDER=${BORDER:-}
+ODE_RUN_DATA=$(realpath "${ODE_RUN_DATA:-data}")
+export ODE_RUN_DATA
 mkdir -p "$OUT"
 OUT=$(cd "$OUT" && pwd)
 exec > >(tee -a "$OUT/check.log") 2>&1
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 
 work=$(mktemp -d)
+mkdir "$work/found"
 if [ -n "${BIN:-}" ]; then  # an environment that has everything
   BIN=$(cd "$BIN" && pwd)
 else
@@ -47,47 +59,60 @@ if [ "$DEVICE" = cuda ]; then
 fi
 
 failed=0
-step() {  # step NAME COMMAND...: runs it, and goes on whatever comes of it
-  local begun=$SECONDS
+summarise() { "$BIN/python" -m tests.gpu.summary --out "$OUT" --work "$work" || failed=1; }
+trap 'summarise; exit 143' TERM INT
+step() {  # step NAME COMMAND...: runs it for what is left of the part's limit, and goes on whatever comes of it
+  local begun=$SECONDS left=$((ends - SECONDS)) status=0
   echo "== $1"
-  timeout -s INT -k 10 "$limit" "${@:2}" || { failed=1; echo "== $1 FAILED"; }
-  echo "== $1: $((SECONDS - begun)) s"
+  if [ "$left" -gt 0 ]; then timeout -s INT -k 15 "$left" "${@:2}" || status=$?; else status=124; fi
+  case $status in
+    0) ended="done" ;;
+    124 | 137) ended="limit" ;;
+    *) ended="failed" ;;
+  esac
+  [ "$status" = 0 ] || [ "${part%%:*} $ended" = "table1 limit" ] || failed=1
+  echo "== $1: $ended, $((SECONDS - begun)) s"
+  printf '%s\t%s\t%s\t%s\n' "$1" "$ended" "$status" "$((SECONDS - begun))" >> "$work/found/parts.tsv"
 }
-tests() { step "$1" "$BIN/python" -m pytest -q -p no:benchmark -p no:cacheprovider -n "$WORKERS" "${@:2}"; }
-run=("$BIN/ode-run" trainer.device="$DEVICE" task.data_dir="$ODE_RUN_DATA" output_dir="$work/outputs" trainer.compile=on)
+tests() {  # tests NAME OPTIONS...: a line a test, for the file of results is written at the end alone
+  step "$1 tests" "$BIN/python" -m pytest -v -rfE --tb=short --no-header -p no:benchmark -p no:cacheprovider \
+    -n "$WORKERS" --junitxml "$work/found/$1.xml" "${@:2}"
+}
+run=("$BIN/ode-run" trainer.device="$DEVICE" task.data_dir="$ODE_RUN_DATA" output_dir="$work/outputs"
+  trainer.compile="$COMPILE")
 
 for part in $PARTS; do
-  limit=$([[ $part = *:* ]] && echo "${part#*:}" || echo 600)
+  ends=$((SECONDS + $([[ $part = *:* ]] && echo "${part#*:}" || echo 600)))
   case ${part%%:*} in
+    new) tests new tests/gpu/test_captured.py tests/gpu/test_against_cpu.py -k "$NEW" ;;
     gpu)
-      tests "captured against eager" --junitxml "$OUT/captured.xml" tests/gpu/test_captured.py ${TESTS:+-k "$TESTS"}
-      [ -n "${TESTS:-}" ] || tests "GPU against CPU" --junitxml "$OUT/against_cpu.xml" tests/gpu/test_against_cpu.py ;;
-    quick) tests "quick tests" -m "not slow" --junitxml "$OUT/quick.xml" --ignore tests/gpu ;;
+      tests captured tests/gpu/test_captured.py ${TESTS:+-k "$TESTS"}
+      [ -n "${TESTS:-}" ] || tests against_cpu tests/gpu/test_against_cpu.py ;;
+    quick) tests quick -m "not slow" --ignore tests/gpu ;;
     profile)
       IFS=';' read -ra cells <<< "$PROFILE"
-      step "profile" "$BIN/python" -m tests.gpu.profile --device "$DEVICE" --out "$OUT/profile.json" \
+      step "profile" "$BIN/python" -m tests.gpu.profile --device "$DEVICE" --out "$work/found/profile.json" \
         ${cells[@]:+--only "${cells[@]# }"} ;;
     border)
       OMP_NUM_THREADS=$(nproc) step "border" "$BIN/python" -m tests.gpu.border --device "$DEVICE" \
-        --out "$OUT/border.json" ${BORDER:+--most "$BORDER"} ;;
+        --out "$work/found/border.json" ${BORDER:+--most "$BORDER"} ;;
     epoch)
       step "one epoch" "${run[@]}" experiment=mnist_one_epoch hydra.run.dir="$work/epoch" trainer.batch_size=128 \
-        trainer.precision="$PRECISION" ;;
+        trainer.precision="$PRECISION" ${EPOCH:-} ;;
     step) step "training step" "$BIN/python" -m tests.benchmarks.training --device "$DEVICE" --pairs 15 ;;
     generation)
       OMP_NUM_THREADS=$(( ($(nproc) + 1) / 2 )) step "images" "${run[@]}" experiment=mnist_generation \
-        hydra.run.dir="$work/generation" network.width="$WIDTH" trainer.precision=bf16 trainer.epochs="$EPOCHS" \
-        ${GENERATION:-}
-      step "sampling" "$BIN/python" -m tests.gpu.sampling "$work/generation" --out "$OUT/sampling.json"
+        hydra.run.dir="$work/generation" network.width="$WIDTH" trainer.precision="$HALF" \
+        trainer.max_seconds="$IMAGES_SECONDS" ${GENERATION:-}
+      step "sampling" "$BIN/python" -m tests.gpu.sampling "$work/generation" --out "$work/found/sampling.json"
       cp "$work"/generation/plots/samples.png "$OUT/samples.png" ;;
     table1)
       [ -f "${RESUME:-}/table1.tar" ] && tar -xf "$RESUME/table1.tar" -C "$work"
-      echo "== Table 1, the first row"
-      timeout -s TERM "$TABLE1_SECONDS" "${run[@]}" experiment=node_table1_odenet hydra.run.dir="$work/table1" \
+      step "Table 1, the first row" "${run[@]}" experiment=node_table1_odenet hydra.run.dir="$work/table1" \
         trainer.precision="$PRECISION" ${TABLE1:-}
       tar -C "$work" -cf "$OUT/table1.tar" table1 ;;
     *) echo "check: no part $part"; failed=1 ;;
   esac
+  summarise
 done
-"$BIN/python" -m tests.gpu.summary --out "$OUT" --work "$work"
 exit $failed

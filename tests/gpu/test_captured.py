@@ -25,12 +25,13 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
-from tests.helpers import TINY, record_of, run_folder, typed
+from tests.helpers import TINY, latest, record_of, run_folder, typed
 from tests.problems import Compose, GivenSpiral
 from tests.resuming import check_resumed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DIGITS = ("task=digits", "trainer.device=cuda", "trainer.batch_size=50")
+TEXTS = ("task.train=220", "task.validation=50", "task.test=50", "task.samples=50")
 CELLS = {
     "rk4": ("solver=rk4", "solver.num_steps=3"),
     "rk4, checkpoint": ("solver=rk4", "solver.num_steps=3", "gradient=checkpoint"),
@@ -41,6 +42,13 @@ CELLS = {
     "rknet": ("model=rknet", "solver=rk4"),
     "attention": ("network=transformer", "solver=rk4", "solver.num_steps=3"),  # images in patches
     "ode_transformer": ("network=transformer", "model=ode_transformer", "model.block=rk4"),
+    "masked_diffusion": (
+        "task=markov_text",
+        "model=masked_diffusion",
+        "network=transformer",
+        "network.width=16",
+        *TEXTS,
+    ),
 }
 ADAPTIVE = {
     "dopri5": ("solver=dopri5",),
@@ -58,7 +66,7 @@ SAMPLERS = {
 
 
 def made(composed: Compose, *overrides: str) -> Trainer:
-    cfg = composed(*DIGITS, *overrides)
+    cfg = composed(*latest([*DIGITS, *overrides]))
     trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
     assert trainer is not None
     return trainer
