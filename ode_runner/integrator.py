@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.exact import compile_exact
 from ode_runner.compiling.recorded_solves import RecordedSolves
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import Call, CountedField, name_of, shaped
@@ -54,6 +55,7 @@ class Integrator:
     records: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     _compiled: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
+    _evaluated: CompiledSolves = field(default_factory=CompiledSolves, init=False, repr=False, compare=False)
     _recorded: RecordedSolves = field(default_factory=RecordedSolves, init=False, repr=False, compare=False)
     _observations: FieldObservations = field(default_factory=FieldObservations, init=False, repr=False, compare=False)
 
@@ -82,9 +84,27 @@ class Integrator:
         self._compiled.add(problem, solve)
         return solve
 
+    def compile_evaluation(self, problem: Problem) -> CompiledSolve:
+        """From now on, solves of the problem's field that nobody differentiates are compiled, if they are like this one.
+
+        On a CPU only; what is needed is compiled when such a solve is first made.
+
+        Raises:
+            CannotCompile: they cannot be.
+        """
+        solver = solver_along(self.solver, problem.field.field)
+        solve = compile_exact(solver, problem, keeps=False, eager=partial(self.gradient.solve, solver))
+        self._evaluated.add(problem, solve)
+        return solve
+
     def forget_compiled(self) -> None:
         """From now on, solves are eager again."""
         self._compiled.clear()
+        self._evaluated.clear()
+
+    def forget_evaluations(self) -> None:
+        """From now on, solves that nobody differentiates are eager again."""
+        self._evaluated.clear()
 
     def remark(self) -> str:
         """A sentence for the user if a solve could not be recorded, the first time only; else ""."""
@@ -187,6 +207,8 @@ class Integrator:
         if torch.is_grad_enabled():
             compiled = None if problem.event is not None else self._compiled.find(problem)
             return None if compiled is None else compiled(problem)
+        if problem.event is None and (compiled := self._evaluated.find(problem)) is not None:
+            return compiled(problem)
         return self._recorded.solve(solver, problem, partial(self.gradient.solve, solver)) if self.records else None
 
     def _check_all(self, integrals: Mapping[str, Integral], solution: Solution) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers import before_step, record_of, rows_of, run_folder, typed
 
-CLOCKS = ("wall_seconds", "train_seconds", "seconds", "time/", "samples_per_second", "timed_samples")
+CLOCKS = ("wall_seconds", "train_seconds", "compile_seconds", "seconds", "time/", "samples_per_second", "timed_samples")
 CLOCKS += ("memory/peak", "peak_memory")
 CLOCKS += ("metrics_position", "diagnostics")  # bytes of a file with clocks in it; pictures
 

@@ -1,5 +1,6 @@
 /* Steps on a fixed grid, and the backward pass along them. R is the type of numbers, N how many a state has, LEARNED how
-   many of theta are learned, and GAINS how much a step adds to integrals; INPUTS(k) are a step's own inputs. */
+   many of theta are learned, and GAINS how much a step adds to integrals; INPUTS(k) are a step's own inputs. Without
+   BACK there is no backward pass. */
 
 #define SWAP(x, y) (other = x, x = y, y = other)
 #if GAINS
@@ -18,6 +19,7 @@ void take(const R *const *inputs, long long steps, const long long *served, long
     for (long long j = 0; j < outputs; ++j) memcpy(ys + j * N, states + served[j] * N, N * sizeof(R));
 }
 
+#if BACK
 static void add(R *a, const R *x) {
     for (int i = 0; i < N; ++i) a[i] += x[i];
 }
@@ -39,3 +41,4 @@ void pull_back(const R *const *inputs, long long steps, const long long *served,
     memcpy(a_found, a, N * sizeof(R));
     memcpy(sums_found, sums, LEARNED * sizeof(R));
 }
+#endif

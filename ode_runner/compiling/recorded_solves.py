@@ -82,11 +82,10 @@ def _kind(solver: Solver, problem: Problem) -> tuple[Hashable, ...]:
 
     Those of parameters are read where they lie, so that a parameter which has been replaced makes another kind.
     """
-    field = problem.field.field
-    modules = (field, *problem.field.integrals)
+    modules = (problem.field.field, *problem.field.integrals)
     where = tuple(x.data_ptr() for module in modules for x in (*module.parameters(), *module.buffers()))
     times = () if isinstance(solver, AdaptiveSolver) else tuple(read_times(problem.ts))
-    return (*kind_of_problem(problem), times, len(problem.ts) > 2, where, field.training)
+    return (*kind_of_problem(problem), times, len(problem.ts) > 2, where)
 
 
 @final

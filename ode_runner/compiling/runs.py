@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, final
@@ -61,14 +61,24 @@ class Runs(abc.ABC):
 
     @cached_property
     def whole(self) -> WholeRuns | None:
-        """All steps in C; None where something has no C code."""
-        pieces = {"run": (self._run, self._run_examples(1)), "run_vjp": (self._run_vjp, self._run_vjp_examples(1))}
+        """All steps in C, there and back; None where something has no C code."""
+        return self._whole({"run_vjp": (self._run_vjp, self._run_vjp_examples(1))})
+
+    @cached_property
+    def whole_there(self) -> WholeRuns | None:
+        """For solves that nobody differentiates."""
+        return self._whole({})
+
+    def _whole(self, others: Mapping[str, tuple[Function, Sequence[Tensor]]]) -> WholeRuns | None:
+        pieces = {"run": (self._run, self._run_examples(1)), **others}
         return WholeRuns.of(pieces, self.packed, inputs=self.examples(1), integrals=self.integrals)
 
-    def take(self, plan: Plan, y0: State, theta: Tensor) -> tuple[Trajectory, Trajectory, list[Tensor]]:
+    def take(
+        self, plan: Plan, whole: WholeRuns | None, y0: State, theta: Tensor
+    ) -> tuple[Trajectory, Trajectory, list[Tensor]]:
         """States at the times of the grid, those at outputs, and gains of integrals if there are any."""
-        if self.whole is not None:
-            return self.whole.take(plan.inputs, plan.served, y0, theta)
+        if whole is not None:
+            return whole.take(plan.inputs, plan.served, y0, theta)
         states, gains = [y0[None]], list[Tensor]()
         for inputs in plan.runs():
             ends, *gained = self.run(len(inputs[0]))(*inputs, states[-1][-1], theta)
@@ -180,7 +190,8 @@ def run_lengths(count: int, evaluations: int) -> list[int]:
 def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> Solution:
     """By a plan for the problem's times."""
     field, y0 = problem.field, problem.y0.contiguous()
-    ys, *gains = _RunsSolve.apply(field, runs, plan, y0, *values.tensors(field))
+    whole = runs.whole if torch.is_grad_enabled() else runs.whole_there
+    ys, *gains = _RunsSolve.apply(field, runs, plan, whole, y0, *values.tensors(field))
     qs = [torch.cat([torch.zeros_like(gain[:1]), gain.cumsum(0)])[plan.served] for gain in gains]
     return solution_along(plan.places, ys, field.named(qs[0]) if qs else NONE)
 
@@ -188,11 +199,11 @@ def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> S
 class _RunsSolve(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, field: CountedField, runs: Runs, plan: Plan, y0: State, *values: Tensor
+        ctx: Any, field: CountedField, runs: Runs, plan: Plan, whole: WholeRuns | None, y0: State, *values: Tensor
     ) -> tuple[Tensor, ...]:
         """States at the outputs; and what integrals gain in each step, if there are any."""
         theta = runs.packed.packing.pack(values)
-        states, ys, gains = runs.take(plan, y0, theta)
+        states, ys, gains = runs.take(plan, whole, y0, theta)
         ctx.field, ctx.runs, ctx.plan, ctx.inputs = field, runs, plan, (y0, *values)
         ctx.save_for_backward(states, theta)
         _enter(field, plan)
@@ -207,7 +218,7 @@ class _RunsSolve(torch.autograd.Function):
         _enter(ctx.field, plan)
         ctx.field.ledger.tally.accepted += len(plan.places)
         fixed = len(packed.packing.sizes) - len(packed.learned.sizes)
-        return None, None, None, a, *packed.learned.unpack(sums), *[None] * fixed
+        return None, None, None, None, a, *packed.learned.unpack(sums), *[None] * fixed
 
 
 def _enter(field: CountedField, plan: Plan) -> None:

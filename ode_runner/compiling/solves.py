@@ -65,7 +65,8 @@ def _lasts(integral: nn.Module) -> bool:
 def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
     """Problems of one kind differ in values and times alone: not in what is learned, which is differentiated by.
 
-    The first part is the field. Integrands are told apart as well as their names.
+    The first part is the field. Integrands are told apart as well as their names; and so are training and evaluation,
+    in which a field may be another function.
     """
     field, y0 = problem.field, problem.y0
     given = tuple((z.shape, z.dtype, z.requires_grad) for z in field.given)
@@ -76,4 +77,4 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
         tuple(field.judged),
         tuple(field.counts),
     )
-    return (field.field, y0.shape, y0.dtype, given, learned, *integrals, tuple(problem.breaks))
+    return (field.field, field.field.training, y0.shape, y0.dtype, given, learned, *integrals, tuple(problem.breaks))

@@ -24,9 +24,8 @@ class WholeRuns:
 
     def __init__(self, made: ctypes.PyDLL, packed: Packed, *, integrals: int) -> None:
         self.made, self.packed, self.integrals = made, packed, integrals
-        made.take.restype = made.pull_back.restype = None
+        made.take.restype = None
         made.take.argtypes = [POINTER, NUMBER, POINTER, NUMBER, *[POINTER] * 5]
-        made.pull_back.argtypes = [POINTER, NUMBER, POINTER, NUMBER, *[POINTER] * 6]
 
     @staticmethod
     def of(
@@ -36,7 +35,7 @@ class WholeRuns:
         inputs: Sequence[Tensor],
         integrals: int,
     ) -> "WholeRuns | None":
-        """`pieces` are `run` and `run_vjp` of one step, of which `inputs` are examples.
+        """`pieces` are `run` of one step, of which `inputs` are examples, and `run_vjp` for `pull_back`.
 
         None where something has no C code.
 
@@ -44,7 +43,8 @@ class WholeRuns:
             CannotCompile: as `compile_graph` does.
         """
         own = ", ".join(f"inputs[{i}] + (k) * {x.numel()}" for i, x in enumerate(inputs))
-        sizes = {"N": packed.y0.numel(), "LEARNED": sum(packed.learned.sizes), "GAINS": len(packed.y0) * integrals}
+        sizes = {"BACK": int("run_vjp" in pieces), "N": packed.y0.numel()}
+        sizes |= {"LEARNED": sum(packed.learned.sizes), "GAINS": len(packed.y0) * integrals}
         code = driver_source(packed.y0.dtype, {**sizes, "INPUTS(k)": own}, "fixed_grid.c")
         made = compile_library(pieces, code)
         return None if made is None else WholeRuns(made, packed, integrals=integrals)
@@ -75,7 +75,9 @@ class WholeRuns:
     ) -> tuple[Tensor, Tensor]:
         """dL/dy0 and dL/dtheta by the derivatives of what `take` has found, all contiguous."""
         a, sums = torch.empty_like(states[0]), theta.new_empty(sum(self.packed.learned.sizes))
-        self.made.pull_back(
+        back = self.made.pull_back
+        back.restype, back.argtypes = None, [POINTER, NUMBER, POINTER, NUMBER, *[POINTER] * 6]
+        back(
             *(_pointers(inputs), len(inputs[0]), served.data_ptr(), len(served)),
             *(x.data_ptr() for x in (states, theta, dys)),
             dgains[0].data_ptr() if dgains else None,

@@ -121,9 +121,9 @@ class WholeSolves(OneCall[Taken]):
 
 
 def solve_whole(whole: WholeSolves, values: Values, problem: Problem) -> Solution | None:
-    """A solve whose derivative is that of its steps, which are taken anew in the backward pass."""
+    """A solve whose derivative, if there is to be one, is that of its steps, taken anew in the backward pass."""
     field, y0, ts = problem.field, problem.y0.contiguous(), problem.ts
-    if whole.backward(ts) is None:
+    if torch.is_grad_enabled() and whole.backward(ts) is None:
         return None
     found = values.tensors(field)
     theta = whole.steps.packing.pack([value.detach() for value in found])

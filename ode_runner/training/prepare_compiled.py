@@ -70,8 +70,8 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
         return Compiled()
     passes = layers = None
     try:
-        _check_possible(experiment, processes)
-        with _as_in_training(experiment.model, experiment.device):
+        check_possible(experiment, processes)
+        with undisturbed(experiment.model, experiment.device, training=True):
             if on_gpu and not _adaptive(experiment):
                 passes = _capture_passes(forward, fuses=steps >= FEWEST_FUSED, say=say)
             elif on_gpu:
@@ -97,9 +97,9 @@ def check_compilable(experiment: Experiment, *, processes: int) -> None:
     if experiment.options.compile != "on":
         return
     try:
-        _check_possible(experiment, processes)
+        check_possible(experiment, processes)
         if experiment.device.type == "cpu":
-            with _as_in_training(experiment.model, experiment.device):
+            with undisturbed(experiment.model, experiment.device, training=True):
                 for solve in training_solves(experiment):
                     _compiled_solve(experiment, solve)
     except CannotCompile as reason:
@@ -115,7 +115,7 @@ def _refusal(reason: CannotCompile) -> IncompatibleChoice:
 def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], None]) -> bool:
     """Compile the solves of a training step; returns whether they are worth it, or asked for."""
     solves = training_solves(experiment)
-    if experiment.options.compile == "auto" and not all(_repaid(solve, steps) for solve in solves):
+    if experiment.options.compile == "auto" and not all(repaid(solve, steps) for solve in solves):
         return False
     if experiment.integrator.gradient.through_autograd and (most := max(map(_work, solves))) > SLOWER:
         say(
@@ -185,32 +185,37 @@ def training_solves(experiment: Experiment) -> list[Problem]:
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.enable_grad():  # which tells what is given that has a gradient
         recording.loss(_first_batch(experiment))
-    stochastic = isinstance(experiment.integrator.solver, StochasticSolver)
     for problem in recorded.problems:
-        if not any(problem.field.field is module for module in experiment.model.modules()):
-            raise CannotCompile("the model makes its field anew for every solve")
-        noise = problem.field.noise is not None and not stochastic
-        if noise or problem.breaks or problem.event is not None:
-            raise CannotCompile("the solve has noise, breaks or an event")
+        check_posed(problem, experiment)
     return recorded.problems
 
 
+def check_posed(problem: Problem, experiment: Experiment) -> None:
+    """Raises CannotCompile unless the experiment's model poses such problems again, and they are plain ones."""
+    if not any(problem.field.field is module for module in experiment.model.modules()):
+        raise CannotCompile("the model makes its field anew for every solve")
+    noise = problem.field.noise is not None and not isinstance(experiment.integrator.solver, StochasticSolver)
+    if noise or problem.breaks or problem.event is not None:
+        raise CannotCompile("the solve has noise, breaks or an event")
+
+
 @contextmanager
-def _as_in_training(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put the model into training mode, in which it may make other solves; restore random state and buffers.
+def undisturbed(model: nn.Module, device: torch.device, *, training: bool) -> Iterator[None]:
+    """Put the model into the mode of training or evaluation, on which its solves depend; restore all but that.
 
     Otherwise a resumed run would have other random numbers than an uninterrupted one.
     """
     buffers = Buffers.now(model)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model.train()
+        model.train(training)
         try:
             yield
         finally:
             buffers.restore()
 
 
-def _check_possible(experiment: Experiment, processes: int) -> None:
+def check_possible(experiment: Experiment, processes: int) -> None:
+    """Raises CannotCompile where it is known by the choices that nothing can be compiled or recorded."""
     if processes > 1:
         raise CannotCompile("compiled steps are those of one process")
     if has_events(type(experiment.task), type(experiment.model)):
@@ -229,8 +234,8 @@ def _check_possible(experiment: Experiment, processes: int) -> None:
         raise CannotCompile("compiled steps are of trainer.precision=fp32 or fp64")
 
 
-def _repaid(problem: Problem, steps: int) -> bool:
-    """Whether so many steps of training repay what compiling takes.
+def repaid(problem: Problem, steps: int) -> bool:
+    """Whether by `auto` so many steps of training repay what compiling takes.
 
     Raises:
         CannotCompile: it is known already that they cannot be compiled.

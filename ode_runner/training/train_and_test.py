@@ -178,6 +178,7 @@ def _fit(trainer: Trainer, session: Session, record: RunRecord) -> dict[str, flo
     with trainer.group.training(trainer.state_dict(0)), sparing_collector():
         record.reason = "; ".join(filter(None, (record.reason, trainer.fit(session))))
     session.display.stop()
+    trainer.integrator.forget_evaluations()  # what follows is asked with the same answers from the run's folder
     best = session.checkpoints.load(session.checkpoints.best)
     trainer.model.load_state_dict(best["model"])
     return {f"eval/{trainer.experiment.criterion[0]}": trainer.best["objective"], **trainer.diagnosed}

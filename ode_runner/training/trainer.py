@@ -34,6 +34,7 @@ from ode_runner.training.gauss_newton import evaluated
 from ode_runner.training.patience import check_patience, out_of_patience
 from ode_runner.training.pictures import draw_if_due
 from ode_runner.training.prepare_compiled import Compiled, compile_training
+from ode_runner.training.prepare_evaluations import compile_validation
 from ode_runner.training.schedules import Schedule
 from ode_runner.training.session import Session
 from ode_runner.training.stages import Stages
@@ -99,6 +100,7 @@ class Trainer:
             if session.trial is not None and not spent and self.epoch < self.stages.epochs:
                 session.trial.judge(self.experiment.criterion[0], self.best["objective"], epoch=self.epoch)
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
+            self.compiled = self._compiled(session)
             self._finish_epoch(session)
         return spent
 
@@ -130,8 +132,14 @@ class Trainer:
         session.save(self)
 
     def _compiled(self, session: Session) -> Compiled:
-        size = self.group.size
-        return compile_training(self.forward, steps=self.total_steps, processes=size, say=session.display.say)
+        size, say = self.group.size, session.display.say
+        compiled = compile_training(self.forward, steps=self.total_steps, processes=size, say=say)
+        if compiled.seconds is None or self.device.type != "cpu":
+            return compiled
+        validations = -(-self.total_steps // self.steps_per_epoch)
+        judged, steps = self.evaluated_experiment, self.total_steps
+        seconds = compile_validation(judged, validations=validations, steps=steps, say=say)
+        return compiled._replace(seconds=compiled.seconds + seconds)
 
     def initialise(self) -> None:
         """Let the model set weights from the first batch, whole in every process, if no step has been made."""

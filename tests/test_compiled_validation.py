@@ -1,0 +1,193 @@
+"""Compiled solves of validation, which nobody differentiates, against those that take one operation at a time."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Split
+from ode_runner.compiling import c_operations
+from ode_runner.counted_field import CountedField
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.signals import StopRequest
+from ode_runner.field import VectorField
+from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
+from ode_runner.gradients.base import GradientMode
+from ode_runner.integral import Integral
+from ode_runner.integrator import Integrator
+from ode_runner.ledger import Ledger
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.base import Solver
+from ode_runner.solvers.dopri5 import Dopri5
+from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.solvers.implicit import ImplicitSolver
+from ode_runner.solvers.kvaerno3 import Kvaerno3
+from ode_runner.solvers.rk4 import RK4
+from ode_runner.training import prepare_evaluations
+from ode_runner.training.prepare_evaluations import FEWEST_SOLVES, compile_validation, solves_of
+from ode_runner.types import State, Time
+from tests.helpers import TINY, record_of, rows_of, run_folder, typed
+from tests.problems import Compose, SmallNet
+from tests.resuming import check_resumed_exactly
+from tests.test_c_code import compiler
+from tests.test_compiling import cell_of
+from tests.test_integrals import kinetic
+
+ADAPTIVE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-7, "max_steps": 1000}
+DOPRI5 = Dopri5(**ADAPTIVE)
+SOLVERS: dict[str, tuple[Solver, GradientMode, bool]] = {  # with something integrated along the solve or not
+    "adaptive": (DOPRI5, Backprop(), False),
+    "adaptive, by the adjoint": (DOPRI5, Adjoint(rtol=None, atol=None), True),
+    "a pair without the last slope": (Fehlberg2(**ADAPTIVE), Backprop(), False),
+    "a fixed grid": (RK4(num_steps=4, step_size=None), Backprop(), True),
+    "every sample's own": (replace(DOPRI5, per_sample=True), Backprop(), False),
+    "implicit": (Kvaerno3(**ADAPTIVE, hold=True), Backprop(), False),
+}
+RUN = ("task=half_moons", "trainer.device=cpu", *TINY, "trainer.epochs=2", "logger=none", "trainer.compile=on")
+
+
+class OfTraining(VectorField):
+    """Another function in training than in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, t: Time, y: State) -> State:
+        return self.layer(y).sin() if self.training else self.layer(y).cos()
+
+
+@compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(("solver", "mode", "integrated"), SOLVERS.values(), ids=SOLVERS)
+def test_a_solve_that_nobody_differentiates_is_that_of_eager_steps(
+    solver: Solver, mode: GradientMode, integrated: bool
+) -> None:
+    """In machine code: states, integrals, steps and evaluations, with outputs within steps, and new weights."""
+    field = SmallNet().double().eval()
+    eager, compiled = Integrator(solver=solver, gradient=mode), Integrator(solver=solver, gradient=mode)
+    y0, ts = torch.linspace(-1, 1, 12).double().view(4, 3), torch.tensor([0.0, 0.5, 0.75, 1.0]).double()
+    within = 1e-6 if isinstance(solver, ImplicitSolver) else 1e-9  # Newton's method ends within the tolerance
+    integrals = {"kinetic": Integral(kinetic, judged=False)} if integrated else {}
+    compiled.compile_evaluation(_problem(field, y0, integrals))
+    with torch.no_grad():
+        for _ in range(2):
+            ours, theirs = (integrate(field, y0, ts, integrals=integrals) for integrate in (compiled, eager))
+            assert torch.allclose(ours.ys, theirs.ys, rtol=within, atol=1e-12)
+            assert all(torch.allclose(ours.integrals[name], theirs.integrals[name], rtol=within) for name in integrals)
+            assert (ours.accepted, ours.rejected) == (theirs.accepted, theirs.rejected)
+            tally, smallest = eager.ledger.tally, compiled.ledger.tally.smallest_step
+            assert smallest == pytest.approx(tally.smallest_step, rel=within)
+            assert compiled.ledger.tally == replace(tally, smallest_step=smallest)
+            assert _each(ours) == _each(theirs)
+            field.inner.weight.mul_(1.5)
+        assert not torch.equal(ours.ys, eager(field, y0, ts).ys), "compiled sums have another order"
+
+
+def _each(solution: Solution) -> list[list[int]]:
+    """What each sample has taken, where it has steps of its own."""
+    each = solution.each
+    return [] if each is None else [x.tolist() for x in (each.evaluations, each.accepted, each.rejected)]
+
+
+def _problem(field: VectorField, y0: Tensor, integrals: dict[str, Integral]) -> Problem:
+    return Problem(field=CountedField.around(field, Ledger(), integrals=integrals), y0=y0, ts=y0.new_zeros(1))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_field_in_another_mode_is_another_one() -> None:
+    field, ts = OfTraining().eval(), torch.tensor([0.0, 1.0])
+    eager, compiled = (Integrator(solver=DOPRI5, gradient=Backprop()) for _ in range(2))
+    y0 = torch.linspace(-1, 1, 12).view(4, 3)
+    compiled.compile_evaluation(_problem(field, y0, {}))
+    compiled.compile(field.train(), y0)
+    for training in (True, False):
+        field.train(training)
+        for differentiated in (True, False):
+            with torch.set_grad_enabled(differentiated):
+                assert torch.allclose(compiled(field, y0, ts).ys, eager(field, y0, ts).ys, atol=1e-5)
+
+
+def cell(composed: Compose, *choices: str) -> Experiment:
+    made = cell_of(composed(*RUN, "task=lotka_volterra", *choices))
+    assert isinstance(made, Experiment)
+    return made
+
+
+def compiled_kinds(made: Experiment, *, validations: int, steps: int = 1) -> tuple[int, list[str]]:
+    """How many kinds of solves of validation have been compiled, and what was said."""
+    said = list[str]()
+    compile_validation(made, validations=validations, steps=steps, say=said.append)
+    with torch.no_grad():
+        made.model.eval()
+        found = [made.integrator._evaluated.find(problem) for problem, _ in solves_of(made, Split.VALIDATION)]
+    return len([solve for solve in found if solve is not None]), said
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_solves_of_validation_are_compiled_where_there_are_many(composed: Compose) -> None:
+    """Seven batches of three samples and a smaller one, which is a kind of its own."""
+    made, random = cell(composed, "task=half_moons", "trainer.eval_batch_size=3"), torch.get_rng_state()
+    before = made.evaluate(Split.VALIDATION, StopRequest())
+    with torch.no_grad():
+        assert [count for _, count in solves_of(made, Split.VALIDATION)] == [6, 1]
+    assert compiled_kinds(made, validations=FEWEST_SOLVES // 6)[0] == 0
+    assert compiled_kinds(made, validations=FEWEST_SOLVES // 6 + 1)[0] == 1
+    assert compiled_kinds(made, validations=FEWEST_SOLVES) == (2, [])
+    assert torch.equal(torch.get_rng_state(), random)
+    after = made.evaluate(Split.VALIDATION, StopRequest())
+    assert after == pytest.approx(before, rel=1e-5)
+    assert after["nfe"] == before["nfe"]
+    made.integrator.forget_evaluations()
+    assert made.evaluate(Split.VALIDATION, StopRequest()) == before
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_auto_compiles_no_validation_of_large_fields(composed: Compose) -> None:
+    large = ("trainer.compile=auto", "network.width=1000", "network.depth=3", "task=half_moons")
+    assert compiled_kinds(cell(composed, *large), validations=FEWEST_SOLVES, steps=10**6) == (0, [])
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_what_cannot_be_compiled_is_validated_as_it_is(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_operations, "_SPECIAL", {})  # no product has C code
+    count, said = compiled_kinds(cell(composed, "task=half_moons"), validations=FEWEST_SOLVES)
+    assert (count, said) == (0, ["validation is not compiled: an operation of the field has no C code"])
+
+
+@compiler
+@pytest.mark.slow
+def test_a_run_whose_validation_is_compiled_is_resumed_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare_evaluations, "FEWEST_SOLVES", 2)
+    check_resumed_exactly(RUN, tmp_path, step=4)
+
+
+@compiler
+@pytest.mark.slow
+def test_a_last_validation_that_is_resumed_is_compiled_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget is used up by then, and no step is made any more."""
+    monkeypatch.setattr(prepare_evaluations, "FEWEST_SOLVES", 2)
+    command, (whole, parted) = (*RUN, "trainer.max_steps=6"), (tmp_path / "whole", tmp_path / "parted")
+    whole.mkdir()
+    parted.mkdir()
+    assert typed(*command, cwd=whole).returncode == 0
+    evaluate, calls = Experiment.evaluate, list[Split]()
+
+    def stopped(made: Experiment, split: Split, *others: Any) -> dict[str, float]:
+        calls.append(split)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return evaluate(made, split, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Experiment, "evaluate", stopped)
+        assert typed(*command, cwd=parted).returncode == 130
+    assert typed(*command, cwd=parted).returncode == 0
+    ours, theirs = ([row for row in rows_of(run_folder(place)) if "eval/loss" in row] for place in (parted, whole))
+    assert [row["eval/loss"] for row in ours] == [row["eval/loss"] for row in theirs]
+    assert record_of(parted)["metrics"] == record_of(whole)["metrics"]
