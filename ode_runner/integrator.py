@@ -85,7 +85,7 @@ class Integrator:
         return solve
 
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:
-        """From now on, solves of the problem's field that nobody differentiates are compiled, if they are like this one.
+        """From now on, solves of its field that nobody differentiates are compiled, if they are like this one.
 
         On a CPU only; what is needed is compiled when such a solve is first made.
 

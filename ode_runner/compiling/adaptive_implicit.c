@@ -26,14 +26,14 @@ static void put_within(double t, double t0, double t1, const R *y0, const R *ks,
 /* As `solve` of adaptive.c, with the state at the end behind those where steps begin, and where their stages are. */
 long long solve_implicit(const double *times, long long count, double first, const Control *control, double rtol,
                          double atol, const R *y0, const R *theta, long long room, R *states, R *places, double *steps,
-                         R *ys, long long *made) {
+                         R *ys, long long *made, long long to_rounding) {
     static R f[N], f1[N], ks[STAGES * N];
     double t = times[0], end = times[count - 1], span = end - t, sign = span > 0 ? 1 : -1, dt = first;
     long long accepted = 0, failed = 0, done = 1, attempts = 0;
     Tolerance tolerance = {fmax(ROUNDING / rtol, fmin(0.03, sqrt(rtol))), 7, 1};
     Memory memory = {{1, 1}, 0, 0};
     R *y = states, clock[1] = {t}, norms[2];
-    work = (Work){1, 0}, newton.frozen = 0;
+    work = (Work){1, 0}, newton.frozen = 0, exactly = to_rounding;
     memcpy(states, y0, N * sizeof(R));
     memcpy(ys, y0, N * sizeof(R));
     piece_begin(clock, y, theta, f, norms);

@@ -148,7 +148,7 @@ class AdaptiveImplicitSolves(ImplicitSolves):
             real = ctypes.c_double
             made.solve_implicit.restype = NUMBER
             made.solve_implicit.argtypes = [POINTER, NUMBER, real, POINTER, real, real, *[POINTER] * 2, NUMBER]
-            made.solve_implicit.argtypes += [POINTER] * 5
+            made.solve_implicit.argtypes += [*[POINTER] * 5, NUMBER]
         return made
 
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenImplicit] | None:
@@ -160,6 +160,7 @@ class AdaptiveImplicitSolves(ImplicitSolves):
             count = self.forward.solve_implicit(
                 *(times.data_ptr(), len(times), solver.first_step or 0.0, ctypes.addressof(self.control)),
                 *(solver.rtol, solver.atol, y0.data_ptr(), theta.data_ptr(), ROOM, *(x.data_ptr() for x in found)),
+                torch.is_grad_enabled() or solver.exactly,
             )
             kept = zip(found[:3], (1, 0, 0), strict=True)
             states, stages, steps = (x[: max(count, 0) + more].clone() for x, more in kept)

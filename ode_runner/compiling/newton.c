@@ -27,6 +27,7 @@ typedef struct {
 static Newton newton;
 static Work work;
 static R scale[N];
+static int exactly = 1; /* to rounding, as stages are solved that are differentiated or taken anew */
 
 static void slope(double t, const R *y, const R *theta, R *dy) {
     R time = t;
@@ -120,7 +121,7 @@ static void keep_jacobian(double t0, const R *y0, const R *theta) {
     newton.frozen = 1, newton.outlook = 1, newton.weight = 0;
 }
 
-/* Newton.solve and, to a tolerance that is not rounding, Newton.polished: 1, and the solution in `place`, a guess. */
+/* Newton.solve and, if `exactly`, to a tolerance that is not rounding Newton.polished: 1, and the solution in `place`, a guess. */
 static int solve_stage(double t, const R *known, double w, const Tolerance *tolerance, double t0, const R *y0,
                        const R *theta, R *place) {
     const Tolerance rounding = {ROUNDING, 3 + 2 * W < 15 ? 3 + 2 * W : 15, 0};
@@ -132,7 +133,7 @@ static int solve_stage(double t, const R *known, double w, const Tolerance *tole
         found = with_the_same(t, known, w, tolerance, theta, place);
     }
     if (!tolerance->scaled) return found || linearised_anew(t, known, w, tolerance, theta, place);
-    if (!found) return 0;
+    if (!found || !exactly) return found;
     keep_jacobian(t0, y0, theta);
     double outlook = newton.outlook;
     found = with_the_same(t, known, w, &rounding, theta, place);

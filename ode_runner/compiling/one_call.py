@@ -62,7 +62,7 @@ class OneCall(abc.ABC, Generic[TakenT]):
         """The tensors by which memory for the backward pass grows."""
 
     def check_compiled(self, ts: Times) -> None:
-        """Raises CannotCompile unless there is code for solves with outputs at so many times, and back if that is due."""
+        """Raises CannotCompile unless there is code for solves with outputs at so many times, and back if wanted."""
         if self.forward is None or (torch.is_grad_enabled() and self.backward(ts) is None):
             raise CannotCompile("the system's compiler does not understand the code of these steps")
 

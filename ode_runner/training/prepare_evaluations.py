@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     """Solves that differ in values and times alone."""
 
     problem: Problem  # the first of them
-    count: int  # in one evaluation of a split
+    often: int  # in one evaluation of a split
 
 
 def compile_validation(experiment: Experiment, *, validations: int, steps: int, say: Callable[[str], None]) -> float:
