@@ -67,12 +67,14 @@ class Integrator:
         given: Sequence[Tensor] = (),
         integrals: Mapping[str, Integral] = NONE,
         fuses: bool = False,
+        always: bool = False,
     ) -> CompiledSolve:
         """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
 
-        That is, if states and what is given have the shapes, types and gradients of `y0` and `given`, and `integrals`
-        are these, of integrands that are modules, methods or functions of a file. On a GPU steps are recorded as they
-        are, without integrals, and compiled besides if `fuses` says so.
+        That is, if the field is in the mode of training or evaluation that it is in now, states and what is given have
+        the shapes, types and gradients of `y0` and `given`, and `integrals` are these, of integrands that are modules,
+        methods or functions of a file. On a GPU steps are recorded as they are, without integrals, and compiled besides
+        if `fuses` says so. On a CPU those that nobody differentiates are compiled, too, if `always` says so.
 
         Raises:
             CannotCompile: they cannot be.
@@ -82,6 +84,8 @@ class Integrator:
         solver = solver_along(self.solver, field)
         solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
         self._compiled.add(problem, solve)
+        if always and y0.device.type == "cpu":
+            self._evaluated.add(problem, solve)
         return solve
 
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:

@@ -31,6 +31,7 @@ from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.trapezoid import Trapezoid
 from ode_runner.training import prepare_evaluations
+from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.prepare_evaluations import FEWEST_SOLVES, compile_validation, solves_of
 from ode_runner.types import State, Time
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
@@ -149,6 +150,13 @@ def test_solves_of_validation_are_compiled_where_there_are_many(composed: Compos
     assert after["nfe"] == before["nfe"]
     made.integrator.forget_evaluations()
     assert made.evaluate(Split.VALIDATION, StopRequest()) == before
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_an_average_of_the_weights_is_validated_by_compiled_solves(composed: Compose) -> None:
+    made = cell(composed, "task=half_moons")
+    judged = replace(made, model=WeightAverage(made.model, decay=0.9).model)
+    assert compiled_kinds(judged, validations=FEWEST_SOLVES) == (1, [])
 
 
 @pytest.mark.usefixtures("uncompiled")

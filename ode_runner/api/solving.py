@@ -150,7 +150,7 @@ class Compiled:
         Raises:
             CannotCompile: they cannot be.
         """
-        self.integrator.compile(self.field, y0.detach(), given=given, integrals=integrals)
+        self.integrator.compile(self.field, y0.detach(), given=given, integrals=integrals, always=True)
         with torch.enable_grad():
             ys = self.integrator(self.field, y0, ts.detach(), given=given, integrals=integrals, noise=noise).ys
             by = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]
