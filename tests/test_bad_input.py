@@ -96,6 +96,11 @@ REFUSED = {  # what was typed: what the one line must say
     "plan": ["cannot read 'plan'. That is plan=true here."],
     "evaluate": ["cannot read 'evaluate'. Type evaluate=VALUE."],
     "help": ["cannot read 'help'. Type --help."],
+    "task=density2d model=odenet": ["task=density2d asks for a log density, and model=odenet gives", "Use ", "cnf"],
+    "task=half_moons model=cde": ["model=cde is driven by the rows of a series, and task=half_moons gives none. Use "],
+    "solver=implicit_adams regularizer=kinetic": ["regularizer=kinetic is an integral along the solve"],
+    "task=half_moons optimizer=gauss_newton": ["optimizer=gauss_newton takes a loss that is a mean of squares"],
+    "model=resnet trainer.compile=on": ["trainer.compile=on: the model solves nothing. Use trainer.compile=off."],
     "model=hybrid": ["model=hybrid needs a task with events. Use task=bouncing_ball or thermostat."],
     "task=series task.file=torn": ["task.file=torn: that is a folder. Type its path, or one that comes with us: hare"],
     "task=series task.file=/torn": ["/torn: there is no such file. Type its path, or one that comes with us: hare_"],
@@ -226,6 +231,17 @@ REFUSED = {  # what was typed: what the one line must say
     "task=mnist task.data_dir=torn": ["torn/MNIST/raw/train-images-idx3-ubyte is damaged", "task.data_dir"],
 }
 
+FIRST = (  # what people meet first: a choice, a name or a value mistyped, and two choices that do not go together
+    *("model=odnet", "solver=rk5", "model=", "schedule=onecycle", "logger=[tensorboard,csvv]", "+foo=1"),
+    *("modle=odenet", "trainer.epoch=3", "epochs=1", "lr=1", "solver.num_steps=4"),
+    *("trainer.epochs=abc", "optimizer.lr=-1", "solver.rtol=abc", "network.width=0", "seed=x", "trainer.device=gpu"),
+    *("foo", "model=odenet,resnet", "evaluate=nowhere"),
+    *("task=density2d model=odenet", "task=half_moons model=cde", "network=conv task=half_moons"),
+    *("model=rknet solver=dopri5", "model=rknet gradient=adjoint", "gradient=seminorm solver=rk4"),
+    *("solver=implicit_adams regularizer=kinetic", "task=half_moons optimizer=gauss_newton"),
+    "model=resnet trainer.compile=on",
+)
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
@@ -249,6 +265,14 @@ def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[st
     assert len(stderr) < 600
     for fragment in fragments:
         assert fragment in stderr
+
+
+def test_what_people_meet_first_is_refused_in_one_line_that_says_why(tmp_path: Path) -> None:
+    """All of these in every quick suite, of all below a sample."""
+    for line in FIRST:
+        ended = typed(*shlex.split(line), cwd=tmp_path)
+        assert_refused(ended.returncode, ended.stdout, ended.stderr, REFUSED[line])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.sampled(16)

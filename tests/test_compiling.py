@@ -704,6 +704,9 @@ def test_a_run_with_compiled_steps_learns_what_it_learns_without(tmp_path: Path)
         assert on["train/loss"] == pytest.approx(off["train/loss"], rel=1e-4)  # single precision, another order of sums
     assert ended["on"][0]["cost"]["nfe_backward"] > ended["off"][0]["cost"]["nfe_backward"] == 0
     assert ended["on"][0]["cost"]["compile_seconds"] > 0
+    for record, _ in ended.values():  # the whole is no less than its parts
+        cost = record["cost"]
+        assert 0 < cost["train_seconds"] + (cost["compile_seconds"] or 0) <= cost["wall_seconds"]
     assert ended["off"][0]["cost"]["compile_seconds"] is None
 
 

@@ -1,6 +1,7 @@
 """The exact field from the command line: endpoint errors, what is refused, and samples that are made again."""
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def test_one_step_of_euler_on_the_linear_path_is_the_mean(tmp_path: Path) -> Non
     ended = typed(*SMALL, "solver=euler", "solver.num_steps=1", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert record_of(tmp_path)["metrics"]["test/endpoint_rmse"] == pytest.approx(2**0.5, rel=0.02)
+
+
+@pytest.mark.slow
+def test_the_error_of_the_exact_field_falls_with_steps_and_seeds_are_told_by_mean_and_spread(tmp_path: Path) -> None:
+    ended = typed("-m", *SMALL, "solver=heun", "solver.num_steps=4,16", "seed=0,1,2", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found: dict[int, list[float]] = {4: [], 16: []}
+    for folder in run_folders(tmp_path):
+        content = json.loads((folder / "record.json").read_text())
+        found[content["config"]["solver"]["num_steps"]].append(content["metrics"]["test/endpoint_rmse"])
+    assert max(found[16]) < min(found[4]) / 3
+    for steps, errors in found.items():
+        [row] = [line for line in ended.stdout.splitlines() if line.split()[:2] == [str(steps), "3"]]
+        mean, between, spread = row.split()[2:5]
+        assert float(mean) == pytest.approx(statistics.mean(errors), abs=6e-4), "never the best of several seeds"
+        assert between == "±"
+        assert float(spread) == pytest.approx(statistics.stdev(errors), abs=6e-4)
 
 
 def test_a_noisy_sampler_has_no_endpoint_error(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ode_runner.batch import Split, TaskSpec
+from ode_runner.build import build_experiment
 from ode_runner.controls.named import CONTROLS
 from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
+from ode_runner.ledger import Phase
 from ode_runner.models.base import Model
 from ode_runner.models.cde import CDE
 from ode_runner.series import Series
@@ -119,6 +122,29 @@ def test_counted_is_predicted(composed: Compose, control: str) -> None:
         with integrate.ledger.phase("forward") as tally:
             model(inputs, TS, integrate)
         assert (tally.evaluations, tally.accepted) == (stages * pieces, pieces)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("model=cde",), False),  # rk4, a step from row to row
+        (("model=cde", "model.control=rectilinear"), False),  # two
+        (("model=cde", "solver=dopri5", "~solver.num_steps"), True),
+        (("model=odernn", "solver=dopri5", "~solver.num_steps"), True),
+    ],
+)
+def test_an_adaptive_solver_that_follows_every_turn_of_a_series_is_told(
+    words: tuple[str, ...], told: bool, composed: Compose
+) -> None:
+    sizes = ("task.points=120", "task.observed=120", "task.train=4", "trainer.batch_size=4", "trainer.device=cpu")
+    cfg = composed("task=chirality", *words, *sizes)
+    experiment = build_experiment(cfg, dict.fromkeys(("task", "model", "network", "solver", "gradient"), "?"))
+    forward = ForwardPass(experiment, phase=Phase.FORWARD)
+    tally = forward(next(experiment.task.batches(Split.TRAIN, batch_size=4, epoch=0)), measure_memory=False).tally
+    if not told:
+        assert tally.evaluations == (8 if len(words) == 2 else 4) * 119
+    said = [forward.remark(), forward.remark()]
+    assert ["intervals between rows" in sentence for sentence in said] == [told, False]
 
 
 def test_an_ode_rnn_takes_a_step_from_row_to_row(composed: Compose) -> None:

@@ -10,6 +10,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import LossScaling
 from ode_runner.experiment.meters import SavedBytes
+from ode_runner.experiment.row_cost import sentence_on_rows
 from ode_runner.ledger import EachSample, Phase, Tally
 from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
@@ -41,7 +42,9 @@ class ForwardPass:
 
     def __init__(self, experiment: Experiment, *, phase: Phase, scaling: LossScaling | None = None) -> None:
         self.experiment, self.phase, self.scaling = experiment, phase, scaling
-        self._measurable, self._remarked = True, False  # until a pass shows that it is not
+        self._measurable = True  # until a pass shows that it is not
+        self._remarked = set[str]()
+        self._on_rows: str | None = None  # of the first pass
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> ForwardResult:
         if measure_memory and self._measurable:
@@ -56,11 +59,14 @@ class ForwardPass:
         return loss.total if self.scaling is None else self.scaling.scaled(loss.total)
 
     def remark(self) -> str:
-        """A sentence for the user if saved bytes cannot be measured, the first time only; else ""."""
-        if self._measurable or self._remarked:
-            return ""
-        self._remarked = True
-        return UNMEASURED
+        """A sentence for the user, each the first time only; "" where there is none.
+
+        If saved bytes cannot be measured, or a solve along a series takes many evaluations.
+        """
+        found = [*([] if self._measurable else [UNMEASURED]), *filter(None, [self._on_rows])]
+        new = [sentence for sentence in found if sentence not in self._remarked]
+        self._remarked.update(new[:1])
+        return new[0] if new else ""
 
     def _measured(self, batch: Batch) -> ForwardResult | None:
         """The pass under measuring hooks; None if torch forbids those, with ledger, random state, buffers restored."""
@@ -83,4 +89,6 @@ class ForwardPass:
         ledger = self.experiment.integrator.ledger
         with ledger.phase(self.phase) as tally, ledger.each_sample() as each:
             loss = self.experiment.loss(batch)
+        if self._on_rows is None:
+            self._on_rows = sentence_on_rows(self.experiment, batch, tally.evaluations)
         return ForwardResult(loss=loss, tally=tally, each=each)

@@ -56,6 +56,9 @@ class CDE(SeriesModel):
         rows = y0.given[0].shape[1] // self.control.pieces + 1
         return integrate(self.field, y0, self.control.pieces * self.places(ts, rows=rows))
 
+    def intervals(self, *, rows: int) -> int:
+        return self.control.pieces * super().intervals(rows=rows)
+
     def figures(self, inputs: Tensor) -> Iterator[tuple[str, Picture]]:
         """The control of the first of the inputs."""
         knots, coefficients = (x[0].cpu() for x in self.stem.path(inputs[:1]))

@@ -59,6 +59,9 @@ class RDE(SeriesModel):
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, self.places(ts, rows=y0.given[0].shape[1] + 1))
 
+    def intervals(self, *, rows: int) -> int:
+        return -(-super().intervals(rows=rows) // self.stem.window)
+
 
 @final
 class WindowStem(nn.Module):

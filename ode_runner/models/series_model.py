@@ -26,6 +26,10 @@ class SeriesModel(Model):
                 "Use task=chirality, or network=recurrent_vae model=odenet."
             )
 
+    def intervals(self, *, rows: int) -> int:
+        """Of its solves through so many rows: in each one step of a method of fixed step is enough."""
+        return max(1, rows - 1)
+
     def places(self, ts: Times, *, rows: int) -> Times:
         """The rows at the task's times, counted from 0."""
         return (ts if self.causal else ts * (rows - 1)).clamp(0, rows - 1)

@@ -78,7 +78,7 @@ def compared(case: Case, pairs: int) -> dict[str, Side]:
         "ours, compiled": _cpu_seconds(lambda: solving.compile_steps(case.posed, integrators["ours, compiled"])),
     }
     steps = {name: solving.stepper(case.posed, solving.states_of(one)) for name, one in integrators.items()}
-    samples = solving.in_turn({"diffrax": theirs.step, **steps}, pairs, WARMUP)
+    samples = solving.in_turn({"diffrax": theirs.step, **steps}, pairs, WARMUP, block=solving.BLOCK_SECONDS)
     sides = {"diffrax": _their_findings(case, theirs)}
     sides |= {name: _our_findings(case, integrate) for name, integrate in integrators.items()}
     return {

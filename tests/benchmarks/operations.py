@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ode_runner.integrator import Integrator
 from tests.benchmarks.report import print_rows
-from tests.benchmarks.solving import cases, compile_steps, in_turn, states_of, stepper
+from tests.benchmarks.solving import BLOCK_SECONDS, cases, compile_steps, in_turn, states_of, stepper
 
 OPERATIONS = "its operations alone"
 WARMUP = 3
@@ -62,7 +62,9 @@ def main() -> int:
     steps["a step"]()  # makes what the optimizer keeps
     with Noted() as noted:
         steps["a step"]()
-    show(in_turn({OPERATIONS: noted.again, **steps}, options.pairs, WARMUP), count=len(noted.calls))
+    show(
+        in_turn({OPERATIONS: noted.again, **steps}, options.pairs, WARMUP, block=BLOCK_SECONDS), count=len(noted.calls)
+    )
     return 0
 
 

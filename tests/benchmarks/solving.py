@@ -86,6 +86,7 @@ def main() -> int:
     """0: done; 1: a gradient is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.solving", description=__doc__)
     parser.add_argument("--pairs", type=int, default=40, help="blocks of each (default 40)")
+    parser.add_argument("--block", type=float, default=BLOCK_SECONDS, help="seconds of a block; 0: a single step")
     parser.add_argument("--warmup", type=int, default=5, help="steps of each thrown away first (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1: small fields gain nothing)")
     options = parser.parse_args()
@@ -93,7 +94,9 @@ def main() -> int:
     torch.manual_seed(0)
     environment = describe(torch.device("cpu"))
     findings = [
-        finding for name, case in cases().items() for finding in measure(name, case, options.pairs, options.warmup)
+        finding
+        for name, case in cases().items()
+        for finding in measure(name, case, options.pairs, options.warmup, block=options.block)
     ]
     show(findings)
     date = datetime.datetime.now().astimezone()
@@ -140,7 +143,7 @@ def _dopri5(posed: Posed) -> Dopri5:
     return Dopri5(rtol=posed.tolerance, atol=posed.tolerance, max_steps=10_000)
 
 
-def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
+def measure(name: str, case: Case, pairs: int, warmup: int, *, block: float) -> list[Finding]:
     """Ours in every mode and theirs, a block of steps of each in turn."""
     integrators = {mode: Integrator(solver=case.solver, gradient=gradient) for mode, gradient in case.modes.items()}
     compiled = f"{case.compiled}, compiled"
@@ -148,7 +151,7 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
     seconds = {compiled: compile_steps(case.posed, integrators[compiled])}
     steps = {mode: stepper(case.posed, states_of(integrate)) for mode, integrate in integrators.items()}
     steps["theirs"] = stepper(case.posed, case.theirs)
-    samples = in_turn(steps, pairs, warmup)
+    samples = in_turn(steps, pairs, warmup, block=block)
     their_nfe = _evaluations(case.posed, case.theirs)
     return [
         Finding(
@@ -165,12 +168,17 @@ def measure(name: str, case: Case, pairs: int, warmup: int) -> list[Finding]:
     ]
 
 
-def in_turn(steps: Mapping[str, Callable[[], None]], pairs: int, warmup: int) -> dict[str, list[float]]:
-    """Seconds of a step of each contender, a block of them after another's; first `warmup` that are thrown away."""
+def in_turn(
+    steps: Mapping[str, Callable[[], None]], pairs: int, warmup: int, *, block: float
+) -> dict[str, list[float]]:
+    """Seconds of a step of each contender, a block of them after another's; first `warmup` that are thrown away.
+
+    A block is as many steps as take `block` seconds, and at least one.
+    """
     samples: dict[str, list[float]] = {contender: [] for contender in steps}
     for step in steps.values():
         seconds_of(step, warmup)
-    lengths = {contender: max(1, round(BLOCK_SECONDS / seconds_of(step, 2))) for contender, step in steps.items()}
+    lengths = {contender: max(1, round(block / seconds_of(step, 2))) for contender, step in steps.items()}
     for _ in range(pairs):
         for contender, step in steps.items():
             samples[contender].append(seconds_of(step, lengths[contender]))

@@ -1,0 +1,22 @@
+"""What a solve along the rows of a series takes from one row to the next, where an adaptive solver decides that."""
+
+from ode_runner.batch import Batch
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.models.series_model import SeriesModel
+from ode_runner.solvers.base import AdaptiveSolver
+
+MOST = 4  # evaluations of a step of rk4, which leads from one row to the next
+
+
+def sentence_on_rows(experiment: Experiment, batch: Batch, evaluations: float) -> str:
+    """A sentence for the user where a forward pass has taken more evaluations than that; else ""."""
+    model, solver = experiment.model, experiment.integrator.solver
+    if not (isinstance(model, SeriesModel) and isinstance(solver, AdaptiveSolver)):
+        return ""
+    intervals = model.intervals(rows=batch.inputs.shape[1])
+    if evaluations <= MOST * intervals:
+        return ""
+    return (
+        f"{evaluations / intervals:.1f} evaluations in each of {intervals:,} intervals between rows: tolerances follow "
+        f"every turn of a series. One step of rk4 in each takes {MOST}: solver=rk4 solver.num_steps=1."
+    )
