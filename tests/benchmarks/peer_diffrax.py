@@ -10,7 +10,7 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["NPROC"] = "1"
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -141,6 +141,53 @@ class Diffrax:
             adjoint=adjoint,
             max_steps=MOST_STEPS,
         )
+
+
+class DiffraxEnsemble:
+    """Solves of one equation for many parameters at once, each with steps of its own: `vmap` under `jax.jit`.
+
+    Args:
+        field: of t, a state and its parameters.
+        y0: (batch, *state).
+        parameters: (batch, ...).
+        span: the first and the last time.
+    """
+
+    def __init__(
+        self,
+        field: Callable[..., jax.Array],
+        y0: Tensor,
+        parameters: Tensor,
+        *,
+        span: Sequence[float],
+        tolerance: float,
+    ) -> None:
+        self.y0, self.parameters = _array(y0), _array(parameters)
+        one = partial(_end, field, span=span, tolerance=tolerance)
+        self._ends = jax.jit(jax.vmap(one))
+
+    def ends(self) -> Tensor:
+        """States at the last time, (batch, *state)."""
+        return torch.from_numpy(np.array(self._ends(self.y0, self.parameters)))
+
+
+def _end(
+    field: Callable[..., jax.Array], y0: jax.Array, parameters: jax.Array, *, span: Sequence[float], tolerance: float
+) -> jax.Array:
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(field),
+        diffrax.Tsit5(),
+        t0=span[0],
+        t1=span[1],
+        dt0=None,
+        y0=y0,
+        args=parameters,
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        adjoint=diffrax.DirectAdjoint(),
+        max_steps=MOST_STEPS,
+    )
+    assert solution.ys is not None
+    return solution.ys[-1]
 
 
 def _array(x: Tensor) -> jax.Array:
