@@ -52,6 +52,7 @@ bench-peers: $(VENV)/installed-dev .venv-peers/installed  ## Beside torchcfm's t
 	.venv-peers/bin/python -m tests.benchmarks.peers
 	.venv-peers/bin/python -m tests.benchmarks.controls
 	.venv-peers/bin/python -m tests.benchmarks.diffrax_solves
+	.venv-peers/bin/python -m tests.benchmarks.ensembles
 
 bench-compare: $(VENV)/installed-dev  ## This tree against another revision, step by step in turn (BASE=revision)
 	$(BIN)/python -m tests.benchmarks.compare $(BASE)
