@@ -152,6 +152,32 @@ def test_solves_of_validation_are_compiled_where_there_are_many(composed: Compos
     assert made.evaluate(Split.VALIDATION, StopRequest()) == before
 
 
+@compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ("task=density2d", "task.validation=40", "network.width=4"),
+        ("task=half_moons", "solver.per_sample=true"),
+        ("task=lorenz_sde", "model=latent_sde", "task.train=8", "task.validation=8", "task.test=8"),
+    ],
+)
+def test_a_validation_in_machine_code_is_the_eager_one(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, choices: tuple[str, ...]
+) -> None:
+    made = cell_of(composed(*choices, "trainer.device=cpu", "trainer.compile=on"))
+    torch.manual_seed(0)
+    before = made.evaluate(Split.VALIDATION, StopRequest())
+    count, said = compiled_kinds(made, validations=FEWEST_SOLVES)
+    assert count
+    assert not said
+    monkeypatch.setattr(Backprop, "solve", lambda *_: pytest.fail("a solve was not compiled"))
+    torch.manual_seed(0)
+    after = made.evaluate(Split.VALIDATION, StopRequest())
+    assert after == pytest.approx(before, rel=1e-4)  # single precision, another order of sums
+    assert after["nfe"] == before["nfe"]
+
+
 @pytest.mark.usefixtures("uncompiled")
 def test_an_average_of_the_weights_is_validated_by_compiled_solves(composed: Compose) -> None:
     made = cell(composed, "task=half_moons")
