@@ -110,7 +110,8 @@ class Ball:
         return torch.stack([first * (1 + 2 * sum(bounces[:k])) for k in range(count)])
 
     def derivatives(self, x: Tensor) -> list[Tensor]:
-        return list(torch.autograd.grad(x, [self.height, self.field.gravity, self.radius, self.restitution]))
+        wanted = [self.height, self.field.gravity, self.radius, self.restitution]
+        return list(torch.autograd.grad(x, wanted, retain_graph=True))
 
 
 @pytest.mark.parametrize("mode", [Backprop(), Checkpoint(), ADJOINT], ids=["backprop", "checkpoint", "adjoint"])
@@ -130,6 +131,39 @@ def test_a_bouncing_ball_and_its_derivatives_are_the_closed_form(solver: Solver,
         ball.derivatives((weights * found).sum()), ball.derivatives((weights * expected).sum()), strict=True
     ):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+class Mirrored(VectorField):
+    """The derivative in -t of what another field solves."""
+
+    batched_time = True
+
+    def __init__(self, field: VectorField) -> None:
+        super().__init__()
+        self.field = field
+
+    def forward(self, t: Time, y: State) -> State:
+        return -self.field(-t, y)
+
+
+@pytest.mark.parametrize("mode", [Backprop(), Checkpoint(), ADJOINT], ids=["backprop", "checkpoint", "adjoint"])
+@pytest.mark.parametrize("solver", [TIGHT, GRID, EACH], ids=["adaptive", "fixed", "each"])
+def test_a_ball_that_falls_backwards_in_time_has_the_same_derivatives(solver: Solver, mode: GradientMode) -> None:
+    if solver is EACH and mode is ADJOINT:
+        return
+    ball = Ball(10.0)
+    y0 = torch.stack([ball.height, torch.zeros_like(ball.height)], dim=1)
+    onwards, back = (
+        solved(solver, mode, field, y0, ball.event(ends_after=None, longest=0.1), end=end)
+        for field, end in ((ball.field, 5.0), (Mirrored(ball.field), -5.0))
+    )
+    assert onwards.events is not None
+    assert back.events is not None
+    for one, other in ((onwards.ys, back.ys), (onwards.events.times, -back.events.times)):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+        weights = torch.linspace(1, 2, one.numel()).view_as(one)
+        for mine, yours in zip(*(ball.derivatives((weights * x).sum()) for x in (one, other)), strict=True):
+            torch.testing.assert_close(mine, yours, rtol=1e-7, atol=1e-7)
 
 
 def test_states_after_bounces_are_those_of_the_parabola_with_their_derivatives() -> None:

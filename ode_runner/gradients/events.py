@@ -188,7 +188,7 @@ class _Segments:
         if not torch.is_grad_enabled():
             return t.to(y), y
         c = self.event(t.to(y), y, [z[samples.to(z.device)] for z in self._given()])
-        shift = (c.detach() - c) / rate.to(y)
+        shift = (c.detach() - c) / (self.sign * rate).to(y)  # dc/dt, whichever way the solve goes
         state = y + shift.view(-1, *[1] * (y.dim() - 1)) * dy
         return differentiable_once(t.to(y) + shift, OF_EVENTS), differentiable_once(state, OF_EVENTS)
 
