@@ -45,6 +45,7 @@ from ode_runner.tasks.base import Task
 from ode_runner.training.gauss_newton import GaussNewton, check_gauss_newton
 from ode_runner.training.patience import check_ranked
 from ode_runner.training.prepare_compiled import check_compilable
+from ode_runner.training.problem_size import check_problem_size
 from ode_runner.training.run_plan import RunPlan
 from ode_runner.training.session import SearchTrial
 from ode_runner.training.trainer import Trainer
@@ -191,6 +192,7 @@ def build_trainer(
         return None
     group = _process_group(cfg, choices, experiment)
     check_compilable(experiment, processes=group.size)
+    check_problem_size(experiment)
     made = trainer_of(cfg, experiment, group)
     if prunable:
         check_ranked(experiment, stages=made.stages.count, option="hydra.sweeper.pruner")

@@ -100,6 +100,7 @@ REFUSED = {  # what was typed: what the one line must say
     "task=half_moons model=cde": ["model=cde is driven by the rows of a series, and task=half_moons gives none. Use "],
     "solver=implicit_adams regularizer=kinetic": ["regularizer=kinetic is an integral along the solve"],
     "task=half_moons optimizer=gauss_newton": ["optimizer=gauss_newton takes a loss that is a mean of squares"],
+    "gradient=forward": ["gradient=forward needs a direction for each of the field's 4,546 parameters and 0 elements"],
     "model=resnet trainer.compile=on": ["trainer.compile=on: the model solves nothing. Use trainer.compile=off."],
     "model=hybrid": ["model=hybrid needs a task with events. Use task=bouncing_ball or thermostat."],
     "task=series task.file=torn": ["task.file=torn: that is a folder. Type its path, or one that comes with us: hare"],
@@ -239,7 +240,7 @@ FIRST = (  # what people meet first: a choice, a name or a value mistyped, and t
     *("task=density2d model=odenet", "task=half_moons model=cde", "network=conv task=half_moons"),
     *("model=rknet solver=dopri5", "model=rknet gradient=adjoint", "gradient=seminorm solver=rk4"),
     *("solver=implicit_adams regularizer=kinetic", "task=half_moons optimizer=gauss_newton"),
-    "model=resnet trainer.compile=on",
+    *("model=resnet trainer.compile=on", "gradient=forward"),
 )
 
 

@@ -45,6 +45,10 @@ class GradientMode(abc.ABC):
         """Raises IncompatibleChoice if an option of the mode asks for what `solver`, of a type it accepts, lacks."""
         del solver
 
+    def check_size(self, problem: Problem) -> None:
+        """Raises IncompatibleChoice if a mode that is `sized_by_batch` does not take a problem; evaluates no field."""
+        del problem
+
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         """`solve` of compiled steps for problems like this one, which differ in values and times alone.
 

@@ -47,6 +47,10 @@ class Forward(GradientMode):
         if self.max_directions < 1:
             raise RefusedInput(f"gradient.max_directions must be at least 1, not {self.max_directions}.")
 
+    def check_size(self, problem: Problem) -> None:
+        beginning = problem.y0.numel() if problem.y0.requires_grad else 0
+        self._check_few(beginning, sum(p.numel() for p in problem.field.parameters() if p.requires_grad))
+
     def solve(self, solver: Solver, problem: Problem) -> Solution:
         if not isinstance(solver, ExplicitRungeKutta):
             raise IncompatibleChoice(f"gradient=forward needs {self.requirement}.")

@@ -181,12 +181,18 @@ def training_solves(experiment: Experiment) -> list[Problem]:
         CannotCompile: a solve has breaks or an event, or noise and no stochastic solver of fixed step; or its field is
             no module of the model.
     """
+    problems = training_problems(experiment)
+    for problem in problems:
+        check_posed(problem, experiment)
+    return problems
+
+
+def training_problems(experiment: Experiment) -> list[Problem]:
+    """What the model, in the mode it is in, poses for the first training batch; no field is evaluated."""
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.enable_grad():  # which tells what is given that has a gradient
         recording.loss(_first_batch(experiment))
-    for problem in recorded.problems:
-        check_posed(problem, experiment)
     return recorded.problems
 
 

@@ -1,0 +1,14 @@
+"""Problems of training that are too large for a gradient mode, found before anything is printed."""
+
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.training.prepare_compiled import training_problems, undisturbed
+
+
+def check_problem_size(experiment: Experiment) -> None:
+    """Raises IncompatibleChoice where the gradient mode takes no problem of so many samples or parameters."""
+    gradient = experiment.integrator.gradient
+    if not gradient.sized_by_batch:
+        return
+    with undisturbed(experiment.model, experiment.device, training=True):
+        for problem in training_problems(experiment):
+            gradient.check_size(problem)
