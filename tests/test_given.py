@@ -57,6 +57,19 @@ def test_what_is_given_may_share_a_graph_with_the_fields_parameters(name: str, c
     assert difference(found, reference) < (1e-11 if mode.exact else 1e-4)
 
 
+@pytest.mark.parametrize("name", ["backprop", "checkpoint", "symplectic", "forward", "adjoint", "interpolated"])
+def test_states_and_what_is_given_may_be_expanded_over_the_batch(name: str, composed: Compose) -> None:
+    torch.manual_seed(0)
+    field, y0, z = Conditioned(), torch.randn(1, 3, requires_grad=True), torch.randn(1, 2, requires_grad=True)
+    others = (torch.rand(4, 3) + 0.5, torch.tensor([1, 0, -1, 2]))
+    integrate = Integrator(solver=solver_of("dopri5", composed), gradient=build(composed, "gradient", name))
+    found = []
+    for begin, given in ((y0.expand(4, 3), z.expand(4, 2)), (y0.repeat(4, 1), z.repeat(4, 1))):
+        ys = integrate(field, begin, torch.tensor(TS), given=(given, *others)).ys
+        found.append(list(torch.autograd.grad(ys.square().sum(), [y0, z])))
+    assert difference(*found) < 1e-11
+
+
 @pytest.mark.parametrize("name", ["backprop", "checkpoint"])
 @pytest.mark.parametrize("solver", ["dopri5", "dopri8"])
 def test_samples_that_step_on_their_own_take_rows_of_their_own(name: str, solver: str, composed: Compose) -> None:

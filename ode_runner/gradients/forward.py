@@ -90,7 +90,7 @@ class _Tangents:
     def __init__(self, solver: ExplicitRungeKutta, field: CountedField, named: Mapping[str, Tensor], y0: State) -> None:
         self.solver, self.field = solver, field.unobserved()
         self.observed = field
-        self.named = {name: p.detach() for name, p in named.items()}
+        self.named = {name: p.detach().contiguous() for name, p in named.items()}  # jvp takes no expanded one
         parts = [y0] if y0.requires_grad else []
         units = _units([*parts, *self.named.values()])
         self.of_state = units.pop(0) if parts else y0.new_zeros(len(units[0]), *y0.shape)
@@ -105,7 +105,7 @@ class _Tangents:
         of_integrals = [of_integral]
         for step in self.solver.steps(self.observed, y0, ts):
             gathered.add(step)
-            tangent, due, gains = self._push(step, step.y0, tangent)
+            tangent, due, gains = self._push(step, step.y0.contiguous(), tangent)
             of_states += due
             for whole, *parts in [gains] if gains else []:
                 of_integrals += [of_integral + part for part in parts]
