@@ -100,6 +100,13 @@ def test_evaluation_changes_neither_weights_nor_random_numbers(trainer: Any) -> 
     assert torch.equal(torch.get_rng_state(), random)
 
 
+def test_samples_per_second_are_of_the_samples_that_steps_had(tmp_path: Path) -> None:
+    few = ("trainer.batch_size=25", "trainer.epochs=2", "trainer.log_every=1", "logger=none", "solver=rk4")
+    assert typed(*TINY, *few, cwd=tmp_path).returncode == 0
+    counts = [row["time/samples_per_second"] * row["time/step_seconds"] for row in steps_of(tmp_path)]
+    assert counts == pytest.approx([25, 25, 10] * 2), "60 samples"
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_the_ledger_is_the_sum_of_its_steps(name: str, run: dict[str, Path]) -> None:
     steps, cost = steps_of(run[name]), record_of(run[name])["cost"]

@@ -8,6 +8,8 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Clock, Means, Stopwatch, peak_bytes
 from ode_runner.training.unread_steps import UnreadSteps, reported
 
+SAMPLES = "samples"
+
 
 @final
 class TrainingMeters:
@@ -20,7 +22,10 @@ class TrainingMeters:
 
     def __init__(self, experiment: Experiment, *, at_once: bool) -> None:
         options, self.task, self.device = experiment.options, experiment.task, experiment.device
-        self.samples = min(options.batch_size, self.task.size(Split.TRAIN))  # of a step
+        self.latest_size = float(
+            min(options.batch_size, self.task.size(Split.TRAIN))
+        )  # samples of a step, when it was logged
+        self.sizes = Means()  # samples of the steps in the window: the last of an epoch may have fewer
         self.unread = UnreadSteps(experiment.model, self.device, most=options.log_every, at_once=at_once)
         self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
         self.whole, self.clock, self.stopwatch = Means(), Clock(), Stopwatch(self.device)  # since the beginning
@@ -35,6 +40,7 @@ class TrainingMeters:
         for (step, scalars), seconds in zip(self.unread.read(), self.stopwatch.take(), strict=True):
             scalars = reported(self.task, scalars) | {"time/step_seconds": seconds}
             self.window.add(scalars)
+            self.sizes.add({SAMPLES: len(step.batch.inputs)})
             self.whole.add(scalars)
             if step.warm:
                 self.train_seconds += seconds
@@ -42,10 +48,17 @@ class TrainingMeters:
 
     def take(self) -> dict[str, float]:
         """The scalars to be logged: means since the last logged step, speed and memory. A new window begins."""
+        self.latest_size = self.samples
         scalars = self.latest = self.window.take()
-        scalars["time/samples_per_second"] = self.samples / scalars["time/step_seconds"]
+        self.sizes = Means()
+        scalars["time/samples_per_second"] = self.latest_size / scalars["time/step_seconds"]
         scalars["memory/peak_bytes"] = peak_bytes(self.device)
         return scalars
+
+    @property
+    def samples(self) -> float:
+        """Of a step, in the mean since the last logged step, or then."""
+        return self.sizes.read().get(SAMPLES, self.latest_size)
 
     def means(self) -> dict[str, float]:
         """The means since the last logged step, or what was logged then."""
@@ -55,6 +68,7 @@ class TrainingMeters:
         """What a checkpoint keeps."""
         return {
             "window": self.window.state_dict(),
+            "sizes": self.sizes.state_dict(),
             "whole": self.whole.state_dict(),
             "latest": dict(self.latest),
             "seconds": [self.clock.seconds, self.train_seconds],
@@ -64,6 +78,7 @@ class TrainingMeters:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned, among other entries of a checkpoint."""
         self.window.load_state_dict(state["window"])
+        self.sizes.load_state_dict(state.get("sizes", {}))  # absent in older checkpoints
         self.whole.load_state_dict(state["whole"])
         self.latest = state["latest"]
         self.clock.seconds, self.train_seconds = state["seconds"]

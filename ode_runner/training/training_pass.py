@@ -91,7 +91,7 @@ def solve_scalars(passed: TrainingPass) -> dict[str, float]:
     }
 
 
-def progress_text(means: Mapping[str, float], *, validation: str, samples: int) -> str:
+def progress_text(means: Mapping[str, float], *, validation: str, samples: float) -> str:
     """Means over steps of training as text, for a progress line.
 
     Args:
