@@ -66,7 +66,8 @@ class WholeAdjoint:
         """By the derivatives of the states and of the integrals at the times, all contiguous."""
         assert self.library is not None
         solves, size = self.solves, ys[0].numel()
-        theta = torch.cat([theta, theta.new_empty(self.integrals)])
+        if self.integrals:
+            theta = torch.cat([theta, theta.new_empty(self.integrals)])
         flat, tally = torch.empty_like(solves.steps.y0), Tally(smallest=float("inf"))
         ended = self.library.solve_back(
             *(times.data_ptr(), len(times), ctypes.addressof(solves.control)),

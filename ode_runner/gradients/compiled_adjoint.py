@@ -115,8 +115,8 @@ def solve_whole(
     field, y0 = problem.field, problem.y0.contiguous()
     if backward.library is None:
         return None
-    rows = PackedField(field, y0)
-    begin = rows.begin(y0.detach()) if field.names else y0.detach()
+    rows = PackedField(field, y0) if field.names else None  # which takes longer to make than a small step
+    begin = y0.detach() if rows is None else rows.begin(y0.detach())
     solved = forward.solve(begin, problem.ts, theta, first=forward.first)
     if solved is None:
         return None
@@ -124,8 +124,9 @@ def solve_whole(
     places, tally = taken.places, field.ledger.tally
     tally.evaluations += forward.evaluations(taken, first=forward.first)
     tally.products += forward.steps.products(places, back=False)
-    qs = ys[..., rows.width :].contiguous() if field.names else ys.new_zeros(len(ys), 0)
-    ys = rows.state(ys).contiguous() if field.names else ys
+    qs = ys.new_zeros(len(ys), 0)
+    if rows is not None:
+        ys, qs = rows.state(ys).contiguous(), ys[..., rows.width :].contiguous()
     ys, qs = _WholeAdjointSolve.apply(field, backward, back, taken.times, theta, ys, qs, y0, *field.inputs())
     return solution_along(places, ys, field.named(qs))
 
