@@ -86,8 +86,8 @@ def check_series(choices: Mapping[str, str], task: type[Task], model: type[Model
     if model.of_series and not task.gives_series:
         able = naming("task", members("task"), lambda other: other.gives_series)
         raise IncompatibleChoice(
-            f"model={choices['model']} is driven by the rows of a series, and task={choices['task']} gives none. "
-            f"Use {able}, or model=odenet."
+            f"model={choices['model']} reads the rows of a series to answer about it, and task={choices['task']} gives "
+            f"a model no rows to read. Use {able}, or model=odenet."
         )
 
 

@@ -23,7 +23,7 @@ def write_run(
     status: RunStatus = RunStatus.COMPLETED, metrics: dict[str, float] | None = None, rows: int = 0,
     cost: dict[str, float] | None = None, environment: dict[str, Any] | None = None, reason: str = "",
     options: dict[str, dict[str, Any]] | None = None, finished: str = "2026-01-01T00:00:00+00:00",
-    measured_with: dict[str, str] | None = None,
+    measured_with: dict[str, str] | None = None, training: str = "",
 ) -> Path:  # fmt: skip
     """A run folder as ode-run would leave it."""
     gradient, evaluations = ("-", 0.0) if solver == "-" else ("backprop", 16.0)
@@ -46,6 +46,7 @@ def write_run(
         choices={"task": task, "model": model, "network": "mlp", "solver": solver, "gradient": gradient},
         seed=seed,
         fingerprint="abcdef",
+        training=training,
         status=status,
         reason=reason,
         metrics=metrics if metrics is not None else {"test/accuracy": 0.9, "test/loss": 0.25, "eval/accuracy": 0.8},

@@ -128,6 +128,23 @@ def test_the_floor_is_not_known_of_pairs_that_belong_together(composed: Compose)
     assert model.learned_field() is None
 
 
+def test_losses_of_what_is_predicted_otherwise_are_other_quantities(composed: Compose) -> None:
+    """The report compares none with another: that of the noise is below that of the velocity, whatever is learned."""
+    choices: list[tuple[str, dict[str, Any]]] = [
+        ("flow_matching", {}),
+        ("flow_matching", {"coupling": "minibatch_ot"}),
+        ("diffusion", {}),
+        ("diffusion", {"head": "x0"}),
+        ("diffusion", {"weighting": "snr"}),
+        ("edm", {}),
+        ("rectified_flow", {}),
+    ]
+    models = [model_of(composed, name, **options) for name, options in choices]
+    assert len({model.objective.measures(model) for model in models}) == len(choices)
+    again = model_of(composed, "flow_matching")
+    assert again.objective.measures(again) == models[0].objective.measures(models[0])
+
+
 def test_a_learned_field_is_compared_with_the_true_one(composed: Compose) -> None:
     options = own_options(composed, "task", "density2d") | {"name": "8gaussians_narrow", "train": 9, "test": 50}
     task = construct(OmegaConf.create({"task": options}), "task", seed=0, device=torch.device("cpu"))
@@ -355,6 +372,8 @@ def test_solvers_of_one_training_share_it_and_each_makes_samples(tmp_path: Path)
     ended = typed("-m", *SMALL, "model=flow_matching", "model.start_time=0.999", *several, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("nothing is trained") == 2
+    told = [line for line in ended.stdout.splitlines() if line.startswith("[")]
+    assert len({line.partition("test sw2")[2].split()[0] for line in told}) == 3, "and not their common loss alone"
     records = {record["choices"]["solver"]: record for record in records_of(tmp_path)}
     assert len({record["training"] for record in records.values()}) == 1
     assert len({record["metrics"]["test/loss"] for record in records.values()}) == 1

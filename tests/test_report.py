@@ -282,8 +282,8 @@ def test_what_two_classifiers_have_measured_is_not_compared(tmp_path: Path) -> N
         measured_with=dict.fromkeys(names, "classifier 2"),
     )  # fmt: skip
     said = (
-        "test/frechet of task=digits_generation were measured with classifier 1 (2 runs) and classifier 2 (1 run), and "
-        "are comparable within one alone. Choose its runs by --where."
+        "test/frechet of task=digits_generation was measured with classifier 1 (2 runs) and classifier 2 (1 run), and "
+        "is comparable within one alone. Choose its runs by --where."
     )
     ended = reported(".", cwd=tmp_path)
     assert f"note: {said}" in " ".join(ended.stdout.split())
@@ -291,6 +291,20 @@ def test_what_two_classifiers_have_measured_is_not_compared(tmp_path: Path) -> N
     of_one = reported(".", "--where", "task=digits_generation", "--metrics", "frechet", cwd=tmp_path)
     assert (of_one.returncode, of_one.stderr) == (2, f"ode-report: {said}\n")
     assert cells(".", "--where", "seed=0", "--metrics", "frechet", cwd=tmp_path)[0]["test/frechet"] == "8.0"
+
+
+def test_losses_that_measure_different_things_are_not_compared(tmp_path: Path) -> None:
+    metrics = {"test/loss": 0.5, "eval/loss": 0.4, "test/nll_fine": 2.9, "test/sw2": 0.1}
+    for model, regressed in (("flow_matching", "the velocity"), ("diffusion", "the noise"), ("cnf", "")):
+        names = ("test/loss", "eval/loss") if regressed else ()
+        write_run(tmp_path, model, model=model, metrics=metrics, measured_with=dict.fromkeys(names, regressed))
+    said = " ".join(reported(".", cwd=tmp_path).stdout.split())
+    assert (
+        "note: test/loss of task=half_moons was measured with what the task takes (1 run) and the noise (1 run) and "
+        "the velocity (1 run), and is comparable within one alone."
+    ) in said
+    assert ["test/loss" in row for row in cells(".", cwd=tmp_path)] == [False] * 3
+    assert "test/loss" in cells(".", "--where", "model=diffusion", cwd=tmp_path)[0]
 
 
 def test_runs_ended_by_a_budget_are_marked(tmp_path: Path) -> None:

@@ -116,6 +116,20 @@ def test_more_configurations_than_can_be_told_apart_are_reduced_to_the_best(tmp_
     assert len(looks) == 12
 
 
+def test_samplers_of_one_training_are_compared_by_their_samples(tmp_path: Path) -> None:
+    """Their loss is one and the same, and so is what their training has cost."""
+    for steps, distance in ((4, 0.2), (8, 0.1), (16, 0.06)):
+        metrics = {"test/loss": 1.4, "eval/loss": 1.3, "test/endpoint_rmse": 1 / steps, "test/sw2": distance}
+        write_run(
+            tmp_path, f"{steps}", options={"solver": {"num_steps": steps}}, training="abc",
+            metrics=metrics | {"nfe/sample": steps},
+        )  # fmt: skip
+    [picture] = [p for p in draw_all(make_table(find_runs([tmp_path]).runs), {}) if p.name == "trade_offs"]
+    [axes] = picture.figure.axes
+    assert axes.get_xlabel() == "evaluations of the field for a batch of samples"
+    assert axes.get_ylabel() == "test/sw2"
+
+
 @pytest.mark.parametrize("count", [13, 60])
 def test_the_legend_of_many_configurations_says_what_varies(count: int, tmp_path: Path) -> None:
     for i in range(count):

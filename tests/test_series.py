@@ -148,7 +148,7 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
         (TWO, {"time": "id", "series": None}, r"row 2, column 'id': 'A' is no.* task.time=NAME, and task.series=id"),
         (TWO.replace("A,3,4", "A,three,4"), {}, r"column 't': 'three' is no finite number\. Write .*T12:30\.$"),
         (TWO.replace("A,3,4", "A,1,4"), {}, r"row 5, column 't': the times of series A run backwards, from 2 to 1"),
-        (TWO.replace("A,3,4", "A,2,4"), {}, r"column 't': rows 4 and 5 of series A are both at 2"),
+        (TWO.replace("A,3,4", "A,2,4"), {}, r"column 't': rows 4 and 5 of series A are both at 2. Keep one of them\.$"),
         (TWO.replace("A,3,4", "A,,4"), {}, r"row 5, column 't': the time is missing"),
         (TWO + "C,0,1,1,1\nC,1,1,2,1\n", {}, r"series C of .*data.csv, from row 11 on: 2 with values"),
         (TWO, {"log": ["x"], "values": ["x"]}, None),
@@ -166,6 +166,11 @@ def test_what_cannot_be_read_is_named_by_file_row_and_column(
         return
     with pytest.raises(RefusedInput, match=sentence):
         made(text, **options)
+
+
+def test_times_are_the_first_column_that_nothing_else_is(made: Callable[..., Series]) -> None:
+    task = made("id,t,x\n" + "".join(f"A,{t},{t * t}\n" for t in range(9)), time=None, series="id", values=None)
+    assert (task.read.time, list(task.read.values)) == ("t", ["x"])
 
 
 def test_other_marks_between_cells_are_understood(made: Callable[..., Series]) -> None:

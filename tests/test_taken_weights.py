@@ -89,6 +89,8 @@ def test_cells_of_a_sweep_share_their_training(tmp_path: Path) -> None:
     ended = typed("-m", *QUICK, "task.foresight=1,2,3", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("nothing is trained") == 2
+    [trained] = [f for f in run_folders(tmp_path) if "foresight=1" in f.name or "foresight" not in f.name]
+    assert ended.stdout.count(f"the weights are those of {trained.relative_to(tmp_path)},") == 2, "the one that trained"
 
 
 OF_FILES = {"mnist_generation"}  # as digits_generation, but for the files that it needs

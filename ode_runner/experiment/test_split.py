@@ -14,6 +14,8 @@ from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
 from ode_runner.tasks.base import ModelView
 
+LOSSES = ("test/loss", "test/loss_floor", "eval/loss")
+
 
 def evaluate_test(
     experiment: Experiment, view: ModelView, stop: StopRequest, counts: PerSampleCounts
@@ -36,8 +38,10 @@ def evaluate_test(
 
 
 def measured_with(experiment: Experiment, view: ModelView) -> dict[str, str]:
-    """By metric of the test split, what it was measured with, where it has a meaning for that alone."""
-    return {f"test/{name}": thing for name, thing in experiment.task.measured_with(view).items()}
+    """By metric, what it was measured with, where it has a meaning for that alone, as losses of a model's own have."""
+    found = {f"test/{name}": thing for name, thing in experiment.task.measured_with(view).items()}
+    loss = experiment.objective.measures(experiment.model)
+    return found | (dict.fromkeys(LOSSES, loss) if loss else {})
 
 
 def first_failing_batch(experiment: Experiment) -> CrashDump | None:

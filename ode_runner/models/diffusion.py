@@ -51,6 +51,7 @@ class Diffusion(PathModel):
         names = (f"model.path={path}", f"model.head={head}")
         check_span(made, predicted, start=start_time, end=end, names=names)
         self.weighting = weighting
+        self.regresses = f"{head} on {path} with weighting={weighting}"
         learned = AboutNormal(
             network.field(given=network.spec.condition), path=made, head=predicted, std=network.spec.std
         )

@@ -46,6 +46,7 @@ class FlowMatching(PathModel):
         super().__init__(network, guidance=guidance, hidden=hidden, start_time=start_time, end_time=end)
         check_span(made, Head.V, start=start_time, end=end, names=(f"model.path={path}", "the velocity"))
         self.coupling, self.of_path = coupling, coupling == "independent"
+        self.regresses = f"the velocity on {path}" + ("" if self.of_path else f" with coupling={coupling}")
         self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=Head.V)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:

@@ -53,3 +53,8 @@ class Objective(abc.ABC, Generic[ModelT]):
     @abc.abstractmethod
     def loss(self, model: ModelT, task: Task, batch: Batch, integrate: Integrate) -> Loss:
         """The loss of a batch: a mean over its samples."""
+
+    def measures(self, model: ModelT) -> str:
+        """What the loss is, where that of another model is another quantity; "": the task's own, as `nll` is."""
+        del model
+        return ""

@@ -68,6 +68,9 @@ class CodedLikelihood(Objective[CodeLearner]):
                 beside |= {FLOOR: (least + model.regression * floor).to(floor.dtype), f"{BOUND}_floor": floor}
             return Loss(cross + model.regression * bound, beside=beside)
 
+    def measures(self, model: CodeLearner) -> str:
+        return f"the cross-entropy of points with noise and {model.regression:g} times a bound"
+
 
 class _Drawn(NamedTuple):
     ratio: Tensor  # (batch,): alpha / sigma

@@ -76,6 +76,10 @@ class ConsistencyTraining(Objective[ConsistencyLearner]):
         squares = (found - goal).to(data.dtype).flatten(1).square().sum(dim=1)
         return Loss(((squares + model.huber**2).sqrt() - model.huber).mean())
 
+    def measures(self, model: ConsistencyLearner) -> str:
+        del model
+        return "the distance of neighbours on a way"
+
 
 def heun(field: DenoisingField, t: Tensor, u: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:
     """A step in rho along the way of a field whose path has alpha = 1, for two evaluations."""

@@ -59,6 +59,9 @@ class MaskedLikelihood(Objective[MaskLearner]):
         total = bound if model.weighting == "elbo" else (losses / count).mean()
         return Loss(total, beside={BOUND: bound} | bound_scalars(task, bound) | self._floors(model, text, x, masked))
 
+    def measures(self, model: MaskLearner) -> str:
+        return "" if model.weighting == "elbo" else "the cross-entropy of a masked token"
+
     @staticmethod
     def _floors(model: MaskLearner, text: Tensor, x: Tensor, masked: Tensor) -> dict[str, Tensor]:
         """The bound and the loss of the true field for the same masks, outside training; no evaluation."""

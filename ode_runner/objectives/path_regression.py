@@ -33,6 +33,7 @@ class PathLearner(nn.Module, abc.ABC):
 
     field: DenoisingField
     hidden: float  # share of conditions that are replaced by zeros in training
+    regresses: str  # what is learned, along which path and how weighted: models that differ in it have other losses
 
     @abc.abstractmethod
     def encode(self, inputs: Tensor) -> Encoding:
@@ -92,6 +93,9 @@ class PathRegression(Objective[PathLearner]):
         perfect = None if model.training else model.perfect(times, x, given)
         floor = {} if perfect is None else {FLOOR: _mean_square(perfect, target, weight)}
         return Loss(_mean_square(predicted, target, weight), beside=floor)
+
+    def measures(self, model: PathLearner) -> str:
+        return f"the squared error of {model.regresses}"
 
 
 def _mean_square(predicted: State, target: State, weight: Tensor | None) -> Scalar:

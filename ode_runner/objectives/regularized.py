@@ -44,6 +44,9 @@ class Regularized(Objective[nn.Module]):
             total = total + self.regularizers[name].weight * price
         return loss._replace(total=total, terms={**(loss.terms or {TASK: loss.total}), **prices})
 
+    def measures(self, model: nn.Module) -> str:
+        return self.objective.measures(model)
+
     def _times(self, ts: Times) -> Times:
         return reduce(lambda times, regularizer: regularizer.last_time(times), self.regularizers.values(), ts)
 

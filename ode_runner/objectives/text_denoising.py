@@ -51,6 +51,10 @@ class DenoisingCrossEntropy(Objective[TextDenoiser]):
         each = -log_probabilities(model.logits(share, x, integrate), text)
         return Loss(torch.where(model.field.certain(x), 0.0, each).sum(dim=1).mean())
 
+    def measures(self, model: TextDenoiser) -> str:
+        del model
+        return "the cross-entropy of tokens by a text with noise, which bounds nothing"
+
 
 @final
 class StepLikelihood(Objective[StepDenoiser]):
@@ -75,6 +79,10 @@ class StepLikelihood(Objective[StepDenoiser]):
         each = -log_probabilities(logits, text).sum(dim=1)
         total = bound.to(each.dtype) + model.cross_entropy * each.mean()
         return Loss(total, beside={BOUND: bound.detach()} | bound_scalars(task, bound.detach()))
+
+    def measures(self, model: StepDenoiser) -> str:
+        weight = model.cross_entropy
+        return f"a bound and {weight:g} times the cross-entropy of all tokens" if weight else ""
 
 
 def step_divergence(field: ReplacementField, t: Tensor, u: Tensor, x: Tensor, text: Tensor, logits: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from ode_runner.report.runs import Run
 
 FLOOR = "_floor"  # ends the name of what a metric is compared with
+UNNAMED = "what the task takes"  # by a run whose record names nothing for a metric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,31 +20,38 @@ class Incomparable:
 
     @property
     def sentence(self) -> str:
-        names = ", ".join(name for name in self.metrics if not name.endswith(FLOOR))
+        named = [name for name in self.metrics if not name.endswith(FLOOR) and not name.startswith("eval/")]
         things = " and ".join(f"{thing} ({count} run{'s' * (count > 1)})" for thing, count in self.things.items())
+        been, compared = ("were", "are") if len(named) > 1 else ("was", "is")
         return (
-            f"{names} of task={self.task} were measured with {things}, and are comparable within one alone. Choose its "
-            "runs by --where."
+            f"{', '.join(named)} of task={self.task} {been} measured with {things}, and {compared} comparable within "
+            "one alone. Choose its runs by --where."
         )
 
 
 def find_incomparable(runs: Sequence[Run]) -> list[Incomparable]:
     """What must not stand in one table, task by task."""
-    used: dict[str, dict[str, Counter[str]]] = {}
+    by_task: dict[str, list[Run]] = {}
     for run in runs:
-        for name, thing in run.record.measured_with.items():
-            used.setdefault(str(run.options["task"]), {}).setdefault(name, Counter())[thing] += 1
-    found = []
-    for task, by_name in used.items():
-        metrics = [name for name, things in by_name.items() if len(things) > 1]
-        if metrics:
-            found.append(Incomparable(task=task, metrics=metrics, things=by_name[metrics[0]]))
-    return found
+        by_task.setdefault(str(run.options["task"]), []).append(run)
+    return [found for task, of_task in by_task.items() for found in _of_task(task, of_task)]
+
+
+def _of_task(task: str, runs: Sequence[Run]) -> list[Incomparable]:
+    """Metrics measured with the same things stand in one sentence."""
+    together: dict[str, tuple[Counter[str], list[str]]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run.record.measured_with):
+        things = Counter(run.record.measured_with.get(name, UNNAMED) for run in runs if name in run.record.metrics)
+        if len(things) > 1:
+            together.setdefault(repr(things), (things, []))[1].append(name)
+    return [Incomparable(task=task, metrics=names, things=things) for things, names in together.values()]
 
 
 def without_incomparable(runs: Sequence[Run], found: Sequence[Incomparable]) -> list[Run]:
     """The runs, as if they had not measured what is not comparable."""
-    left_out = {incomparable.task: set(incomparable.metrics) for incomparable in found}
+    left_out: dict[str, set[str]] = {}
+    for incomparable in found:
+        left_out.setdefault(incomparable.task, set()).update(incomparable.metrics)
     return [_without(run, left_out.get(str(run.options["task"]), set())) for run in runs]
 
 

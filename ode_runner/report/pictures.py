@@ -23,7 +23,7 @@ from ode_runner.recording.record import UNUSED
 from ode_runner.report.curves import curves_of
 from ode_runner.report.orders import slope
 from ode_runner.report.picture_files import Failures, Picture, noting_failure
-from ode_runner.report.quantities import PARAMETERS, direction, objective
+from ode_runner.report.quantities import PARAMETERS, direction, quality
 from ode_runner.report.rows import Row, Statistic, labels
 from ode_runner.report.table import Table
 from ode_runner.report.visual_encoding import encode
@@ -70,7 +70,7 @@ class _OneTask:
 
     @cached_property
     def quality(self) -> str | None:
-        return _quality(self.rows)
+        return quality([run for row in self.rows for run in row.completed])
 
     @cached_property
     def validation(self) -> str:
@@ -169,13 +169,6 @@ def _looks(rows: Sequence[Row]) -> dict[str, Look]:
     }
 
 
-def _quality(rows: Sequence[Row]) -> str | None:
-    """The objective, or else the first test metric of which it is known which way is better."""
-    runs = [run for row in rows for run in row.completed]
-    names = [objective(runs), *(name for run in runs for name in run.measurements if name.startswith("test/"))]
-    return next((name for name in names if name and direction(name)), None)
-
-
 def _best_rows(rows: Sequence[Row], quality: str | None) -> list[Row]:
     if len(rows) <= MOST_CURVES or quality is None:
         return list(rows[:MOST_CURVES])
@@ -189,6 +182,7 @@ def _trade_offs(rows: Sequence[Row], looks: dict[str, Look], quality: str) -> di
     """Quality against parameters, where they differ, and evaluations, time and memory, of at least two to compare."""
     sizes = {run.measurements.get(PARAMETERS) for row in rows for run in row.completed}
     costs = ({"parameters": ([PARAMETERS], 1.0)} if len(sizes) > 1 else {}) | {
+        "evaluations of the field for a batch of samples": (["nfe/sample"], 1.0),
         "NFE per training step, forward + backward": (["cost/nfe_forward", "cost/nfe_backward"], 1.0),
         "training [s]": (["cost/train_seconds"], 1.0),
         "saved for the backward pass [MB]": (["cost/saved_bytes"], 1e-6),
@@ -199,7 +193,8 @@ def _trade_offs(rows: Sequence[Row], looks: dict[str, Look], quality: str) -> di
         if len(points) > 1:
             least, most = min(point.x for point in points), max(point.x for point in points)
             panels[Axis(label=words, log=least > 0 and most / least > WIDE)] = points
-    return panels
+    telling = {axis: points for axis, points in panels.items() if len({point.x for point in points}) > 1}
+    return telling or panels  # a cost that all have in common sets none apart
 
 
 def _point(row: Row, look: Look, costs: Sequence[str], factor: float, quality: str) -> Point | None:

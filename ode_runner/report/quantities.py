@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ode_runner.report.runs import Run
 
-LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected", "frechet")
+LOWER = ("loss", "mse", "rmse", "mae", "error", "drift", "nll", "nfe", "bytes", "seconds", "rejected", "frechet", "sw2")
 HIGHER = ("accuracy", "per_second", "r2", "elbo", "likelihood", "precision", "recall", "coverage")
 FLOOR = "_floor"  # ends the name of what other data reach, which is no result
 COSTS = ("nfe/sample", "cost/nfe_forward", "cost/nfe_backward", "cost/saved_bytes", "cost/train_seconds")
@@ -23,6 +23,8 @@ OF_SAMPLES = (
     "test/nll",
     "test/valid_rate",
 )  # before what does not depend on them
+SOLVE_ERROR = "test/endpoint_rmse"
+BOUND = "test/nelbo"  # first among results where the losses are not comparable
 MOST_RESULTS = 3  # a table with more columns than this and the costs is hard to read
 LEGIBLE = 1e15  # more is written with an exponent: a number of 300 digits makes a table of one column
 SPREAD = 1e4  # between the least and the most of a column: beyond it, decimals would hide the least
@@ -48,6 +50,26 @@ def objective(runs: Iterable[Run]) -> str | None:
     return chosen.pop() if len(chosen) == 1 else None
 
 
+def quality(runs: Sequence[Run]) -> str | None:
+    """The test metric that says how good runs are: the objective, unless samplers have the same of one training.
+
+    Of samples the error of their solve comes last, where something was trained: it says nothing of what was learned.
+    """
+    names, first = known(runs), objective(runs)
+    if first in names and direction(first) and not _untold(runs, first):
+        return first
+    found = [name for name in _results(runs) if direction(name) and name != first]
+    trained = any(run.measurements.get("cost/train_seconds") is not None for run in runs)
+    found.sort(key=lambda name: trained and name == SOLVE_ERROR)
+    return found[0] if found else first if first in names else None
+
+
+def quality_of_samples(run: Run) -> str | None:
+    """What says how good the samples of a run are that was trained; none where there are none."""
+    measured = [name for name in OF_SAMPLES if name in run.measurements and name != SOLVE_ERROR]
+    return measured[0] if measured and "nfe/sample" in run.measurements else None
+
+
 def known(runs: Iterable[Run]) -> list[str]:
     """Names of everything measured, in the order of the records."""
     return list({name: None for run in runs for name in run.measurements})
@@ -55,18 +77,31 @@ def known(runs: Iterable[Run]) -> list[str]:
 
 def usual(runs: Sequence[Run]) -> list[str]:
     """The measurements shown when none are asked for: results on the test split, then what they cost."""
-    names = known(runs)
-    results = [name for name in names if name.startswith("test/")]
-    first = objective(runs)
-    places = {name: place for place, name in enumerate(OF_SAMPLES)}
-    results.sort(key=lambda name: (name != first, places.get(name, len(places))))
     costs = [cost for cost in COSTS if any(run.measurements.get(cost) for run in runs)]
     if not costs and any("nfe/eval" in run.measurements for run in runs):  # nothing was trained
         costs = ["nfe/eval"]
     if _tested_otherwise(runs):
         costs = ["nfe/eval", *costs]
     sizes = {run.measurements[PARAMETERS] for run in runs if PARAMETERS in run.measurements}
-    return results[:MOST_RESULTS] + [PARAMETERS] * (len(sizes) > 1) + costs
+    return _results(runs)[:MOST_RESULTS] + [PARAMETERS] * (len(sizes) > 1) + costs
+
+
+def _results(runs: Sequence[Run]) -> list[str]:
+    """Metrics of the test: the objective, those of samples, others."""
+    first = objective(runs) or BOUND
+    places = {name: place for place, name in enumerate(OF_SAMPLES)}
+    results = [name for name in known(runs) if name.startswith("test/")]
+    return sorted(results, key=lambda name: (name != first, places.get(name, len(places))))
+
+
+def _untold(runs: Iterable[Run], name: str) -> bool:
+    """Whether runs share a training, and a metric that its samplers do not change."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for run in runs:
+        if run.record.training and name in run.measurements:
+            found.setdefault((run.record.training, run.record.seed), []).append(run.measurements[name])
+    several = [values for values in found.values() if len(values) > 1]
+    return bool(several) and all(len({*values}) == 1 for values in several)
 
 
 def _tested_otherwise(runs: Iterable[Run]) -> bool:

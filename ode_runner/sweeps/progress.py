@@ -17,7 +17,7 @@ from ode_runner.recording.lock import in_use
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
 from ode_runner.recording.sweep_bar import SweepBar
 from ode_runner.recording.text_layout import with_folder
-from ode_runner.report.quantities import usual
+from ode_runner.report.quantities import quality_of_samples, usual
 from ode_runner.report.runs import Run
 from ode_runner.sweeps.sweep_cell import CellState, SweepCell, due_cells
 
@@ -190,11 +190,14 @@ def _result(record: RunRecord, folder: Path) -> str:
     ended = f"completed in {duration(seconds)}" if isinstance(seconds, int | float) else "completed"
     chosen = [name.removeprefix("eval/") for name in record.metrics if name.startswith("eval/")]
     wanted = [name for choice in chosen[:1] for name in (f"test/{choice}", f"eval/{choice}")]
-    results = [name for name in usual([Run(folder=folder, record=record)]) if name.startswith("test/")]
+    run = Run(folder=folder, record=record)
+    results = [name for name in usual([run]) if name.startswith("test/")]
     name = next((name for name in (*wanted, *results) if name in record.metrics), None)
-    if name is None:
-        return ended
-    return f"{name.replace('/', ' ')} {shown(name, record.metrics[name])}  {ended}"
+    told = [name, quality_of_samples(run) if chosen else None]
+    numbers = [
+        f"{name.replace('/', ' ')} {shown(name, record.metrics[name])}  " for name in dict.fromkeys(told) if name
+    ]
+    return "".join(numbers) + ended
 
 
 def _code(cell: SweepCell) -> ExitCode:

@@ -150,7 +150,8 @@ class DensityTask(SampledTask):
         if not abs(nll - fine) <= self.tolerated:
             yield (
                 f"the NLL by the run's own solver, {nll:.4f}, is not that of the flow, {fine:.4f} at 1e-5: steps are "
-                "too long, and training may have learned to exploit that. Use a smaller tolerance, or more steps."
+                "too long, and what is trained by such a solve may have learned to exploit that. Use a smaller "
+                "tolerance, or more steps."
             )
         floor = None if self.entropy is None else self.entropy - TOLERATED - CERTAIN * error
         if floor is not None and nll < floor:

@@ -22,7 +22,7 @@ from ode_runner.tasks.table_file import read_table
 class Roles:
     """Which column is what; None and [] are what the file's own columns decide, or nothing."""
 
-    time: str | None  # None: the first column
+    time: str | None  # None: the first column that has no other role
     series: str | None  # None: all rows are of one series
     values: tuple[str, ...] | None  # None: all that have no other role
     inputs: tuple[str, ...]
@@ -208,7 +208,8 @@ def _resolved(table: pd.DataFrame, roles: Roles, path: Path) -> Roles:
         RefusedInput: one is not there, or has two roles; or none is left for the values.
     """
     there = [str(name) for name in table.columns]
-    time = roles.time or there[0]
+    taken = (roles.series, roles.label, *roles.inputs, *(roles.values or ()))
+    time = roles.time or next((name for name in there if name not in taken), there[0])
     others = [name for name in (time, roles.series, roles.label) if name is not None]
     values = roles.values or tuple(name for name in there if name not in others and name not in roles.inputs)
     single = {"time": roles.time, "series": roles.series, "label": roles.label}
@@ -238,7 +239,8 @@ def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, pat
             raise RefusedInput(f"{path}, row {rows[place]}, column '{column}': the time is missing.")
         if place and time == times[place - 1]:
             both = f"rows {rows[place - 1]} and {rows[place]}{of} are both at {text(time)}"
-            raise RefusedInput(f"{path}, column '{column}': {both}. Keep one of them, or name task.series.")
+            advice = "Keep one of them." if key else "Keep one of them, or name task.series."
+            raise RefusedInput(f"{path}, column '{column}': {both}. {advice}")
         if place and time < times[place - 1]:
             raise RefusedInput(
                 f"{path}, row {rows[place]}, column '{column}': the times{of} run backwards, from "

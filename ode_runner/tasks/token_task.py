@@ -132,9 +132,9 @@ class TokenTask(SampledTask):
         nelbo, unigram = metrics.get("test/nelbo"), metrics["test/unigram_nll"]
         if nelbo is not None and nelbo >= NO_DEPENDENCE * unigram:
             yield (
-                f"the loss of {nelbo:.2f} nats a text is that of single tokens, {unigram:.2f}, or more: the model has "
-                "learned no dependence between tokens yet. Train it longer, with network.positions=both; "
-                "model=one_shot never learns one."
+                f"the loss of {nelbo:.2f} nats a text is hardly below that of single tokens, {unigram:.2f}, or above "
+                "it: the model has learned no dependence between tokens yet. Train it longer; model=one_shot never "
+                "learns one."
             )
         nll = metrics.get("test/nll")
         if nll is not None and self.law is not None and nll < self.law.entropy - self._margin():

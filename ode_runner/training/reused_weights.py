@@ -10,6 +10,8 @@ from ode_runner.recording.logger import METRICS
 from ode_runner.recording.record import FILE, RunRecord, RunStatus
 from ode_runner.recording.regular_file import read_regular
 
+UNTRAINED = "nothing was trained"  # ends what the record of a run says that took its weights from another
+
 
 def reuse_weights(record: RunRecord, folder: Path, checkpoints: Checkpoints, display: Display) -> str:
     """Put the checkpoints and curves of an earlier run into `folder`, as if the run had trained to its end.
@@ -26,18 +28,18 @@ def reuse_weights(record: RunRecord, folder: Path, checkpoints: Checkpoints, dis
             display.say(f"{str(error).rstrip('.')}: its weights are not taken.", style="yellow")
             continue
         display.remark(f"the weights are those of {earlier}, which was trained by the same options: nothing is trained")
-        return f"with the weights of {earlier.name}, nothing was trained"
+        return f"with the weights of {earlier.name}, {UNTRAINED}"
     return ""
 
 
 def _alike(record: RunRecord, folder: Path) -> list[Path]:
-    """Completed runs beside `folder` with the seed and the training fingerprint of the record."""
-    found = []
+    """Completed runs beside `folder` with the seed and the training fingerprint of the record, trained ones first."""
+    found: list[tuple[bool, Path]] = []
     for path in sorted(folder.parent.glob(f"*-s{record.seed}-*/{FILE}")):
         other = RunRecord.read(path.parent) if path.parent.name != folder.name else None
         if other is not None and other.status is RunStatus.COMPLETED and other.seed == record.seed:
-            found += [path.parent] if other.training == record.training else []
-    return found
+            found += [(UNTRAINED in other.reason, path.parent)] if other.training == record.training else []
+    return [path for _, path in sorted(found)]
 
 
 def _copy(earlier: Path, folder: Path, checkpoints: Checkpoints) -> None:
