@@ -117,7 +117,8 @@ def check_state(choices: Mapping[str, str], model: type[Model], network: Network
         return
     raise IncompatibleChoice(
         f"task={choices['task']} is about the state itself, {math.prod(network.spec.input_shape)} numbers, and "
-        f"network={choices['network']} makes features of it. Use network=mlp, with a network.width of no less."
+        f"network={choices['network']} makes features of it. Use network=mlp, with a network.width of no less; one of "
+        "your own that keeps to the state says state_is_data = True."
     )
 
 

@@ -35,6 +35,7 @@ from ode_runner.problem import (
     in_joint_precision,
 )
 from ode_runner.solvers.base import Solver, solver_along
+from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.problem_checks import check_takes
 from ode_runner.structured_field import JumpField, kind_of
 from ode_runner.transfer import may_wait
@@ -175,10 +176,13 @@ class Integrator:
     ) -> Tensor:
         """field.call(t, y, *given), counted for what it is, in the precision of fields; differentiable as any function.
 
-        `call` is one of those that the field's kind declares, such as `drift`.
+        `call` is one of those that the field's kind declares, such as `drift`. Where `t` is (batch,), a field that
+        takes one time for all is mapped over the samples, as in steps of every sample's own.
         """
         self.ledger.tally.evaluations += kind_of(field).call_weights[call]
         function = field if call == "forward" else getattr(field, call)  # a wrapper takes longer to make than a layer
+        if t.dim() and call == "forward" and not field.batched_time:
+            function = partial(_mapped, field)
         with _in_full_precision(y):
             found = Call(function, self.field_dtype, given)(t, y)
         return shaped(found, y, field) if call == "forward" else found
@@ -249,6 +253,10 @@ class Integrator:
         finally:
             counted.observer = None
         self._observations.note(field, counted, observation)
+
+
+def _mapped(field: VectorField, t: Time, y: State, *given: Tensor) -> State:
+    return MappedField(field, given)(t, y)
 
 
 def _in_full_precision(y: State) -> AbstractContextManager[None]:

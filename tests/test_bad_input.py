@@ -82,6 +82,9 @@ REFUSED = {  # what was typed: what the one line must say
     "task=pairs model=one_shot network=mlp": [
         "model=one_shot sets network.expansion, network.time, and network=mlp has no such options. Use network=trans"
     ],
+    "task=density2d model=flow_matching network=linear": [
+        "task=density2d with model=flow_matching sets network.width, and network=linear has no such option. Use "
+    ],
     "network=conv task=half_moons": ["network=conv needs images", "Use network=mlp"],
     "solver=rk4 solver.step_size=0.1 solver.num_steps=4": [
         "num_steps=4",

@@ -329,6 +329,19 @@ def test_a_guided_field_goes_beyond_its_condition_and_counts_two_evaluations(sca
     torch.testing.assert_close(guided.denoise(t.expand(7), x, condition), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_field_of_one_time_is_learned_at_a_time_for_each_sample(composed: Compose) -> None:
+    """One's own field need know nothing of times (batch,), by which regressions look at it."""
+
+    class OneTime(VectorField):
+        def forward(self, t: Time, y: State, *given: Tensor) -> State:
+            return y * torch.stack([t.sin(), t.cos()])
+
+    bound, t, y = integrator(composed), torch.linspace(0.1, 0.9, 5), torch.randn(5, 2)
+    found = bound.evaluate(OneTime(), t, y)
+    torch.testing.assert_close(found, y * torch.stack([t.sin(), t.cos()], dim=1))
+    assert bound.ledger.tally.evaluations == 1
+
+
 def test_what_a_head_predicts_is_one_field(composed: Compose) -> None:
     """The denoised data and the velocity of every head of one perfect model are the same."""
     t, x = torch.tensor(0.4), torch.randn(5, 2)

@@ -121,6 +121,15 @@ def test_a_mass_by_cells_that_are_too_coarse_is_called_so(make: Make, tmp_path: 
     assert not any("smaller tolerance" in sentence for sentence in said)
 
 
+@pytest.mark.parametrize(("mass", "nll", "beyond"), [(0.97, 9.0, True), (1.03, 9.0, False), (0.97, 9.1, False)])
+def test_a_mass_that_a_fine_solve_misses_too_lies_beyond(make: Make, mass: float, nll: float, beyond: bool) -> None:
+    metrics = {"nll": nll, "nll_fine": 9.0, "nll_error": 0.1, "mass": mass, "mass_error": 1e-4, "log_prob_error": 1e-5}
+    measured = {f"test/{name}": value for name, value in metrics.items()} | {"nfe/eval": 8.0}
+    said = " ".join(make().remarks(measured))
+    assert ("the rest beyond, where no data are" in said) == beyond
+    assert ("Use a smaller tolerance" in said) == (not beyond)
+
+
 def test_log_densities_of_samples_are_compared_with_a_fine_solve(make: Make, tmp_path: Path) -> None:
     task, samples = make(file=written(tmp_path, points())), torch.randn(30, 3)
     for off, told in ((0.0, 0), (0.3, 1)):

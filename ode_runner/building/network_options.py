@@ -17,12 +17,17 @@ from ode_runner.errors import IncompatibleChoice
 def check_network_options(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises IncompatibleChoice where the yaml of the model or the task sets options that the network has not."""
     offered = _options(target_of(cfg, "network"))
-    for group in ("model", "task"):
-        asked = {name for name in _set_by(group, choices[group]) if name in cfg.network}
+    task, model = choices["task"], choices["model"]
+    for group, name, typed in (
+        ("model", model, f"model={model}"),
+        ("task", task, f"task={task}"),
+        ("task_model", f"{task}_{model}", f"task={task} with model={model}"),
+    ):
+        asked = {option for option in _set_by(group, name) if option in cfg.network}
         if lacking := sorted(asked - offered):
             able = naming("network", members("network"), partial(_has, asked))
             raise IncompatibleChoice(
-                f"{group}={choices[group]} sets {', '.join(f'network.{name}' for name in lacking)}, and "
+                f"{typed} sets {', '.join(f'network.{option}' for option in lacking)}, and "
                 f"network={choices['network']} has no such option{'s' if len(lacking) > 1 else ''}. "
                 + (f"Use {able}." if able else "No network here has them all.")
             )

@@ -81,9 +81,9 @@ class MappedField:
         except (RuntimeError, TypeError, ValueError) as error:
             cause = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
             raise IncompatibleChoice(
-                "solver.per_sample=true evaluates the field at each sample's own time by torch.vmap, which "
-                f"{name_of(self.field)} does not allow ({cause}). Use solver.per_sample=false, or write the field in "
-                "tensor operations alone."
+                "the field is evaluated at each sample's own time by torch.vmap, which "
+                f"{name_of(self.field)} does not allow ({cause}). Write the field in tensor operations alone, or for t "
+                "of shape (batch,) with batched_time = True. A solve asks for one time if solver.per_sample=false."
             ) from error
 
     def _all(self, ts: Tensor, y: State, given: Sequence[Tensor]) -> State:
