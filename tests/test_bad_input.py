@@ -97,6 +97,7 @@ REFUSED = {  # what was typed: what the one line must say
     "trainer.epochs=[1": ["cannot read 'trainer.epochs=[1'", "key=value"],
     "foo": ["cannot read 'foo'", "key=value"],
     "plan": ["cannot read 'plan'. That is plan=true here."],
+    "inputs=the░": ["cannot read 'inputs=the░'. Type 'inputs=\"the░\"'."],
     "evaluate": ["cannot read 'evaluate'. Type evaluate=VALUE."],
     "help": ["cannot read 'help'. Type --help."],
     "task=density2d model=odenet": ["task=density2d asks for a log density, and model=odenet gives", "Use ", "cnf"],

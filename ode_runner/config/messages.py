@@ -41,7 +41,7 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
         if error.options is not None or group in GROUPS:  # of one of several, as of logger=[csv,x], Hydra names none
             return _no_such_option(error.missing_cfg_file, list(error.options or sorted(_choices(group))))
     if isinstance(error, OverrideParseException):
-        word = f"'{error.override}'.{_about_bare(error.override)}"
+        word = f"'{error.override}'.{_about_bare(error.override) or _about_signs(error.override)}"
         return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
     if twice:
@@ -141,6 +141,12 @@ def _about_bare(word: str) -> str:
     if word == "help":
         return " Type --help."
     return foreign_hint(word) or (f" Type {word}=VALUE." if word in _roots(_known_keys([])) else "")
+
+
+def _about_signs(word: str) -> str:
+    """How to type a text with signs that Hydra reads between quotes alone; a shell takes the outer ones away."""
+    key, _, value = word.partition("=")
+    return "" if value.isascii() or '"' in value else f" Type '{key}=\"{value}\"'."
 
 
 def _swept(group: str, arguments: list[str]) -> bool:

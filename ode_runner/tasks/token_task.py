@@ -172,10 +172,11 @@ class TokenTask(SampledTask):
                 f"{self.blank} for a blank."
             )
         if len(words) != length:
-            example = self.separator.join([self.words[0], *[self.blank] * (length - 1)])
+            first = next((word for word in self.words if word.isalnum()), self.words[0])
+            example = self.separator.join([first, *[self.blank] * (length - 1)])
+            typed = f"inputs={as_typed(example)}" if example.isascii() else f"'inputs=\"{example}\"'"
             raise RefusedInput(
-                f"inputs={as_typed(text)} has {len(words)} tokens, and a text of this task {length}. Type "
-                f"inputs={as_typed(example)}, say."
+                f"inputs={as_typed(text)} has {len(words)} tokens, and a text of this task {length}. Type {typed}, say."
             )
         return torch.tensor([numbers[word] for word in words])
 
