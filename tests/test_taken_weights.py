@@ -10,8 +10,9 @@ from ode_runner.batch import Split
 from ode_runner.build import build_experiment
 from ode_runner.building.members import members
 from ode_runner.building.run_identity import identify
+from ode_runner.training.reused_weights import UNTRAINED
 from tests.conftest import Compose
-from tests.helpers import Ended, rows_of, run_folders, typed
+from tests.helpers import Ended, record_of, rows_of, run_folders, typed
 from tests.problems import compose_once
 
 SMALL = (
@@ -89,7 +90,7 @@ def test_cells_of_a_sweep_share_their_training(tmp_path: Path) -> None:
     ended = typed("-m", *QUICK, "task.foresight=1,2,3", cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("nothing is trained") == 2
-    [trained] = [f for f in run_folders(tmp_path) if "foresight=1" in f.name or "foresight" not in f.name]
+    [trained] = [folder for folder in run_folders(tmp_path) if UNTRAINED not in record_of(folder)["reason"]]
     assert ended.stdout.count(f"the weights are those of {trained.relative_to(tmp_path)},") == 2, "the one that trained"
 
 

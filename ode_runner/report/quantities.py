@@ -59,7 +59,7 @@ def quality(runs: Sequence[Run]) -> str | None:
     if first in names and direction(first) and not _untold(runs, first):
         return first
     found = [name for name in _results(runs) if direction(name) and name != first]
-    trained = any(run.measurements.get("cost/train_seconds") is not None for run in runs)
+    trained = _trained(runs)
     found.sort(key=lambda name: trained and name == SOLVE_ERROR)
     return found[0] if found else first if first in names else None
 
@@ -88,10 +88,14 @@ def usual(runs: Sequence[Run]) -> list[str]:
 
 def _results(runs: Sequence[Run]) -> list[str]:
     """Metrics of the test: the objective, those of samples, others."""
-    first = objective(runs) or BOUND
+    first = objective(runs) or (BOUND if _trained(runs) else None)
     places = {name: place for place, name in enumerate(OF_SAMPLES)}
     results = [name for name in known(runs) if name.startswith("test/")]
     return sorted(results, key=lambda name: (name != first, places.get(name, len(places))))
+
+
+def _trained(runs: Iterable[Run]) -> bool:
+    return any("cost/train_seconds" in run.measurements for run in runs)
 
 
 def _untold(runs: Iterable[Run], name: str) -> bool:
