@@ -101,7 +101,9 @@ REFUSED = {  # what was typed: what the one line must say
     "evaluate": ["cannot read 'evaluate'. Type evaluate=VALUE."],
     "help": ["cannot read 'help'. Type --help."],
     "task=density2d model=odenet": ["task=density2d asks for a log density, and model=odenet gives", "Use ", "cnf"],
-    "task=half_moons model=cde": ["model=cde is driven by the rows of a series, and task=half_moons gives none. Use "],
+    "task=half_moons model=cde": [
+        "model=cde reads the rows of a series to answer about it, and task=half_moons gives a"
+    ],
     "solver=implicit_adams regularizer=kinetic": ["regularizer=kinetic is an integral along the solve"],
     "task=half_moons optimizer=gauss_newton": ["optimizer=gauss_newton takes a loss that is a mean of squares"],
     "gradient=forward": ["gradient=forward needs a direction for each of the field's 4,546 parameters and 0 elements"],

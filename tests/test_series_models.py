@@ -267,7 +267,7 @@ def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("task=half_moons", "model=cde"), "task=half_moons gives none. Use task=area, chirality or series_classes"),
+        (("task=half_moons", "model=cde"), "gives a model no rows to read. Use task=area, chirality or series_classes"),
         (("task=chirality", "network=mlp", "task.missing=0.1"), "lack some numbers, and network=mlp needs all of them"),
         (("task=chirality", "model=cde", "network=mlp"), "no such pieces. Use network=sequence"),
         (("task=area", "task.running=true"), "begins when all rows have been read. Use model=cde, gru_gaps or odernn"),
