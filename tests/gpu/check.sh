@@ -28,7 +28,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-outputs/gpu} WORKERS=${WORKERS:-$(( $(nproc) * 3 / 4 ))} DEVICE=${DEVICE:-cuda}
 PARTS=${PARTS:-new:95 profile:75 epoch:35 generation:90} IMAGES_SECONDS=${IMAGES_SECONDS:-15}
-NEW=${NEW:-attention or transformer or masked or captured_solves or recorded or dopri5 or reversible}
+NEW=${NEW:-attention or transformer or masked or captured_solves or recorded or dopri5 or reversible or kinetic or sde}
 WIDTH=${WIDTH:-64} PRECISION=${PRECISION:-tf32} HALF=${HALF:-bf16} COMPILE=${COMPILE:-on}
 PROFILE=${PROFILE:-} BORDER=${BORDER:-}
 ODE_RUN_DATA=$(realpath "${ODE_RUN_DATA:-data}")

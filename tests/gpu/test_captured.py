@@ -40,6 +40,8 @@ CELLS = {
     "reversible_heun": ("solver=reversible_heun", "gradient=reversible"),
     "resnet": ("model=resnet",),
     "rknet": ("model=rknet", "solver=rk4"),
+    "rk4, kinetic": ("solver=rk4", "solver.num_steps=3", "regularizer=kinetic"),
+    "sde": ("task=ou", "model=sde", "solver=euler_maruyama", "solver.num_steps=5", "task.train=110"),
     "attention": ("network=transformer", "solver=rk4", "solver.num_steps=3"),  # images in patches
     "ode_transformer": ("network=transformer", "model=ode_transformer", "model.block=rk4"),
     "masked_diffusion": (
