@@ -14,6 +14,8 @@ import ode_runner as ode
 from ode_runner.api.training import RunFailed
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event, Jumps
+from ode_runner.field import StochasticField, VectorField
+from ode_runner.noise import BrownianPath, Noise
 from tests.helpers import typed
 
 TIMES = torch.tensor([0.0, 1.0])
@@ -157,6 +159,55 @@ def test_compiled_solves_of_a_field_without_parameters() -> None:
     torch.testing.assert_close(y0.grad, torch.exp(-ts[-1]).expand(2, 1), rtol=1e-7, atol=0)
     of_others = solve(torch.ones(5, 1), ts).ys[-1]  # of another shape: uncompiled
     torch.testing.assert_close(of_others, torch.exp(-ts[-1]).expand(5, 1), rtol=1e-7, atol=0)
+
+
+class ShortSteps(VectorField):
+    @property
+    def longest_step(self) -> float:
+        return 0.05
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return -y
+
+
+class Relaxing(StochasticField):
+    def drift(self, t: Tensor, y: Tensor) -> Tensor:
+        return -y
+
+    def diffusion(self, t: Tensor, y: Tensor) -> Tensor:
+        return 0.5 * torch.ones_like(y)
+
+
+class Switched(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(torch.ones(()))
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return -self.rate * y if self.training else self.rate * y
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_compiled_field_without_parameters_stays_of_its_kind() -> None:
+    y0, ts = torch.ones(3, 1), torch.tensor([0.0, 1.0])
+    assert ode.compile(ShortSteps(), y0, ts)(y0, ts).accepted == ode.integrate(ShortSteps(), y0, ts).accepted >= 20
+    noise = Noise(path=BrownianPath(seed=0, cells=8, depth=0), samples=torch.arange(3))
+    options: dict[str, Any] = {"solver": "euler_maruyama", "num_steps": 8}
+    solve = ode.compile(field := Relaxing(), y0, ts, noise=noise, **options)
+    torch.testing.assert_close(solve(y0, ts, noise=noise).ys, ode.integrate(field, y0, ts, noise=noise, **options).ys)
+    assert not list(field.parameters()), "the caller's own is as it was"
+
+
+def test_a_compiled_module_in_the_other_mode_is_that_other_function() -> None:
+    y0, ts, module = torch.ones(3, 1), torch.tensor([0.0, 1.0]), Switched()
+    solve = ode.compile(module, y0, ts)
+    for training in (True, False):
+        module.train(training)
+        torch.testing.assert_close(solve(y0, ts).ys, ode.integrate(module, y0, ts).ys)
+    module.requires_grad_(False)
+    solve = ode.compile(module, y0, ts)
+    module.requires_grad_(True)
+    assert solve(y0, ts).ys.requires_grad
 
 
 @pytest.mark.parametrize(

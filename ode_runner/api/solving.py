@@ -1,6 +1,7 @@
 """The engine alone: one solve of a field of one's own."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import cache, lru_cache
 from typing import Any, final
 
@@ -83,9 +84,9 @@ def compile(
     """`integrate` as compiled code, for many solves of one field: solve = compile(field, y0, ts), then solve(y0, ts).
 
     One solve, of what is handed over, is made to have the code compiled, in about a second on a CPU; machine code is
-    kept for the next process. It serves all `y0` and `given` of these shapes, at any `ts`; solves of other shapes are
-    right as well, and uncompiled. The field must be a function of t, y, given and its parameters, which may change in
-    place between solves, as an optimizer changes them.
+    kept for the next process. It serves all `y0` and `given` of these shapes and types, at any `ts`, where the same
+    ones of `given` ask for a gradient; other solves are right as well, and uncompiled. The field must be a function of
+    t, y, given and its parameters, which may change in place between solves, as an optimizer changes them.
 
     Args:
         field, y0, ts, solver, gradient, given, integrals, noise, options: as of `integrate`.
@@ -114,12 +115,8 @@ class Compiled:
     """A field, solver and gradient mode whose solves are compiled code: solve(y0, ts)."""
 
     def __init__(self, integrator: Integrator, field: VectorField, like: State) -> None:
-        self.integrator, self.field = integrator, field
-        self.learns = any(p.requires_grad for p in field.parameters())
-        if not self.learns:
-            self.field = field if isinstance(field, _FunctionField) else _FunctionField(field)
-            # compiled code sums up derivatives by one parameter at least
-            self.field.register_parameter("unused", nn.Parameter(like.new_zeros(1)))
+        self.integrator, self._original = integrator, field
+        self.field = field if _learns(field) else _with_parameter(field, like)
 
     def __call__(
         self,
@@ -131,8 +128,9 @@ class Compiled:
         noise: Noise | None = None,
     ) -> Solution:
         """As of `integrate`."""
+        self.field.training = self._mode()
         along = [z for integral in integrals.values() for z in (*integral.given, *integral.parameters())]
-        wanted = self.learns or any(x.requires_grad for x in (y0, ts, *given, *along))
+        wanted = _learns(self._original) or any(x.requires_grad for x in (y0, ts, *given, *along))
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             return self.integrator(self.field, y0, ts, given=given, integrals=integrals, noise=noise)
 
@@ -145,16 +143,22 @@ class Compiled:
         integrals: Mapping[str, Integral],
         noise: Noise | None,
     ) -> None:
-        """Has both ways compiled, which is done when they are first gone.
+        """Compile the solve and its backward pass, by making both.
 
         Raises:
             CannotCompile: they cannot be.
         """
+        self.field.training = self._mode()
         self.integrator.compile(self.field, y0.detach(), given=given, integrals=integrals, always=True)
         with torch.enable_grad():
             ys = self.integrator(self.field, y0, ts.detach(), given=given, integrals=integrals, noise=noise).ys
             by = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]
             torch.autograd.grad(ys.sum(), by, allow_unused=True)
+
+    def _mode(self) -> bool:
+        """Whether the caller's module is in training, in which it may be another function."""
+        own = self._original.function if isinstance(self._original, _FunctionField) else self._original
+        return own.training if isinstance(own, nn.Module) else True
 
 
 def _integrator(solver: str | Solver, gradient: str | GradientMode, options: Mapping[str, Any]) -> Integrator:
@@ -173,8 +177,6 @@ class _FunctionField(VectorField):
 
     @property
     def shown_name(self) -> str:
-        if isinstance(self.function, VectorField):
-            return self.function.shown_name
         return getattr(self.function, "__name__", type(self.function).__name__)
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
@@ -183,6 +185,17 @@ class _FunctionField(VectorField):
 
 def _as_field(field: VectorField | nn.Module | Callable[..., State]) -> VectorField:
     return field if isinstance(field, VectorField) else _FunctionField(field)
+
+
+def _learns(field: VectorField) -> bool:
+    return any(p.requires_grad for p in field.parameters())
+
+
+def _with_parameter(field: VectorField, like: State) -> VectorField:
+    """The same field with a parameter that it does not use: compiled code sums up derivatives by one at least."""
+    made = copy(field)  # of its kind, with its longest step; parameters, buffers and modules are the caller's
+    made._parameters = {**field._parameters, "unused": nn.Parameter(like.new_zeros(1))}
+    return made
 
 
 def _name(choice: object) -> str:
