@@ -296,13 +296,15 @@ def test_what_two_classifiers_have_measured_is_not_compared(tmp_path: Path) -> N
 def test_losses_that_measure_different_things_are_not_compared(tmp_path: Path) -> None:
     metrics = {"test/loss": 0.5, "eval/loss": 0.4, "test/nll_fine": 2.9, "test/sw2": 0.1}
     for model, regressed in (("flow_matching", "the velocity"), ("diffusion", "the noise"), ("cnf", "")):
-        names = ("test/loss", "eval/loss") if regressed else ()
-        write_run(tmp_path, model, model=model, metrics=metrics, measured_with=dict.fromkeys(names, regressed))
+        names = ("test/loss", "test/loss_floor", "eval/loss") if regressed else ()
+        own = metrics | ({"test/loss_floor": 0.3} if regressed else {})
+        write_run(tmp_path, model, model=model, metrics=own, measured_with=dict.fromkeys(names, regressed))
     said = " ".join(reported(".", cwd=tmp_path).stdout.split())
     assert (
         "note: test/loss of task=half_moons was measured with what the task takes (1 run) and the noise (1 run) and "
         "the velocity (1 run), and is comparable within one alone."
     ) in said
+    assert said.count("within one alone") == 1, "floors go with what they are of, whichever models have one"
     assert ["test/loss" in row for row in cells(".", cwd=tmp_path)] == [False] * 3
     assert "test/loss" in cells(".", "--where", "model=diffusion", cwd=tmp_path)[0]
 

@@ -42,3 +42,7 @@ class TransitionLikelihood(Objective[TransitionLearner]):
         error = paths[1:].flatten(0, 1) - y - drift * dt
         nats = (error.square() / variance + (math.tau * variance).log()) / 2
         return Loss(nats.sum(dim=1).mean())
+
+    def measures(self, model: TransitionLearner) -> str:
+        del model
+        return "minus the log likelihood of transitions"

@@ -20,7 +20,7 @@ class Incomparable:
 
     @property
     def sentence(self) -> str:
-        named = [name for name in self.metrics if not name.endswith(FLOOR) and not name.startswith("eval/")]
+        named = [name for name in self.metrics if name == _main(name)] or self.metrics
         things = " and ".join(f"{thing} ({count} run{'s' * (count > 1)})" for thing, count in self.things.items())
         been, compared = ("were", "are") if len(named) > 1 else ("was", "is")
         return (
@@ -38,13 +38,24 @@ def find_incomparable(runs: Sequence[Run]) -> list[Incomparable]:
 
 
 def _of_task(task: str, runs: Sequence[Run]) -> list[Incomparable]:
-    """Metrics measured with the same things stand in one sentence."""
+    """Metrics measured with the same things stand in one sentence; floors and validations with their test metric."""
+    used = {name: _things(runs, name) for name in dict.fromkeys(x for run in runs for x in run.record.measured_with)}
+    used = {name: things for name, things in used.items() if len(things) > 1}
     together: dict[str, tuple[Counter[str], list[str]]] = {}
-    for name in dict.fromkeys(name for run in runs for name in run.record.measured_with):
-        things = Counter(run.record.measured_with.get(name, UNNAMED) for run in runs if name in run.record.metrics)
-        if len(things) > 1:
-            together.setdefault(repr(things), (things, []))[1].append(name)
+    for name, own in used.items():
+        things = used.get(_main(name), own)
+        together.setdefault(repr(things), (things, []))[1].append(name)
     return [Incomparable(task=task, metrics=names, things=things) for things, names in together.values()]
+
+
+def _things(runs: Sequence[Run], name: str) -> Counter[str]:
+    """What the runs that have a metric have measured it with, and how many with each."""
+    return Counter(run.record.measured_with.get(name, UNNAMED) for run in runs if name in run.record.metrics)
+
+
+def _main(name: str) -> str:
+    """The test metric that a floor or a number of the validation belongs to, or itself."""
+    return name.removesuffix(FLOOR).replace("eval/", "test/", 1)
 
 
 def without_incomparable(runs: Sequence[Run], found: Sequence[Incomparable]) -> list[Run]:
