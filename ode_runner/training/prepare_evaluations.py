@@ -63,7 +63,8 @@ def solves_of(experiment: Experiment, split: Split) -> list[Kind]:
         shape = (batch.inputs.shape, batch.part)
         if shape not in known:
             recorded = RecordProblems()
-            recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
+            integrator = replace(experiment.integrator, gradient=recorded, ledger=Ledger())  # no session counts this
+            recording = replace(experiment, integrator=integrator)
             recording.loss(batch.to(experiment.dtype))
             known[shape] = recorded.problems
         for problem in known[shape]:

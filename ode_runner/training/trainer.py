@@ -100,7 +100,8 @@ class Trainer:
             if session.trial is not None and not spent and self.epoch < self.stages.epochs:
                 session.trial.judge(self.experiment.criterion[0], self.best["objective"], epoch=self.epoch)
         if self.batch:  # stopped between the end of its budget and the evaluation of its last epoch
-            self.compiled = self._compiled(session)
+            if self.device.type == "cpu":  # where the solves of that are compiled
+                self.compiled = self._compiled(session)
             self._finish_epoch(session)
         return spent
 

@@ -22,9 +22,7 @@ class TrainingMeters:
 
     def __init__(self, experiment: Experiment, *, at_once: bool) -> None:
         options, self.task, self.device = experiment.options, experiment.task, experiment.device
-        self.latest_size = float(
-            min(options.batch_size, self.task.size(Split.TRAIN))
-        )  # samples of a step, when it was logged
+        self.latest_size = float(min(options.batch_size, self.task.size(Split.TRAIN)))  # of a step, when it was logged
         self.sizes = Means()  # samples of the steps in the window: the last of an epoch may have fewer
         self.unread = UnreadSteps(experiment.model, self.device, most=options.log_every, at_once=at_once)
         self.window, self.latest = Means(), dict[str, float]()  # since the last logged step; what was logged then
