@@ -121,7 +121,8 @@ static void keep_jacobian(double t0, const R *y0, const R *theta) {
     newton.frozen = 1, newton.outlook = 1, newton.weight = 0;
 }
 
-/* Newton.solve and, if `exactly`, to a tolerance that is not rounding Newton.polished: 1, and the solution in `place`, a guess. */
+/* Newton.solve and, if `exactly`, to a tolerance that is not rounding Newton.polished: 1, and the solution in `place`,
+   where a guess is. */
 static int solve_stage(double t, const R *known, double w, const Tolerance *tolerance, double t0, const R *y0,
                        const R *theta, R *place) {
     const Tolerance rounding = {ROUNDING, 3 + 2 * W < 15 ? 3 + 2 * W : 15, 0};

@@ -43,10 +43,14 @@ class WholeRuns:
             CannotCompile: as `compile_graph` does.
         """
         own = ", ".join(f"inputs[{i}] + (k) * {x.numel()}" for i, x in enumerate(inputs))
-        sizes = {"BACK": int("run_vjp" in pieces), "N": packed.y0.numel()}
+        back = "run_vjp" in pieces
+        sizes = {"BACK": int(back), "N": packed.y0.numel()}
         sizes |= {"LEARNED": sum(packed.learned.sizes), "GAINS": len(packed.y0) * integrals}
         code = driver_source(packed.y0.dtype, {**sizes, "INPUTS(k)": own}, "fixed_grid.c")
         made = compile_library(pieces, code)
+        if made is not None and back:
+            made.pull_back.restype = None
+            made.pull_back.argtypes = [POINTER, NUMBER, POINTER, NUMBER, *[POINTER] * 6]
         return None if made is None else WholeRuns(made, packed, integrals=integrals)
 
     def take(
@@ -75,9 +79,7 @@ class WholeRuns:
     ) -> tuple[Tensor, Tensor]:
         """dL/dy0 and dL/dtheta by the derivatives of what `take` has found, all contiguous."""
         a, sums = torch.empty_like(states[0]), theta.new_empty(sum(self.packed.learned.sizes))
-        back = self.made.pull_back
-        back.restype, back.argtypes = None, [POINTER, NUMBER, POINTER, NUMBER, *[POINTER] * 6]
-        back(
+        self.made.pull_back(
             *(_pointers(inputs), len(inputs[0]), served.data_ptr(), len(served)),
             *(x.data_ptr() for x in (states, theta, dys)),
             dgains[0].data_ptr() if dgains else None,
