@@ -20,7 +20,7 @@ import ode_runner as ode
 from tests.benchmarks.measure import BenchmarkFailed
 from tests.benchmarks.peer_diffrax import DiffraxEnsemble
 from tests.benchmarks.report import print_rows
-from tests.benchmarks.solving import in_turn
+from tests.benchmarks.solving import BLOCK_SECONDS, in_turn
 
 jax.config.update("jax_enable_x64", True)
 
@@ -67,10 +67,8 @@ def rows(size: int, *, pairs: int) -> list[tuple[str, ...]]:
         BenchmarkFailed: an end is not where it should be.
     """
     rho = torch.linspace(0, MOST_RHO, size, dtype=torch.float64)[:, None]
-    y0, ts = (
-        torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).expand(size, 3),
-        torch.tensor([0.0, 1.0], dtype=torch.float64),
-    )
+    y0 = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64).expand(size, 3)
+    ts = torch.tensor([0.0, 1.0], dtype=torch.float64)
     by = {"solver": "tsit5", "per_sample": True, "rtol": TOLERANCE, "atol": TOLERANCE}
     compiled = ode.compile(lorenz, y0, ts, given=[rho], **by)
     theirs = DiffraxEnsemble(lorenz_of_jax, y0, rho, span=ts.tolist(), tolerance=TOLERANCE)
@@ -84,7 +82,7 @@ def rows(size: int, *, pairs: int) -> list[tuple[str, ...]]:
     for name, error in errors.items():
         if not error <= ALLOWED:
             raise BenchmarkFailed(f"{size} trajectories, {name}: off by {error:.1e}; allowed {ALLOWED:.1e}.")
-    samples = in_turn(solves, pairs, WARMUP)
+    samples = in_turn(solves, pairs, WARMUP, block=BLOCK_SECONDS)
     return [_row(size, name, samples, errors[name]) for name in solves]
 
 
