@@ -12,6 +12,7 @@ from ode_runner.build import build_experiment
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.training.prepare_compiled import training_problems
 from tests.composition import Compose
 from tests.helpers import check_refused
 
@@ -56,6 +57,12 @@ def test_means_over_series_do_not_depend_on_the_size_of_batches(
 ) -> None:
     experiment = built(composed, *uneven, *EXACT)
     assert measured(experiment, split, 2) == pytest.approx(measured(experiment, split, 100), rel=1e-6)
+
+
+def test_whole_batches_of_uneven_samples_are_trained_on(uneven: tuple[str, ...], composed: Compose) -> None:
+    """What trainer.compile and gradient=forward look at before training is not taken apart, and so not refused."""
+    [problem] = training_problems(built(composed, *uneven, *EXACT))
+    assert len(problem.y0) > 1
 
 
 def test_errors_before_events_do_not_depend_on_the_size_of_batches(composed: Compose) -> None:

@@ -170,8 +170,8 @@ def _adaptive(experiment: Experiment) -> bool:
 def _first_batch(experiment: Experiment) -> Batch:
     """The first training batch, or its first part where gradients are accumulated."""
     batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
-    first = next(batches).to(experiment.dtype)
-    return parts_of(first, experiment.options.accumulate or 1, every_time=experiment.task.spec.every_time)[0]
+    first, count = next(batches).to(experiment.dtype), experiment.options.accumulate
+    return first if count is None else parts_of(first, count, every_time=experiment.task.spec.every_time)[0]
 
 
 def training_solves(experiment: Experiment) -> list[Problem]:
