@@ -28,7 +28,8 @@ def sentence_on_options(names: Sequence[str], recorded: Mapping[str, Any], *, ow
             "of them."
         )
     told = ", ".join(f"{name} (the run's: {as_typed(recorded.get(name.removeprefix('task.')))})" for name in names)
-    return f"{told}: other than in the run, on the same test data; all columns are measured with it."
+    now_used = "these" if len(names) > 1 else "it"
+    return f"{told}: other than in the run, on the same test data; all columns are measured with {now_used}."
 
 
 def same_test_data(one: Task, other: Task) -> bool:

@@ -51,7 +51,8 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
     choices = _root_.hydra.runtime.choices
     if opened is not None:
         record = identify(_root_, choices)
-        leaf = f"{record.choices['solver'].replace(UNUSED, NONE)}-{record.fingerprint}"
+        solver = record.choices["solver"]
+        leaf = f"{NONE if solver == UNUSED else solver}-{record.fingerprint}"
         return leaf if what == "job" else f"{answers}/{leaf}"
     if _root_.plan and what == "run":
         return _temporary_folder()

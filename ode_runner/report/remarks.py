@@ -76,7 +76,8 @@ def left_out(table: Table) -> list[str]:
         fewer = [(row, count) for row, count in counts if 0 < count < len(row.completed)]
         if fewer:
             row, count = fewer[0]
-            more = f", and so of {len(fewer) - 1} more" if len(fewer) > 1 else ""
+            others = len(fewer) - 1
+            more = f" (likewise in {others} more row{'s' * (others > 1)})" if others else ""
             of = f"{count} of {_runs(len(row.completed))}{more}"
             found.append(f"{name} of {row.label} is over {of}: the others have no finite number.")
     return found
