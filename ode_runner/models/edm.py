@@ -48,7 +48,8 @@ class Edm(PathModel):
                 raise RefusedInput(f"model.{name} must be above 0, not {value}.")
         path = path_named("ve", sigma_max=rho_max)
         super().__init__(network, guidance=guidance, hidden=hidden, start_time=1.0, end_time=path.end_time)
-        self.regresses = f"what edm predicts, log_mean={log_mean:g} and log_std={log_std:g}"
+        of_std = "" if data_std is None else f", data_std={data_std:g}"
+        self.regresses = f"the denoiser at log_mean={log_mean:g}, log_std={log_std:g}{of_std}"
         self.log_mean, self.log_std = log_mean, log_std
         self.data_std = network.spec.std if data_std is None else data_std
         scaled = Preconditioned(network.field(given=network.spec.condition), path=path, data_std=self.data_std)

@@ -49,7 +49,7 @@ class RectifiedFlow(PathModel, StagedModel):
         if pairs < 2 * HELD_OUT:
             raise RefusedInput(f"model.pairs must be {2 * HELD_OUT} at least, not {pairs}.")
         self.stages, self.pairs = 1 + reflows, pairs
-        self.regresses = f"the lines of {reflows} reflow{'s' * (reflows > 1)}"
+        self.regresses = f"the velocity after {reflows} reflow{'s' * (reflows > 1)}"
         self.field = PredictedField(network.field(given=network.spec.condition), path=Linear(), head=Head.V)
         self.earlier = nn.ModuleList(deepcopy(self.field).requires_grad_(False) for _ in range(reflows))
         self.register_buffer("reached", torch.zeros((), dtype=torch.int64))

@@ -69,7 +69,7 @@ class CodedLikelihood(Objective[CodeLearner]):
             return Loss(cross + model.regression * bound, beside=beside)
 
     def measures(self, model: CodeLearner) -> str:
-        return f"the cross-entropy of points with noise and {model.regression:g} times a bound"
+        return f"the cross-entropy of codes with noise and {model.regression:g} times a bound"
 
 
 class _Drawn(NamedTuple):

@@ -78,7 +78,7 @@ class ConsistencyTraining(Objective[ConsistencyLearner]):
 
     def measures(self, model: ConsistencyLearner) -> str:
         del model
-        return "the distance of neighbours on a way"
+        return "the distance of the answers at two neighbouring times"
 
 
 def heun(field: DenoisingField, t: Tensor, u: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:

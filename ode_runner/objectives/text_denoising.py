@@ -53,7 +53,7 @@ class DenoisingCrossEntropy(Objective[TextDenoiser]):
 
     def measures(self, model: TextDenoiser) -> str:
         del model
-        return "the cross-entropy of tokens by a text with noise, which bounds nothing"
+        return "the cross-entropy of tokens given a text with noise"
 
 
 @final
