@@ -198,6 +198,7 @@ def test_a_compiled_field_without_parameters_stays_of_its_kind() -> None:
     assert not list(field.parameters()), "the caller's own is as it was"
 
 
+@pytest.mark.usefixtures("float64")
 def test_a_compiled_module_in_the_other_mode_is_that_other_function() -> None:
     y0, ts, module = torch.ones(3, 1), torch.tensor([0.0, 1.0]), Switched()
     solve = ode.compile(module, y0, ts)
