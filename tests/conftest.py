@@ -4,6 +4,7 @@ import gc
 import hashlib
 import itertools
 import os
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ finished = itertools.count(1)
 BEGUN = pytest.StashKey[float]()
 MOST_SECONDS = 5  # of the processor, in one quick test
 MOST_SLOW_SECONDS = 1800  # by the clock, in a slow test that names no other limit; the machine may be shared
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # as in a shell's background job; programs started would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # pytest-xdist runs as many workers as there are cores; more threads would only spin
 
 
