@@ -42,6 +42,7 @@ CELLS = {
     "rknet": ("model=rknet", "solver=rk4"),
     "rk4, kinetic": ("solver=rk4", "solver.num_steps=3", "regularizer=kinetic"),
     "sde": ("task=ou", "model=sde", "solver=euler_maruyama", "solver.num_steps=5", "task.train=110"),
+    "latent_sde": ("task=lorenz_sde", "model=latent_sde", "task.train=110", "task.validation=50", "task.test=50"),
     "attention": ("network=transformer", "solver=rk4", "solver.num_steps=3"),  # images in patches
     "ode_transformer": ("network=transformer", "model=ode_transformer", "model.block=rk4"),
     "masked_diffusion": (
