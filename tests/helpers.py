@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ import torch
 
 from ode_runner.cli import main
 from ode_runner.config.help import conf_dir
+from ode_runner.recording.log_file import LogFile
 from ode_runner.training.trainer import Trainer
 
 TINY = ("network.width=4", "task.train=60", "task.validation=20", "task.test=20", "trainer.batch_size=20")
@@ -107,9 +109,18 @@ def exactly_typed(*arguments: str, cwd: Path, pictures: bool = False) -> Ended:
             main()
     finally:
         torch.set_num_threads(threads)
+        _forget_log()
     code = ended.value.code
     assert isinstance(code, int)
     return Ended(returncode=code, stdout=_shown(out), stderr=_shown(err))
+
+
+def _forget_log() -> None:
+    """Hydra sets up the log of a process once; here the next command would write into that of a folder that is gone."""
+    for handler in [one for one in logging.root.handlers if isinstance(one, LogFile)]:
+        logging.root.removeHandler(handler)
+        handler.close()
+    logging.root.setLevel(logging.WARNING)
 
 
 def _terminal(errors: str) -> io.TextIOWrapper:
