@@ -177,6 +177,7 @@ REFUSED = {  # what was typed: what the one line must say
     "grid=[null]": ["grid=[null] names no grid"],
     "+predict=1": ["+predict=1: type it without the +."],
     "hydra.verbose=nan": ["hydra.verbose=nan is neither true nor false"],
+    "hydra.verbose=[1]": ["hydra.verbose=[1]: its list is of names of loggers, as hydra.verbose=[ode_runner]"],
     "seed=${hydra:runtime.cwd}": ["is no whole number from 0"],
     "output_dir=${folder:run}": ["cannot read output_dir=${folder:run}: a value in ${...}"],
     "optimizer.lr=${.}": ["cannot read optimizer.lr=${.}: a value in ${...} is misspelt"],

@@ -35,8 +35,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
             raise RefusedInput(f"{override.input_line}: type it without the +.")
         if group == "hydra":
             raise RefusedInput(f"{override.input_line}: options of Hydra have names with a dot, as hydra.verbose=true.")
-        if group == "hydra.verbose" and not isinstance(override.value(), bool | str | list):
-            raise RefusedInput(f"{override.input_line} is neither true nor false.")
+        if group == "hydra.verbose":
+            _check_verbose(override)
 
 
 def quoted_where_needed(words: Sequence[str]) -> list[str]:
@@ -58,6 +58,14 @@ def _overrides(arguments: Sequence[str]) -> Iterator[Override]:
             yield parser.parse_override(word)
         except (HydraException, ValueError, RecursionError):
             continue
+
+
+def _check_verbose(override: Override) -> None:
+    value = override.value()
+    if not isinstance(value, bool | str | list):
+        raise RefusedInput(f"{override.input_line} is neither true nor false.")
+    if isinstance(value, list) and not all(isinstance(name, str) for name in value):
+        raise RefusedInput(f"{override.input_line}: its list is of names of loggers, as hydra.verbose=[ode_runner].")
 
 
 def _check_deletion(override: Override, arguments: Sequence[str]) -> None:
