@@ -14,7 +14,7 @@ from tests.resuming import assert_equal, outcome
 
 COMMAND = (
     *("trainer.epochs=60", "trainer.log_every=2", "trainer.save_every_seconds=0", "logger=tensorboard"),
-    *("schedule=cosine", "trainer.max_grad_norm=1", *TINY),
+    *("schedule=cosine", "trainer.max_grad_norm=1", "pictures=false", *TINY),
 )
 KILLS = 50
 

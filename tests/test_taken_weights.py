@@ -32,6 +32,8 @@ CHANGED: dict[str, Any] = {
     "y0": [0.9, 0.8],
     "classifier_seed": 3,
     "samples": 60,
+    "ahead": 1.0,
+    "periods": 3,
 }  # of every task that declares them
 
 
