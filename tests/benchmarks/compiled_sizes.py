@@ -4,7 +4,6 @@ One process, one step of each in turn, on nets with one hidden layer that do not
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.rk4 import RK4
-from tests.benchmarks.clock import InTurn
+from tests.benchmarks.clock import InTurn, seconds_with_children
 from tests.benchmarks.compiled_implicit import gradient_step
 from tests.benchmarks.density import distance
 from tests.benchmarks.measure import BenchmarkFailed
@@ -95,10 +94,10 @@ def measured(case: Case, *, pairs: int) -> tuple[str, ...]:
     """
     torch.manual_seed(0)
     field, y0 = MLPField([case.size, case.hidden, case.size], time=True), torch.randn(case.batch, case.size)
-    eager, begun = gradient_step(case.solver, field, y0, compiled=False), _seconds_with_children()
+    eager, begun = gradient_step(case.solver, field, y0, compiled=False), seconds_with_children()
     compiled = gradient_step(case.solver, field, y0, compiled=True)
     found = compiled()
-    compile_seconds = _seconds_with_children() - begun
+    compile_seconds = seconds_with_children() - begun
     if (apart := distance(found, eager())) > ALLOWED:
         raise BenchmarkFailed(f"{case.name}, {case.solver_name}: gradients are {apart:.1e} apart.")
     took = InTurn.of(eager, compiled, pairs=pairs, warmup=WARMUP)
@@ -120,11 +119,6 @@ def _evaluations(case: Case, field: MLPField, y0: Tensor) -> float:
 def _work(case: Case) -> float:
     """Multiplications and additions of an evaluation."""
     return 2 * case.batch * case.hidden * (2 * case.size + 1)
-
-
-def _seconds_with_children() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 if __name__ == "__main__":

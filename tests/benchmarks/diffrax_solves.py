@@ -8,7 +8,6 @@ compiled. Each gradient is compared with backpropagation in double precision alo
 import argparse
 import datetime
 import json
-import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep
 from ode_runner.types import Times
 from tests.benchmarks import solving
+from tests.benchmarks.clock import seconds_with_children
 from tests.benchmarks.peer_diffrax import BACKPROP, RK4, Counts, Diffrax
 from tests.benchmarks.report import describe, print_rows
 from tests.benchmarks.solving import OUTPUTS, Case
@@ -92,10 +92,9 @@ def _their_solver(case: Case) -> diffrax.AbstractERK:
 
 
 def _cpu_seconds(call: Callable[[], object]) -> float:
-    """Of all threads, and of compilers that it has called, which are processes of their own."""
-    before = os.times()
+    before = seconds_with_children()
     call()
-    return sum(os.times()[:4]) - sum(before[:4])
+    return seconds_with_children() - before
 
 
 def _our_findings(case: Case, integrate: Integrator) -> dict[str, float]:
