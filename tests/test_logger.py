@@ -160,6 +160,19 @@ def test_a_resumed_run_shows_every_step_once(tmp_path: Path, monkeypatch: pytest
     assert_same_scalars(folder, read_events(folder))
 
 
+def test_a_session_that_goes_on_within_the_same_second_is_shown_after_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid._value", 9)  # 10 sorts before 9
+    sessions = [range(1, 5), range(3, 7)]
+    for steps in sessions:
+        logger = TensorBoardLogger(tmp_path, first_step=steps[0])
+        for step in steps:
+            logger.log({"train/loss": 1.0 / step}, step=step)
+        logger.close()
+    assert [event.step for event in read_events(tmp_path).Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+
+
 def test_no_logger_leaves_metrics_jsonl_alone(tmp_path: Path) -> None:
     typed(*COMMAND, "logger=none", cwd=tmp_path)
     assert not list(tmp_path.rglob("events.*"))

@@ -1,6 +1,7 @@
 """TensorBoard: curves, pictures, texts, and a table of all runs."""
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -23,6 +24,7 @@ class TensorBoardLogger(MetricLogger):
         from torch.utils.tensorboard import SummaryWriter  # takes a second, and not every run wants it
 
         self._outer_hook, threading.excepthook = threading.excepthook, self._hook
+        _wait_for_a_later_name(folder)
         self.writer = SummaryWriter(str(folder), purge_step=first_step)
         self._tags: set[str] = set()
 
@@ -58,3 +60,13 @@ class TensorBoardLogger(MetricLogger):
         """Ignore a writer thread's OSError, as of a full disk: TensorBoard raises it again in the next call."""
         if not issubclass(failed.exc_type, OSError) or "tensorboard" not in type(failed.thread).__module__:
             self._outer_hook(failed)
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Until no event file in `folder` is of this second.
+
+    TensorBoard reads event files in the order of their names, which hold the second, then the process and a counter
+    without leading zeros: of two files of one second it may read the resumed session first and hide its steps.
+    """
+    while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+        time.sleep(0.05)
