@@ -30,7 +30,8 @@ from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.solvers.rk4 import RK4
 from ode_runner.training.captured_pass import CapturedPasses
-from ode_runner.training.prepare_compiled import Compiled, training_solves
+from ode_runner.training.prepare_compiled import Compiled
+from ode_runner.training.training_problems import training_solves
 from tests.helpers import TINY, typed
 from tests.problems import Compose, GivenSpiral
 

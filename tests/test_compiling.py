@@ -39,7 +39,8 @@ from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.runge_kutta import FixedStepRungeKutta
 from ode_runner.solvers.tsit5 import Tsit5
 from ode_runner.training import prepare_compiled
-from ode_runner.training.prepare_compiled import FEWEST_FUSED, FEWEST_STEPS, compile_training, training_solves
+from ode_runner.training.prepare_compiled import FEWEST_FUSED, FEWEST_STEPS, compile_training
+from ode_runner.training.training_problems import training_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet, build, named_class, offering, solve_by

@@ -12,7 +12,7 @@ from ode_runner.build import build_experiment
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.meters import Means
 from ode_runner.experiment.signals import StopRequest
-from ode_runner.training.prepare_compiled import training_problems
+from ode_runner.training.training_problems import training_problems
 from tests.composition import Compose
 from tests.helpers import check_refused
 

@@ -19,7 +19,8 @@ from ode_runner.field import StochasticField
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
-from ode_runner.training.prepare_compiled import check_posed, repaid, undisturbed
+from ode_runner.training.prepare_compiled import repaid
+from ode_runner.training.training_problems import check_posed, undisturbed
 
 FEWEST_SOLVES = 100  # of a kind, in all validations of a run, that repay the second which the compiler takes
 

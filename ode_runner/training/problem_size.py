@@ -1,7 +1,7 @@
 """Problems of training that are too large for a gradient mode, found before anything is printed."""
 
 from ode_runner.experiment.experiment import Experiment
-from ode_runner.training.prepare_compiled import training_problems, undisturbed
+from ode_runner.training.training_problems import training_problems, undisturbed
 
 
 def check_problem_size(experiment: Experiment) -> None:

@@ -1,0 +1,107 @@
+"""The problems that a model poses in training, and compiled solves of such problems."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Batch, Split
+from ode_runner.buffers import Buffers
+from ode_runner.compiling.solves import CompiledSolve
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile, SolverFailed
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.gradients.recorded import RecordProblems
+from ode_runner.ledger import Ledger
+from ode_runner.problem import Problem
+from ode_runner.solvers.base import AdaptiveSolver
+from ode_runner.solvers.stochastic import StochasticSolver
+from ode_runner.training.accumulation import parts_of
+
+
+def first_batch(experiment: Experiment) -> Batch:
+    """The first training batch, or its first part where gradients are accumulated."""
+    batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
+    first, count = next(batches).to(experiment.dtype), experiment.options.accumulate
+    return first if count is None else parts_of(first, count, every_time=experiment.task.spec.every_time)[0]
+
+
+def training_solves(experiment: Experiment) -> list[Problem]:
+    """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
+
+    Raises:
+        CannotCompile: a solve has breaks or an event, or noise and no stochastic solver of fixed step; or its field is
+            no module of the model.
+    """
+    problems = training_problems(experiment)
+    for problem in problems:
+        check_posed(problem, experiment)
+    return problems
+
+
+def training_problems(experiment: Experiment) -> list[Problem]:
+    """What the model, in the mode it is in, poses for the first training batch; no field is evaluated."""
+    recorded = RecordProblems()
+    recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
+    with torch.enable_grad():  # which tells what is given that has a gradient
+        recording.loss(first_batch(experiment))
+    return recorded.problems
+
+
+def check_posed(problem: Problem, experiment: Experiment) -> None:
+    """Raises CannotCompile unless the experiment's model poses such problems again, and they are plain ones."""
+    if not any(problem.field.field is module for module in experiment.model.modules()):
+        raise CannotCompile("the model makes its field anew for every solve")
+    noise = problem.field.noise is not None and not isinstance(experiment.integrator.solver, StochasticSolver)
+    if noise or problem.breaks or problem.event is not None:
+        raise CannotCompile("the solve has noise, breaks or an event")
+
+
+@contextmanager
+def undisturbed(model: nn.Module, device: torch.device, *, training: bool) -> Iterator[None]:
+    """Put the model into the mode of training or evaluation, on which its solves depend; restore all but that.
+
+    Otherwise a resumed run would have other random numbers than an uninterrupted one.
+    """
+    buffers = Buffers.now(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model.train(training)
+        try:
+            yield
+        finally:
+            buffers.restore()
+
+
+def compiled_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
+    """By which the integrator makes solves like this one from now on; what it needs is compiled when it is first made.
+
+    Raises:
+        CannotCompile: there is none.
+    """
+    field = wanted.field.field
+    integrals = wanted.field.options()["integrals"]
+    given = wanted.field.of_field(_detached(wanted.field.given))
+    return experiment.integrator.compile(field, wanted.y0.detach(), given=given, integrals=integrals, fuses=fuses)
+
+
+def _detached(given: Sequence[Tensor]) -> list[Tensor]:
+    return [z.detach().requires_grad_(z.requires_grad) for z in given]
+
+
+def compile_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> None:
+    """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves."""
+    integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
+    solve, integrals = compiled_solve(experiment, wanted, fuses=fuses), wanted.field.options()["integrals"]
+    parameters = [p for p in field.parameters() if p.requires_grad]
+    options = {"given": _detached(wanted.field.given), "integrals": integrals, "noise": wanted.field.noise}
+    counted = CountedField.around(field, Ledger(), attached=integrate.gradient.through_autograd, **options)
+    spans = [ts]
+    if isinstance(integrate.solver, AdaptiveSolver) and len(ts) > 2:
+        spans += [ts[[0, -1]], torch.stack([ts[0], ts[0] + (ts[-1] - ts[0]) / math.pi, ts[-1]])]
+    for times in spans:
+        with torch.enable_grad(), suppress(SolverFailed):  # training will fail likewise, with a crash dump
+            ys = solve(Problem(field=counted, y0=y0, ts=times)).ys
+            torch.autograd.grad(ys.sum(), parameters, allow_unused=True)
