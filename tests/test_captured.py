@@ -34,44 +34,9 @@ from ode_runner.training.prepare_compiled import Compiled
 from ode_runner.training.training_problems import training_solves
 from tests.helpers import TINY, typed
 from tests.problems import Compose, GivenSpiral
+from tests.recordings import Called
 
 OPTIONS: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6, "max_steps": 1000}
-
-
-class Called:
-    """Stands for a CapturedFunction: called anew, on memory of its own all the same."""
-
-    def __init__(
-        self, function: Callable[..., Any], examples: Any, leaves: Any, *, facts: int, fusing: Any = ()
-    ) -> None:
-        self.function, self.leaves, self.facts = function, leaves, facts
-        self.inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in examples]
-        self.outputs: list[Tensor] = []
-
-    def __call__(self, *inputs: Tensor) -> list[Tensor]:
-        self.inputs = [
-            x.detach().clone().requires_grad_(old.requires_grad) for x, old in zip(inputs, self.inputs, strict=True)
-        ]
-        with torch.enable_grad():
-            self.graph = self.function(*self.inputs)
-        if not self.outputs:
-            self.outputs = [y.detach().clone() for y in self.graph]
-        for old, new in zip(self.outputs, self.graph, strict=True):
-            old.copy_(new.detach())
-        return [y.detach() for y in self.outputs]
-
-    def pull_back(self, *cotangents: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        moving = [x for x in self.inputs if x.requires_grad]
-        assert len(cotangents) <= len(self.graph) - self.facts
-        found = torch.autograd.grad(
-            self.graph[: len(cotangents)],
-            [*moving, *self.leaves],
-            cotangents,
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return list(found[: len(moving)]), list(found[len(moving) :])
 
 
 @pytest.fixture
@@ -94,7 +59,9 @@ class Repeated:
             self.ledger.put_back(phase, total)
         with torch.no_grad():
             for old, new in zip(
-                [*self.found.gradients, self.found.numbers], [*again.gradients, again.numbers], strict=True
+                [*self.found.gradients, self.found.numbers.values],
+                [*again.gradients, again.numbers.values],
+                strict=True,
             ):
                 old.copy_(new)
 

@@ -1,6 +1,7 @@
 """Adaptive solves on a GPU along recorded steps; the CPU waits once an attempt, for its error, and once to begin."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, final
 
@@ -9,8 +10,8 @@ from torch import Tensor
 
 from ode_runner.compiling.captured_function import CapturedFunction
 from ode_runner.compiling.captured_steps import CapturedSteps, Recordings
+from ode_runner.compiling.planned_solve import Plan, PlannedSolve, plan_of
 from ode_runner.compiling.recorded_stepper import check_recordable, clock_of, first_size, pair_of
-from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
 from ode_runner.problem import Problem, Solution
@@ -26,7 +27,7 @@ OF_CAPTURED_STEPS = (
 )
 
 
-def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool) -> CompiledSolve:
+def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool) -> "CapturedSolve":
     """For problems like this one: by recorded steps, whose derivative is that of the steps.
 
     Args:
@@ -43,18 +44,34 @@ def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool)
     check_recordable(problem)
     if field.names:
         raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
-    return _CapturedSolve(CapturedSteps(pair, field, problem.y0, field.given, fuses=fuses), solver, keeps=keeps)
+    return CapturedSolve(CapturedSteps(pair, field, problem.y0, field.given, fuses=fuses), solver, keeps=keeps)
 
 
 @final
-class _CapturedSolve:
-    """Solves by recorded steps, and by ordinary ones for good once one could not be recorded."""
+class CapturedSolve:
+    """Solves by recorded steps, and by ordinary ones for good once one could not be recorded.
+
+    `note` is told which attempts each solve has taken. Within `following`, solves are those of a plan.
+    """
 
     def __init__(self, steps: CapturedSteps, solver: Solver, *, keeps: bool) -> None:
         self.steps, self.solver, self.keeps = steps, solver, keeps
+        self.note: Callable[[Plan], None] = lambda _: None
         self._proven = self._given_up = False
+        self._planned: PlannedSolve | None = None
+
+    @contextmanager
+    def following(self, planned: PlannedSolve) -> Iterator[None]:
+        """Inside, `planned` solves."""
+        self._planned = planned
+        try:
+            yield
+        finally:
+            self._planned = None
 
     def __call__(self, problem: Problem) -> Solution:
+        if self._planned is not None:
+            return self._planned(problem)
         field, y0, ts = problem.field, problem.y0, problem.ts
         if len(ts) == 1 or self._given_up:
             return self.solver.solve(field, y0, ts)
@@ -67,6 +84,7 @@ class _CapturedSolve:
             self._given_up = True
             return self.solver.solve(field, y0, ts)
         self._proven = True
+        self.note(plan_of(accepted_steps))
         return solution_along(accepted_steps, ys)
 
 
@@ -157,7 +175,7 @@ class _Captured(torch.autograd.Function):
     def forward(
         ctx: Any,
         field: CountedField,
-        solve: _CapturedSolve,
+        solve: CapturedSolve,
         accepted_steps: list[AcceptedStep],
         y0: State,
         ts: Times,

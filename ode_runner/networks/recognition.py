@@ -4,7 +4,6 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from ode_runner.batch import TaskSpec
 from ode_runner.encoding import Encoding
@@ -75,8 +74,10 @@ class Recognition(nn.Module):
         last = torch.arange(times.shape[1], device=times.device) == lengths[:, None] - 1
         gaps = times - older.masked_fill(last, 0.0)
         rows = torch.cat([values.gather(1, order[..., None].expand_as(values)), gaps[..., None]], dim=-1)
-        packed = pack_padded_sequence(rows, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return self.gru(packed)[1][0]
+        if not rows.is_cuda:  # which the CPU would wait for
+            rows = rows[:, : int(lengths.max())]
+        states = self.gru(rows)[0]
+        return states.gather(1, (lengths - 1).view(-1, 1, 1).expand(-1, 1, states.shape[2])).squeeze(1)
 
     def _noise(self, mean: Tensor) -> Tensor:
         """Standard normal (samples, batch or 1, latent)."""

@@ -95,6 +95,46 @@ class Controller:
         return max(self.options.min_step or 0.0, min(dt, self.options.max_step or math.inf))
 
 
+class DeviceController:
+    """A Controller on a GPU, where it is known beforehand which attempts are accepted: nothing is read from the device.
+
+    Sizes and errors are float64 tensors without shape. Powers may differ from the CPU's by a rounding.
+    """
+
+    def __init__(self, options: StepControl, *, order: int) -> None:
+        self.options, self.order = options, order
+        self.filter = FILTERS[options.control]
+        self.trend = len(self.filter) > 1
+        self.hold = self.trend or options.hold
+        self.past: list[Tensor] = []  # of the accepted steps, the newest first; those before the first were 1
+        self.after_rejection = False
+
+    def first(self, dt: Tensor) -> Tensor:
+        """The size of the first step, chosen elsewhere, within the limits."""
+        return self._limited(dt)
+
+    def next(self, dt: Tensor, error: Tensor, *, accepted: bool) -> Tensor:
+        """The step to try after one of `dt` with this error in units of the tolerance."""
+        return self._limited(dt * (self._after_accepted(error) if accepted else self._after_rejected(error)))
+
+    def _after_rejected(self, error: Tensor) -> Tensor:
+        self.after_rejection = True
+        return (self.options.safety * error ** (-1 / self.order)).clamp_min(self.options.shrink)
+
+    def _after_accepted(self, error: Tensor) -> Tensor:
+        suggested = error ** (-self.filter[0] / self.order)
+        for past, power in zip(self.past, self.filter[1:], strict=False):
+            suggested = suggested * past ** (-power / self.order)
+        self.past = [one.clamp_min(SMALLEST) for one in [error, *self.past][: len(self.filter) - 1]]
+        most = 1.0 if self.hold and self.after_rejection else self.options.grow
+        self.after_rejection = False
+        return (self.options.safety * suggested).clamp_min(self.options.shrink if self.trend else 1.0).clamp_max(most)
+
+    def _limited(self, dt: Tensor) -> Tensor:
+        longest = dt if self.options.max_step is None else dt.clamp_max(self.options.max_step)
+        return longest if self.options.min_step is None else longest.clamp_min(self.options.min_step)
+
+
 class RowControllers:
     """A Controller for each row of a batch, to the bit: its memory and what it says are float64 (rows,) on the CPU."""
 

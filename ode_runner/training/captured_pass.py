@@ -16,7 +16,8 @@ from ode_runner.buffers import Buffers
 from ode_runner.compiling.cuda_graph import CudaGraph, bound, far_apart, nudged
 from ode_runner.compiling.fused import fused
 from ode_runner.errors import CannotCompile
-from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.forward_pass import ForwardPass, ForwardResult
 from ode_runner.ledger import Phase, Tally
 from ode_runner.random_state import RandomState
 from ode_runner.training.training_pass import TrainingPass
@@ -25,13 +26,30 @@ from ode_runner.transfer import read_times
 MOST_KINDS = 4  # of batch; the last one of an epoch is smaller
 
 
+class Numbers(NamedTuple):
+    """What a pass has measured, in a tensor that every replay overwrites."""
+
+    names: list[str]
+    values: Tensor
+    of_loss: list[str]  # which of them are no metrics
+
+    @classmethod
+    def of(cls, passed: ForwardResult, batch: Batch, experiment: Experiment) -> "Numbers":
+        of_loss = passed.loss.scalars()
+        measured = experiment.metrics(passed.loss, batch) | of_loss
+        values = torch.stack([value.detach().double() for value in measured.values()])
+        return cls(list(measured), values, list(of_loss))
+
+    def read(self) -> dict[str, Tensor]:
+        """By name, in memory of their own: the next replay has others."""
+        return dict(zip(self.names, self.values.clone().unbind(), strict=True))
+
+
 class _Recorded(NamedTuple):
     """The result of a pass, in tensors that every replay overwrites."""
 
     gradients: list[Tensor | None]
-    names: list[str]
-    numbers: Tensor  # by these names
-    of_loss: list[str]  # which of them are no metrics
+    numbers: Numbers
     forward: Tally
     backward: Tally
 
@@ -55,12 +73,12 @@ class CapturedPass:
     def __init__(self, forward: ForwardPass, batch: Batch, *, fusing: Sequence[nn.Module] = ()) -> None:
         self.experiment, self._forward = forward.experiment, forward
         self.parameters = self.experiment.parameters()
-        self._batch = _copy(batch)
+        self._batch = copy_of(batch)
         ledger, buffers = self.experiment.integrator.ledger, Buffers.now(self.experiment.model)
         random, totals = RandomState.now(self.experiment.device), {p: replace(t) for p, t in ledger.totals.items()}
         try:
             self.saved_bytes = forward(self._batch, measure_memory=True).saved_bytes
-            _write(self._batch, batch, shift=1)
+            write_batch(self._batch, batch, shift=1)
             with fused(fusing):
                 self._graph = CudaGraph(self._pass)
             self._check_right(batch)
@@ -72,17 +90,16 @@ class CapturedPass:
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass:
         """The pass of a batch of the kind."""
-        _write(self._batch, batch)
+        write_batch(self._batch, batch)
         self._graph.replay()
         found, ledger = self._graph.found, self.experiment.integrator.ledger
         ledger.totals[Phase.FORWARD].add(found.forward)
         ledger.totals[Phase.BACKWARD].add(found.backward)
         for parameter, gradient in zip(self.parameters, found.gradients, strict=True):
             parameter.grad = gradient
-        numbers = dict(zip(found.names, found.numbers.clone().unbind(), strict=True))  # the next replay's are others
         return TrainingPass(
-            measured=numbers,
-            of_loss=found.of_loss,
+            measured=found.numbers.read(),
+            of_loss=found.numbers.of_loss,
             forward=found.forward,
             backward=found.backward,
             each=[],
@@ -98,21 +115,16 @@ class CapturedPass:
             gradients = torch.autograd.grad(
                 self._forward.differentiated(passed.loss), self.parameters, allow_unused=True
             )
-        of_loss = passed.loss.scalars()
-        measured = experiment.metrics(passed.loss, self._batch) | of_loss
-        numbers = torch.stack([value.double() for value in measured.values()])
         return _Recorded(
-            gradients=_own(gradients, self.parameters),
-            names=list(measured),
-            numbers=numbers,
-            of_loss=list(of_loss),
+            gradients=own_gradients(gradients, self.parameters),
+            numbers=Numbers.of(passed, self._batch, experiment),
             forward=passed.tally,
             backward=backward,
         )
 
     def _check_right(self, batch: Batch) -> None:
         """Raises CannotCompile unless a replay gives the gradient of an ordinary pass, and its numbers."""
-        _write(self._batch, batch)
+        write_batch(self._batch, batch)
         random = RandomState.now(self.experiment.device)
         with nudged(self.parameters):
             self._graph.replay()
@@ -170,14 +182,15 @@ def kind_of_batch(batch: Batch) -> Hashable:
     return (shapes, tuple(read_times(batch.ts)), batch.part, tuple(sorted(batch.weights.items())))
 
 
-def _copy(batch: Batch) -> Batch:
+def copy_of(batch: Batch) -> Batch:
+    """With tensors of its own, for `write_batch`."""
     observed = None if batch.observed is None else batch.observed.clone()
     numbers = None if batch.numbers is None else batch.numbers.clone()
     inputs, targets = batch.inputs.clone(), batch.targets.clone()
     return batch._replace(inputs=inputs, targets=targets, observed=observed, numbers=numbers)
 
 
-def _write(mine: Batch, batch: Batch, *, shift: int = 0) -> None:
+def write_batch(mine: Batch, batch: Batch, *, shift: int = 0) -> None:
     """The values of a batch into one of its kind, its samples in another order where they are shifted."""
     for own, value in (
         (mine.inputs, batch.inputs),
@@ -189,7 +202,7 @@ def _write(mine: Batch, batch: Batch, *, shift: int = 0) -> None:
             own.copy_(value.roll(shift, dims=0) if shift else value, non_blocking=True)
 
 
-def _own(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+def own_gradients(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
     """Gradients in memory of their own, laid out as the parameters are: two of them may be one tensor."""
     own = [None if g is None else torch.empty_like(p) for g, p in zip(gradients, parameters, strict=True)]
     with torch.no_grad():

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from ode_runner.compiling.captured_modules import CapturedModules, noted_calls
+from ode_runner.compiling.captured_solve import CapturedSolve
 from ode_runner.compiling.fused import fusible
+from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import has_c_code
 from ode_runner.errors import CannotCompile, IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
@@ -18,6 +20,7 @@ from ode_runner.models.events import has_events
 from ode_runner.problem import Problem
 from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.training.captured_pass import CapturedPasses
+from ode_runner.training.planned_pass import AttemptHistory, PlannedPasses
 from ode_runner.training.training_problems import (
     compile_solve,
     compiled_solve,
@@ -25,6 +28,8 @@ from ode_runner.training.training_problems import (
     training_solves,
     undisturbed,
 )
+
+Captured = TypeVar("Captured")
 
 FEWEST_STEPS = 2_000  # of training that repay the seconds which the system's compiler takes
 FEWEST_FUSED = 10_000  # that repay the half minute of PyTorch's
@@ -39,12 +44,19 @@ class Compiled(NamedTuple):
     """What has been made before training: captured passes, or solves, which the integrator has."""
 
     seconds: float | None = None  # None: nothing
-    passes: CapturedPasses | None = None
+    passes: CapturedPasses | PlannedPasses | None = None
     layers: CapturedModules | None = None  # before and after captured solves
     measurable: bool = True  # what is kept for the backward pass; recorded steps keep it where nobody sees it
 
 
-def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: Callable[[str], None]) -> Compiled:
+def compile_training(
+    forward: ForwardPass,
+    *,
+    steps: int,
+    processes: int,
+    say: Callable[[str], None],
+    history: AttemptHistory | None = None,
+) -> Compiled:
     """What trainer.compile asks for: on a CPU compiled solves; on a GPU captured passes, or solves if adaptive.
 
     What `auto` decides depends on the configuration and the number of processes only, so that a resumed run takes the
@@ -55,6 +67,7 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
         steps: of the whole training.
         processes: of the run.
         say: prints a line.
+        history: of the attempts of the training so far; None: it begins.
 
     Raises:
         IncompatibleChoice: trainer.compile=on, and a solve cannot be compiled.
@@ -63,14 +76,16 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
     requested, on_gpu = experiment.options.compile, experiment.device.type == "cuda"
     if requested == "off" or (requested == "auto" and steps < (FEWEST_CAPTURED if on_gpu else FEWEST_STEPS)):
         return Compiled()
-    passes = layers = None
+    passes: CapturedPasses | PlannedPasses | None = None
+    layers = None
     try:
         check_possible(experiment, processes)
         with undisturbed(experiment.model, experiment.device, training=True):
             if on_gpu and not _adaptive(experiment):
                 passes = _capture_passes(forward, fuses=steps >= FEWEST_FUSED, say=say)
             elif on_gpu:
-                layers = _capture_solves(experiment, fuses=steps >= FEWEST_FUSED, say=say)
+                captured, layers = _capture_solves(experiment, fuses=steps >= FEWEST_FUSED, say=say)
+                passes = _plan_passes(forward, captured, history or AttemptHistory(), say=say)
             elif not _compile_solves(experiment, steps=steps, say=say):
                 return Compiled()
     except CannotCompile as reason:
@@ -79,7 +94,7 @@ def compile_training(forward: ForwardPass, *, steps: int, processes: int, say: C
             raise _refusal(reason) from reason
         say(f"not {'captured' if on_gpu else 'compiled'}: {reason}")
         return Compiled()
-    measurable = not on_gpu or passes is not None
+    measurable = not on_gpu or isinstance(passes, CapturedPasses)
     return Compiled(time.perf_counter() - begun, passes, layers, measurable=measurable)
 
 
@@ -123,18 +138,38 @@ def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], 
     return True
 
 
-def _capture_solves(experiment: Experiment, *, fuses: bool, say: Callable[[str], None]) -> CapturedModules:
+class _CapturedSolves(NamedTuple):
+    problems: list[Problem]
+    solves: list[CompiledSolve]
+    fused: bool
+
+
+def _capture_solves(
+    experiment: Experiment, *, fuses: bool, say: Callable[[str], None]
+) -> tuple[_CapturedSolves, CapturedModules]:
     """Record the steps of the solves of a training step, and the layers before and after them."""
     with noted_calls(experiment.model) as calls:
-        solves = training_solves(experiment)
+        problems = training_solves(experiment)
 
-    def capture(fuses: bool) -> None:
+    def capture(fuses: bool) -> _CapturedSolves:
         experiment.integrator.forget_compiled()
-        for solve in solves:
-            compile_solve(experiment, solve, fuses=fuses)
+        return _CapturedSolves(problems, [compile_solve(experiment, one, fuses=fuses) for one in problems], fuses)
 
-    _fused_if_possible(capture, fuses=fuses, say=say)
-    return CapturedModules(calls, lower=experiment.options.lower_dtype, say=say)
+    captured = _fused_if_possible(capture, fuses=fuses, say=say)
+    return captured, CapturedModules(calls, lower=experiment.options.lower_dtype, say=say)
+
+
+def _plan_passes(
+    forward: ForwardPass, captured: _CapturedSolves, history: AttemptHistory, *, say: Callable[[str], None]
+) -> PlannedPasses | None:
+    """Passes as a whole, where there is one solve, all its steps are kept, and its only output is at its end."""
+    if len(captured.solves) != 1:
+        return None
+    [solve], [problem] = captured.solves, captured.problems
+    if not isinstance(solve, CapturedSolve) or not solve.keeps or len(problem.ts) != 2:
+        return None
+    modules = fusible(forward.experiment.model) if captured.fused else []
+    return PlannedPasses(forward, solve, history, first_batch(forward.experiment), fusing=modules, say=say)
 
 
 def _capture_passes(forward: ForwardPass, *, fuses: bool, say: Callable[[str], None]) -> CapturedPasses:
@@ -145,7 +180,7 @@ def _capture_passes(forward: ForwardPass, *, fuses: bool, say: Callable[[str], N
     return passes
 
 
-def _fused_if_possible(capture: Callable[[bool], None], *, fuses: bool, say: Callable[[str], None]) -> None:
+def _fused_if_possible(capture: Callable[[bool], Captured], *, fuses: bool, say: Callable[[str], None]) -> Captured:
     """With fields and blocks compiled, if that is worth while and possible."""
     if fuses:
         say("compiling fields and blocks for the GPU: half a minute the first time, then seconds")
@@ -153,7 +188,7 @@ def _fused_if_possible(capture: Callable[[bool], None], *, fuses: bool, say: Cal
             return capture(True)
         except CannotCompile as reason:
             say(f"captured without being compiled: {reason}")
-    capture(False)
+    return capture(False)
 
 
 def _adaptive(experiment: Experiment) -> bool:

@@ -33,6 +33,7 @@ from ode_runner.training.best_weights import NONE, better
 from ode_runner.training.gauss_newton import evaluated
 from ode_runner.training.patience import check_patience, out_of_patience
 from ode_runner.training.pictures import draw_if_due
+from ode_runner.training.planned_pass import AttemptHistory
 from ode_runner.training.prepare_compiled import Compiled, compile_training
 from ode_runner.training.prepare_evaluations import compile_validation
 from ode_runner.training.schedules import Schedule
@@ -72,6 +73,7 @@ class Trainer:
         self.make_pass = BatchPass(self.forward, optimizer, self.parameters, waits=self.waits)
         self.meters = TrainingMeters(experiment, at_once=self.waits)
         self.compiled = Compiled()  # in this session
+        self.attempts = AttemptHistory()  # of captured solves
         self.steps_per_epoch = per_epoch = -(-self.task.size(Split.TRAIN) // self.options.batch_size)
         self.stages = Stages(experiment, optimizer, schedule, processes=group.size)
         check_patience(experiment, stages=self.stages.count)
@@ -134,7 +136,9 @@ class Trainer:
 
     def _compiled(self, session: Session) -> Compiled:
         size, say = self.group.size, session.display.say
-        compiled = compile_training(self.forward, steps=self.total_steps, processes=size, say=say)
+        compiled = compile_training(
+            self.forward, steps=self.total_steps, processes=size, say=say, history=self.attempts
+        )
         if compiled.seconds is None or self.device.type != "cpu":
             return compiled
         validations = -(-self.total_steps // self.steps_per_epoch)
@@ -204,6 +208,7 @@ class Trainer:
             **self.meters.state_dict(),
             "diagnosed": dict(self.diagnosed),
             "ledger": self.integrator.ledger.state_dict(),
+            "attempts": self.attempts.state_dict(),
             "random": random.cpu,
             "random_cuda": random.cuda,
             "metrics_position": metrics_position,
@@ -220,6 +225,8 @@ class Trainer:
             part.load_state_dict(state[name])
         self.meters.load_state_dict(state)
         self.integrator.ledger.load_state_dict(state["ledger"])
+        if "attempts" in state:  # runs of before 2026-11-27 have none
+            self.attempts.load_state_dict(state["attempts"])
         RandomState(cpu=state["random"], cuda=state["random_cuda"]).restore()
 
     def _parts(self) -> dict[str, Any]:

@@ -91,8 +91,11 @@ def _detached(given: Sequence[Tensor]) -> list[Tensor]:
     return [z.detach().requires_grad_(z.requires_grad) for z in given]
 
 
-def compile_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> None:
-    """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves."""
+def compile_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
+    """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves.
+
+    Returns what makes them from now on.
+    """
     integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
     solve, integrals = compiled_solve(experiment, wanted, fuses=fuses), wanted.field.options()["integrals"]
     parameters = [p for p in field.parameters() if p.requires_grad]
@@ -105,3 +108,4 @@ def compile_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = Fals
         with torch.enable_grad(), suppress(SolverFailed):  # training will fail likewise, with a crash dump
             ys = solve(Problem(field=counted, y0=y0, ts=times)).ys
             torch.autograd.grad(ys.sum(), parameters, allow_unused=True)
+    return solve

@@ -1,6 +1,9 @@
 """Training on a GPU: nothing waits for it without need, and captured passes and steps are those of ordinary ones."""
 
 import warnings
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,12 @@ from ode_runner.recording.record import RunStatus
 from ode_runner.recording.status import status_of
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.training.planned_pass import PlannedPasses
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, latest, record_of, run_folder, typed
 from tests.problems import Compose, GivenSpiral
-from tests.resuming import check_resumed
+from tests.resuming import check_resumed, check_resumed_exactly
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DIGITS = ("task=digits", "trainer.device=cuda", "trainer.batch_size=50")
@@ -120,6 +124,45 @@ def test_captured_training_is_training(name: str, precision: str, composed: Comp
             assert {k: v for k, v in other.items() if k != "smallest_step"} == {
                 k: v for k, v in tally.items() if k != "smallest_step"
             }
+
+
+@pytest.mark.parametrize("precision", ["fp64", "tf32", "bf16", "fp16"])
+def test_planned_training_is_training(precision: str, composed: Compose) -> None:
+    """Three epochs: by the end most passes are planned, whose only wait is for what the solve has noted."""
+    found: list[list[dict[str, float]]] = []
+    for how in ("off", "on"):
+        trainer, said = made(composed, "solver=dopri5", f"trainer.precision={precision}", f"trainer.compile={how}"), []
+        if how == "on":
+            trainer.compiled = compile_training(trainer.forward, steps=1, processes=1, say=said.append)
+        steps = []
+        for epoch in range(3):
+            for batch in trainer.task.batches(Split.TRAIN, batch_size=50, epoch=epoch):
+                steps.append(trainer.train_step(batch, measure_memory=False))
+                trainer.step += 1
+        assert not said
+        found.append([{name: float(value) for name, value in step.items()} for step in steps])
+    passes = trainer.compiled.passes
+    assert isinstance(passes, PlannedPasses)
+    assert passes._passes
+    replays = Counter[int]()
+    for planned in passes._passes.values():
+        for half in (planned._there, planned._back):
+            half.replay = partial(_counted, half.replay, replays)  # type: ignore[method-assign]
+    batch = next(trainer.task.batches(Split.TRAIN, batch_size=50, epoch=3))
+    for _ in range(20):
+        trainer.train_step(batch, measure_memory=False)
+    assert replays[0] >= 20, "half of the passes at least are planned"
+    exact = precision == "fp64"
+    for eager, captured in zip(*found, strict=True):
+        assert captured["train/loss"] == pytest.approx(eager["train/loss"], rel=1e-4 if exact else 0.2, abs=0.02)
+        if exact:
+            assert captured["nfe/forward"] == eager["nfe/forward"]
+            assert captured["solver/smallest_step"] == pytest.approx(eager["solver/smallest_step"], rel=1e-3)
+
+
+def _counted(replay: Callable[[], None], replays: Counter[int]) -> None:
+    replays[0] += 1
+    replay()
 
 
 @pytest.mark.usefixtures("float64")
@@ -269,9 +312,9 @@ def test_small_steps_are_for_the_cpu(tmp_path: Path) -> None:
     assert record_of(tmp_path)["environment"]["device"] == "cpu"
 
 
-def test_a_run_in_half_precision_is_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_half_precision_is_resumed_bit_for_bit(tmp_path: Path) -> None:
     command = (*TINY, "solver=rk4", "trainer.device=cuda", "trainer.precision=fp16", "trainer.log_every=1")
-    check_resumed((*command, "trainer.batch_size=16", "trainer.epochs=3", "logger=none"), tmp_path, monkeypatch)
+    check_resumed((*command, "trainer.batch_size=16", "trainer.epochs=3", "logger=none"), tmp_path)
 
 
 def test_dropout_draws_other_numbers_in_every_captured_pass(composed: Compose) -> None:
@@ -293,12 +336,10 @@ def test_what_cannot_be_captured_is_refused_or_said_in_a_line(composed: Compose)
 
 
 @pytest.mark.parametrize("choices", [("solver=rk4",), ("solver=dopri5",)])
-def test_a_captured_run_is_resumed_bit_for_bit(
-    choices: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = (*TINY, *choices, "trainer.device=cuda", "trainer.compile=on", "trainer.log_every=1")
-    command = (*command, "trainer.batch_size=16", "trainer.epochs=3", "logger=none")
-    check_resumed(command, tmp_path, monkeypatch)
+def test_a_captured_run_is_resumed_bit_for_bit(choices: tuple[str, ...], tmp_path: Path) -> None:
+    """The last passes of dopri5 are planned."""
+    command = (*TINY, *choices, "trainer.device=cuda", "trainer.compile=on", "trainer.epochs=15", "logger=none")
+    check_resumed_exactly(command, tmp_path, step=30)
     assert record_of(tmp_path / "whole")["cost"]["compile_seconds"] > 0
 
 

@@ -1,0 +1,147 @@
+"""Adaptive solves on a GPU by a plan of which attempts are accepted, so that nothing waits for an error on the way.
+
+The GPU itself chooses the sizes of steps. Whether step control would have accepted and rejected as planned is found out
+afterwards, by the errors that have been noted.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from ode_runner.compiling.captured_steps import StepFunctions
+from ode_runner.counted_field import CountedField
+from ode_runner.errors import SolverFailed
+from ode_runner.ledger import Ledger
+from ode_runner.problem import Problem, Solution
+from ode_runner.solvers.embedded import EmbeddedRungeKutta
+from ode_runner.solvers.initial_step import first_step
+from ode_runner.solvers.one_step import AcceptedStep, solution_along
+from ode_runner.solvers.step_control import DeviceController
+from ode_runner.solvers.stepper import AdaptiveStepper, StepResult
+from ode_runner.transfer import read_times
+from ode_runner.types import State, Times
+
+Plan = tuple[bool, ...]  # of each attempt of a solve, whether it is accepted
+ROUNDING = 1e-12  # of the span, by which the CPU and the GPU may choose other sizes
+
+
+def plan_of(accepted_steps: Sequence[AcceptedStep]) -> Plan:
+    """The attempts that a solve has taken."""
+    return tuple(accepted for place in accepted_steps for accepted in (*[False] * place.rejected, True))
+
+
+@final
+class PlannedSolve:
+    """Solves problems with no output times but the last by a plan, in operations that autograd differentiates.
+
+    The derivative is that of the steps, as of `gradient=backprop`. A solve by a plan that does not fit gives wrong
+    states: `taken` must say of `noted` that it does.
+
+    Args:
+        solver: the pair.
+        plan: ends with an attempt that is accepted.
+    """
+
+    def __init__(self, solver: EmbeddedRungeKutta, plan: Plan) -> None:
+        self.solver, self.plan = solver, plan
+        self.noted: Tensor | None = (
+            None  # of the last solve, float64: three norms; t0, t1 and the error of each attempt
+        )
+        self._solved: tuple[CountedField, Times] | None = None
+
+    def __call__(self, problem: Problem) -> Solution:
+        """The solution, without the sizes of its steps."""
+        field, y, solver, (start, *_, end) = problem.field, problem.y0, self.solver, read_times(problem.ts)
+        self._solved = CountedField.around(field.field, Ledger()), problem.ts
+        functions, control = StepFunctions(solver, field), DeviceController(solver, order=solver.error_order)
+        t, last = (torch.full((), time, dtype=torch.float64, device=y.device) for time in (start, end))
+        f, first, norms = self._begun(functions, y, t, last, span=abs(end - start))
+        dt, noted = control.first(first).clamp_min(4 * math.ulp(start)), [norms]
+        for accepted in self.plan:
+            left = (last - t).abs()
+            ends = dt > 0.99 * left  # as in AdaptiveRungeKutta.steps
+            dt, t1 = torch.where(ends, left, dt), torch.where(ends, last, t + math.copysign(1.0, end - start) * dt)
+            y1, *rest, estimate = functions.step(torch.stack([t, t1, t1 - t]).to(y), y, f)
+            error = torch.where(estimate.isnan(), solver.error_of_nan, estimate.double())
+            noted.append(torch.stack([t, t1, error]))
+            dt = control.next(dt, error, accepted=accepted)
+            if accepted:
+                t, y = t1, y1
+                f = rest[0] if solver.tableau.first_same_as_last else functions.slope(t1.to(y).view(1), y1)[0]
+        self.noted, rejected = torch.cat(noted), self.plan.count(False)
+        return Solution(ys=torch.stack([problem.y0, y]), accepted=len(self.plan) - rejected, rejected=rejected)
+
+    def taken(self, noted: Sequence[float]) -> Solution | None:
+        """What the solver says of such a solve, without states; None where step control would have gone another way.
+
+        `noted` is what the solve has noted. The states of one of which it says None are to be thrown away.
+        """
+        assert self._solved is not None, "nothing has been solved"
+        (field, ts), nothing = self._solved, torch.zeros(1)
+        start, *_, end = read_times(ts)
+        stepper = _NotedSteps(self.solver, self.plan, noted, span=end - start)
+        try:
+            steps = list(replace(self.solver, stepping=lambda _: stepper).steps(field, nothing, ts))
+        except (SolverFailed, _NotAsPlanned):
+            return None
+        return solution_along([step.interval for step in steps], nothing) if stepper.done else None
+
+    def _begun(
+        self, functions: StepFunctions, y: State, t: Tensor, last: Tensor, *, span: float
+    ) -> tuple[State, Tensor, Tensor]:
+        """The first slope, the size of the first step, and the norms by which that was chosen."""
+        if self.solver.first_step is not None:
+            [f] = functions.slope(t.to(y).view(1), y)
+            return f, torch.full_like(t, self.solver.first_step), t.new_zeros(3)
+        f, found = functions.begin(torch.stack([t, last, last - t]).to(y), y)
+        norms = found.double()
+        return f, self._first_size(norms, span=span), norms
+
+    def _first_size(self, norms: Tensor, *, span: float) -> Tensor:
+        """`first_step` of the norms that `StepFunctions.begin` has found."""
+        d0, d1, bend = norms.unbind()
+        h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp_max(span / 2)
+        steepest = torch.maximum(d1, bend / h0)
+        bent = (0.01 / steepest) ** (1 / self.solver.error_order)
+        h1 = torch.where(steepest <= 1e-15, (1e-3 * h0).clamp_min(1e-6), bent)
+        h = torch.minimum(100 * h0, h1)
+        return torch.where(h.isfinite(), h, h0)
+
+
+class _NotAsPlanned(Exception):
+    """Step control would have gone another way."""
+
+
+@final
+class _NotedSteps(AdaptiveStepper):
+    """Steps that have been taken, by what was noted; their states are of no use."""
+
+    def __init__(self, solver: EmbeddedRungeKutta, plan: Plan, noted: Sequence[float], *, span: float) -> None:
+        self.solver, self._norms, self._most = solver, noted[:3], ROUNDING * abs(span)
+        attempts = (noted[place : place + 3] for place in range(3, len(noted), 3))
+        self._attempts = list(zip(plan, attempts, strict=True))
+
+    @property
+    def done(self) -> bool:
+        """Whether every attempt of the plan has been asked for."""
+        return not self._attempts
+
+    def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
+        d0, d1, bend = self._norms
+        return y0, first_step(d0, d1, lambda _: bend, order=self.solver.error_order, span=span)
+
+    def slope(self, t: float, y: State) -> State:
+        return y
+
+    def step(self, t0: float, t1: float, y0: State, f0: State | None) -> StepResult:
+        if not self._attempts:
+            raise _NotAsPlanned
+        accepted, (began, ended, error) = self._attempts.pop(0)
+        near = max(abs(t0 - began), abs(t1 - ended)) <= self._most  # no, where one is not a number
+        if not near or (error <= 1) != accepted:
+            raise _NotAsPlanned
+        return StepResult(y0, [y0], y0, error)

@@ -1,0 +1,230 @@
+"""Passes of training through an adaptive solve on a GPU, each recorded as two CUDA graphs, forward and backward.
+
+The solve goes by a plan of which attempts are accepted, as they were in the passes before. The CPU waits once a pass,
+while the GPU is on its way back, to see whether the plan was right. Where it was not, the pass is made anew otherwise.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from ode_runner.batch import Batch
+from ode_runner.buffers import Buffers
+from ode_runner.compiling.captured_solve import CapturedSolve
+from ode_runner.compiling.cuda_graph import CudaGraph, bound, far_apart, nudged
+from ode_runner.compiling.fused import fused
+from ode_runner.compiling.planned_solve import Plan, PlannedSolve
+from ode_runner.errors import CannotCompile
+from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.ledger import Phase, Tally
+from ode_runner.objectives.base import Loss
+from ode_runner.random_state import RandomState
+from ode_runner.training.captured_pass import Numbers, copy_of, kind_of_batch, own_gradients, write_batch
+from ode_runner.training.training_pass import TrainingPass
+
+FEWEST_SEEN = 8  # passes with the same attempts, before a plan of them is recorded, which takes a second
+MOST_PLANS = 6  # of a run: each keeps all that its derivative needs
+MEMORY = 16  # passes over which it is judged how often attempts repeat themselves
+STEADY = 0.6  # how often they must: a wrong plan costs a pass
+
+
+@final
+class AttemptHistory:
+    """The attempts of the solves of training so far, which say what plan to go by.
+
+    It is part of a run's state: a pass by a plan is rounded otherwise than one by single steps.
+    """
+
+    def __init__(self) -> None:
+        self.last: Plan = ()
+        self.repeated = 0.0  # how often, of late, attempts were those of the pass before
+        self.plans: list[Plan] = []
+        self._seen = Counter[Plan]()
+
+    def note(self, plan: Plan) -> None:
+        """A solve has taken these attempts."""
+        self.repeated += (float(plan == self.last) - self.repeated) / MEMORY
+        self.last = plan
+        self._seen[plan] += 1
+        if self._seen[plan] == FEWEST_SEEN and len(self.plans) < MOST_PLANS:
+            self.plans.append(plan)
+
+    def plan(self) -> Plan | None:
+        """To go by in the next pass; None: by none."""
+        return self.last if self.repeated >= STEADY and self.last in self.plans else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "last": list(self.last),
+            "repeated": self.repeated,
+            "plans": [list(plan) for plan in self.plans],
+            "seen": [[list(plan), count] for plan, count in self._seen.items()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.last, self.repeated = tuple(state["last"]), state["repeated"]
+        self.plans = [tuple(plan) for plan in state["plans"]]
+        self._seen = Counter({tuple(plan): count for plan, count in state["seen"]})
+
+
+class _Forward(NamedTuple):
+    """The forward half of a pass, in tensors that every replay overwrites."""
+
+    numbers: Numbers
+    noted: Tensor  # by the solve
+    tally: Tally
+
+
+@final
+class PlannedPass:
+    """The passes of one kind of batch by one plan.
+
+    Before it is used, its gradient is compared with that of an ordinary pass by the plan, on a batch and weights other
+    than those that were recorded. Random numbers, weights and buffers are left as they were.
+
+    Args:
+        forward: makes the forward pass; its model is in training mode.
+        solve: its only solve.
+        plan: of that.
+        batch: one of the kind.
+        fusing: parts of the model that are compiled for it.
+
+    Raises:
+        CannotCompile: something in the pass cannot be recorded or undone, or it gives another gradient when repeated.
+    """
+
+    def __init__(
+        self, forward: ForwardPass, solve: CapturedSolve, plan: Plan, batch: Batch, *, fusing: Sequence[nn.Module] = ()
+    ) -> None:
+        self.experiment, self._forward, self.solve = forward.experiment, forward, solve
+        self.parameters, self._batch = self.experiment.parameters(), copy_of(batch)
+        self.planned = PlannedSolve(solve.steps.solver, plan)
+        self._loss: Loss | None = None  # of the last forward half
+        ledger, random = self.experiment.integrator.ledger, RandomState.now(self.experiment.device)
+        buffers, totals = Buffers.now(self.experiment.model), {p: replace(t) for p, t in ledger.totals.items()}
+        try:
+            write_batch(self._batch, batch, shift=1)
+            with fused(fusing):
+                self._there = CudaGraph(self._half)
+            self._back = CudaGraph(self._derivative)
+            self._check_undone(random, buffers)
+            self._check_right(batch)
+            self._loss = None  # and with it autograd's graph, which has been recorded
+        finally:
+            buffers.restore()
+            random.restore()
+            for phase, total in totals.items():
+                ledger.put_back(phase, total)
+        noted = self._there.found.noted
+        self._noted = torch.empty(noted.shape, dtype=noted.dtype, pin_memory=noted.is_cuda)
+        self._read = torch.cuda.Event()
+
+    def __call__(self, batch: Batch) -> TrainingPass | None:
+        """The pass of a batch of the kind; None where its solve does not go as planned."""
+        write_batch(self._batch, batch)
+        self._there.replay()
+        self._noted.copy_(self._there.found.noted, non_blocking=True)
+        self._read.record()
+        self._back.replay()  # the GPU is busy with this while the CPU reads
+        self._read.synchronize()
+        taken = self.planned.taken(self._noted.tolist())
+        if taken is None:
+            return None
+        found, ledger = self._there.found, self.experiment.integrator.ledger
+        tally = replace(found.tally, smallest_step=taken.smallest_step)
+        ledger.totals[Phase.FORWARD].add(tally)
+        for parameter, gradient in zip(self.parameters, self._back.found, strict=True):
+            parameter.grad = gradient
+        return TrainingPass(
+            measured=found.numbers.read(),
+            of_loss=found.numbers.of_loss,
+            forward=tally,
+            backward=Tally(),
+            each=[],
+            saved_bytes=None,
+        )
+
+    def _half(self) -> _Forward:
+        with self.solve.following(self.planned):
+            passed = self._forward(self._batch, measure_memory=False)
+        if self.planned.noted is None:
+            raise CannotCompile("the pass solves nothing of the kind")
+        self._loss = passed.loss
+        return _Forward(Numbers.of(passed, self._batch, self.experiment), self.planned.noted, passed.tally)
+
+    def _derivative(self) -> list[Tensor | None]:
+        assert self._loss is not None, "there is no forward half"
+        total = self._forward.differentiated(self._loss)
+        gradients = torch.autograd.grad(total, self.parameters, retain_graph=True, allow_unused=True)
+        return own_gradients(gradients, self.parameters)
+
+    def _check_undone(self, random: RandomState, buffers: Buffers) -> None:
+        """Raises CannotCompile if a pass by a wrong plan would leave something behind."""
+        changed = any(not torch.equal(buffer, value) for _, buffer, value in buffers.kept)
+        if changed or not random.same_as(RandomState.now(self.experiment.device)):
+            raise CannotCompile("a pass draws random numbers or changes buffers")
+
+    def _check_right(self, batch: Batch) -> None:
+        """Raises CannotCompile unless replays give the gradient of an ordinary pass by the plan."""
+        write_batch(self._batch, batch)
+        with nudged(self.parameters):
+            self._there.replay()
+            self._back.replay()
+            self._half()
+            off = far_apart(self._back.found, self._derivative())
+        if not off < bound(self.experiment.dtype):
+            raise CannotCompile(f"repeated as a whole, its gradient is off by {off:.1e}")
+
+
+@final
+class PlannedPasses:
+    """Those of a run, for batches like the first. What no plan foresees is left to passes by single steps.
+
+    Args:
+        forward: makes forward passes.
+        solve: the only solve of a pass, which makes those by single steps.
+        history: of attempts, kept up here.
+        batch: the first one.
+        fusing: parts of the model that are compiled for them.
+        say: prints a line.
+    """
+
+    def __init__(
+        self,
+        forward: ForwardPass,
+        solve: CapturedSolve,
+        history: AttemptHistory,
+        batch: Batch,
+        *,
+        fusing: Sequence[nn.Module],
+        say: Callable[[str], None],
+    ) -> None:
+        self.forward, self.solve, self.history, self.fusing, self.say = forward, solve, history, fusing, say
+        self._kind: Hashable = kind_of_batch(batch)
+        self._passes: dict[Plan, PlannedPass] | None = {}  # None: they cannot be recorded
+        solve.note = history.note
+
+    def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass | None:
+        """The pass of a batch; None where there is no plan, or it has turned out wrong."""
+        del measure_memory  # what graphs keep is not seen
+        plan = self.history.plan()
+        if plan is None or self._passes is None or kind_of_batch(batch) != self._kind:
+            return None
+        passed = self._recorded(plan, batch)
+        found = None if passed is None else passed(batch)
+        if found is not None:
+            self.history.note(plan)
+        return found
+
+    def _recorded(self, plan: Plan, batch: Batch) -> PlannedPass | None:
+        if self._passes is not None and plan not in self._passes:
+            try:
+                self._passes[plan] = PlannedPass(self.forward, self.solve, plan, batch, fusing=self.fusing)
+            except CannotCompile as reason:
+                self.say(f"captured step by step, not as a whole: {reason}")
+                self._passes = None
+        return None if self._passes is None else self._passes[plan]

@@ -1,0 +1,78 @@
+"""What stands for recordings on a GPU where there is none: functions that are called again."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ode_runner.ledger import Ledger
+
+
+class Called:
+    """Stands for a CapturedFunction: called anew, on memory of its own all the same."""
+
+    def __init__(
+        self, function: Callable[..., Any], examples: Any, leaves: Any, *, facts: int, fusing: Any = ()
+    ) -> None:
+        self.function, self.leaves, self.facts = function, leaves, facts
+        self.inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in examples]
+        self.outputs: list[Tensor] = []
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        self.inputs = [
+            x.detach().clone().requires_grad_(old.requires_grad) for x, old in zip(inputs, self.inputs, strict=True)
+        ]
+        with torch.enable_grad():
+            self.graph = self.function(*self.inputs)
+        if not self.outputs:
+            self.outputs = [y.detach().clone() for y in self.graph]
+        for old, new in zip(self.outputs, self.graph, strict=True):
+            old.copy_(new.detach())
+        return [y.detach() for y in self.outputs]
+
+    def pull_back(self, *cotangents: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        moving = [x for x in self.inputs if x.requires_grad]
+        assert len(cotangents) <= len(self.graph) - self.facts
+        found = torch.autograd.grad(
+            self.graph[: len(cotangents)],
+            [*moving, *self.leaves],
+            cotangents,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return list(found[: len(moving)]), list(found[len(moving) :])
+
+
+class Halves:
+    """Stands for a CUDA graph of either half of a pass, which is made anew by each replay; nothing is counted."""
+
+    ledger: Ledger
+    replays = 0
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function, self.found = function, function()
+
+    def replay(self) -> None:
+        type(self).replays += 1
+        totals = {phase: replace(tally) for phase, tally in self.ledger.totals.items()}
+        again = self.function()
+        for phase, total in totals.items():
+            self.ledger.put_back(phase, total)
+        with torch.no_grad():
+            for old, new in zip(self._tensors(self.found), self._tensors(again), strict=True):
+                old.copy_(new)
+
+    @staticmethod
+    def _tensors(found: Any) -> list[Tensor]:
+        return found if isinstance(found, list) else [found.numbers.values, found.noted]
+
+
+class Moment:
+    """Stands for an event of a GPU."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
