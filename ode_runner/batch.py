@@ -14,6 +14,7 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
 from ode_runner.noise import BrownianPath
+from ode_runner.transfer import times_in
 from ode_runner.types import Times, Trajectory
 
 
@@ -118,8 +119,10 @@ class Batch(NamedTuple):
     def to(self, dtype: torch.dtype) -> "Batch":
         """The same with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
         parts = [("inputs", self.inputs), ("targets", self.targets), ("event_times", self.event_times)]
-        floating = [("ts", self.ts), *((name, x) for name, x in parts if x is not None and x.is_floating_point())]
+        floating = [(name, x) for name, x in parts if x is not None and x.is_floating_point()]
         others: dict[str, Any] = {name: x.to(dtype) for name, x in floating if x.dtype != dtype}
+        if self.ts.dtype != dtype:
+            others["ts"] = times_in(self.ts, dtype)
         return self._replace(**others) if others else self
 
     def rows(self, own: slice, *, every_time: bool) -> "Batch":

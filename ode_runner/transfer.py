@@ -9,6 +9,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 SYNC_IS_AN_ERROR = 2  # of torch.cuda.get_sync_debug_mode()
 _read = WeakIdKeyDictionary()  # by tensor of times: its version, and the numbers in it
+_converted = WeakIdKeyDictionary()  # by tensor of times: its version, and what it is in other types
 _sent = WeakIdKeyDictionary()  # by tensor of the CPU: the same by device
 _holders: list[list[Tensor]] = []  # of graphs that are being recorded
 
@@ -24,6 +25,19 @@ def read_times(ts: Tensor) -> list[float]:
     if known is None or known[0] != ts._version:  # written into since
         known = _read[ts] = (ts._version, ts.tolist())
     return list(known[1])
+
+
+def times_in(ts: Tensor, dtype: torch.dtype) -> Tensor:
+    """`ts.to(dtype)`; of a tensor on a GPU it is kept, so that `read_times` knows it again."""
+    if ts.dtype == dtype or ts.device.type != "cuda":
+        return ts.to(dtype)
+    known = _converted.get(ts)
+    if known is None or known[0] != ts._version:
+        known = _converted[ts] = (ts._version, {})
+    found: dict[torch.dtype, Tensor] = known[1]
+    if dtype not in found:
+        found[dtype] = ts.to(dtype)
+    return found[dtype]
 
 
 def select_times(ts: Tensor, places: Sequence[int]) -> Tensor:

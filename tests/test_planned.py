@@ -1,5 +1,6 @@
 """Adaptive solves and passes by a plan of attempts: all but the graphs, in whose place functions are called again."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -90,6 +91,7 @@ def test_a_planned_solve_is_the_solve(method: Any, control: str, span: tuple[flo
 def halves(monkeypatch: pytest.MonkeyPatch) -> type[Halves]:
     monkeypatch.setattr("ode_runner.compiling.captured_steps.CapturedFunction", Called)
     monkeypatch.setattr("ode_runner.training.planned_pass.CudaGraph", Halves)
+    monkeypatch.setattr("ode_runner.training.planned_pass.aside", nullcontext)
     monkeypatch.setattr("torch.cuda.Event", Moment)
     monkeypatch.setattr(Halves, "replays", 0)
     return Halves

@@ -6,9 +6,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.compiling.cuda_graph import CudaGraph, aside, bound, far_apart, nudged, varied, write_into
+from ode_runner.compiling.cuda_graph import CudaGraph, aside, check_repeated_right, nudged, varied, write_into
 from ode_runner.compiling.fused import fused
-from ode_runner.errors import CannotCompile
 
 Function = Callable[..., Sequence[Tensor]]
 
@@ -99,6 +98,6 @@ class CapturedFunction:
             with aside():
                 expected = self._evaluated()
                 gradient = self._derivative(expected)
-            off = max(far_apart(found, expected[: len(found)]), far_apart(derivatives, gradient))
-        if not off < bound(self.inputs[0].dtype):
-            raise CannotCompile(f"repeated as a whole, a step is off by {off:.1e}")
+            dtype = self.inputs[0].dtype
+            check_repeated_right(found, expected[: len(found)], dtype, what="a step")
+            check_repeated_right(derivatives, gradient, dtype, what="the derivative of a step")

@@ -1,5 +1,6 @@
 """What a function asks of a GPU, recorded once and asked for again as a whole: a CUDA graph."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,9 +94,24 @@ def varied(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [x.detach() * (1 + torch.rand_like(x) / 8) if x.is_floating_point() else x.clone() for x in inputs]
 
 
-def bound(dtype: torch.dtype) -> float:
-    """On how far what is repeated may be from the function itself."""
-    return BOUNDS[dtype]
+def check_repeated_right(
+    found: Sequence[Tensor | None], expected: Sequence[Tensor | None], dtype: torch.dtype, *, what: str
+) -> None:
+    """Check what a recording gives, by what the function itself gives.
+
+    Args:
+        found, expected: tensors, taken as one vector each.
+        dtype: in which they were computed.
+        what: they are, in words.
+
+    Raises:
+        CannotCompile: they are further apart than rounding explains, or no numbers.
+    """
+    off = far_apart(found, expected)
+    if math.isnan(off):
+        raise CannotCompile(f"{what} is not finite where that is looked at")
+    if not off < BOUNDS[dtype]:
+        raise CannotCompile(f"repeated as a whole, {what} is off by {off:.1e}")
 
 
 def far_apart(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> float:

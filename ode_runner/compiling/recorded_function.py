@@ -6,9 +6,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.compiling.cuda_graph import CudaGraph, aside, bound, far_apart, nudged, varied, write_into
+from ode_runner.compiling.cuda_graph import CudaGraph, aside, check_repeated_right, nudged, varied, write_into
 from ode_runner.compiling.fused import fused
-from ode_runner.errors import CannotCompile
 
 
 @final
@@ -59,6 +58,4 @@ class RecordedFunction:
             found = self(*varied(self.inputs))
             with aside():
                 expected = self._evaluated()
-            off = far_apart(found, expected)
-        if not off < bound(found[0].dtype):
-            raise CannotCompile(f"repeated as a whole, a solve is off by {off:.1e}")
+            check_repeated_right(found, expected, found[0].dtype, what="a solve")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ode_runner.batch import Batch
 from ode_runner.buffers import Buffers
-from ode_runner.compiling.cuda_graph import CudaGraph, bound, far_apart, nudged
+from ode_runner.compiling.cuda_graph import CudaGraph, check_repeated_right, nudged
 from ode_runner.compiling.fused import fused
 from ode_runner.errors import CannotCompile
 from ode_runner.experiment.experiment import Experiment
@@ -131,9 +131,8 @@ class CapturedPass:
             random.restore()
             expected = self._pass()
             found = self._graph.found
-            off = far_apart(found.gradients, expected.gradients)
-        if not off < bound(self.experiment.dtype):
-            raise CannotCompile(f"repeated as a whole, its gradient is off by {off:.1e}")
+            dtype = self.experiment.dtype
+            check_repeated_right(found.gradients, expected.gradients, dtype, what="its gradient")
 
 
 @final

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Batch
 from ode_runner.buffers import Buffers
 from ode_runner.compiling.captured_solve import CapturedSolve
-from ode_runner.compiling.cuda_graph import CudaGraph, bound, far_apart, nudged
+from ode_runner.compiling.cuda_graph import CudaGraph, aside, check_repeated_right, nudged
 from ode_runner.compiling.fused import fused
 from ode_runner.compiling.planned_solve import Plan, PlannedSolve
 from ode_runner.errors import CannotCompile
@@ -174,10 +174,10 @@ class PlannedPass:
         with nudged(self.parameters):
             self._there.replay()
             self._back.replay()
-            self._half()
-            off = far_apart(self._back.found, self._derivative())
-        if not off < bound(self.experiment.dtype):
-            raise CannotCompile(f"repeated as a whole, its gradient is off by {off:.1e}")
+            with aside():  # where the recorded half was made, which autograd remembers
+                self._half()
+                expected = self._derivative()
+            check_repeated_right(self._back.found, expected, self.experiment.dtype, what="its gradient")
 
 
 @final
