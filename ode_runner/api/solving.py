@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Any, final
 
@@ -84,7 +85,8 @@ def compile(
     """`integrate` as compiled code, for many solves of one field: solve = compile(field, y0, ts), then solve(y0, ts).
 
     One solve, of what is handed over, is made to have the code compiled, in about a second on a CPU; machine code is
-    kept for the next process. It serves all `y0` and `given` of these shapes and types, at any `ts`, where the same
+    kept for the next process. On a GPU steps are recorded as CUDA graphs, those of solves that nobody differentiates
+    with the third of them. It serves all `y0` and `given` of these shapes and types, at any `ts`, where the same
     ones of `given` ask for a gradient; other solves are right as well, and uncompiled. The field must be a function of
     t, y, given and its parameters, which may change in place between solves, as an optimizer changes them.
 
@@ -100,7 +102,8 @@ def compile(
     """
     check_solvable(y0, ts, ())
     check_given(given, y0)
-    solve = Compiled(_integrator(solver, gradient, options), _as_field(field), y0)
+    integrator = replace(_integrator(solver, gradient, options), records=y0.is_cuda)
+    solve = Compiled(integrator, _as_field(field), y0)
     try:
         solve.compile(y0, ts, given=given, integrals=integrals, noise=noise)
     except CannotCompile as reason:

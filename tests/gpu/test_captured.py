@@ -106,6 +106,8 @@ def test_a_training_step_without_step_control_never_waits(name: str, composed: C
 def test_captured_training_is_training(name: str, precision: str, composed: Compose) -> None:
     if precision == "fp16" and CELLS.get(name, ADAPTIVE.get(name, ()))[-1] in INEXACT:
         pytest.skip("a scaled loss has another adjoint within tolerance, and is refused")
+    if precision == "fp16" and name == "latent_sde":
+        pytest.skip("its gradient overflows, and capturing says so")
     found, ledgers = [], []
     for compiled in (False, True):
         how = f"trainer.compile={'on' if compiled else 'off'}"
