@@ -14,21 +14,24 @@
 #   quick       all other quick tests, on a machine with a GPU
 #   border      from which size a step is faster on the GPU than on the CPU, the rule of trainer.device=auto
 #   step        the benchmark of `make bench` on the GPU
+#   accuracy    MNIST after three epochs by captured steps, in tf32 and bf16, three seeds of each
 #   table1      the first row of Table 1, as many epochs as its limit allows; goes on with RESUME/table1.tar
 #
 # A part ends at its limit in seconds, "profile:120"; what it has found until then is in check.json, which is written
-# anew after every part. The usual parts take under five minutes; PARTS="gpu:150 table1:180" are for what is left.
+# anew after every part. The usual parts take under five minutes; PARTS="gpu:150 table1:180" are for what is left: a row
+# of Table 1 takes ten minutes, or several spells.
 #
 # PYTHON has a torch that sees the GPU; what else it lacks is installed from the wheels in WHEELS, without a network:
 #   pip wheel --no-deps -w folder hydra-core==1.3.2 omegaconf==2.3.0 antlr4-python3-runtime==4.9.3 beartype zuko \
 #     hatchling trove-classifiers editables
 # Whether the parts run can be tried where there is no GPU: DEVICE=cpu PRECISION=fp32 COMPILE=off BIN=.venv/bin, with
-# PROFILE="cell; cell", BORDER=1 and, in words to ode-run, EPOCH, GENERATION and TABLE1 to make them small.
+# PROFILE="cell; cell", BORDER=1, SEEDS=0 and, in words to ode-run, EPOCH, GENERATION, ACCURACY and TABLE1 to make them
+# small.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-outputs/gpu} WORKERS=${WORKERS:-$(( $(nproc) * 3 / 4 ))} DEVICE=${DEVICE:-cuda}
 PARTS=${PARTS:-new:95 profile:75 epoch:35 generation:90} IMAGES_SECONDS=${IMAGES_SECONDS:-15}
-NEW=${NEW:-attention or transformer or masked or captured_solves or recorded or dopri5 or reversible or kinetic or sde}
+NEW=${NEW:-planned or resumed or attention or transformer or masked or captured_solves or recorded or dopri5 or sde}
 WIDTH=${WIDTH:-64} PRECISION=${PRECISION:-tf32} HALF=${HALF:-bf16} COMPILE=${COMPILE:-on}
 PROFILE=${PROFILE:-} BORDER=${BORDER:-}
 ODE_RUN_DATA=$(realpath "${ODE_RUN_DATA:-data}")
@@ -109,6 +112,10 @@ for part in $PARTS; do
       ends=$((ends + 15))
       step "sampling" "$BIN/python" -m tests.gpu.sampling "$work/generation" --out "$work/found/sampling.json"
       cp "$work"/generation/plots/samples.png "$OUT/samples.png" || failed=1 ;;
+    accuracy)
+      step "three epochs" "${run[@]}" -m task=mnist model=odenet solver=dopri5 trainer.epochs=3 trainer.batch_size=128 \
+        trainer.precision="$PRECISION,$HALF" seed="${SEEDS:-0,1,2}" sweep=accuracy pictures=false logger=none \
+        ${ACCURACY:-} ;;
     table1)
       [ -f "${RESUME:-}/table1.tar" ] && tar -xf "$RESUME/table1.tar" -C "$work"
       step "Table 1, the first row" "${run[@]}" experiment=node_table1_odenet hydra.run.dir="$work/table1" \

@@ -24,6 +24,7 @@ def main() -> None:
         **{f"{name}_tests": _tests(left / f"{name}.xml") for name in ("new", "captured", "against_cpu", "quick")},
         **{name: _json(left / f"{name}.json") for name in ("profile", "border", "sampling")},
         **{name: _json(work / name / "record.json") for name in RUNS},
+        "accuracy": [_json(path) for path in sorted((work / "outputs" / "sweeps" / "accuracy").rglob("record.json"))],
         **{f"{name}_curve": _rows(work / name / "metrics.jsonl") for name in RUNS},
     }
     (options.out / "check.json").write_text(json.dumps(found, indent=2, default=str), encoding="utf-8")
