@@ -13,6 +13,7 @@ from ode_runner.batch import Split
 from ode_runner.compiling import c_operations
 from ode_runner.counted_field import CountedField
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.field import VectorField
 from ode_runner.gradients.adjoint import Adjoint
@@ -21,7 +22,7 @@ from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
-from ode_runner.ledger import Ledger
+from ode_runner.ledger import Ledger, Phase
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
@@ -32,7 +33,9 @@ from ode_runner.solvers.rk4 import RK4
 from ode_runner.solvers.trapezoid import Trapezoid
 from ode_runner.training import prepare_evaluations
 from ode_runner.training.averaging import WeightAverage
-from ode_runner.training.prepare_evaluations import FEWEST_SOLVES, compile_validation, solves_of
+from ode_runner.training.prepare_compiled import FEWEST_SOLVES, compile_training
+from ode_runner.training.prepare_evaluations import compile_validation, solves_of
+from ode_runner.training.training_problems import training_solves
 from ode_runner.types import State, Time
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
 from tests.problems import Compose, SmallNet
@@ -229,3 +232,18 @@ def test_a_last_validation_that_is_resumed_is_compiled_as_well(tmp_path: Path, m
     ours, theirs = ([row for row in rows_of(run_folder(place)) if "eval/loss" in row] for place in (parted, whole))
     assert [row["eval/loss"] for row in ours] == [row["eval/loss"] for row in theirs]
     assert record_of(parted)["metrics"] == record_of(whole)["metrics"]
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_the_smaller_batch_at_the_end_of_an_epoch_is_compiled_where_there_are_many(composed: Compose) -> None:
+    """Three batches of 17 of 60 samples, and one of nine: with a hundred epochs solves of nine are compiled, too."""
+    words = ("task=half_moons", "trainer.batch_size=17", "trainer.compile=on")
+    for epochs, kinds in ((FEWEST_SOLVES, [True, True]), (FEWEST_SOLVES - 1, [True, False])):
+        made, said = cell(composed, *words), list[str]()
+        forward = ForwardPass(made, phase=Phase.FORWARD)
+        assert compile_training(forward, steps=4 * epochs, processes=1, say=said.append).seconds is not None
+        made.model.train()
+        batches = list(made.task.batches(Split.TRAIN, batch_size=17, epoch=0))
+        assert [len(batch.inputs) for batch in batches] == [17, 17, 17, 9]
+        found = [made.integrator._compiled.find(training_solves(made, batch)[0]) for batch in batches[2:]]
+        assert [solve is not None for solve in found] == kinds

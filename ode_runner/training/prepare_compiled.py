@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import torch
 
+from ode_runner.batch import Split
 from ode_runner.compiling.captured_modules import CapturedModules, noted_calls
 from ode_runner.compiling.captured_solve import CapturedSolve
 from ode_runner.compiling.fused import fusible
@@ -25,6 +27,7 @@ from ode_runner.training.training_problems import (
     compile_solve,
     compiled_solve,
     first_batch,
+    smaller_batch,
     training_solves,
     undisturbed,
 )
@@ -32,6 +35,7 @@ from ode_runner.training.training_problems import (
 Captured = TypeVar("Captured")
 
 FEWEST_STEPS = 2_000  # of training that repay the seconds which the system's compiler takes
+FEWEST_SOLVES = 100  # of a kind, that repay the second of its compiler where others of the field are compiled anyway
 FEWEST_FUSED = 10_000  # that repay the half minute of PyTorch's
 FEWEST_CAPTURED = 200  # that repay the seconds which capturing takes
 # Multiplications and additions in an evaluation, from which on a compiled step is hardly faster than arithmetic allows
@@ -135,7 +139,20 @@ def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], 
     say("compiling the solver's steps: some seconds the first time, half a minute where PyTorch's compiler is needed")
     for solve in solves:
         compile_solve(experiment, solve)
+    _compile_smaller(experiment, steps=steps)
     return True
+
+
+def _compile_smaller(experiment: Experiment, *, steps: int) -> None:
+    """Compile the solves of the smaller batch at the end of each epoch, where that is repaid; else they stay eager."""
+    batch = smaller_batch(experiment)
+    epochs = steps // -(-experiment.task.size(Split.TRAIN) // experiment.options.batch_size)
+    if batch is None or epochs < FEWEST_SOLVES:
+        return
+    with suppress(CannotCompile):
+        for solve in training_solves(experiment, batch):
+            if has_c_code(solve):
+                compile_solve(experiment, solve)
 
 
 class _CapturedSolves(NamedTuple):

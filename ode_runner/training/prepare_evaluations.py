@@ -19,10 +19,8 @@ from ode_runner.field import StochasticField
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
-from ode_runner.training.prepare_compiled import repaid
+from ode_runner.training.prepare_compiled import FEWEST_SOLVES, repaid
 from ode_runner.training.training_problems import check_posed, undisturbed
-
-FEWEST_SOLVES = 100  # of a kind, in all validations of a run, that repay the second which the compiler takes
 
 
 class Kind(NamedTuple):
@@ -33,7 +31,7 @@ class Kind(NamedTuple):
 
 
 def compile_validation(experiment: Experiment, *, validations: int, steps: int, say: Callable[[str], None]) -> float:
-    """Compile the solves of validation that are made often; returns the seconds that it takes.
+    """Compile the solves of validation that a run makes a hundred times or more; returns the seconds that it takes.
 
     Which these are depends on the configuration only, so that a resumed run makes the same. Others stay eager.
 

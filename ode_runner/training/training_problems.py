@@ -29,25 +29,38 @@ def first_batch(experiment: Experiment) -> Batch:
     return first if count is None else parts_of(first, count, every_time=experiment.task.spec.every_time)[0]
 
 
-def training_solves(experiment: Experiment) -> list[Problem]:
-    """The solves that the model, in the mode it is in, makes for the first training batch; no field is evaluated.
+def smaller_batch(experiment: Experiment) -> Batch | None:
+    """One like the last of an epoch; None where all are alike, or are taken apart."""
+    options, task = experiment.options, experiment.task
+    left = task.size(Split.TRAIN) % options.batch_size
+    if options.accumulate is not None or not left or left == task.size(Split.TRAIN):
+        return None
+    return first_batch(experiment).rows(slice(0, left), every_time=task.spec.every_time)
+
+
+def training_solves(experiment: Experiment, batch: Batch | None = None) -> list[Problem]:
+    """The solves that the model, in the mode it is in, makes for a training batch; no field is evaluated.
+
+    Args:
+        experiment: of the model.
+        batch: None: the first one.
 
     Raises:
         CannotCompile: a solve has breaks or an event, or noise and no stochastic solver of fixed step; or its field is
             no module of the model.
     """
-    problems = training_problems(experiment)
+    problems = training_problems(experiment, batch)
     for problem in problems:
         check_posed(problem, experiment)
     return problems
 
 
-def training_problems(experiment: Experiment) -> list[Problem]:
-    """What the model, in the mode it is in, poses for the first training batch; no field is evaluated."""
+def training_problems(experiment: Experiment, batch: Batch | None = None) -> list[Problem]:
+    """What the model, in the mode it is in, poses for a training batch, the first one if None; nothing is evaluated."""
     recorded = RecordProblems()
     recording = replace(experiment, integrator=replace(experiment.integrator, gradient=recorded))
     with torch.enable_grad():  # which tells what is given that has a gradient
-        recording.loss(first_batch(experiment))
+        recording.loss(first_batch(experiment) if batch is None else batch)
     return recorded.problems
 
 
