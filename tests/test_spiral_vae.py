@@ -147,6 +147,19 @@ def test_neither_padding_nor_the_order_of_rows_changes_anything(make: Any, model
         torch.testing.assert_close(model.encode(changed).terms["kl"], model.encode(inputs).terms["kl"])
 
 
+def test_padding_that_is_no_number_gives_the_gradient_of_none(make: Any, model: Any) -> None:
+    inputs = first(make(), Split.TEST).inputs
+    padding = torch.cat([torch.full((4, 3, 3), torch.nan), torch.zeros(4, 3, 1)], dim=-1)
+    padded, longer = torch.cat([inputs, padding], dim=1), torch.cat([inputs, inputs[:, :3]], dim=1)
+    both = torch.cat([padded[:2], longer[2:]])
+    found = []
+    for one in (both, both.nan_to_num()):
+        kl = model.encode(one).terms["kl"].sum()
+        found.append(torch.autograd.grad(kl, list(model.stem.parameters())))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_recognition_reads_values_times_and_order(make: Any, model: Any) -> None:
     inputs = first(make(), Split.TEST).inputs
     model.eval()

@@ -71,13 +71,14 @@ class Recognition(nn.Module):
         times = times.gather(1, order)
         lengths = known.sum(dim=1)
         older = torch.cat([times[:, 1:], times[:, :1]], dim=1)
-        last = torch.arange(times.shape[1], device=times.device) == lengths[:, None] - 1
-        gaps = times - older.masked_fill(last, 0.0)
+        place, last = torch.arange(times.shape[1], device=times.device), lengths[:, None] - 1
+        gaps = times - older.masked_fill(place == last, 0.0)
         rows = torch.cat([values.gather(1, order[..., None].expand_as(values)), gaps[..., None]], dim=-1)
+        rows = rows.masked_fill((place > last)[..., None], 0.0)  # padding may be NaN, and 0 times NaN is no gradient
         if not rows.is_cuda:  # which the CPU would wait for
             rows = rows[:, : int(lengths.max())]
         states = self.gru(rows)[0]
-        return states.gather(1, (lengths - 1).view(-1, 1, 1).expand(-1, 1, states.shape[2])).squeeze(1)
+        return states.gather(1, last[..., None].expand(-1, 1, states.shape[2])).squeeze(1)
 
     def _noise(self, mean: Tensor) -> Tensor:
         """Standard normal (samples, batch or 1, latent)."""
