@@ -18,9 +18,21 @@ class Buffers:
         named = model.named_buffers(remove_duplicate=False)
         return cls(model=model, kept=[(name, buffer, buffer.detach().clone()) for name, buffer in named])
 
+    def replaced(self) -> bool:
+        """Whether other tensors stand in the places of some of them."""
+        return any(self._place(name) is not buffer for name, buffer, _ in self.kept)
+
+    def changed(self) -> bool:
+        """Whether some of them have other values, or have been replaced."""
+        return self.replaced() or any(not torch.equal(buffer, value) for _, buffer, value in self.kept)
+
     def restore(self) -> None:
         """Put the tensors back, with their values, whether a call has written into them or replaced them."""
         with torch.no_grad():
             for name, buffer, value in self.kept:
                 owner, _, last = name.rpartition(".")
                 setattr(self.model.get_submodule(owner), last, buffer.copy_(value))
+
+    def _place(self, name: str) -> Tensor | None:
+        owner, _, last = name.rpartition(".")
+        return self.model.get_submodule(owner)._buffers.get(last)

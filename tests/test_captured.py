@@ -34,7 +34,7 @@ from ode_runner.training.prepare_compiled import Compiled
 from ode_runner.training.training_problems import training_solves
 from tests.helpers import TINY, typed
 from tests.problems import Compose, GivenSpiral
-from tests.recordings import Called
+from tests.recordings import Called, MeanOfAll
 
 OPTIONS: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-6, "max_steps": 1000}
 
@@ -89,6 +89,22 @@ def test_training_by_captured_passes_is_training(
     assert found[True][0] == found[False][0]
     assert found[True][2] == found[False][2]
     assert all(torch.equal(found[True][1][name], value) for name, value in found[False][1].items())
+
+
+def test_buffers_that_are_replaced_are_not_captured(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repetition would leave them as they were, which nobody would see."""
+    monkeypatch.setattr("ode_runner.training.captured_pass.CudaGraph", Repeated)
+    cfg = composed("trainer.device=cpu", *TINY, "trainer.batch_size=7", "model=resnet")
+    trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
+    trainer.model.stem = nn.Sequential(trainer.model.stem, mean := MeanOfAll(2))
+    said = list[str]()
+    trainer.compiled = Compiled(0.0, CapturedPasses(trainer.forward, say=said.append))
+    batch = next(trainer.task.batches(Split.TRAIN, batch_size=7, epoch=0))
+    trainer.train_step(batch, measure_memory=False)
+    assert said == [
+        "not captured: a pass puts other tensors in the place of buffers, which a repetition would not (batches of 7)"
+    ]
+    torch.testing.assert_close(mean.mean, 0.1 * batch.inputs.mean(0))
 
 
 def test_layers_before_and_after_a_solve_are_repeated(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Adaptive solves and passes by a plan of attempts: all but the graphs, in whose place functions are called again."""
 
+import math
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,21 +12,22 @@ from torch import Tensor, nn
 from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.compiling.captured_solve import capture_exact
-from ode_runner.compiling.planned_solve import Plan, PlannedSolve, plan_of
+from ode_runner.compiling.planned_solve import Plan, PlannedSolve, _NotAsPlanned, _NotedSteps, plan_of
 from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
 from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.bosh3 import Bosh3
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
-from ode_runner.solvers.one_step import Gathered
 from ode_runner.training.planned_pass import FEWEST_SEEN, MOST_PLANS, AttemptHistory, PlannedPasses
 from ode_runner.training.prepare_compiled import Compiled
 from ode_runner.training.trainer import Trainer
 from ode_runner.training.training_problems import training_solves
 from tests.problems import Compose, GivenSpiral
-from tests.recordings import Called, Halves, Moment
+from tests.recordings import Called, Halves, MeanOfAll, Moment
 
+TIGHT: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4, "max_steps": 1000}
 CONTROLS: dict[str, dict[str, Any]] = {
     "i": {},
     "hold": {"hold": True},
@@ -46,9 +49,7 @@ def posed(ledger: Ledger, *, scale: float, span: tuple[float, float]) -> Problem
 
 def solved(solver: Any, problem: Problem) -> tuple[Solution, Plan]:
     """By the solver's own operations."""
-    gathered = Gathered(solver, problem.field, problem.y0)
-    for step in solver.steps(problem.field, problem.y0, problem.ts):
-        gathered.add(step)
+    gathered = solver.gathered(problem.field, problem.y0, problem.ts)
     return gathered.solution(), plan_of(gathered.accepted_steps)
 
 
@@ -85,6 +86,37 @@ def test_a_planned_solve_is_the_solve(method: Any, control: str, span: tuple[flo
                 by_another = PlannedSolve(solver, other_plan)
                 by_another(other)
                 assert by_another.taken(by_another.noted.tolist()) is None
+
+
+def test_what_a_plan_would_not_foresee_is_refused() -> None:
+    """A second solve would leave nothing to see of the first, and outputs on the way are no part of what is planned."""
+    problem, planned = posed(Ledger(), scale=1.0, span=(0.0, 1.0)), PlannedSolve(Dopri5(**TIGHT), (True,))
+    with pytest.raises(CannotCompile, match="more output times"):
+        planned(replace(problem, ts=torch.tensor([0.0, 0.5, 1.0])))
+    planned(problem)
+    with pytest.raises(CannotCompile, match="more solves"):
+        planned(problem)
+
+
+def test_an_end_that_is_no_number_is_no_step() -> None:
+    nothing, noted = torch.zeros(1), [1.0, 1.0, 1.0, 0.0, math.nan, 2.0, 0.0, 1.0, 0.5]
+    steps = _NotedSteps(Dopri5(**TIGHT), (False, True), noted, span=1.0)
+    with pytest.raises(_NotAsPlanned):
+        steps.step(0.0, 1.0, nothing, nothing)
+
+
+def test_attempts_are_noted_when_steps_are_recorded_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a plan that has turned out wrong would be tried again at every pass."""
+    monkeypatch.setattr("ode_runner.compiling.captured_steps.CapturedFunction", Called)
+    problem, noted = posed(Ledger(), scale=3.0, span=(0.0, 2.5)), list[Plan]()
+    expected, attempts = solved(Dopri5(**TIGHT), problem)
+    solve = capture_exact(Dopri5(**TIGHT), problem, keeps=True, fuses=False)
+    solve.note = noted.append
+    solve(replace(problem, ts=torch.tensor([0.0, 0.01])))
+    monkeypatch.setattr("ode_runner.compiling.captured_steps.MOST", 2)
+    for _ in range(2):
+        torch.testing.assert_close(solve(problem).ys, expected.ys)
+    assert noted[1:] == [attempts, attempts]
 
 
 @pytest.fixture
@@ -166,13 +198,81 @@ def test_wrong_plans_do_no_harm(composed: Compose, halves: type[Halves], monkeyp
 
 
 def test_what_a_wrong_plan_would_leave_behind_is_not_planned(composed: Compose, halves: type[Halves]) -> None:
-    for module in (nn.Dropout(0.5), nn.BatchNorm1d(8)):
+    for module in (nn.Dropout(0.5), nn.BatchNorm1d(8), MeanOfAll(8)):
         trainer = trainer_of(composed)
         trainer.model.stem = nn.Sequential(nn.Linear(2, 8), module, nn.Linear(8, 2)).double()
         passes, said = plan(trainer)
         steps_of(trainer, epochs=range(2))
         assert said == ["captured step by step, not as a whole: a pass draws random numbers or changes buffers"]
-        assert passes._passes is None
+        assert not passes._passes
+        assert trainer.attempts.state_dict()["refused"], "a resumed run does not try again"
+
+
+def test_a_plan_for_which_there_is_no_memory_costs_no_run(
+    composed: Compose, halves: type[Halves], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **named: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr("ode_runner.training.planned_pass.check_repeated_right", full)
+    eager, planned = trainer_of(composed), trainer_of(composed)
+    passes, said = plan(planned)
+    steps = [steps_of(trainer, epochs=range(2)) for trainer in (eager, planned)]
+    assert said == ["captured step by step, not as a whole: there is no memory for it on the GPU"]
+    assert not passes._passes
+    assert_same_training(eager, planned, steps)
+
+
+def test_what_the_backward_half_evaluates_is_counted(composed: Compose, halves: type[Halves]) -> None:
+    eager, planned = trainer_of(composed), trainer_of(composed)
+    for trainer in (eager, planned):
+        trainer.model.stem = nn.Sequential(nn.Linear(2, 2), Recomputed(trainer.integrator.ledger)).double()
+    planned.model.load_state_dict(eager.model.state_dict())
+    passes, _ = plan(planned)
+    steps = [steps_of(trainer, epochs=range(2)) for trainer in (eager, planned)]
+    assert passes._passes
+    assert steps[0][-1]["nfe/backward"] == 1
+    assert_same_training(eager, planned, steps)
+
+
+class Recomputed(nn.Module):
+    """Layers that evaluate a field once more on the way back, as checkpoints do."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.ledger = ledger
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = 1.0 * x
+        if y.requires_grad:
+            y.register_hook(self._enter)
+        return y
+
+    def _enter(self, dy: Tensor) -> None:
+        self.ledger.tally.evaluations += 1
+
+
+def test_a_half_is_made_before_its_derivative_is_recorded(
+    composed: Compose, halves: type[Halves], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU what is recorded is not computed: indices that the derivative reads would be anything."""
+    begun = list[int]()
+
+    class Watched(Halves):
+        def __init__(self, function: Any) -> None:
+            begun.append(Halves.replays)
+            super().__init__(function)
+
+        def replay(self) -> None:
+            super().replay()
+            Halves.replays += 1
+
+    monkeypatch.setattr("ode_runner.training.planned_pass.CudaGraph", Watched)
+    trainer = trainer_of(composed)
+    plan(trainer)
+    steps_of(trainer, epochs=range(2))
+    assert begun
+    assert all(back > there for there, back in zip(begun[::2], begun[1::2], strict=True))
 
 
 def test_training_by_plans_goes_on_where_it_was(composed: Compose, halves: type[Halves]) -> None:
@@ -208,6 +308,9 @@ def test_plans_are_made_of_attempts_that_repeat_themselves() -> None:
         for _ in range(60):
             history.note((True,) * length)
     assert len(history.plans) == MOST_PLANS
+    for length in range(20, 40):
+        history.note((True,) * length)
+    assert not history._seen, "nobody counts any more"
     again = AttemptHistory()
     again.load_state_dict(history.state_dict())
     assert again.state_dict() == history.state_dict()

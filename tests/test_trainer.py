@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ode_runner.build import build_experiment, build_trainer
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
 from ode_runner.tasks.classification import Classification
+from ode_runner.training.prepare_compiled import Compiled
 from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
@@ -76,6 +78,15 @@ def test_the_gradient_is_clipped_to_the_norm_asked_for(trainer: Any) -> None:
     moved = torch.nn.utils.parameters_to_vector(made.model.parameters()) - before
     assert scalars["optim/grad_norm"] > 1e-2, "as it was before it was clipped"
     assert float(moved.detach().norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_what_one_stage_has_recorded_is_gone_when_the_next_begins(trainer: Any, monkeypatch: Any) -> None:
+    """Both would have to fit into the memory of a GPU."""
+    made, kept = trainer(), list[Compiled]()
+    made.compiled = Compiled(1.0)
+    monkeypatch.setattr(made.stages, "begin", lambda *_: kept.append(made.compiled))
+    made._begin_stage(SimpleNamespace(display=SimpleNamespace(say=print), save=lambda _: None))
+    assert kept == [Compiled()]
 
 
 def test_evaluation_does_not_leak_into_training_counts(trainer: Any) -> None:

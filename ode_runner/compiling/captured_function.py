@@ -46,6 +46,7 @@ class CapturedFunction:
         with fused(fusing):
             self._there = CudaGraph(self._evaluated)
         self.outputs = list(self._there.found)
+        self._there.replay()  # so that what the derivative reads are numbers, and indices among them none from nowhere
         self._cotangents = [torch.zeros_like(y) for y in self.outputs[: len(self.outputs) - facts]]
         self._back = CudaGraph(self._derivative)  # now: autograd refuses once inputs or leaves have been written into
         self._check_right()

@@ -44,7 +44,7 @@ def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool)
     check_recordable(problem)
     if field.names:
         raise CannotCompile(f"something is integrated along the solve: {', '.join(field.names)}")
-    return CapturedSolve(CapturedSteps(pair, field, problem.y0, field.given, fuses=fuses), solver, keeps=keeps)
+    return CapturedSolve(CapturedSteps(pair, field, problem.y0, field.given, fuses=fuses), keeps=keeps)
 
 
 @final
@@ -54,16 +54,16 @@ class CapturedSolve:
     `note` is told which attempts each solve has taken. Within `following`, solves are those of a plan.
     """
 
-    def __init__(self, steps: CapturedSteps, solver: Solver, *, keeps: bool) -> None:
-        self.steps, self.solver, self.keeps = steps, solver, keeps
+    def __init__(self, steps: CapturedSteps, *, keeps: bool) -> None:
+        self.steps, self.keeps = steps, keeps
         self.note: Callable[[Plan], None] = lambda _: None
         self._proven = self._given_up = False
         self._planned: PlannedSolve | None = None
 
     @contextmanager
     def following(self, planned: PlannedSolve) -> Iterator[None]:
-        """Inside, `planned` solves."""
-        self._planned = planned
+        """Inside, `planned` solves, once."""
+        self._planned, planned.noted = planned, None
         try:
             yield
         finally:
@@ -74,7 +74,7 @@ class CapturedSolve:
             return self._planned(problem)
         field, y0, ts = problem.field, problem.y0, problem.ts
         if len(ts) == 1 or self._given_up:
-            return self.solver.solve(field, y0, ts)
+            return self._ordinary(problem)
         accepted_steps: list[AcceptedStep] = []  # autograd carries tensors only; the rest comes out this way
         try:
             ys = _Captured.apply(field, self, accepted_steps, y0, ts, *field.given, *self.steps.parameters)
@@ -82,10 +82,16 @@ class CapturedSolve:
             if not self._proven:  # before training, where somebody will say so
                 raise
             self._given_up = True
-            return self.solver.solve(field, y0, ts)
+            return self._ordinary(problem)
         self._proven = True
         self.note(plan_of(accepted_steps))
         return solution_along(accepted_steps, ys)
+
+    def _ordinary(self, problem: Problem) -> Solution:
+        """By steps that are not recorded."""
+        gathered = self.steps.solver.gathered(problem.field, problem.y0, problem.ts)
+        self.note(plan_of(gathered.accepted_steps))
+        return gathered.solution()
 
 
 _OfAStep = list[tuple[Recordings, CapturedFunction]]  # recordings that it uses, and where they go back to

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ode_runner.compiling.captured_steps import StepFunctions
 from ode_runner.counted_field import CountedField
-from ode_runner.errors import SolverFailed
+from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
@@ -48,14 +48,19 @@ class PlannedSolve:
 
     def __init__(self, solver: EmbeddedRungeKutta, plan: Plan) -> None:
         self.solver, self.plan = solver, plan
-        self.noted: Tensor | None = (
-            None  # of the last solve, float64: three norms; t0, t1 and the error of each attempt
-        )
+        # Of the last solve, float64: three norms; t0, t1 and the error of each attempt. None: there is none yet
+        self.noted: Tensor | None = None
         self._solved: tuple[CountedField, Times] | None = None
 
     def __call__(self, problem: Problem) -> Solution:
-        """The solution, without the sizes of its steps."""
-        field, y, solver, (start, *_, end) = problem.field, problem.y0, self.solver, read_times(problem.ts)
+        """The solution, without the sizes of its steps.
+
+        Raises:
+            CannotCompile: a second solve would leave nothing to see of the first, or there are outputs on the way.
+        """
+        if self.noted is not None or len(problem.ts) != 2:
+            raise CannotCompile("a pass makes more solves, or solves with more output times, than the first one did")
+        field, y, solver, (start, end) = problem.field, problem.y0, self.solver, read_times(problem.ts)
         self._solved = CountedField.around(field.field, Ledger()), problem.ts
         functions, control = StepFunctions(solver, field), DeviceController(solver, order=solver.error_order)
         t, last = (torch.full((), time, dtype=torch.float64, device=y.device) for time in (start, end))
@@ -82,7 +87,7 @@ class PlannedSolve:
         """
         assert self._solved is not None, "nothing has been solved"
         (field, ts), nothing = self._solved, torch.zeros(1)
-        start, *_, end = read_times(ts)
+        start, end = read_times(ts)
         stepper = _NotedSteps(self.solver, self.plan, noted, span=end - start)
         try:
             steps = list(replace(self.solver, stepping=lambda _: stepper).steps(field, nothing, ts))
@@ -141,7 +146,7 @@ class _NotedSteps(AdaptiveStepper):
         if not self._attempts:
             raise _NotAsPlanned
         accepted, (began, ended, error) = self._attempts.pop(0)
-        near = max(abs(t0 - began), abs(t1 - ended)) <= self._most  # no, where one is not a number
+        near = abs(t0 - began) <= self._most and abs(t1 - ended) <= self._most  # no, where one is not a number
         if not near or (error <= 1) != accepted:
             raise _NotAsPlanned
         return StepResult(y0, [y0], y0, error)

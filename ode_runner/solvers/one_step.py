@@ -103,10 +103,14 @@ class StepwiseSolver(Solver):
         """The accepted steps of a solve, one after another; every output time after the first is due in one of them."""
 
     def solve(self, field: VectorField, y0: State, ts: Times) -> Solution:
+        return self.gathered(field, y0, ts).solution()
+
+    def gathered(self, field: VectorField, y0: State, ts: Times) -> "Gathered":
+        """All the steps of a solve."""
         gathered = Gathered(self, field, y0)
         for step in self.steps(field, y0, ts):
             gathered.add(step)
-        return gathered.solution()
+        return gathered
 
     def to_be_recomputed(self) -> Self:
         """The solver for a solve whose steps will be taken anew, for a derivative."""

@@ -81,6 +81,8 @@ class CapturedPass:
             write_batch(self._batch, batch, shift=1)
             with fused(fusing):
                 self._graph = CudaGraph(self._pass)
+            if buffers.replaced():
+                raise CannotCompile("a pass puts other tensors in the place of buffers, which a repetition would not")
             self._check_right(batch)
         finally:
             buffers.restore()

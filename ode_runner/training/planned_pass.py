@@ -43,6 +43,7 @@ class AttemptHistory:
         self.last: Plan = ()
         self.repeated = 0.0  # how often, of late, attempts were those of the pass before
         self.plans: list[Plan] = []
+        self.refused = False  # passes by plans cannot be recorded
         self._seen = Counter[Plan]()
 
     def note(self, plan: Plan) -> None:
@@ -52,21 +53,25 @@ class AttemptHistory:
         self._seen[plan] += 1
         if self._seen[plan] == FEWEST_SEEN and len(self.plans) < MOST_PLANS:
             self.plans.append(plan)
+        if len(self.plans) == MOST_PLANS:
+            self._seen.clear()  # a checkpoint is not to grow with the run
 
     def plan(self) -> Plan | None:
         """To go by in the next pass; None: by none."""
-        return self.last if self.repeated >= STEADY and self.last in self.plans else None
+        steady = self.repeated >= STEADY and not self.refused
+        return self.last if steady and self.last in self.plans else None
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "last": list(self.last),
             "repeated": self.repeated,
             "plans": [list(plan) for plan in self.plans],
+            "refused": self.refused,
             "seen": [[list(plan), count] for plan, count in self._seen.items()],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.last, self.repeated = tuple(state["last"]), state["repeated"]
+        self.last, self.repeated, self.refused = tuple(state["last"]), state["repeated"], state.get("refused", False)
         self.plans = [tuple(plan) for plan in state["plans"]]
         self._seen = Counter({tuple(plan): count for plan, count in state["seen"]})
 
@@ -76,6 +81,13 @@ class _Forward(NamedTuple):
 
     numbers: Numbers
     noted: Tensor  # by the solve
+    tally: Tally
+
+
+class _Backward(NamedTuple):
+    """The backward half, likewise."""
+
+    gradients: list[Tensor | None]
     tally: Tally
 
 
@@ -110,6 +122,7 @@ class PlannedPass:
             write_batch(self._batch, batch, shift=1)
             with fused(fusing):
                 self._there = CudaGraph(self._half)
+            self._there.replay()  # so that what the derivative reads are numbers
             self._back = CudaGraph(self._derivative)
             self._check_undone(random, buffers)
             self._check_right(batch)
@@ -134,16 +147,17 @@ class PlannedPass:
         taken = self.planned.taken(self._noted.tolist())
         if taken is None:
             return None
-        found, ledger = self._there.found, self.experiment.integrator.ledger
+        found, back, ledger = self._there.found, self._back.found, self.experiment.integrator.ledger
         tally = replace(found.tally, smallest_step=taken.smallest_step)
         ledger.totals[Phase.FORWARD].add(tally)
-        for parameter, gradient in zip(self.parameters, self._back.found, strict=True):
+        ledger.totals[Phase.BACKWARD].add(back.tally)
+        for parameter, gradient in zip(self.parameters, back.gradients, strict=True):
             parameter.grad = gradient
         return TrainingPass(
             measured=found.numbers.read(),
             of_loss=found.numbers.of_loss,
             forward=tally,
-            backward=Tally(),
+            backward=back.tally,
             each=[],
             saved_bytes=None,
         )
@@ -156,16 +170,16 @@ class PlannedPass:
         self._loss = passed.loss
         return _Forward(Numbers.of(passed, self._batch, self.experiment), self.planned.noted, passed.tally)
 
-    def _derivative(self) -> list[Tensor | None]:
+    def _derivative(self) -> _Backward:
         assert self._loss is not None, "there is no forward half"
         total = self._forward.differentiated(self._loss)
-        gradients = torch.autograd.grad(total, self.parameters, retain_graph=True, allow_unused=True)
-        return own_gradients(gradients, self.parameters)
+        with self.experiment.integrator.ledger.phase(Phase.BACKWARD) as tally:
+            gradients = torch.autograd.grad(total, self.parameters, retain_graph=True, allow_unused=True)
+        return _Backward(own_gradients(gradients, self.parameters), tally)
 
     def _check_undone(self, random: RandomState, buffers: Buffers) -> None:
         """Raises CannotCompile if a pass by a wrong plan would leave something behind."""
-        changed = any(not torch.equal(buffer, value) for _, buffer, value in buffers.kept)
-        if changed or not random.same_as(RandomState.now(self.experiment.device)):
+        if buffers.changed() or not random.same_as(RandomState.now(self.experiment.device)):
             raise CannotCompile("a pass draws random numbers or changes buffers")
 
     def _check_right(self, batch: Batch) -> None:
@@ -176,8 +190,8 @@ class PlannedPass:
             self._back.replay()
             with aside():  # where the recorded half was made, which autograd remembers
                 self._half()
-                expected = self._derivative()
-            check_repeated_right(self._back.found, expected, self.experiment.dtype, what="its gradient")
+                expected = self._derivative().gradients
+            check_repeated_right(self._back.found.gradients, expected, self.experiment.dtype, what="its gradient")
 
 
 @final
@@ -205,14 +219,14 @@ class PlannedPasses:
     ) -> None:
         self.forward, self.solve, self.history, self.fusing, self.say = forward, solve, history, fusing, say
         self._kind: Hashable = kind_of_batch(batch)
-        self._passes: dict[Plan, PlannedPass] | None = {}  # None: they cannot be recorded
+        self._passes: dict[Plan, PlannedPass] = {}
         solve.note = history.note
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass | None:
         """The pass of a batch; None where there is no plan, or it has turned out wrong."""
         del measure_memory  # what graphs keep is not seen
         plan = self.history.plan()
-        if plan is None or self._passes is None or kind_of_batch(batch) != self._kind:
+        if plan is None or kind_of_batch(batch) != self._kind:
             return None
         passed = self._recorded(plan, batch)
         found = None if passed is None else passed(batch)
@@ -221,10 +235,13 @@ class PlannedPasses:
         return found
 
     def _recorded(self, plan: Plan, batch: Batch) -> PlannedPass | None:
-        if self._passes is not None and plan not in self._passes:
+        if plan not in self._passes:
             try:
                 self._passes[plan] = PlannedPass(self.forward, self.solve, plan, batch, fusing=self.fusing)
-            except CannotCompile as reason:
+            except (CannotCompile, torch.OutOfMemoryError) as error:
+                reason = error if isinstance(error, CannotCompile) else "there is no memory for it on the GPU"
                 self.say(f"captured step by step, not as a whole: {reason}")
-                self._passes = None
-        return None if self._passes is None else self._passes[plan]
+                self._passes.clear()
+                self.history.refused = True
+                return None
+        return self._passes[plan]

@@ -128,6 +128,7 @@ class Trainer:
 
     def _begin_stage(self, session: Session) -> None:
         """As a run begins; weights of the stage before, which learned something else, are no better than its own."""
+        self.compiled = Compiled()  # recordings of the stage before give their memory back before others are made
         self.stages.begin(self.average, session)
         self.best = dict(NONE)
         self.schedule = self.stages.scheduler(steps_per_epoch=self.steps_per_epoch)
