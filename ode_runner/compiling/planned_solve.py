@@ -146,7 +146,8 @@ class _NotedSteps(AdaptiveStepper):
         if not self._attempts:
             raise _NotAsPlanned
         accepted, (began, ended, error) = self._attempts.pop(0)
-        near = abs(t0 - began) <= self._most and abs(t1 - ended) <= self._most  # no, where one is not a number
+        most = max(self._most, 4 * math.ulp(max(abs(t0), abs(t1))))  # in a clock that is rounded
+        near = abs(t0 - began) <= most and abs(t1 - ended) <= most  # no, where one is not a number
         if not near or (error <= 1) != accepted:
             raise _NotAsPlanned
         return StepResult(y0, [y0], y0, error)
