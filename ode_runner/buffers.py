@@ -19,8 +19,9 @@ class Buffers:
         return cls(model=model, kept=[(name, buffer, buffer.detach().clone()) for name, buffer in named])
 
     def replaced(self) -> bool:
-        """Whether other tensors stand in the places of some of them."""
-        return any(self._place(name) is not buffer for name, buffer, _ in self.kept)
+        """Whether other tensors stand in the places of some of them, or there are more."""
+        now = dict(self.model.named_buffers(remove_duplicate=False))
+        return len(now) != len(self.kept) or any(now.get(name) is not buffer for name, buffer, _ in self.kept)
 
     def changed(self) -> bool:
         """Whether some of them have other values, or have been replaced."""
@@ -32,7 +33,3 @@ class Buffers:
             for name, buffer, value in self.kept:
                 owner, _, last = name.rpartition(".")
                 setattr(self.model.get_submodule(owner), last, buffer.copy_(value))
-
-    def _place(self, name: str) -> Tensor | None:
-        owner, _, last = name.rpartition(".")
-        return self.model.get_submodule(owner)._buffers.get(last)
