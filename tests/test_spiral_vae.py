@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from ode_runner.batch import Outputs, Split, TaskSpec
@@ -158,6 +159,17 @@ def test_padding_that_is_no_number_gives_the_gradient_of_none(make: Any, model: 
         found.append(torch.autograd.grad(kl, list(model.stem.parameters())))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_read_of_a_sequence_can_be_exported(make: Any, model: Any) -> None:
+    class Read(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return model.stem._read(inputs)
+
+    inputs = first(make(), Split.TEST).inputs[:2, :4]
+    padded = torch.cat([inputs, torch.zeros_like(inputs)], dim=1)
+    read = torch.export.export(Read(), (padded,)).module()
+    torch.testing.assert_close(read(padded), model.stem._read(inputs))
 
 
 def test_recognition_reads_values_times_and_order(make: Any, model: Any) -> None:

@@ -75,7 +75,7 @@ class Recognition(nn.Module):
         gaps = times - older.masked_fill(place == last, 0.0)
         rows = torch.cat([values.gather(1, order[..., None].expand_as(values)), gaps[..., None]], dim=-1)
         rows = rows.masked_fill((place > last)[..., None], 0.0)  # padding may be NaN, and 0 times NaN is no gradient
-        if not rows.is_cuda:  # which the CPU would wait for
+        if not (rows.is_cuda or torch.compiler.is_exporting()):  # a GPU would be waited for; a file knows no lengths
             rows = rows[:, : int(lengths.max())]
         states = self.gru(rows)[0]
         return states.gather(1, last[..., None].expand(-1, 1, states.shape[2])).squeeze(1)
