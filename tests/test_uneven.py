@@ -18,6 +18,8 @@ from tests.helpers import check_refused
 
 EXACT = ("trainer.precision=fp64", "trainer.device=cpu", "solver=rk4", "solver.num_steps=2", "network.width=4")
 
+TIGHT = ("solver.rtol=1e-8", "solver.atol=1e-8")
+
 
 @pytest.fixture
 def uneven(tmp_path: Path) -> tuple[str, ...]:
@@ -65,12 +67,14 @@ def test_whole_batches_of_uneven_samples_are_trained_on(uneven: tuple[str, ...],
     assert len(problem.y0) > 1
 
 
-def test_errors_before_events_do_not_depend_on_the_size_of_batches(composed: Compose) -> None:
-    words = ("task=bouncing_ball", "task.test=5", "trainer.precision=fp64", "trainer.device=cpu")
+def test_errors_and_the_loss_of_events_do_not_depend_on_the_size_of_batches(composed: Compose) -> None:
+    words = ("task=bouncing_ball", "task.test=5", "trainer.precision=fp64", "trainer.device=cpu", *TIGHT)
     experiment = built(composed, *words)
-    assert measured(experiment, Split.TEST, 2)["rmse"] == pytest.approx(
-        measured(experiment, Split.TEST, 100)["rmse"], rel=1e-5
-    )
+    parts, whole = (measured(experiment, Split.TEST, size) for size in (2, 100))
+    assert parts == pytest.approx(whole, rel=1e-6)
+    batch = next(experiment.task.batches(Split.TEST, batch_size=100, epoch=0))
+    assert whole["loss"] == pytest.approx(experiment.loss(batch).total.item(), rel=1e-12)
+    assert not [name for name in whole if name.startswith("mse")], "what the loss is corrected by is not reported"
 
 
 def test_a_batch_without_a_number_of_some_name_counts_nothing_for_it() -> None:
