@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.commands.original_command import with_original_command
-from ode_runner.commands.run_folders import folder_of
+from ode_runner.commands.run_folders import folder_of, note_typed_folder
 from ode_runner.config.command_files import command_files
 from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.exclusive_options import one_of_each
@@ -95,6 +95,7 @@ def _check_words() -> None:
     sys.argv[1:] = quoted_where_needed(with_original_command(one_of_each(sys.argv[1:])))
     check_overrides(sys.argv[1:])
     check_known_keys(sys.argv[1:])
+    note_typed_folder(sys.argv[1:])
 
 
 def run_job(cfg: DictConfig) -> JobResult:

@@ -2,12 +2,14 @@
 
 import shlex
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+import ode_runner as ode
 from ode_runner.building.instantiate import construct
 from ode_runner.config import hints as habits
 from ode_runner.config.help import GROUPS
@@ -391,6 +393,27 @@ def test_a_folder_of_ones_own_is_never_removed(line: str, place: Path) -> None:
     (place / "mine" / "thesis.tex").write_text("all of it")
     typed(*shlex.split(line), "hydra.run.dir=mine", cwd=place)
     assert (place / "mine" / "thesis.tex").read_text() == "all of it"
+
+
+@pytest.mark.parametrize("line", ["trainer.epochs=0", "plan=true", "audit=true model=resnet"])
+def test_empty_folders_of_ones_own_are_kept(line: str, place: Path) -> None:
+    """A refusal, or a plan, removes the folders that the command has made, and no others."""
+    words = shlex.split(line)
+    mine = place / "mine" / "empty"
+    mine.mkdir(parents=True)
+    for named in ("mine/empty", "mine/empty/new/run"):
+        typed(*words, f"hydra.run.dir={named}", cwd=place)
+        assert not [*mine.iterdir()]
+    task = place / "outputs" / "half_moons"
+    task.mkdir(parents=True)
+    typed(*words, cwd=place)
+    assert not [*task.iterdir()]
+    task.rmdir()
+    typed(*words, cwd=place)
+    assert not [*(place / "outputs").iterdir()], "the folder of the task was made by this command"
+    with chdir(place), pytest.raises(RefusedInput):
+        ode.train("trainer.epochs=0", "hydra.run.dir=mine/empty")
+    assert not [*mine.iterdir()]
 
 
 def test_refusing_a_run_keeps_other_runs_of_its_task(place: Path) -> None:

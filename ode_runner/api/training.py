@@ -13,6 +13,7 @@ from ode_runner.config.command_files import command_files
 from ode_runner.config.command_names import is_command
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.process_state import unchanged
+from ode_runner.recording.fresh_folder import note_missing
 from ode_runner.recording.log_file import LogFile
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.relative_path import relative_path
@@ -45,6 +46,7 @@ def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -
         raise RefusedInput("train makes a run. What is asked about one is asked of the object: ode.load(folder).")
     with composed(overrides, config_dirs=config_dirs) as cfg, unchanged():
         folder = relative_path(cfg.hydra.run.dir)
+        note_missing(folder)
         choices = cfg.hydra.runtime.choices
         plan = plan_run(cfg, choices, folder, command_files=command_files(cfg), in_sweep=False)
         with _logged_to(folder / "ode-run.log"):

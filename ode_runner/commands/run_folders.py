@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from ode_runner.config.unused_words import check_plain_names
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 from ode_runner.recording.bookkeeping import COMMANDS, PLACEMENT, PROCESSES
+from ode_runner.recording.fresh_folder import note_missing
 from ode_runner.recording.record import NONE, UNUSED
 
 # Beginnings of words that leave a sweep the same. output_dir= is none: sweeps of before were named with it.
@@ -53,12 +55,12 @@ def folder_of(what: str, *, _root_: DictConfig) -> str:
         record = identify(_root_, choices)
         solver = record.choices["solver"]
         leaf = f"{NONE if solver == UNUSED else solver}-{record.fingerprint}"
-        return leaf if what == "job" else f"{answers}/{leaf}"
+        return _noted(_root_.hydra.sweep.dir if what == "job" else answers, leaf, what)
     if _root_.plan and what == "run":
-        return _temporary_folder()
+        return _noted(tempfile.gettempdir(), f"ode-run-plan-{os.getpid()}", what)
     within = _root_.hydra.sweep.dir if what == "job" else answers or _root_.output_dir
     leaf = f"{choices.task}/{_existing(Path(within, choices.task), *run_name(_root_))}"
-    return leaf if what == "job" else f"{within}/{leaf}"
+    return _noted(within, leaf, what)
 
 
 def _existing(parent: Path, shown: str, identity: str) -> str:
@@ -72,9 +74,21 @@ def _existing(parent: Path, shown: str, identity: str) -> str:
     return f"{shown}{identity}"
 
 
-def _temporary_folder() -> str:
-    """The folder of a run that is planned only: Hydra makes one before it asks whether there is anything to do."""
-    return os.path.join(tempfile.gettempdir(), f"ode-run-plan-{os.getpid()}")
+def note_typed_folder(words: Iterable[str]) -> None:
+    """Note what is not there yet of a folder that `hydra.run.dir` names, for which `folder_of` is not asked."""
+    for word in words:
+        name, _, value = word.lstrip("+").partition("=")
+        if name == "hydra.run.dir":
+            note_missing(Path(value.strip("'\"")))
+
+
+def _noted(within: str, leaf: str, what: str) -> str:
+    """The folder to be made, of a job by its leaf alone; what is not there yet is noted, for a refusal removes no more.
+
+    Of a run that is planned only, too: Hydra makes a folder before it asks whether there is anything to do.
+    """
+    note_missing(Path(within, leaf))
+    return leaf if what == "job" else f"{within}/{leaf}"
 
 
 def _answers_folder(cfg: DictConfig) -> str:

@@ -1,5 +1,6 @@
 """Folders in which nothing has been done yet: recognised, and removed where nothing will be."""
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from ode_runner.recording.record import FILE as RECORD
 from ode_runner.recording.stored_command import FOLDER as COMMAND
 
 STARTED = {COMMAND, LOCK, ATTEMPT, "ode-run.log"}  # what starting a command writes, before it is known to be possible
+_missing = set[Path]()  # folders that were not there when this process was about to make them
 
 
 def is_fresh(folder: Path) -> bool:
@@ -33,12 +35,22 @@ def remove_if_fresh(folder: Path) -> None:
         remove(folder)
 
 
-def remove(folder: Path, *, alone: bool = False) -> None:
-    """Remove the folder, and unless `alone` up to three parents that are then empty: of the task, of all outputs.
+def note_missing(folder: Path) -> None:
+    """Note which folders are not there, of this one and those around it, before it is made: only these are removed."""
+    own = Path(os.path.abspath(folder))
+    _missing.update(place for place in (own, *own.parents) if not os.path.lexists(place))
 
+
+def remove(folder: Path, *, alone: bool = False) -> None:
+    """Remove what starting a command has written into a folder; then the folder, if this process has made it.
+
+    And unless `alone` up to three parents that it has made and that are empty then: of the task, of all outputs.
     `alone` is for sweeps, where another process may be about to make a folder beside it.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    own = Path(os.path.abspath(folder))
+    for path in [own] if own in _missing else [own / name for name in STARTED]:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     with suppress(OSError):  # a parent that holds something else
-        for parent in [] if alone else folder.parents[:3]:
-            parent.rmdir()
+        for parent in [] if alone or own not in _missing else own.parents[:3]:
+            if parent in _missing:
+                parent.rmdir()

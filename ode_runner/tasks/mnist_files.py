@@ -71,11 +71,13 @@ def find_files(data_dir: Path) -> Path:
                 f"{folder} holds idx files, but no {' and no '.join(missing)} (nor .gz). Add what is missing, or point "
                 "task.data_dir elsewhere: where there are none, MNIST is downloaded."
             )
+    there = data_dir.exists()
     try:
         return _download(data_dir)
     except (RuntimeError, OSError) as error:
         with suppress(OSError):
-            data_dir.rmdir()  # unless it holds something: a refusal leaves no folder
+            if not there:
+                data_dir.rmdir()  # unless it holds something: a refusal leaves no folder
         raise RefusedInput(
             f"MNIST is not in {data_dir} and could not be downloaded ({in_short(error)}). Put the four idx files in "
             f"{data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "

@@ -79,7 +79,8 @@ def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: Run
     except RefusedInput as refusal:
         record.status, record.reason = status_of(refusal)
         if earlier is None and fresh and not (plan.in_sweep and isinstance(refusal, IncompatibleChoice)):
-            remove(folder, alone=plan.in_sweep)  # a typing error makes no folder
+            remove(folder, alone=plan.in_sweep)  # a typing error makes no folder, and no record in one that was there
+            to_keep = True
         raise
     except BaseException as error:
         _note_failure(record, error, folder)
