@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ode_runner.batch import Split
 from ode_runner.compiling import c_operations
 from ode_runner.counted_field import CountedField
+from ode_runner.errors import CannotCompile
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.experiment.signals import StopRequest
@@ -199,6 +200,27 @@ def test_what_cannot_be_compiled_is_validated_as_it_is(composed: Compose, monkey
     monkeypatch.setattr(c_operations, "_SPECIAL", {})  # no product has C code
     count, said = compiled_kinds(cell(composed, "task=half_moons"), validations=FEWEST_SOLVES)
     assert (count, said) == (0, ["validation is not compiled: an operation of the field has no C code"])
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_what_is_compiled_and_what_is_not_is_said(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of kinds of solves, of which some can be compiled."""
+    made = cell(composed, "task=half_moons")
+    [kind] = solves_of(made, Split.VALIDATION)
+    answers = iter([True, CannotCompile("no C code"), CannotCompile("no C code")])
+
+    def compiled(*_: Any, **__: Any) -> bool:
+        if isinstance(answer := next(answers), CannotCompile):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(prepare_evaluations, "solves_of", lambda *_: [kind] * 3)
+    monkeypatch.setattr(prepare_evaluations, "_compile", compiled)
+    said = list[str]()
+    compile_validation(made, validations=FEWEST_SOLVES, steps=1, say=said.append)
+    assert said == [
+        "validation is compiled in part: 1 of 3 kinds of its solves are, and not the others: no C code",
+    ]
 
 
 @compiler

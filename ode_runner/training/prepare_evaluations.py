@@ -41,16 +41,18 @@ def compile_validation(experiment: Experiment, *, validations: int, steps: int, 
         steps: likewise.
         say: prints a line.
     """
-    begun, refused = time.perf_counter(), dict[str, None]()
+    begun, compiled, refused = time.perf_counter(), 0, list[str]()
     with undisturbed(experiment.model, experiment.device, training=False):
         for problem, count in solves_of(experiment, Split.VALIDATION):
             if count * validations >= FEWEST_SOLVES:
                 try:
-                    _compile(experiment, problem, steps=steps)
+                    compiled += _compile(experiment, problem, steps=steps)
                 except CannotCompile as reason:
-                    refused[str(reason)] = None
+                    refused.append(str(reason))
     if refused:
-        say(f"validation is not compiled: {'; '.join(refused)}")
+        some = f"{compiled} of {compiled + len(refused)} kinds of its solves are, and not the others"
+        said = f"compiled in part: {some}" if compiled else "not compiled"
+        say(f"validation is {said}: {'; '.join(dict.fromkeys(refused))}")
     return time.perf_counter() - begun
 
 
@@ -74,8 +76,8 @@ def solves_of(experiment: Experiment, split: Split) -> list[Kind]:
 
 
 @torch.no_grad()
-def _compile(experiment: Experiment, wanted: Problem, *, steps: int) -> None:
-    """By making such a solve.
+def _compile(experiment: Experiment, wanted: Problem, *, steps: int) -> bool:
+    """By making such a solve; returns whether it is compiled: not where that would take longer than it saves.
 
     Raises:
         CannotCompile: there is no C code for it; to evaluate it, PyTorch's compiler would take too long.
@@ -85,8 +87,9 @@ def _compile(experiment: Experiment, wanted: Problem, *, steps: int) -> None:
     if not stochastic and not has_c_code(wanted):
         raise CannotCompile("an operation of the field has no C code")
     if experiment.options.compile == "auto" and not repaid(wanted, steps):
-        return
+        return False
     solve = experiment.integrator.compile_evaluation(wanted)
     counted = CountedField.around(wanted.field.field, Ledger(), **wanted.field.options())
     with suppress(SolverFailed):  # validation will fail likewise, with a crash dump
         solve(replace(wanted, field=counted))
+    return True
