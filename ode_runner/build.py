@@ -125,7 +125,7 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Ta
     for axis in STAND_INS.keys() & target_of(cfg, "model").unused_axes():
         cfg = built_in(cfg, axis, STAND_INS[axis])
     options: TrainerOptions = construct(cfg, "trainer")
-    device = find_device(options.device)
+    device = find_device(options.device, precision=options.precision)
     eager = options.compile == "off" and options.precision not in OF_GPUS  # a captured step is told once what to do
     if options.device == "auto" and device.type == "cuda" and eager:
         on_cpu = _assembled(cfg, choices, options, torch.device("cpu"), task)

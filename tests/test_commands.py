@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+import ode_runner as ode
 from ode_runner.commands.evaluate import describe_as_ode
 from ode_runner.commands.original_command import with_original_command
 from ode_runner.errors import RefusedInput
+from ode_runner.recording.lock import lock
 from tests.helpers import TINY, Ended, record_of, run_folder, run_folders, typed
 
 SYSTEM = (
@@ -307,13 +309,56 @@ def test_only_one_thing_is_asked_of_a_run(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (2, "ode-run: evaluate=some/run audit=true: one at a time.\n")
 
 
-def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
-    typed(*RUNS["resnet"], cwd=tmp_path)
-    path = run_folder(tmp_path) / "record.json"
-    path.write_text(path.read_text().replace('"completed"', '"interrupted"'))
-    ended = revisit(tmp_path, "evaluate")
-    assert ended.returncode == 2
-    assert "is not completed but interrupted. Type its command to go on." in ended.stderr
+def _stopped(root: Path, status: str, name: str = "moons") -> Path:
+    """A run as a kill or an interruption leaves it: its record has no metrics, and checkpoints lie there."""
+    assert typed(*RUNS[name], cwd=root).returncode == 0
+    folder = run_folder(root)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps(record | {"status": status, "metrics": {}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("running", "is not completed: it was killed, or is still running on another machine."),
+        ("interrupted", "is not completed but interrupted."),
+    ],
+)
+def test_a_run_that_was_stopped_answers_by_its_best_weights_so_far(status: str, sentence: str, tmp_path: Path) -> None:
+    folder = _stopped(tmp_path, status)
+    before = (folder / "record.json").read_text()
+    for command in ("evaluate", "predict"):
+        ended = revisit(tmp_path, command)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        told = " ".join(ended.stdout.split())
+        assert f"NOT FINAL: the run in {folder.relative_to(tmp_path)} {sentence}" in told
+        assert "best weights so far, those after epoch" in told
+    found = evaluation(tmp_path, "rk4")
+    assert found["run_status"] == status
+    assert found["training"]["metrics"]["test/accuracy"] == found["metrics"]["test/accuracy"], "measured, not recorded"
+    for command, more in (("export", ("format=safetensors",)), ("audit", ())):
+        refused = revisit(tmp_path, command, *more)
+        assert refused.returncode == 2
+        assert f"{sentence} Type its command to go on." in refused.stderr
+    run = ode.load(folder)
+    assert "(not completed)" in repr(run)
+    assert run.results == {}
+    assert run.predict([[0.5, 0.25]]).shape == (1, 2)
+    with pytest.raises(RefusedInput, match="is not completed"):
+        run.export(tmp_path / "exported", format="safetensors")
+    assert (folder / "record.json").read_text() == before
+
+
+def test_a_run_that_goes_on_or_has_no_weights_yet_is_refused(tmp_path: Path) -> None:
+    folder = _stopped(tmp_path, "running", "resnet")
+    with lock(folder):
+        assert "is not completed: another process is training it." in revisit(tmp_path, "evaluate").stderr
+    (folder / "checkpoints" / "best.pt").unlink()
+    assert "it was killed, or is still running on another machine." in revisit(tmp_path, "predict").stderr
+    record = folder / "record.json"
+    record.write_text(record.read_text().replace('"running"', '"diverged"'))
+    assert "is not completed but diverged. Type its command to go on." in revisit(tmp_path, "evaluate").stderr
 
 
 def test_what_is_typed_replaces_what_was(tmp_path: Path) -> None:

@@ -44,20 +44,28 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_gpus")
 def test_a_driver_that_is_too_old_is_the_reason() -> None:
     with pytest.raises(RefusedInput) as refused:
-        find_device("cuda")
+        find_device("cuda", precision="fp32")
     assert str(refused.value) == (
         "trainer.device=cuda is not available here: the NVIDIA driver on your system is too old (found version 11040). "
         "Use trainer.device=auto."
     )
-    assert find_device("auto").type != "cuda"
+    assert find_device("auto", precision="fp32").type != "cuda"
+    devices._gpus.cache_clear()
+
+
+@pytest.mark.usefixtures("no_gpus")
+@pytest.mark.parametrize(("precision", "instead"), [("tf32", "fp32"), ("fp16", "bf16")])
+def test_a_run_of_a_gpu_is_told_all_that_a_machine_without_one_needs(precision: str, instead: str) -> None:
+    with pytest.raises(RefusedInput, match=rf"Use trainer\.device=auto trainer\.precision={instead}\.$"):
+        find_device("cuda", precision=precision)
     devices._gpus.cache_clear()
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_one_gpu_of_several() -> None:
-    assert find_device("cuda:1") == torch.device("cuda:1")
+    assert find_device("cuda:1", precision="fp32") == torch.device("cuda:1")
     with pytest.raises(RefusedInput, match="there are 2 GPUs here, cuda:0 to cuda:1"):
-        find_device("cuda:3")
+        find_device("cuda:3", precision="fp32")
 
 
 def test_the_work_of_an_operation_is_told_without_a_trace(composed: Compose) -> None:

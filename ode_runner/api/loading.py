@@ -32,7 +32,8 @@ from ode_runner.gradients.recorded import RecordProblems, in_turn
 from ode_runner.models.base import Model
 from ode_runner.plots.animation import Picture
 from ode_runner.problem import Problem
-from ode_runner.recording.record import NONE, UNUSED, RunRecord
+from ode_runner.recording.record import NONE, UNUSED, RunRecord, RunStatus
+from ode_runner.recording.unfinished import check_completed
 from ode_runner.report import runs as reported
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.density import DensityTask
@@ -50,13 +51,15 @@ def load(
     """The trained run in a folder, with the weights that did best on validation.
 
     Args:
-        folder: of a completed run.
+    Of a run that was killed or interrupted these are the best so far, which is said.
+
+        folder: of a run.
         overrides: another solver or tolerance for its solves, as with `evaluate=`: "solver=rk4", "tolerance=1e-6".
         config_dirs: folders of choices of one's own that the run was made with, as -cd names them.
         trust: run code too that the run itself names and none of these folders does.
 
     Raises:
-        RefusedInput: there is no such run, it is not completed, or it asks for code that is not trusted.
+        RefusedInput: there is no such run, it has no weights yet, or it asks for code that is not trusted.
     """
     folder = Path(folder)
     words = [word for place in config_dirs for word in ("-cd", str(place))]
@@ -72,7 +75,7 @@ def load(
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A completed run. Inputs may be lists, arrays or tensors; answers are tensors on the CPU."""
+    """A trained run. Inputs may be lists, arrays or tensors; answers are tensors on the CPU."""
 
     folder: Path
     record: RunRecord
@@ -81,7 +84,8 @@ class Run:
     def __repr__(self) -> str:
         """What was chosen and where it lies; the objects themselves would fill pages of a notebook."""
         chosen = [f"{axis}={choice}" for axis, choice in self.record.choices.items() if choice not in (UNUSED, NONE)]
-        return f"<Run {' '.join(chosen)} seed={self.record.seed}, {self.folder}>"
+        so_far = "" if self.record.status is RunStatus.COMPLETED else " (not completed)"
+        return f"<Run {' '.join(chosen)} seed={self.record.seed}, {self.folder}{so_far}>"
 
     @property
     def model(self) -> Model:
@@ -95,7 +99,7 @@ class Run:
 
     @property
     def results(self) -> Mapping[str, float]:
-        """The final metrics, such as `test/accuracy`."""
+        """The final metrics, such as `test/accuracy`; none of a run that is not completed."""
         return self.record.metrics
 
     @cached_property
@@ -215,7 +219,7 @@ class Run:
 
         Raises:
             IncompatibleChoice: the model has no field, its solver's steps are not fixed, or it cannot be traced.
-            RefusedInput: there is no such format or part, or a package is missing.
+            RefusedInput: there is no such format or part, a package is missing, or the run is not completed.
         """
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
@@ -224,6 +228,7 @@ class Run:
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""
         with torch.no_grad():
+        check_completed(self.record, self.folder)
             return dict(self.experiment.figures(model_view(self.experiment, self._rows(), StopRequest())))
 
     def _rows(self) -> list[dict[str, float]]:

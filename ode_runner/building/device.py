@@ -8,28 +8,29 @@ import torch
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.options import TrainerOptions
 
-OF_GPUS = ("tf32", "fp16")  # precisions that only GPUs of NVIDIA's have
-OTHERWISE = "Use trainer.device=auto."
+OF_GPUS = {"tf32": "fp32", "fp16": "bf16"}  # precisions that only GPUs of NVIDIA's have: what others take in place
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, *, precision: str) -> torch.device:
     """The device that `trainer.device` names; a GPU among several becomes torch's current one.
 
     Raises:
         RefusedInput: there is no such device here; the message says why, where torch tells.
     """
     found, reason = _gpus()
+    instead = f" trainer.precision={OF_GPUS[precision]}" if precision in OF_GPUS and not found else ""
+    otherwise = f"Use trainer.device=auto{instead}."
     if name == "auto":
         return torch.device("cuda" if found else "mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not found:
-        raise RefusedInput(f"trainer.device={name} is not available here{reason}. {OTHERWISE}")
+        raise RefusedInput(f"trainer.device={name} is not available here{reason}. {otherwise}")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise RefusedInput(f"trainer.device={name} is not available here. {OTHERWISE}")
+        raise RefusedInput(f"trainer.device={name} is not available here. {otherwise}")
     if device.index is not None:
         if device.index >= found:
             there = "is one GPU here, cuda:0" if found == 1 else f"are {found} GPUs here, cuda:0 to cuda:{found - 1}"
-            raise RefusedInput(f"trainer.device={name}: there {there}. {OTHERWISE}")
+            raise RefusedInput(f"trainer.device={name}: there {there}. {otherwise}")
         torch.cuda.set_device(device)
     return device
 
@@ -44,12 +45,12 @@ def set_precision(options: TrainerOptions, device: torch.device) -> None:
     if precision == "tf32" and device.type != "cuda":
         raise RefusedInput(
             f"trainer.precision=tf32 is a way of GPUs of NVIDIA's to multiply, and this run is on {device.type}. "
-            "Use trainer.precision=fp32."
+            f"Use trainer.precision={OF_GPUS[precision]}."
         )
     if precision == "fp16" and device.type != "cuda":
         raise RefusedInput(
             f"trainer.precision=fp16 scales losses for the half precision of a GPU, and this run is on {device.type}. "
-            "Use trainer.precision=bf16."
+            f"Use trainer.precision={OF_GPUS[precision]}."
         )
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 

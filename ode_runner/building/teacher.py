@@ -15,6 +15,7 @@ from ode_runner.models.taught import EXACT, TaughtModel
 from ode_runner.quoting import as_typed
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.unfinished import what_became_of
 from ode_runner.tasks.base import Task
 
 FREE = {"train", "validation", "test", "grid", "data_dir"}  # options of a task that change no law
@@ -44,7 +45,7 @@ def _generator_of(folder: Path, task: Task, cfg: DictConfig, device: torch.devic
     if record is None:
         raise RefusedInput(f"{named} is no run folder: it holds no record.json. A run prints its folder at the end.")
     if record.status is not RunStatus.COMPLETED:
-        raise RefusedInput(f"{named}: that run is not completed but {record.status}. Type its command to go on.")
+        raise RefusedInput(f"{named}: that run {what_became_of(record, folder)}. Type its command to go on.")
     _check_same_law(record, task, cfg, named)
     config = OmegaConf.create({group: record.config[group] for group in ("network", "model")})
     for group in ("network", "model"):

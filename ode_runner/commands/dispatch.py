@@ -85,7 +85,7 @@ def _plan(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Command 
         asked = {name: _plain(cfg[name]) for name in ("times", "inputs", "data")}
         return partial(predict, trained, folder=folder, **asked)
     if cfg.export is not None:
-        trained = _trained(cfg, choices, Path(str(cfg.export)))
+        trained = _trained(cfg, choices, Path(str(cfg.export)), to_the_end=True)
         return partial(export, trained, file_format=_plain(cfg.format), part=_plain(cfg.part), folder=folder)
     if cfg.replay is not None:
         return _plan_replay(cfg, choices, folder)
@@ -101,11 +101,17 @@ def _check_samples_alone(cfg: DictConfig) -> None:
             raise RefusedInput(f"{option}= asks for predictions, and samples= for samples. Leave one of them out.")
 
 
-def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> TrainedRun:
+def _trained(cfg: DictConfig, choices: Mapping[str, str], folder: Path, *, to_the_end: bool = False) -> TrainedRun:
     free = target_of(cfg, "model").test_only
     _check_model_options(folder, free)
     assemble = partial(assemble_experiment, cfg, choices)
-    return TrainedRun.find(folder, assemble, expected=identify(cfg, choices), free=[f"model.{name}" for name in free])
+    return TrainedRun.find(
+        folder,
+        assemble,
+        expected=identify(cfg, choices),
+        free=[f"model.{name}" for name in free],
+        to_the_end=to_the_end,
+    )
 
 
 def _check_model_options(folder: Path, free: Collection[str]) -> None:
@@ -145,7 +151,7 @@ def _plan_audit(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> Co
     if cfg.audit is True:
         experiment, weights = build_experiment(cfg, choices), "untrained"
     else:
-        experiment, weights = _trained(cfg, choices, Path(str(cfg.audit))).experiment(), "trained"
+        experiment, weights = _trained(cfg, choices, Path(str(cfg.audit)), to_the_end=True).experiment(), "trained"
     check_reference(experiment, asked="audit=")
     about = f"{choices['task']} · {model} · {choices['solver']} · seed {cfg.seed} · {weights}"
     reference = construct(built_in(cfg, "gradient", "backprop"), "gradient")

@@ -33,9 +33,9 @@ def evaluate(
     """Evaluate a run on the test split under another solver and under the training solver made much more accurate.
 
     A model that has learned an ODE keeps its test metrics when its own solver takes smaller steps; one that has
-    learned to use the solver's error loses them. Where options of the task are others than in training, the test
-    metrics under the training solver are measured anew, for those recorded are not comparable. Writes `evaluation.json`
-    into `folder` and prints a table.
+    learned to use the solver's error loses them. Where the task has other options than in training, or the run is not
+    completed, the test metrics under the training solver are measured anew. Writes `evaluation.json` into `folder` and
+    prints a table.
 
     Args:
         trained: the run.
@@ -51,7 +51,7 @@ def evaluate(
     with stop_on_signals() as stop:
         view = model_view(experiment, [], stop)
         columns = {"training": trained.record.metrics}
-        if trained.other_task:
+        if trained.other_task or trained.unfinished:
             own = _with_solver(experiment, own_solver)
             columns["training"] = evaluate_test(own, model_view(own, [], stop), stop, PerSampleCounts())
         columns[asked] = evaluate_test(experiment, view, stop, counts)
@@ -62,6 +62,7 @@ def evaluate(
         conclusion = _conclusion(trained, experiment, columns, solver)
     content = {
         "run": str(trained.folder),
+        "run_status": str(trained.record.status),
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
         "metrics": columns[asked],
         "measured_with": measured_with(experiment, view),

@@ -1,6 +1,6 @@
-"""A completed run and its best weights."""
+"""A run and its best weights."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.display import Display
 from ode_runner.recording.own_code import sentence
 from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.unfinished import can_be_asked, check_completed, what_became_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A completed run, and how to build its experiment under the numerics typed now."""
+    """A run that is completed, or has weights so far, and how to build its experiment under the numerics typed now."""
 
     folder: Path
     record: RunRecord
@@ -27,7 +28,13 @@ class TrainedRun:
 
     @classmethod
     def find(
-        cls, folder: Path, assemble: Callable[[], Experiment], *, expected: RunRecord, free: Collection[str] = ()
+        cls,
+        folder: Path,
+        assemble: Callable[[], Experiment],
+        *,
+        expected: RunRecord,
+        free: Collection[str] = (),
+        to_the_end: bool = False,
     ) -> "TrainedRun":
         """The run in `folder`.
 
@@ -36,18 +43,23 @@ class TrainedRun:
             assemble: builds the experiment with fresh weights.
             expected: the record whose task, model, network and seed the run must have.
             free: options such as model.guidance that no weight depends on, and that may be others.
+            to_the_end: whether a run that was killed or interrupted is refused, also where it has weights so far.
 
         Raises:
-            RefusedInput: the folder holds no run, one that is not completed, or another one.
+            RefusedInput: the folder holds no run, one that is not completed and has no weights, or another one.
         """
         record = RunRecord.read(folder)
         if record is None:
             raise RefusedInput(f"{folder} holds no record.json that can be read: it is no run folder.")
-        if record.status is not RunStatus.COMPLETED:
-            raise RefusedInput(f"the run in {folder} is not completed but {record.status}. Type its command to go on.")
+        if to_the_end or not can_be_asked(record, folder):
+            check_completed(record, folder)
         check_same_weights(record, expected, folder, free=free)
         other_task = differing_options(record, expected, "task")
         return cls(folder=folder, record=record, assemble=assemble, other_task=other_task)
+
+    @property
+    def unfinished(self) -> bool:
+        return self.record.status is not RunStatus.COMPLETED
 
     def experiment(self) -> Experiment:
         """The experiment with the weights that did best on validation, in evaluation mode.
@@ -65,9 +77,18 @@ class TrainedRun:
             best = checkpoints.load(checkpoints.best)
             load_weights(experiment.model, best.get("model"), path=checkpoints.best)
             experiment.task.use_statistics(best.get("task", {}))
+            if self.unfinished:
+                Display().say(self._of_weights_so_far(best), style="yellow")
         experiment.model.eval()
         experiment.model.begin_test()
         return experiment
+
+    def _of_weights_so_far(self, best: Mapping[str, Any]) -> str:
+        place = f"epoch {best['epoch']}" if "epoch" in best else f"step {best.get('step')}"
+        return (
+            f"NOT FINAL: the run in {self.folder} {what_became_of(self.record, self.folder)}. "
+            f"All that follows is of its best weights so far, those after {place}; its own command goes on from there."
+        )
 
 
 def load_weights(model: nn.Module, weights: Any, *, path: Path) -> None:

@@ -38,7 +38,7 @@ class DryRun:
             RefusedInput: a run would be refused before it begins.
         """
         options: TrainerOptions = construct(cfg, "trainer")
-        set_precision(options, device := find_device(options.device))
+        set_precision(options, device := find_device(options.device, precision=options.precision))
         worker_pool(cfg.processes, device, oversubscribe=cfg.oversubscribe)
         own = {"device": "cpu", "precision": "fp32" if options.precision in OF_GPUS else options.precision}
         on_cpu = OmegaConf.merge(cfg, {"trainer": own})

@@ -274,7 +274,8 @@ class Trainer:
         self.diagnosed = diagnosed or self.diagnosed
         if best := better(self.best, results, judged, optimizer, stop, epoch=self.epoch + 1):
             self.best, weights = best, judged.model.state_dict()
-            session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), "step": self.step})
+            place = {"step": self.step, "epoch": self.epoch + 1}
+            session.checkpoints.save_best({"model": weights, "task": self.task.statistics(), **place})
         self.last_validation = shown(name := self.experiment.criterion[0], results[name]) + floor_text(results)
         return {f"eval/{name}": value for name, value in results.items()} | {"nfe/eval": nfe} | diagnosed
 
