@@ -241,6 +241,9 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
     assert list(both.columns) == ["year", "hare", "lynx", "hare_low", "hare_high", "lynx_low", "lynx_high"]
     assert both["year"].tolist() == [1921, 1930.5]
     assert (both["hare_low"] < both["hare"]).all()
+    run = ode.load(folder)
+    pd.testing.assert_frame_equal(run.forecast([1921, 1930.5], bands=True), both)
+    assert list(run.forecast().columns) == ["year", "hare", "lynx"], "of this run alone"
     early = typed(f"predict={folder}", "times=[1890,1900]", cwd=tmp_path)
     assert early.returncode == 2
     assert "before the first row at 1900" in early.stderr
@@ -287,6 +290,8 @@ def test_a_trained_run_forecasts_a_new_series_in_its_own_units(tmp_path: Path) -
     own = said()
     run = ode.load(folder)
     pd.testing.assert_frame_equal(run.forecast(), own)
+    with pytest.raises(RefusedInput, match="bands=True: no run of another seed lies beside"):
+        run.forecast(bands=True)
     pd.testing.assert_frame_equal(run.forecast(list(own["date"]), data=tmp_path / "old.csv"), own)
     assert own["date"][0] == "2024-03-05"
     pd.testing.assert_frame_equal(said("data=old.csv"), own)  # a series of training is as good as a new one

@@ -17,6 +17,7 @@ from ode_runner.api.composing import composed
 from ode_runner.batch import Answer, Batch, Drawn, Split
 from ode_runner.build import assemble_experiment
 from ode_runner.building.run_identity import identify
+from ode_runner.commands.forecast import forecast_of_seeds, other_seeds
 from ode_runner.commands.original_command import original_overrides
 from ode_runner.commands.predict import states_at
 from ode_runner.commands.trained_run import TrainedRun
@@ -50,9 +51,9 @@ def load(
 ) -> "Run":
     """The trained run in a folder, with the weights that did best on validation.
 
-    Args:
     Of a run that was killed or interrupted these are the best so far, which is said.
 
+    Args:
         folder: of a run.
         overrides: another solver or tolerance for its solves, as with `evaluate=`: "solver=rk4", "tolerance=1e-6".
         config_dirs: folders of choices of one's own that the run was made with, as -cd names them.
@@ -125,16 +126,20 @@ class Run:
         with torch.no_grad():
             return self.experiment.outputs(Batch(given, self._times(times), given)).values.cpu()
 
-    def forecast(self, times: Any = None, *, data: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    def forecast(
+        self, times: Any = None, *, data: str | os.PathLike[str] | None = None, bands: bool = False
+    ) -> pd.DataFrame:
         """What comes after the series, in columns and units of their file, a row for each time.
 
         Args:
             times: that increase, in the file's unit, or dates; by default beyond the end of each series.
             data: a file of other series in the same columns; by default those of the run.
+            bands: as `predict=` does: the mean of the run and those beside it of other seeds, with bands of two
+                standard deviations of them; by default what this run alone says.
 
         Raises:
             IncompatibleChoice: the run is not of series of a file.
-            RefusedInput: times or data are not what the run takes.
+            RefusedInput: times or data are not what the run takes, or no run of another seed lies beside this one.
         """
         task = self.experiment.task
         if data is not None and isinstance(task, OwnDataTask):
@@ -144,9 +149,11 @@ class Run:
             raise IncompatibleChoice(f"task={self.record.choices['task']} forecasts nothing: that is task=series.")
         typed = typed_dates if task.dated else typed_times
         asked = None if times is None else typed([str(one) if task.dated else one for one in times]).tolist()
-        with torch.no_grad():
-            found = task.forecasts(model_view(self.experiment, [], StopRequest()), asked)
-        header, rows = task.forecast_table(found, [])
+        others = other_seeds(self.record, self.folder) if bands else {}
+        if bands and not others:
+            raise RefusedInput(f"bands=True: no run of another seed lies beside {self.folder}. Leave bands out.")
+        found, widths = forecast_of_seeds(self.experiment, others, task, asked, StopRequest())
+        header, rows = task.forecast_table(found, widths)
         return pd.DataFrame(rows, columns=list(header))
 
     def states(self, inputs: Any, times: Any = None) -> Trajectory:
@@ -221,6 +228,7 @@ class Run:
             IncompatibleChoice: the model has no field, its solver's steps are not fixed, or it cannot be traced.
             RefusedInput: there is no such format or part, a package is missing, or the run is not completed.
         """
+        check_completed(self.record, self.folder)
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         return write_export(self.experiment, self.record, file_format=format, part=part, folder=place).path
@@ -228,7 +236,6 @@ class Run:
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""
         with torch.no_grad():
-        check_completed(self.record, self.folder)
             return dict(self.experiment.figures(model_view(self.experiment, self._rows(), StopRequest())))
 
     def _rows(self) -> list[dict[str, float]]:

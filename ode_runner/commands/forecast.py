@@ -1,6 +1,6 @@
 """`predict=` of a run on series: what comes after the data, with bands where other seeds lie beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from ode_runner.commands.trained_run import TrainedRun, load_weights
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.model_view import model_view
-from ode_runner.experiment.signals import stop_on_signals
+from ode_runner.experiment.signals import StopRequest, stop_on_signals
 from ode_runner.models.copies import copied
 from ode_runner.recording.checkpoint import Checkpoints
 from ode_runner.recording.csv_table import write_csv
@@ -36,38 +36,52 @@ def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[floa
         RefusedInput: times lie before a series begins.
     """
     experiment, display = trained.experiment(), Display()
-    others = _other_seeds(trained)
-    members = [experiment, *(_with_weights_of(other, experiment) for other in others)]
-    with torch.no_grad(), stop_on_signals() as stop:
-        each = [task.forecasts(model_view(member, [], stop), times) for member in members]
-    found = [_mean(same) for same in zip(*each, strict=True)]
-    bands = [_half_width(same) for same in zip(*each, strict=True)] if others else []
+    with stop_on_signals() as stop:
+        others = other_seeds(trained.record, trained.folder)
+        found, bands = forecast_of_seeds(experiment, others, task, times, stop)
     table = task.forecast_table(found, bands)
     write_csv(folder / "forecast.csv", table.header, table.rows)
     save_pictures(lambda: [("forecast", task.forecast_figure(found, bands))], folder=folder, display=display)
     for line in _lines(table.header, table.rows):
         display.say(line)
     if others:
-        names = ", ".join(str(RunRecord.read(other).seed) for other in others)  # type: ignore[union-attr]
-        display.say(
-            f"bands: mean and {WIDTH:g} standard deviations of {len(members)} seeds ({trained.record.seed}, {names})"
-        )
+        names = ", ".join(map(str, [trained.record.seed, *others]))
+        display.say(f"bands: mean and {WIDTH:g} standard deviations of {len(others) + 1} seeds ({names})")
     else:
         display.say("no bands: they take runs of other seeds beside this one. Train it with -m seed=0,1,2,3,4.")
     display.say(f"{counted(len(table.rows), 'row')}: {folder / 'forecast.csv'}, {folder / 'forecast.png'}")
     return RunStatus.COMPLETED
 
 
-def _other_seeds(trained: TrainedRun) -> list[Path]:
-    """Completed runs beside this one with its fingerprint, which holds all but the seed."""
+def forecast_of_seeds(
+    experiment: Experiment,
+    others: Mapping[int, Path],
+    task: ForecastingTask,
+    times: Sequence[float] | None,
+    stop: StopRequest,
+) -> tuple[list[Forecast], list[np.ndarray]]:
+    """The mean forecast of a run and of others by `other_seeds`, and half the width of a band of each series.
+
+    Without others it is that of the run alone, and there are no bands.
+    """
+    members = [experiment, *(_with_weights_of(other, experiment) for other in others.values())]
+    with torch.no_grad():
+        each = [task.forecasts(model_view(member, [], stop), times) for member in members]
+    found = [_mean(same) for same in zip(*each, strict=True)]
+    bands = [_half_width(same) for same in zip(*each, strict=True)] if others else []
+    return found, bands
+
+
+def other_seeds(own: RunRecord, folder: Path) -> dict[int, Path]:
+    """By seed, completed runs beside this one with its fingerprint, which holds all but the seed."""
     found = {}
-    for path in trained.folder.parent.glob(f"*/{FILE}"):
+    for path in folder.parent.glob(f"*/{FILE}"):
         record = RunRecord.read(path.parent)
-        alike = record is not None and record.fingerprint == trained.record.fingerprint
+        alike = record is not None and record.fingerprint == own.fingerprint
         if record is not None and alike and record.status is RunStatus.COMPLETED:
             found[record.seed] = path.parent
-    found.pop(trained.record.seed, None)
-    return [found[seed] for seed in sorted(found)]
+    found.pop(own.seed, None)
+    return dict(sorted(found.items()))
 
 
 def _with_weights_of(folder: Path, experiment: Experiment) -> Experiment:
