@@ -21,13 +21,18 @@ from ode_runner.plots.depth import draw_weights
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.events import draw_events
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts
+from ode_runner.plots.image_samples import draw_images
 from ode_runner.plots.matrix import draw_matrices
 from ode_runner.plots.numbers import draw_estimates
 from ode_runner.plots.phase_space import draw_phase_portrait
-from ode_runner.plots.series import draw_control
+from ode_runner.plots.probabilities import draw_probabilities
+from ode_runner.plots.scatter_matrix import draw_scatter_matrix
+from ode_runner.plots.series import draw_answers, draw_control
 from ode_runner.plots.spirals import draw_prior_samples
 from ode_runner.plots.stochastic import draw_paths
-from ode_runner.plots.trajectories import draw_observations
+from ode_runner.plots.texts import draw_unmasking
+from ode_runner.plots.trajectories import draw_observations, draw_predictions
+from ode_runner.series import Series
 
 
 def history(*epochs: float) -> list[dict[str, float]]:
@@ -181,7 +186,10 @@ def test_the_learned_field_is_drawn_beside_the_true_one_in_one_scale(coordinates
 def test_observations_are_dots_beside_solutions() -> None:
     times, observed = torch.linspace(0, 1, 4).expand(2, 4), torch.randn(2, 4, 3)
     ts, true, found = torch.linspace(0, 1, 50), torch.zeros(50, 2, 3), torch.ones(50, 2, 3)
-    figure = draw_observations(times, observed, ts, {"true": true, "model": found}, names=("x", "y", "z"))
+    figure = draw_observations(
+        times, observed, ts, {"true": true, "model": found}, names=("x", "y", "z"), trajectories=90
+    )
+    assert figure.get_suptitle() == "Trajectories of training; the first 2 of 90 of them"
     grid = np.array(figure.axes).reshape(3, 2)
     for row in range(3):
         for sample in range(2):
@@ -226,7 +234,27 @@ def test_bands_say_what_they_are() -> None:
     times, values = np.arange(3.0), np.zeros((3, 1))
     line = Line("mean of the seeds", times, values, np.ones((3, 1)), "2 standard deviations of them")
     panel = Panel(title="", times=times, values=values, lines=[line], test_begin=None)
-    assert "2 standard deviations of them" in words(draw_forecasts([panel], ["hare"], "year"))
+    assert "2 standard deviations of them" in words(draw_forecasts([panel], ["hare"], "year", series=1))
+
+
+def test_a_picture_of_some_says_of_how_many() -> None:
+    times, values = np.arange(3.0), np.zeros((3, 1))
+    panel = Panel(title="", times=times, values=values, lines=[], test_begin=None)
+    assert draw_forecasts([panel] * 4, ["hare"], "year", series=12).get_suptitle() == "the first 4 of 12 series"
+    assert draw_forecasts([panel], ["hare"], "year", series=1).get_suptitle() == ""
+    [axes] = draw_predictions(torch.linspace(0, 1, 3), torch.zeros(3, 12, 1), ["x"]).axes
+    assert axes.get_title() == "What the model says; the first 10 of 12 samples"
+    [axes] = draw_probabilities(torch.linspace(0, 1, 3), *torch.full((2, 3, 12), 1 / 12)).axes
+    assert axes.get_title() == "the first 10 of 12 states"
+    texts = draw_unmasking(torch.zeros(3, 2, 4, dtype=torch.long), words="ab", samples=5).axes[0].get_title()
+    assert texts == "The first 2 of 5 samples, each token shaded by when it came to stand"
+    [axes] = draw_images(torch.zeros(4, 1, 2, 2), brightest=1, samples=9).axes
+    assert axes.get_title() == "the first 4 of 9 samples"
+    many = np.random.default_rng(0).normal(size=(2001, 1))
+    title = draw_scatter_matrix(many, many[:5], names=["x"]).get_suptitle()
+    assert title == "Test points (blue) and samples (red); the first 2000 of 2,001 as dots"
+    series = Series.complete(torch.arange(3.0).expand(1, 3), torch.zeros(1, 3, 1))
+    assert draw_answers(series, ["one"], tested=7).get_suptitle() == "Test series; the first 1 of 7 series"
 
 
 def test_events_are_drawn_with_the_observations_before_the_last() -> None:

@@ -34,8 +34,8 @@ class Panel:
     test_begin: float | None  # after which rows were held back
 
 
-def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str) -> Figure:
-    """A row of axes for each of the first columns, and a column of axes for each series."""
+def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *, series: int) -> Figure:
+    """A row of axes for each of the first columns, and a column of axes for each of the panels, of so many series."""
     shown = columns[:MOST_COLUMNS]
     figure = style.figure(max(8.5, 4.2 * len(panels)), 2.1 * len(shown) + 0.8)
     grid = figure.subplots(len(shown), len(panels), sharex="col", squeeze=False)
@@ -50,8 +50,9 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str) -
             locator = AutoDateLocator(maxticks=8)
             grid[-1, across].xaxis.set(major_locator=locator, major_formatter=ConciseDateFormatter(locator))
         grid[0, across].set_title(panel.title, fontsize=10)
-    if len(shown) < len(columns):
-        figure.suptitle(f"the first {len(shown)} of {len(columns)} columns", fontsize=10)
+    parts = style.part_of(len(panels), series, "series"), style.part_of(len(shown), len(columns), "columns")
+    if any(parts):
+        figure.suptitle("; ".join(filter(None, parts)), fontsize=10)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=len(handles))
     return figure

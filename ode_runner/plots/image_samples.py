@@ -14,14 +14,15 @@ from ode_runner.types import Trajectory
 COLUMNS = 8
 
 
-def draw_images(images: Tensor, *, brightest: int) -> Figure:
-    """Images (count, 1, height, width), about as many in a row as there are rows."""
+def draw_images(images: Tensor, *, brightest: int, samples: int) -> Figure:
+    """Images (count, 1, height, width), the first of so many samples, about as many in a row as there are rows."""
     columns = math.ceil(len(images) ** 0.5)
     mosaic = _mosaic(images, columns)
     height, width = mosaic.shape
     figure = style.figure(6.4, 6.4 * height / width)
     axes = figure.subplots()
     axes.imshow(mosaic.numpy(), cmap="gray_r", vmin=0, vmax=brightest)
+    axes.set_title(style.part_of(len(images), samples, "samples"), fontsize=10)
     axes.axis("off")
     return figure
 

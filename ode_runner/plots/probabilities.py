@@ -13,7 +13,9 @@ def draw_probabilities(ts: Times, true: Tensor, found: Tensor) -> Figure:
     """Laws (time, state): true ones as lines, and what was found as dots."""
     figure = style.figure(8.5, 4.2)
     axes = figure.subplots()
-    for state in range(min(true.shape[1], MOST_STATES)):
+    shown = min(true.shape[1], MOST_STATES)
+    axes.set_title(style.part_of(shown, true.shape[1], "states"), fontsize=10)
+    for state in range(shown):
         colour = f"C{state}"
         axes.plot(ts, true[:, state], color=colour, linewidth=1.3, label=f"state {state}")
         axes.plot(ts, found[:, state], "o", color=colour, markersize=3.5)

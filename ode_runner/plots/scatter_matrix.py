@@ -34,8 +34,9 @@ def draw_scatter_matrix(points: np.ndarray, samples: np.ndarray, *, names: Seque
                 axes.scatter(chosen[:SHOWN, j], chosen[:SHOWN, i], s=3, color=colour, alpha=0.5, linewidths=0)
                 axes.set(xlim=limits[j], ylim=limits[i])
             _name(axes, names, i, j, last=i == len(shown) - 1)
-    some = f"; the first {len(shown)} of {len(names)} columns" if len(shown) < len(names) else ""
-    figure.suptitle(f"Test points (blue) and samples (red){some}", fontsize=11)
+    dots = max(len(points), len(samples))
+    parts = style.part_of(min(SHOWN, dots), dots, "as dots"), style.part_of(len(shown), len(names), "columns")
+    figure.suptitle("; ".join(["Test points (blue) and samples (red)", *filter(None, parts)]), fontsize=11)
     return figure
 
 

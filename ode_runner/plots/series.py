@@ -13,8 +13,11 @@ LARGEST = 4  # pictures in a row
 MOST_CHANNELS = 8  # of a control; a picture of more could not be looked at
 
 
-def draw_answers(series: Series, answers: Sequence[str]) -> Figure:
-    """Each series, in the plane where it has two channels and over time otherwise, under what is said of it."""
+def draw_answers(series: Series, answers: Sequence[str], *, tested: int) -> Figure:
+    """Each series, in the plane where it has two channels and over time otherwise, under what is said of it.
+
+    They are the first of so many of the test.
+    """
     rows = -(-len(answers) // LARGEST)
     figure = style.figure(2.6 * LARGEST, 2.5 * rows + 0.3)
     every = list(figure.subplots(rows, LARGEST, squeeze=False).flat)
@@ -32,7 +35,7 @@ def draw_answers(series: Series, answers: Sequence[str]) -> Figure:
         axes.set_title(answer, fontsize=9)
         axes.tick_params(labelsize=7)
     title = "Test series in the plane; red: where each begins" if series.values.shape[2] == 2 else "Test series"
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle("; ".join(filter(None, [title, style.part_of(len(answers), tested, "series")])), fontsize=11)
     return figure
 
 

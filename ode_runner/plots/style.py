@@ -30,6 +30,11 @@ def figure(width: float, height: float) -> Figure:
     return PlainFigure(figsize=(width, height), dpi=120, layout="constrained")
 
 
+def part_of(shown: int, there: int, things: str) -> str:
+    """What a title says of a picture that shows the first of many; "" where it shows them all."""
+    return f"the first {shown} of {there:,} {things}" if shown < there else ""
+
+
 def count_in_whole_numbers(axis: Axis) -> None:
     """Ticks of epochs, evaluations or samples, of which there are no parts."""
     from matplotlib.ticker import MaxNLocator

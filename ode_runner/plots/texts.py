@@ -11,12 +11,13 @@ from ode_runner.plots import style
 MOST_LETTERS = 64  # of a text, that are written into the picture
 
 
-def draw_unmasking(path: Tensor, *, words: Sequence[str]) -> Figure:
+def draw_unmasking(path: Tensor, *, words: Sequence[str], samples: int) -> Figure:
     """When the token of each position came to stand, dark first; its word is written into it.
 
     Args:
         path: whole numbers (time, text, position), from noise to text.
         words: of the tokens.
+        samples: that were drawn, whose first these are.
     """
     came = last_change(path)
     texts, positions = came.shape
@@ -29,7 +30,8 @@ def draw_unmasking(path: Tensor, *, words: Sequence[str]) -> Figure:
                 shade = "white" if came[i, j] < 0.6 else "black"
                 axes.text(j, i, words[token].strip() or "␣", ha="center", va="center", color=shade, fontsize=8)
     axes.set(xlabel="position", ylabel="sample")
-    axes.set_title("Samples, each token shaded by when it came to stand", fontsize=10)
+    some = style.part_of(texts, samples, "samples")
+    axes.set_title(f"{some or 'Samples'}, each token shaded by when it came to stand".capitalize(), fontsize=10)
     for axis in (axes.xaxis, axes.yaxis):
         style.count_in_whole_numbers(axis)
     figure.colorbar(image, label="share of the steps from noise to text")

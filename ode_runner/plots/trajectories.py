@@ -30,20 +30,29 @@ def draw_time_series(
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=8, ncols=2)
-    some = f"; the first {len(shown)} of {len(names)} coordinates" if len(shown) < len(names) else ""
-    grid[0].set_title(f"From {_vector(portrait.inputs[0])}; shaded: the span of the training data{some}", fontsize=10)
+    some = style.part_of(len(shown), len(names), "coordinates")
+    title = [f"From {_vector(portrait.inputs[0])}", "shaded: the span of the training data", *filter(None, [some])]
+    grid[0].set_title("; ".join(title), fontsize=10)
     grid[-1].set_xlabel("t")
     return figure
 
 
 def draw_observations(
-    times: Tensor, observed: Tensor, ts: Times, solutions: Mapping[str, Trajectory], *, names: Sequence[str]
+    times: Tensor,
+    observed: Tensor,
+    ts: Times,
+    solutions: Mapping[str, Trajectory],
+    *,
+    names: Sequence[str],
+    trajectories: int,
 ) -> Figure:
     """Trajectories as they were observed, as dots, beside two solutions by name: the true one and the model's.
 
     Args:
         times: (sample, point) of the observations (sample, point, coordinate).
         ts: (time,) of the solutions (time, sample, coordinate).
+        names: of the coordinates; the first few are shown.
+        trajectories: of the training split, whose first these are.
     """
     shown, samples = names[:MOST_COORDINATES], len(times)
     figure = style.figure(max(6.0, 3.6 * samples + 0.8), 1.9 * len(shown) + 1.0)
@@ -60,26 +69,26 @@ def draw_observations(
     for sample in range(samples):
         grid[0, sample].set_title(f"trajectory {sample + 1}", fontsize=10)
         grid[-1, sample].set_xlabel("t")
-    some = f"; the first {len(shown)} of {len(names)} coordinates" if len(shown) < len(names) else ""
-    figure.suptitle(f"Trajectories of training{some}", fontsize=11)
+    parts = style.part_of(samples, trajectories, "of them"), style.part_of(len(shown), len(names), "coordinates")
+    figure.suptitle("; ".join(["Trajectories of training", *filter(None, parts)]), fontsize=11)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=9, ncols=3)
     return figure
 
 
 def draw_predictions(ts: Times, values: Trajectory, names: Sequence[str]) -> Figure:
     """What a model says of several samples (time, sample, coordinate), coordinate by coordinate; NaN leaves a gap."""
-    shown = names[:MOST_COORDINATES]
+    shown, samples = names[:MOST_COORDINATES], min(MOST_SAMPLES, values.shape[1])
     figure = style.figure(8.5, 1.9 * len(shown) + 0.6)
     grid = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for row, (axes, name) in enumerate(zip(grid, shown, strict=True)):
-        for sample in range(min(MOST_SAMPLES, values.shape[1])):
+        for sample in range(samples):
             colour = style.CLASSES[sample % len(style.CLASSES)]
             mark = "-" if sample < len(style.CLASSES) else "--"
             axes.plot(ts.cpu(), values[:, sample, row].cpu(), mark, color=colour, linewidth=1.4, label=str(sample))
         axes.set_ylabel(f"${name}$")
         axes.grid(alpha=0.3)
-    some = f"; the first {len(shown)} of {len(names)} coordinates" if len(shown) < len(names) else ""
-    grid[0].set_title(f"What the model says{some}", fontsize=10)
+    parts = style.part_of(samples, values.shape[1], "samples"), style.part_of(len(shown), len(names), "coordinates")
+    grid[0].set_title("; ".join(["What the model says", *filter(None, parts)]), fontsize=10)
     grid[-1].set_xlabel("t")
     if values.shape[1] > 1:
         handles, labels = grid[0].get_legend_handles_labels()

@@ -95,7 +95,7 @@ class Area(Task):
         answers, areas = view.predict(rows, None), self._targets(rows)[-1]
         last = answers[-1] if self.running else answers
         told = [f"area {a:.3f}, said {b:.3f}" for (a,), (b,) in zip(areas.tolist(), last.tolist(), strict=True)]
-        yield from figures_of_series(view, rows, told)
+        yield from figures_of_series(view, rows, told, tested=len(self.inputs[Split.TEST]))
 
     def _targets(self, rows: Tensor) -> Tensor:
         """The area up to each row, (rows, batch, 1)."""

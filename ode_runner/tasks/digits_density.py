@@ -90,7 +90,10 @@ class DigitsDensity(DensityTask):
         yield "samples_on_the_way", draw_images_on_the_way(path, brightest=BRIGHTEST)
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
-        yield "samples", draw_images(self._levels(drawn.path[-1][:MOST_SHOWN]), brightest=BRIGHTEST)
+        yield (
+            "samples",
+            draw_images(self._levels(drawn.path[-1][:MOST_SHOWN]), brightest=BRIGHTEST, samples=drawn.path.shape[1]),
+        )
 
     def own_units(self, points: Tensor) -> Tensor:
         images = points.unflatten(-1, SHAPE) if points.shape[-1] == math.prod(SHAPE) else points

@@ -155,7 +155,7 @@ class ImageGeneration(SampledTask):
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
         images = self._in_order_of_classes(self.own_units(drawn.path[-1][:MOST_SHOWN]))
-        yield "samples", draw_images(images, brightest=self.brightest)
+        yield "samples", draw_images(images, brightest=self.brightest, samples=drawn.path.shape[1])
 
     def _draw_nearest(self, samples: Tensor) -> Figure:
         train = self.splits[Split.TRAIN].inputs

@@ -46,12 +46,14 @@ class SeriesClassification(Classification):
         rows, labels = test.inputs[:SHOWN], test.targets[:SHOWN]
         answers = view.predict(rows, None).argmax(dim=1)
         told = [f"class {a}, said {b}" for a, b in zip(labels.tolist(), answers.tolist(), strict=True)]
-        yield from figures_of_series(view, rows, told)
+        yield from figures_of_series(view, rows, told, tested=len(test.inputs))
 
 
-def figures_of_series(view: ModelView, rows: Tensor, told: Sequence[str]) -> Iterator[tuple[str, Figure]]:
-    """Series with what is said of each, and the hidden states of the first."""
-    yield "series", draw_answers(Series.of_rows(rows), told)
+def figures_of_series(
+    view: ModelView, rows: Tensor, told: Sequence[str], *, tested: int
+) -> Iterator[tuple[str, Figure]]:
+    """Series, the first of so many of the test, with what is said of each, and the hidden states of some."""
+    yield "series", draw_answers(Series.of_rows(rows), told, tested=tested)
     states = view.path(view.encode(rows[:STATES]), MOMENTS)
     yield "hidden_states", draw_states(states, told[:STATES])
 

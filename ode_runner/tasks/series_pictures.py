@@ -33,22 +33,22 @@ class SeriesPictures:
         for place, one in enumerate(found[:SHOWN]):
             line = Line(label, self._axis(one.times), one.values, bands[place] if bands else None, band)
             panels.append(self._panel(place, [line]))
-        return draw_forecasts(panels, self.read.values, self.read.time)
+        return draw_forecasts(panels, self.read.values, self.read.time, series=len(found))
 
     def fits(self, values_at: Callable[[int, int, np.ndarray], np.ndarray], *, ahead: float | None) -> Figure:
         """Of the first series of the test: the fit, the test and what lies beyond, up to `ahead` after the end.
 
         `values_at` gives values (time, columns) of the series of a number, by a solve from one of its rows, at times.
         """
-        panels = []
-        for number in self.splits.parts[Split.TEST][:SHOWN]:
+        panels, tested = [], self.splits.parts[Split.TEST]
+        for number in tested[:SHOWN]:
             lines = []
             end = beyond(self.recorded[number], self.read, ahead=ahead)[-1]
             for label, begin, start, stop in _solves_shown(self.splits, number, end=end):
                 times = np.linspace(start, stop, 201)
                 lines.append(Line(label, self._axis(times), values_at(number, begin, times), None))
             panels.append(self._panel(number, lines))
-        return draw_forecasts(panels, self.read.values, self.read.time)
+        return draw_forecasts(panels, self.read.values, self.read.time, series=len(tested))
 
     def _panel(self, number: int, lines: Sequence[Line]) -> Panel:
         one = self.recorded[number]

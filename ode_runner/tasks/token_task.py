@@ -193,7 +193,7 @@ class TokenTask(SampledTask):
         yield from self.sample_figures(view.sample(SHOWN, TIMES, []))
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
-        yield "unmasking", draw_unmasking(drawn.path[:, :SHOWN], words=self.words)
+        yield "unmasking", draw_unmasking(drawn.path[:, :SHOWN], words=self.words, samples=drawn.path.shape[1])
 
     def _levels(self) -> dict[str, float]:
         """What a bound is compared with: what a model of single tokens has, and the least, where that is known."""

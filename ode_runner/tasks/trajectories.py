@@ -198,7 +198,8 @@ class Trajectories(LeastSquaresTask):
         ts = torch.linspace(0, self.horizon, FINE, dtype=times.dtype, device=self.device)
         true = reference_solution(self.true_field(), start.cpu().double(), ts.cpu().double())
         found = view.predict(observed[:, 0], ts)
-        return draw_observations(times, observed, ts, {"true": true, label: found}, names=self.names)
+        solutions = {"true": true, label: found}
+        return draw_observations(times, observed, ts, solutions, names=self.names, trajectories=self.train)
 
     def _check(self) -> None:
         for name, least in (("train", 1), ("validation", 1), ("test", 1), ("foresight", 1), ("points", 2)):
