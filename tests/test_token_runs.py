@@ -34,6 +34,12 @@ def test_a_run_prints_a_text_on_its_way_and_completes_one_with_blanks(tmp_path: 
     assert len(texts) == 5
     assert all(text.startswith("abca") and text.endswith("gbgb") and "_" not in text for text in texts)
     assert next(folder.rglob("predictions/*/unmasking.png")).stat().st_size > 0
+    said = drawn.stdout.splitlines()
+    assert len([line for line in said if line.startswith("         ")]) == 4, "beside the one on its way"
+    alone = typed(f"predict={folder}", "samples=1", cwd=tmp_path).stdout.splitlines()
+    assert alone[0] == "a text on its way from noise, at t = 1:"
+    assert not [line for line in alone if line.startswith("         ")]
+    assert "         and 4 more" in typed(f"predict={folder}", "samples=20", cwd=tmp_path).stdout
     for words, sentence in (
         ((f"predict={folder}", "samples=5", "inputs=abc"), "has 3 tokens, and a text of this task 16"),
         ((f"predict={folder}", "samples=5", f"inputs={'z' * 16}"), "no token of this task is"),

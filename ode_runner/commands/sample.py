@@ -23,6 +23,7 @@ from ode_runner.tasks.sampled import SampledTask
 from ode_runner.tasks.token_task import TokenTask
 
 MOST = 1_000_000  # samples
+PRINTED = 16  # of texts
 
 
 def sample(trained: TrainedRun, *, samples: Any, inputs: Any, folder: Path) -> RunStatus:
@@ -71,8 +72,10 @@ def _write(task: SampledTask, view: ModelView, samples: int, folder: Path) -> No
         write_csv(folder / f"{name}.csv", table.header, table.rows)
     save_pictures(lambda: task.sample_figures(shown), folder=folder, display=display)
     with torch.no_grad():
-        for line in task.conclusion(view):
+        for line in task.printed(shown.path[:, :PRINTED]) if isinstance(task, TokenTask) else task.conclusion(view):
             display.say(line)
+    if isinstance(task, TokenTask) and samples > PRINTED:
+        display.say(f"         and {samples - PRINTED:,} more")
     written = ", ".join(sorted(str(path) for path in folder.glob("samples*")))
     display.say(f"{counted(samples, 'sample')} of shape {tuple(own.shape[1:])}: {written}")
 

@@ -20,7 +20,7 @@ from ode_runner.tasks.set_metrics import SetMetric, with_floors
 from ode_runner.tasks.sizes import check_counts
 from ode_runner.tasks.token_laws import TextLaw
 from ode_runner.tasks.token_metrics import bigram_frequencies, bigram_variation, unigram_loss
-from ode_runner.types import Scalar
+from ode_runner.types import Scalar, Trajectory
 
 SHOWN, TIMES = 16, 17  # texts of a picture, and times on their way
 PRINTED, EVERY = 4, 2  # texts that are printed; of the times on the way of the first, each of so many
@@ -146,11 +146,15 @@ class TokenTask(SampledTask):
     def conclusion(self, view: ModelView) -> Iterator[str]:
         """A text on its way from noise to text, and a few more."""
         assert view.sample is not None
-        path = view.sample(SHOWN, TIMES, []).path
-        yield "a text on its way from noise, at t = 1, and others at the end:"
-        for i in range(0, TIMES, EVERY):
-            yield f"  {1 - i / (TIMES - 1):5.3f}  {self.written(path[i, 0].tolist())}"
-        for text in path[-1, 1:PRINTED].tolist():
+        yield from self.printed(view.sample(SHOWN, TIMES, []).path[:, :PRINTED])
+
+    def printed(self, path: Trajectory) -> Iterator[str]:
+        """The first of some texts (time, text, position) on its way, and the others at the end."""
+        others = ", and others at the end" if path.shape[1] > 1 else ""
+        yield f"a text on its way from noise, at t = 1{others}:"
+        for i in range(0, len(path), EVERY):
+            yield f"  {1 - i / (len(path) - 1):5.3f}  {self.written(path[i, 0].tolist())}"
+        for text in path[-1, 1:].tolist():
             yield f"         {self.written(text)}"
 
     def written(self, text: Sequence[int]) -> str:
