@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ode_runner.config.help import conf_dir
 from ode_runner.config.overrides import quoted_where_needed
 from ode_runner.config.typed_options import MOST_SIGNS, shortened_options
 from tests.helpers import record_of, run_folder, run_folders, typed
@@ -42,6 +43,14 @@ def test_a_run_is_found_by_what_it_is_not_by_how_it_was_typed(tmp_path: Path) ->
     assert (
         f"already completed: {renamed.relative_to(tmp_path)}" in typed("optimizer.lr=0.01", *SMALL, cwd=tmp_path).stdout
     )
+
+
+def test_a_choice_with_a_dash_in_its_name_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "solver").mkdir(parents=True)
+    text = (conf_dir() / "solver" / "rk4.yaml").read_text(encoding="utf-8")
+    (tmp_path / "conf" / "solver" / "my-rk4.yaml").write_text(text, encoding="utf-8")
+    ended = typed("-cd", "conf", "solver=my-rk4", "model=odenet", "plan=true", *SMALL, cwd=tmp_path)
+    assert "odenet-my-rk4-backprop" in ended.stdout
 
 
 def test_a_name_with_an_equals_sign_is_typed_as_it_is(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def run_name(cfg: DictConfig) -> tuple[str, str]:
     if type(cfg.seed) is not int:
         check_numbers(cfg)
     record = identify(cfg, cfg.hydra.runtime.choices)
-    parts = [record.choices[axis].replace(UNUSED, NONE) for axis in ("model", "solver", "gradient")]
+    chosen = [record.choices[axis] for axis in ("model", "solver", "gradient")]
+    parts = [NONE if choice == UNUSED else choice for choice in chosen]
     parts += [choice for choice in [record.choices[GROUP]] if choice not in (UNUSED, NONE)]
     unused = [axis for axis, choice in record.choices.items() if choice == UNUSED]
     options = shortened_options(cfg.hydra.overrides.task, named=set(AXES) - {"network"}, unused=unused)
