@@ -30,8 +30,9 @@ class DensityTask(SampledTask):
     standard error `nll_error`, and `nll_gap` what of it is above the entropy, where that is known. Of a model whose
     density is that of noised data, `nll_end_time` says up to which time. All are of the data in their own units: where
     inputs are a map of them, a subclass gives its `log_determinant`. `sw2` is the sliced Wasserstein distance of
-    samples from the test split, as inputs, and `sw2_floor` that of other data. `log_prob_error` is the root mean square
-    of how far the log density that sampling tells of its samples is from that of such a fine solve.
+    samples from the test split, as inputs, and `sw2_floor` that of other data; with conditions, of all points as one
+    set: that a condition is given the points of another, `nll` sees. `log_prob_error` is the root mean square of how
+    far the log density that sampling tells of its samples is from that of such a fine solve.
 
     Args:
         points: (points, *shape) of each split, with their conditions behind them where there are any.

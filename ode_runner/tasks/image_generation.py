@@ -45,7 +45,7 @@ class ImageGeneration(SampledTask):
     are compared with as many test images, or all, and each metric has a floor: what as many training images would
     reach in place of the samples.
 
-    - `sw2`: the sliced Wasserstein distance of pixels.
+    - `sw2`: the sliced Wasserstein distance of pixels, of all classes as one set.
     - `frechet`: the Frechet distance in the features of a classifier of our own. It is no FID.
     - `precision`, `recall`, `density`, `coverage`: see `neighbourhoods`, in the same features.
     - `class_accuracy`: where there are conditions, the share of samples that are read as their own class; its floor is
