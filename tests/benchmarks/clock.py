@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -19,6 +19,11 @@ def seconds_with_children() -> float:
     return sum(os.times()[:4])
 
 
+def quartiles(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Of the first over the second, pair by pair: both were taken in turn."""
+    return statistics.quantiles([a / b for a, b in zip(first, second, strict=True)], n=4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InTurn:
     """Medians of two steps in seconds, and quartiles of the first over the second, pair by pair."""
@@ -32,6 +37,6 @@ class InTurn:
     @classmethod
     def of(cls, first: Callable[[], object], second: Callable[[], object], *, pairs: int, warmup: int) -> "InTurn":
         seconds = [(timed(first), timed(second)) for _ in range(warmup + pairs)][warmup:]
-        low, ratio, high = statistics.quantiles([a / b for a, b in seconds], n=4)
-        a, b = (statistics.median(times) for times in zip(*seconds, strict=True))
-        return cls(first=a, second=b, low=low, ratio=ratio, high=high)
+        ours, theirs = zip(*seconds, strict=True)
+        low, ratio, high = quartiles(ours, theirs)
+        return cls(first=statistics.median(ours), second=statistics.median(theirs), low=low, ratio=ratio, high=high)

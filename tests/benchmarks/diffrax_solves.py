@@ -24,7 +24,7 @@ from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep
 from ode_runner.types import Times
 from tests.benchmarks import solving
-from tests.benchmarks.clock import seconds_with_children
+from tests.benchmarks.clock import quartiles, seconds_with_children
 from tests.benchmarks.peer_diffrax import BACKPROP, RK4, Counts, Diffrax
 from tests.benchmarks.report import describe, print_rows
 from tests.benchmarks.solving import OUTPUTS, Case
@@ -148,8 +148,7 @@ def show(found: dict[str, dict[str, Side]]) -> None:
         table.add_column(heading)
     for case, sides in found.items():
         for who, side in sides.items():
-            ratios = [a / b for a, b in zip(side.seconds, sides["diffrax"].seconds, strict=True)]
-            low, middle, high = statistics.quantiles(ratios)
+            low, middle, high = quartiles(side.seconds, sides["diffrax"].seconds)
             table.add_row(
                 *(case, who, f"{1000 * statistics.median(side.seconds):.2f} ms"),
                 *(("", "") if who == "diffrax" else (f"{middle:.2f}", f"{low:.2f} to {high:.2f}")),

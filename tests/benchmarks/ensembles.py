@@ -17,6 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 import ode_runner as ode
+from tests.benchmarks.clock import quartiles
 from tests.benchmarks.measure import BenchmarkFailed
 from tests.benchmarks.peer_diffrax import DiffraxEnsemble
 from tests.benchmarks.report import print_rows
@@ -87,8 +88,7 @@ def rows(size: int, *, pairs: int) -> list[tuple[str, ...]]:
 
 
 def _row(size: int, name: str, samples: dict[str, list[float]], error: float) -> tuple[str, ...]:
-    ratios = [a / b for a, b in zip(samples[name], samples["diffrax"], strict=True)]
-    low, middle, high = statistics.quantiles(ratios)
+    low, middle, high = quartiles(samples[name], samples["diffrax"])
     compared = ("", "") if name == "diffrax" else (f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
     return (f"{size:,}", name, f"{1e3 * statistics.median(samples[name]):.2f} ms", *compared, f"{error:.0e}")
 

@@ -18,6 +18,7 @@ from ode_runner.models.basis_functions import BASES
 from ode_runner.models.galerkin import expanded
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.mapped_field import MappedField
+from tests.benchmarks.clock import quartiles
 
 BATCH, FUNCTIONS, WARMUP = 512, 5, 20
 
@@ -45,8 +46,9 @@ def compare(name: str, contenders: list[Callable[[Tensor], object]], *, pairs: i
         y = torch.randn(BATCH, 2, requires_grad=differentiated)
         with torch.set_grad_enabled(differentiated):
             seconds = [[_timed(evaluate, y) for evaluate in contenders] for _ in range(WARMUP + pairs)][WARMUP:]
-        low, ratio, high = statistics.quantiles([b / a for a, b in seconds], n=4)
-        a, b = (1e6 * statistics.median(times) for times in zip(*seconds, strict=True))
+        first, second = zip(*seconds, strict=True)
+        low, ratio, high = quartiles(second, first)
+        a, b = (1e6 * statistics.median(times) for times in (first, second))
         what = "forward and backward" if differentiated else "forward"
         print(f"{name}, {what}: {a:.0f} and {b:.0f} us, {ratio:.2f} times [{low:.2f}, {high:.2f}]", flush=True)
 

@@ -18,6 +18,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ode_runner.integrator import Integrator
+from tests.benchmarks.clock import quartiles
 from tests.benchmarks.report import print_rows
 from tests.benchmarks.solving import BLOCK_SECONDS, cases, compile_steps, in_turn, states_of, stepper
 
@@ -73,8 +74,7 @@ def show(samples: Mapping[str, Sequence[float]], *, count: int) -> None:
     for heading in ("net 64-256-64, dopri5", "time", "of the operations' time", "half of blocks"):
         table.add_column(heading)
     for name, seconds in samples.items():
-        ratios = [a / b for a, b in zip(seconds, samples[OPERATIONS], strict=True)]
-        low, median, high = statistics.quantiles(ratios)
+        low, median, high = quartiles(seconds, samples[OPERATIONS])
         spread = "" if name == OPERATIONS else f"{low:.2f} to {high:.2f}"
         table.add_row(name, f"{1000 * statistics.median(seconds):.1f} ms", f"{median:.2f}", spread)
     print_rows(table)

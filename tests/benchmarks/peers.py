@@ -17,6 +17,7 @@ import torch
 
 from ode_runner.batch import Split
 from ode_runner.config.garbage_collection import sparing_collector
+from tests.benchmarks.clock import quartiles
 from tests.benchmarks.path_models import built
 from tests.benchmarks.peer_torchcfm import MATCHERS, TorchCFM
 from tests.benchmarks.report import describe
@@ -33,8 +34,7 @@ def main() -> int:
     date, samples = datetime.datetime.now().astimezone(), {}
     for coupling in MATCHERS:
         ours, theirs = samples[coupling] = compared(coupling, pairs)
-        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        low, middle, high = statistics.quantiles(ratios)
+        low, middle, high = quartiles(ours, theirs)
         ms, theirs_ms = (1e3 * statistics.median(seconds) for seconds in (ours, theirs))
         print(f"{coupling}: {ms:.2f} ms a step, torchcfm {theirs_ms:.2f} ms")
         print(f"{coupling}: {middle:.3f} of torchcfm's time, half of {pairs} pairs from {low:.3f} to {high:.3f}")

@@ -21,7 +21,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.dopri5 import Dopri5
-from tests.benchmarks.clock import InTurn, timed
+from tests.benchmarks.clock import InTurn, quartiles, timed
 
 TOLERANCES = (1e-3, 1e-5)
 MODES: tuple[GradientMode, ...] = (Backprop(), Checkpoint())
@@ -54,8 +54,9 @@ def compare(solver: Dopri5, mode: GradientMode, field: MLPField, head: nn.Linear
     steps = [_training_step(integrate, frozen, field, head) for integrate in (common, each)]
     seconds = [[timed(step) for step in steps] for _ in range(WARMUP + pairs)][WARMUP:]
     evaluations = [integrate.ledger.tally.evaluations / (WARMUP + pairs) for integrate in (common, each)]
-    low, ratio, high = statistics.quantiles([b / a for a, b in seconds], n=4)
-    a, b = (1000 * statistics.median(times) for times in zip(*seconds, strict=True))
+    first, second = zip(*seconds, strict=True)
+    low, ratio, high = quartiles(second, first)
+    a, b = (1000 * statistics.median(times) for times in (first, second))
     print(
         f"{solver.rtol:g} {type(mode).__name__.lower():<10} common {a:.1f} ms, each sample {b:.1f} ms: "
         f"{ratio:.2f} times [{low:.2f}, {high:.2f}]; evaluations {evaluations[0]:g} and {evaluations[1]:g}: "
