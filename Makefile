@@ -27,6 +27,7 @@ lint: $(VENV)/installed-dev  ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/gpu  # which no test without a GPU calls
 
 format: $(VENV)/installed-dev  ## Rewrite to style
 	$(BIN)/ruff format .

@@ -32,7 +32,7 @@ def kernels(step: Callable[[Any], object], batches: Sequence[Any], device: torch
         for batch in batches:
             step(batch)
         torch.cuda.synchronize()
-    events = [event for event in seen.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    events = [event for event in seen.events() if event.device_type.name == "CUDA"]
     return sum(event.device_time for event in events) / 1000 / len(batches), len(events) / len(batches)
 
 

@@ -124,8 +124,8 @@ def _ours(chosen: list[str], precision: str, way: str, mnist: Path, device: torc
     steps = FEWEST_FUSED if way == "fused" else 1
     trainer.compiled = compile_training(trainer.forward, steps=steps, processes=1, say=print)
     batches = list(islice(endless(trainer), STEPS))
-    for batch in PLANNED * batches:
-        _step(trainer, batch)
+    for one in PLANNED * batches:
+        _step(trainer, one)
     return partial(_step, trainer), batches, now(device) - begun
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import ode_runner
+from ode_runner.tasks.sampled import SampledTask
 from tests.benchmarks.measure import now
 
 STEPS = (5, 10, 25)  # of Heun's method: 10, 20 and 50 evaluations
@@ -34,6 +35,7 @@ def main() -> int:
 def _seconds(run: "ode_runner.Run", count: int, *, records: bool) -> dict[str, float]:
     """Of one drawing, the least of several after those that warm up, and images a second."""
     experiment = replace(run.experiment, integrator=replace(run.experiment.integrator, records=records))
+    assert isinstance(experiment.task, SampledTask)
     given = [experiment.task.sampled_conditions()[:1].expand(count, -1)] if experiment.task.spec.condition else []
     experiment.model.eval()
     taken = []

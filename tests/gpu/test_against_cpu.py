@@ -14,9 +14,10 @@ from ode_runner.gradients.backprop import Backprop
 from ode_runner.integrator import Integrator
 from ode_runner.noise import BrownianPath
 from ode_runner.structured_field import SeparableField
+from tests.composition import Compose
 from tests.helpers import TINY, record_of, typed
 from tests.pairs import ConditionedHalves, solver_of
-from tests.problems import Compose, accepted_pairs, build
+from tests.problems import accepted_pairs, build
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
@@ -31,7 +32,8 @@ class Conditioned(VectorField):
         super().__init__()
         self.layer = nn.Linear(5, 3)
 
-    def forward(self, t: Tensor, y: Tensor, z: Tensor, w: Tensor, k: Tensor) -> Tensor:
+    def forward(self, t: Tensor, y: Tensor, *given: Tensor) -> Tensor:
+        z, w, k = given
         return torch.tanh(self.layer(torch.cat([y, z], dim=1))) * w * torch.cos(t) + k[:, None] * torch.sin(y)
 
 
@@ -88,6 +90,7 @@ def test_an_audit_of_a_model_that_draws_random_numbers_says_that_a_gpu_draws_oth
     cfg = composed("task=half_moons", *TINY, "trainer.device=cuda", "solver=rk4")
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
     field = experiment.model.field
+    assert isinstance(field, VectorField)
     evaluate = field.forward
     monkeypatch.setattr(field, "forward", lambda t, y: nn.functional.dropout(evaluate(t, y), 0.3))
     with pytest.raises(IncompatibleChoice, match="a GPU draws others in double precision"):

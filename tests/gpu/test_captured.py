@@ -26,11 +26,13 @@ from ode_runner.recording.record import RunStatus
 from ode_runner.recording.status import status_of
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
+from ode_runner.tasks.sampled import SampledTask
 from ode_runner.training.planned_pass import PlannedPasses
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
+from tests.composition import Compose
 from tests.helpers import TINY, latest, record_of, run_folder, typed
-from tests.problems import Compose, GivenSpiral
+from tests.problems import GivenSpiral
 from tests.resuming import check_resumed, check_resumed_exactly
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -133,7 +135,8 @@ def test_planned_training_is_training(precision: str, composed: Compose) -> None
     """Three epochs: by the end most passes are planned, whose only wait is for what the solve has noted."""
     found: list[list[dict[str, float]]] = []
     for how in ("off", "on"):
-        trainer, said = made(composed, "solver=dopri5", f"trainer.precision={precision}", f"trainer.compile={how}"), []
+        trainer = made(composed, "solver=dopri5", f"trainer.precision={precision}", f"trainer.compile={how}")
+        said: list[str] = []
         if how == "on":
             trainer.compiled = compile_training(trainer.forward, steps=1, processes=1, say=said.append)
         steps = []
@@ -247,6 +250,7 @@ def test_recorded_samples_are_samples(name: str, composed: Compose) -> None:
         cfg = composed(*GENERATION, *SAMPLERS[name], f"trainer.compile={how}", "trainer.precision=fp64")
         experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
         experiment.model.eval()
+        assert isinstance(experiment.task, SampledTask)
         given = [experiment.task.sampled_conditions()[:8]]
         with torch.no_grad():
             paths = [experiment.generate(torch.arange(8) + 8 * turn, given=given) for turn in range(5)]
@@ -261,6 +265,7 @@ def test_a_sampler_never_waits(name: str, composed: Compose) -> None:
     cfg = composed(*GENERATION, *SAMPLERS[name], "trainer.compile=off")
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
     experiment.model.eval()
+    assert isinstance(experiment.task, SampledTask)
     given, ts = [experiment.task.sampled_conditions()[:8].float()], torch.tensor([1.0, 0.0], device="cuda")
     generator = experiment.model.generator()
     assert generator is not None
@@ -276,6 +281,7 @@ def test_a_sampler_never_waits(name: str, composed: Compose) -> None:
 def test_training_without_a_solve_is_captured(composed: Compose) -> None:
     cfg = composed(*GENERATION, "trainer.compile=on", "trainer.batch_size=50", "trainer.precision=bf16")
     trainer = build_trainer(cfg, cfg.hydra.runtime.choices, build_experiment(cfg, cfg.hydra.runtime.choices))
+    assert trainer is not None
     said: list[str] = []
     trainer.compiled = compile_training(trainer.forward, steps=1, processes=1, say=said.append)
     batches = trainer.task.batches(Split.TRAIN, batch_size=50, epoch=0)
