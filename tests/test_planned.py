@@ -22,9 +22,9 @@ from ode_runner.solvers.bosh3 import Bosh3
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.training.planned_pass import FEWEST_SEEN, MOST_PLANS, AttemptHistory, PlannedPasses
-from ode_runner.training.prepare_compiled import Compiled
+from ode_runner.training.prepare_compiled import Compiled, _CapturedSolves, _plan_passes
 from ode_runner.training.trainer import Trainer
-from ode_runner.training.training_problems import first_batch, training_solves
+from ode_runner.training.training_problems import training_solves
 from tests.problems import Compose, GivenSpiral
 from tests.recordings import Called, Halves, MeanOfAll, Moment
 
@@ -152,10 +152,21 @@ def plan(trainer: Trainer) -> tuple[PlannedPasses, list[str]]:
     solver = solver_along(trainer.integrator.solver, problem.field.field)
     solve = capture_exact(solver, problem, keeps=True, fuses=False)
     trainer.integrator._compiled.add(problem, solve)
-    batch, said = first_batch(trainer.experiment), list[str]()
-    passes = PlannedPasses(trainer.forward, solve, trainer.attempts, batch, fusing=[], say=said.append)
+    captured, said = _CapturedSolves([problem], [solve], fused=False), list[str]()
+    passes = _plan_passes(trainer.forward, captured, trainer.attempts, say=said.append)
+    assert passes is not None
     trainer.compiled, Halves.ledger = Compiled(0.0, passes, None), trainer.integrator.ledger
     return passes, said
+
+
+def test_several_solves_outputs_on_the_way_and_steps_taken_anew_are_not_planned(composed: Compose) -> None:
+    trainer = trainer_of(composed)
+    [problem] = training_solves(trainer.experiment)
+    keeps, again = (capture_exact(trainer.integrator.solver, problem, keeps=k, fuses=False) for k in (True, False))
+    several = replace(problem, ts=torch.tensor([0.0, 0.5, 1.0]))
+    for problems, solves in (([problem] * 2, [keeps] * 2), ([several], [keeps]), ([problem], [again])):
+        captured = _CapturedSolves(problems, solves, fused=False)
+        assert _plan_passes(trainer.forward, captured, trainer.attempts, say=pytest.fail) is None
 
 
 def steps_of(trainer: Trainer, *, epochs: range) -> list[dict[str, float]]:
