@@ -189,7 +189,7 @@ def test_observations_are_dots_beside_solutions() -> None:
     figure = draw_observations(
         times, observed, ts, {"true": true, "model": found}, names=("x", "y", "z"), trajectories=90
     )
-    assert figure.get_suptitle() == "Trajectories of training; the first 2 of 90 of them"
+    assert figure.get_suptitle() == "The first 2 of 90 trajectories of training"
     grid = np.array(figure.axes).reshape(3, 2)
     for row in range(3):
         for sample in range(2):

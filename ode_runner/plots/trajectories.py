@@ -69,8 +69,9 @@ def draw_observations(
     for sample in range(samples):
         grid[0, sample].set_title(f"trajectory {sample + 1}", fontsize=10)
         grid[-1, sample].set_xlabel("t")
-    parts = style.part_of(samples, trajectories, "of them"), style.part_of(len(shown), len(names), "coordinates")
-    figure.suptitle("; ".join(["Trajectories of training", *filter(None, parts)]), fontsize=11)
+    what, some = "trajectories of training", style.part_of(len(shown), len(names), "coordinates")
+    title = (style.part_of(samples, trajectories, what) or what).capitalize()
+    figure.suptitle("; ".join(filter(None, [title, some])), fontsize=11)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", fontsize=9, ncols=3)
     return figure
 
