@@ -53,7 +53,8 @@ def killed_to_its_end(root: Path, seed: str, draw: random.Random, *, most: int) 
     while kills < most and killed_once(killed, seed, draw, after_a_step=kills % 2 == 1):
         kills += 1
         assert_whole(killed)
-        assert progress(killed) >= reached - 1, "what was saved is still there, but for a step under way"
+        lost = reached - progress(killed)
+        assert lost <= 2, "what was saved is still there, but for a step or the end of an epoch, which writes two rows"
         reached = max(reached, progress(killed))
     assert typed(*COMMAND, seed, cwd=killed).returncode == 0
     assert record_of(killed)["status"] == "completed"
