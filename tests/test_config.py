@@ -31,7 +31,7 @@ from tests.problems import Compose, SmallNet, build, compose_once, named_class, 
 YAMLS = sorted(path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml"))
 CHOICES = [(path.split("/")[0], Path(path).stem) for path in YAMLS if path.count("/") == 1 and "local" not in path]
 PAIRS = [(group, name) for group, name in CHOICES if group == "task_model"]  # chosen by a task and a model together
-CHOICES = [choice for choice in CHOICES if choice not in PAIRS and choice[0] != "task_solver"]
+CHOICES = [choice for choice in CHOICES if choice not in PAIRS and choice[0] not in ("task_solver", "task_network")]
 WHOLE = (
     "experiment",
     "grid",

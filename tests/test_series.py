@@ -252,7 +252,7 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
 def test_times_of_a_forecast_are_written_without_what_adding_them_rounds(made: Callable[..., Series]) -> None:
     summed = np.array([0.1 + 0.2, 1.7e9 + 0.125])
     assert summed[0] != 0.3
-    rows = made().forecast_table([Forecast(series="A", times=summed, values=np.ones((2, 2)))], []).rows
+    rows = made().forecast_table([Forecast(series="A", times=summed, values=np.ones((2, 2)))]).rows
     assert [row[1] for row in rows] == [0.3, 1700000000.125]
 
 

@@ -159,8 +159,26 @@ def test_an_ode_rnn_begins_as_the_gru_that_is_told_the_gaps(composed: Compose) -
     flowing, told = (build(composed, "model", name, network) for name in ("odernn", "gru_gaps"))
     told.stem.gru.load_state_dict({f"{name}_l0": p for name, p in flowing.stem.cell.state_dict().items()})
     told.head.load_state_dict(flowing.head.state_dict())
-    one, other = (model(some_series().rows(), TS, by(Midpoint(**FIXED))).values for model in (flowing, told))
+    series = some_series()
+    series.values[2, 3, 0] = 0.5  # no row is blank
+    one, other = (model(series.rows(), TS, by(Midpoint(**FIXED))).values for model in (flowing, told))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "changed"), [("odernn", {}), ("cde", {"control": "rectilinear"})])
+def test_a_forecast_at_a_blank_row_is_the_same_whatever_blank_rows_come_before(
+    composed: Compose, name: str, changed: dict[str, Any]
+) -> None:
+    model = model_of(composed, name, replace(RUNNING, blanks=True), **changed)
+    series = some_series()
+    series = Series(times=series.times, values=series.values, lengths=torch.full((3,), 6))
+    series.values[:, 4:] = torch.nan
+    fewer = Series(
+        times=series.times[:, [0, 1, 2, 3, 5]], values=series.values[:, [0, 1, 2, 3, 5]], lengths=series.lengths - 1
+    )
+    integrate = by(RK4(num_steps=16, step_size=None))
+    last, same = (model(s.rows(), torch.arange(s.times.shape[1]) * 1.0, integrate).values[-1] for s in (series, fewer))
+    torch.testing.assert_close(last, same, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["odernn", "gru_gaps"])
@@ -267,7 +285,7 @@ def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("task=half_moons", "model=cde"), "gives a model no rows to read. Use task=area, chirality or series_classes"),
+        (("task=half_moons", "model=cde"), "no rows to read. Use task=area, chirality, series_classes or"),
         (("task=chirality", "network=mlp", "task.missing=0.1"), "lack some numbers, and network=mlp needs all of them"),
         (("task=chirality", "model=cde", "network=mlp"), "no such pieces. Use network=sequence"),
         (("task=area", "task.running=true"), "begins when all rows have been read. Use model=cde, gru_gaps or odernn"),

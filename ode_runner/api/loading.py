@@ -135,7 +135,7 @@ class Run:
             times: that increase, in the file's unit, or dates; by default beyond the end of each series.
             data: a file of other series in the same columns; by default those of the run.
             bands: as `predict=` does: the mean of the run and those beside it of other seeds, with bands of two
-                standard deviations of them; by default what this run alone says.
+                standard deviations of them; by default what this run alone says, which may have a band of its own.
 
         Raises:
             IncompatibleChoice: the run is not of series of a file.
@@ -152,8 +152,7 @@ class Run:
         others = other_seeds(self.record, self.folder) if bands else {}
         if bands and not others:
             raise RefusedInput(f"bands=True: no run of another seed lies beside {self.folder}. Leave bands out.")
-        found, widths = forecast_of_seeds(self.experiment, others, task, asked, StopRequest())
-        header, rows = task.forecast_table(found, widths)
+        header, rows = task.forecast_table(forecast_of_seeds(self.experiment, others, task, asked, StopRequest()))
         return pd.DataFrame(rows, columns=list(header))
 
     def states(self, inputs: Any, times: Any = None) -> Trajectory:

@@ -25,6 +25,7 @@ def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[floa
 
     Where runs that differ in their seed alone lie beside the run, the forecast is the mean of all and the band two
     standard deviations of them to each side: how far the data leave the model open, without the noise of a measurement.
+    A forecast with a band of its own, such as that of a latent state, has both.
 
     Args:
         trained: the run.
@@ -38,15 +39,17 @@ def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[floa
     experiment, display = trained.experiment(), Display()
     with stop_on_signals() as stop:
         others = other_seeds(trained.record, trained.folder)
-        found, bands = forecast_of_seeds(experiment, others, task, times, stop)
-    table = task.forecast_table(found, bands)
+        found = forecast_of_seeds(experiment, others, task, times, stop)
+    table = task.forecast_table(found)
     write_csv(folder / "forecast.csv", table.header, table.rows)
-    save_pictures(lambda: [("forecast", task.forecast_figure(found, bands))], folder=folder, display=display)
+    save_pictures(lambda: [("forecast", task.forecast_figure(found))], folder=folder, display=display)
     for line in _lines(table.header, table.rows):
         display.say(line)
     if others:
         names = ", ".join(map(str, [trained.record.seed, *others]))
-        display.say(f"bands: mean and {WIDTH:g} standard deviations of {len(others) + 1} seeds ({names})")
+        display.say(f"bands: mean of {len(others) + 1} seeds ({names}), and {found[0].band}")
+    elif found[0].half_width is not None:
+        display.say(f"bands: {found[0].band}. Those of runs of other seeds join them: train it with -m seed=0,1,2,3,4.")
     else:
         display.say("no bands: they take runs of other seeds beside this one. Train it with -m seed=0,1,2,3,4.")
     display.say(f"{counted(len(table.rows), 'row')}: {folder / 'forecast.csv'}, {folder / 'forecast.png'}")
@@ -59,17 +62,12 @@ def forecast_of_seeds(
     task: ForecastingTask,
     times: Sequence[float] | None,
     stop: StopRequest,
-) -> tuple[list[Forecast], list[np.ndarray]]:
-    """The mean forecast of a run and of others by `other_seeds`, and half the width of a band of each series.
-
-    Without others it is that of the run alone, and there are no bands.
-    """
+) -> list[Forecast]:
+    """The mean forecast of a run and of others by `other_seeds`, with a band; without others, that of the run alone."""
     members = [experiment, *(_with_weights_of(other, experiment) for other in others.values())]
     with torch.no_grad():
         each = [task.forecasts(model_view(member, [], stop), times) for member in members]
-    found = [_mean(same) for same in zip(*each, strict=True)]
-    bands = [_half_width(same) for same in zip(*each, strict=True)] if others else []
-    return found, bands
+    return [_together(same) for same in zip(*each, strict=True)]
 
 
 def other_seeds(own: RunRecord, folder: Path) -> dict[int, Path]:
@@ -94,12 +92,15 @@ def _with_weights_of(folder: Path, experiment: Experiment) -> Experiment:
     return replace(experiment, model=model)
 
 
-def _mean(same: Sequence[Forecast]) -> Forecast:
-    return replace(same[0], values=np.mean([one.values for one in same], axis=0))
-
-
-def _half_width(same: Sequence[Forecast]) -> np.ndarray:
-    return WIDTH * np.std([one.values for one in same], axis=0, ddof=1)
+def _together(same: Sequence[Forecast]) -> Forecast:
+    """The mean of what several seeds say of one series, with a band that holds theirs, too, where they have some."""
+    if len(same) == 1:
+        return same[0]
+    own = [one.half_width for one in same if one.half_width is not None]
+    within = np.mean(np.square(own), axis=0) if own else 0.0
+    half_width = np.sqrt(within + np.square(WIDTH * np.std([one.values for one in same], axis=0, ddof=1)))
+    band = f"{WIDTH:g} standard deviations" + (" of latent states and seeds" if own else " of seeds")
+    return replace(same[0], values=np.mean([one.values for one in same], axis=0), half_width=half_width, band=band)
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

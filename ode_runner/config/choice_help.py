@@ -99,7 +99,7 @@ def options_in(lines: Sequence[str], group: str) -> Iterator[Option]:
     for line in lines:
         depth = len(line) - len(line.lstrip())
         listed = depth if line.lstrip().startswith("- ") else listed if depth > listed else 1000
-        # A task's solver is chosen by /task_solver, for a model's prevails over it.
+        # A task's solver is chosen by /task_solver and its network by /task_network where a model's prevail over them.
         if chosen := re.match(r"\s*- override /(?:task_)?(\S+): (\S+)", line):
             yield Option(chosen[1], chosen[2], "")
         entry = re.match(r"( *)([\w-]+):(?: +(.*))?$", line)

@@ -20,6 +20,8 @@ from ode_runner.types import State, Time, Times
 class ODERNN(SeriesModel):
     """Between two rows the state flows for as long as lies between them; at a row a GRU cell is told what is there.
 
+    A row without any value tells nothing: the state flows through it, so that answers may be asked for at such rows.
+
     A unit of the solver's time is the way from one row to the next; that of the flow's is the longest series that is
     learned from. In the unit of the rows, a change of the field would move the end of a series as many times further,
     and so much further than one of the cell, beside which it could not be learned. The flow begins at 0, as a GRU.
@@ -37,7 +39,7 @@ class ODERNN(SeriesModel):
         self.field = GapField(network.flow(), unit=network.spec.duration)
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
-        rows, lengths = y0.given
+        rows, told = y0.given
         places = self.places(ts, rows=rows.shape[1])
         h = y0.y0
         states = [h] * int((places == 0).sum())
@@ -47,7 +49,7 @@ class ODERNN(SeriesModel):
             due = places[(places > row - 1) & (places < row)]
             times = torch.cat([places.new_tensor([row - 1]), due, places.new_tensor([row])])
             flowed = integrate(self.field, h, times, given=(rows[:, row, -1:],)).ys
-            h = torch.where(lengths[:, None] > row, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
+            h = torch.where(told[:, row, None] > 0, self.stem.cell(rows[:, row], flowed[-1]), flowed[-1])
             states += [*flowed[1:-1], *[h] * int((places == row).sum())]
         return Solution(ys=torch.stack(states))
 
@@ -67,7 +69,7 @@ class GapField(WrappedField):
 
 @final
 class RowStem(nn.Module):
-    """The state after the first row, and what the cell is told of all rows, with the lengths of the series."""
+    """The state after the first row, and what the cell is told of all rows, with 1 for those that tell something."""
 
     def __init__(self, cell: nn.GRUCell) -> None:
         super().__init__()
@@ -77,4 +79,5 @@ class RowStem(nn.Module):
         series = Series.of_rows(rows)
         told = features(series)
         first = told[:, 0]
-        return Encoding(self.cell(first, first.new_zeros(len(first), self.cell.hidden_size)), (told, series.lengths))
+        some = series.observed.any(dim=-1).to(told)
+        return Encoding(self.cell(first, first.new_zeros(len(first), self.cell.hidden_size)), (told, some))

@@ -23,7 +23,7 @@ class SeriesModel(Model):
         if self.every_time and not self.causal:
             raise IncompatibleChoice(
                 "a model that a series drives answers at its end, and this task asks for states at other times. "
-                "Use task=chirality, or network=recurrent_vae model=odenet."
+                "Use task=chirality, task.causal=true with task=series_forecast, or network=recurrent_vae model=odenet."
             )
 
     def intervals(self, *, rows: int) -> int:

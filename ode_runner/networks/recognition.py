@@ -19,7 +19,7 @@ def observed_channels(spec: TaskSpec, network: str) -> int:
     if not spec.sequence:
         raise IncompatibleChoice(
             f"network={network} reads sequences of observations; this task's inputs have shape {spec.input_shape}. "
-            "Use task=spiral_vae, or network=mlp."
+            "Use task=spiral_vae or series_forecast, or network=mlp."
         )
     return spec.input_shape[1] - 2
 
@@ -44,6 +44,7 @@ class Recognition(nn.Module):
     """q(z0 | observations), Gaussian: a GRU reads the sequence backwards in time, told the gap to the next older one.
 
     Inputs are (batch, rows, coordinates + 2): the observation, its time, and 1, or 0 for a row that is only padding.
+    With `blanks` some numbers of an observation are NaN: the GRU is given 0 there, and which of them are known.
     In training one z0 is drawn for each sequence. In evaluation `samples` are, from the same `samples` points of a
     standard normal for every sequence, so that its result does not depend on its company; they follow each other
     along the batch axis. The divergence of q from the standard normal is the term `kl` of the loss.
@@ -52,9 +53,10 @@ class Recognition(nn.Module):
     Differential Equations. NeurIPS 2018, section 5.
     """
 
-    def __init__(self, *, coordinates: int, hidden: int, latent: int, samples: int) -> None:
+    def __init__(self, *, coordinates: int, hidden: int, latent: int, samples: int, blanks: bool) -> None:
         super().__init__()
-        self.gru = nn.GRU(coordinates + 1, hidden, batch_first=True)
+        self.blanks = blanks
+        self.gru = nn.GRU(coordinates * (1 + blanks) + 1, hidden, batch_first=True)
         self.posterior = nn.Linear(hidden, 2 * latent)
         self.samples = samples
 
@@ -67,6 +69,8 @@ class Recognition(nn.Module):
     def _read(self, inputs: Tensor) -> Tensor:
         """The GRU's last state, having read known rows from the latest to the earliest."""
         values, times, known = inputs[..., :-2], inputs[..., -2], inputs[..., -1] > 0
+        if self.blanks:
+            values = torch.cat([values.nan_to_num(0.0), (~values.isnan()).to(values)], dim=-1)
         order = torch.where(known, -times, torch.inf).argsort(dim=1)
         times = times.gather(1, order)
         lengths = known.sum(dim=1)

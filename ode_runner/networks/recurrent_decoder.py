@@ -22,6 +22,8 @@ class RecurrentDecoder(Network):
     Cho et al. Learning Phrase Representations using RNN Encoder-Decoder. EMNLP 2014.
     """
 
+    takes_blanks = True
+
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, samples: int) -> None:
         check_sizes("network", hidden=hidden, latent=latent, width=width, samples=samples)
         self.spec = spec
@@ -30,7 +32,8 @@ class RecurrentDecoder(Network):
         self.state = latent
 
     def stem(self) -> nn.Module:
-        return Recognition(coordinates=self.coordinates, hidden=self.hidden, latent=self.latent, samples=self.samples)
+        sizes = {"coordinates": self.coordinates, "hidden": self.hidden, "latent": self.latent, "samples": self.samples}
+        return Recognition(**sizes, blanks=self.spec.blanks)
 
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         raise IncompatibleChoice(

@@ -21,6 +21,8 @@ class RecurrentVAE(Network):
     Chen, Rubanova, Bettencourt, Duvenaud. Neural Ordinary Differential Equations. NeurIPS 2018, section 5.
     """
 
+    takes_blanks = True
+
     def __init__(self, spec: TaskSpec, *, hidden: int, latent: int, width: int, depth: int, samples: int) -> None:
         check_sizes("network", hidden=hidden, latent=latent, width=width, depth=depth, samples=samples)
         self.spec = spec
@@ -29,7 +31,8 @@ class RecurrentVAE(Network):
         self.state = latent
 
     def stem(self) -> nn.Module:
-        return Recognition(coordinates=self.coordinates, hidden=self.hidden, latent=self.latent, samples=self.samples)
+        sizes = {"coordinates": self.coordinates, "hidden": self.hidden, "latent": self.latent, "samples": self.samples}
+        return Recognition(**sizes, blanks=self.spec.blanks)
 
     def field(self, *, extra: int = 0, given: int = 0) -> VectorField:
         state = self.latent + extra

@@ -32,6 +32,8 @@ class Panel:
     values: np.ndarray  # (time, column), NaN where blank
     lines: Sequence[Line]
     test_begin: float | None  # after which rows were held back
+    read: np.ndarray | None = None  # (time,), bool: measurements that the model has been given; None: no matter
+    asked: np.ndarray | None = None  # (time,), bool: those it was asked for
 
 
 def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *, series: int) -> Figure:
@@ -59,7 +61,7 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *
 
 
 def _draw(axes: Axes, panel: Panel, column: int) -> None:
-    axes.plot(panel.times, panel.values[:, column], "o", color="black", markersize=3, label="measured", zorder=3)
+    _measurements(axes, panel, column)
     for line, colour in zip(panel.lines, COLOURS, strict=False):
         middle = line.values[:, column]
         axes.plot(line.times, middle, color=colour, linewidth=1.6, label=line.label)
@@ -70,3 +72,20 @@ def _draw(axes: Axes, panel: Panel, column: int) -> None:
     if panel.test_begin is not None:
         axes.axvline(panel.test_begin, color=style.GREY, linewidth=0.8, linestyle=":", label="the test begins")
     axes.grid(alpha=0.3)
+
+
+def _measurements(axes: Axes, panel: Panel, column: int) -> None:
+    """Those read filled, those asked for hollow, and others pale."""
+    values = panel.values[:, column]
+    if panel.read is None or panel.asked is None:
+        axes.plot(panel.times, values, "o", color="black", markersize=3, label="measured", zorder=3)
+        return
+    others = ~(panel.read | panel.asked)
+    looks: list[tuple[str, np.ndarray, dict[str, Any]]] = [
+        ("measured, and read", panel.read, {"color": "black"}),
+        ("measured, and forecast", panel.asked, {"color": "black", "markerfacecolor": "white", "markeredgewidth": 0.9}),
+        ("measured, neither", others, {"color": style.GREY, "alpha": 0.5}),
+    ]
+    for label, rows, look in looks:
+        if rows.any():
+            axes.plot(panel.times[rows], values[rows], "o", markersize=3.5, label=label, zorder=3, **look)

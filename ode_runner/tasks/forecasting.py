@@ -9,7 +9,7 @@ import numpy as np
 from ode_runner.figures import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
-WIDTH = 2.0  # standard deviations between the mean of several seeds and each edge of their band
+WIDTH = 2.0  # standard deviations between the mean, of several seeds or samples, and each edge of their band
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,6 +19,8 @@ class Forecast:
     series: str
     times: np.ndarray  # (time,)
     values: np.ndarray  # (time, column)
+    half_width: np.ndarray | None = None  # of a band around them, (time, column)
+    band: str = ""  # what that is, in words
 
 
 class ForecastingTask(Task):
@@ -34,34 +36,35 @@ class ForecastingTask(Task):
         """Every series at increasing `times`, in the file's unit; None: beyond its end, as far as the task says."""
 
     @abc.abstractmethod
-    def forecast_table(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Table:
-        """In the columns of the file; with half widths (time, column) of a band for each, two columns more for each."""
+    def forecast_table(self, found: Sequence[Forecast]) -> Table:
+        """In the columns of the file; where forecasts have bands, with two columns more for each."""
 
     @abc.abstractmethod
-    def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
+    def forecast_figure(self, found: Sequence[Forecast]) -> Figure:
         """The series as measured, and what is said of them."""
 
 
 def table_of(
     found: Sequence[Forecast],
-    bands: Sequence[np.ndarray],
     *,
     series: str | None,
     time: str,
     columns: Sequence[str],
     clock: Callable[[np.ndarray], Sequence[object]],
 ) -> Table:
-    """A row for each time of each series, under these heads; bands (time, column) as NAME_low and NAME_high.
+    """A row for each time of each series, under these heads; the edges of bands as NAME_low and NAME_high.
 
     `clock` gives the cells of times.
     """
     named = [] if series is None else [series]
-    edges = [f"{name}_{edge}" for name in columns for edge in ("low", "high")] if bands else []
+    banded = any(one.half_width is not None for one in found)
+    edges = [f"{name}_{edge}" for name in columns for edge in ("low", "high")] if banded else []
     rows: list[list[object]] = []
-    for place, one in enumerate(found):
+    for one in found:
         values = one.values
-        if bands:
-            sides = np.stack([values - bands[place], values + bands[place]], axis=-1)
+        if banded:
+            half = np.zeros_like(values) if one.half_width is None else one.half_width
+            sides = np.stack([values - half, values + half], axis=-1)
             values = np.concatenate([values, sides.reshape(len(values), -1)], axis=1)
         for now, row in zip(clock(one.times), values.tolist(), strict=True):
             rows.append([*([one.series] if named else []), now, *row])

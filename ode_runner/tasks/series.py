@@ -1,43 +1,35 @@
 """One's own measurements, from a file."""
 
-import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, final
+from typing import Literal, Self, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ode_runner.batch import Batch, Drive, Outputs, Split, TaskSpec
-from ode_runner.errors import RefusedInput
-from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
-from ode_runner.tasks.base import ModelView, Table
+from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.batches import in_batches, shuffler
-from ode_runner.tasks.dates import date_texts
-from ode_runner.tasks.forecasting import Forecast, ForecastingTask, table_of
+from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.least_squares import LeastSquaresTask
-from ode_runner.tasks.observations import on_the_union, with_roots
-from ode_runner.tasks.own_data import OwnDataTask
-from ode_runner.tasks.series_file import Roles, check_logarithms, content_of, find_file, read_series
-from ode_runner.tasks.series_new import check_begins, read_like
-from ode_runner.tasks.series_pictures import SeriesPictures
+from ode_runner.tasks.observations import on_the_union
+from ode_runner.tasks.series_new import check_begins
 from ode_runner.tasks.series_samples import Samples, in_units, inputs_of, samples_of
-from ode_runner.tasks.series_scaling import Scaling, measured_scaling
+from ode_runner.tasks.series_scaling import Scaling
 from ode_runner.tasks.series_splits import Piece, SeriesSplits
-from ode_runner.tasks.series_table import lines_of
+from ode_runner.tasks.series_task import SeriesTask
 from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
 
 
 @final
 @dataclass(kw_only=True, eq=False)
-class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
+class Series(LeastSquaresTask, SeriesTask):
     """Series of a file, learned from windows of successive rows and asked for rows that were held back.
 
     With `split=time` the last rows of every series are the test and those before them validation, each forecast from
@@ -47,35 +39,14 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
     column's name.
     """
 
-    file: str
-    time: str | None
-    series: str | None
-    values: list[str] | None
     inputs: list[str]
     between: Literal["hold", "linear"]
-    sort: bool
-    log: list[str]
     scaling: Literal["standard", "none"]
-    unit: float | None
-    split: Literal["time", "series"]
-    validation: float  # of the rows, or of the series; 0: judged by the training rows
-    test: float
-    window: int | None  # rows of a training sample; None: all
     start: Literal["last", "first"]  # where a forecast begins: the last known row, or the first of the series
-    ahead: float | None  # of the forecast beyond the end, in the file's unit of time; None: a quarter of the span
-    seed: int
-    device: torch.device
-
-    test_only: ClassVar[frozenset[str]] = frozenset({"ahead"})
-    objective: ClassVar[str] = "rmse"
-    higher_is_better: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        self._check()
-        self.read = read_series(find_file(self.file), Roles.of(vars(self)))
-        self.columns = self.read.values
-        check_logarithms(self.read, self.log)
-        self.recorded = [one.with_values() for one in self.read.series]
+        self.check_options()
+        self.open_file()
         self.splits = SeriesSplits(
             series=self.recorded,
             columns=self.columns,
@@ -83,7 +54,7 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
             by=self.split,
             **{name: getattr(self, name) for name in ("validation", "test", "window", "start")},
         )
-        self._use(self._measured_scaling())
+        self._use(self.measured_scaling(standard=self.scaling == "standard"))
         self.spec = TaskSpec(
             input_shape=(len(self.columns),),
             output_shape=(len(self.columns),),
@@ -94,26 +65,11 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
             drive=Drive(columns=len(self.inputs), held=self.between == "hold") if self.inputs else None,
         )
 
-    @classmethod
-    def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
-        return {"file": content_of(str(options.get("file")), Roles.of(options))}
-
     def with_data(self, path: Path) -> Self:
-        new = copy.copy(self)
-        new.read = read_like(self.read, path, series=self.series, sort=self.sort)
-        check_logarithms(new.read, self.log)
-        new.recorded = [one.with_values() for one in new.read.series]
+        new = self.on_file(path)
         check_begins(new.recorded, new.read)
-        new.splits = replace(
-            self.splits, series=new.recorded, path=path, by="series", validation=0.0, test=0.0, least=1
-        )
-        new.split, new.validation, new.test = "series", 0.0, 0.0
         new._use(self.scales)
         return new
-
-    @property
-    def dated(self) -> bool:
-        return self.read.dates
 
     def size(self, split: Split) -> int:
         return sum(len(samples.times) for samples in self.samples[split].values())
@@ -135,31 +91,15 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         mse = self.residuals(outputs, batch).square().mean()
         if batch.part:
             return {f"mse_{batch.part}": mse}
-        apart = self.scales.restored(outputs.values) - self.scales.restored(batch.targets)
-        found = {"mse": mse}
-        for place, name in enumerate(self.columns):
-            own = apart[..., place][batch.observed[..., place]] if batch.observed is not None else apart[..., place]
-            if own.numel():
-                found[f"mse_{_plain(name)}"] = own.square().mean()
-        return found
+        assert batch.observed is not None
+        return {"mse": mse} | self.column_errors(outputs.values, batch.targets, batch.observed)
 
     def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
         assert batch.observed is not None
         found = super().counts(outputs, batch)
         if batch.part:
             return found | {f"mse_{batch.part}": found["loss"]}
-        known = batch.observed.flatten(0, 1).sum(dim=0).tolist()
-        return (
-            found
-            | {"mse": found["loss"]}
-            | {f"mse_{_plain(name)}": own for name, own in zip(self.columns, known, strict=True)}
-        )
-
-    def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        return with_roots(means)
-
-    def statistics(self) -> dict[str, Tensor]:
-        return self.scales.state_dict()
+        return found | {"mse": found["loss"]} | self.column_counts(batch.observed)
 
     def use_statistics(self, found: Mapping[str, Tensor]) -> None:
         if found:
@@ -174,11 +114,6 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
                 "task.window."
             )
 
-    def introduction(self) -> Iterator[str]:
-        yield from lines_of(self.read, self.splits)
-        of = "days" if self.dated else f"of {self.read.time}"
-        yield f"  a unit of time of the model is {float(self.scales.unit):.4g} {of}"
-
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
         found = []
         for number, one in enumerate(self.recorded):
@@ -189,58 +124,11 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
             found.append(Forecast(series=one.name, times=asked, values=self._at(view, number, begin, asked)))
         return found
 
-    def forecast_table(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Table:
-        return table_of(
-            found, bands, series=self.series, time=self.read.time, columns=self.columns, clock=self._cells_of_times
-        )
-
-    def _cells_of_times(self, times: np.ndarray) -> Sequence[object]:
-        return date_texts(times) if self.dated else [float(f"{time:.15g}") for time in times]
-
-    def forecast_figure(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
-        return self._pictures().forecasts(found, bands)
-
-    def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:
-        if view.continuous:
-            yield "forecast", self.forecast_table(self.forecasts(view, None), [])
-
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
             yield "curves", draw_curves(view.history, quality=self.objective, samples=self.splits.samples())
         if view.continuous:
-            yield "forecast", self._pictures().fits(partial(self._at, view), ahead=self.ahead)
-
-    def _pictures(self) -> SeriesPictures:
-        later = self.split == "time" and self.test > 0
-        return SeriesPictures(read=self.read, recorded=self.recorded, splits=self.splits, later=later)
-
-    def _check(self) -> None:
-        for name in ("validation", "test"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RefusedInput(f"task.{name} must be a part from 0 to below 1, not {getattr(self, name)}.")
-        if self.window is not None and self.window < 2:
-            raise RefusedInput(f"task.window must be at least 2 rows, or null for all of them, not {self.window}.")
-        for name in ("unit", "ahead"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise RefusedInput(f"task.{name} must be positive or null, not {value}.")
-
-    def _measured_scaling(self) -> Scaling:
-        training = [(self.recorded[i], self.splits.ends[i].train) for i in self.splits.parts[Split.TRAIN]]
-        starts = [one.times[0] for one, _ in training]
-        ends = [one.times[stop - 1] for one, stop in training]
-        whole = {one.name: one for one in self.read.series}
-        inputs = [
-            whole[one.name].inputs[whole[one.name].times <= end] for (one, _), end in zip(training, ends, strict=True)
-        ]
-        return measured_scaling(
-            [one.values[:stop] for one, stop in training],
-            inputs,
-            [one.times[:stop] - start for (one, stop), start in zip(training, starts, strict=True)],
-            log=[name in self.log for name in self.columns],
-            standard=self.scaling == "standard",
-            unit=self.unit,
-        )
+            yield "forecast", self.pictures().fits(partial(self._at, view), ahead=self.ahead)
 
     def _use(self, scales: Scaling) -> None:
         """Scale all series to these units, for the model."""
@@ -269,8 +157,3 @@ class Series(LeastSquaresTask, ForecastingTask, OwnDataTask):
         dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which mps has not
         values = view.predict(inputs.to(self.device, dtype), ts.to(self.device, dtype))[1:, 0]
         return self.scales.restored(values).cpu().numpy()
-
-
-def _plain(name: str) -> str:
-    """A column's name as a part of a metric's."""
-    return "".join(mark if mark.isalnum() else "_" for mark in name)

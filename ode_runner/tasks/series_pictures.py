@@ -9,7 +9,7 @@ from ode_runner.batch import Split
 from ode_runner.figures import Figure
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts
 from ode_runner.tasks.dates import for_axes
-from ode_runner.tasks.forecasting import WIDTH, Forecast
+from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series_file import Recorded, SeriesFile
 from ode_runner.tasks.series_splits import SeriesSplits
 from ode_runner.tasks.series_times import beyond
@@ -26,13 +26,12 @@ class SeriesPictures:
     splits: SeriesSplits
     later: bool  # the test is the last rows of every series
 
-    def forecasts(self, found: Sequence[Forecast], bands: Sequence[np.ndarray]) -> Figure:
-        """Forecasts, with the bands of other seeds where there are some."""
-        label, band = ("mean of the seeds", f"{WIDTH:g} standard deviations of them") if bands else ("forecast", "")
+    def forecasts(self, found: Sequence[Forecast]) -> Figure:
+        """Forecasts, with their bands where they have some."""
         panels = []
         for place, one in enumerate(found[:SHOWN]):
-            line = Line(label, self._axis(one.times), one.values, bands[place] if bands else None, band)
-            panels.append(self._panel(place, [line]))
+            line = Line("forecast", self.axis(one.times), one.values, one.half_width, one.band)
+            panels.append(self.panel(place, [line]))
         return draw_forecasts(panels, self.read.values, self.read.time, series=len(found))
 
     def fits(self, values_at: Callable[[int, int, np.ndarray], np.ndarray], *, ahead: float | None) -> Figure:
@@ -46,17 +45,18 @@ class SeriesPictures:
             end = beyond(self.recorded[number], self.read, ahead=ahead)[-1]
             for label, begin, start, stop in _solves_shown(self.splits, number, end=end):
                 times = np.linspace(start, stop, 201)
-                lines.append(Line(label, self._axis(times), values_at(number, begin, times), None))
-            panels.append(self._panel(number, lines))
+                lines.append(Line(label, self.axis(times), values_at(number, begin, times), None))
+            panels.append(self.panel(number, lines))
         return draw_forecasts(panels, self.read.values, self.read.time, series=len(tested))
 
-    def _panel(self, number: int, lines: Sequence[Line]) -> Panel:
+    def panel(self, number: int, lines: Sequence[Line], **rows: np.ndarray) -> Panel:
+        """Of the series of a number; `rows` are masks of those read and asked for, as a panel has them."""
         one = self.recorded[number]
-        times = self._axis(one.times)
+        times = self.axis(one.times)
         begin = times[self.splits.ends[number].validation - 1] if self.later else None
-        return Panel(title=one.name, times=times, values=one.values, lines=lines, test_begin=begin)
+        return Panel(title=one.name, times=times, values=one.values, lines=lines, test_begin=begin, **rows)
 
-    def _axis(self, times: np.ndarray) -> np.ndarray:
+    def axis(self, times: np.ndarray) -> np.ndarray:
         """Times as the axis of a picture shows them."""
         return for_axes(times) if self.read.dates else times
 

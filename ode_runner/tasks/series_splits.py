@@ -46,6 +46,7 @@ class SeriesSplits:
     window: int | None
     start: Literal["last", "first"]
     least: int = 2  # rows to learn from that each series must have
+    every_column: bool = True  # and in them a value of every column
 
     @cached_property
     def parts(self) -> dict[Split, list[int]]:
@@ -79,7 +80,7 @@ class SeriesSplits:
         """By split and part; the test asks for the training rows besides, as the part `fit`."""
         training = self.parts[Split.TRAIN]
         whole = [self._rollout(i, 0, self.ends[i].train) for i in training]
-        found = {Split.TRAIN: {"": [piece for i in training for piece in self._windows(i)]}}
+        found = {Split.TRAIN: {"": [piece for i in training for piece in self.windows(i)]}}
         for split, part in ((Split.VALIDATION, self.validation), (Split.TEST, self.test)):
             found[split] = {"": [self._held_back(i, split) for i in self.parts[split]] if part else whole}
         if self.test:
@@ -111,7 +112,7 @@ class SeriesSplits:
                 f"{name}, from row {one.first} on: {rows} with values, of which {max(train, 0)} would be left to learn "
                 f"from, and {self.least} are the least. Give it more rows, or smaller task.validation and task.test."
             )
-        for place, column in enumerate(self.columns):
+        for place, column in enumerate(self.columns if self.every_column else ()):
             if np.isnan(one.values[:train, place]).all():
                 raise RefusedInput(
                     f"{name}, rows {one.rows[0]} to {one.rows[train - 1]}, column '{column}': blank in all rows to "
@@ -119,7 +120,8 @@ class SeriesSplits:
                 )
         return Ends(train, train + validation, rows)
 
-    def _windows(self, number: int) -> list[Piece]:
+    def windows(self, number: int) -> list[Piece]:
+        """Of the rows of a series that are learned from, one beginning at each of them that leaves room for it."""
         train = self.ends[number].train
         window = min(self.window or train, train)
         return [Piece(number, i, i + window, i, train) for i in range(train - window + 1)]
