@@ -104,7 +104,7 @@ def check_rows(choices: Mapping[str, str], network: Network, model: type[Model])
             f"inputs of task={choices['task']} are tokens, and network={choices['network']} takes numbers. "
             "Use network=transformer."
         )
-    if network.spec.blanks and not network.takes_blanks:
+    if network.spec.blanks and not network.takes_blanks and "network" not in model.unused_axes():
         raise IncompatibleChoice(
             f"inputs of task={choices['task']} lack some numbers, and network={choices['network']} needs all of them. "
             "Use network=sequence."

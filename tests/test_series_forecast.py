@@ -78,11 +78,13 @@ def test_rows_that_are_held_back_are_forecast_from_those_before_them(made: Calla
     assert sorted(said[:, 0].tolist()) == pytest.approx(sorted(kept[:, 0]))
 
 
-def test_series_that_are_held_back_are_cut_into_windows_one_after_another(made: Callable[..., SeriesForecast]) -> None:
+def test_each_row_of_a_series_held_back_is_forecast_once(
+    made: Callable[..., SeriesForecast],
+) -> None:
     task = made(text_of(dict.fromkeys("abcde", 10)), split="series")
     [number] = task.splits.parts[Split.TEST]
     cut = [(p.series, p.begin, p.scored, p.stop) for p in task.reading.pieces(Split.TEST)]
-    assert cut == [(number, 0, 2, 4), (number, 4, 6, 8), (number, 8, 9, 10)]
+    assert cut == [(number, i, i + 2, i + 4) for i in (0, 2, 4, 6)]
     whole = made(text_of(dict.fromkeys("abcde", 10)), split="series", window=None, observed=0.7)
     assert [(p.begin, p.scored, p.stop) for p in whole.reading.pieces(Split.TEST)] == [(0, 7, 10)]
 
@@ -150,7 +152,7 @@ def test_another_file_is_read_as_far_back_as_was_learned(made: Callable[..., Ser
     assert [one.name for one in new.recorded] == ["z", "w"]
     assert tuple(new.reading.before(0, 8)) == (0, 6, 8, 8, 8)
     assert new.scales is task.scales
-    assert only(new, Split.TEST).inputs.shape[0] == 2
+    assert only(new, Split.TEST).inputs.shape[0] == 3  # rows 2 and 3, 4 and 5, 6 and 7 of z
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,7 @@ def test_what_makes_no_sense_is_refused_by_name(
         (("model=odernn", "task.causal=false"), "task.causal=true with task=series_forecast"),
         (("model=odenet", "task.causal=true", "network=sequence"), "Use model=cde, gru_gaps or odernn"),
         (("model=cde", "model.control=hermite"), "Use model.control=rectilinear"),
+        (("task.file=turning", "task.series=series", "task.values=[x,y]", "model=exact"), "whose true field"),
         (("model=rde", "task.causal=true"), "leads over windows of rows by all of them"),
         (("task.file=turning", "task.series=series", "task.values=[x,y]", "network=mlp"), "needs all of them"),
     ],
@@ -212,6 +215,9 @@ def test_a_latent_ode_forecasts_with_bands_and_reads_new_series(tmp_path: Path) 
     assert "8 samples of the latent state" in ended.stdout
     [path] = folder.glob("predictions/*/forecast.csv")
     assert list(pd.read_csv(path)["t"]) == [104, 105]
+    (tmp_path / "rest.csv").write_text(text_of({"z": 9}, seed=1) + "z,200,,\nz,201.5,,\n")
+    asked = run.forecast(data=tmp_path / "rest.csv")
+    assert list(asked["t"]) == [200, 201.5]  # the rows that are left blank
     first = pd.read_csv(tmp_path / "new.csv")["t"][0]
     early = typed(f"predict={folder}", "data=new.csv", f"times=[{first},105]", cwd=tmp_path)
     assert (early.returncode, "rows that are read before it" in early.stderr) == (2, True)

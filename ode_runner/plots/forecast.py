@@ -56,7 +56,8 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *
     if any(parts):
         figure.suptitle("; ".join(filter(None, parts)), fontsize=10)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=len(handles))
+    abreast = max(2, int(figure.get_figwidth() / 2.2))  # inches of an entry, more or less
+    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=min(len(handles), abreast))
     return figure
 
 

@@ -164,8 +164,9 @@ def _numbers(table: pd.DataFrame, first: int, roles: Roles, path: Path) -> tuple
 def _rows_by_series(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[int]]:
     """The rows of each series, by its name, without blank rows; `keys` are the names row by row."""
     rows: dict[str, list[int]] = {}
-    for row, key in enumerate(keys):
-        if not all(is_blank(cell) for cell in table.iloc[row]):
+    columns = [table.iloc[:, place] for place in range(table.shape[1])]  # a row of pandas takes a hundred times longer
+    for row, (key, *cells) in enumerate(zip(keys, *columns, strict=True)):
+        if not all(map(is_blank, cells)):
             rows.setdefault(key, []).append(row)
     return rows
 

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
+from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import Samples, draw_curves
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.forecasting import WIDTH, Forecast
 from ode_runner.tasks.observations import on_the_union
-from ode_runner.tasks.series_reading_pictures import draw_readings
+from ode_runner.tasks.series_reading_pictures import draw_forecasts_of, draw_readings
 from ode_runner.tasks.series_readings import Readings, ReadingSplits, readings_of, rows_up_to
 from ode_runner.tasks.series_samples import in_units
 from ode_runner.tasks.series_scaling import Scaling
@@ -143,16 +144,20 @@ class SeriesForecast(SeriesTask):
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
         found = []
         for number, one in enumerate(self.recorded):
-            asked = beyond(one, self.read, ahead=self.ahead) if times is None else np.array(times, dtype=np.float64)
+            asked = self._asked(number) if times is None else np.array(times, dtype=np.float64)
             check_not_before(one, self.read, float(asked[0]))
-            stop = int((one.times < asked[0]).sum())
-            if not stop:
+            piece = self._before(number, float(asked[0]))
+            if not piece.stop:
                 raise RefusedInput(
                     f"times begin at {self.read.time_text(float(asked[0]))}, and so does series {one.name or 'all'}: "
                     "a forecast begins with rows that are read before it. Leave that time out."
                 )
-            found.append(self.told(view, self.reading.before(number, stop), asked))
+            found.append(self.told(view, piece, asked))
         return found
+
+    def forecast_figure(self, found: Sequence[Forecast]) -> Figure:
+        pieces = [self._before(number, float(one.times[0])) for number, one in enumerate(found)]
+        return draw_forecasts_of(self.pictures(), found, pieces)
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         if view.history:
@@ -187,6 +192,15 @@ class SeriesForecast(SeriesTask):
         values, samples = self.scales.restored(said.mean(dim=1)).numpy(), said.shape[1]
         found = Forecast(series=self.recorded[piece.series].name, times=times, values=values)
         return found if samples == 1 else _with_band(found, self.scales.restored(said).numpy())
+
+    def _asked(self, number: int) -> np.ndarray:
+        """Times of rows at the end of a series that have no values; where there are none, beyond its end."""
+        one, whole = self.recorded[number], self.read.series[number].times
+        blank = whole[whole > one.times[-1]]
+        return blank if len(blank) else beyond(one, self.read, ahead=self.ahead)
+
+    def _before(self, number: int, time: float) -> Piece:
+        return self.reading.before(number, int((self.recorded[number].times < time).sum()))
 
     def _batch(self, split: Split, chosen: Tensor) -> Batch:
         inputs, times, values, known, asked, real = (part[chosen] for part in self.samples[split])

@@ -19,8 +19,8 @@ from ode_runner.tasks.series_splits import Piece, SeriesSplits
 class ReadingSplits:
     """Which windows are in each split: pieces that begin at the first row that is read, and are scored after the last.
 
-    Rows that are held back are forecast from those before them, a series that is held back is cut into windows, one
-    after another; no more rows are read of any than the longest window of training reads.
+    Rows that are held back are forecast from those before them. A series that is held back is forecast as many rows at
+    a time as in a window, each of its rows once. No more rows are read than the longest window of training reads.
     """
 
     splits: SeriesSplits
@@ -55,9 +55,10 @@ class ReadingSplits:
 
     def _one_after_another(self, number: int) -> list[Piece]:
         end = self.splits.ends[number].train
-        length = min(self.splits.window or end, end)
-        found = [self._parted(number, begin, min(begin + length, end)) for begin in range(0, end - 1, length)]
-        return [piece._replace(begin=max(piece.begin, piece.scored - self.most)) for piece in found]
+        first = self._parted(number, 0, min(self.splits.window or end, end))
+        length = first.stop - first.scored
+        starts = range(first.scored, end, length) if end > 1 else ()
+        return [self.before(number, scored)._replace(stop=min(scored + length, end)) for scored in starts]
 
     def _parted(self, number: int, begin: int, stop: int) -> Piece:
         rows = stop - begin
