@@ -235,7 +235,7 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
     assert "no bands" in alone.stdout
     assert typed(*command, "seed=1", cwd=tmp_path).returncode == 0
     banded = typed(f"predict={folder}", "times=[1921,1930.5]", cwd=tmp_path)
-    assert "standard deviations of 2 seeds (0, 1)" in banded.stdout
+    assert "mean of 2 seeds (0, 1), and 2 standard deviations of seeds" in banded.stdout
     [path] = folder.glob("predictions/*/forecast.csv")
     both = pd.read_csv(path)
     assert list(both.columns) == ["year", "hare", "lynx", "hare_low", "hare_high", "lynx_low", "lynx_high"]

@@ -227,8 +227,8 @@ class SeriesForecast(SeriesTask):
         self.samples = {split: self._readings(self.reading.pieces(split)) for split in Split}
         training = [self.measured[i].times[: self.splits.ends[i].train] for i in self.splits.parts[Split.TRAIN]]
         self.longest = float(torch.cat([times.diff() for times in training]).median())
-        rows = sum(map(len, training))
-        self.drawn = min(len(self.samples[Split.TRAIN].times), math.ceil(TIMES * rows / (self.window or rows)))
+        windows, rows = len(self.samples[Split.TRAIN].times), sum(map(len, training))
+        self.drawn = min(windows, math.ceil(TIMES * rows / self.window)) if self.window else windows
         self.ts = {
             split: torch.arange(own.times.shape[1], dtype=own.times.dtype, device=self.device)
             for split, own in self.samples.items()

@@ -49,7 +49,7 @@ def draw_readings(
             lines.append(_joined(label, found, pictures, band="" if lines else found[0].band))  # named once
         read, asked = _rows(own, len(times) - 1)
         panels.append(pictures.panel(number, lines, read=read, asked=asked))
-    return draw_forecasts(panels, pictures.read.values, pictures.read.time)
+    return draw_forecasts(panels, pictures.read.values, pictures.read.time, series=len(by_series))
 
 
 def draw_forecasts_of(pictures: SeriesPictures, found: Sequence[Forecast], pieces: Sequence[Piece]) -> Figure:
@@ -61,7 +61,7 @@ def draw_forecasts_of(pictures: SeriesPictures, found: Sequence[Forecast], piece
         read, asked = _rows([known], len(times))
         line = Line("forecast", pictures.axis(one.times), one.values, one.half_width, one.band)
         panels.append(pictures.panel(number, [line], read=read, asked=asked))
-    return draw_forecasts(panels, pictures.read.values, pictures.read.time)
+    return draw_forecasts(panels, pictures.read.values, pictures.read.time, series=len(found))
 
 
 def _rows(pieces: Sequence[Piece], count: int) -> tuple[np.ndarray, np.ndarray]:
