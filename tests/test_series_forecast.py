@@ -87,7 +87,12 @@ def test_each_row_of_a_series_held_back_is_forecast_once(
     assert cut == [(number, i, i + 2, i + 4) for i in (0, 2, 4, 6)]
     whole = made(text_of(dict.fromkeys("abcde", 10)), split="series", window=None, observed=0.7)
     assert [(p.begin, p.scored, p.stop) for p in whole.reading.pieces(Split.TEST)] == [(0, 7, 10)]
-    assert (task.size(Split.TRAIN), whole.size(Split.TRAIN)) == (15, 3)  # each row about twice, and each series once
+    assert (task.size(Split.TRAIN), whole.size(Split.TRAIN)) == (21, 3)  # all windows, and each series once
+    many = made(text_of({"a": 200}), split="time", window=8)
+    assert many.size(Split.TRAIN) == 32
+    assert {len(batch.inputs) for batch in many.batches(Split.TRAIN, batch_size=16, epoch=0)} == {16}
+    long = made(text_of({"a": 1000}), split="time", window=8)
+    assert long.size(Split.TRAIN) == 2 * 600 / 8
 
 
 @pytest.mark.parametrize("causal", [False, True])

@@ -29,6 +29,7 @@ from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
 
 TIMES = 2  # each row is learned from in an epoch, about: windows are drawn, of which one begins at every row
+LEAST = 32  # windows of an epoch, where there are so many: fewer fill no batch
 
 
 @final
@@ -228,7 +229,7 @@ class SeriesForecast(SeriesTask):
         training = [self.measured[i].times[: self.splits.ends[i].train] for i in self.splits.parts[Split.TRAIN]]
         self.longest = float(torch.cat([times.diff() for times in training]).median())
         windows, rows = len(self.samples[Split.TRAIN].times), sum(map(len, training))
-        self.drawn = min(windows, math.ceil(TIMES * rows / self.window)) if self.window else windows
+        self.drawn = min(windows, max(LEAST, math.ceil(TIMES * rows / self.window))) if self.window else windows
         self.ts = {
             split: torch.arange(own.times.shape[1], dtype=own.times.dtype, device=self.device)
             for split, own in self.samples.items()
