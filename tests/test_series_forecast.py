@@ -14,8 +14,10 @@ from torch.distributions import Normal
 import ode_runner as ode
 from ode_runner.batch import Batch, Outputs, Split
 from ode_runner.building.instantiate import construct
+from ode_runner.commands.forecast import together
 from ode_runner.errors import RefusedInput
 from ode_runner.networks.recognition import Recognition
+from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series_forecast import SeriesForecast
 from ode_runner.tasks.series_readings import rows_up_to
 from tests.helpers import record_of, run_folder, typed
@@ -159,6 +161,18 @@ def test_another_file_is_read_as_far_back_as_was_learned(made: Callable[..., Ser
     assert tuple(new.reading.before(0, 8)) == (0, 6, 8, 8, 8)
     assert new.scales is task.scales
     assert only(new, Split.TEST).inputs.shape[0] == 3  # rows 2 and 3, 4 and 5, 6 and 7 of z
+
+
+def test_bands_of_seeds_hold_those_of_latent_states() -> None:
+    one, other = (
+        Forecast(series="a", times=np.ones(1), values=np.full((1, 1), value), half_width=np.full((1, 1), 3.0), band="b")
+        for value in (0.0, math.sqrt(8))
+    )
+    both = together([one, other])
+    assert both.values[0, 0] == pytest.approx(math.sqrt(2))
+    assert both.half_width is not None
+    assert both.half_width[0, 0] == pytest.approx(5.0)  # 3, and two deviations of 2 each
+    assert together([one]) is one
 
 
 @pytest.mark.parametrize(

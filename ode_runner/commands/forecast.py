@@ -67,7 +67,7 @@ def forecast_of_seeds(
     members = [experiment, *(_with_weights_of(other, experiment) for other in others.values())]
     with torch.no_grad():
         each = [task.forecasts(model_view(member, [], stop), times) for member in members]
-    return [_together(same) for same in zip(*each, strict=True)]
+    return [together(same) for same in zip(*each, strict=True)]
 
 
 def other_seeds(own: RunRecord, folder: Path) -> dict[int, Path]:
@@ -92,7 +92,7 @@ def _with_weights_of(folder: Path, experiment: Experiment) -> Experiment:
     return replace(experiment, model=model)
 
 
-def _together(same: Sequence[Forecast]) -> Forecast:
+def together(same: Sequence[Forecast]) -> Forecast:
     """The mean of what several seeds say of one series, with a band that holds theirs, too, where they have some."""
     if len(same) == 1:
         return same[0]
