@@ -255,3 +255,9 @@ def test_models_that_rows_drive_forecast_the_same_whatever_else_is_asked(model: 
     assert list(alone.columns) == ["id", "t", "x", "y"]
     last = among[among["t"] == 130.0].reset_index(drop=True)
     np.testing.assert_allclose(alone[["x", "y"]], last[["x", "y"]], rtol=1e-3, atol=1e-3)
+
+
+def test_a_window_longer_than_what_is_learned_from_is_told_as_it_is(made: Callable[..., SeriesForecast]) -> None:
+    assert "a window is 4 rows, of which" in "\n".join(made(window=4).introduction())
+    assert "a window is 6 rows, as many as any series has" in "\n".join(made(window=20).introduction())
+    assert "a window is a whole series" in "\n".join(made(window=None).introduction())
