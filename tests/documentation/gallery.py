@@ -59,6 +59,9 @@ ENTRIES = (
     Entry("A ball that bounces", "bouncing_ball", "exact", "events", ("test/rmse", "test/event_time_error")),
     Entry("A thermostat", "thermostat", "exact", "events", ("test/rmse", "test/event_time_error")),
     Entry("Hare and lynx", "series", "odenet", "forecast", ("test/rmse_fit",), holds="hare_lynx"),
+    Entry(
+        "Irregular series, read and forecast", "series_forecast", "odenet", "forecast", ("test/rmse",), holds="turning"
+    ),
     Entry("An area that a path encloses", "area", "exact", "series", ("test/relative_rmse",)),
     Entry("Densities in the plane", "density2d", "cnf", "density", ("test/nll", "test/mass")),
     Entry("Digits made of noise", "digits_generation", "flow_matching", "samples", ("test/frechet",)),
