@@ -4,7 +4,8 @@ What the CPU does for a pass, operation by operation, takes longer than what the
 large. A graph is asked for as a whole.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple, final
 
@@ -74,9 +75,7 @@ class CapturedPass:
         self.experiment, self._forward = forward.experiment, forward
         self.parameters = self.experiment.parameters()
         self._batch = copy_of(batch)
-        ledger, buffers = self.experiment.integrator.ledger, Buffers.now(self.experiment.model)
-        random, totals = RandomState.now(self.experiment.device), {p: replace(t) for p, t in ledger.totals.items()}
-        try:
+        with left_as_it_was(self.experiment) as (_, buffers):
             self.saved_bytes = forward(self._batch, measure_memory=True).saved_bytes
             write_batch(self._batch, batch, shift=1)
             with fused(fusing):
@@ -84,29 +83,14 @@ class CapturedPass:
             if buffers.replaced():
                 raise CannotCompile("a pass puts other tensors in the place of buffers, which a repetition would not")
             self._check_right(batch)
-        finally:
-            buffers.restore()
-            random.restore()
-            for phase, total in totals.items():
-                ledger.put_back(phase, total)
 
     def __call__(self, batch: Batch, *, measure_memory: bool) -> TrainingPass:
         """The pass of a batch of the kind."""
         write_batch(self._batch, batch)
         self._graph.replay()
-        found, ledger = self._graph.found, self.experiment.integrator.ledger
-        ledger.totals[Phase.FORWARD].add(found.forward)
-        ledger.totals[Phase.BACKWARD].add(found.backward)
-        for parameter, gradient in zip(self.parameters, found.gradients, strict=True):
-            parameter.grad = gradient
-        return TrainingPass(
-            measured=found.numbers.read(),
-            of_loss=found.numbers.of_loss,
-            forward=found.forward,
-            backward=found.backward,
-            each=[],
-            saved_bytes=self.saved_bytes if measure_memory else None,
-        )
+        found, saved = self._graph.found, self.saved_bytes if measure_memory else None
+        give_gradients(self.parameters, found.gradients)
+        return entered(self.experiment, found.numbers, found.forward, found.backward, saved_bytes=saved)
 
     def _pass(self) -> _Recorded:
         experiment = self.experiment
@@ -174,6 +158,39 @@ class CapturedPasses:
             self.prepare(batch)
         except CannotCompile as reason:
             self.say(f"not captured: {reason} (batches of {len(batch.inputs)})")
+
+
+@contextmanager
+def left_as_it_was(experiment: Experiment) -> Iterator[tuple[RandomState, Buffers]]:
+    """Yields random state and buffers as they are; afterwards they, and what the ledger has, are as before."""
+    ledger, random = experiment.integrator.ledger, RandomState.now(experiment.device)
+    buffers, totals = Buffers.now(experiment.model), {p: replace(t) for p, t in ledger.totals.items()}
+    try:
+        yield random, buffers
+    finally:
+        buffers.restore()
+        random.restore()
+        for phase, total in totals.items():
+            ledger.put_back(phase, total)
+
+
+def give_gradients(parameters: Sequence[nn.Parameter | Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """The gradients of a repeated pass, in memory that the next one writes into."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+
+
+def entered(
+    experiment: Experiment, numbers: Numbers, forward: Tally, backward: Tally, *, saved_bytes: int | None
+) -> TrainingPass:
+    """A repeated pass, which is entered in the ledger as one that has been made."""
+    totals = experiment.integrator.ledger.totals
+    totals[Phase.FORWARD].add(forward)
+    totals[Phase.BACKWARD].add(backward)
+    measured, of_loss = numbers.read(), numbers.of_loss
+    return TrainingPass(
+        measured=measured, of_loss=of_loss, forward=forward, backward=backward, each=[], saved_bytes=saved_bytes
+    )
 
 
 def kind_of_batch(batch: Batch) -> Hashable:

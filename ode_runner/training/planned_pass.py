@@ -23,7 +23,16 @@ from ode_runner.experiment.forward_pass import ForwardPass
 from ode_runner.ledger import Phase, Tally
 from ode_runner.objectives.base import Loss
 from ode_runner.random_state import RandomState
-from ode_runner.training.captured_pass import Numbers, copy_of, kind_of_batch, own_gradients, write_batch
+from ode_runner.training.captured_pass import (
+    Numbers,
+    copy_of,
+    entered,
+    give_gradients,
+    kind_of_batch,
+    left_as_it_was,
+    own_gradients,
+    write_batch,
+)
 from ode_runner.training.training_pass import TrainingPass
 
 FEWEST_SEEN = 8  # passes with the same attempts, before a plan of them is recorded, which takes a second
@@ -116,9 +125,7 @@ class PlannedPass:
         self.parameters, self._batch = self.experiment.parameters(), copy_of(batch)
         self.planned = PlannedSolve(solve.steps.solver, plan)
         self._loss: Loss | None = None  # of the last forward half
-        ledger, random = self.experiment.integrator.ledger, RandomState.now(self.experiment.device)
-        buffers, totals = Buffers.now(self.experiment.model), {p: replace(t) for p, t in ledger.totals.items()}
-        try:
+        with left_as_it_was(self.experiment) as (random, buffers):
             write_batch(self._batch, batch, shift=1)
             with fused(fusing):
                 self._there = CudaGraph(self._half)
@@ -127,11 +134,6 @@ class PlannedPass:
             self._check_undone(random, buffers)
             self._check_right(batch)
             self._loss = None  # and with it autograd's graph, which has been recorded
-        finally:
-            buffers.restore()
-            random.restore()
-            for phase, total in totals.items():
-                ledger.put_back(phase, total)
         noted = self._there.found.noted
         self._noted = torch.empty(noted.shape, dtype=noted.dtype, pin_memory=noted.is_cuda)
         self._read = torch.cuda.Event()
@@ -147,20 +149,10 @@ class PlannedPass:
         taken = self.planned.taken(self._noted.tolist())
         if taken is None:
             return None
-        found, back, ledger = self._there.found, self._back.found, self.experiment.integrator.ledger
+        found, back = self._there.found, self._back.found
+        give_gradients(self.parameters, back.gradients)
         tally = replace(found.tally, smallest_step=taken.smallest_step)
-        ledger.totals[Phase.FORWARD].add(tally)
-        ledger.totals[Phase.BACKWARD].add(back.tally)
-        for parameter, gradient in zip(self.parameters, back.gradients, strict=True):
-            parameter.grad = gradient
-        return TrainingPass(
-            measured=found.numbers.read(),
-            of_loss=found.numbers.of_loss,
-            forward=tally,
-            backward=back.tally,
-            each=[],
-            saved_bytes=None,
-        )
+        return entered(self.experiment, found.numbers, tally, back.tally, saved_bytes=None)
 
     def _half(self) -> _Forward:
         with self.solve.following(self.planned):
