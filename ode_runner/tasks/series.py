@@ -21,7 +21,7 @@ from ode_runner.tasks.observations import on_the_union
 from ode_runner.tasks.series_new import check_begins
 from ode_runner.tasks.series_samples import Samples, in_units, inputs_of, samples_of
 from ode_runner.tasks.series_scaling import Scaling
-from ode_runner.tasks.series_splits import Piece, SeriesSplits
+from ode_runner.tasks.series_splits import Piece
 from ode_runner.tasks.series_task import SeriesTask
 from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
@@ -47,13 +47,7 @@ class Series(LeastSquaresTask, SeriesTask):
     def __post_init__(self) -> None:
         self.check_options()
         self.open_file()
-        self.splits = SeriesSplits(
-            series=self.recorded,
-            columns=self.columns,
-            path=self.read.path,
-            by=self.split,
-            **{name: getattr(self, name) for name in ("validation", "test", "window", "start")},
-        )
+        self.splits = self.held_back(start=self.start)
         self._use(self.measured_scaling(standard=self.scaling == "standard"))
         self.spec = TaskSpec(
             input_shape=(len(self.columns),),

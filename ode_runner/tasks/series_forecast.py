@@ -23,7 +23,7 @@ from ode_runner.tasks.series_reading_pictures import draw_forecasts_of, draw_rea
 from ode_runner.tasks.series_readings import Readings, ReadingSplits, readings_of, rows_up_to
 from ode_runner.tasks.series_samples import in_units
 from ode_runner.tasks.series_scaling import Scaling
-from ode_runner.tasks.series_splits import Piece, SeriesSplits
+from ode_runner.tasks.series_splits import Piece
 from ode_runner.tasks.series_task import SeriesTask
 from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
@@ -56,15 +56,7 @@ class SeriesForecast(SeriesTask):
         self._check()
         self.open_file()
         self._check_rows()
-        self.splits = SeriesSplits(
-            series=self.recorded,
-            columns=self.columns,
-            path=self.read.path,
-            by=self.split,
-            start="last",
-            every_column=False,
-            **{name: getattr(self, name) for name in ("validation", "test", "window")},
-        )
+        self.splits = self.held_back(start="last", every_column=False)
         self.reading = ReadingSplits.learned(self.splits, observed=self.observed)
         self._use(self.measured_scaling(standard=True))
         self.blanks = any(np.isnan(one.values).any() for one in self.recorded)

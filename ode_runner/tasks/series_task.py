@@ -115,6 +115,20 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         check_logarithms(self.read, self.log)
         self.recorded = [one.with_values() for one in self.read.series]
 
+    def held_back(self, *, start: Literal["last", "first"], every_column: bool = True) -> SeriesSplits:
+        """Which rows of the file are learned from, and which are held back; the options are those of `SeriesSplits`."""
+        return SeriesSplits(
+            series=self.recorded,
+            columns=self.columns,
+            path=self.read.path,
+            by=self.split,
+            validation=self.validation,
+            test=self.test,
+            window=self.window,
+            start=start,
+            every_column=every_column,
+        )
+
     def on_file(self, path: Path) -> Self:
         """A copy that has read the series of another file, all of which are held back; not yet in the model's units."""
         new = copy.copy(self)
