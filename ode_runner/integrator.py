@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ode_runner.compiling.each_kernel import compile_each_kernel, each_on_gpu
 from ode_runner.compiling.exact import compile_exact
 from ode_runner.compiling.recorded_solves import RecordedSolves
 from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
@@ -75,13 +76,16 @@ class Integrator:
         That is, if the field is in the mode of training or evaluation that it is in now, states and what is given have
         the shapes, types and gradients of `y0` and `given`, and `integrals` are these, of integrands that are modules,
         methods or functions of a file. On a GPU steps are recorded as they are, without integrals, and compiled besides
-        if `fuses` says so. On a CPU those that nobody differentiates are compiled, too, if `always` says so.
+        if `fuses` says so. Those that nobody differentiates are compiled, too, on a CPU, if `always` says so; and on a
+        GPU they alone, where samples have steps of their own.
 
         Raises:
             CannotCompile: they cannot be.
         """
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         problem = Problem(field=self._counted(field, given, integrals, None), y0=y0, ts=y0.new_zeros(1))
+        if always and each_on_gpu(self.solver, y0):
+            return self.compile_evaluation(problem)
         solver = solver_along(self.solver, field)
         solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
         self._compiled.add(problem, solve)
@@ -92,13 +96,18 @@ class Integrator:
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:
         """From now on, solves of its field that nobody differentiates are compiled, if they are like this one.
 
-        On a CPU only; what is needed is compiled when such a solve is first made.
+        On a CPU, where what is needed is compiled when such a solve is first made; and on a GPU, where samples have
+        steps of their own.
 
         Raises:
             CannotCompile: they cannot be.
         """
         solver = solver_along(self.solver, problem.field.field)
-        solve = compile_exact(solver, problem, keeps=False, eager=partial(self.gradient.solve, solver))
+        eager = partial(self.gradient.solve, solver)
+        if each_on_gpu(solver, problem.y0):
+            solve = compile_each_kernel(solver, problem, eager=eager)
+        else:
+            solve = compile_exact(solver, problem, keeps=False, eager=eager)
         self._evaluated.add(problem, solve)
         return solve
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import ode_runner as ode
 from ode_runner.batch import Split
 from ode_runner.compiling import c_operations
 from ode_runner.compiling.graph import compile_graph
@@ -760,3 +761,27 @@ def test_a_field_that_grows_large_is_no_stiff_one_for_compiled_steps() -> None:
     assert float(slope.detach()) == pytest.approx(6, rel=1e-5)
     with pytest.raises(IncompatibleChoice, match=r"compiled steps .*trainer.compile=off"):
         torch.autograd.grad(slope, y0)
+
+
+class Decays(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor([2.0]))
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return -self.rate.to(y.dtype).sum() * y
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"per_sample": True}, {"solver": "kvaerno3"}, {"solver": "rk4", "num_steps": 4}]
+)
+@pytest.mark.parametrize("change", ["converted", "longer"])
+def test_machine_code_reads_no_parameters_that_have_become_others(options: dict[str, Any], change: str) -> None:
+    """It read the memory of numbers in double precision as that of numbers in single precision."""
+    field, y0, ts = Decays(), torch.ones(4, 2), torch.tensor([0.0, 0.5])
+    solve = ode.compile(field, y0, ts, **options)
+    if change == "converted":
+        field.double()
+    else:
+        field.rate.data = torch.tensor([1.0, 1.0])
+    torch.testing.assert_close(solve(y0, ts).ys, ode.integrate(field, y0, ts, **options).ys, rtol=1e-4, atol=1e-5)

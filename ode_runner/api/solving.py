@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ode_runner.api.composing import composed
 from ode_runner.building.instantiate import construct, target_of
 from ode_runner.compatibility import check_compatible
+from ode_runner.compiling.each_kernel import each_on_gpu
 from ode_runner.counted_field import name_of
 from ode_runner.errors import CannotCompile, RefusedInput
 from ode_runner.event import Event, Jumps
@@ -86,9 +87,10 @@ def compile(
 
     One solve, of what is handed over, is made to have the code compiled, in about a second on a CPU; machine code is
     kept for the next process. On a GPU steps are recorded as CUDA graphs, those of solves that nobody differentiates
-    with the third of them. It serves all `y0` and `given` of these shapes and types, at any `ts`, where the same
-    ones of `given` ask for a gradient; other solves are right as well, and uncompiled. The field must be a function of
-    t, y, given and its parameters, which may change in place between solves, as an optimizer changes them.
+    with the third of them; with per_sample=True these are one kernel, with a sample in each thread, and others stay
+    uncompiled. It serves all `y0` and `given` of these shapes and types, at any `ts`, where the same of `given` ask for
+    a gradient; other solves are right as well, and uncompiled. The field must be a function of t, y, given and its
+    parameters, which may change in place between solves, as an optimizer changes them.
 
     Args:
         field, y0, ts, solver, gradient, given, integrals, noise, options: as of `integrate`.
@@ -153,6 +155,8 @@ class Compiled:
         """
         self.field.training = self._mode()
         self.integrator.compile(self.field, y0.detach(), given=given, integrals=integrals, always=True)
+        if each_on_gpu(self.integrator.solver, y0):
+            return  # a kernel, which is there, and no backward pass
         with torch.enable_grad():
             ys = self.integrator(self.field, y0, ts.detach(), given=given, integrals=integrals, noise=noise).ys
             by = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]

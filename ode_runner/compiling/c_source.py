@@ -14,6 +14,8 @@ from ode_runner.compiling.loop_fusion import fused
 from ode_runner.compiling.recorder import Operation, Recording, storage_of
 
 HEADER = """\
+#define ARRAY static
+#define LOOPS __attribute__((noinline)) static void
 #include <math.h>
 #ifdef VECTOR_MATH
 #define VECTOR(name) __attribute__((simd("notinbranch"))) double name(double); \\
@@ -23,21 +25,21 @@ VECTOR(tanh) VECTOR(exp) VECTOR(log) VECTOR(log1p) VECTOR(sin) VECTOR(cos)
 #include <string.h>
 #include <tgmath.h>
 """
-NOT_INLINED = "__attribute__((noinline))"
 
 
-def c_source(recordings: Mapping[str, Recording], driver: str = "") -> str:
+def c_source(recordings: Mapping[str, Recording], driver: str = "", *, header: str = HEADER + DECLARATIONS) -> str:
     """Functions in C by their names, and behind them code that calls them.
 
     Of `f` that is `piece_f`, a name that no library of the system has. Each takes its inputs and, behind them, its
     outputs, all of which are contiguous. What lies between is in static arrays, so there is one call at a time.
+    Another header may say otherwise: it defines what an ARRAY is between its brackets, and LOOPS as a function.
 
     Raises:
         NoCode: there is no C code for an operation, or for a type.
     """
     loops = _Loops()
     functions = [_function(name, recording, loops) for name, recording in recordings.items()]
-    return "\n".join([HEADER, DECLARATIONS, *loops.functions(), *functions, driver])
+    return "\n".join([header, *loops.functions(), *functions, driver])
 
 
 def _function(name: str, recording: Recording, loops: "_Loops") -> str:
@@ -80,7 +82,7 @@ class _Loops:
         self._names: dict[str, str] = {}  # by parameters and code
 
     def functions(self) -> list[str]:
-        return [f"{NOT_INLINED} static void {name}{code}" for code, name in self._names.items()]
+        return [f"LOOPS {name}{code}" for code, name in self._names.items()]
 
     def called(self, operation: Operation, name: Callable[[Tensor], str]) -> str:
         """The statements of an operation: a call, where it has loops. `name` is as in `code_of`."""
@@ -93,7 +95,9 @@ class _Loops:
         code = code_of(operation, parameter)
         if "for (" not in code:
             return code_of(operation, name)
-        parameters = ", ".join(f"{kind} *restrict p{i}" for i, kind in enumerate(types.values()))
+        read = ("" if array == name(operation.result) else "const " for array in types)
+        kinds = enumerate(zip(read, types.values(), strict=True))
+        parameters = ", ".join(f"{const}{kind} *restrict p{i}" for i, (const, kind) in kinds)
         function = self._names.setdefault(f"({parameters}) {{ {code} }}", f"loops_{len(self._names)}")
         return f"{function}({', '.join(types)});"
 
@@ -124,7 +128,7 @@ class _Arrays:
         free = self._free[size]
         if not free:
             free.append(f"a{len(self.declarations)}")
-            self.declarations.append(f"static {size[0]} {free[0]}[{max(size[1], 1)}];")
+            self.declarations.append(f"ARRAY {size[0]} {free[0]}[{max(size[1], 1)}];")
         self._names[storage], self._sizes[storage] = free.pop(), size
 
     def end(self, number: int) -> None:

@@ -39,13 +39,9 @@ class TakenEach:
     rounds: Tensor  # (attempts of the hardest sample,), uint8: see each.c
 
     @property
-    def attempts(self) -> Tensor:
-        return self.counts[:, 1]
-
-    @property
     def hardest(self) -> Tensor:
         """The counts of the sample that took most attempts."""
-        return self.counts[int(self.attempts.argmax())]
+        return self.counts[int(self.counts[:, 1].argmax())]
 
 
 @final
@@ -121,27 +117,16 @@ class EachSolves(OneCall[TakenEach]):
     def enter_backward(self, tally: Tally, taken: TakenEach) -> None:
         accepted, dense = ((taken.rounds & flag) > 0 for flag in (ACCEPTED, DENSE))
         evaluations = self.steps.tableau.stages * int(accepted.sum()) + int(dense.sum())
-        self._enter(tally, evaluations)
-        tally.accepted += int(taken.hardest[0])
-
-    def enter_solve(self, tally: Tally, taken: TakenEach) -> EachSample:
-        """What a solve has taken; as many evaluations as the hardest sample, for the others are in the same."""
-        attempts, begun = taken.attempts, 1 if self.first else 2
-        evaluations = begun + (len(self.steps.tableau.b) - 1) * attempts
-        self._enter(tally, int(evaluations.max()))
-        accepted = taken.counts[:, 0]
-        return EachSample(evaluations=evaluations, accepted=accepted, rejected=attempts - accepted, failures={})
-
-    def _enter(self, tally: Tally, evaluations: int) -> None:
         tally.evaluations += evaluations
         tally.products += evaluations * self.steps.products_each
+        tally.accepted += int(taken.hardest[0])
 
 
-def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
-    """For problems like this one; those out of the ordinary are solved by `eager`.
+def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
+    """The solver, if its steps along the field of a problem can be compiled for every sample by itself.
 
     Raises:
-        CannotCompile: the field or the solver does not allow it.
+        CannotCompile: no.
     """
     field, y0, pair = problem.field, problem.y0, compilable(solver, each=True)
     assert isinstance(pair, EmbeddedRungeKutta)
@@ -153,6 +138,29 @@ def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> C
         )
     check_lasting(problem)
     MappedField(field).check_declared(y0.new_tensor([0.125, 0.25]), y0.detach())
+    return pair
+
+
+def enter_each(steps: EachSteps, first: float | None, tally: Tally, counts: Tensor) -> EachSample:
+    """What a solve has taken; as many evaluations as the hardest sample, for the others are in the same.
+
+    `counts` (batch, at least 2) holds accepted steps and attempts of each sample; `first` is the solver's `first_step`.
+    """
+    accepted, attempts = counts[:, 0], counts[:, 1]
+    evaluations = (1 if first else 2) + (len(steps.tableau.b) - 1) * attempts
+    most = int(evaluations.max())
+    tally.evaluations += most
+    tally.products += most * steps.products_each
+    return EachSample(evaluations=evaluations, accepted=accepted, rejected=attempts - accepted, failures={})
+
+
+def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
+    """For problems like this one; those out of the ordinary are solved by `eager`.
+
+    Raises:
+        CannotCompile: the field or the solver does not allow it.
+    """
+    pair, field, y0 = checked_pair(solver, problem), problem.field, problem.y0
     values = values_of(problem)
     steps = EachSteps(pair, field, y0, values, lanes=min(LANES, len(y0)))
     if not all(has_code(*steps.piece(name)) for name in ("step", "dense_step_vjp")):
@@ -176,6 +184,6 @@ def _solve(each: EachSolves, steps: EachSteps, eager: CompiledSolve, problem: Pr
         ys=differentiable(each, field, taken, ys, theta, y0, found),
         accepted=accepted,
         rejected=attempts - accepted,
-        each=each.enter_solve(field.ledger.tally, taken),
+        each=enter_each(steps, each.first, field.ledger.tally, taken.counts),
     )
     return PackedField(field, problem.y0).unpacked(solution)

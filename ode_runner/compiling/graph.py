@@ -36,12 +36,12 @@ def compile_graph(function: Function, examples: Sequence[Tensor]) -> Function:
         CannotCompile: there is no compiler, or `function` is not a fixed sequence of tensor operations on its inputs;
             or what was compiled gives something else than `function` in double precision.
     """
-    with _refusing(), torch.no_grad(), collector_off():
+    with refusing(), torch.no_grad(), collector_off():
         made = _as_c({"run": (function, examples)})
         if made is not None:
             return made[1]["run"]
         compiled = _by_inductor(function, examples)
-        _check_right(compiled, function, examples)
+        check_right(compiled, function, examples)
         return compiled
 
 
@@ -53,7 +53,7 @@ def compile_library(functions: Mapping[str, tuple[Function, Sequence[Tensor]]], 
     Raises:
         CannotCompile: as `compile_graph` does.
     """
-    with _refusing(), torch.no_grad(), collector_off():
+    with refusing(), torch.no_grad(), collector_off():
         made = _as_c(functions, driver)
     return made and made[0]
 
@@ -64,7 +64,7 @@ def has_code(function: Function, examples: Sequence[Tensor]) -> bool:
     Raises:
         CannotCompile: `function` is not a fixed sequence of tensor operations on its inputs.
     """
-    with _refusing(), torch.no_grad(), collector_off():
+    with refusing(), torch.no_grad(), collector_off():
         recording = record(function, examples)
         try:
             c_source({"run": recording})
@@ -83,12 +83,13 @@ def _as_c(
         return None
     compiled: dict[str, Function] = {name: function_of(made, name, one) for name, one in recordings.items()}
     for name, (function, examples) in functions.items():
-        _check_right(compiled[name], function, examples)
+        check_right(compiled[name], function, examples)
     return made, compiled
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
+    """Inside, whatever goes wrong while code is made is a CannotCompile."""
     try:
         yield
     except (CannotCompile, RefusedInput):
@@ -113,8 +114,12 @@ def _by_inductor(function: Function, examples: Sequence[Tensor]) -> Function:
     return compiled
 
 
-def _check_right(compiled: Function, function: Function, examples: Sequence[Tensor]) -> None:
-    """On inputs unlike those that it was compiled with, so that nothing of them can have stayed in it."""
+def check_right(compiled: Function, function: Function, examples: Sequence[Tensor]) -> None:
+    """On inputs unlike those that it was compiled with, so that nothing of them can have stayed in it.
+
+    Raises:
+        CannotCompile: what was compiled gives something else than `function` in double precision.
+    """
     with torch.random.fork_rng(devices=[]):
         inputs = [example * (1 + 0.1 * torch.rand_like(example)) for example in examples]
     expected = function(*(one.double() for one in inputs))

@@ -88,6 +88,13 @@ class Control(ctypes.Structure):
         *((name, ctypes.c_longlong) for name in ("terms", "hold", "max_attempts")),
     ]
 
+    def in_c(self) -> str:
+        """A constant of the same values."""
+        _, *names = (field[0] for field in self._fields_)
+        values = [getattr(self, name) for name in names]
+        numbers = ", ".join("INFINITY" if x == float("inf") else repr(x) for x in values)
+        return f"{{{{{', '.join(map(repr, self.filter))}}}, {numbers}}}"
+
     @staticmethod
     def of(solver: AdaptiveRungeKutta) -> "Control":
         powers = FILTERS[solver.control]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from types import FunctionType, MethodType
 
-from torch import nn
+from torch import Tensor, nn
 
 from ode_runner.compiling.values import parameters_of
 from ode_runner.errors import CannotCompile
@@ -69,12 +69,18 @@ def kind_of_problem(problem: Problem) -> tuple[Hashable, ...]:
     in which a field may be another function.
     """
     field, y0 = problem.field, problem.y0
-    given = tuple((z.shape, z.dtype, z.requires_grad) for z in field.given)
-    learned = tuple(p.requires_grad for p in parameters_of(field.field, *field.integrals))
+    given = tuple(map(_kind, field.given))
+    learned = tuple(map(_kind, parameters_of(field.field, *field.integrals)))
     integrals = (
         field.names,
         tuple(integral.g for integral in field.integrals),
         tuple(field.judged),
         tuple(field.counts),
     )
-    return (field.field, field.field.training, y0.shape, y0.dtype, given, learned, *integrals, tuple(problem.breaks))
+    place = (field.field.training, y0.shape, y0.dtype, y0.device)
+    return (field.field, *place, given, learned, *integrals, tuple(problem.breaks))
+
+
+def _kind(x: Tensor) -> tuple[Hashable, ...]:
+    """Machine code reads the memory of a tensor: one that has been converted or moved is of another kind."""
+    return x.shape, x.dtype, x.device, x.requires_grad

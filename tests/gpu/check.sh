@@ -13,6 +13,7 @@
 #               TESTS="dopri5 or rk4" those of the second kind that are named so
 #   quick       all other quick tests, on a machine with a GPU
 #   border      from which size a step is faster on the GPU than on the CPU, the rule of trainer.device=auto
+#   ensembles   many small solves at once, each as a thread of one kernel, and one operation at a time
 #   step        the benchmark of `make bench` on the GPU
 #   accuracy    MNIST after three epochs by captured steps, in tf32 and bf16, three seeds of each
 #   table1      the first row of Table 1, as many epochs as its limit allows; goes on with RESUME/table1.tar
@@ -25,13 +26,13 @@
 #   pip wheel --no-deps -w folder hydra-core==1.3.2 omegaconf==2.3.0 antlr4-python3-runtime==4.9.3 beartype zuko \
 #     hatchling trove-classifiers editables
 # Whether the parts run can be tried where there is no GPU: DEVICE=cpu PRECISION=fp32 COMPILE=off BIN=.venv/bin, with
-# PROFILE="cell; cell", BORDER=1, SEEDS=0 and, in words to ode-run, EPOCH, GENERATION, ACCURACY and TABLE1 to make them
-# small.
+# PROFILE="cell; cell", BORDER=1, SIZES=100, SEEDS=0 and, in words to ode-run, EPOCH, GENERATION, ACCURACY and TABLE1 to
+# make them small.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-outputs/gpu} WORKERS=${WORKERS:-$(( $(nproc) * 3 / 4 ))} DEVICE=${DEVICE:-cuda}
 PARTS=${PARTS:-new:95 profile:75 epoch:35 generation:90} IMAGES_SECONDS=${IMAGES_SECONDS:-15}
-NEW=${NEW:-planned or resumed or attention or transformer or masked or captured_solves or recorded or dopri5 or sde}
+NEW=${NEW:-ensemble or planned or resumed or attention or transformer or masked or captured_solves or recorded or dopri5 or sde}
 WIDTH=${WIDTH:-64} PRECISION=${PRECISION:-tf32} HALF=${HALF:-bf16} COMPILE=${COMPILE:-on}
 PROFILE=${PROFILE:-} BORDER=${BORDER:-}
 ODE_RUN_DATA=$(realpath "${ODE_RUN_DATA:-data}")
@@ -103,6 +104,9 @@ for part in $PARTS; do
     epoch)
       step "one epoch" "${run[@]}" experiment=mnist_one_epoch hydra.run.dir="$work/epoch" trainer.batch_size=128 \
         trainer.precision="$PRECISION" ${EPOCH:-} ;;
+    ensembles)
+      step "ensembles" "$BIN/python" -m tests.gpu.ensembles --device "$DEVICE" --out "$work/found/ensembles.json" \
+        ${SIZES:+--sizes $SIZES} ;;
     step) step "training step" "$BIN/python" -m tests.benchmarks.training --device "$DEVICE" --pairs 15 ;;
     generation)
       ends=$((ends - 15))  # for sampling

@@ -22,7 +22,7 @@ def main() -> None:
         "environment": _environment(left / "environment.json"),
         "parts": _parts(left / "parts.tsv"),
         **{f"{name}_tests": _tests(left / f"{name}.xml") for name in ("new", "captured", "against_cpu", "quick")},
-        **{name: _json(left / f"{name}.json") for name in ("profile", "border", "sampling")},
+        **{name: _json(left / f"{name}.json") for name in ("profile", "border", "sampling", "ensembles")},
         **{name: _json(work / name / "record.json") for name in RUNS},
         "accuracy": [_json(path) for path in sorted((work / "outputs" / "sweeps" / "accuracy").rglob("record.json"))],
         **{f"{name}_curve": _rows(work / name / "metrics.jsonl") for name in RUNS},

@@ -1,11 +1,13 @@
 """The same numbers on a GPU as on the CPU: every solver under every gradient mode, the noise, a training step."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import ode_runner as ode
 from ode_runner.analysis.audit import Audit
 from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice
@@ -95,3 +97,32 @@ def test_an_audit_of_a_model_that_draws_random_numbers_says_that_a_gpu_draws_oth
     monkeypatch.setattr(field, "forward", lambda t, y: nn.functional.dropout(evaluate(t, y), 0.3))
     with pytest.raises(IncompatibleChoice, match="a GPU draws others in double precision"):
         Audit(experiment, reference=Backprop())
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "tsit5", "bosh3"])
+@pytest.mark.parametrize("width", [0, 8, 64])
+@pytest.mark.parametrize("times", [(0.0, 1.0), (0.0, 0.0, 0.3, 0.31, 1.0), (0.5, 0.1)])
+def test_an_ensemble_by_one_kernel_is_that_of_the_cpu(solver: str, width: int, times: tuple[float, ...]) -> None:
+    """Each of 1,000 samples by steps of its own, with what is given to it; without layers, and by networks."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 3)] if width else [nn.Tanh()]
+    net, y0, z, ts = nn.Sequential(*layers), 3 * torch.randn(1000, 3), torch.rand(1000, 1), torch.tensor(times)
+    by: dict[str, Any] = {"solver": solver, "per_sample": True, "rtol": 1e-6, "atol": 1e-6}
+    with torch.no_grad():
+        here = ode.integrate(Stretched(net), y0, ts, given=[z], **by)
+    field, y0, ts, given = Stretched(net).cuda(), y0.cuda(), ts.cuda(), [z.cuda()]
+    with torch.no_grad():
+        there = ode.compile(field, y0, ts, given=given, **by)(y0, ts, given=given)
+    torch.testing.assert_close(there.ys.cpu(), here.ys, rtol=1e-7, atol=1e-8)
+    assert (there.accepted, there.rejected) == (here.accepted, here.rejected)
+
+
+class Stretched(nn.Module):
+    """dy/dt = 5 z net(y) cos t, where z is given."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, t: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        return 5 * z * self.net(y) * torch.cos(t)

@@ -1,0 +1,75 @@
+/* An adaptive solve of one sample in each thread of a GPU, by steps of its own, as each.c takes those of many in turn on a
+   CPU. W is how many numbers a state has, CONTROL the step control, and FIRST the length of the first step, or 0. What is
+   out of the ordinary is left to Python. */
+
+static void set_clock(R *clock, double t0, double t1) {
+    clock[0] = t0, clock[1] = t1, clock[2] = t1 - t0;
+}
+
+/* The length of the first step, and the slope where it begins; 0 where Python has to see to it. */
+static double begin(double t, double span, double order, const R *y, const R *theta, R *slope) {
+    R clock[3], norms[2], change[1];
+    set_clock(clock, t, t);
+    piece_begin(clock, y, theta, slope, norms);
+    if (FIRST) return noticeable(FIRST, t);
+    double h0 = trial_step(norms[0], norms[1], span);
+    if (!h0) return 0;
+    set_clock(clock, t, t + copysign(h0, span));
+    clock[2] = copysign(h0, span);
+    piece_bend(clock, y, slope, theta, change);
+    return noticeable(chosen_step(h0, norms[1], change[0] / h0, order), t);
+}
+
+/* The state at a fraction of a step. */
+static void put_within(const R *curve, double fraction, R *output) {
+    for (int j = 0; j < W; ++j) {
+        R sum = curve[4 * W + j];
+        for (int p = 3; p >= 0; --p) sum = sum * (R)fraction + curve[p * W + j];
+        output[j] = sum;
+    }
+}
+
+/* States at the `count` times in `ys`, (count, samples, W). For every sample in `counts`: accepted steps, attempts, and
+   whether it has come to its end. */
+KERNEL solve_each(const double *times, long long count, long long samples, const R *y0, const R *theta, R *ys,
+                  int *counts) {
+    long long sample = blockIdx.x * (long long)blockDim.x + threadIdx.x, done = 0;
+    if (sample >= samples) return;
+    const Control control = CONTROL;
+    double t = times[0], end = times[count - 1], sign = end > t ? 1 : -1;
+    R y[W], f[W], y1[W], f1[W], curve[5 * W], clock[3], error[1];
+    Memory memory = {{1, 1}, 0, 0};
+    int accepted = 0, attempts = 0;
+    memcpy(y, y0 + sample * W, sizeof(y));
+    for (; done < count && times[done] == t; ++done) memcpy(ys + (done * samples + sample) * W, y, sizeof(y));
+    double first = begin(t, end - t, control.order, y, theta, f), dt = first ? limited(&control, first) : 0;
+    while (done < count) {
+        double left = fabs(end - t), t1 = t + sign * dt;
+        if (dt > 0.99 * left) dt = left, t1 = end;
+        if (t1 == t || memory.stuck || attempts == control.max_attempts) break;
+        set_clock(clock, t, t1);
+        piece_step(clock, y, f, theta, y1, error, f1, curve);
+        ++attempts;
+        dt = next_step(&control, &memory, dt, isnan(error[0]) ? INFINITY : error[0]);
+        if (!(error[0] <= 1)) continue;
+        for (; done < count && sign * (times[done] - t1) <= 0; ++done) {
+            R *output = ys + (done * samples + sample) * W;
+            if (times[done] == t1) memcpy(output, y1, sizeof(y1));
+            else put_within(curve, (times[done] - t) / (t1 - t), output);
+        }
+        memcpy(y, y1, sizeof(y)), memcpy(f, f1, sizeof(f));
+        t = t1, ++accepted;
+    }
+    counts[3 * sample] = accepted, counts[3 * sample + 1] = attempts, counts[3 * sample + 2] = done == count;
+}
+
+/* The pieces alone, of one sample, to be compared with what they were made of. */
+KERNEL call_begin(const R *t, const R *y, const R *theta, R *f, R *norms) { piece_begin(t, y, theta, f, norms); }
+
+KERNEL call_bend(const R *clock, const R *y, const R *f, const R *theta, R *change) {
+    piece_bend(clock, y, f, theta, change);
+}
+
+KERNEL call_step(const R *clock, const R *y, const R *f, const R *theta, R *y1, R *error, R *f1, R *curve) {
+    piece_step(clock, y, f, theta, y1, error, f1, curve);
+}
