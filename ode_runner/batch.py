@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.errors import RefusedInput
 from ode_runner.event import Event, Events
 from ode_runner.field import VectorField
 from ode_runner.noise import BrownianPath
@@ -135,17 +135,10 @@ class Batch(NamedTuple):
             numbers=None if self.numbers is None else self.numbers[own],
         )
 
-    def check_even(self, typed: str) -> None:
-        """Raises IncompatibleChoice where samples have different numbers of observations.
-
-        A loss that is a mean over observations is then no mean of those of the batch's parts, by whatever weights of
-        the other terms. `typed`: the option that takes the batch apart.
-        """
-        if self.observed is not None and len(self.observed.movedim(1, 0).flatten(1).sum(dim=1).unique()) > 1:
-            raise IncompatibleChoice(
-                f"{typed} takes the mean over a batch from its parts, and these samples have different numbers of "
-                "observations, of which the loss is a mean. Leave it out."
-            )
+    @property
+    def even(self) -> bool:
+        """Whether all samples have the same number of observations."""
+        return self.observed is None or len(self.observed.movedim(1, 0).flatten(1).sum(dim=1).unique()) < 2
 
     def cpu(self) -> "Batch":
         """The same on the CPU."""

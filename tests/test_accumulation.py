@@ -73,6 +73,17 @@ def test_what_each_sample_takes_is_that_of_all_of_them(trainer: Any) -> None:
         assert found[name] == expected[name]
 
 
+def test_windows_of_which_some_rows_are_blank_are_taken_apart(trainer: Any, tmp_path: Path) -> None:
+    """The loss of series_forecast sums over rows: it is a mean over windows, whatever number of rows they have."""
+    rows = (f"{s},{i},{'' if (i + s) % 4 == 1 else 0.1 * i * s}\n" for s in range(3) for i in range(12 + s))
+    (tmp_path / "own.csv").write_text("series,t,y\n" + "".join(rows))
+    file = ("task=series_forecast", f"task.file={tmp_path / 'own.csv'}", "task.time=t", "task.series=series")
+    cell = (*file, "task.window=6", "model=odernn", "trainer.batch_size=5", *FIXED[len(TINY) :])
+    whole, parted = trainer(*cell), trainer(*cell, "trainer.accumulate=3")
+    steps_of(whole, 2), steps_of(parted, 2)
+    torch.testing.assert_close(weights_of(parted), weights_of(whole), rtol=1e-11, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same(tmp_path: Path) -> None:
     check_resumed((*FIXED, "trainer.accumulate=2", "trainer.epochs=2", "logger=none"), tmp_path)

@@ -49,6 +49,7 @@ class SeriesForecast(SeriesTask):
     noise: float  # of a value, in standard deviations of its column
     kl_epochs: int  # over which the weight of a divergence rises to 1
 
+    mean_over_samples: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
     gives_series: ClassVar[bool] = True
 

@@ -43,6 +43,7 @@ class SpiralVAE(Task):
     seed: int
     device: torch.device
 
+    mean_over_samples: ClassVar[bool] = True
     test_only: ClassVar[frozenset[str]] = frozenset({"test"})  # drawn last, of one generator
     objective: ClassVar[str] = "elbo"
     higher_is_better: ClassVar[bool] = True

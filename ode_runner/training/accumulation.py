@@ -11,24 +11,25 @@ from ode_runner.errors import IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.ledger import EachSample, Tally
 from ode_runner.models.events import has_events
+from ode_runner.tasks.base import Task
 from ode_runner.training.training_pass import TrainingPass
 
 
-def parts_of(batch: Batch, count: int, *, every_time: bool) -> list[Batch]:
+def parts_of(batch: Batch, count: int, task: Task) -> list[Batch]:
     """The batch in `count` parts of nearly equal size, in its order; fewer if it has fewer samples.
 
     Args:
         batch: of training.
         count: of parts.
-        every_time: whether targets are (time, batch, ...) and not (batch, ...).
+        task: whose batch it is.
 
     Raises:
-        IncompatibleChoice: samples have different numbers of observations.
+        IncompatibleChoice: the loss is a mean over observations, of which samples have different numbers.
     """
-    batch.check_even(f"trainer.accumulate={count}")
+    check_even(batch, task, f"trainer.accumulate={count}")
     samples = len(batch.inputs)
     ends = [samples * i // min(count, samples) for i in range(min(count, samples) + 1)]
-    return [batch.rows(slice(begin, end), every_time=every_time) for begin, end in pairwise(ends)]
+    return [batch.rows(slice(begin, end), every_time=task.spec.every_time) for begin, end in pairwise(ends)]
 
 
 def accumulated_pass(
@@ -64,9 +65,27 @@ def check_parts(experiment: Experiment, *, processes: int) -> None:
     typed = [f"trainer.accumulate={options.accumulate}"] * accumulates + [f"processes={processes}"] * (processes > 1)
     for one in typed:
         _check_events(experiment, one)
-        next(experiment.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0)).check_even(one)
+        first = next(experiment.task.batches(Split.TRAIN, batch_size=options.batch_size, epoch=0))
+        check_even(first, experiment.task, one)
     if accumulates and options.audit_every is not None:
         raise IncompatibleChoice(f"{typed[0]}: trainer.audit_every compares gradients of whole batches. Leave one out.")
+
+
+def check_even(batch: Batch, task: Task, typed: str) -> None:
+    """Raises IncompatibleChoice where the loss of a batch is no mean of those of its parts, by whatever weights.
+
+    That is a mean over observations, of which samples have different numbers.
+
+    Args:
+        batch: of training.
+        task: whose batch it is.
+        typed: the option that takes it apart.
+    """
+    if not (task.mean_over_samples or batch.even):
+        raise IncompatibleChoice(
+            f"{typed} takes the mean over a batch from its parts, and these samples have different numbers of "
+            "observations, of which the loss is a mean. Leave it out."
+        )
 
 
 def _check_events(experiment: Experiment, typed: str) -> None:

@@ -31,14 +31,14 @@ class BatchPass:
 
     def __call__(self, batch: Batch, compiled: Compiled, *, measure_memory: bool, where: str) -> TrainingPass:
         """At once, or in as many parts as trainer.accumulate says; `where` is the place in words, for a message."""
-        options, every_time = self.forward.experiment.options, self.forward.experiment.task.spec.every_time
+        options, task = self.forward.experiment.options, self.forward.experiment.task
 
         def make(part: Batch) -> TrainingPass:
             return self._made(part, compiled, measure_memory=measure_memory, where=where)
 
         if options.accumulate is None:
             return make(batch)
-        return accumulated_pass(make, parts_of(batch, options.accumulate, every_time=every_time), self.parameters)
+        return accumulated_pass(make, parts_of(batch, options.accumulate, task), self.parameters)
 
     def _made(self, batch: Batch, compiled: Compiled, *, measure_memory: bool, where: str) -> TrainingPass:
         """As one, if such passes have been captured; else operation by operation."""

@@ -26,7 +26,7 @@ from ode_runner.objectives.base import floor_text
 from ode_runner.random_state import RandomState
 from ode_runner.recording.clock import clock
 from ode_runner.recording.display import shown
-from ode_runner.training.accumulation import check_parts
+from ode_runner.training.accumulation import check_even, check_parts
 from ode_runner.training.averaging import WeightAverage
 from ode_runner.training.batch_pass import BatchPass
 from ode_runner.training.best_weights import NONE, better
@@ -165,6 +165,8 @@ class Trainer:
         if not self.model.training:  # an evaluation has been since
             self.model.train()
         self.model.begin_step(self.step / self.total_steps)
+        if self.group.size > 1:
+            check_even(batch, self.task, f"processes={self.group.size}")
         batch = self.group.share(batch, epoch=self.epoch, place=self.batch).to(self.experiment.dtype)
         random = RandomState.now(self.device) if self.gradient_monitor.due(self.step + 1) else None
         for parameter in self.parameters:

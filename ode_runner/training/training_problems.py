@@ -26,7 +26,7 @@ def first_batch(experiment: Experiment) -> Batch:
     """The first training batch, or its first part where gradients are accumulated."""
     batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
     first, count = next(batches).to(experiment.dtype), experiment.options.accumulate
-    return first if count is None else parts_of(first, count, every_time=experiment.task.spec.every_time)[0]
+    return first if count is None else parts_of(first, count, experiment.task)[0]
 
 
 def smaller_batch(experiment: Experiment) -> Batch | None:
