@@ -40,6 +40,14 @@ class Answer(StrEnum):
     EVENTS = "times of events"
 
 
+class AnswerTimes(StrEnum):
+    """When answers about a series are wanted, in words."""
+
+    END = "an answer at the end of a series"
+    ROWS = "an answer at every row from no later one"
+    ANY = "states at other times than those of its rows"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drive:
     """External inputs of a system, such as a control, measured at times of their own.
@@ -79,6 +87,11 @@ class TaskSpec:
     sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
     noise_seed: int | None = None  # of the noise that drives it, where there is some
     tokens: int = 0  # inputs are sequences of whole numbers below this one, the size of a vocabulary; 0: they are not
+
+    @property
+    def answer_times(self) -> AnswerTimes:
+        """When answers are wanted about a series."""
+        return AnswerTimes.ROWS if self.causal else AnswerTimes.ANY if self.every_time else AnswerTimes.END
 
     @property
     def conditioned_shape(self) -> tuple[int, ...]:

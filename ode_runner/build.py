@@ -11,11 +11,13 @@ from ode_runner.building.device import OF_GPUS, find_device, set_precision
 from ode_runner.building.event_choices import check_event_choices
 from ode_runner.building.instantiate import checked_partial, construct, target_of
 from ode_runner.building.loggers import build_loggers, check_loggers
+from ode_runner.building.members import accepting
 from ode_runner.building.network_options import check_network_options
 from ode_runner.building.optimizers import without_compiler
 from ode_runner.building.regularization import build_objective, check_regularizers
 from ode_runner.building.run_identity import identify
 from ode_runner.building.run_options import check_numbers, check_pictures
+from ode_runner.building.series_choices import check_series
 from ode_runner.building.teacher import teach
 from ode_runner.compatibility import (
     check_answerable,
@@ -25,15 +27,15 @@ from ode_runner.compatibility import (
     check_fresh_noise,
     check_of_true_field,
     check_rows,
-    check_series,
     check_state,
 )
-from ode_runner.config.choices import built_in
+from ode_runner.config.choices import built_in, with_other_choice
 from ode_runner.config.command_files import own_choice_files, own_config_dirs
 from ode_runner.config.rerun import Rerun
 from ode_runner.distributed.data_parallel import MainProcess
 from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
+from ode_runner.errors import RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import check_loss_scaling
 from ode_runner.experiment.operation_work import is_launch_bound
@@ -104,6 +106,28 @@ def build_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task 
 
 def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """Raises RefusedInput where choices and options cannot work together, as far as that can be said without data."""
+    with accepting(_is_possible):
+        _check_choices(cfg, choices)
+
+
+def _is_possible(group: str, name: str, *, task: Task | None = None) -> bool:
+    """Whether the job's cell would be accepted with another choice of a group; of a `task` that is made, its model too.
+
+    A group's choices are asked one by one, only for a refusal that lists them.
+    """
+    try:
+        cfg = with_other_choice(group, name)
+        if cfg is not None:
+            with accepting(None):
+                _check_choices(cfg, cfg.hydra.runtime.choices)
+                if task is not None and group != "task":
+                    _model(_with_stand_ins(cfg), cfg.hydra.runtime.choices, task, torch.device("cpu"))
+    except RefusedInput:
+        return False
+    return True
+
+
+def _check_choices(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_numbers(cfg)
     check_loggers(cfg)
     check_pictures(cfg)
@@ -112,7 +136,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_answers(choices, target_of(cfg, "task"), model)
     if "network" not in model.unused_axes():
         check_network_options(cfg, choices)
-    check_series(choices, target_of(cfg, "task"), model)
+    check_series(choices, target_of(cfg, "task"), model, cfg.task)
     check_of_true_field(choices, target_of(cfg, "task"), model, cfg.task)
     check_event_choices(cfg, choices, solver)
     check_compatible(choices, model, solver, construct(cfg, "gradient"))
@@ -122,8 +146,7 @@ def check_possible(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
 def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Task | None = None) -> Experiment:
     """Task, model and numerics, with fresh weights, on the device that the options name; `auto` is the faster one."""
-    for axis in STAND_INS.keys() & target_of(cfg, "model").unused_axes():
-        cfg = built_in(cfg, axis, STAND_INS[axis])
+    cfg = _with_stand_ins(cfg)
     options: TrainerOptions = construct(cfg, "trainer")
     device = find_device(options.device, precision=options.precision)
     eager = options.compile == "off" and options.precision not in OF_GPUS  # a captured step is told once what to do
@@ -134,6 +157,12 @@ def assemble_experiment(cfg: DictConfig, choices: Mapping[str, str], *, task: Ta
     return _assembled(cfg, choices, options, device, task)
 
 
+def _with_stand_ins(cfg: DictConfig) -> DictConfig:
+    for axis in STAND_INS.keys() & target_of(cfg, "model").unused_axes():
+        cfg = built_in(cfg, axis, STAND_INS[axis])
+    return cfg
+
+
 def _assembled(
     cfg: DictConfig, choices: Mapping[str, str], options: TrainerOptions, device: torch.device, task: Task | None
 ) -> Experiment:
@@ -142,9 +171,8 @@ def _assembled(
     set_precision(options, device)
     torch.manual_seed(cfg.seed)
     task = task or construct(cfg, "task", seed=cfg.seed, device=device)
-    model = _model(cfg, choices, task, device, torch.float64 if options.precision == "fp64" else None)
-    check_fields(choices, model, solver)
-    check_fresh_noise(choices, model, solver)
+    with accepting(partial(_is_possible, task=task)):
+        model = _model(cfg, choices, task, device)
     integrator = Integrator(
         solver=solver,
         gradient=gradient,
@@ -164,15 +192,16 @@ def _assembled(
     )
 
 
-def _model(
-    cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torch.device, dtype: torch.dtype | None
-) -> Model:
-    """The model with fresh weights, from its network and, where it has one, from its teacher."""
+def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torch.device) -> Model:
+    """The model with fresh weights, from its network and, where it has one, from its teacher, if the solver takes it."""
+    dtype, solver = torch.float64 if cfg.trainer.precision == "fp64" else None, construct(cfg, "solver")
     network = with_series_inputs(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)
     check_rows(choices, network, target_of(cfg, "model"))
     model: Model = construct(cfg, "model", network).to(device, dtype)
     teach(model, task, cfg, device)
+    check_fields(choices, model, solver)
+    check_fresh_noise(choices, model, solver)
     return model
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
+from ode_runner.building.series_choices import check_answer_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
@@ -81,24 +82,9 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
     )
 
 
-def check_series(choices: Mapping[str, str], task: type[Task], model: type[Model]) -> None:
-    """Raises IncompatibleChoice where a model is driven by a series and the task gives none; names tasks that do."""
-    if model.of_series and not task.gives_series:
-        able = naming("task", members("task"), lambda other: other.gives_series)
-        raise IncompatibleChoice(
-            f"model={choices['model']} reads the rows of a series to answer about it, and task={choices['task']} gives "
-            f"a model no rows to read. Use {able}, or model=odenet."
-        )
-
-
 def check_rows(choices: Mapping[str, str], network: Network, model: type[Model]) -> None:
     """Raises IncompatibleChoice where inputs are none that the network reads, or are read before their time."""
-    if network.spec.causal and not model.of_series and model.numerics is not Numerics.SOLVER:
-        able = naming("model", members("model"), lambda other: other.of_series and other.at_every_row)
-        raise IncompatibleChoice(
-            f"task={choices['task']} asks for an answer at every row from no later one, and "
-            f"model={choices['model']} begins when all rows have been read. Use {able}."
-        )
+    check_answer_times(choices, network.spec.answer_times, model)
     if network.spec.tokens and not network.takes_tokens and "network" not in model.unused_axes():
         raise IncompatibleChoice(
             f"inputs of task={choices['task']} are tokens, and network={choices['network']} takes numbers. "

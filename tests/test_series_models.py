@@ -251,7 +251,6 @@ def test_an_answer_on_the_way_sees_nothing_of_the_future(
     [
         (RUNNING, {"control": "natural"}, "leads from row to row by all of them. Use model.control=hermite"),
         (replace(RUNNING, blanks=True), {}, "from later rows. Use model.control=rectilinear"),
-        (replace(SPEC, every_time=True), {}, "asks for states at other times"),
     ],
 )
 def test_what_would_see_the_future_is_refused(
@@ -259,11 +258,6 @@ def test_what_would_see_the_future_is_refused(
 ) -> None:
     with pytest.raises(IncompatibleChoice, match=sentence):
         model_of(composed, "cde", spec, **changed)
-
-
-def test_windows_of_rows_have_no_answer_at_each(composed: Compose) -> None:
-    with pytest.raises(IncompatibleChoice, match=r"model=rde leads over windows of rows by all of them. Use model=cde"):
-        model_of(composed, "rde", RUNNING)
 
 
 def test_rectilinear_needs_time(composed: Compose) -> None:
@@ -289,6 +283,7 @@ def test_states_begin_under_the_stem_and_stand_still_outside_the_rows(composed: 
         (("task=chirality", "network=mlp", "task.missing=0.1"), "lack some numbers, and network=mlp needs all of them"),
         (("task=chirality", "model=cde", "network=mlp"), "no such pieces. Use network=sequence"),
         (("task=area", "task.running=true"), "begins when all rows have been read. Use model=cde, gru_gaps or odernn"),
+        (("task=area", "task.running=true", "model=rde"), "answers at its end. Use model=cde, gru_gaps or odernn."),
         (("task=chirality", "network=recurrent_vae"), "asks for something else. Use network=sequence"),
         (("task=chirality", "task.observed=101"), "task.observed must be from 2 to task.points=100"),
         (("task=chirality", "task.missing=1.0"), "from 0 to below 1"),

@@ -1,13 +1,17 @@
 """The classes behind the choices of a group, for messages that name what is able."""
 
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from ode_runner.building.group_types import HOLDS, load_class
 from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
+
+Accepts = Callable[[str, str], bool]  # whether a group's choice of this name would be accepted in the place of the one typed
+_accepts: ContextVar[Accepts | None] = ContextVar("accepts", default=None)
 
 
 def members(group: str) -> dict[str, type]:
@@ -21,8 +25,24 @@ def members(group: str) -> dict[str, type]:
     return found
 
 
+@contextmanager
+def accepting(accepts: Accepts | None) -> Iterator[None]:
+    """Within it, lists of what to type instead hold no choice that would be refused next; None: nobody knows."""
+    token = _accepts.set(accepts)
+    try:
+        yield
+    finally:
+        _accepts.reset(token)
+
+
 def naming(group: str, choices: Mapping[str, type], able: Callable[[Any], bool]) -> str:
-    """`model=cnf, glow or odenet`: the choices whose class is able, as one types them; "" if there are none."""
+    """`model=cnf, glow or odenet`: the choices whose class is able, as one types them; "" if there are none.
+
+    Those that would be refused for another reason are left out, unless all of them would be.
+    """
     names = [name for name, chosen in choices.items() if able(chosen)]
+    accepts = _accepts.get()
+    if accepts is not None:
+        names = [name for name in names if accepts(group, name)] or names
     alternatives = " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
     return f"{group}={alternatives}" if names else ""

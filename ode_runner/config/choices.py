@@ -1,11 +1,18 @@
 """Every choice of a config group, the user's own among them."""
 
-from hydra import compose
+from contextlib import nullcontext
+
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
+from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.help import conf_dir
+from ode_runner.errors import RefusedInput
 
 
 def every_choice(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
@@ -17,6 +24,27 @@ def every_choice(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
     loader = GlobalHydra.instance().config_loader()
     names = loader.get_group_options(group, config_name="config", overrides=search_path)
     return {name: _with(cfg, group, compose(overrides=[f"+{group}={name}", *search_path])) for name in names}
+
+
+def with_other_choice(group: str, name: str) -> DictConfig | None:
+    """The job's configuration, Hydra's own part included, as if `group=name` had been typed and no option of `group`.
+
+    None outside a job, and in a sweep, which may refuse hundreds of cells: a configuration takes a tenth of a second.
+
+    Raises:
+        RefusedInput: the other words do not go with this choice.
+    """
+    if not HydraConfig.initialized() or HydraConfig.get().mode is RunMode.MULTIRUN:
+        return None
+    typed = HydraConfig.get().overrides
+    words = [word for word in typed.task if word.lstrip("+~").partition("=")[0].partition(".")[0] != group]
+    places = [word for word in typed.hydra if word.startswith("hydra.searchpath=")]
+    begun = GlobalHydra.instance().is_initialized()
+    with less_composing(), nullcontext() if begun else initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            return compose("config", overrides=[*words, f"{group}={name}", *places], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise RefusedInput(f"{group}={name} does not go with the other words.") from error
 
 
 def built_in(cfg: DictConfig, group: str, name: str) -> DictConfig:

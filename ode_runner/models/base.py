@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from ode_runner.batch import Answer, Outputs
+from ode_runner.batch import Answer, AnswerTimes, Outputs
 from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
@@ -70,6 +70,14 @@ class Model(nn.Module, abc.ABC):
     def answers(cls) -> frozenset[Answer]:
         """What the model gives. A model of layers, without numerics, has no states at any time between them."""
         return cls.gives - {Answer.STATES} if cls.numerics is Numerics.NONE else cls.gives
+
+    @classmethod
+    def answer_times(cls) -> frozenset[AnswerTimes]:
+        """When it has an answer about a series."""
+        if not cls.of_series:
+            known = cls.numerics is Numerics.SOLVER  # the truth, whatever has been read
+            return frozenset(AnswerTimes) if known else frozenset({AnswerTimes.END, AnswerTimes.ANY})
+        return frozenset({AnswerTimes.END, *[AnswerTimes.ROWS] * cls.at_every_row})
 
     @classmethod
     def unused_axes(cls) -> tuple[str, ...]:

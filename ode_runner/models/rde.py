@@ -8,7 +8,6 @@ from torch.nn.functional import pad
 
 from ode_runner.controls.linear import LinearControl
 from ode_runner.encoding import Encoding
-from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import VectorField
 from ode_runner.models.base import Numerics
 from ode_runner.models.control_stem import ControlStem
@@ -44,11 +43,6 @@ class RDE(SeriesModel):
         check_sizes("model", window=window)
         network = reading_network(network, "rde")
         super().__init__(network)
-        if network.spec.causal:
-            raise IncompatibleChoice(
-                "this task asks for an answer at every row from no later one, and model=rde leads over windows of "
-                "rows by all of them. Use model=cde."
-            )
         counted = network.spec.blanks if counts is None else counts
         channels = time + network.channels * (1 + counted)
         rows = ControlStem(LinearControl(), network.initial(channels), time=time, counted=counted, at_every_row=False)

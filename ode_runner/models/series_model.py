@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model
 from ode_runner.networks.reading import ReadingNetwork
 from ode_runner.types import Times
@@ -20,11 +19,6 @@ class SeriesModel(Model):
     def __init__(self, network: ReadingNetwork) -> None:
         super().__init__(network)
         self.causal = network.spec.causal
-        if self.every_time and not self.causal:
-            raise IncompatibleChoice(
-                "a model that a series drives answers at its end, and this task asks for states at other times. "
-                "Use task=chirality, task.causal=true with task=series_forecast, or network=recurrent_vae model=odenet."
-            )
 
     def intervals(self, *, rows: int) -> int:
         """Of its solves through so many rows: in each one step of a method of fixed step is enough."""

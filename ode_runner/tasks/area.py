@@ -1,12 +1,12 @@
 """The signed area that a polygonal line sweeps around the origin."""
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import AnswerTimes, Batch, Outputs, Split, TaskSpec
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
 from ode_runner.tasks.base import ModelView, Task
@@ -66,6 +66,10 @@ class Area(Task):
         self.ts = times if running else times[[0, -1]]
         self.running, self.seed = running, seed
         self.variance = {split: float(self._targets(rows)[-1].var()) for split, rows in self.inputs.items()}
+
+    @classmethod
+    def answer_times(cls, options: Mapping[str, Any]) -> AnswerTimes:
+        return AnswerTimes.ROWS if options.get("running") else AnswerTimes.END
 
     def size(self, split: Split) -> int:
         return len(self.inputs[split])

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.batch import Answer, AnswerTimes, Batch, Drawn, Outputs, Split, TaskSpec
 from ode_runner.encoding import Encoding
 from ode_runner.field import VectorField
 from ode_runner.figures import Figure
@@ -99,6 +99,12 @@ class Task(abc.ABC):
         """
         del options
         return {}
+
+    @classmethod
+    def answer_times(cls, options: Mapping[str, Any]) -> AnswerTimes:
+        """When a task that `gives_series` asks about one, with these options: `spec.answer_times`, before data are made."""
+        del options
+        return AnswerTimes.END
 
     @abc.abstractmethod
     def size(self, split: Split) -> int:

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Self, final
+from typing import Any, ClassVar, Self, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ode_runner.batch import Answer, Batch, Outputs, Split, TaskSpec
+from ode_runner.batch import Answer, AnswerTimes, Batch, Outputs, Split, TaskSpec
 from ode_runner.errors import RefusedInput
 from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
@@ -72,6 +72,10 @@ class SeriesForecast(SeriesTask):
             causal=self.causal,
             duration=float(training.times.max()),
         )
+
+    @classmethod
+    def answer_times(cls, options: Mapping[str, Any]) -> AnswerTimes:
+        return AnswerTimes.ROWS if options.get("causal") else AnswerTimes.ANY
 
     def with_data(self, path: Path) -> Self:
         new = self.on_file(path)

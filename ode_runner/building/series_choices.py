@@ -1,0 +1,46 @@
+"""Models that the rows of a series drive, and tasks that ask about series: which go together."""
+
+from collections.abc import Mapping
+
+from ode_runner.batch import AnswerTimes
+from ode_runner.building.members import members, naming
+from ode_runner.errors import IncompatibleChoice
+from ode_runner.models.base import Model
+from ode_runner.tasks.base import Task
+
+
+def check_series(
+    choices: Mapping[str, str], task: type[Task], model: type[Model], options: Mapping[str, object]
+) -> None:
+    """Raises IncompatibleChoice where a model is driven by a series and the task gives none, or asks at other times.
+
+    Args:
+        choices: by group, as typed.
+        task: its class.
+        model: its class.
+        options: of the task.
+    """
+    if model.of_series and not task.gives_series:
+        able = naming("task", members("task"), lambda other: other.gives_series)
+        raise IncompatibleChoice(
+            f"model={choices['model']} reads the rows of a series to answer about it, and task={choices['task']} gives "
+            f"a model no rows to read. Use {able}, or model=odenet."
+        )
+    if task.gives_series:
+        check_answer_times(choices, task.answer_times(options), model)
+
+
+def check_answer_times(choices: Mapping[str, str], asked: AnswerTimes, model: type[Model]) -> None:
+    """Raises IncompatibleChoice where a series is asked about at times at which the model has no answer."""
+    if asked in model.answer_times():
+        return
+    able = naming("model", members("model"), lambda other: asked in other.answer_times())
+    raise IncompatibleChoice(
+        f"task={choices['task']} asks for {asked}, and model={choices['model']} {_why_not(model)}. Use {able}."
+    )
+
+
+def _why_not(model: type[Model]) -> str:
+    if not model.of_series:
+        return "begins when all rows have been read"
+    return "answers at " + " and ".join(["its end", *["each of its rows"] * model.at_every_row])
