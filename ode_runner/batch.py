@@ -99,12 +99,17 @@ class TaskSpec:
         behind = self.condition + (self.series > 0)
         return (math.prod(self.input_shape) + behind,) if behind else self.input_shape
 
-    def as_tokens(self, inputs: Tensor) -> Tensor:
+    def checked(self, inputs: Tensor) -> Tensor:
         """Inputs as whole numbers where they are tokens; otherwise as they are.
 
         Raises:
-            RefusedInput: one of them is no token.
+            RefusedInput: one of them is no token, or a sequence has no row.
         """
+        if self.sequence and bool((empty := (inputs[..., -1] <= 0).all(dim=1)).any()):
+            raise RefusedInput(
+                f"inputs: sequence {int(empty.int().argmax())} (from 0) has no row that is known. The last number of a "
+                "row is 1, or 0 for padding; one at least must be 1."
+            )
         if not self.tokens:
             return inputs
         if bool(((inputs != inputs.round()) | (inputs < 0) | (inputs >= self.tokens)).any()):

@@ -147,6 +147,14 @@ def test_recognition_is_told_what_is_blank() -> None:
     assert not torch.allclose(reader(rows).y0, reader(zero).y0)
 
 
+def test_a_sequence_without_a_known_row_is_refused(made: Callable[..., SeriesForecast]) -> None:
+    inputs = only(made(), Split.TEST).inputs.clone()
+    assert made().spec.checked(inputs) is inputs
+    inputs[1, :, -1] = 0
+    with pytest.raises(RefusedInput, match=r"sequence 1 \(from 0\) has no row that is known"):
+        made().spec.checked(inputs)
+
+
 def test_rows_between_far_times_are_filled_in() -> None:
     found, places = rows_up_to(torch.tensor([1.0, 1.5, 4.0]), start=0.8, longest=1.0)
     assert found.tolist() == pytest.approx([1.0, 1.5, 1.5 + 2.5 / 3, 1.5 + 5 / 3, 4.0])
@@ -182,7 +190,7 @@ def test_bands_of_seeds_hold_those_of_latent_states() -> None:
         (None, {"noise": 0.0}, "task.noise must be positive"),
         (None, {"kl_epochs": 0}, "task.kl_epochs must be at least 1"),
         (None, {"window": 1}, "task.window must be at least 2 rows"),
-        (text_of({"a": 10}) + "b,1,,\nb,2,,\n", {}, "series b of"),
+        (text_of({"a": 10}) + "b,1,,\nb,2,,\n", {}, r"rows 12 to 13 of series b: blank in every .*\(x, y\)"),
         (text_of({"a": 10, "b": 2}), {}, "2 are the least"),
     ],
 )

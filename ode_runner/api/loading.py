@@ -267,7 +267,7 @@ class Run:
         given, shape = self._as_tensor(inputs), self.experiment.task.spec.conditioned_shape
         if given.shape[1:] != torch.Size(shape) or not len(given):
             raise RefusedInput(f"inputs of shape {tuple(given.shape)} must be (batch, {', '.join(map(str, shape))}).")
-        return self.experiment.task.spec.as_tokens(given)
+        return self.experiment.task.spec.checked(given)
 
     def _times(self, times: Any) -> Tensor:
         if times is None:

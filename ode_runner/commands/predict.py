@@ -222,4 +222,4 @@ def _inputs(inputs: Any, experiment: Experiment) -> Tensor:
         raise RefusedInput(
             f"inputs={as_typed(inputs)} are too large for trainer.precision={experiment.options.precision}."
         )
-    return experiment.task.spec.as_tokens(given)
+    return experiment.task.spec.checked(given)

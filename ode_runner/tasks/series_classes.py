@@ -47,8 +47,7 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
         self.series, self.label, self.sort = series, label, sort
         self.read = read_series(find_file(file), Roles.of(roles))
         self.class_labels = sorted({str(one.label) for one in self.read.series})
-        self.recorded = [one.with_values() for one in self.read.series]
-        self._check_values()
+        self.recorded = self.read.recorded()
         held = {"validation": share_of(validation, len(self.recorded)), "test": share_of(test, len(self.recorded))}
         if len(self.recorded) - sum(held.values()) < 2 or min(validation, test) < 0:
             raise RefusedInput(
@@ -72,8 +71,7 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
     def with_data(self, path: Path) -> Self:
         new = copy.copy(self)
         new.read = read_like(self.read, path, series=self.series, sort=self.sort, label=self.label)
-        new.recorded = [one.with_values() for one in new.read.series]
-        new._check_values()
+        new.recorded = new.read.recorded()
         if not self.spec.blanks and any(np.isnan(one.values).any() for one in new.recorded):
             raise RefusedInput(f"data={path} has blank cells, and the series that the run has learned from have none.")
         for one in new.recorded:
@@ -108,11 +106,6 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
             counts = [sum(self.recorded[i].label == name for i in own) for own in self.parts.values()]
             told = ", ".join(f"{count} {split}" for split, count in zip(self.parts, counts, strict=True))
             yield f"  class {number}: {name} ({told})"
-
-    def _check_values(self) -> None:
-        for one in self.recorded:
-            if not len(one.times):
-                raise RefusedInput(f"{self.read.path}: series {one.name} has no value in any row.")
 
     def _check_labels(self, column: str) -> None:
         if len(self.class_labels) < 2:

@@ -56,8 +56,8 @@ class Recorded:
 
     @property
     def first(self) -> int:
-        """The number of its first row, 1 without any."""
-        return int(self.rows[0]) if len(self.rows) else 1
+        """The number of its first row."""
+        return int(self.rows[0])
 
     def with_values(self) -> "Recorded":
         """The series without the rows that have no value."""
@@ -79,6 +79,21 @@ class SeriesFile:
     inputs: list[str]
     series: list[Recorded]
     dates: bool  # whether times are dates: days since 1970-01-01
+
+    def recorded(self) -> list[Recorded]:
+        """The series without the rows that have no value.
+
+        Raises:
+            RefusedInput: one of them has no other.
+        """
+        for one in self.series:
+            if np.isnan(one.values).all():
+                of = f" of series {one.name}" if one.name else ""
+                raise RefusedInput(
+                    f"{self.path}, rows {one.rows[0]} to {one.rows[-1]}{of}: blank in every column of values "
+                    f"({', '.join(self.values)}). Leave {'these rows' if of else 'such a file'} out."
+                )
+        return [one.with_values() for one in self.series]
 
     def time_text(self, time: float) -> str:
         """A time as it stands in the file."""

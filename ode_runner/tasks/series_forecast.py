@@ -56,7 +56,6 @@ class SeriesForecast(SeriesTask):
     def __post_init__(self) -> None:
         self._check()
         self.open_file()
-        self._check_rows()
         self.splits = self.held_back(start="last", every_column=False)
         self.reading = ReadingSplits.learned(self.splits, observed=self.observed)
         self._use(self.measured_scaling(standard=True))
@@ -79,7 +78,6 @@ class SeriesForecast(SeriesTask):
 
     def with_data(self, path: Path) -> Self:
         new = self.on_file(path)
-        new._check_rows()
         if not self.blanks and any(np.isnan(one.values).any() for one in new.recorded):
             raise RefusedInput(f"data={path} has blank cells, and the series that the run has learned from have none.")
         new.reading = replace(self.reading, splits=new.splits)
@@ -241,12 +239,6 @@ class SeriesForecast(SeriesTask):
     def _measure(self) -> None:
         both = zip(self.recorded, self.read.series, strict=True)
         self.measured = [in_units(one, whole, self.scales, self.read) for one, whole in both]
-
-    def _check_rows(self) -> None:
-        for one, whole in zip(self.recorded, self.read.series, strict=True):
-            if not len(one.times):
-                name = f"series {one.name} of {self.read.path}" if one.name else str(self.read.path)
-                raise RefusedInput(f"{name}, from row {whole.first} on: no row has a value. Leave it out.")
 
     def _check(self) -> None:
         self.check_options()

@@ -113,7 +113,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         self.read = read_series(find_file(self.file), Roles.of(vars(self)))
         self.columns = self.read.values
         check_logarithms(self.read, self.log)
-        self.recorded = [one.with_values() for one in self.read.series]
+        self.recorded = self.read.recorded()
 
     def held_back(self, *, start: Literal["last", "first"], every_column: bool = True) -> SeriesSplits:
         """Which rows of the file are learned from, and which are held back; the options are those of `SeriesSplits`."""
@@ -134,7 +134,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         new = copy.copy(self)
         new.read = read_like(self.read, path, series=self.series, sort=self.sort)
         check_logarithms(new.read, self.log)
-        new.recorded = [one.with_values() for one in new.read.series]
+        new.recorded = new.read.recorded()
         new.splits = replace(
             self.splits, series=new.recorded, path=path, by="series", validation=0.0, test=0.0, least=1
         )
