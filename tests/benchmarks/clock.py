@@ -1,10 +1,26 @@
 """Seconds of the processor that a step takes, and those of two steps in turn."""
 
+import argparse
 import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+
+LEAST_PAIRS = 2  # that have quartiles
+
+
+def add_pairs(parser: argparse.ArgumentParser, *, default: int, of: str) -> None:
+    """Let `parser` take --pairs, how many `of` something each contender makes; fewer than have quartiles are refused."""
+    what = f"{of} (default {default}, at least {LEAST_PAIRS})"
+    parser.add_argument("--pairs", type=_pairs, default=default, metavar="PAIRS", help=what)
+
+
+def _pairs(text: str) -> int:
+    if not text.isdecimal() or int(text) < LEAST_PAIRS:
+        raise argparse.ArgumentTypeError(f"{text} is no number of pairs. Type {LEAST_PAIRS} or more.")
+    return int(text)
 
 
 def timed(step: Callable[[], object]) -> float:

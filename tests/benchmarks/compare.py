@@ -21,6 +21,7 @@ import torch
 from rich.table import Table
 from scipy.stats import binom
 
+from tests.benchmarks.clock import add_pairs
 from tests.benchmarks.report import describe, print_rows
 
 OUTPUTS = Path("outputs/bench")
@@ -88,7 +89,7 @@ def main() -> int:
     """0: compared; other revisions than those that have these benchmarks end with their own words."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compare", description=__doc__)
     parser.add_argument("base", help="the other revision, as git names it")
-    parser.add_argument("--pairs", type=int, default=10, help="blocks of each (default 10)")
+    add_pairs(parser, default=10, of="blocks of each")
     parser.add_argument("--only", default="", help="rows whose name has this in it")
     parser.add_argument("--data-dir", type=Path, default=Path(os.environ.get("ODE_RUN_DATA") or "data"))
     options = parser.parse_args()

@@ -18,7 +18,7 @@ from ode_runner.gradients.seminorm import Seminorm
 from ode_runner.integrator import Integrator
 from ode_runner.models.cnf import ContinuousFlow
 from ode_runner.models.density import TRACE
-from tests.benchmarks.clock import InTurn
+from tests.benchmarks.clock import InTurn, add_pairs
 from tests.benchmarks.density import distance, dopri5, trained
 from tests.benchmarks.measure import BenchmarkFailed
 
@@ -30,7 +30,7 @@ WARMUP, TOLERANCE, ALLOWED = 2, 1e-3, 1e-4
 def main() -> int:
     """0: done; 1: a gradient is another one compiled."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compiled_density", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=20, help="steps of each (default 20)")
+    add_pairs(parser, default=20, of="steps of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

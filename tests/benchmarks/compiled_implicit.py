@@ -18,7 +18,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.implicit_euler import ImplicitEuler
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.kvaerno5 import Kvaerno5
-from tests.benchmarks.clock import InTurn
+from tests.benchmarks.clock import InTurn, add_pairs
 from tests.benchmarks.density import distance
 from tests.benchmarks.measure import BenchmarkFailed
 
@@ -34,7 +34,7 @@ WARMUP, OUTPUTS, ALLOWED = 2, 10, 1e-3
 def main() -> int:
     """0: done; 1: a gradient is another one compiled."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compiled_implicit", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=10, help="steps of each (default 10)")
+    add_pairs(parser, default=10, of="steps of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for solver in SOLVERS:

@@ -19,7 +19,7 @@ from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.one_step import ExplicitRungeKutta
 from ode_runner.solvers.rk4 import RK4
-from tests.benchmarks.clock import InTurn, seconds_with_children
+from tests.benchmarks.clock import InTurn, add_pairs, seconds_with_children
 from tests.benchmarks.compiled_implicit import gradient_step
 from tests.benchmarks.density import distance
 from tests.benchmarks.measure import BenchmarkFailed
@@ -68,7 +68,7 @@ HEADINGS = ("net, batch", "solver", "NFE", "work", "eager", "compiled", "times a
 def main() -> int:
     """0: done; 1: a gradient is another one compiled."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.compiled_sizes", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=10, help="steps of each (default 10)")
+    add_pairs(parser, default=10, of="steps of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(*HEADINGS, box=None, padding=(0, 1, 0, 0))

@@ -23,7 +23,7 @@ from ode_runner.models.cde import CDE
 from ode_runner.networks.sequence import SequenceNetwork
 from ode_runner.solvers.rk38 import RK38
 from ode_runner.tasks.chirality import Chirality
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.density import Side, distance
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
@@ -46,7 +46,7 @@ class Matrices(nn.Module):
 def main() -> int:
     """0: done; 1: the two sides do not compute the same thing."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.controls", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=10, help="steps of each (default 10)")
+    add_pairs(parser, default=10, of="steps of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

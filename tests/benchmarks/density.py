@@ -31,7 +31,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.rk38 import RK38
 from ode_runner.tasks.plane_laws import GAUSSIANS, gaussians
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
 TRAINED, TOLERANCE, WARMUP = 60, 1e-3, 5
@@ -99,7 +99,7 @@ class Side:
 def main() -> int:
     """0: done; 1: the two sides do not compute the same thing."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.density", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=30, help="steps of each (default 30)")
+    add_pairs(parser, default=30, of="steps of each")
     parser.add_argument("--batch", type=int, default=512, help="points (default 512)")
     parser.add_argument("--width", type=int, default=64, help="of the three layers (default 64)")
     options = parser.parse_args()

@@ -24,7 +24,7 @@ from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.one_step import AcceptedStep
 from ode_runner.types import Times
 from tests.benchmarks import solving
-from tests.benchmarks.clock import quartiles, seconds_with_children
+from tests.benchmarks.clock import add_pairs, quartiles, seconds_with_children
 from tests.benchmarks.peer_diffrax import BACKPROP, RK4, Counts, Diffrax
 from tests.benchmarks.report import describe, print_rows
 from tests.benchmarks.solving import OUTPUTS, Case
@@ -48,7 +48,7 @@ class Side:
 def main() -> int:
     """0: done; 1: a gradient is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.diffrax_solves", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=40, help="blocks of each (default 40)")
+    add_pairs(parser, default=40, of="blocks of each")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     options = parser.parse_args()
     torch.set_num_threads(1)

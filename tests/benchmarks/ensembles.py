@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 import ode_runner as ode
-from tests.benchmarks.clock import quartiles
+from tests.benchmarks.clock import add_pairs, quartiles
 from tests.benchmarks.measure import BenchmarkFailed
 from tests.benchmarks.peer_diffrax import DiffraxEnsemble
 from tests.benchmarks.report import print_rows
@@ -34,7 +34,7 @@ WARMUP = 1
 def main() -> int:
     """0: done; 1: a solution is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ensembles", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=10, help="blocks of each (default 10)")
+    add_pairs(parser, default=10, of="blocks of each")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of trajectories")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -18,14 +18,14 @@ from ode_runner.models.basis_functions import BASES
 from ode_runner.models.galerkin import expanded
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.mapped_field import MappedField
-from tests.benchmarks.clock import quartiles
+from tests.benchmarks.clock import LEAST_PAIRS, add_pairs, quartiles
 
 BATCH, FUNCTIONS, WARMUP = 512, 5, 20
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.galerkin", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=400, help="evaluations of each (default 400)")
+    add_pairs(parser, default=400, of="evaluations of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def main() -> int:
     each, mapped = (expanded(template, BASES["fourier"](FUNCTIONS), 1.0) for _ in range(2))
     mapped.batched_time = False
     contenders = [partial(_at_times_of_their_own, MappedField(one)) for one in (mapped, each)]
-    compare("fourier, a time for each sample: field against torch.vmap", contenders, pairs=options.pairs // 10)
+    compare("fourier, a time for each sample: field against torch.vmap", contenders, pairs=max(LEAST_PAIRS, options.pairs // 10))
     return 0
 
 

@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ode_runner.integrator import Integrator
-from tests.benchmarks.clock import quartiles
+from tests.benchmarks.clock import add_pairs, quartiles
 from tests.benchmarks.report import print_rows
 from tests.benchmarks.solving import BLOCK_SECONDS, cases, compile_steps, in_turn, states_of, stepper
 
@@ -50,7 +50,7 @@ class Noted(TorchDispatchMode):
 def main() -> int:
     """Medians, and quartiles of the ratio."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.operations", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=20, help="blocks of each (default 20)")
+    add_pairs(parser, default=20, of="blocks of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

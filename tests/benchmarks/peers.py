@@ -17,7 +17,7 @@ import torch
 
 from ode_runner.batch import Split
 from ode_runner.config.garbage_collection import sparing_collector
-from tests.benchmarks.clock import quartiles
+from tests.benchmarks.clock import add_pairs, quartiles
 from tests.benchmarks.path_models import built
 from tests.benchmarks.peer_torchcfm import MATCHERS, TorchCFM
 from tests.benchmarks.report import describe
@@ -28,7 +28,7 @@ OUTPUTS, STEPS, WARMUP = Path("outputs/bench"), 15, 50  # steps of a block
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.peers", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=100, help="blocks of each (default 100)")
+    add_pairs(parser, default=100, of="blocks of each")
     pairs = parser.parse_args().pairs
     torch.set_num_threads(1)
     date, samples = datetime.datetime.now().astimezone(), {}

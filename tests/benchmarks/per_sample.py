@@ -21,7 +21,7 @@ from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
 from ode_runner.networks.dense import MLPField
 from ode_runner.solvers.dopri5 import Dopri5
-from tests.benchmarks.clock import InTurn, quartiles, timed
+from tests.benchmarks.clock import InTurn, add_pairs, quartiles, timed
 
 TOLERANCES = (1e-3, 1e-5)
 MODES: tuple[GradientMode, ...] = (Backprop(), Checkpoint())
@@ -30,7 +30,7 @@ BATCH, TRAINED, WARMUP = 100, 150, 5
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.per_sample", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=30, help="steps of each (default 30)")
+    add_pairs(parser, default=30, of="steps of each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from ode_runner.batch import Batch
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.config.help import conf_dir
 from ode_runner.training.trainer import Trainer
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.measure import Spread
 from tests.benchmarks.ours import BATCH_SIZE, endless, freeze_ours
 
@@ -27,7 +27,7 @@ WARMUP = 2
 def main() -> int:
     """0: done; 1: steps differ, so that times mean nothing."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.regularizers", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=20, help="steps of each (default 20)")
+    add_pairs(parser, default=20, of="steps of each")
     parser.add_argument("--only", nargs="*", default=MEASURED, help="regularisers (default all)")
     options = parser.parse_args()
     torch.set_num_threads(1)

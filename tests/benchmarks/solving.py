@@ -33,6 +33,7 @@ from ode_runner.ledger import Phase
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta
 from ode_runner.solvers.rk4 import RK4
+from tests.benchmarks.clock import add_pairs
 from tests.benchmarks.problems import Posed, middle, small
 from tests.benchmarks.report import describe, print_rows
 
@@ -85,7 +86,7 @@ class Finding:
 def main() -> int:
     """0: done; 1: a gradient is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.solving", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=40, help="blocks of each (default 40)")
+    add_pairs(parser, default=40, of="blocks of each")
     parser.add_argument("--block", type=float, default=BLOCK_SECONDS, help="seconds of a block; 0: a single step")
     parser.add_argument("--warmup", type=int, default=5, help="steps of each thrown away first (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1: small fields gain nothing)")

@@ -40,7 +40,7 @@ from ode_runner.solvers.reversible_heun_sde import ReversibleHeunSDE
 from ode_runner.solvers.srk import StochasticRungeKutta
 from ode_runner.solvers.stochastic import StochasticSolver
 from ode_runner.types import State, Time
-from tests.benchmarks.clock import timed
+from tests.benchmarks.clock import add_pairs, timed
 from tests.benchmarks.density import Side, distance
 from tests.benchmarks.measure import BenchmarkFailed, Spread
 
@@ -119,7 +119,7 @@ class Lent:
 def main() -> int:
     """0: done; 1: the two sides do not compute the same thing."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.stochastic", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5, help="solves of each (default 5)")
+    add_pairs(parser, default=5, of="solves of each")
     parser.add_argument("--solvers", nargs="+", default=list(SOLVERS), choices=list(SOLVERS))
     parser.add_argument("--equations", nargs="+", default=["geometric", "learned"], choices=["geometric", "learned"])
     parser.add_argument("--no-compile", action="store_true")

@@ -18,7 +18,7 @@ from ode_runner.build import build_experiment
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.training.prepare_evaluations import compile_validation
-from tests.benchmarks.clock import InTurn
+from tests.benchmarks.clock import InTurn, add_pairs
 from tests.composition import composition
 
 TASKS = ("half_moons", "lotka_volterra", "density2d")
@@ -28,7 +28,7 @@ TRAINED, WARMUP = 100, 2
 def main() -> int:
     """0: done; 1: losses or evaluations differ, so that times mean nothing."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.validation", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=15, help="validations of each (default 15)")
+    add_pairs(parser, default=15, of="validations of each")
     parser.add_argument("--only", nargs="*", default=TASKS, help="tasks, with other choices behind commas")
     options = parser.parse_args()
     torch.set_num_threads(1)
