@@ -265,7 +265,7 @@ def test_points_in_space_move_in_a_projection(tmp_path: Path, monkeypatch: pytes
 
 def test_an_animation_shows_the_states_one_after_another() -> None:
     states = torch.arange(12.0).reshape(3, 2, 2)
-    made = animate_flow(states, torch.tensor([0, 1]), lines=states[:, None])
+    made = animate_flow(states, torch.tensor([0, 1]), lines=states[:, None], tested=2)
     for i in range(3):
         made.show(i)
         mesh, first, second = made.figure.axes[0].collections

@@ -17,20 +17,24 @@ from ode_runner.plots.animation import Animation
 from ode_runner.plots.comparison import Axis, Curve, Look
 from ode_runner.plots.comparison import draw_curves as draw_several
 from ode_runner.plots.curves import Samples, draw_curves
+from ode_runner.plots.density import draw_density, draw_samples
 from ode_runner.plots.depth import draw_weights
 from ode_runner.plots.difficulty import draw_difficulty_in_the_plane
 from ode_runner.plots.events import draw_events
 from ode_runner.plots.forecast import Line, Panel, draw_forecasts
-from ode_runner.plots.image_samples import draw_images
+from ode_runner.plots.image_samples import draw_images, draw_images_beside
 from ode_runner.plots.matrix import draw_matrices
 from ode_runner.plots.numbers import draw_estimates
 from ode_runner.plots.phase_space import draw_phase_portrait
+from ode_runner.plots.plane import draw_flow
 from ode_runner.plots.probabilities import draw_probabilities
 from ode_runner.plots.scatter_matrix import draw_scatter_matrix
-from ode_runner.plots.series import draw_answers, draw_control
+from ode_runner.plots.series import draw_answers, draw_control, draw_states
+from ode_runner.plots.space import draw_states_in_space
 from ode_runner.plots.spirals import draw_prior_samples
 from ode_runner.plots.stochastic import draw_paths
 from ode_runner.plots.texts import draw_unmasking
+from ode_runner.plots.tracking import draw_tracking
 from ode_runner.plots.trajectories import draw_observations, draw_predictions
 from ode_runner.series import Series
 
@@ -255,6 +259,27 @@ def test_a_picture_of_some_says_of_how_many() -> None:
     assert title == "Test points (blue) and samples (red); the first 2000 of 2,001 as dots"
     series = Series.complete(torch.arange(3.0).expand(1, 3), torch.zeros(1, 3, 1))
     assert draw_answers(series, ["one"], tested=7).get_suptitle() == "Test series; the first 1 of 7 series"
+    hidden = draw_states(torch.zeros(3, 2, 4), ["one", "two"], tested=7).get_suptitle()
+    assert hidden == "Hidden states, each unit a line; the first 2 of 7 series"
+
+
+def test_a_picture_of_some_points_says_of_how_many() -> None:
+    path, classes, side = torch.rand(3, 4, 2), torch.tensor([0, 1, 1, 0]), (0.0, 1.0)
+    assert draw_flow(path, classes, tested=9).axes[0].get_title().endswith("; the first 4 of 9 points")
+    assert draw_flow(path, classes, tested=4).axes[0].get_title().endswith("last one large")
+    space = draw_states_in_space(torch.rand(3, 4, 5), classes, tested=9).get_suptitle()
+    assert space.endswith("; the first 4 of 9 points; the first 3 of 5 coordinates")
+    both = draw_density(path[0], None, samples=path[1], side=side, tested=9, drawn=4)
+    assert [axes.get_title() for axes in both.axes] == ["the first 4 of 9 test points", "4 samples"]
+    assert draw_samples(path, side=side, drawn=9).get_suptitle().endswith("; the first 4 of 9 samples")
+    images = torch.zeros(4, 1, 2, 2)
+    beside = draw_images_beside(images, images, brightest=1, tested=9, drawn=4)
+    assert [axes.get_title() for axes in beside.axes] == ["the first 4 of 9 test images", "Samples"]
+    tracked = draw_tracking(path.repeat(1, 4, 1), torch.rand(3, 2), torch.linspace(0, 1, 3), tested=90)
+    assert [axes.get_title().partition("; the")[2] for axes in tracked.axes] == [
+        *[" first 12 of 90 samples"] * 2,
+        " first 16 of 90 samples",
+    ]
 
 
 def test_events_are_drawn_with_the_observations_before_the_last() -> None:

@@ -208,7 +208,10 @@ def test_what_makes_no_sense_is_refused_by_name(
         (("model=gru_gaps",), "asks for values and states at any time, and model=gru_gaps gives values only"),
         (("model=odernn", "task.causal=false"), "answers at its end and each of its rows. Use model="),
         (("model=odenet", "task.causal=true", "network=sequence"), "have been read. Use model=cde or odernn."),
-        (("model=cnf",), "Use model=adaptive_depth, augmented, cde, data_controlled, galerkin, input_layer, odenet, odernn,"),
+        (
+            ("model=cnf",),
+            "Use model=adaptive_depth, augmented, cde, data_controlled, galerkin, input_layer, odenet, odernn,",
+        ),
         (("model=cde", "model.control=hermite"), "Use model.control=rectilinear"),
         (("task.file=turning", "task.series=series", "task.values=[x,y]", "model=exact"), "whose true field"),
         (("model=rde", "task.causal=true"), "model=rde answers at its end. Use model=cde or odernn."),

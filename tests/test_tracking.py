@@ -144,7 +144,7 @@ def test_a_run_reports_both_deviations_and_draws_them(tmp_path: Path) -> None:
 
 def test_a_picture_that_moves_has_a_frame_for_each_time() -> None:
     ts = torch.linspace(0, 1, 3)
-    moving = animate_tracking(circle(ts)[:, None].expand(-1, 4, -1), circle(ts), ts)
+    moving = animate_tracking(circle(ts)[:, None].expand(-1, 4, -1), circle(ts), ts, tested=9)
     assert moving.frames == 3
     moving.show(2)
     assert "t = 1.00" in moving.figure.axes[0].get_title()

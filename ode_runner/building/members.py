@@ -10,7 +10,9 @@ from ode_runner.building.group_types import HOLDS, load_class
 from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
 
-Accepts = Callable[[str, str], bool]  # whether a group's choice of this name would be accepted in the place of the one typed
+Accepts = Callable[
+    [str, str], bool
+]  # whether a group's choice of this name would be accepted in the place of the one typed
 _accepts: ContextVar[Accepts | None] = ContextVar("accepts", default=None)
 
 

@@ -11,30 +11,36 @@ from ode_runner.types import Trajectory
 Side = tuple[float, float]  # from where to where, in both directions
 
 
-def draw_density(points: Tensor, density: Tensor | None, *, samples: Tensor | None, side: Side) -> Figure:
-    """Data, the learned density (cells, cells), first coordinate first, and samples of it, where there are any."""
+def draw_density(
+    points: Tensor, density: Tensor | None, *, samples: Tensor | None, side: Side, tested: int, drawn: int
+) -> Figure:
+    """Data, the learned density (cells, cells), first coordinate first, and samples of it, where there are any.
+
+    Points are the first of so many that are `tested`, samples of so many `drawn`.
+    """
     count = 3 - (density is None) - (samples is None)
     figure = style.figure(4.2 * count, 4.6)
     panels = list(figure.subplots(1, count, squeeze=False)[0])
-    _scatter(panels.pop(0), points, f"{len(points):,} test points", side)
+    _scatter(panels.pop(0), points, _counted(len(points), tested, "test points"), side)
     if density is not None:
         axes = panels.pop(0)
         shown = axes.imshow(density.T.cpu().numpy(), origin="lower", extent=(*side, *side), cmap="viridis", vmin=0)
         figure.colorbar(shown, ax=axes, shrink=0.8)
         _finish(axes, "Density of the model", side)
     if samples is not None:
-        _scatter(panels.pop(0), samples, f"{len(samples):,} samples", side)
+        _scatter(panels.pop(0), samples, _counted(len(samples), drawn, "samples"), side)
     return figure
 
 
-def draw_samples(path: Trajectory, *, side: Side) -> Figure:
-    """Samples on their way from the normal law to the data, a panel for each of the times of `path`."""
+def draw_samples(path: Trajectory, *, side: Side, drawn: int) -> Figure:
+    """Samples on their way from the normal law to the data, the first of so many, a panel for each time of `path`."""
     figure = style.figure(2.9 * len(path), 3.6)
     panels = figure.subplots(1, len(path), sharex=True, sharey=True)
     for i, (axes, points) in enumerate(zip(panels, path, strict=True)):
         _scatter(axes, points, f"{i / (len(path) - 1):.0%} of the way", side)
         axes.label_outer()
-    figure.suptitle("Samples on their way from the normal law to the data", fontsize=11)
+    title, some = "Samples on their way from the normal law to the data", style.part_of(path.shape[1], drawn, "samples")
+    figure.suptitle(style.titled(title, some), fontsize=11)
     return figure
 
 
@@ -57,6 +63,10 @@ def _scatter(axes: Axes, points: Tensor, title: str, side: Side) -> None:
     x, y = within.T.numpy()
     axes.scatter(x, y, s=_size(len(within)), color=style.BLUE, alpha=0.5, linewidths=0)
     _finish(axes, title, side)
+
+
+def _counted(shown: int, there: int, things: str) -> str:
+    return style.part_of(shown, there, things) or f"{there:,} {things}"
 
 
 def _size(points: int) -> float:

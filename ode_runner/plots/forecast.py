@@ -54,7 +54,7 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *
         grid[0, across].set_title(panel.title, fontsize=10)
     parts = style.part_of(len(panels), series, "series"), style.part_of(len(shown), len(columns), "columns")
     if any(parts):
-        figure.suptitle("; ".join(filter(None, parts)), fontsize=10)
+        figure.suptitle(style.titled("", *parts), fontsize=10)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     abreast = max(2, int(figure.get_figwidth() / 2.2))  # inches of an entry, more or less
     figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=min(len(handles), abreast))

@@ -27,10 +27,14 @@ def draw_images(images: Tensor, *, brightest: int, samples: int) -> Figure:
     return figure
 
 
-def draw_images_beside(images: Tensor, samples: Tensor, *, brightest: int) -> Figure:
-    """Images (count, 1, height, width) of the data, and as many samples."""
+def draw_images_beside(images: Tensor, samples: Tensor, *, brightest: int, tested: int, drawn: int) -> Figure:
+    """Images (count, 1, height, width), the first of so many that are `tested`, and samples, of so many `drawn`."""
     figure = style.figure(9, 3.3)
-    for axes, shown, title in zip(figure.subplots(1, 2), (images, samples), ("Test images", "Samples"), strict=True):
+    titles = (
+        style.part_of(len(images), tested, "test images") or "Test images",
+        style.part_of(len(samples), drawn, "samples") or "Samples",
+    )
+    for axes, shown, title in zip(figure.subplots(1, 2), (images, samples), titles, strict=True):
         axes.imshow(_mosaic(shown, COLUMNS).numpy(), cmap="gray_r", vmin=0, vmax=brightest)
         axes.set_title(title, fontsize=10)
         axes.axis("off")
@@ -45,7 +49,8 @@ def draw_images_on_the_way(path: Trajectory, *, brightest: int) -> Figure:
     axes.imshow(_mosaic(path[:, :COLUMNS].flatten(0, 1), COLUMNS).numpy(), cmap="gray_r", vmin=0, vmax=brightest)
     axes.set(xticks=[], yticks=[1 + height / 2 + i * (height + 1) for i in range(times)])
     axes.set_yticklabels([f"{i / (times - 1):.0%}" for i in range(times)])
-    axes.set_title("Samples on their way from the normal law to the data", fontsize=10)
+    some = style.part_of(min(COLUMNS, path.shape[1]), path.shape[1], "samples")
+    axes.set_title(style.titled("Samples on their way from the normal law to the data", some), fontsize=10)
     return figure
 
 

@@ -51,8 +51,7 @@ def _draw_paths(axes: Axes, states: Trajectory, groups: Tensor, *, names: tuple[
         lines = axes.plot(depth, paths[:, labels == value], color=style.CLASSES[value], linewidth=0.8, alpha=0.7)
         if lines:
             lines[0].set_label(name)
-    dimensions = states.shape[2]
-    note = "" if dimensions == 1 else f", first of {dimensions} coordinates"
-    axes.set(title=f"Paths from input to head{note}", xlabel="depth, relative", ylabel="$y_1$")
+    parts = style.part_of(1, states.shape[2], "coordinates"), f"{paths.shape[1]} of {states.shape[1]}" * (every > 1)
+    axes.set(title=style.titled("Paths from input to head", *parts), xlabel="depth, relative", ylabel="$y_1$")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)

@@ -42,8 +42,11 @@ def draw_decision_regions(points: Tensor, classes: Tensor, predict: Callable[[Te
     return figure
 
 
-def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
-    """Where each sample goes: its first two state coordinates from the first state (small) to the last (large)."""
+def draw_flow(states: Trajectory, classes: Tensor, *, tested: int) -> Figure:
+    """Where each sample goes: its first two state coordinates from the first state (small) to the last (large).
+
+    They are the first of so many samples that are `tested`.
+    """
     figure = style.figure(6.4, 4.6)
     axes = figure.subplots()
     paths, labels = states[:, :, :2].cpu(), classes.cpu()
@@ -56,8 +59,9 @@ def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
             linewidths=0.5, label=f"class {value}",
         )  # fmt: skip
     dimensions = states.shape[2]
-    note = "" if dimensions == 2 else f", first 2 of {dimensions} dimensions"
-    axes.set(title=f"Flow of test points: first state small, last one large{note}", xlabel="$y_1$", ylabel="$y_2$")
+    parts = style.part_of(len(labels), tested, "points"), style.part_of(2, dimensions, "dimensions")
+    title = style.titled("Flow of test points: first state small, last one large", *parts)
+    axes.set(title=title, xlabel="$y_1$", ylabel="$y_2$")
     axes.set_aspect("equal", adjustable="datalim")
     axes.title.set_fontsize(10)
     axes.legend(loc="best", fontsize=8)
@@ -65,13 +69,14 @@ def draw_flow(states: Trajectory, classes: Tensor) -> Figure:
     return figure
 
 
-def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | None) -> Animation:
+def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | None, tested: int) -> Animation:
     """Samples on their way through depth, a frame for each state, and what the flow makes of a mesh, if there is one.
 
     Args:
         states: (frames, samples, dimensions), of which the first two are drawn.
         classes: (samples,), 0 or 1.
         lines: (frames, lines, nodes, dimensions), those of a mesh at the same times.
+        tested: samples of the test split, of which these are the first.
     """
     from matplotlib.collections import LineCollection
 
@@ -89,12 +94,13 @@ def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | Non
         for value, marker in ((0, "o"), (1, "^"))
     ]
     axes.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
+    points_shown = style.part_of(len(labels), tested, "test points") or "Test points"
 
     def show(i: int) -> None:
         if lines is not None:
             mesh.set_segments(list(lines[i, ..., :2].cpu().numpy()))
         for value, drawn in enumerate(dots):
             drawn.set_offsets(points[i, labels == value].numpy())
-        axes.set_title(f"Test points on their way through depth: {i / (len(points) - 1):.0%}", fontsize=10)
+        axes.set_title(f"{points_shown} on their way through depth: {i / (len(points) - 1):.0%}", fontsize=10)
 
     return Animation(figure=figure, show=show, frames=len(points), per_second=12)

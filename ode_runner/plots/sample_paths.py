@@ -30,7 +30,8 @@ def draw_sample_paths(paths: Mapping[str, Trajectory]) -> Figure:
     deviations.legend(fontsize=8)
     deviations.grid(alpha=0.3)
     for (name, path), axes in zip(plane.items(), panels, strict=True):
-        _draw_plane(axes, path[:, :LINES].cpu(), title=name)
+        some = style.part_of(min(LINES, path.shape[1]), path.shape[1], "samples")
+        _draw_plane(axes, path[:, :LINES].cpu(), title=style.titled(name, some))
     return figure
 
 

@@ -36,7 +36,7 @@ def draw_scatter_matrix(points: np.ndarray, samples: np.ndarray, *, names: Seque
             _name(axes, names, i, j, last=i == len(shown) - 1)
     dots = max(len(points), len(samples))
     parts = style.part_of(min(SHOWN, dots), dots, "as dots"), style.part_of(len(shown), len(names), "columns")
-    figure.suptitle("; ".join(["Test points (blue) and samples (red)", *filter(None, parts)]), fontsize=11)
+    figure.suptitle(style.titled("Test points (blue) and samples (red)", *parts), fontsize=11)
     return figure
 
 

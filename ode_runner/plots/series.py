@@ -35,7 +35,7 @@ def draw_answers(series: Series, answers: Sequence[str], *, tested: int) -> Figu
         axes.set_title(answer, fontsize=9)
         axes.tick_params(labelsize=7)
     title = "Test series in the plane; red: where each begins" if series.values.shape[2] == 2 else "Test series"
-    figure.suptitle("; ".join(filter(None, [title, style.part_of(len(answers), tested, "series")])), fontsize=11)
+    figure.suptitle(style.titled(title, style.part_of(len(answers), tested, "series")), fontsize=11)
     return figure
 
 
@@ -61,8 +61,8 @@ def draw_control(ts: Tensor, channels: Tensor, knots: Tensor, names: Sequence[st
     return figure
 
 
-def draw_states(states: Tensor, answers: Sequence[str]) -> Figure:
-    """The hidden states (time, series, units) of some series on their way through the rows, each unit a line."""
+def draw_states(states: Tensor, answers: Sequence[str], *, tested: int) -> Figure:
+    """The hidden states (time, series, units) of the first of so many series on their way, each unit a line."""
     figure = style.figure(2.6 * len(answers), 2.6)
     share = torch.linspace(0, 1, len(states))
     for number, (answer, axes) in enumerate(
@@ -72,5 +72,6 @@ def draw_states(states: Tensor, answers: Sequence[str]) -> Figure:
         axes.set_title(answer, fontsize=9)
         axes.tick_params(labelsize=7)
         axes.set_xlabel("share of the rows", fontsize=8)
-    figure.suptitle("Hidden states of the first of them, each unit a line", fontsize=11)
+    some = style.part_of(len(answers), tested, "series")
+    figure.suptitle(style.titled("Hidden states, each unit a line", some), fontsize=11)
     return figure

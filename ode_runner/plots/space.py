@@ -9,12 +9,13 @@ from ode_runner.types import Trajectory
 PANELS = 3
 
 
-def draw_states_in_space(states: Trajectory, classes: Tensor) -> Figure:
+def draw_states_in_space(states: Trajectory, classes: Tensor, *, tested: int) -> Figure:
     """The first three state coordinates of each sample at the input, half way and at the head.
 
     Args:
         states: (times, samples, dimensions), of three dimensions or more.
         classes: (samples,), 0 or 1.
+        tested: samples of the test split, of which these are the first.
     """
     figure = style.figure(3.9 * PANELS, 4.2)
     places, labels = [round(i * (len(states) - 1) / (PANELS - 1)) for i in range(PANELS)], classes.cpu()
@@ -32,7 +33,7 @@ def draw_states_in_space(states: Trajectory, classes: Tensor) -> Figure:
         axes.locator_params(nbins=5)
         axes.set_title(f"depth {place / (len(states) - 1):.0%}", fontsize=10)
     dimensions = states.shape[2]
-    note = "" if dimensions == 3 else f"; the first 3 of {dimensions} coordinates"
-    figure.suptitle(f"Test points on their way from input to head{note}", fontsize=11)
+    parts = style.part_of(len(labels), tested, "points"), style.part_of(3, dimensions, "coordinates")
+    figure.suptitle(style.titled("Test points on their way from input to head", *parts), fontsize=11)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=8, ncols=2)
     return figure

@@ -10,8 +10,8 @@ from ode_runner.plots import style
 SHORTEST = 0.6  # side of a panel, of the other
 
 
-def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None, *, window: int) -> Figure:
-    """Each spiral of the batch: what was seen of it, what it is, and what the model makes of it.
+def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None, *, window: int, tested: int) -> Figure:
+    """Each spiral of the batch, the first of so many: what was seen of it, what it is, what the model makes of it.
 
     `forward` (time, batch, 2) is the model over the observed window and beyond; `backward` before it, nearest first.
     """
@@ -33,7 +33,8 @@ def draw_reconstructions(batch: Batch, forward: Tensor, backward: Tensor | None,
             axes.plot(*before.T, ":", color=style.PURPLE, linewidth=1.8, label="model, before it")
         _frame(axes, clean[:, sample])
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
-    figure.suptitle("Test spirals", fontsize=11)
+    some = style.part_of(forward.shape[1], tested, "spirals")
+    figure.suptitle(style.titled("Test spirals", some), fontsize=11)
     return figure
 
 

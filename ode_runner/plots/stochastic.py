@@ -42,5 +42,6 @@ def _draw_band(axes: Axes, times: Times, paths: Tensor, *, color: str, label: st
         axes.plot(times, low, ":", color=color, linewidth=1.5, label="model, middle 90 % of paths")
         axes.plot(times, high, ":", color=color, linewidth=1.5)
     axes.plot(times, paths.mean(dim=1), line, color=color, linewidth=1.8, label=f"{label}, mean")
+    some = f" ({SHOWN} of {paths.shape[1]})" if paths.shape[1] > SHOWN else ""
     few = axes.plot(times, paths[:, :SHOWN], line, color=color, linewidth=0.8, alpha=0.8)
-    few[0].set_label(f"{label}, single paths")
+    few[0].set_label(f"{label}, single paths{some}")

@@ -35,6 +35,11 @@ def part_of(shown: int, there: int, things: str) -> str:
     return f"the first {shown} of {there:,} {things}" if shown < there else ""
 
 
+def titled(title: str, *parts: str) -> str:
+    """A title with what `part_of` says of each of its parts."""
+    return "; ".join(filter(None, [title, *parts]))
+
+
 def count_in_whole_numbers(axis: Axis) -> None:
     """Ticks of epochs, evaluations or samples, of which there are no parts."""
     from matplotlib.ticker import MaxNLocator

@@ -14,18 +14,21 @@ PATHS = 12  # of a picture; of more nothing could be followed
 FAR = 3.0  # beyond this, how far away a state is does not matter to a picture
 
 
-def draw_tracking(states: Trajectory, targets: Tensor, ts: Times) -> Figure:
+def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int) -> Figure:
     """Paths in the plane in the first and in the last period, a coordinate over time, and how far off states are.
 
     Args:
-        states: (times, samples, 2).
+        states: (times, samples, 2), of the first of so many samples that are `tested`.
         targets: (times, 2).
         ts: of whole periods of length 1, from 0 on, the first of which is that of training.
+        tested: samples of the test split.
     """
+    measured = style.part_of(states.shape[1], tested, "samples")
+    followed = style.part_of(min(PATHS, states.shape[1]), tested, "samples")
     states, targets, ts = states.cpu(), targets.cpu(), ts.cpu()
     figure = style.figure(11, 4.6)
     grid = figure.add_gridspec(2, 2, width_ratios=(1, 1.6))
-    _draw_plane(figure.add_subplot(grid[:, 0]), states, targets, ts)
+    _draw_plane(figure.add_subplot(grid[:, 0]), states, targets, ts, title=style.titled("Dots: beginnings", followed))
     above = figure.add_subplot(grid[0, 1])
     below = figure.add_subplot(grid[1, 1], sharex=above)
     for axes in (above, below):
@@ -34,18 +37,22 @@ def draw_tracking(states: Trajectory, targets: Tensor, ts: Times) -> Figure:
     above.plot(ts, states[:, :PATHS, 0], color=style.VERMILION, linewidth=0.8, alpha=0.6)
     above.plot(ts, targets[:, 0], color="black", linewidth=1.2)
     above.set(ylabel="$y_1$", ylim=_within(states[..., 0], targets[:, 0]))
-    above.set_title("Black: the point; red: states; shaded: the period of training", fontsize=10)
+    title = style.titled("Black: the point; red: states; shaded: the period of training", followed)
+    above.set_title(title, fontsize=10)
     apart = (states - targets[:, None]).norm(dim=-1)
     low, middle, high = apart.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=apart.dtype), dim=1)
     below.fill_between(ts, low, high, color=style.VERMILION, alpha=0.25, linewidth=0)
     below.plot(ts, middle, color=style.VERMILION)
     below.set(yscale="log", xlabel="t", ylabel="distance")
-    below.set_title("Median and middle 80 % of the distance", fontsize=10)
+    below.set_title(style.titled("Median and middle 80 % of the distance", measured), fontsize=10)
     return figure
 
 
-def animate_tracking(states: Trajectory, targets: Tensor, ts: Times) -> Animation:
-    """States (times, samples, 2) and the point (times, 2) that they are to follow, a frame for each time."""
+def animate_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int) -> Animation:
+    """States (times, samples, 2) and the point (times, 2) that they are to follow, a frame for each time.
+
+    They are the first of so many samples that are `tested`.
+    """
     states, targets, ts = states.cpu(), targets.cpu(), ts.cpu()
     figure = style.figure(4.4, 4.4)
     axes = figure.subplots()
@@ -54,6 +61,7 @@ def animate_tracking(states: Trajectory, targets: Tensor, ts: Times) -> Animatio
     [dots] = axes.plot([], [], "o", color=style.VERMILION, markersize=3, alpha=0.6)
     [point] = axes.plot([], [], "o", color="black", markersize=7, fillstyle="none")
     axes.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
+    figure.suptitle(style.part_of(states.shape[1], tested, "samples"), fontsize=9)
 
     def show(i: int) -> None:
         dots.set_data(*states[i].T)
@@ -63,7 +71,7 @@ def animate_tracking(states: Trajectory, targets: Tensor, ts: Times) -> Animatio
     return Animation(figure=figure, show=show, frames=len(ts), per_second=12)
 
 
-def _draw_plane(axes: Axes, states: Trajectory, targets: Tensor, ts: Times) -> None:
+def _draw_plane(axes: Axes, states: Trajectory, targets: Tensor, ts: Times, *, title: str) -> None:
     axes.plot(*targets.T, color="black", linewidth=1.2, label="the point")
     last = max(1, round(float(ts[-1])))
     for period, colour in ((1, style.BLUE), (last, style.VERMILION))[: 1 if last == 1 else 2]:
@@ -73,7 +81,7 @@ def _draw_plane(axes: Axes, states: Trajectory, targets: Tensor, ts: Times) -> N
     axes.plot(*states[0, :PATHS].T, "o", color=style.BLUE, markersize=3)
     x, y = _within(states[..., 0], targets[:, 0]), _within(states[..., 1], targets[:, 1])
     axes.set(xlim=x, ylim=y, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
-    axes.set_title("States; dots: where they begin", fontsize=10)
+    axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8, loc="upper right")
 
 

@@ -142,15 +142,17 @@ class Density2D(DensityTask):
         side = self._side(SHOWN)
         cells, _ = self._cells(CELLS, side)
         density = self._density(view, cells).view(CELLS, CELLS) if view.tells else None
-        path = None if view.sample is None else self.drawn(view, times=TIMES).path[:, :SAMPLES]
-        yield "density", draw_density(test, density, samples=None if path is None else path[-1], side=side)
+        whole = None if view.sample is None else self.drawn(view, times=TIMES).path
+        path, drawn = (None, 0) if whole is None else (whole[:, :SAMPLES], whole.shape[1])
+        samples, tested = None if path is None else path[-1], len(self.points[Split.TEST])
+        yield "density", draw_density(test, density, samples=samples, side=side, tested=tested, drawn=drawn)
         if path is not None:
-            yield "samples", draw_samples(path, side=side)
+            yield "samples", draw_samples(path, side=side, drawn=drawn)
         if path is not None and view.animate:
             yield "samples_in_motion", animate_samples(self.drawn(view, times=FRAMES).path[:, :SAMPLES], side=side)
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:
-        yield "samples", draw_samples(drawn.path[[0, -1]], side=self._side(SHOWN))
+        yield "samples", draw_samples(drawn.path[[0, -1]], side=self._side(SHOWN), drawn=drawn.path.shape[1])
 
     def _mass(self, view: ModelView) -> dict[str, float]:
         cells, area = self._cells(self.grid, self._side(REACH))

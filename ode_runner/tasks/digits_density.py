@@ -85,8 +85,8 @@ class DigitsDensity(DensityTask):
         if view.sample is None:
             return
         path = self._levels(view.sample(SHOWN, TIMES, []).path)
-        test = self._levels(self.points[Split.TEST][:SHOWN])
-        yield "samples", draw_images_beside(test, path[-1], brightest=BRIGHTEST)
+        test, tested = self._levels(self.points[Split.TEST][:SHOWN]), len(self.points[Split.TEST])
+        yield "samples", draw_images_beside(test, path[-1], brightest=BRIGHTEST, tested=tested, drawn=path.shape[1])
         yield "samples_on_the_way", draw_images_on_the_way(path, brightest=BRIGHTEST)
 
     def sample_figures(self, drawn: Drawn) -> Iterator[tuple[str, Figure]]:

@@ -143,9 +143,11 @@ class ImageGeneration(SampledTask):
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         yield "curves", draw_curves(view.history)
         assert view.sample is not None
-        images = self._in_order_of_classes(self.own_units(self.drawn(view).path[-1][:SHOWN]))
-        test = self._in_order_of_classes(self.test.inputs[:SHOWN])
-        yield "samples", draw_images_beside(test, images, brightest=self.brightest)
+        samples, test = self.drawn(view).path[-1], self.test.inputs
+        counts = {"tested": len(test), "drawn": len(samples)}
+        images = self._in_order_of_classes(self.own_units(samples[:SHOWN]))
+        test = self._in_order_of_classes(test[:SHOWN])
+        yield "samples", draw_images_beside(test, images, brightest=self.brightest, **counts)
         yield "nearest_training", self._draw_nearest(images[:: max(1, len(images) // FEW)])
         path = view.sample(FEW, TIMES, self.given(FEW)).path
         yield "samples_on_the_way", draw_images_on_the_way(self._along(path), brightest=self.brightest)

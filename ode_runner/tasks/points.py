@@ -41,18 +41,18 @@ class Points(Classification):
                 "decision_regions",
                 draw_decision_regions(test.inputs, test.targets, lambda points: view.predict(points, None)),
             )
-        points, classes = test.inputs[:SHOWN], test.targets[:SHOWN]
+        points, classes, tested = test.inputs[:SHOWN], test.targets[:SHOWN], len(test.targets)
         states = view.path(view.encode(points), FRAMES)
         if dimensions == 3:
-            yield "space", draw_states_in_space(states, classes)
+            yield "space", draw_states_in_space(states, classes, tested=tested)
         if dimensions == 1:
             yield "paths", draw_paths_over_depth(states, classes, names=("class 0", "class 1"))
         if states.shape[2] > 1:
-            yield "flow", draw_flow(states, classes)
+            yield "flow", draw_flow(states, classes, tested=tested)
             if view.animate and dimensions == 2:
                 yield "flow_in_motion", self._in_motion(view, points, classes)
             if view.animate and dimensions > 2:  # a mesh of the plane would say nothing of points beside it
-                yield "flow_in_motion", animate_flow(states, classes, lines=None)
+                yield "flow_in_motion", animate_flow(states, classes, lines=None, tested=tested)
 
     def _in_motion(self, view: ModelView, points: Tensor, classes: Tensor) -> Animation:
         """The points on their way, and the lines of a mesh that covers them at first."""
@@ -64,4 +64,6 @@ class Points(Classification):
         mesh = torch.cat([level, torch.cartesian_prod(across[0], along[1])]).to(points)
         states = view.path(view.encode(torch.cat([points, mesh])), FRAMES)
         moving, carried = states.split([len(points), len(mesh)], dim=1)
-        return animate_flow(moving, classes, lines=carried.unflatten(1, (2 * LINES, NODES)))
+        return animate_flow(
+            moving, classes, lines=carried.unflatten(1, (2 * LINES, NODES)), tested=self.size(Split.TEST)
+        )

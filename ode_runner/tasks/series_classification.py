@@ -55,7 +55,7 @@ def figures_of_series(
     """Series, the first of so many of the test, with what is said of each, and the hidden states of some."""
     yield "series", draw_answers(Series.of_rows(rows), told, tested=tested)
     states = view.path(view.encode(rows[:STATES]), MOMENTS)
-    yield "hidden_states", draw_states(states, told[:STATES])
+    yield "hidden_states", draw_states(states, told[:STATES], tested=tested)
 
 
 def series_spec(splits: Mapping[Split, Series], *, outputs: int) -> TaskSpec:

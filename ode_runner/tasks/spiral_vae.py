@@ -120,7 +120,7 @@ class SpiralVAE(Task):
         backward = None
         if view.continuous:
             backward = _samples_of(view.predict(batch.inputs, -self.ts[: self.points]), len(shown)).mean(dim=1)
-        yield "reconstructions", draw_reconstructions(batch, forward, backward, window=self.points)
+        yield "reconstructions", draw_reconstructions(batch, forward, backward, window=self.points, tested=self.test)
         encoding = view.encode(batch.inputs)
         if encoding.given:
             return  # with what a field is told of an observed spiral, a latent state does not make one of its own

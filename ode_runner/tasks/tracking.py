@@ -112,10 +112,11 @@ class Tracking(Task):
         starts = self.starts[Split.TEST][:SHOWN]
         ts = self._grid(NODES * self.periods, NODES)
         states = view.predict(starts, ts)
-        yield "tracking", draw_tracking(states, circle(ts), ts)
+        tested = self.size(Split.TEST)
+        yield "tracking", draw_tracking(states, circle(ts), ts, tested=tested)
         if view.animate:
             some = slice(0, 1 + NODES * min(self.periods, PERIODS), SKIPPED)
-            yield "tracking_in_motion", animate_tracking(states[some], circle(ts[some]), ts[some])
+            yield "tracking_in_motion", animate_tracking(states[some], circle(ts[some]), ts[some], tested=tested)
 
     def _times(self, split: Split) -> Tensor:
         """Of training both ends of the period alone: its loss is the integral, and outputs on the way cost steps."""

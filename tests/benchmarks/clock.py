@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-
 LEAST_PAIRS = 2  # that have quartiles
 
 
 def add_pairs(parser: argparse.ArgumentParser, *, default: int, of: str) -> None:
-    """Let `parser` take --pairs, how many `of` something each contender makes; fewer than have quartiles are refused."""
+    """Let `parser` take --pairs, how many `of` something each contender makes; fewer than two are refused."""
     what = f"{of} (default {default}, at least {LEAST_PAIRS})"
     parser.add_argument("--pairs", type=_pairs, default=default, metavar="PAIRS", help=what)
 

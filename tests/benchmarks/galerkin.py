@@ -36,7 +36,11 @@ def main() -> int:
     each, mapped = (expanded(template, BASES["fourier"](FUNCTIONS), 1.0) for _ in range(2))
     mapped.batched_time = False
     contenders = [partial(_at_times_of_their_own, MappedField(one)) for one in (mapped, each)]
-    compare("fourier, a time for each sample: field against torch.vmap", contenders, pairs=max(LEAST_PAIRS, options.pairs // 10))
+    compare(
+        "fourier, a time for each sample: field against torch.vmap",
+        contenders,
+        pairs=max(LEAST_PAIRS, options.pairs // 10),
+    )
     return 0
 
 
