@@ -193,7 +193,7 @@ def _assembled(
 
 
 def _model(cfg: DictConfig, choices: Mapping[str, str], task: Task, device: torch.device) -> Model:
-    """The model with fresh weights, from its network and, where it has one, from its teacher, if the solver takes it."""
+    """The model with fresh weights, from its network and, where it has one, its teacher, if the solver takes it."""
     dtype, solver = torch.float64 if cfg.trainer.precision == "fp64" else None, construct(cfg, "solver")
     network = with_series_inputs(construct(cfg, "network", task.spec))
     check_state(choices, target_of(cfg, "model"), network)

@@ -126,14 +126,13 @@ def trace(y: State, pull: Pull) -> Tensor:
     return pull.quadratic(units).sum(dim=0)
 
 
-def probe(y0: State, law: Law, generator: torch.Generator | None = None) -> Tensor:
+def probe(y0: State, law: Law) -> Tensor:
     """Noise e in the shape of `y0` with E[e e^T] = 1, for estimates of traces and norms: random signs, or normal.
 
-    Drawn from `generator`, which is of the CPU, or from torch's global one; always in single precision, so that an
-    audit in another precision draws the same numbers.
+    Drawn from torch's global generator, always in single precision, so that an audit in another precision draws the
+    same numbers.
     """
-    device = y0.device if generator is None else generator.device
-    normal = torch.randn(y0.shape, generator=generator, device=device, dtype=torch.float32)
+    normal = torch.randn(y0.shape, device=y0.device, dtype=torch.float32)
     return (normal if law == "normal" else torch.where(normal < 0, -1.0, 1.0)).to(y0)
 
 

@@ -198,10 +198,20 @@ def test_products_are_in_the_ledger_and_evaluations_as_they_were(
     assert (tally.evaluations, tally.products) == (20, 20 * products)
 
 
-def test_outside_training_noise_is_always_the_same_and_nobody_elses(composed: Compose) -> None:
-    made, before = regularizer(composed, "jacobian"), torch.get_rng_state()
-    [one], [other] = (made.integral(Y0, training=False).given for _ in range(2))
-    assert torch.equal(one, other)
+@pytest.mark.parametrize(("noise", "fourth"), [("rademacher", 1.0), ("normal", 3.0)])
+def test_outside_training_noise_is_known_by_samples_and_nobody_elses(
+    noise: str, fourth: float, composed: Compose
+) -> None:
+    made, before = regularizer(composed, "jacobian", noise=noise), torch.get_rng_state()
+    [one], [other] = (made.reported(Y0[some], torch.arange(4)[some]).given for some in (slice(0, 4), slice(2, 4)))
+    assert torch.equal(one[2:], other)
+    [twice] = made.reported(torch.cat([Y0, Y0]), torch.arange(4)).given
+    assert torch.equal(twice[:4], one)
+    assert not torch.equal(twice[4:], one)
+    [many] = made.reported(torch.zeros(20_000, 3), None).given
+    assert float(many.mean()) == pytest.approx(0, abs=0.02)
+    assert float(many.square().mean()) == pytest.approx(1, abs=0.02)
+    assert float(many.pow(4).mean()) == pytest.approx(fourth, abs=0.15)
     assert torch.equal(torch.get_rng_state(), before)
     [drawn] = made.integral(Y0, training=True).given
     assert drawn.dtype == Y0.dtype

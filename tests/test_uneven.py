@@ -16,7 +16,8 @@ from ode_runner.training.training_problems import training_problems
 from tests.composition import Compose
 from tests.helpers import check_refused
 
-EXACT = ("trainer.precision=fp64", "trainer.device=cpu", "solver=rk4", "solver.num_steps=2", "network.width=4")
+FP64 = ("trainer.precision=fp64", "trainer.device=cpu", "network.width=4")
+EXACT = (*FP64, "solver=rk4", "solver.num_steps=2")
 
 TIGHT = ("solver.rtol=1e-8", "solver.atol=1e-8")
 
@@ -25,12 +26,12 @@ TIGHT = ("solver.rtol=1e-8", "solver.atol=1e-8")
 def uneven(tmp_path: Path) -> tuple[str, ...]:
     """Words of a task of series with 4, 7 and 10 rows, and with blanks."""
     rows = [
-        f"{s},{i},{math.sin(i + s)},{'' if (i + s) % 4 == 1 else i * s}"
+        f"{s},{i},{math.sin(i + s)},{'' if (i + s) % 4 == 1 else i * s},{s % 2}"
         for s in range(9)
         for i in range(4 + 3 * (s % 3))
     ]
     file = tmp_path / "uneven.csv"
-    file.write_text("series,t,x,y\n" + "\n".join(rows) + "\n")
+    file.write_text("series,t,x,y,z\n" + "\n".join(rows) + "\n")
     return (
         "task=series",
         f"task.file={file}",
@@ -38,6 +39,7 @@ def uneven(tmp_path: Path) -> tuple[str, ...]:
         "task.series=series",
         "task.split=series",
         "task.test=0.5",
+        "task.values=[x,y]",
     )
 
 
@@ -53,12 +55,37 @@ def measured(experiment: Experiment, split: Split, batch_size: int) -> dict[str,
     return {name: value for name, value in found.items() if not name.startswith("nfe")}
 
 
+PRICED = ("regularizer=[kinetic,jacobian,smooth_states]",)
+CELLS = {  # of samples with different numbers of observations, or at different times
+    "series": ("task=series", *PRICED),
+    "rows held back": ("task=series", "task.window=3", *PRICED),
+    "forecasts": ("task=series_forecast", "task.window=4", *PRICED),
+    "forecasts of rows": ("task=series_forecast", "task.window=4", "model=odernn", *PRICED),
+    "controlled": ("task=series_forecast", "task.window=4", "model=cde", "regularizer=kinetic"),
+    "classes": ("task=series_classes", "task.label=z", "task.values=[x,y]", "model=cde", *PRICED),
+    "stacked": ("task=series", "model=stacked", *PRICED),
+    "irregular times": (
+        *("task=lotka_volterra", "task.irregular=true", "task.train=3", "task.validation=5", "task.test=5"),
+        *("task.points=6", "task.window=4", "task.horizon=3", *PRICED),
+    ),
+}
+
+
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("split", [Split.VALIDATION, Split.TEST])
-def test_means_over_series_do_not_depend_on_the_size_of_batches(
-    split: Split, uneven: tuple[str, ...], composed: Compose
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_is_reported_does_not_depend_on_the_size_of_batches(
+    cell: str, split: Split, uneven: tuple[str, ...], composed: Compose
 ) -> None:
-    experiment = built(composed, *uneven, *EXACT)
-    assert measured(experiment, split, 2) == pytest.approx(measured(experiment, split, 100), rel=1e-6)
+    own = CELLS[cell]
+    typed = {word.partition("=")[0] for word in own}
+    of_file = () if cell == "irregular times" else uneven[:4] if cell in ("classes", "rows held back") else uneven
+    data = [word for word in of_file if word.partition("=")[0] not in typed]
+    of_rows = {"model=odernn", "model=cde"} & {*own}  # whose fixed steps end on every row
+    experiment = built(composed, *data, *own, *FP64, *(() if of_rows else ("solver=dopri5", *TIGHT)))
+    parts, whole = measured(experiment, split, 2), measured(experiment, split, 100)
+    assert parts.keys() >= {"loss"}
+    assert parts == pytest.approx(whole, rel=1e-5)
 
 
 def test_whole_batches_of_uneven_samples_are_trained_on(uneven: tuple[str, ...], composed: Compose) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ode_runner.batch import AnswerTimes
 from ode_runner.building.members import members, naming
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.models.base import Model
+from ode_runner.models.base import Model, Numerics
 from ode_runner.tasks.base import Task
 
 
@@ -34,9 +34,13 @@ def check_answer_times(choices: Mapping[str, str], asked: AnswerTimes, model: ty
     """Raises IncompatibleChoice where a series is asked about at times at which the model has no answer."""
     if asked in model.answer_times():
         return
-    able = naming("model", members("model"), lambda other: asked in other.answer_times())
+
+    def able(other: type[Model]) -> bool:
+        return asked in other.answer_times() and other.numerics not in (Numerics.SOLVER, Numerics.EQUATION)
+
     raise IncompatibleChoice(
-        f"task={choices['task']} asks for {asked}, and model={choices['model']} {_why_not(model)}. Use {able}."
+        f"task={choices['task']} asks for {asked}, and model={choices['model']} {_why_not(model)}. "
+        f"Use {naming('model', members('model'), able)}."
     )
 
 

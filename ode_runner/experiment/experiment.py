@@ -37,6 +37,13 @@ from ode_runner.transfer import read_scalars
 from ode_runner.types import Scalar, Trajectory
 
 
+def numbered(batch: Batch, *, from_: int) -> Batch:
+    """With the places of its samples in the split as their numbers, unless the task numbers them itself."""
+    if batch.numbers is not None:
+        return batch
+    return batch._replace(numbers=torch.arange(from_, from_ + len(batch.inputs), device=batch.inputs.device))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """The objects of a run: its task, its model and the numerics between them."""
@@ -123,10 +130,11 @@ class Experiment:
             NumericalFailure: a solve failed; it carries a crash dump.
         """
         self.model.eval()
-        means, evaluations, answers = Means(), Means(), list[tuple[Batch, Outputs]]()
+        means, evaluations, answers, measured = Means(), Means(), list[tuple[Batch, Outputs]](), 0
         for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
             stop.check()
-            batch = stored.to(self.dtype)
+            batch = numbered(stored.to(self.dtype), from_=measured)
+            measured += len(batch.inputs)
             ledger = self.integrator.ledger
             guarded = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
             with guarded, ledger.phase(Phase.EVALUATION) as tally, ledger.each_sample() as each:

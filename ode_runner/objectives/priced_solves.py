@@ -11,6 +11,7 @@ from ode_runner.encoding import Encoding
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.integral import NONE, Integral
+from ode_runner.objectives.own_times import OwnTimes
 from ode_runner.problem import Integrate, Solution, SolveOptions, TakesStates, WrappedIntegrate
 from ode_runner.transfer import read_times
 from ode_runner.types import Scalar, State, Times, Trajectory
@@ -34,6 +35,7 @@ class PricedSolves(WrappedIntegrate, TakesStates):
         integrate: solves.
         integrals: gives the integrals to be added to a solve, by name, from its initial state.
         of_states: gives prices on the outputs of a solve, by name, from its times and states.
+        own: to which time of each sample prices reach; None: to the last of all.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class PricedSolves(WrappedIntegrate, TakesStates):
         integrals: Callable[[State], Mapping[str, Integral]],
         *,
         of_states: Prices = no_prices,
+        own: OwnTimes | None = None,
     ) -> None:
         super().__init__(integrate)
-        self.integrals, self.of_states = integrals, of_states
+        self.integrals, self.of_states, self.own = integrals, of_states, own
         self.sums: dict[str, Scalar] = {}
 
     def __call__(
@@ -57,9 +60,13 @@ class PricedSolves(WrappedIntegrate, TakesStates):
         options["integrals"] = {**own, **added}
         solution = super().__call__(field, y0, ts, **options)
         times = read_times(ts) if added else []
+        backwards = bool(times) and times[-1] < times[0]
         for name in added:
-            self._add(name, solution.integrals[name][-1].mean() * (-1 if times[-1] < times[0] else 1))
-        self._add_prices(ts, solution.ys)
+            along = solution.integrals[name]
+            ends = along[-1] if self.own is None or backwards else self.own.at_end(ts, along)
+            self._add(name, ends.mean() * (-1 if backwards else 1))
+        if self.of_states is not no_prices:
+            self._add_prices(ts, solution.ys if self.own is None else self.own.on_own_lines(ts, solution.ys))
         return replace(solution, integrals={name: solution.integrals[name] for name in own})
 
     def take_states(self, states: Sequence[State]) -> None:

@@ -10,9 +10,11 @@ from ode_runner.batch import Batch
 from ode_runner.errors import RefusedInput
 from ode_runner.integral import Integral
 from ode_runner.objectives.base import TASK, Loss, Objective
-from ode_runner.objectives.priced_solves import PricedSolves
+from ode_runner.objectives.own_times import OwnTimes
+from ode_runner.objectives.priced_solves import PricedSolves, no_prices
 from ode_runner.problem import Integrate
 from ode_runner.regularizers.base import PathRegularizer, Regularizer
+from ode_runner.regularizers.estimates import EstimatedRegularizer
 from ode_runner.tasks.base import Task
 from ode_runner.types import Scalar, State, Times, Trajectory
 
@@ -30,9 +32,11 @@ class Regularized(Objective[nn.Module]):
         self.solves, self.ranks = objective.solves, objective.ranks
 
     def loss(self, model: nn.Module, task: Task, batch: Batch, integrate: Integrate) -> Loss:
-        along = PricedSolves(integrate, partial(self._integrals, training=model.training), of_states=self._of_states)
         if model.training:
             batch = batch._replace(ts=self._times(batch.ts))
+        integrals = partial(self._integrals, training=model.training, numbers=batch.numbers)
+        of_states = self._of_states if self._prices_states else no_prices
+        along = PricedSolves(integrate, integrals, of_states=of_states, own=OwnTimes.of(batch))
         loss = self.objective.loss(model, task, batch, along)
         prices = self._prices(model, along)
         if both := {TASK, *loss.terms} & prices.keys():
@@ -50,12 +54,18 @@ class Regularized(Objective[nn.Module]):
     def _times(self, ts: Times) -> Times:
         return reduce(lambda times, regularizer: regularizer.last_time(times), self.regularizers.values(), ts)
 
-    def _integrals(self, y0: State, *, training: bool) -> dict[str, Integral]:
-        return {
-            name: regularizer.integral(y0, training=training)
-            for name, regularizer in self.regularizers.items()
-            if isinstance(regularizer, PathRegularizer)
-        }
+    def _integrals(self, y0: State, *, training: bool, numbers: Tensor | None) -> dict[str, Integral]:
+        found = {}
+        for name, one in self.regularizers.items():
+            if isinstance(one, EstimatedRegularizer) and not training:
+                found[name] = one.reported(y0, numbers)
+            elif isinstance(one, PathRegularizer):
+                found[name] = one.integral(y0, training=training)
+        return found
+
+    @property
+    def _prices_states(self) -> bool:
+        return any(type(one).of_states is not Regularizer.of_states for one in self.regularizers.values())
 
     def _of_states(self, ts: Times, ys: Trajectory) -> dict[str, Tensor]:
         prices = {name: regularizer.of_states(ts, ys) for name, regularizer in self.regularizers.items()}

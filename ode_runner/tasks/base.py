@@ -102,7 +102,7 @@ class Task(abc.ABC):
 
     @classmethod
     def answer_times(cls, options: Mapping[str, Any]) -> AnswerTimes:
-        """When a task that `gives_series` asks about one, with these options: `spec.answer_times`, before data are made."""
+        """When a task that `gives_series` asks about one, with these options: `spec.answer_times` before it is made."""
         del options
         return AnswerTimes.END
 
