@@ -70,44 +70,44 @@ class Integrator:
         integrals: Mapping[str, Integral] = NONE,
         fuses: bool = False,
         always: bool = False,
+        differentiated: bool = True,
     ) -> CompiledSolve:
         """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
 
         That is, if the field is in the mode of training or evaluation that it is in now, states and what is given have
         the shapes, types and gradients of `y0` and `given`, and `integrals` are these, of integrands that are modules,
         methods or functions of a file. On a GPU steps are recorded as they are, without integrals, and compiled besides
-        if `fuses` says so. Those that nobody differentiates are compiled, too, on a CPU, if `always` says so; and on a
-        GPU they alone, where samples have steps of their own.
+        if `fuses` says so. Those that nobody differentiates are compiled, too, if `always` says so, on a CPU, and on a
+        GPU where samples have steps of their own; there others are compiled if they are `differentiated` and the mode is
+        exact.
 
         Raises:
             CannotCompile: they cannot be.
         """
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         problem = Problem(field=self._counted(field, given, integrals, None), y0=y0, ts=y0.new_zeros(1))
-        if always and each_on_gpu(self.solver, y0):
-            return self.compile_evaluation(problem)
-        solver = solver_along(self.solver, field)
-        solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
-        self._compiled.add(problem, solve)
-        if always and y0.device.type == "cpu":
+        solver, apart = solver_along(self.solver, field), always and each_on_gpu(self.solver, y0)
+        back = not apart or (differentiated and self.gradient.exact)
+        if apart:
+            solve = compile_each_kernel(solver, problem, eager=partial(self.gradient.solve, solver), back=back)
+        else:
+            solve = self._compiled.find(problem) or self.gradient.compiled(solver, problem, fuses=fuses)
+        if back:
+            self._compiled.add(problem, solve)
+        if always and (apart or y0.device.type == "cpu"):
             self._evaluated.add(problem, solve)
         return solve
 
     def compile_evaluation(self, problem: Problem) -> CompiledSolve:
         """From now on, solves of its field that nobody differentiates are compiled, if they are like this one.
 
-        On a CPU, where what is needed is compiled when such a solve is first made; and on a GPU, where samples have
-        steps of their own.
+        On a CPU only; what is needed is compiled when such a solve is first made.
 
         Raises:
             CannotCompile: they cannot be.
         """
         solver = solver_along(self.solver, problem.field.field)
-        eager = partial(self.gradient.solve, solver)
-        if each_on_gpu(solver, problem.y0):
-            solve = compile_each_kernel(solver, problem, eager=eager)
-        else:
-            solve = compile_exact(solver, problem, keeps=False, eager=eager)
+        solve = compile_exact(solver, problem, keeps=False, eager=partial(self.gradient.solve, solver))
         self._evaluated.add(problem, solve)
         return solve
 

@@ -89,9 +89,11 @@ def check_same(
     field: VectorField,
     integrals: Mapping[str, Integral] = NONE,
     conditions: Sequence[Tensor] = (),
+    *,
+    make: Callable[..., Callable[[Problem], Solution]] = compiled,
 ) -> None:
-    """Compiled, as checkpoint finds it, at its cost."""
-    solve = compiled(solver, field, integrals, conditions)
+    """Compiled by `make`, as checkpoint finds it, at its cost."""
+    solve = make(solver, field, integrals, conditions)
     for ts in SPANS:
         ours, tally, solution = found(solve, counted(field, integrals, conditions, attached=True), ts)
         eager = partial(Checkpoint().solve, solver)

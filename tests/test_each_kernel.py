@@ -1,7 +1,10 @@
 """The kernel of a GPU that solves an ensemble, each sample in a thread, whose code the CPU runs here, one by one."""
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,26 +15,24 @@ from ode_runner import integrator
 from ode_runner.api import solving
 from ode_runner.compiling import cuda_kernel, each_kernel
 from ode_runner.compiling.c_source import HEADER
-from ode_runner.compiling.each_kernel import compile_each_kernel, kernel_source
+from ode_runner.compiling.each_kernel import BACKWARD, FORWARD, compile_each_kernel, kernel_source
 from ode_runner.compiling.each_steps import EachSteps
 from ode_runner.compiling.machine_code import _library
 from ode_runner.compiling.stepper import values_of
-from ode_runner.counted_field import CountedField
-from ode_runner.errors import CannotCompile, SolverFailed
+from ode_runner.errors import CannotCompile, RefusedInput, SolverFailed
 from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.integral import NONE, Integral
-from ode_runner.ledger import Ledger
+from ode_runner.models.density import exact_trace
+from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.bosh3 import Bosh3
-from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.solvers.tsit5 import Tsit5
 from tests.problems import SmallNet
 from tests.test_c_code import compiler
-from tests.test_compiled_each import SPANS, samples
-from tests.test_integrals import kinetic
+from tests.test_compiled_each import DOPRI5, OPTIONS, Moved, Toll, check_same, counted, found, samples, steep
 
 THREADS = """\
 #undef ARRAY
@@ -42,7 +43,6 @@ THREADS = """\
 #define __noinline__
 struct { long long x; } blockIdx, blockDim = {1}, threadIdx;
 """
-OPTIONS = {"rtol": 1e-5, "atol": 1e-5, "max_steps": 1000, "per_sample": True}
 
 
 class OneByOne:
@@ -71,88 +71,58 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_kernel, "compile_kernels", compile_kernels)
 
 
-class Lorenz(VectorField):
-    def __init__(self) -> None:
-        super().__init__()
-        self.sigma = nn.Parameter(torch.tensor(10.0, dtype=torch.float64))
-
-    def forward(self, t: Tensor, y: Tensor, rho: Tensor) -> Tensor:
-        y1, y2, y3 = y.unbind(-1)
-        return torch.stack([self.sigma * (y2 - y1), y1 * (rho[..., 0] - y3) - y2, y1 * y2 - 8 / 3 * y3], dim=-1)
-
-
-def problem(
+def kernels(
+    solver: EmbeddedRungeKutta,
     field: VectorField,
-    y0: Tensor,
-    ts: Sequence[float],
-    given: Sequence[Tensor] = (),
     integrals: Mapping[str, Integral] = NONE,
-) -> Problem:
-    counted = CountedField.around(field, Ledger(), attached=True, given=given, integrals=integrals)
-    return Problem(field=counted, y0=y0, ts=torch.tensor(ts, dtype=torch.float64))
-
-
-def refused(_: Problem) -> Solution:
-    raise AssertionError("solved otherwise")
-
-
-def check_same(solver: EmbeddedRungeKutta, posed: Problem, rtol: float) -> None:
-    """As by the solver itself: states, integrals, and what is counted."""
-    with torch.no_grad():
-        solve = compile_each_kernel(solver, posed, eager=refused)
-        begun = posed.field.ledger.tally.evaluations
-        found = solve(posed)
-        taken = posed.field.ledger.tally.evaluations - begun
-        expected = Backprop().solve(solver, posed)
-        assert taken == posed.field.ledger.tally.evaluations - begun - taken
-    torch.testing.assert_close(found.ys, expected.ys, rtol=rtol, atol=rtol)
-    assert (found.accepted, found.rejected) == (expected.accepted, expected.rejected)
-    for name, one in expected.integrals.items():
-        torch.testing.assert_close(found.integrals[name], one, rtol=rtol, atol=rtol)
-    assert found.each is not None
-    assert expected.each is not None
-    for name in ("evaluations", "accepted", "rejected"):
-        assert getattr(found.each, name).tolist() == getattr(expected.each, name).tolist()
+    conditions: Sequence[Tensor] = (),
+) -> Callable[[Problem], Solution]:
+    problem = Problem(field=counted(field, integrals, conditions, attached=True), y0=samples(), ts=torch.zeros(1))
+    return compile_each_kernel(solver, problem, eager=partial(Backprop().solve, solver), back=True)
 
 
 @compiler
-@pytest.mark.parametrize("span", [span for span in SPANS if len(set(span)) > 1])
+@pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
-    "solver", [Dopri5(**OPTIONS), Tsit5(**OPTIONS, control="pi"), Bosh3(**OPTIONS, first_step=0.01, max_step=0.1)]
+    "solver",
+    [DOPRI5, Tsit5(**OPTIONS, control="pid"), Bosh3(**OPTIONS, hold=True, max_step=0.2, first_step=0.1)],
 )
-def test_a_kernel_takes_the_steps_of_every_sample(
-    on_cpu: None, solver: EmbeddedRungeKutta, span: tuple[float, ...]
+def test_each_sample_takes_the_steps_it_would_take_uncompiled(
+    on_cpu: None, solver: EmbeddedRungeKutta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    field, y0 = Lorenz(), 1 + 0.1 * samples().double()
-    check_same(
-        solver,
-        problem(field, y0, [0.2 * t for t in span], [torch.linspace(0, 20, 7, dtype=torch.float64)[:, None]]),
-        1e-11,
+    """Kernels are asked, and nothing is left to Python but a solve over no time."""
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        "ode_runner.gradients.backprop.Backprop.solve",
+        lambda self, solver, problem: asked.append(problem.ts) or solver.solve(problem.field, problem.y0, problem.ts),
     )
+    check_same(solver, steep(), make=kernels)
+    assert [ts.tolist() for ts in asked] == [[0.5, 0.5]]
 
 
 @compiler
-def test_networks_integrals_and_single_precision(on_cpu: None) -> None:
+@pytest.mark.usefixtures("float64")
+def test_conditions_and_integrals_that_learn(on_cpu: None) -> None:
     torch.manual_seed(0)
-    check_same(
-        Dopri5(**OPTIONS),
-        problem(SmallNet(), samples(), (0.0, 0.3, 1.0), integrals={"q": Integral(kinetic, judged=True)}),
-        1e-4,
-    )
+    conditions = [torch.linspace(-2, 2, 14).view(7, 2).requires_grad_(), torch.linspace(0.5, 2, 42).view(7, 2, 3)]
+    integrals = {"trace": Integral(exact_trace, True), "price": Integral(Toll(), True)}
+    check_same(DOPRI5, Moved(), conditions=conditions, make=kernels)
+    check_same(DOPRI5, MLPField([3, 8, 3], time=True), integrals, make=kernels)
 
 
 @compiler
-def test_what_is_out_of_the_ordinary_is_solved_otherwise(on_cpu: None) -> None:
-    def explodes(_: Problem) -> Solution:
-        raise SolverFailed("as by the solver")
+@pytest.mark.usefixtures("float64")
+def test_derivatives_by_parameters_are_summed_up_share_by_share(on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(each_kernel, "MOST_SUMS", 100)
+    check_same(DOPRI5, steep(), make=kernels)
 
-    posed = problem(
-        Lorenz(), torch.ones(3, 3, dtype=torch.float64), (0.0, 1.0), [torch.ones(3, 1, dtype=torch.float64)]
-    )
-    short = Dopri5(**OPTIONS | {"max_steps": 2})
-    solve = compile_each_kernel(short, posed, eager=explodes)
-    with pytest.raises(SolverFailed, match="as by the solver"):
-        solve(posed)
+
+@compiler
+@pytest.mark.usefixtures("float64")
+def test_a_sample_that_fails_is_named_as_it_would_be_uncompiled(on_cpu: None) -> None:
+    solver = replace(DOPRI5, max_steps=4)
+    with pytest.raises(SolverFailed, match="sample . of 7: Dopri5 stopped .* the limit solver.max_steps=4 was reached"):
+        found(kernels(solver, steep()), counted(steep(), NONE, attached=True), (0.0, 1.0))
 
 
 @compiler
@@ -160,40 +130,71 @@ def test_a_kernel_that_gives_something_else_is_refused(on_cpu: None, monkeypatch
     made = kernel_source
     monkeypatch.setattr(each_kernel, "kernel_source", lambda *one: made(*one).replace("tanh(", "sin("))
     with pytest.raises(CannotCompile, match="what was compiled is off by"):
-        compile_each_kernel(Dopri5(**OPTIONS), problem(SmallNet(), samples(), (0.0, 1.0)), eager=refused)
+        kernels(DOPRI5, SmallNet())
+
+
+class Decays(nn.Module):
+    """Each at a rate that is given, times one that is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, t: Tensor, y: Tensor, rates: Tensor) -> Tensor:
+        return -self.rate * rates * y
 
 
 @compiler
-def test_a_compiled_ensemble_is_a_kernel_unless_it_is_differentiated(
-    on_cpu: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("float64")
+def test_a_compiled_ensemble_is_kernels_forward_and_back(on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (integrator, solving):
         monkeypatch.setattr(module, "each_on_gpu", lambda *_: True)
     calls: list[int] = []
     monkeypatch.setattr(OneByOne, "entered", lambda _, threads: calls.append(threads))
-    ts, rho = torch.tensor([0.0, 0.2]).double(), torch.linspace(0, 20, 7).double()[:, None]
-    y0 = samples().double()
-    solve = ode.compile(Lorenz(), y0, ts, given=[rho], solver="tsit5", per_sample=True)
+    field, y0, ts, rates = Decays(), samples(), torch.tensor([0.0, 0.3, 1.0]), torch.linspace(0.1, 5, 7)[:, None]
+    solve = ode.compile(field, y0, ts, given=[rates], solver="tsit5", per_sample=True)
     calls.clear()
     with torch.no_grad():
-        found = solve(y0, ts, given=[rho]).ys
+        alone = solve(y0, ts, given=[rates]).ys
     assert calls == [7]
-    eager = solve(y0, ts, given=[rho]).ys
-    assert calls == [7], "the field learns sigma"
-    assert eager.requires_grad
-    torch.testing.assert_close(found, eager.detach())
+    ours = solve(y0, ts, given=[rates]).ys
+    [slope] = torch.autograd.grad(ours.sum(), solve.field.parameters())
+    assert calls == [7] * 4, "forward; the same once more, with its steps noted; and back"
+    torch.testing.assert_close(alone, ours.detach(), rtol=0, atol=0)
+    theirs = ode.integrate(field, y0, ts, given=[rates], solver="tsit5", per_sample=True).ys
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(slope, torch.autograd.grad(theirs.sum(), field.parameters())[0])
+
+
+@compiler
+def test_a_field_that_learns_too_much_is_a_kernel_where_nobody_differentiates(
+    on_cpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (integrator, solving):
+        monkeypatch.setattr(module, "each_on_gpu", lambda *_: True)
+    monkeypatch.setattr(each_kernel, "MOST_LEARNED", 4)
+    y0, ts = samples(), torch.tensor([0.0, 0.3])
+    with pytest.raises(RefusedInput, match="by up to 4 learned numbers, and here are 45"):
+        ode.compile(SmallNet(), y0, ts, per_sample=True)
+    field, by = SmallNet().requires_grad_(False), {"rtol": 1e-6, "atol": 1e-6}
+    found = ode.compile(field, y0, ts, per_sample=True, **by)(y0, ts).ys
+    torch.testing.assert_close(found, ode.integrate(field, y0, ts, per_sample=True, **by).ys, rtol=1e-5, atol=1e-5)
 
 
 def test_the_compiler_of_nvidia_understands_the_code() -> None:
     pytest.importorskip("cuda.bindings.nvrtc")
-    posed = problem(SmallNet(), samples(), (0.0, 1.0))
-    steps = EachSteps(Dopri5(**OPTIONS), posed.field, posed.y0, values_of(posed), lanes=1)
-    source = kernel_source(steps, Dopri5(**OPTIONS))
-    assert b"solve_each" in cuda_kernel.machine_code(source, "sm_90")
+    posed = Problem(field=counted(SmallNet(), NONE, attached=True), y0=samples(), ts=torch.zeros(1))
+    steps = EachSteps(DOPRI5, posed.field, posed.y0, values_of(posed), lanes=1)
+    made = {
+        "solve_each": kernel_source(steps, DOPRI5, FORWARD, "control.c", "each_kernel.cu"),
+        "pull_back_each": kernel_source(steps, DOPRI5, BACKWARD, "each_kernel_accepted.cu"),
+    }
+    for name, source in made.items():
+        assert name.encode() in cuda_kernel.machine_code(source, "sm_90")
     with pytest.raises(CannotCompile, match="NVRTC does not understand"):
         cuda_kernel.machine_code(source + "nonsense", "sm_90")
 
 
-def test_pairs_and_operations_without_a_kernel_are_refused(on_cpu: None) -> None:
+def test_pairs_without_a_kernel_are_refused(on_cpu: None) -> None:
     with pytest.raises(CannotCompile, match="ends on its last slope"):
-        compile_each_kernel(Fehlberg2(**OPTIONS), problem(SmallNet(), samples(), (0.0, 1.0)), eager=refused)
+        kernels(Fehlberg2(**OPTIONS), SmallNet())

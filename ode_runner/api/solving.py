@@ -87,10 +87,10 @@ def compile(
 
     One solve, of what is handed over, is made to have the code compiled, in about a second on a CPU; machine code is
     kept for the next process. On a GPU steps are recorded as CUDA graphs, those of solves that nobody differentiates
-    with the third of them; with per_sample=True these are one kernel, with a sample in each thread, and others stay
-    uncompiled. It serves all `y0` and `given` of these shapes and types, at any `ts`, where the same of `given` ask for
-    a gradient; other solves are right as well, and uncompiled. The field must be a function of t, y, given and its
-    parameters, which may change in place between solves, as an optimizer changes them.
+    with the third of them; with per_sample=True all are kernels, with a sample in each thread. It serves all `y0` and
+    `given` of these shapes and types, at any `ts`, where the same ones of `given` ask for a gradient; other solves are
+    right as well, and uncompiled. The field must be a function of t, y, given and its parameters, which may change in
+    place between solves, as an optimizer changes them.
 
     Args:
         field, y0, ts, solver, gradient, given, integrals, noise, options: as of `integrate`.
@@ -134,8 +134,7 @@ class Compiled:
     ) -> Solution:
         """As of `integrate`."""
         self.field.training = self._mode()
-        along = [z for integral in integrals.values() for z in (*integral.given, *integral.parameters())]
-        wanted = _learns(self._original) or any(x.requires_grad for x in (y0, ts, *given, *along))
+        wanted = self._differentiated(y0, ts, given, integrals)
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
             return self.integrator(self.field, y0, ts, given=given, integrals=integrals, noise=noise)
 
@@ -154,13 +153,20 @@ class Compiled:
             CannotCompile: they cannot be.
         """
         self.field.training = self._mode()
-        self.integrator.compile(self.field, y0.detach(), given=given, integrals=integrals, always=True)
+        back = self._differentiated(y0, ts, given, integrals)
+        by: dict[str, Any] = {"given": given, "integrals": integrals, "differentiated": back}
+        self.integrator.compile(self.field, y0.detach(), always=True, **by)
         if each_on_gpu(self.integrator.solver, y0):
-            return  # a kernel, which is there, and no backward pass
+            return  # kernels, which are there
         with torch.enable_grad():
             ys = self.integrator(self.field, y0, ts.detach(), given=given, integrals=integrals, noise=noise).ys
-            by = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]
-            torch.autograd.grad(ys.sum(), by, allow_unused=True)
+            moving = [x for x in (y0, *given, *self.field.parameters()) if x.requires_grad]
+            torch.autograd.grad(ys.sum(), moving, allow_unused=True)
+
+    def _differentiated(self, y0: State, ts: Times, given: Sequence[Tensor], integrals: Mapping[str, Integral]) -> bool:
+        """Whether such solves have derivatives, if those are recorded."""
+        along = [z for integral in integrals.values() for z in (*integral.given, *integral.parameters())]
+        return _learns(self._original) or any(x.requires_grad for x in (y0, ts, *given, *along))
 
     def _mode(self) -> bool:
         """Whether the caller's module is in training, in which it may be another function."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from typing import final
 
@@ -15,13 +16,13 @@ from ode_runner.compiling.driver import driver_source
 from ode_runner.compiling.each_solves import checked_pair, enter_each
 from ode_runner.compiling.each_steps import EachSteps
 from ode_runner.compiling.graph import check_right, refusing
-from ode_runner.compiling.one_call import Control
+from ode_runner.compiling.one_call import Control, SolveCall, differentiable
 from ode_runner.compiling.recorder import record
 from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import values_of
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile
-from ode_runner.ledger import Ledger
+from ode_runner.ledger import Ledger, Tally
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
@@ -29,58 +30,116 @@ from ode_runner.solvers.packed_field import PackedField
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times, Trajectory
 
-PIECES = ("begin", "bend", "step")
-LARGEST_INLINED = 16  # numbers: arrays become registers by unrolling all loops, which for a layer of 64 takes 20 s
+FORWARD, BACKWARD = ("begin", "bend", "step"), ("step_vjp", "dense_step_vjp")
+LARGEST_INLINED = 8  # numbers: arrays become registers by unrolling all loops, which for a layer of 64 takes 20 s
+MOST_LEARNED = 512  # numbers, by which each thread sums up derivatives in memory of its own, reserved for all that fit
 INLINED, CALLED = "__forceinline__", "__noinline__"
+MOST_SUMS = 2**26  # numbers: derivatives by parameters of so many samples are in memory at once
+
+
+@dataclass(kw_only=True)
+class TakenApart:
+    """What a solve has come to."""
+
+    times: Tensor  # float64
+    y0: Tensor  # rows, as in EachSteps
+    counts: Tensor  # (batch, 3), int64, on the CPU: accepted steps, attempts, and whether the end was reached
+    rounds: Tensor | None = None  # (2, attempts of the hardest sample), int32; found by the backward pass
 
 
 @final
-class EachKernel:
-    """Solves by certain steps on a GPU, without derivatives; `counts` and times are as in each_kernel.cu.
+class EachKernel(SolveCall[TakenApart]):
+    """Solves by certain steps on a GPU: nothing is kept for the backward pass, which solves once more.
+
+    `back` says whether there is one; without it, nobody may differentiate.
 
     Raises:
         CannotCompile: an operation of the field has no C code, or NVRTC does not understand it; or what was compiled
-            gives something else than the operations in double precision.
+            gives something else than the operations in double precision; or too much is learned.
     """
 
-    def __init__(self, steps: EachSteps, solver: EmbeddedRungeKutta, device: torch.device) -> None:
-        self.steps, self.first, self.device = steps, solver.first_step, device
-        functions = {name: steps.piece(name) for name in PIECES}
-        names = ["solve_each", *(f"call_{name}" for name in PIECES)]
-        with refusing(), torch.no_grad():
-            self.kernels = cuda_kernel.compile_kernels(kernel_source(steps, solver), names, device)
-            for name, (function, examples) in functions.items():
-                check_right(partial(self._call, name, function(*examples)), function, examples)
+    steps: EachSteps
 
-    def _call(self, name: str, like: Sequence[Tensor], *inputs: Tensor) -> list[Tensor]:
+    def __init__(self, steps: EachSteps, solver: EmbeddedRungeKutta, device: torch.device, *, back: bool) -> None:
+        super().__init__(steps)
+        self.solver, self.device = solver, device
+        if back and (learned := sum(steps.learned.sizes)) > MOST_LEARNED:
+            raise CannotCompile(
+                f"an ensemble on a GPU is differentiated by up to {MOST_LEARNED} learned numbers, and here are "
+                f"{learned}; field.requires_grad_(False) has it compiled for solves that nobody differentiates"
+            )
+        self.forward = self._compiled(FORWARD, "solve_each", "control.c", "each_kernel.cu")
+        self.backward = self._compiled(BACKWARD, "pull_back_each", "each_kernel_accepted.cu") if back else {}
+
+    def _compiled(self, pieces: Sequence[str], kernel: str, *files: str) -> Mapping[str, cuda_kernel.Kernel]:
+        """The kernel of this name in files, and those that call each of the pieces alone."""
+        functions = {name: self.steps.piece(name) for name in pieces}
+        source = kernel_source(self.steps, self.solver, pieces, *files)
+        with refusing(), torch.no_grad():
+            found = cuda_kernel.compile_kernels(source, [kernel, *(f"call_{name}" for name in pieces)], self.device)
+            for name, (function, examples) in functions.items():
+                call = partial(self._call, found[f"call_{name}"], function(*examples))
+                check_right(call, function, examples)
+        return found
+
+    def _call(self, kernel: cuda_kernel.Kernel, like: Sequence[Tensor], *inputs: Tensor) -> list[Tensor]:
         found = [torch.empty_like(y, device=self.device) for y in like]
-        self.kernels[f"call_{name}"](1, *(x.contiguous().to(self.device) for x in inputs), *found)
+        kernel(1, *(x.contiguous().to(self.device) for x in inputs), *found)
         return [y.cpu() for y in found]
 
-    def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, Tensor]:
-        """States at the times, and counts, from `y0`, contiguous. Waits for the GPU."""
-        ys = y0.new_empty(len(ts), *y0.shape)
-        counts = torch.empty(len(y0), 3, dtype=torch.int32, device=y0.device)
+    def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenApart]:
+        """From `y0`, contiguous. Waits for the GPU."""
         times = ts.to(y0.device, torch.float64).contiguous()
-        self.kernels["solve_each"](len(y0), times, len(ts), len(y0), y0, theta, ys, counts)
-        return ys, counts.cpu().long()
+        ys, counts = self._solve(times, y0, theta, *[0] * 5)
+        return ys, TakenApart(times=times, y0=y0, counts=counts.cpu().long())
+
+    def _solve(self, times: Tensor, y0: Tensor, theta: Tensor, *notes: Tensor | int) -> tuple[Tensor, Tensor]:
+        ys, batch = y0.new_empty(len(times), *y0.shape), len(y0)
+        counts = torch.empty(batch, 3, dtype=torch.int32, device=y0.device)
+        self.forward["solve_each"](batch, times, len(times), batch, y0, theta, ys, counts, *notes)
+        return ys, counts
+
+    def pull_back(self, taken: TakenApart, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        times, y0, accepted = taken.times, taken.y0, taken.counts[:, 0]
+        places = torch.cat([accepted.new_zeros(1), accepted.cumsum(0)]).to(y0.device)
+        states, steps = y0.new_empty(int(accepted.sum()), y0.shape[1]), times.new_empty(int(accepted.sum()), 3)
+        taken.rounds = torch.zeros(2, int(taken.counts[:, 1].max()), dtype=torch.int32, device=y0.device)
+        self._solve(times, y0, theta, places, states, steps, taken.rounds, taken.rounds.shape[1])
+        a, sums, begun = torch.empty_like(y0), theta.new_zeros(sum(self.steps.learned.sizes)), times == times[0]
+        share, given = max(MOST_SUMS // len(sums), 1), (places, states, steps, theta, dys, a)
+        for start in range(0, len(y0), share):
+            parts = theta.new_empty(min(share, len(y0) - start), len(sums))
+            numbers = int(begun.cumprod(0).sum()), len(y0), start, len(parts)
+            self.backward["pull_back_each"](len(parts), times, *numbers, *given, parts)
+            sums += parts.sum(0)
+        return a, sums
+
+    def kept(self, taken: TakenApart) -> list[Tensor]:
+        return [taken.y0]
+
+    def enter_backward(self, tally: Tally, taken: TakenApart) -> None:
+        assert taken.rounds is not None
+        accepted, dense = taken.rounds.sum(1).tolist()
+        evaluations = self.steps.tableau.stages * accepted + dense
+        tally.evaluations += evaluations
+        tally.products += evaluations * self.steps.products_each
+        tally.accepted += int(taken.counts[int(taken.counts[:, 1].argmax()), 0])
 
 
-def kernel_source(steps: EachSteps, solver: EmbeddedRungeKutta) -> str:
-    """In CUDA.
+def kernel_source(steps: EachSteps, solver: EmbeddedRungeKutta, pieces: Sequence[str], *files: str) -> str:
+    """Pieces of the steps, and files that call them, in CUDA.
 
     Raises:
         CannotCompile: an operation of the field has no C code.
     """
-    sizes: Mapping[str, int | str] = {"W": steps.y0[0].numel(), "FIRST": repr(solver.first_step or 0.0)}
-    constants = f"#define CONTROL {Control.of(solver).in_c()}"
+    sizes: dict[str, int | str] = {"W": steps.y0[0].numel(), "LEARNED": sum(steps.learned.sizes)}
+    sizes |= {"FIRST": repr(solver.first_step or 0.0), "CONTROL": Control.of(solver).in_c()}
     try:
-        recordings = {name: record(*steps.piece(name)) for name in PIECES}
-        files = ("control.c", "each_kernel.cu")
-        driver = driver_source(steps.y0.dtype, sizes, *files, constants=constants)
+        recordings = {name: record(*steps.piece(name)) for name in pieces}
         made = [operation.result for one in recordings.values() for operation in one.operations]
         way = INLINED if max(x.numel() for x in made) <= LARGEST_INLINED else CALLED
-        return c_source(recordings, driver, header=f"{cuda_kernel.HEADER}#define LOOPS static {way} void\n")
+        header = f"{cuda_kernel.HEADER}#define LOOPS static {way} void\n"
+        return c_source(recordings, driver_source(steps.y0.dtype, sizes, *files), header=header)
     except NoCode as error:
         raise CannotCompile(f"a kernel of a GPU is made of C code, and {error} has none") from error
 
@@ -90,8 +149,10 @@ def each_on_gpu(solver: Solver, y0: State) -> bool:
     return y0.is_cuda and isinstance(solver, PerSampleStepping) and solver.per_sample
 
 
-def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
-    """For problems like this one that nobody differentiates; those out of the ordinary are solved by `eager`.
+def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolve, back: bool) -> CompiledSolve:
+    """For problems like this one, with the derivative of the steps if there is to be one (`back`).
+
+    Those out of the ordinary are solved by `eager`.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -100,7 +161,7 @@ def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolv
     with refusing():
         twin = _on_cpu(problem)
     steps = EachSteps(pair, twin.field, twin.y0, values_of(twin), lanes=1)
-    return partial(_solve, EachKernel(steps, pair, problem.y0.device), steps, eager)
+    return partial(_solve, EachKernel(steps, pair, problem.y0.device, back=back), steps, eager)
 
 
 def _on_cpu(problem: Problem) -> Problem:
@@ -118,11 +179,13 @@ def _solve(kernel: EachKernel, steps: EachSteps, eager: CompiledSolve, problem: 
     field, ts = problem.field, problem.ts
     if len(ts) == 1:
         return eager(problem)
-    theta = steps.packing.pack([value.detach() for value in steps.tensors(field)])
-    ys, counts = kernel.solve(steps.begin_rows(field, problem.y0).detach(), ts.detach(), theta)
-    if not bool(counts[:, 2].all()):
+    found, y0 = steps.tensors(field), steps.begin_rows(field, problem.y0)
+    theta = steps.packing.pack([value.detach() for value in found])
+    ys, taken = kernel.solve(y0.detach().contiguous(), ts.detach(), theta)
+    accepted, attempts, _ = taken.counts[int(taken.counts[:, 1].argmax())].tolist()
+    if not attempts or not bool(taken.counts[:, 2].all()):  # over no time, or one has failed
         return eager(problem)
-    accepted, attempts, _ = counts[int(counts[:, 1].argmax())].tolist()
-    each = enter_each(steps, kernel.first, field.ledger.tally, counts)
+    each = enter_each(steps, kernel.solver.first_step, field.ledger.tally, taken.counts)
+    ys = differentiable(kernel, field, taken, ys, theta, y0, found)
     solution = Solution(ys=ys, accepted=accepted, rejected=attempts - accepted, each=each)
     return PackedField(field, problem.y0).unpacked(solution)

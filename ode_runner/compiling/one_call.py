@@ -25,11 +25,30 @@ POINTER, NUMBER = ctypes.c_void_p, ctypes.c_longlong
 TakenT = TypeVar("TakenT")  # what a solve has come to
 
 
-class OneCall(abc.ABC, Generic[TakenT]):
-    """Of solves by certain steps. Each function is compiled when it is first wanted."""
+class SolveCall(abc.ABC, Generic[TakenT]):
+    """Of solves by certain steps: what autograd asks of it."""
 
     def __init__(self, steps: CompiledSteps) -> None:
         self.steps = steps
+
+    @abc.abstractmethod
+    def pull_back(self, taken: TakenT, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """dL/dy0 and dL/dtheta by dL/dys, contiguous."""
+
+    @abc.abstractmethod
+    def enter_backward(self, tally: Tally, taken: TakenT) -> None:
+        """What it takes to take the steps anew, once they have been pulled back along."""
+
+    @abc.abstractmethod
+    def kept(self, taken: TakenT) -> list[Tensor]:
+        """The tensors by which memory for the backward pass grows."""
+
+
+class OneCall(SolveCall[TakenT]):
+    """Of solves on a CPU. Each function is compiled when it is first wanted."""
+
+    def __init__(self, steps: CompiledSteps) -> None:
+        super().__init__(steps)
         self._backwards: dict[bool, ctypes.PyDLL | None] = {}  # by whether outputs may lie within steps
         self.lock = Lock()  # of buffers that every solve writes into: PyTorch lets other threads in while it copies
 
@@ -42,24 +61,12 @@ class OneCall(abc.ABC, Generic[TakenT]):
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
         """For `pull_back`; None where something has no C code."""
 
-    @abc.abstractmethod
-    def pull_back(self, taken: TakenT, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """dL/dy0 and dL/dtheta by dL/dys, contiguous."""
-
-    @abc.abstractmethod
-    def enter_backward(self, tally: Tally, taken: TakenT) -> None:
-        """What it takes to take the steps anew."""
-
     def backward(self, ts: Times) -> ctypes.PyDLL | None:
         """For solves with outputs at so many times; None where something has no C code."""
         dense = len(ts) > 2 or True in self._backwards
         if dense not in self._backwards:
             self._backwards[dense] = self.compiled_backward(dense=dense)
         return self._backwards[dense]
-
-    @abc.abstractmethod
-    def kept(self, taken: TakenT) -> list[Tensor]:
-        """The tensors by which memory for the backward pass grows."""
 
     def check_compiled(self, ts: Times) -> None:
         """Raises CannotCompile unless there is code for solves with outputs at so many times, and back if wanted."""
@@ -105,7 +112,7 @@ class Control(ctypes.Structure):
 
 
 def differentiable(
-    call: OneCall[TakenT],
+    call: SolveCall[TakenT],
     field: CountedField,
     taken: TakenT,
     ys: Trajectory,
@@ -123,7 +130,7 @@ class _OneCallSolve(torch.autograd.Function):
     def forward(
         ctx: Any,
         field: CountedField,
-        call: OneCall[Any],
+        call: SolveCall[Any],
         taken: Any,
         ys: Trajectory,
         theta: Tensor,

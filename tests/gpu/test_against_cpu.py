@@ -1,5 +1,6 @@
 """The same numbers on a GPU as on the CPU: every solver under every gradient mode, the noise, a training step."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,20 @@ def test_an_ensemble_by_one_kernel_is_that_of_the_cpu(solver: str, width: int, t
     layers = [nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 3)] if width else [nn.Tanh()]
     net, y0, z, ts = nn.Sequential(*layers), 3 * torch.randn(1000, 3), torch.rand(1000, 1), torch.tensor(times)
     by: dict[str, Any] = {"solver": solver, "per_sample": True, "rtol": 1e-6, "atol": 1e-6}
-    with torch.no_grad():
-        here = ode.integrate(Stretched(net), y0, ts, given=[z], **by)
-    field, y0, ts, given = Stretched(net).cuda(), y0.cuda(), ts.cuda(), [z.cuda()]
-    with torch.no_grad():
-        there = ode.compile(field, y0, ts, given=given, **by)(y0, ts, given=given)
-    torch.testing.assert_close(there.ys.cpu(), here.ys, rtol=1e-7, atol=1e-8)
-    assert (there.accepted, there.rejected) == (here.accepted, here.rejected)
+    here, there = Stretched(net), Stretched(deepcopy(net)).cuda()
+    found = ode.integrate(here, y0, ts, given=[z], **by)
+    y0, ts, given = y0.cuda(), ts.cuda(), [z.cuda()]
+    solve = ode.compile(there, y0, ts, given=given, **by)
+    ours = solve(y0, ts, given=given)
+    torch.testing.assert_close(ours.ys.cpu(), found.ys, rtol=1e-7, atol=1e-8)
+    assert (ours.accepted, ours.rejected) == (found.accepted, found.rejected)
+    if width:
+        found.ys.square().sum().backward()
+        ours.ys.square().sum().backward()
+        for a, b in zip(there.parameters(), here.parameters(), strict=True):
+            assert a.grad is not None
+            assert b.grad is not None
+            torch.testing.assert_close(a.grad.cpu(), b.grad, rtol=1e-6, atol=1e-6 * float(b.grad.abs().max()))
 
 
 class Stretched(nn.Module):
