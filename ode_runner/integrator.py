@@ -78,7 +78,7 @@ class Integrator:
         the shapes, types and gradients of `y0` and `given`, and `integrals` are these, of integrands that are modules,
         methods or functions of a file. On a GPU steps are recorded as they are, without integrals, and compiled besides
         if `fuses` says so. Those that nobody differentiates are compiled, too, if `always` says so, on a CPU, and on a
-        GPU where samples have steps of their own; there others are compiled if they are `differentiated` and the mode is
+        GPU where samples have steps of their own; there others are compiled if `differentiated` says so and the mode is
         exact.
 
         Raises:

@@ -1,15 +1,15 @@
 """Many small solves at once, each with steps of its own: on a GPU as one kernel, and one operation at a time.
 
 Lorenz's equations for as many values of rho, as in tests.benchmarks.ensembles, by tsit5 at 1e-6 in double precision,
-and networks in the plane by dopri5 at 1e-4 in single precision; nothing is differentiated. The ends of a thousand are
-compared with those at a tolerance of a hundredth of that.
+and networks in the plane by dopri5 at 1e-4 in single precision; and the same with derivatives by rho or the weights,
+where these are few. The ends of a thousand are compared with those at a tolerance of a hundredth of that.
 """
 
 import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import ode_runner as ode
 from tests.benchmarks.measure import now
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-MOST_EAGER = 100_000  # more take seconds
+MOST_EAGER, MOST_EAGER_BACK = 100_000, 10_000  # more take seconds
 COMPARED, ALLOWED = 1_000, 1_000  # samples, and by how many times the tolerance they may be off
 WIDTHS = ((16,), (64, 64))
+DIFFERENTIATED = ("lorenz", "2-16-2")
 REPEATS, WARMUP = 5, 1
 MOST_RHO = 21.0
 
@@ -35,22 +36,24 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of trajectories")
     options = parser.parse_args()
     device, found = torch.device(options.device), list[dict[str, Any]]()
-    with torch.no_grad():
-        for name, make in {"lorenz": lorenz, **{_name(widths): _network(widths) for widths in WIDTHS}}.items():
-            for size in options.sizes:
-                found.append({"field": name, "trajectories": size, **measured(*make(size, device), device)})
-                print("  ".join(f"{key} {value}" for key, value in found[-1].items()), flush=True)
-                options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    for name, make in {"lorenz": lorenz, **{_name(widths): _network(widths) for widths in WIDTHS}}.items():
+        for size in options.sizes:
+            found.append({"field": name, "trajectories": size, **measured(*make(size, device), device)})
+            if name in DIFFERENTIATED:
+                found[-1] |= differentiated(*make(size, device), device)
+            print("  ".join(f"{key} {value}" for key, value in found[-1].items()), flush=True)
+            options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
     return int(any(row["off_by_tolerances"] > ALLOWED for row in found))
 
 
+@torch.no_grad()
 def measured(
     field: Callable[..., Tensor], y0: Tensor, given: list[Tensor], by: dict[str, Any], device: torch.device
 ) -> dict[str, Any]:
     """Milliseconds of a solve, eager ones where that does not take too long, and of compiling."""
     ts = torch.tensor([0.0, 1.0], dtype=y0.dtype, device=device)
     begun = now(device)
-    compiled = ode.compile(field, y0, ts, given=given, **by)
+    compiled = ode.compile(_frozen(field), y0, ts, given=given, **by)
     made = now(device) - begun
     row = {"compiled_milliseconds": _milliseconds(lambda: compiled(y0, ts, given=given), device)}
     if len(y0) <= MOST_EAGER:
@@ -59,6 +62,29 @@ def measured(
     exact = ode.integrate(field, y0[few], ts, given=[z[few] for z in given], **by | fine).ys[-1]
     off = (compiled(y0, ts, given=given).ys[-1][few] - exact).abs().max() / by["atol"]
     return {**{name: round(x, 4) for name, x in row.items()}, "off_by_tolerances": float(off), "made_in_seconds": made}
+
+
+def differentiated(
+    field: Callable[..., Tensor], y0: Tensor, given: list[Tensor], by: dict[str, Any], device: torch.device
+) -> dict[str, float]:
+    """Milliseconds of a solve and its backward pass."""
+    ts, given = torch.tensor([0.0, 1.0], dtype=y0.dtype, device=device), [z.requires_grad_() for z in given]
+    moving = [*given, *(field.parameters() if isinstance(field, nn.Module) else ())]
+    compiled = ode.compile(field, y0, ts, given=given, **by)
+
+    def pulled(ys: Tensor) -> Sequence[Tensor]:
+        return torch.autograd.grad(ys[-1].sum(), moving)
+
+    row = {"compiled_back": _milliseconds(lambda: pulled(compiled(y0, ts, given=given).ys), device)}
+    if len(y0) <= MOST_EAGER_BACK:
+        eager = {**by, "gradient": "checkpoint"}
+        row["eager_back"] = _milliseconds(lambda: pulled(ode.integrate(field, y0, ts, given=given, **eager).ys), device)
+    return {f"{name}_milliseconds": round(x, 4) for name, x in row.items()}
+
+
+def _frozen(field: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Whose derivative nobody asks for."""
+    return field.requires_grad_(False) if isinstance(field, nn.Module) else field
 
 
 def lorenz(size: int, device: torch.device) -> tuple[Callable[..., Tensor], Tensor, list[Tensor], dict[str, Any]]:
