@@ -15,7 +15,7 @@
 #   border      from which size a step is faster on the GPU than on the CPU, the rule of trainer.device=auto
 #   ensembles   many small solves at once, each as a thread of one kernel, and one operation at a time
 #   step        the benchmark of `make bench` on the GPU
-#   accuracy    MNIST after three epochs by captured steps, in tf32 and bf16, three seeds of each
+#   accuracy    MNIST after three epochs by captured steps, in fp32, tf32 and bf16 (PRECISIONS), three seeds of each
 #   table1      the first row of Table 1, as many epochs as its limit allows; goes on with RESUME/table1.tar
 #
 # A part ends at its limit in seconds, "profile:120"; what it has found until then is in check.json, which is written
@@ -26,8 +26,8 @@
 #   pip wheel --no-deps -w folder hydra-core==1.3.2 omegaconf==2.3.0 antlr4-python3-runtime==4.9.3 beartype zuko \
 #     hatchling trove-classifiers editables
 # Whether the parts run can be tried where there is no GPU: DEVICE=cpu PRECISION=fp32 COMPILE=off BIN=.venv/bin, with
-# PROFILE="cell; cell", BORDER=1, SIZES=100, SEEDS=0 and, in words to ode-run, EPOCH, GENERATION, ACCURACY and TABLE1 to
-# make them small.
+# PROFILE="cell; cell", BORDER=1, SIZES=100, SEEDS=0, PRECISIONS=fp32 and, in words to ode-run, EPOCH, GENERATION,
+# ACCURACY and TABLE1 to make them small.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3} OUT=${OUT:-outputs/gpu} WORKERS=${WORKERS:-$(( $(nproc) * 3 / 4 ))} DEVICE=${DEVICE:-cuda}
@@ -118,7 +118,7 @@ for part in $PARTS; do
       cp "$work"/generation/plots/samples.png "$OUT/samples.png" || failed=1 ;;
     accuracy)
       step "three epochs" "${run[@]}" -m task=mnist model=odenet solver=dopri5 trainer.epochs=3 trainer.batch_size=128 \
-        trainer.precision="$PRECISION,$HALF" seed="${SEEDS:-0,1,2}" sweep=accuracy pictures=false logger=none \
+        trainer.precision="${PRECISIONS:-fp32,$PRECISION,$HALF}" seed="${SEEDS:-0,1,2}" sweep=accuracy pictures=false logger=none \
         ${ACCURACY:-} ;;
     table1)
       [ -f "${RESUME:-}/table1.tar" ] && tar -xf "$RESUME/table1.tar" -C "$work"
