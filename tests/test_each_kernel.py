@@ -85,7 +85,11 @@ def kernels(
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     "solver",
-    [DOPRI5, Tsit5(**OPTIONS, control="pid"), Bosh3(**OPTIONS, hold=True, max_step=0.2, first_step=0.1)],
+    [
+        DOPRI5,
+        pytest.param(Tsit5(**OPTIONS, control="pid"), marks=pytest.mark.slow),
+        pytest.param(Bosh3(**OPTIONS, hold=True, max_step=0.2, first_step=0.1), marks=pytest.mark.slow),
+    ],
 )
 def test_each_sample_takes_the_steps_it_would_take_uncompiled(
     on_cpu: None, solver: EmbeddedRungeKutta, monkeypatch: pytest.MonkeyPatch
