@@ -28,6 +28,7 @@ from ode_runner.compatibility import (
     check_of_true_field,
     check_rows,
     check_state,
+    takes_inputs,
 )
 from ode_runner.config.choices import built_in, with_other_choice
 from ode_runner.config.command_files import own_choice_files, own_config_dirs
@@ -117,14 +118,15 @@ def _is_possible(group: str, name: str, *, task: Task | None = None) -> bool:
     """
     try:
         cfg = with_other_choice(group, name)
-        if cfg is not None:
-            with accepting(None):
-                _check_choices(cfg, cfg.hydra.runtime.choices)
-                if task is not None and group != "task":
-                    _model(_with_stand_ins(cfg), cfg.hydra.runtime.choices, task, torch.device("cpu"))
+        if cfg is None:
+            return True
+        with accepting(None):
+            _check_choices(cfg, cfg.hydra.runtime.choices)
+            if task is not None and group != "task":
+                _model(_with_stand_ins(cfg), cfg.hydra.runtime.choices, task, torch.device("cpu"))
+        return takes_inputs(target_of(cfg, "task"), target_of(cfg, "model"), target_of(cfg, "network"))
     except RefusedInput:
         return False
-    return True
 
 
 def _check_choices(cfg: DictConfig, choices: Mapping[str, str]) -> None:

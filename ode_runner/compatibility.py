@@ -82,6 +82,15 @@ def check_answers(choices: Mapping[str, str], task: type[Task], model: type[Mode
     )
 
 
+def takes_inputs(task: type[Task], model: type[Model], network: type[Network]) -> bool:
+    """Whether a model takes inputs of a task's kind, by a network of this class, as far as classes tell.
+
+    Refusals are of the model that is made, which knows their shape: this is for who lists models before there are data.
+    """
+    reads = "network" in model.unused_axes() or issubclass(network, model.network_type)
+    return reads and (task.gives_images or not model.of_images)
+
+
 def check_rows(choices: Mapping[str, str], network: Network, model: type[Model]) -> None:
     """Raises IncompatibleChoice where inputs are none that the network reads, or are read before their time."""
     check_answer_times(choices, network.spec.answer_times, model)

@@ -150,6 +150,12 @@ def test_points_near_those_of_tokens_are_rounded_to_them(composed: Compose, kind
     )
 
 
+def test_losses_of_other_codes_or_ends_are_other_quantities(composed: Compose) -> None:
+    models = [made(composed, LogitFlow), made(composed, LogitFlow, end_time=0.2), made(composed, LogitFlow, scale=5.0)]
+    models += [made(composed, DiffusionLM), made(composed, DiffusionLM, dimension=7)]
+    assert len({CodedLikelihood().measures(model) for model in models}) == len(models)
+
+
 def test_the_network_of_logits_sees_probabilities(composed: Compose) -> None:
     """A constant that is added to all logits of a position changes nothing."""
     field, x, t = made(composed, LogitFlow).field, torch.randn(2, 5, 3), torch.tensor(0.5)

@@ -12,6 +12,7 @@ from ode_runner.models.density import DensityModel
 from ode_runner.models.exact import Exact
 from ode_runner.models.hybrid import Hybrid
 from ode_runner.models.path_model import PathModel
+from ode_runner.networks.base import Network
 from tests.helpers import options, run_folders, typed
 from tests.problems import named_class
 
@@ -65,7 +66,10 @@ def able(*needs: Answer, own: tuple[str, ...] = ()) -> str:
     """The built-in models that give this and one's own, as listed; none of series, events or a law that is given."""
     models = {name: named_class("model", name) for name in options("model")}
     models = {name: model for name, model in models.items() if name not in ("hybrid", "exact", "parametric")}
-    built_in = [name for name, model in models.items() if {*needs} <= model.answers() and not model.of_series]
+    fitting = {
+        name for name, model in models.items() if issubclass(Network, model.network_type) and not model.of_images
+    }
+    built_in = [name for name in models if name in fitting and {*needs} <= models[name].answers()]
     *names, last = [*built_in, *own]
     return f"{', '.join(names)} or {last}"
 

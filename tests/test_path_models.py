@@ -136,12 +136,17 @@ def test_losses_of_what_is_predicted_otherwise_are_other_quantities(composed: Co
         ("diffusion", {}),
         ("diffusion", {"head": "x0"}),
         ("diffusion", {"weighting": "snr"}),
+        ("diffusion", {"end_time": 0.2}),
+        ("flow_matching", {"start_time": 0.9}),
+        ("consistency", {}),
+        ("consistency", {"huber": 0.3}),
+        ("consistency", {"levels": 20}),
         ("edm", {}),
         ("rectified_flow", {}),
     ]
     models = [model_of(composed, name, **options) for name, options in choices]
     assert len({model.objective.measures(model) for model in models}) == len(choices)
-    again = model_of(composed, "flow_matching")
+    again = model_of(composed, "flow_matching", hidden=0.5)  # in training alone
     assert again.objective.measures(again) == models[0].objective.measures(models[0])
 
 

@@ -15,7 +15,7 @@ from ode_runner.models.discrete_flow_matching import DiscreteFlowMatching
 from ode_runner.models.generator import sample_noise
 from ode_runner.models.replaced_text import Kernel, kernel_noise
 from ode_runner.models.token_generator import TokenGenerator
-from ode_runner.objectives.text_denoising import DenoisingCrossEntropy, step_divergence
+from ode_runner.objectives.text_denoising import DenoisingCrossEntropy, StepLikelihood, step_divergence
 from ode_runner.paths.corruption import CorruptionName, corruption_named
 from ode_runner.solvers.ancestral import Ancestral
 from ode_runner.solvers.gillespie import Gillespie
@@ -163,6 +163,16 @@ def test_what_is_certain_costs_nothing(composed: Compose) -> None:
     batch = Batch(text, torch.tensor([0.0, 1.0]), text)
     loss = DenoisingCrossEntropy().loss(model, cast(Task, None), batch, integrate)
     assert float(loss.total.detach()) == pytest.approx(2.5 * 1.0986, rel=0.02)
+
+
+def test_losses_with_something_else_in_the_place_of_tokens_are_other_quantities(composed: Compose) -> None:
+    masks, tokens = (denoiser(composed, DiscreteFlowMatching, kernel=kernel) for kernel in ("mask", "uniform"))
+    measures = DenoisingCrossEntropy().measures
+    assert measures(masks).endswith("given a text with a mask for some")
+    assert measures(tokens).endswith("given a text with any token for some")
+    assert "with a mask (0.5) or any token for some" in StepLikelihood().measures(
+        denoiser(composed, D3PM, kernel="hybrid")
+    )
 
 
 def test_senseless_choices_are_refused(composed: Compose) -> None:

@@ -81,6 +81,8 @@ class Consistency(TaughtModel, ConsistencyLearner):
             raise RefusedInput(f"model.huber must be above 0, not {huber}.")
         self.spec, self.shape = network.spec, data_shape(network)
         self.head, self.huber = nn.Identity(), huber
+        by = "the data" if teacher is None else "a teacher"
+        self.compared = f"{self.levels} levels of {by} from rho={rho_min:g} to {rho_max:g}, huber={huber:g}"
         self.levels_path = VarianceExploding(sigma_min=rho_min, sigma_max=rho_max)
         std = network.spec.std if data_std is None else data_std
         jump = Jump(network.field(given=network.spec.condition), path=self.levels_path, data_std=std)

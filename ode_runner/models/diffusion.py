@@ -46,12 +46,13 @@ class Diffusion(PathModel):
         end_time: float | None,
     ) -> None:
         made, predicted = path_named(path), Head(head)
-        end = default_end_time(made, predicted) if end_time is None else end_time
+        default = default_end_time(made, predicted)
+        end = default if end_time is None else end_time
         super().__init__(network, guidance=guidance, hidden=hidden, start_time=start_time, end_time=end)
         names = (f"model.path={path}", f"model.head={head}")
         check_span(made, predicted, start=start_time, end=end, names=names)
         self.weighting = weighting
-        self.regresses = f"{head} on {path} with weighting={weighting}"
+        self.regresses = f"{head} on {path} with weighting={weighting}{self._looked_at(default)}"
         learned = AboutNormal(
             network.field(given=network.spec.condition), path=made, head=predicted, std=network.spec.std
         )

@@ -37,6 +37,7 @@ class DiffusionLM(CodedText):
         layers, tokens = two_sided_network(network, "diffusion_lm"), network.spec.tokens
         check_sizes("model", dimension=dimension)
         super().__init__(network, end_time=end_time, regression=regression)
+        self.coded = f"embeddings of {dimension} numbers"
         self.field = EmbeddedField(layers.denoiser(symbols=dimension, outputs=dimension), tokens=tokens, size=dimension)
 
 

@@ -42,11 +42,13 @@ class FlowMatching(PathModel):
         end_time: float | None,
     ) -> None:
         made = path_named(path)
-        end = default_end_time(made, Head.V) if end_time is None else end_time
+        default = default_end_time(made, Head.V)
+        end = default if end_time is None else end_time
         super().__init__(network, guidance=guidance, hidden=hidden, start_time=start_time, end_time=end)
         check_span(made, Head.V, start=start_time, end=end, names=(f"model.path={path}", "the velocity"))
         self.coupling, self.of_path = coupling, coupling == "independent"
-        self.regresses = f"the velocity on {path}" + ("" if self.of_path else f" with coupling={coupling}")
+        pairs = "" if self.of_path else f" with coupling={coupling}"
+        self.regresses = f"the velocity on {path}{self._looked_at(default)}{pairs}"
         self.field = PredictedField(network.field(given=network.spec.condition), path=made, head=Head.V)
 
     def target(self, t: Tensor, data: State, noise: State) -> State:

@@ -1,7 +1,7 @@
 """Glow: a flow for images."""
 
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class Glow(DiscreteFlow):
     Kingma, Dhariwal. Glow: Generative Flow with Invertible 1x1 Convolutions. NeurIPS 2018. There the base law of what
     is split off is learned; here it is standard normal.
     """
+
+    of_images: ClassVar[bool] = True
 
     def __init__(self, network: Network, *, levels: int, steps: int, width: int) -> None:
         check_sizes("model", levels=levels, steps=steps, width=width)

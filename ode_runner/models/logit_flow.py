@@ -36,6 +36,7 @@ class LogitFlow(CodedText):
         if scale <= 0:
             raise RefusedInput(f"model.scale must be above 0, not {scale:g}. Use model.scale=3.")
         super().__init__(network, end_time=end_time, regression=0.0)
+        self.coded = f"logits of scale {scale:g}"
         self.field = LogitField(layers.denoiser(symbols=tokens, outputs=tokens), tokens=tokens, scale=scale)
 
 

@@ -120,5 +120,10 @@ class PathModel(Model, PathLearner):
     def times(self, uniform: Tensor) -> Tensor:
         return self.end_time + (self.start_time - self.end_time) * uniform
 
+    def _looked_at(self, default: float) -> str:
+        """In words, at what times training looks, where it is not from the end of a path that is the default to 1."""
+        ends = (self.end_time, self.start_time)
+        return "" if ends == (default, 1.0) else f" from t={ends[0]:g} to {ends[1]:g}"
+
     def _within(self, ts: Times) -> Times:
         return ts.clamp(self.end_time, self.start_time)

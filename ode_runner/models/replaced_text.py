@@ -47,6 +47,8 @@ class ReplacedTextModel(TokenDiffusion, TextDenoiser):
         super().__init__(network)
         inner = layers.denoiser(symbols=len(noise), outputs=tokens)
         self.field = self.learned(inner, noise, tokens=tokens, schedule=corruption_named(schedule))
+        masked = float(noise[-1]) if len(noise) > tokens else 0.0
+        self.replacing = {0.0: "any token", 1.0: "a mask"}.get(masked, f"a mask ({masked:g}) or any token")
 
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
         return integrate.evaluate(self.field, t, x, call="logits")

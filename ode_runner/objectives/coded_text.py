@@ -25,6 +25,7 @@ class CodeLearner(nn.Module, abc.ABC):
     known: KnownTokenField | None  # the true law, where that is known
     end_time: float  # where samples end, and are rounded to tokens
     regression: float  # weight of the bound, beside the cross-entropy
+    coded: str  # what stands for tokens, in words: the cross-entropy is another of other codes
 
     @abc.abstractmethod
     def codes(self) -> Tensor:
@@ -69,7 +70,8 @@ class CodedLikelihood(Objective[CodeLearner]):
             return Loss(cross + model.regression * bound, beside=beside)
 
     def measures(self, model: CodeLearner) -> str:
-        return f"the cross-entropy of codes with noise and {model.regression:g} times a bound"
+        ends = f"with noise from t={model.end_time:g} on"
+        return f"the cross-entropy of {model.coded} {ends} and {model.regression:g} times a bound"
 
 
 class _Drawn(NamedTuple):

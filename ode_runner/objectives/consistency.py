@@ -26,6 +26,7 @@ class ConsistencyLearner(nn.Module, abc.ABC):
     levels_path: GaussianPath  # of alpha = 1
     teacher: DenoisingField | None  # of the same path, whose ways are learned; None: the data's own
     huber: float
+    compared: str  # which times these are, and by what distance: models that differ in it have other losses
 
     @property
     @abc.abstractmethod
@@ -77,8 +78,7 @@ class ConsistencyTraining(Objective[ConsistencyLearner]):
         return Loss(((squares + model.huber**2).sqrt() - model.huber).mean())
 
     def measures(self, model: ConsistencyLearner) -> str:
-        del model
-        return "the distance of the answers at two neighbouring times"
+        return f"the distance of the answers at two neighbouring times, {model.compared}"
 
 
 def heun(field: DenoisingField, t: Tensor, u: Tensor, x: State, given: Sequence[Tensor], integrate: Integrate) -> State:

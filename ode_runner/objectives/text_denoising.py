@@ -20,6 +20,7 @@ class TextDenoiser(nn.Module, abc.ABC):
     """What these objectives ask of a model."""
 
     field: ReplacementField
+    replacing: str  # what takes the place of tokens, in words
 
     @abc.abstractmethod
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
@@ -52,8 +53,7 @@ class DenoisingCrossEntropy(Objective[TextDenoiser]):
         return Loss(torch.where(model.field.certain(x), 0.0, each).sum(dim=1).mean())
 
     def measures(self, model: TextDenoiser) -> str:
-        del model
-        return "the cross-entropy of tokens given a text with noise"
+        return f"the cross-entropy of tokens given a text with {model.replacing} for some"
 
 
 @final
@@ -82,7 +82,8 @@ class StepLikelihood(Objective[StepDenoiser]):
 
     def measures(self, model: StepDenoiser) -> str:
         weight = model.cross_entropy
-        return f"a bound and {weight:g} times the cross-entropy of all tokens" if weight else ""
+        given = f"given a text with {model.replacing} for some"
+        return f"a bound and {weight:g} times the cross-entropy of all tokens {given}" if weight else ""
 
 
 def step_divergence(field: ReplacementField, t: Tensor, u: Tensor, x: Tensor, text: Tensor, logits: Tensor) -> Tensor:

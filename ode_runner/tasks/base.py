@@ -81,6 +81,7 @@ class Task(abc.ABC):
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES})  # of a model's answers
     gives_series: ClassVar[bool] = False  # True: inputs are rows of series (`ode_runner.series`), answered at their end
     mean_over_samples: ClassVar[bool] = False  # True: the loss is one, also where not all of them is observed
+    gives_images: ClassVar[bool] = False  # True: inputs are images (channels, height, width)
     of_known_law: ClassVar[bool] = False  # True: there is a true field, or is one with some options
     suffices: ClassVar[frozenset[Answer]] = frozenset()  # what will do in its place, if anything does
     test_only: ClassVar[frozenset[str]] = frozenset()  # options that decide nothing but the test split and pictures

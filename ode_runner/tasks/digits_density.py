@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class DigitsDensity(DensityTask):
     Alpaydin, Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository 1998. Dequantisation:
     Theis, van den Oord, Bethge. A Note on the Evaluation of Generative Models. ICLR 2016.
     """
+
+    gives_images: ClassVar[bool] = True
 
     def __init__(
         self, *, validation: int, test: int, passes: int, scale: Literal["standard", "logit"], seed: int,

@@ -65,6 +65,7 @@ class ImageGeneration(SampledTask):
         classifier_seed: of the classifier.
     """
 
+    gives_images: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.SAMPLES})
     test_only: ClassVar[frozenset[str]] = frozenset({"samples", "classifier_seed"})
     objective: ClassVar[str] = "loss"

@@ -26,6 +26,7 @@ class ImageClassification(Classification):
     `transforms` one by one, such as those of torchvision.transforms.v2.
     """
 
+    gives_images: ClassVar[bool] = True
     ink_on_paper: ClassVar[bool] = True  # a large number is dark in a picture of one channel
 
     def __init__(
