@@ -155,6 +155,22 @@ def test_a_sequence_without_a_known_row_is_refused(made: Callable[..., SeriesFor
         made().spec.checked(inputs)
 
 
+def test_each_series_is_forecast_at_the_times_after_its_first_row(made: Callable[..., SeriesForecast]) -> None:
+    early = "id,t,x,y\n" + "".join(f"a,{i},{i % 3},1\n" for i in range(10))
+    both = made(early + "".join(f"b,{i + 20},{i % 3},1\n" for i in range(10)))
+    assert [(number, own.tolist()) for number, own in both.asked([5, 20, 22])] == [(0, [5, 20, 22]), (1, [22])]
+    [sentence] = both.not_forecast([5, 20, 22])
+    assert sentence == "series b, which begins at 20, is forecast at 1 of the 3 times."
+    assert [number for number, _ in both.asked([5, 6])] == [0]
+    assert list(both.not_forecast([5, 6])) == ["series b, which begins at 20, is forecast at none of the times."]
+    with pytest.raises(RefusedInput, match="before the first row of series a, the first to begin, at 0"):
+        list(both.asked([-1, 30]))
+    with pytest.raises(RefusedInput, match="begins with rows that are read before it"):
+        list(both.asked([0, 30]))
+    later = Forecast(series="a", times=np.array([5.0, 6.0]), values=np.ones((2, 2)))
+    assert [axes.get_title() for axes in both.forecast_figure([later]).axes if axes.get_title()] == ["a"]
+
+
 def test_rows_between_far_times_are_filled_in() -> None:
     found, places = rows_up_to(torch.tensor([1.0, 1.5, 4.0]), start=0.8, longest=1.0)
     assert found.tolist() == pytest.approx([1.0, 1.5, 1.5 + 2.5 / 3, 1.5 + 5 / 3, 4.0])

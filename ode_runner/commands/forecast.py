@@ -43,6 +43,8 @@ def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[floa
     table = task.forecast_table(found)
     write_csv(folder / "forecast.csv", table.header, table.rows)
     save_pictures(lambda: [("forecast", task.forecast_figure(found))], folder=folder, display=display)
+    for sentence in task.not_forecast([] if times is None else times):
+        display.say(sentence)
     for line in _lines(table.header, table.rows):
         display.say(line)
     if others:

@@ -1,7 +1,7 @@
 """Tasks whose trained models say what comes after the data."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,15 @@ class ForecastingTask(Task):
 
     @abc.abstractmethod
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
-        """Every series at increasing `times`, in the file's unit; None: beyond its end, as far as the task says."""
+        """Every series at increasing `times`, in the file's unit; None: beyond its end, as far as the task says.
+
+        Of a series that begins later only at those after that; one that has none of them is left out.
+        """
+
+    def not_forecast(self, times: Sequence[float]) -> Iterator[str]:
+        """Which series are not forecast at all of the times, a sentence each."""
+        del times
+        yield from ()
 
     @abc.abstractmethod
     def forecast_table(self, found: Sequence[Forecast]) -> Table:

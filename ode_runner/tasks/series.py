@@ -23,7 +23,6 @@ from ode_runner.tasks.series_samples import Samples, in_units, inputs_of, sample
 from ode_runner.tasks.series_scaling import Scaling
 from ode_runner.tasks.series_splits import Piece
 from ode_runner.tasks.series_task import SeriesTask
-from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
 
 
@@ -110,9 +109,8 @@ class Series(LeastSquaresTask, SeriesTask):
 
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
         found = []
-        for number, one in enumerate(self.recorded):
-            asked = beyond(one, self.read, ahead=self.ahead) if times is None else np.array(times, dtype=np.float64)
-            check_not_before(one, self.read, float(asked[0]))
+        for number, asked in self.asked(times):
+            one = self.recorded[number]
             end = len(one.times) - 1
             begin = 0 if self.start == "first" or asked[0] < one.times[end] else end
             found.append(Forecast(series=one.name, times=asked, values=self._at(view, number, begin, asked)))

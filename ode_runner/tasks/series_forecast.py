@@ -25,7 +25,6 @@ from ode_runner.tasks.series_samples import in_units
 from ode_runner.tasks.series_scaling import Scaling
 from ode_runner.tasks.series_splits import Piece
 from ode_runner.tasks.series_task import SeriesTask
-from ode_runner.tasks.series_times import beyond, check_not_before
 from ode_runner.types import Scalar
 
 TIMES = 2  # each row is learned from in an epoch, about: windows are drawn, of which one begins at every row
@@ -52,6 +51,7 @@ class SeriesForecast(SeriesTask):
     mean_over_samples: ClassVar[bool] = True
     needs: ClassVar[frozenset[Answer]] = frozenset({Answer.VALUES, Answer.STATES})
     gives_series: ClassVar[bool] = True
+    reads_first: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._check()
@@ -141,21 +141,11 @@ class SeriesForecast(SeriesTask):
             )
 
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
-        found = []
-        for number, one in enumerate(self.recorded):
-            asked = self._asked(number) if times is None else np.array(times, dtype=np.float64)
-            check_not_before(one, self.read, float(asked[0]))
-            piece = self._before(number, float(asked[0]))
-            if not piece.stop:
-                raise RefusedInput(
-                    f"times begin at {self.read.time_text(float(asked[0]))}, and so does series {one.name or 'all'}: "
-                    "a forecast begins with rows that are read before it. Leave that time out."
-                )
-            found.append(self.told(view, piece, asked))
-        return found
+        return [self.told(view, self._before(number, float(asked[0])), asked) for number, asked in self.asked(times)]
 
     def forecast_figure(self, found: Sequence[Forecast]) -> Figure:
-        pieces = [self._before(number, float(one.times[0])) for number, one in enumerate(found)]
+        numbers = {one.name: number for number, one in enumerate(self.recorded)}
+        pieces = [self._before(numbers[one.series], float(one.times[0])) for one in found]
         return draw_forecasts_of(self.pictures(), found, pieces)
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
@@ -192,11 +182,11 @@ class SeriesForecast(SeriesTask):
         found = Forecast(series=self.recorded[piece.series].name, times=times, values=values)
         return found if samples == 1 else _with_band(found, self.scales.restored(said).numpy())
 
-    def _asked(self, number: int) -> np.ndarray:
+    def _beyond(self, number: int) -> np.ndarray:
         """Times of rows at the end of a series that have no values; where there are none, beyond its end."""
         one, whole = self.recorded[number], self.read.series[number].times
         blank = whole[whole > one.times[-1]]
-        return blank if len(blank) else beyond(one, self.read, ahead=self.ahead)
+        return blank if len(blank) else super()._beyond(number)
 
     def _before(self, number: int, time: float) -> Piece:
         return self.reading.before(number, int((self.recorded[number].times < time).sum()))

@@ -28,10 +28,10 @@ class SeriesPictures:
 
     def forecasts(self, found: Sequence[Forecast]) -> Figure:
         """Forecasts, with their bands where they have some."""
-        panels = []
-        for place, one in enumerate(found[:SHOWN]):
+        panels, numbers = [], {one.name: number for number, one in enumerate(self.recorded)}
+        for one in found[:SHOWN]:
             line = Line("forecast", self.axis(one.times), one.values, one.half_width, one.band)
-            panels.append(self.panel(place, [line]))
+            panels.append(self.panel(numbers[one.series], [line]))
         return draw_forecasts(panels, self.read.values, self.read.time, series=len(found))
 
     def fits(self, values_at: Callable[[int, int, np.ndarray], np.ndarray], *, ahead: float | None) -> Figure:

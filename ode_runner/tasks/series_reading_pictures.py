@@ -55,12 +55,12 @@ def draw_readings(
 def draw_forecasts_of(pictures: SeriesPictures, found: Sequence[Forecast], pieces: Sequence[Piece]) -> Figure:
     """Forecasts with their bands; what was read for each, a piece, and measurements between its times are marked."""
     panels = []
-    for number, (one, piece) in enumerate(zip(found[:SHOWN], pieces[:SHOWN], strict=True)):
-        times = pictures.recorded[number].times
+    for one, piece in zip(found[:SHOWN], pieces[:SHOWN], strict=True):
+        times = pictures.recorded[piece.series].times
         known = piece._replace(stop=int((times <= one.times[-1]).sum()))
         read, asked = _rows([known], len(times))
         line = Line("forecast", pictures.axis(one.times), one.values, one.half_width, one.band)
-        panels.append(pictures.panel(number, [line], read=read, asked=asked))
+        panels.append(pictures.panel(piece.series, [line], read=read, asked=asked))
     return draw_forecasts(panels, pictures.read.values, pictures.read.time, series=len(found))
 
 

@@ -25,6 +25,7 @@ from ode_runner.tasks.series_pictures import SeriesPictures
 from ode_runner.tasks.series_scaling import Scaling, measured_scaling
 from ode_runner.tasks.series_splits import SeriesSplits
 from ode_runner.tasks.series_table import lines_of
+from ode_runner.tasks.series_times import beyond, check_not_before, not_forecast, own_times
 from ode_runner.types import Scalar
 
 
@@ -50,6 +51,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
     test_only: ClassVar[frozenset[str]] = frozenset({"ahead"})
     objective: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
+    reads_first: ClassVar[bool] = False  # True: a forecast begins with rows that are read before its times
     splits: SeriesSplits = field(init=False)
     scales: Scaling = field(init=False)
 
@@ -71,6 +73,22 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         yield from lines_of(self.read, self.splits)
         of = "days" if self.dated else f"of {self.read.time}"
         yield f"  a unit of time of the model is {float(self.scales.unit):.4g} {of}"
+
+    def not_forecast(self, times: Sequence[float]) -> Iterator[str]:
+        return not_forecast(self.recorded, self.read, times, read_first=self.reads_first)
+
+    def asked(self, times: Sequence[float] | None) -> Iterator[tuple[int, np.ndarray]]:
+        """The numbers of the series that are forecast, and at which times."""
+        if times is not None:
+            check_not_before(self.recorded, self.read, times[0], read_first=self.reads_first)
+        for number, one in enumerate(self.recorded):
+            own = self._beyond(number) if times is None else own_times(one, times, read_first=self.reads_first)
+            if len(own):
+                yield number, own
+
+    def _beyond(self, number: int) -> np.ndarray:
+        """Times beyond the end of a series, as far as `ahead`."""
+        return beyond(self.recorded[number], self.read, ahead=self.ahead)
 
     def forecast_table(self, found: Sequence[Forecast]) -> Table:
         return table_of(

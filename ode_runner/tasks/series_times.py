@@ -1,5 +1,7 @@
 """Times for which a series is forecast."""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from ode_runner.errors import RefusedInput
@@ -29,10 +31,39 @@ def beyond(one: Recorded, read: SeriesFile, *, ahead: float | None) -> np.ndarra
     return one.times[-1] + gap * np.arange(1, max(2, round(ahead / gap) + 1))
 
 
-def check_not_before(one: Recorded, read: SeriesFile, time: float) -> None:
-    """Raises RefusedInput where a time is before the first row of a series."""
-    if time < one.times[0]:
-        name = f" of series {one.name}" if one.name else ""
+def own_times(one: Recorded, times: Sequence[float], *, read_first: bool) -> np.ndarray:
+    """Of `times`, which increase, those at which a series can be forecast: none before its first row.
+
+    `read_first`: nor at it, for a row is read before.
+    """
+    asked = np.array(times, dtype=np.float64)
+    return asked[asked > one.times[0]] if read_first else asked[asked >= one.times[0]]
+
+
+def check_not_before(series: Sequence[Recorded], read: SeriesFile, time: float, *, read_first: bool) -> None:
+    """Raises RefusedInput where the first of the times is before the first row of every series.
+
+    `read_first`: or at it, for a row is read before.
+    """
+    first = min(series, key=lambda one: float(one.times[0]))
+    of = "" if not first.name else f" of series {first.name}" + ", the first to begin," * (len(series) > 1)
+    if time < first.times[0]:
         raise RefusedInput(
-            f"times begin at {read.time_text(time)}, before the first row{name} at {read.time_text(one.times[0])}."
+            f"times begin at {read.time_text(time)}, before the first row{of} at {read.time_text(first.times[0])}."
         )
+    if read_first and time == first.times[0]:
+        raise RefusedInput(
+            f"times begin at {read.time_text(time)}, the first row{of}: a forecast begins with rows that are read "
+            "before it. Leave that time out."
+        )
+
+
+def not_forecast(
+    series: Sequence[Recorded], read: SeriesFile, times: Sequence[float], *, read_first: bool
+) -> Iterator[str]:
+    """Of series that begin later than `times`: at how many of them they are forecast, a sentence each."""
+    for one in series:
+        left = len(own_times(one, times, read_first=read_first))
+        if left < len(times):
+            how = f"at {left} of the {len(times)} times" if left else "at none of the times"
+            yield f"series {one.name}, which begins at {read.time_text(float(one.times[0]))}, is forecast {how}."
