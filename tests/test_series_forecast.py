@@ -195,6 +195,7 @@ def test_bands_of_seeds_hold_those_of_latent_states() -> None:
     both = together([one, other])
     assert both.values[0, 0] == pytest.approx(math.sqrt(2))
     assert both.half_width is not None
+    assert both.band == "2 standard deviations of latent states and seeds, without the noise of a measurement"
     assert both.half_width[0, 0] == pytest.approx(5.0)  # 3, and two deviations of 2 each
     assert together([one]) is one
 

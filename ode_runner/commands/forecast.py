@@ -17,7 +17,7 @@ from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import FILE, RunRecord, RunStatus
-from ode_runner.tasks.forecasting import WIDTH, Forecast, ForecastingTask
+from ode_runner.tasks.forecasting import LEFT_OUT, WIDTH, Forecast, ForecastingTask
 
 
 def forecast(trained: TrainedRun, *, task: ForecastingTask, times: Sequence[float] | None, folder: Path) -> RunStatus:
@@ -101,7 +101,8 @@ def together(same: Sequence[Forecast]) -> Forecast:
     own = [one.half_width for one in same if one.half_width is not None]
     within = np.mean(np.square(own), axis=0) if own else 0.0
     half_width = np.sqrt(within + np.square(WIDTH * np.std([one.values for one in same], axis=0, ddof=1)))
-    band = f"{WIDTH:g} standard deviations" + (" of latent states and seeds" if own else " of seeds")
+    of = "latent states and seeds" if own else "seeds"
+    band = f"{WIDTH:g} standard deviations of {of}{LEFT_OUT}"
     return replace(same[0], values=np.mean([one.values for one in same], axis=0), half_width=half_width, band=band)
 
 

@@ -48,7 +48,7 @@ class Model(nn.Module, abc.ABC):
     at_every_row: ClassVar[bool] = True  # False: it is driven by several rows at once, and has no answer at each
     takes_integrals: ClassVar[bool] = False  # True: its answers are integrals along a solve, as log densities are
     uses_network: ClassVar[bool] = True  # False: its layers are its own
-    network_type: ClassVar[type[Network]] = Network  # the least that its network must be
+    network_type: ClassVar[type] = Network  # the least that its network must be
     of_images: ClassVar[bool] = False  # True: its layers take images, and no vectors
     initialised_by_data: ClassVar[bool] = False  # True: `initialise` sets weights from the first batch of training
     draws_work: ClassVar[bool] = False  # True: a random number decides how much a pass of training computes

@@ -66,7 +66,7 @@ class ODETransformer(Model, Layered):
     """
 
     numerics: ClassVar[Numerics] = Numerics.NONE
-    network_type: ClassVar[type[Network]] = TokenNetwork
+    network_type: ClassVar[type] = TokenNetwork
     test_only: ClassVar[frozenset[str]] = frozenset({"test_sweeps"})
     instead: ClassVar[str] = (
         "its scheme is model.block, such as rk4; solvers are for model=odenet network=transformer solver=dopri5"

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from ode_runner.models.base import Model
-from ode_runner.networks.base import Network
 from ode_runner.networks.reading import ReadingNetwork
 from ode_runner.types import Times
 
@@ -16,7 +15,7 @@ class SeriesModel(Model):
     """
 
     of_series: ClassVar[bool] = True
-    network_type: ClassVar[type[Network]] = ReadingNetwork
+    network_type: ClassVar[type] = ReadingNetwork
 
     def __init__(self, network: ReadingNetwork) -> None:
         super().__init__(network)

@@ -10,6 +10,7 @@ from ode_runner.figures import Figure
 from ode_runner.tasks.base import ModelView, Table, Task
 
 WIDTH = 2.0  # standard deviations between the mean, of several seeds or samples, and each edge of their band
+LEFT_OUT = ", without the noise of a measurement"  # what no band holds: how far the model is left open is all of it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

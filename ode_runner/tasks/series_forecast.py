@@ -17,7 +17,7 @@ from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import Samples, draw_curves
 from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.batches import in_batches, shuffler
-from ode_runner.tasks.forecasting import WIDTH, Forecast
+from ode_runner.tasks.forecasting import LEFT_OUT, WIDTH, Forecast
 from ode_runner.tasks.observations import on_the_union
 from ode_runner.tasks.series_reading_pictures import draw_forecasts_of, draw_readings
 from ode_runner.tasks.series_readings import Readings, ReadingSplits, readings_of, rows_up_to
@@ -247,5 +247,5 @@ def _copies(outputs: Outputs, batch: Batch) -> Tensor:
 
 def _with_band(found: Forecast, samples: np.ndarray) -> Forecast:
     """With the spread of what several states say, (time, samples, columns)."""
-    band = f"{WIDTH:g} standard deviations of {samples.shape[1]} samples of the latent state"
+    band = f"{WIDTH:g} standard deviations of {samples.shape[1]} samples of the latent state{LEFT_OUT}"
     return replace(found, half_width=WIDTH * samples.std(axis=1, ddof=1), band=band)
