@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ode_runner.driving_noise import DrivingNoise
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import LinearizableField, Push, StochasticField, VectorField
-from ode_runner.field_observer import Observer
+from ode_runner.field_observer import Observer, Untouched
 from ode_runner.integral import NONE, Integral, Pull, stacked
 from ode_runner.ledger import Ledger
 from ode_runner.noise import Noise
@@ -64,6 +64,7 @@ class CountedField(VectorField):
         self.noise, self.span = noise, span
         self._driving_noise = DrivingNoise(noise, field) if noise is not None else None
         self.observer: Observer | None = None
+        self._untouched = Untouched(partial(name_of, field))
         self._pushes: MutableMapping[Tensor, Push] = WeakTensorKeyDictionary() if integrals else {}  # by derivative
         self.held = [f"given_{i}" for i in range(len(self.given))]  # names, for functional_call puts others in place
         for name, z in zip(self.held, self.given, strict=True):
@@ -101,7 +102,8 @@ class CountedField(VectorField):
         t = t if self.span is None else t.clamp(*self.span)
         if self.held or self.dtype is not None or given:
             function = Call(function, self.dtype, self.of_field(given or self.arguments()))
-        return function(t, y) if self.observer is None else self.observer.evaluate(function, t, y)
+        observed = function if self.observer is None else partial(self.observer.evaluate, function)
+        return self._untouched.evaluate(observed, t, y)
 
     def rates(self, t: Any, y: State, dy: State, *given: Tensor) -> Tensor:
         """The integrands at (t, y), where dy = f(t, y): (batch, integral). Not counted as an evaluation."""

@@ -87,7 +87,7 @@ class Event(nn.Module):
             RefusedInput: it has not the shape of the state.
         """
         assert self.reset is not None
-        return _checked(self.reset(t, y, *given), y, "the reset of an event")
+        return _checked(self.reset(t, y.clone(), *given), y, "the reset of an event")
 
 
 @final
@@ -114,7 +114,8 @@ class Jumps(nn.Module):
         Raises:
             RefusedInput: it has not the shape of the state.
         """
-        return _checked(self.to_state(t, y, *given), y, "a jump")
+        own = y.clone()  # which may be written into, and is not what has been given out
+        return _checked(self.to_state(t, own, *given), y, "a jump")
 
 
 def _checked(after: State, y: State, what: str) -> State:

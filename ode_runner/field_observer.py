@@ -1,11 +1,13 @@
 """What sees the evaluations of a field as a solver makes them."""
 
 import abc
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 from torch import Tensor
 
+from ode_runner.errors import RefusedInput
 from ode_runner.random_state import RandomState
 from ode_runner.types import State
 
@@ -28,3 +30,45 @@ class Observer(abc.ABC):
         """function(t, y) for integrands, which read dy = f(t, y) and do not count as an evaluation."""
         del dy
         return function(t, y)
+
+
+@final
+class Untouched:
+    """Makes evaluations, and refuses those that change, in place, what the solve goes by; looks at version counters.
+
+    Args:
+        name: of the field, for messages.
+    """
+
+    def __init__(self, name: Callable[[], str]) -> None:
+        self._name = name
+        self._before: weakref.ref[Tensor] | None = None  # the derivative given last, while anybody has it
+        self._version = 0
+
+    def evaluate(self, function: Evaluated, t: Any, y: State) -> State:
+        """function(t, y).
+
+        Raises:
+            RefusedInput: it writes into `y`, or into the derivative that it gave before.
+        """
+        if y.is_inference():  # such tensors have no version
+            return function(t, y)
+        version = y._version
+        dy = function(t, y)
+        if y._version != version:
+            raise RefusedInput(
+                f"{self._name()} writes into the state that it is given, as y.mul_() does or a layer with "
+                "inplace=True, and the states of the solve would change with it. Write into y.clone()."
+            )
+        self._check_before()
+        if isinstance(dy, Tensor) and not dy.is_inference():
+            self._before, self._version = weakref.ref(dy), dy._version
+        return dy
+
+    def _check_before(self) -> None:
+        before = None if self._before is None else self._before()
+        if before is not None and before._version != self._version:
+            raise RefusedInput(
+                f"{self._name()} writes its derivative into the tensor in which it gave the one before, which the "
+                "solve still goes by. Return a new tensor from every call, such as buffer.clone()."
+            )

@@ -161,6 +161,13 @@ def test_compiled_solves_of_a_field_without_parameters() -> None:
     torch.testing.assert_close(of_others, torch.exp(-ts[-1]).expand(5, 1), rtol=1e-7, atol=0)
 
 
+@pytest.mark.usefixtures("float64")
+def test_a_tolerance_is_both_of_a_solvers() -> None:
+    y0, ts = torch.ones(1, 1), torch.tensor([0.0, 1.0])
+    expected = ode.integrate(lambda t, y: -y, y0, ts, rtol=1e-6, atol=1e-6)
+    assert torch.equal(ode.integrate(lambda t, y: -y, y0, ts, tolerance=1e-6).ys, expected.ys)
+
+
 class ShortSteps(VectorField):
     @property
     def longest_step(self) -> float:

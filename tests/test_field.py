@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from ode_runner.counted_field import CountedField
+from ode_runner.errors import RefusedInput
 from ode_runner.gradients.adjoint import Adjoint
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Ledger, Phase, Tally
 from ode_runner.solvers.rk4 import RK4
-from tests.problems import Formula, SmallNet
+from tests.problems import Compose, Formula, SmallNet, build
 
 MODES = [Backprop(), Adjoint(rtol=None, atol=None)]
 
@@ -76,6 +77,24 @@ def test_a_ledger_survives_its_state() -> None:
         tally.evaluations += 1
     assert copy.totals[Phase.FORWARD].evaluations == 6
     assert ledger.totals[Phase.FORWARD].evaluations == 5
+
+
+@pytest.mark.parametrize("solver", ["rk4", "dopri5", "trapezoid"])
+def test_a_field_that_writes_into_the_solve_is_refused(composed: Compose, solver: str) -> None:
+    integrate, buffer = Integrator(solver=build(composed, "solver", solver), gradient=Backprop()), torch.zeros(2, 2)
+    writing, keeping = Formula(lambda t, y: y.mul_(-1)), Formula(lambda t, y: buffer.copy_(-y))
+    for field, says in ((writing, "writes into the state"), (keeping, "in which it gave the one before")):
+        with torch.no_grad(), pytest.raises(RefusedInput, match=says):
+            integrate(field, torch.ones(2, 2), torch.tensor([0.0, 1.0]))
+
+
+def test_a_field_that_gives_one_tensor_again_and_again_is_right() -> None:
+    rate, ts = torch.ones(2, 3), torch.tensor([0.0, 2.0])
+    integrate = Integrator(solver=RK4(num_steps=2, step_size=None), gradient=Backprop())
+    for field in (Formula(lambda t, y: rate), Formula(lambda t, y: rate[:1].expand_as(y)), Formula(lambda t, y: y)):
+        with torch.inference_mode():
+            inferred = integrate(field, torch.ones(2, 3), ts).ys
+        torch.testing.assert_close(integrate(field, torch.ones(2, 3), ts).ys, inferred)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -69,6 +69,14 @@ def test_doses_add_up_and_an_output_at_one_is_the_state_before(solver: Any) -> N
     torch.testing.assert_close(solution.integrals["area"][-1], area, rtol=0, atol=1e-8)
 
 
+def test_a_jump_that_writes_into_its_state_changes_no_output() -> None:
+    outputs = [
+        Integrator(solver=TIGHT, gradient=Backprop())(Decay(), torch.ones(2, 1), TS, jumps=Jumps([0.5], to)).ys
+        for to in (lambda t, y: y.add_(1), lambda t, y: y + 1)
+    ]
+    assert torch.equal(*outputs)
+
+
 @pytest.mark.parametrize("mode", [Backprop(), Checkpoint(), Symplectic(), Adjoint(rtol=1e-10, atol=1e-10)])
 def test_every_mode_differentiates_through_jumps(mode: GradientMode) -> None:
     field, dose, y0 = Decay(), Dose(), torch.tensor([[1.0]], requires_grad=True)

@@ -480,3 +480,29 @@ def test_no_stochastic_solver_chooses_its_steps() -> None:
     stochastic = [solver for solver in solvers if issubclass(solver, StochasticSolver)]
     assert len(stochastic) >= 5
     assert not any(issubclass(solver, AdaptiveSolver) for solver in stochastic)
+
+
+@pytest.mark.parametrize(
+    ("cells", "depth", "end", "says"),
+    [
+        (1, 0, 1.0, "a larger depth or more cells"),
+        (8, 0, 0.8, "rounded to multiples of 0.125"),  # in steps of 0.1
+        (1, 16, 1e-5, "rounded to multiples of"),
+        (1, 20, 1e7, "Count time in longer units"),
+    ],
+)
+@pytest.mark.parametrize("solver", [HeunSDE, ReversibleHeunSDE])
+def test_noise_that_does_not_tell_the_steps_apart_is_refused(
+    solver: type[HeunSDE], cells: int, depth: int, end: float, says: str
+) -> None:
+    noise = Noise(path=BrownianPath(seed=0, cells=cells, depth=depth), samples=torch.arange(2))
+    integrate = Integrator(solver=solver(num_steps=None, step_size=end / 8), gradient=Backprop())
+    with pytest.raises(RefusedInput, match=says):
+        integrate(Geometric(), torch.ones(2, 1), torch.tensor([0.0, end]), noise=noise)
+
+
+def test_a_short_interval_between_two_outputs_is_no_reason_to_refuse_the_noise() -> None:
+    ts = torch.tensor([0.0, 0.5, 0.5 + 1e-7, 1.0])
+    noise = Noise(path=PATH, samples=torch.arange(2))
+    integrate = Integrator(solver=HeunSDE(num_steps=8, step_size=None), gradient=Backprop())
+    assert integrate(Geometric(), torch.ones(2, 1), ts, noise=noise).ys.isfinite().all()

@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from ode_runner.event import Jumps
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
+from ode_runner.integral import Integral
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
+from ode_runner.problem import SolveOptions
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.dopri8 import Dopri8
 from tests.problems import Compose, Formula, accepted_pairs, build, is_first_of_its_family
@@ -98,3 +101,19 @@ def test_every_time_costs_an_evaluation_and_only_where_it_has_a_gradient() -> No
             integrate(field(), beginning(), torch.tensor(SPANS["forwards"], requires_grad=moving))
         counts.append(tally.evaluations)
     assert counts[1] == counts[0] + len(SPANS["forwards"])
+
+
+@pytest.mark.parametrize("edge", ["break", "jump"])
+def test_an_output_that_moves_off_a_break_or_a_jump_leaves_later_states_as_they_are(edge: str) -> None:
+    kinked = Formula(lambda t, y: torch.where(t >= 1, 2.0, 0.0) - y)
+    options: SolveOptions = {"breaks": [1.0]} if edge == "break" else {"jumps": Jumps([1.0], lambda t, y: t * y)}
+    price = {"area": Integral(lambda t, y, dy, pull: y[:, 0] + dy[:, 0], judged=False)}
+    ts = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
+    integrate = Integrator(solver=Dopri5(rtol=1e-8, atol=1e-8, max_steps=100), gradient=Checkpoint())
+    solution = integrate(kinked, torch.ones(1, 1), ts, integrals=price, **options)
+    here, later = (
+        torch.autograd.grad(solution.ys[i].sum() + solution.integrals["area"][i], ts, retain_graph=True)[0][1]
+        for i in (1, 2)
+    )
+    assert here != 0
+    assert later == 0

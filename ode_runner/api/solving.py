@@ -218,8 +218,13 @@ def _name(choice: object) -> str:
 def _solver(solver: str | Solver, options: Mapping[str, Any]) -> Solver:
     if not isinstance(solver, str):
         return solver
-    words = [f"solver={solver}", *(f"solver.{name}={as_typed(value)}" for name, value in options.items())]
+    words = [f"solver={solver}", *(f"{_key(name)}={as_typed(value)}" for name, value in options.items())]
     return _member("solver", tuple(words))
+
+
+def _key(option: str) -> str:
+    """How an option of a solver is typed; `tolerance` is one of all of them."""
+    return option if option == "tolerance" else f"solver.{option}"
 
 
 def _gradient(gradient: str | GradientMode) -> GradientMode:

@@ -51,12 +51,16 @@ def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:
 
 
 def times_of(ts: Tensor, done: int, start: float, end: float) -> tuple[Tensor, int]:
-    """The times of the solve from `start` to `end`, and how many of them are outputs: those after the first `done`."""
+    """The times of the solve from `start` to `end`, and how many of them are outputs: those after the first `done`.
+
+    An edge stays where it is when an output that is due at it moves: of times with a gradient, it is one more.
+    """
     sign = 1 if end > start else -1
     count = sum(sign * t <= sign * end for t in ts[done:].tolist())
     due = ts[done : done + count]
     begin = ts[:1] if start == ts[0].item() else ts.new_tensor([start])
-    reached = count > 0 and due[-1].item() == end
+    stays = ts.requires_grad and done + count < len(ts)
+    reached = count > 0 and due[-1].item() == end and not stays
     return torch.cat([begin, due] if reached else [begin, due, ts.new_tensor([end])]), count
 
 
