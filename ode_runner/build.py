@@ -77,6 +77,7 @@ def plan_run(
     record.config_dirs = [str(folder) for folder in own_config_dirs()]
     return RunPlan(
         record=record,
+        choices=choices,
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
         command_files=command_files,

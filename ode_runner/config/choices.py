@@ -1,6 +1,8 @@
 """Every choice of a config group, the user's own among them."""
 
+import sys
 from contextlib import nullcontext
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -11,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.config.composition_cost import less_composing
-from ode_runner.config.help import conf_dir
+from ode_runner.config.help import conf_dir, user_folders
 from ode_runner.errors import RefusedInput
 
 
@@ -50,6 +52,17 @@ def with_other_choice(group: str, name: str) -> DictConfig | None:
 def built_in(cfg: DictConfig, group: str, name: str) -> DictConfig:
     """A copy of `cfg` with the built-in choice `name` for `group`; its yaml must have no defaults list."""
     return _with(cfg, group, OmegaConf.create({group: OmegaConf.load(conf_dir() / group / f"{name}.yaml")}))
+
+
+def default_options(group: str, choice: str) -> dict[str, Any]:
+    """The options that the yaml of `group=choice` names, as they stand there; none where there is no such file."""
+    for folder in (conf_dir(), *user_folders(sys.argv[1:])):
+        path = folder / group / f"{choice}.yaml"
+        if path.is_file():
+            content = cast(DictConfig, OmegaConf.load(path))
+            own = OmegaConf.to_container(content.get(group, content), resolve=False)
+            return {str(name): value for name, value in own.items()} if isinstance(own, dict) else {}
+    return {}
 
 
 def _with(cfg: DictConfig, group: str, chosen: DictConfig) -> DictConfig:

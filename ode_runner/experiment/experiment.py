@@ -219,9 +219,11 @@ class Experiment:
         return noise, [z.to(self.device, self.dtype) for z in given]
 
     def check_times(self) -> None:
-        """Raises RefusedInput where the times of the training data cannot teach the model what it is made of."""
+        """Raises RefusedInput where times of training cannot teach the model what it is made of, or span too much."""
         for batch in itertools.islice(self.task.batches(Split.TRAIN, batch_size=1, epoch=0), 1):
             self.model.check_times(batch.ts)
+            if "solver" not in self.model.unused_axes():
+                self.integrator.solver.check_times(batch.ts)
 
     @torch.no_grad()
     def try_sampler(self) -> None:

@@ -1,6 +1,7 @@
 """The adjoint ODE, solved backwards in time: what the modes share that are not exact."""
 
 import abc
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, final
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
-from ode_runner.errors import IncompatibleChoice
+from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.field import StackedField, VectorField
 from ode_runner.gradients.solve_rule import SolveRule, solve_by_rule
 from ode_runner.gradients.vjp import field_vjp
@@ -54,7 +55,10 @@ def solve_with_adjoint(
 
 
 def check_a_use(solver: Solver, *, rtol: float | None, atol: float | None) -> None:
-    """Raises IncompatibleChoice if tolerances of the backward pass are given where there is nothing to control."""
+    """Raises RefusedInput for tolerances of the backward pass that are none, or where there is nothing to control."""
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value is not None and not 0 < value < math.inf:
+            raise RefusedInput(f"gradient.{name} must be positive or null, not {value}.")
     if not isinstance(solver, AdaptiveSolver) and (rtol is not None or atol is not None):
         raise IncompatibleChoice(
             "gradient.rtol and gradient.atol need an adaptive solver; a fixed grid has no tolerance. "

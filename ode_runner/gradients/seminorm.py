@@ -7,7 +7,7 @@ from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.compiled_adjoint import compile_adjoint
-from ode_runner.gradients.continuous import backward_solver, block_sizes, solve_with_adjoint
+from ode_runner.gradients.continuous import backward_solver, block_sizes, check_a_use, solve_with_adjoint
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import AdaptiveSolver, Solver
 from ode_runner.solvers.implicit import ImplicitSolver
@@ -31,6 +31,9 @@ class Seminorm(GradientMode):
     requirement: ClassVar[str] = "an adaptive solver that is explicit, whose step control it relaxes"
     solves_an_adjoint: ClassVar[bool] = True
     exact: ClassVar[bool] = False
+
+    def check(self, solver: Solver) -> None:
+        check_a_use(solver, rtol=self.rtol, atol=self.atol)
 
     def compiled(self, solver: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
         backward = backward_solver(solver, block_sizes(problem.field, problem.y0)[:2], rtol=self.rtol, atol=self.atol)

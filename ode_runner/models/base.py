@@ -1,7 +1,7 @@
 """The base class of models, and what a model asks of numerics."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, ClassVar, final
 
@@ -86,6 +86,10 @@ class Model(nn.Module, abc.ABC):
         """The axes that the model has no use for, whatever was typed for them."""
         unused = UNUSED_AXES.get(cls.numerics, () if cls.objective.solves else ("gradient",))
         return unused if cls.uses_network else (*unused, "network")
+
+    def idle_options(self) -> Mapping[str, str]:
+        """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
+        return {}
 
     @abc.abstractmethod
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:

@@ -1,6 +1,6 @@
 """A continuous normalising flow."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, final
 
 import torch
@@ -58,6 +58,9 @@ class ContinuousFlow(DensityModel):
         begin = torch.randn(count, *self.shape, device=ts.device).to(ts.dtype)
         solution = self._with_trace(begin, ts.flip(0), integrate, given)
         return Drawn(solution.ys, normal_log_density(begin) - solution.integrals[TRACE][-1])
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.estimated else {"noise": "model.trace=exact draws none"}
 
     def _with_trace(self, y0: State, ts: Times, integrate: Integrate, given: Sequence[Tensor]) -> Solution:
         along = self.exact_trace

@@ -1,5 +1,6 @@
 """Diffusion of texts in steps."""
 
+from collections.abc import Mapping
 from typing import ClassVar, final
 
 from ode_runner.errors import RefusedInput
@@ -44,4 +45,7 @@ class D3PM(ReplacedTextModel, StepDenoiser):
             raise RefusedInput(f"model.cross_entropy must be 0 or more, not {cross_entropy:g}.")
         noise = kernel_noise(kernel, max(network.spec.tokens, 1), masked=masked)
         super().__init__(network, name="d3pm", noise=noise, schedule=schedule)
-        self.steps, self.cross_entropy = steps, cross_entropy
+        self.kernel, self.steps, self.cross_entropy = kernel, steps, cross_entropy
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.kernel == "hybrid" else {"masked": f"model.kernel={self.kernel}"}

@@ -1,5 +1,6 @@
 """A latent stochastic equation: observations are read off a state with noise, whose path is recognised."""
 
+from collections.abc import Mapping
 from typing import ClassVar, final
 
 from torch import Tensor, nn
@@ -60,6 +61,10 @@ class LatentSDE(Model):
         copies = len(encoding.y0) // len(inputs)
         given = [context.repeat(copies, 1, 1), inputs[..., -2].repeat(copies, 1)]
         return encoding._replace(given=given)
+
+    def idle_options(self) -> Mapping[str, str]:
+        additive = self.field.noise_kind is NoiseKind.ADDITIVE
+        return {"width": "model.diffusion=constant"} if additive else {}
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)

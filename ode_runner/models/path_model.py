@@ -1,7 +1,7 @@
 """What the models share that learn the field of a Gaussian path by regression."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -71,6 +71,9 @@ class PathModel(Model, PathLearner):
         self.head = nn.Identity()
         self.guidance, self.hidden, self.start_time, self.end_time = guidance, hidden, start_time, end_time
         self.trace = Integral(exact_trace, judged=True)
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.spec.condition else {"hidden": "the task gives no conditions"}
 
     def encode(self, inputs: Tensor) -> Encoding:
         """The data, and the condition that is given with them, if there is one."""

@@ -1,7 +1,7 @@
 """A residual flow."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, final
 
 import torch
@@ -61,6 +61,10 @@ class ResidualFlow(DiscreteFlow):
             change = LipschitzMLP(math.prod(shape), given=given, width=width, depth=depth, bound=lipschitz)
             layers += [ActNorm(shape), ResidualLayer(change, roulette=roulette)]
         super().__init__(network, layers)
+        self.estimated = roulette is not None
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.estimated else dict.fromkeys(("exact_terms", "stop"), "model.log_det=exact")
 
 
 @final

@@ -1,5 +1,6 @@
 """A stochastic equation whose drift and diffusion are learned."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
@@ -48,6 +49,10 @@ class StochasticEquationModel(Model, TransitionLearner):
             )
         self.head = network.head()
         self.field = LearnedEquation(network.field(), learned_diffusion(diffusion, network.state, width))
+
+    def idle_options(self) -> Mapping[str, str]:
+        additive = self.field.noise_kind is NoiseKind.ADDITIVE
+        return {"width": "model.diffusion=constant"} if additive else {}
 
     def evolve(self, y0: Encoding, ts: Times, integrate: Integrate) -> Solution:
         return integrate(self.field, y0, ts)

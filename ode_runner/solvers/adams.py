@@ -1,7 +1,7 @@
 """Adams multistep methods on a fixed grid, by torchdiffeq."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -42,6 +42,10 @@ class Adams(FixedStepSolver):
         super().__post_init__()
         if not 4 <= self.max_order <= 12:
             raise RefusedInput(f"solver.max_order must be from 4 to 12, not {self.max_order}.")
+
+    def idle_options(self) -> Mapping[str, str]:
+        explicit = self.method == "explicit_adams"
+        return dict.fromkeys(("rtol", "atol"), "explicit_adams has no corrector") if explicit else {}
 
     def check_integrals(self) -> None:
         """They are rows behind the state, which the corrector's tolerance would judge."""

@@ -21,6 +21,7 @@ from ode_runner.transfer import read_times
 from ode_runner.types import State, Times
 
 MOST_STEPS = 1_000_000  # of a fixed grid, per unit of time: single precision hardly tells shorter ones apart
+MOST_IN_ALL = 10_000_000  # from one time to another: minutes, of the smallest field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,14 @@ class Solver(abc.ABC):
     def draws(self) -> bool:
         """Whether a solve depends on the noise that it is given, besides the field and the initial state."""
         return False
+
+    def idle_options(self) -> Mapping[str, str]:
+        """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
+        return {}
+
+    def check_times(self, ts: Times) -> None:
+        """Raises RefusedInput if a solve over these times would take more steps than anybody waits for."""
+        del ts
 
     def check_state(self, y0: State) -> None:
         """Raises RefusedInput if the solver does not take states of this shape."""
@@ -139,11 +148,25 @@ class FixedStepSolver(Solver):
         times = read_times(ts)
         return self._grid(times[0], times[-1], rounding_of(ts, times[0], times[-1]))
 
+    def check_times(self, ts: Times) -> None:
+        times = read_times(ts)
+        self._count(times[0], times[-1], rounding_of(ts, times[0], times[-1]))
+
     def _grid(self, t0: float, t1: float, rounding: float) -> list[float]:
+        steps = self._count(t0, t1, rounding)
+        return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
+
+    def _count(self, t0: float, t1: float, rounding: float) -> int:
+        """Steps from a time to another; raises RefusedInput where they are too many."""
         size = self.size
         slack = min(max(rounding / size, 1e-3), 0.5)  # far from 0 in single precision, times are known less well
         steps = max(1, math.ceil(abs(t1 - t0) * (1 - 1e-6) / size - slack))
-        return [t0, *(t0 + (t1 - t0) * k / steps for k in range(1, steps)), t1]
+        if steps > MOST_IN_ALL:
+            raise RefusedInput(
+                f"{steps:.3g} steps of {size:g} lead from t={t0:g} to {t1:g}, and {MOST_IN_ALL:,} are the most. Use an "
+                "adaptive solver, such as solver=dopri5, or longer steps."
+            )
+        return steps
 
 
 def check_batch(y0: State) -> None:

@@ -1,5 +1,6 @@
 """Sampling from a consistency model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -29,6 +30,9 @@ class Consistency(Sampler):
     @property
     def draws(self) -> bool:
         return self.steps > 1
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.draws else {"grid": "solver.num_steps=1 has no levels between"}
 
     @staticmethod
     def denoised(field: Any, level: Level, x: State) -> Denoised:

@@ -1,6 +1,7 @@
 """The sampler of EDM."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -42,6 +43,9 @@ class EdmHeun(Sampler):
     @property
     def draws(self) -> bool:
         return self.s_churn > 0
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.draws else dict.fromkeys(("s_min", "s_max", "s_noise"), "solver.s_churn=0")
 
     def step(self, field: Any, history: list[Denoised], after: Level, *, last: bool) -> State:
         now = self._churned(field, history[-1], after)

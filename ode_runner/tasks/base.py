@@ -107,6 +107,10 @@ class Task(abc.ABC):
         del options
         return AnswerTimes.END
 
+    def idle_options(self) -> Mapping[str, str]:
+        """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
+        return {}
+
     @abc.abstractmethod
     def size(self, split: Split) -> int:
         """The number of samples in the split."""

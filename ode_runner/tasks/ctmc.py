@@ -25,6 +25,7 @@ from ode_runner.tasks.chains import (
     uniform_generator,
 )
 from ode_runner.tasks.set_metrics import SetMeasuringTask, SetMetric
+from ode_runner.tasks.sizes import check_horizon
 from ode_runner.tasks.variation import expected_variation, total_variation
 from ode_runner.types import Scalar, Times
 
@@ -138,7 +139,7 @@ class CTMC(SetMeasuringTask):
     def _check(start: Sequence[float], horizon: float | None, paths: int | None) -> None:
         if len(start) < 2 or min(start) < 0 or not math.isclose(sum(start), 1, abs_tol=1e-6):
             raise RefusedInput(f"task.start={as_typed(start)} must be two probabilities or more, which sum to 1.")
-        if horizon is not None and not 0 < horizon < math.inf:
-            raise RefusedInput(f"task.horizon must be above 0, not {horizon}.")
+        if horizon is not None:
+            check_horizon(horizon)
         if paths is not None and paths < 1:
             raise RefusedInput(f"task.paths must be at least 1, not {paths}.")

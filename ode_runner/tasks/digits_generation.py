@@ -8,7 +8,9 @@ from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import shuffled_splits
 from ode_runner.tasks.digit_images import BRIGHTEST, read_digits
+from ode_runner.tasks.feature_metrics import NEIGHBOURS
 from ode_runner.tasks.image_generation import ImageGeneration
+from ode_runner.tasks.sizes import check_counts
 
 TEST_SEED = 0  # of the test images: numbers of runs of other seeds are of the same images and the same classifier
 
@@ -33,6 +35,7 @@ class DigitsGeneration(ImageGeneration):
         seed: int,
         device: torch.device,
     ) -> None:
+        check_counts(NEIGHBOURS + 1, test=test)  # in the neighbourhoods of which samples are looked for
         digits = read_digits()
         others = len(digits.targets) - test
         if min(validation, test, others - validation) < 1:

@@ -20,7 +20,7 @@ from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import with_roots
-from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar, State, Times, Trajectory
 
 FINE = 401  # times of the picture
@@ -210,8 +210,7 @@ class HybridSystem(Task):
     def _check(self) -> None:
         check_counts(1, train=self.train, validation=self.validation, test=self.test, events=self.events)
         check_counts(2, points=self.points)
-        if not 0 < self.horizon < math.inf:
-            raise RefusedInput(f"task.horizon must be positive, not {self.horizon}.")
+        check_horizon(self.horizon)
         if self.state_weight < 0:
             raise RefusedInput(f"task.state_weight must be 0 or more, not {self.state_weight}.")
         sides = ",".join(["[low,high]"] * len(self.names))

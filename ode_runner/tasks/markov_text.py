@@ -10,6 +10,7 @@ from ode_runner.tasks.token_laws import MarkovLaw, random_transition
 from ode_runner.tasks.token_task import TokenTask, split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+MOST_SCALE = 50  # where normal numbers are 10 apart, a probability is 1e-217: not 0, which has no logarithm
 
 
 @final
@@ -42,6 +43,8 @@ class MarkovText(TokenTask):
         check_counts(2, letters=letters, length=length)
         if letters > len(LETTERS):
             raise RefusedInput(f"task.letters must be at most {len(LETTERS)}, not {letters}.")
+        if not 0 <= scale <= MOST_SCALE:
+            raise RefusedInput(f"task.scale must be from 0 to {MOST_SCALE}, not {scale}.")
         law = MarkovLaw(random_transition(letters, scale=scale, seed=chain_seed), length=length)
         texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

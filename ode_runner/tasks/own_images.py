@@ -62,6 +62,7 @@ class OwnImages(ImageClassification, OwnDataTask):
         self._check_labels(tested or trained)
         places = self._split(len(trained.names), validation, 0.0 if tested else test, seed)
         splits = {split: self._samples(trained, own) for split, own in places.items()}
+        self.separate = tested is not None  # the folder has a part for the test
         self.tested = [trained.names[i] for i in places[Split.TEST].tolist()]
         if tested:
             splits[Split.TEST] = self._samples(tested, torch.arange(len(tested.names)))
@@ -75,6 +76,9 @@ class OwnImages(ImageClassification, OwnDataTask):
             seed=seed,
             device=device,
         )
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {"test": "task.folder has a folder test"} if self.separate else {}
 
     @classmethod
     def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:

@@ -58,6 +58,9 @@ class Series(LeastSquaresTask, SeriesTask):
             drive=Drive(columns=len(self.inputs), held=self.between == "hold") if self.inputs else None,
         )
 
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.inputs else {"between": "task.inputs=[]"}
+
     def with_data(self, path: Path) -> Self:
         new = self.on_file(path)
         check_begins(new.recorded, new.read)

@@ -76,6 +76,9 @@ class SeriesForecast(SeriesTask):
     def answer_times(cls, options: Mapping[str, Any]) -> AnswerTimes:
         return AnswerTimes.ROWS if options.get("causal") else AnswerTimes.ANY
 
+    def idle_options(self) -> Mapping[str, str]:
+        return {"kl_epochs": "task.causal=true draws no states"} if self.causal else {}
+
     def with_data(self, path: Path) -> Self:
         new = self.on_file(path)
         if not self.blanks and any(np.isnan(one.values).any() for one in new.recorded):

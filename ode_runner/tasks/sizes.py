@@ -4,6 +4,7 @@ from ode_runner.batch import Split
 from ode_runner.errors import RefusedInput
 
 MOST = 10_000_000  # samples: more would be drawn for minutes before memory is used up
+LATEST = 1_000_000  # units of time
 
 
 def check_counts(least: int, **counts: int) -> None:
@@ -23,6 +24,14 @@ def split_sizes(*, train: int, validation: int, test: int) -> dict[Split, int]:
     """
     check_counts(2, train=train, validation=validation, test=test)
     return {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
+
+
+def check_horizon(horizon: float) -> None:
+    """Raises RefusedInput for a last time that is none, or so late that nobody waits for a solution until then."""
+    if not horizon > 0:
+        raise RefusedInput(f"task.horizon must be positive, not {horizon}.")
+    if horizon > LATEST:
+        raise RefusedInput(f"task.horizon must be at most {LATEST:,}, not {horizon}.")
 
 
 def check_deviations(**deviations: float) -> None:

@@ -20,6 +20,7 @@ from ode_runner.plots.stochastic import draw_paths
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
+from ode_runner.tasks.sizes import check_horizon
 from ode_runner.types import Scalar, State, Times, Trajectory
 
 DEPTH = 20  # of the Brownian paths: their finest grid has 2^20 times in a cell
@@ -27,6 +28,7 @@ SPLITS = {Split.TEST: 0, Split.VALIDATION: 1, Split.TRAIN: 2}  # in which order 
 NUMBERS = 1 << 28  # samples of a split, at most
 OTHERS = 1 << 10  # times that: the numbers of paths that are no path of the data
 DRAWN = 65  # times of a picture
+MOST_FINE = 1_000_000
 BAND = 500  # paths that a band in a picture is made of
 
 
@@ -238,13 +240,20 @@ class StochasticPaths(Task):
         steps = [(-(i + 4) - length, -(i + 4.0)) for i in range(len(values))]
         return self.path.increments(steps, keys, dtype=torch.float64).w / math.sqrt(length)
 
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if self.sequence else dict.fromkeys(("noise", "kl_epochs"), "task.sequence=false")
+
     def _check(self) -> None:
         least_of = {"train": 1, "validation": 1, "test": 2, "points": 2, "cells": 1, "fine": 1, "kl_epochs": 1}
         for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
-        if not 0 < self.horizon < math.inf:
-            raise RefusedInput(f"task.horizon must be positive, not {self.horizon}.")
+        check_horizon(self.horizon)
+        if self.fine * self.horizon > MOST_FINE:
+            raise RefusedInput(
+                f"task.fine={self.fine} over task.horizon={self.horizon} makes more than {MOST_FINE:,} steps of a true "
+                "path. Use a smaller one of them."
+            )
         if not 0 <= self.spread < math.inf:
             raise RefusedInput(f"task.spread must be 0 or more, not {self.spread}.")
         if not 0 < self.noise < math.inf:

@@ -12,6 +12,7 @@ from ode_runner.tasks.token_task import split_texts
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LARGEST = 1 << 16  # entries of a table
+LEAST_CONCENTRATION = 0.001  # below, gamma variates are too small for a float, and all come out equal
 
 
 @final
@@ -45,6 +46,8 @@ class TinyTable(TableTask):
                 f"task.letters={letters} task.length={length} make a table of {letters}^{length} probabilities, and "
                 f"{LARGEST:,} are the most. Use task.letters=4 task.length=4."
             )
+        if concentration < LEAST_CONCENTRATION:
+            raise RefusedInput(f"task.concentration must be at least {LEAST_CONCENTRATION}, not {concentration}.")
         law = TableLaw(random_table(letters, length, concentration=concentration, seed=table_seed))
         texts = split_texts(law, split_sizes(train=train, validation=validation, test=test), seed)
         super().__init__(texts, words=LETTERS[:letters], law=law, samples=samples, seed=seed, device=device)

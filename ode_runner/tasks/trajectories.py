@@ -29,6 +29,7 @@ from ode_runner.tasks.observations import (
     reference_solution,
     with_roots,
 )
+from ode_runner.tasks.sizes import check_horizon
 from ode_runner.types import Scalar
 
 SHOWN, FINE = 3, 201  # observed trajectories in a picture, and times at which they are drawn
@@ -209,8 +210,7 @@ class Trajectories(LeastSquaresTask):
             raise RefusedInput(
                 f"task.window={self.window} reaches beyond the data. Use 2 to task.points={self.points} points."
             )
-        if not 0 < self.horizon < math.inf:
-            raise RefusedInput(f"task.horizon must be positive, not {self.horizon}.")
+        check_horizon(self.horizon)
         if not 0 <= self.noise < math.inf:
             raise RefusedInput(f"task.noise must be 0 or more, not {self.noise}.")
         if len(self.y0) != len(self.names):

@@ -166,10 +166,11 @@ def check_gauss_newton(experiment: Experiment, group: ProcessGroup) -> None:
             f"optimizer=gauss_newton is for {MOST:,} parameters at most, and there are {count:,}. {other}."
         )
     half = options.precision == "fp16"
-    if group.size > 1 or options.ema is not None or options.accumulate is not None or half:
+    others = (options.ema, options.accumulate, options.max_grad_norm)
+    if group.size > 1 or any(value is not None for value in others) or half:
         raise IncompatibleChoice(
-            "optimizer=gauss_newton takes processes=1, trainer.ema=null and trainer.accumulate=null, and no "
-            "trainer.precision=fp16."
+            "optimizer=gauss_newton takes processes=1, trainer.ema=null, trainer.accumulate=null and "
+            "trainer.max_grad_norm=null, and no trainer.precision=fp16."
         )
 
 

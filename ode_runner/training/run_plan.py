@@ -17,6 +17,7 @@ class RunPlan:
     """A run before its data and model are built: its identity, and functions that build the rest."""
 
     record: RunRecord  # identity and configuration; status running
+    choices: Mapping[str, str]  # of each group
     config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
     command_files: Mapping[str, str]  # contents of `.hydra/` by file name

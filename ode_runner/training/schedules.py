@@ -29,6 +29,10 @@ class Scheduler(Protocol):
 class Schedule(abc.ABC):
     """A schedule bound to an optimizer: changes it at every step of training."""
 
+    def idle_options(self) -> Mapping[str, str]:
+        """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
+        return {}
+
     @abc.abstractmethod
     def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, steps: int) -> Scheduler:
         """Made at the beginning of a run of so many steps, which time or patience may cut short."""
@@ -211,6 +215,10 @@ class OneCycle(Schedule):
                 "schedule.base_momentum and schedule.max_momentum must be from 0 to below 1 and in this order, not "
                 f"{self.base_momentum} and {self.max_momentum}."
             )
+
+    def idle_options(self) -> Mapping[str, str]:
+        reason = "schedule.cycle_momentum=false"
+        return {} if self.cycle_momentum else {"base_momentum": reason, "max_momentum": reason}
 
     def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, steps: int) -> OneCycleLR:
         del steps_per_epoch

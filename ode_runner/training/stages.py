@@ -36,7 +36,7 @@ class Stages:
     """
 
     def __init__(self, experiment: Experiment, optimizer: Optimizer, schedule: Schedule, *, processes: int) -> None:
-        self.experiment, self.optimizer, self._schedule = experiment, optimizer, schedule
+        self.experiment, self.optimizer, self.schedule = experiment, optimizer, schedule
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.count = experiment.model.stages if isinstance(experiment.model, StagedModel) else 1
         self.epochs = experiment.options.epochs * self.count  # of all stages
@@ -56,7 +56,7 @@ class Stages:
         whole = options.epochs * steps_per_epoch
         left = (options.max_steps or sys.maxsize) - self.present * whole
         steps = max(1, min(whole, left))
-        return self._schedule.scheduler(self.optimizer, steps_per_epoch=steps_per_epoch, steps=steps)
+        return self.schedule.scheduler(self.optimizer, steps_per_epoch=steps_per_epoch, steps=steps)
 
     def due(self, epoch: int) -> bool:
         """Whether the next stage begins with the epoch of this number, counted from 0."""

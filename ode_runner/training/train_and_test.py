@@ -30,6 +30,7 @@ from ode_runner.recording.record import UNUSED, RunRecord
 from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
+from ode_runner.training.idle_options import idle_options
 from ode_runner.training.resume import resume
 from ode_runner.training.reused_weights import reuse_weights
 from ode_runner.training.run_plan import RunPlan
@@ -148,6 +149,8 @@ def _introduce(experiment: Experiment, trainer: Trainer | None, plan: RunPlan, d
     for line in experiment.task.introduction():
         display.say(line)
     _print_remarks(experiment, plan.record, display)
+    for clause in idle_options(experiment, trainer, choices=plan.choices, config=plan.record.config):
+        display.say(clause)
     if trainer is not None and experiment.options.ema is not None:
         introduce_average(experiment.options.ema, steps=trainer.total_steps, display=display)
 

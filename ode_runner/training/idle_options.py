@@ -1,0 +1,44 @@
+"""Options that were chosen and that nothing reads, because of what is chosen beside them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ode_runner.config.choices import default_options
+from ode_runner.experiment.experiment import Experiment
+from ode_runner.quoting import as_typed
+from ode_runner.training.gauss_newton import GaussNewton
+from ode_runner.training.trainer import Trainer
+
+
+def idle_options(
+    experiment: Experiment, trainer: Trainer | None, *, choices: Mapping[str, str], config: Mapping[str, Any]
+) -> Iterator[str]:
+    """A clause for each option that is not as its yaml has it and changes nothing: which one, and why.
+
+    Args:
+        choices: of each group.
+        config: the options of each group, with their values.
+    """
+    idle = {
+        "task": experiment.task.idle_options(),
+        "model": experiment.model.idle_options(),
+        "solver": experiment.integrator.solver.idle_options() if _is_solving(experiment) else {},
+        "schedule": {} if trainer is None else trainer.stages.schedule.idle_options(),
+        "optimizer": {} if trainer is None else _of_optimizer(trainer),
+    }
+    for group, options in idle.items():
+        defaults = default_options(group, choices[group])
+        for option, reason in options.items():
+            value = config[group].get(option)
+            if option in defaults and value != defaults[option]:
+                yield f"{group}.{option}={as_typed(value)} is not used: {reason}"
+
+
+def _is_solving(experiment: Experiment) -> bool:
+    return "solver" not in experiment.model.unused_axes()
+
+
+def _of_optimizer(trainer: Trainer) -> Mapping[str, str]:
+    """Optimizers are torch's, and one is ours."""
+    damped = isinstance(trainer.optimizer, GaussNewton)
+    return {"lr": "optimizer.damping decides how long a step is"} if damped else {}

@@ -1,0 +1,55 @@
+"""An option that changes nothing beside the others as they are is named at the beginning of a run, with the reason."""
+
+from pathlib import Path
+
+import pytest
+
+from ode_runner.build import build_experiment
+from ode_runner.training.idle_options import idle_options
+from tests.conftest import Compose
+from tests.helpers import TINY, options, typed
+
+QUICK = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
+PLANE = (*QUICK, "task=density2d", "task.grid=20")
+PATHS = (*QUICK, "task=ou", "task.points=5", "task.fine=32", "task.horizon=0.5", "model=sde")
+IDLE = {  # what is typed: the clause, and an option beside which it is read
+    (*PLANE, "model=cnf", "model.noise=normal"): ("model.trace=exact draws none", "model.trace=hutchinson"),
+    (*PLANE, "model=flow_matching", "model.hidden=0.2"): ("the task gives no conditions", "task.conditional=true"),
+    (*PLANE, "model=diffusion", "solver=edm_heun", "solver.s_noise=1.1"): ("solver.s_churn=0", "solver.s_churn=5"),
+    (*PLANE, "model=consistency", "solver.grid=time"): (
+        "solver.num_steps=1 has no levels between",
+        "solver.num_steps=2",
+    ),
+    (*PATHS, "task.noise=0.2"): ("task.sequence=false", ""),
+    (*PATHS, "model.diffusion=constant", "model.width=8"): ("model.diffusion=constant", "model.diffusion=elementwise"),
+    (*QUICK, "solver=explicit_adams", "solver.rtol=0.01"): ("explicit_adams has no corrector", ""),
+    (*QUICK, "schedule=one_cycle", "schedule.base_momentum=0.5"): (
+        "schedule.cycle_momentum=false",
+        "schedule.cycle_momentum=true",
+    ),
+}
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("words", IDLE, ids=lambda words: words[-1])
+def test_an_option_that_nothing_reads_is_named_with_the_reason(words: tuple[str, ...], tmp_path: Path) -> None:
+    reason, read = IDLE[words]
+    clause = f"{words[-1]} is not used: {reason}"
+    ended = typed(*words, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert clause in ended.stdout.splitlines()
+    if read:
+        assert "is not used" not in typed(*words, read, cwd=tmp_path).stdout
+
+
+def test_only_options_that_exist_and_differ_from_their_default_are_named(composed: Compose) -> None:
+    cfg = composed("task=ou", "model=sde", "task.train=4", "task.validation=2", "task.test=2", "task.fine=32")
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    assert set(experiment.task.idle_options()) == {"noise", "kl_epochs"} < set(cfg.task)
+    choices = {
+        group: str(cfg.hydra.runtime.choices[group]) for group in ("task", "model", "solver", "schedule", "optimizer")
+    }
+    assert choices["schedule"] in options("schedule")
+    assert (
+        list(idle_options(experiment, None, choices=choices, config={group: {**cfg[group]} for group in choices})) == []
+    )
