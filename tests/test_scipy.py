@@ -1,5 +1,6 @@
 """SciPy's solvers: stiff problems, the adjoint around them, and what they refuse."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import IncompatibleChoice, RefusedInput, SolverFailed
+from ode_runner.field import VectorField
 from ode_runner.gradients.adjoint import Adjoint
+from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.checkpoint import Checkpoint
 from ode_runner.integrator import Integrator
@@ -19,6 +22,7 @@ from ode_runner.ledger import Ledger, Phase
 from ode_runner.solvers.dopri5 import Dopri5
 from ode_runner.solvers.kvaerno3 import Kvaerno3
 from ode_runner.solvers.scipy_ivp import DENSE, LARGEST, SciPy
+from ode_runner.types import State, Time
 from tests.helpers import TINY, options, record_of, typed
 from tests.problems import (
     Compose,
@@ -270,3 +274,24 @@ def test_another_mode_is_refused_in_one_line(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "solver=bdf is SciPy's, through which nothing can be differentiated, so gradient=seminorm" in run.stderr
     assert "Use gradient=adjoint, or solver=radau_iia5." in run.stderr
+
+
+class LayerOfACondition(VectorField):
+    """f(t, y, z): a layer of the condition by itself, which takes numbers of its weights' precision alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, t: Time, y: State, z: Tensor) -> State:
+        return self.layer(z) - y
+
+
+@pytest.mark.parametrize("name", ["lsoda", "radau"])
+def test_a_condition_without_a_derivative_is_solved_with(solver: SciPy) -> None:
+    """As in evaluations and samples, where the gradient mode is backprop and keeps what is given as it is."""
+    field, y0, ts, z = LayerOfACondition(), torch.ones(2, 3), torch.tensor([0.0, 0.5]), torch.randn(2, 2)
+    with torch.no_grad():
+        ys = Integrator(solver=tight(solver), gradient=Backprop())(field, y0, ts, given=(z,)).ys
+        steady = field.layer(z)
+        torch.testing.assert_close(ys[-1], steady + (y0 - steady) * math.exp(-0.5), rtol=1e-5, atol=1e-5)

@@ -181,6 +181,15 @@ class _WithQuadratures(StackedField):
         return rows[:, :elements].reshape(self.of_state), q
 
 
+def _tensors(field: VectorField) -> Iterator[tuple[str, Tensor]]:
+    """All tensors that a field computes with, by name: what it is given among them, which may be no parameter."""
+    yield from field.named_parameters()
+    yield from field.named_buffers()
+    for prefix, module in field.named_modules():
+        if isinstance(module, CountedField):
+            yield from ((f"{prefix}.{name}".lstrip("."), getattr(module, name)) for name in module.held)
+
+
 class _RightSide:
     """A field as SciPy calls it: sample after sample, and without the quadratures that may lie at the state's end."""
 
@@ -224,8 +233,7 @@ class _RightSide:
         full = np.concatenate([self.restored(y), np.zeros_like(self.quadratures)])
         place = torch.from_numpy(full).to(self.like.device).view(self.like.shape)
         with torch.enable_grad():  # so that the field may be differentiated by parameters of its own precision
-            tensors = {**dict(self.field.named_parameters()), **dict(self.field.named_buffers())}
-            doubled = {name: x.double() if x.is_floating_point() else x for name, x in tensors.items()}
+            doubled = {name: x.double() if x.is_floating_point() else x for name, x in _tensors(self.field)}
             dy = functional_call(self.field, doubled, (place.new_full((), t), place))
         found: Array = dy.detach().reshape(-1).cpu().numpy()
         if not np.isfinite(found).all():
