@@ -11,7 +11,7 @@ from ode_runner.field import NoiseDrivenField, VectorField
 from ode_runner.noise import BrownianPath, Increment, Noise, StepIncrements, Steps
 from ode_runner.types import State
 
-CLOSE = 0.05  # part of a step by which the noise's grid may miss its ends
+CLOSE = 0.25  # part of a step by which the noise of its ends may be that of another length
 MOST_CELLS = 100_000  # of a step, each of which is drawn by itself
 
 

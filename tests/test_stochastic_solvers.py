@@ -373,6 +373,17 @@ def test_the_adjoint_goes_to_the_gradient_with_the_step(cls: type[FixedStepSolve
     assert errors[-1] < errors[0] / 4
 
 
+@pytest.mark.parametrize("times", [[0.3], [0.3, 0.3]])
+@pytest.mark.parametrize("mode", [Backprop(), Checkpoint(), Adjoint(rtol=None, atol=None)])
+def test_over_no_time_the_gradient_is_that_of_the_beginning(mode: GradientMode, times: list[float]) -> None:
+    y0, noise = torch.rand(2, 3, requires_grad=True), Noise(path=PATH, samples=torch.arange(2))
+    field = Learned(NoiseKind.DIAGONAL, Calculus.STRATONOVICH)
+    integrate = Integrator(solver=make(HeunSDE, 4), gradient=mode)
+    integrate(field, y0, torch.tensor(times), given=(torch.rand(2, 3),), noise=noise).ys.sum().backward()
+    assert y0.grad is not None
+    assert torch.equal(y0.grad, torch.full_like(y0, len(times)))
+
+
 def test_a_way_there_and_back_ends_where_it_began() -> None:
     torch.manual_seed(0)
     field, y0, z = Learned(NoiseKind.DIAGONAL, Calculus.STRATONOVICH), torch.rand(4, 3), torch.rand(4, 3)
