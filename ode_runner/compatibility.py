@@ -23,6 +23,8 @@ from ode_runner.structured_field import JumpField, SeparableField, kind_of
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.sampled import asks_for_answers
 
+PLAIN, IMPLICIT = "backprop", "radau_iia5"  # the mode and the implicit solver that are named before others
+
 
 def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Solver, gradient: GradientMode) -> None:
     """Raises IncompatibleChoice, in the user's own words and with a way out, unless the three go together."""
@@ -33,12 +35,13 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
     if not (solver.differentiable or gradient.own_derivative):
         raise IncompatibleChoice(
             f"solver={choices['solver']} is {solver.kind}, so gradient={choices['gradient']} has nothing to go by. "
-            "Use gradient=adjoint, or solver=radau_iia5."
+            f"Use {_in_turn(_other_gradient(solver), _like(solver, gradient))}."
         )
     if not gradient.takes(type(solver)):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
-            f"solver={choices['solver']} is {solver.kind}. Use {_other_solver(gradient, solver)}gradient=backprop."
+            f"solver={choices['solver']} is {solver.kind}. "
+            f"Use {_in_turn(_other_solver(gradient, solver), _other_gradient(solver))}."
         )
     if isinstance(solver, PerSampleStepping) and solver.per_sample and not gradient.each_sample:
         raise IncompatibleChoice(
@@ -218,11 +221,27 @@ def _in_words(names: Sequence[str]) -> str:
 
 
 def _other_solver(gradient: GradientMode, solver: Solver) -> str:
-    """`solver=..., or `, one of the same kind that the mode takes; "" where there is none."""
+    """`solver=...`, one of the same kind that the mode takes; "" where there is none."""
     if not isinstance(solver, StochasticMethod):
-        return f"solver={gradient.example}, or "
-    able = naming("solver", members("solver"), lambda other: _stochastic(other) and gradient.takes(other))
-    return f"{able}, or " if able else ""
+        return f"solver={gradient.example}"
+    return naming("solver", members("solver"), lambda other: _stochastic(other) and gradient.takes(other))
+
+
+def _like(solver: Solver, gradient: GradientMode) -> str:
+    """`solver=...`: for one through which nothing is differentiated, an implicit one of ours if the mode takes that."""
+    takes = solver.of_ordinary_equations and gradient.takes(members("solver")[IMPLICIT])
+    return f"solver={IMPLICIT if takes else gradient.example}"
+
+
+def _other_gradient(solver: Solver) -> str:
+    """`gradient=...`: backprop if it takes the solver, else those that do; "" where there is none."""
+    able = {name: mode for name, mode in members("gradient").items() if mode.takes(type(solver))}
+    return naming("gradient", {PLAIN: able[PLAIN]} if PLAIN in able else able, lambda mode: True)
+
+
+def _in_turn(*ways: str) -> str:
+    """`a, or b`, of those that there are."""
+    return ", or ".join(filter(None, ways))
 
 
 def _stochastic(solver: type[Solver]) -> bool:

@@ -1,20 +1,25 @@
 """What a task needs of an answer and a model gives: checked by class, before any data are made."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from ode_runner.batch import Answer
 from ode_runner.building.members import members, naming
+from ode_runner.compatibility import check_compatible
+from ode_runner.errors import IncompatibleChoice
 from ode_runner.models.base import Model, Numerics
 from ode_runner.models.consistency import Consistency
 from ode_runner.models.density import DensityModel
 from ode_runner.models.exact import Exact
 from ode_runner.models.hybrid import Hybrid
+from ode_runner.models.odenet import ODENet
 from ode_runner.models.path_model import PathModel
 from ode_runner.networks.base import Network
+from tests.composition import Compose
 from tests.helpers import options, run_folders, typed
-from tests.problems import named_class
+from tests.problems import build, named_class
 
 OWN = """
 from ode_runner.batch import Answer
@@ -146,3 +151,20 @@ def test_every_model_gives_values_or_a_density_and_those_with_a_solve_states_bet
 def test_nothing_is_named_where_nothing_is_able() -> None:
     assert naming("model", members("model"), lambda model: False) == ""
     assert naming("model", members("model"), lambda model: model.numerics is Numerics.DISCRETE) == "model=rknet"
+
+
+@pytest.mark.parametrize("gradient", options("gradient"))
+def test_what_is_to_be_typed_instead_of_a_mode_and_a_solver_goes_together(gradient: str, composed: Compose) -> None:
+    """Of one solver of each kind; those of special fields go with no mode here, and have the mode's own example."""
+    mode = build(composed, "gradient", gradient)
+    for name in {solver.kind: name for name, solver in members("solver").items()}.values():  # type: ignore[attr-defined]
+        solver = build(composed, "solver", name)
+        if mode.takes(type(solver)):
+            continue
+        with pytest.raises(IncompatibleChoice) as refusal:
+            check_compatible({"solver": name, "gradient": gradient, "model": "odenet"}, ODENet, solver, mode)
+        ways = re.findall(r"(solver|gradient)=(\w+)", str(refusal.value).rpartition("Use ")[2])
+        assert ways, str(refusal.value)
+        for group, other in ways:
+            pair = {"solver": solver, "gradient": mode} | {group: build(composed, group, other)}
+            assert pair["gradient"].takes(type(pair["solver"])), f"{refusal.value} -> {group}={other}"

@@ -273,7 +273,7 @@ def test_another_mode_is_refused_in_one_line(tmp_path: Path) -> None:
     run = typed("task=half_moons", "solver=bdf", "gradient=seminorm", *SMALL, cwd=tmp_path)
     assert run.returncode == 2
     assert "solver=bdf is SciPy's, through which nothing can be differentiated, so gradient=seminorm" in run.stderr
-    assert "Use gradient=adjoint, or solver=radau_iia5." in run.stderr
+    assert "Use gradient=adjoint, or solver=dopri5." in run.stderr  # for this mode takes no implicit one
 
 
 class LayerOfACondition(VectorField):

@@ -155,6 +155,14 @@ def test_a_sequence_without_a_known_row_is_refused(made: Callable[..., SeriesFor
         made().spec.checked(inputs)
 
 
+def test_windows_that_forecast_less_far_than_the_test_are_told(made: Callable[..., SeriesForecast]) -> None:
+    short = made(text_of({"a": 60}), window=8, test=0.2)
+    assert "up to 12 rows at once, and windows 4: longer ones, task.window=24" in "\n".join(short.introduction())
+    [advice] = short.remarks({"test/rmse": 1.2})
+    assert "Train longer, or with task.window=24, whose windows forecast about as many rows" in advice
+    assert "rows at once" not in "\n".join(made(text_of({"a": 60}), window=None).introduction())
+
+
 def test_each_series_is_forecast_at_the_times_after_its_first_row(made: Callable[..., SeriesForecast]) -> None:
     early = "id,t,x,y\n" + "".join(f"a,{i},{i % 3},1\n" for i in range(10))
     both = made(early + "".join(f"b,{i + 20},{i % 3},1\n" for i in range(10)))

@@ -135,13 +135,28 @@ class SeriesForecast(SeriesTask):
         if self.window is not None and longest < self.window:
             rows = f"{longest} rows, as many as any series has to learn from (task.window={self.window})"
         yield f"  a window is {rows}, of which the first {self.observed:.0%} are read, {self.reading.most} rows at most"
+        ahead, learned = (self._most_ahead(split) for split in (Split.TEST, Split.TRAIN))
+        if ahead > learned:
+            yield (
+                f"  the test forecasts up to {ahead} rows at once, and windows {learned}: longer ones, "
+                f"task.window={self._fitting_window()}, learn to"
+            )
 
     def remarks(self, metrics: Mapping[str, float]) -> Iterator[str]:
         if not metrics["test/rmse"] < 0.9:
             yield (
                 f"forecasts are little better than the mean of the training rows ({metrics['test/rmse']:.2f} standard "
-                "deviations, where the mean has 1). Train longer, or choose another task.window."
+                f"deviations, where the mean has 1). Train longer, or with task.window={self._fitting_window()}, whose "
+                "windows forecast about as many rows at once as the test does."
             )
+
+    def _fitting_window(self) -> int:
+        """The rows of a window of which as many are forecast as are at once in the test."""
+        return math.ceil(self._most_ahead(Split.TEST) / (1 - self.observed))
+
+    def _most_ahead(self, split: Split) -> int:
+        """The most rows that are forecast at once."""
+        return max(piece.stop - piece.scored for piece in self.reading.pieces(split))
 
     def forecasts(self, view: ModelView, times: Sequence[float] | None) -> list[Forecast]:
         return [self.told(view, self._before(number, float(asked[0])), asked) for number, asked in self.asked(times)]
