@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
 from ode_runner.batch import Answer
-from ode_runner.building.members import members, naming
+from ode_runner.building.members import members, naming, ways
 from ode_runner.building.series_choices import check_answer_times
 from ode_runner.errors import IncompatibleChoice
 from ode_runner.field import StochasticField, VectorField
@@ -35,13 +36,13 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
     if not (solver.differentiable or gradient.own_derivative):
         raise IncompatibleChoice(
             f"solver={choices['solver']} is {solver.kind}, so gradient={choices['gradient']} has nothing to go by. "
-            f"Use {_in_turn(_other_gradient(solver), _like(solver, gradient))}."
+            f"Use {ways(_other_gradients(solver), ('solver', [_like(solver, gradient)]))}."
         )
     if not gradient.takes(type(solver)):
         raise IncompatibleChoice(
             f"gradient={choices['gradient']} needs {gradient.requirement}; "
             f"solver={choices['solver']} is {solver.kind}. "
-            f"Use {_in_turn(_other_solver(gradient, solver), _other_gradient(solver))}."
+            f"Use {ways(('solver', _other_solvers(gradient, solver)), _other_gradients(solver))}."
         )
     if isinstance(solver, PerSampleStepping) and solver.per_sample and not gradient.each_sample:
         raise IncompatibleChoice(
@@ -55,10 +56,10 @@ def check_compatible(choices: Mapping[str, str], model: type[Model], solver: Sol
 def _check_discrete(choices: Mapping[str, str], solver: Solver, gradient: GradientMode) -> None:
     """Raises IncompatibleChoice unless steps of the solver can be a model's blocks, and are differentiated exactly."""
     if not isinstance(solver, FixedStepRungeKutta):
+        able = [name for name, other in members("solver").items() if issubclass(other, FixedStepRungeKutta)]
         raise IncompatibleChoice(
             f"model={choices['model']} takes a fixed-step explicit Runge-Kutta solver; "
-            f"solver={choices['solver']} is {solver.kind}. "
-            f"Use {naming('solver', members('solver'), _discrete)}, or model=odenet."
+            f"solver={choices['solver']} is {solver.kind}. Use {ways(('solver', able), ('model', ['odenet']))}."
         )
     if not gradient.exact:
         raise IncompatibleChoice(
@@ -220,36 +221,28 @@ def _in_words(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _other_solver(gradient: GradientMode, solver: Solver) -> str:
-    """`solver=...`, one of the same kind that the mode takes; "" where there is none."""
+def _other_solvers(gradient: GradientMode, solver: Solver) -> list[str]:
+    """Of the same kind, those that the mode takes; of ordinary equations an example."""
     if not isinstance(solver, StochasticMethod):
-        return f"solver={gradient.example}"
-    return naming("solver", members("solver"), lambda other: _stochastic(other) and gradient.takes(other))
+        return [gradient.example]
+    return [name for name, other in members("solver").items() if _stochastic(other) and gradient.takes(other)]
 
 
 def _like(solver: Solver, gradient: GradientMode) -> str:
-    """`solver=...`: for one through which nothing is differentiated, an implicit one of ours if the mode takes that."""
+    """For a solver through which nothing is differentiated, an implicit one of ours if the mode takes that."""
     takes = solver.of_ordinary_equations and gradient.takes(members("solver")[IMPLICIT])
-    return f"solver={IMPLICIT if takes else gradient.example}"
+    return IMPLICIT if takes else gradient.example
 
 
-def _other_gradient(solver: Solver) -> str:
-    """`gradient=...`: backprop if it takes the solver, else those that do; "" where there is none."""
-    able = {name: mode for name, mode in members("gradient").items() if mode.takes(type(solver))}
-    return naming("gradient", {PLAIN: able[PLAIN]} if PLAIN in able else able, lambda mode: True)
-
-
-def _in_turn(*ways: str) -> str:
-    """`a, or b`, of those that there are."""
-    return ", or ".join(filter(None, ways))
+def _other_gradients(solver: Solver) -> tuple[str, list[str]]:
+    """Modes that take the solver: backprop if it does, else all that do."""
+    modes: Mapping[str, Any] = members("gradient")
+    able = [name for name, mode in modes.items() if mode.takes(type(solver))]
+    return "gradient", [PLAIN] if PLAIN in able else able
 
 
 def _stochastic(solver: type[Solver]) -> bool:
     return issubclass(solver, StochasticMethod)
-
-
-def _discrete(solver: type[Solver]) -> bool:
-    return issubclass(solver, FixedStepRungeKutta)
 
 
 def _listed(answers: Collection[Answer]) -> str:

@@ -1,7 +1,7 @@
 """The classes behind the choices of a group, for messages that name what is able."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
@@ -42,9 +42,20 @@ def naming(group: str, choices: Mapping[str, type], able: Callable[[Any], bool])
 
     Those that would be refused for another reason are left out, unless all of them would be.
     """
-    names = [name for name, chosen in choices.items() if able(chosen)]
+    return ways((group, [name for name, chosen in choices.items() if able(chosen)]))
+
+
+def ways(*several: tuple[str, Sequence[str]]) -> str:
+    """`solver=heun or rk4, or model=odenet`: choices of one group or another, as one types them; "" without any.
+
+    Those that would be refused are left out, unless all of them would be.
+    """
     accepts = _accepts.get()
-    if accepts is not None:
-        names = [name for name in names if accepts(group, name)] or names
-    alternatives = " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-    return f"{group}={alternatives}" if names else ""
+    kept = [(group, [name for name in names if accepts is None or accepts(group, name)]) for group, names in several]
+    left = kept if any(names for _, names in kept) else several
+    return ", or ".join(f"{group}={_listed(names)}" for group, names in left if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
