@@ -53,3 +53,10 @@ def test_only_options_that_exist_and_differ_from_their_default_are_named(compose
     assert (
         list(idle_options(experiment, None, choices=choices, config={group: {**cfg[group]} for group in choices})) == []
     )
+
+
+def test_milestones_that_a_run_never_reaches_are_named(tmp_path: Path) -> None:
+    words = (*QUICK, "trainer.max_steps=null", "trainer.epochs=2", "schedule=steps")
+    said = "schedule.milestones=[60,100,140] are beyond the run's 2 epochs: the rate stays"
+    assert said in typed(*words, cwd=tmp_path).stdout.splitlines()
+    assert "milestones" not in typed(*words, "schedule.milestones=[1,60]", cwd=tmp_path).stdout.partition("loss")[0]

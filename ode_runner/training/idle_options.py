@@ -13,7 +13,7 @@ from ode_runner.training.trainer import Trainer
 def idle_options(
     experiment: Experiment, trainer: Trainer | None, *, choices: Mapping[str, str], config: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A clause for each option that is not as its yaml has it and changes nothing: which one, and why.
+    """A clause for each option that is not as its yaml has it and changes nothing, and for a schedule that never acts.
 
     Args:
         choices: of each group.
@@ -32,6 +32,9 @@ def idle_options(
             value = config[group].get(option)
             if option in defaults and value != defaults[option]:
                 yield f"{group}.{option}={as_typed(value)} is not used: {reason}"
+    if trainer is not None:
+        epochs = min(trainer.options.epochs, trainer.total_steps / trainer.steps_per_epoch)
+        yield from filter(None, [trainer.stages.schedule.idle_in(epochs)])
 
 
 def _is_solving(experiment: Experiment) -> bool:

@@ -33,6 +33,11 @@ class Schedule(abc.ABC):
         """The options that nothing reads beside the others as they are, each with the reason, in a clause."""
         return {}
 
+    def idle_in(self, epochs: float) -> str:
+        """A sentence where nothing of the schedule happens in a run of so many epochs, or nothing."""
+        del epochs
+        return ""
+
     @abc.abstractmethod
     def scheduler(self, optimizer: Optimizer, *, steps_per_epoch: int, steps: int) -> Scheduler:
         """Made at the beginning of a run of so many steps, which time or patience may cut short."""
@@ -128,6 +133,11 @@ class Steps(Warmed):
             raise RefusedInput(f"schedule.gamma must be positive, not {self.gamma}.")
         if any(milestone < 0 for milestone in self.milestones):
             raise RefusedInput(f"schedule.milestones must be epochs, 0 or more, not {as_typed(self.milestones)}.")
+
+    def idle_in(self, epochs: float) -> str:
+        if any(milestone < epochs for milestone in self.milestones):
+            return ""
+        return f"schedule.milestones={as_typed(self.milestones)} are beyond the run's {epochs:g} epochs: the rate stays"
 
     def warm_factor(self, epoch: float, epochs: float) -> float:
         del epochs
