@@ -62,7 +62,7 @@ def test_every_rate_rises_in_a_line_while_it_warms_up_and_reaches_its_own_there(
     assert after == [pytest.approx(x) for x in ([1, 1], [1, 0.1], [2 / 3, 0], [2**-0.5, 0.5])]
 
 
-@pytest.mark.parametrize("warmup", [-0.1, 1.0])
+@pytest.mark.parametrize("warmup", [0, -0.1, 1.0])
 def test_a_warmup_that_is_no_fraction_is_refused(warmup: float) -> None:
     with pytest.raises(RefusedInput, match="schedule.warmup"):
         Cosine(warmup=warmup)
@@ -106,7 +106,7 @@ def test_one_cycle_moves_the_momentum_only_when_asked(optimizer: type[Optimizer]
     assert min(moved) == pytest.approx(0.85, rel=1e-3)
 
 
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 0.5, 0.99])
+@pytest.mark.parametrize("warmup", [0, 0.0, 0.1, 0.25, 0.5, 0.99])
 def test_one_cycle_fits_a_run_of_any_length(warmup: float) -> None:
     for steps in range(1, 25):
         rates = [group["lr"] for group in course(OneCycle(**ONE_CYCLE | {"warmup": warmup}), steps=steps, lr=1.0)]

@@ -16,7 +16,10 @@ from ode_runner.structured_field import kind_of
 @final
 @dataclass(frozen=True, kw_only=True)
 class RecordProblems(GradientMode):
-    """Solves nothing: keeps each problem, and gives the initial state at every time, and zero for every integral."""
+    """Solves nothing: keeps each problem, and gives the initial state at every time, and zero for every integral.
+
+    They ask for a derivative where those of a solve would, so that a problem that begins with them does as well.
+    """
 
     exact: ClassVar[bool] = False
     through_autograd: ClassVar[bool] = True
@@ -28,7 +31,10 @@ class RecordProblems(GradientMode):
         self.problems.append(problem)
         y0, times = problem.y0, len(problem.ts)
         nothing = y0.new_zeros(times, len(y0)) if problem.field.names else y0
-        return Solution(ys=torch.stack([y0] * times), integrals=dict.fromkeys(problem.field.names, nothing))
+        ys = torch.stack([y0] * times)
+        if torch.is_grad_enabled() and any(z.requires_grad for z in problem.field.leaves()) and not ys.requires_grad:
+            ys = ys.requires_grad_().clone()
+        return Solution(ys=ys, integrals=dict.fromkeys(problem.field.names, nothing))
 
 
 def in_turn(problems: Sequence[Problem]) -> list[list[Problem]]:

@@ -1,9 +1,10 @@
 """Adams multistep methods on a fixed grid, by torchdiffeq."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 import torchdiffeq
@@ -16,6 +17,7 @@ from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.types import State, Times
 
+ORDERS = {"explicit_adams": 3, "implicit_adams": 4}
 SAME = 1e-6  # relative difference of steps that the coefficients do not mind: times born in a lower precision have it
 
 
@@ -32,7 +34,7 @@ class Adams(FixedStepSolver):
     """
 
     kind: ClassVar[str] = "multistep"
-    method: str
+    method: Literal["explicit_adams", "implicit_adams"]
     order: int  # that of the solution: the yaml of each `method` says it
     max_order: int
     rtol: float
@@ -40,8 +42,16 @@ class Adams(FixedStepSolver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.order != ORDERS[self.method]:
+            raise RefusedInput(
+                f"solver.method={self.method} solver.order={self.order}: its order is {ORDERS[self.method]}. Type "
+                f"solver={self.method}, and neither of them."
+            )
         if not 4 <= self.max_order <= 12:
             raise RefusedInput(f"solver.max_order must be from 4 to 12, not {self.max_order}.")
+        for name in ("rtol", "atol"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise RefusedInput(f"solver.{name} must be positive, not {getattr(self, name)}.")
 
     def idle_options(self) -> Mapping[str, str]:
         explicit = self.method == "explicit_adams"

@@ -26,6 +26,7 @@ from ode_runner.tasks.base import ModelView
 from ode_runner.tasks.density import DensityTask, in_parts, mass_of
 from ode_runner.tasks.gaussian_mixture import GaussianMixture
 from ode_runner.tasks.plane_laws import GAUSSIANS, OTHERS, PlaneLaw, gaussians
+from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts, split_sizes
 
 Name = Literal[
     "8gaussians",
@@ -86,10 +87,8 @@ class Density2D(DensityTask):
         seed: int,
         device: torch.device,
     ) -> None:
-        sizes = {Split.TRAIN: train, Split.VALIDATION: validation, Split.TEST: test}
-        for option, count in [*sizes.items(), ("grid", grid)]:
-            if count < 2:
-                raise RefusedInput(f"task.{option} must be at least 2, not {count}.")
+        sizes = split_sizes(train=train, validation=validation, test=test)
+        check_counts(2, MOST_EACH_WAY, grid=grid)
         law = law_of(name, radius, std)
         if conditional and law.components == 1:
             raise RefusedInput(f"task.conditional=true needs a law of several components; task.name={name} has one.")

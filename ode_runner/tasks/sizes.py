@@ -5,15 +5,16 @@ from ode_runner.errors import RefusedInput
 
 MOST = 10_000_000  # samples: more would be drawn for minutes before memory is used up
 LATEST = 1_000_000  # units of time
+MOST_EACH_WAY = 5_000  # cells of a grid: 25 million densities are a matter of hours
 
 
-def check_counts(least: int, **counts: int) -> None:
+def check_counts(least: int, most: int = MOST, **counts: int) -> None:
     """Raises RefusedInput for an option of the task that is below `least`, or beyond what anybody can draw."""
     for name, value in counts.items():
         if value < least:
             raise RefusedInput(f"task.{name} must be at least {least}, not {value}.")
-        if value > MOST:
-            raise RefusedInput(f"task.{name} must be at most {MOST:,}, not {value:,}.")
+        if value > most:
+            raise RefusedInput(f"task.{name} must be at most {most:,}, not {value:,}.")
 
 
 def split_sizes(*, train: int, validation: int, test: int) -> dict[Split, int]:

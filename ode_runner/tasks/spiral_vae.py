@@ -17,6 +17,7 @@ from ode_runner.plots.spirals import draw_prior_samples, draw_reconstructions, d
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
 from ode_runner.tasks.observations import on_the_union, with_roots
+from ode_runner.tasks.sizes import check_counts
 from ode_runner.types import Scalar
 
 TURNS, GRID = 3, 500  # of a whole spiral: revolutions, and points in time that it is cut into
@@ -132,9 +133,8 @@ class SpiralVAE(Task):
         yield "walk", draw_walk(view.decode(walk, self.ts))
 
     def _check(self) -> None:
-        for name, least in (("train", 2), ("validation", 2), ("test", 2), ("points", 2), ("kl_epochs", 1)):
-            if getattr(self, name) < least:
-                raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
+        check_counts(2, train=self.train, validation=self.validation, test=self.test, points=self.points)
+        check_counts(1, kl_epochs=self.kl_epochs)
         if self.points > GRID // 2:
             raise RefusedInput(
                 f"task.points={self.points} reaches beyond the data: a window and as much after it must fit into "

@@ -20,7 +20,7 @@ from ode_runner.plots.stochastic import draw_paths
 from ode_runner.quoting import as_typed
 from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.batches import in_batches, shuffler
-from ode_runner.tasks.sizes import check_horizon
+from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar, State, Times, Trajectory
 
 DEPTH = 20  # of the Brownian paths: their finest grid has 2^20 times in a cell
@@ -246,8 +246,7 @@ class StochasticPaths(Task):
     def _check(self) -> None:
         least_of = {"train": 1, "validation": 1, "test": 2, "points": 2, "cells": 1, "fine": 1, "kl_epochs": 1}
         for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
+            check_counts(least, **{name: getattr(self, name)})
         check_horizon(self.horizon)
         if self.fine * self.horizon > MOST_FINE:
             raise RefusedInput(

@@ -23,7 +23,7 @@ from ode_runner.tasks.density import DensityTask, in_parts, mass_of
 from ode_runner.tasks.own_data import OwnDataTask
 from ode_runner.tasks.point_file import Points, content_of, read_points
 from ode_runner.tasks.series_splits import drawn_parts, share_of
-from ode_runner.tasks.sizes import check_counts
+from ode_runner.tasks.sizes import MOST_EACH_WAY, check_counts
 
 DRAWN, DRAW = 6000, 0  # points where no file is named; their seed
 LEAST = 10  # rows to learn from
@@ -66,7 +66,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         seed: int,
         device: torch.device,
     ) -> None:
-        check_counts(2, grid=grid)
+        check_counts(2, MOST_EACH_WAY, grid=grid)
         read, entropy = _drawn(columns) if file is None else (read_points(Path(file), columns), None)
         self.grid, self.bounds, self.log = grid, _checked_bounds(bounds or {}), log
         _check_values(read, log, self.bounds)

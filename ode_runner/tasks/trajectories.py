@@ -29,7 +29,7 @@ from ode_runner.tasks.observations import (
     reference_solution,
     with_roots,
 )
-from ode_runner.tasks.sizes import check_horizon
+from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar
 
 SHOWN, FINE = 3, 201  # observed trajectories in a picture, and times at which they are drawn
@@ -203,9 +203,8 @@ class Trajectories(LeastSquaresTask):
         return draw_observations(times, observed, ts, solutions, names=self.names, trajectories=self.train)
 
     def _check(self) -> None:
-        for name, least in (("train", 1), ("validation", 1), ("test", 1), ("foresight", 1), ("points", 2)):
-            if getattr(self, name) < least:
-                raise RefusedInput(f"task.{name} must be at least {least}, not {getattr(self, name)}.")
+        check_counts(1, train=self.train, validation=self.validation, test=self.test, foresight=self.foresight)
+        check_counts(2, points=self.points)
         if not 2 <= self.window <= self.points:
             raise RefusedInput(
                 f"task.window={self.window} reaches beyond the data. Use 2 to task.points={self.points} points."

@@ -239,7 +239,7 @@ class OneCycle(Schedule):
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=steps,
-            pct_start=rise,
+            pct_start=float(rise),  # 0 is none to torch
             div_factor=self.div_factor,
             final_div_factor=self.final_div_factor,
             cycle_momentum=self.cycle_momentum,
