@@ -36,4 +36,4 @@ class Ddpm(Sampler):
 
     def step(self, field: Any, history: list[Denoised], after: Level, *, last: bool) -> State:
         now = history[-1]
-        return now.at(after) if last else ancestral(field, now, after, eta=self.eta)
+        return now.at(after) if last or not self.eta else ancestral(field, now, after, eta=self.eta)
