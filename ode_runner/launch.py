@@ -39,6 +39,7 @@ from ode_runner.config.hints import foreign_hint
 from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed
 from ode_runner.config.run_mode import known_from_words
+from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import remove_if_fresh
@@ -92,7 +93,7 @@ def _check_words() -> None:
     """Refuse words of sys.argv that Hydra would accept without effect, and complete the others."""
     _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
     check_words_used(sys.argv[1:])
-    sys.argv[1:] = quoted_where_needed(with_original_command(one_of_each(sys.argv[1:])))
+    sys.argv[1:] = quoted_where_needed(completed(with_original_command(one_of_each(sys.argv[1:]))))
     check_overrides(sys.argv[1:])
     check_known_keys(sys.argv[1:])
     note_typed_folder(sys.argv[1:])

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ode_runner.config.exclusive_options import one_of_each
-from tests.helpers import TINY, record_of, run_folders, typed
+from ode_runner.config.set_options import completed
+from tests.helpers import TINY, record_of, run_folder, run_folders, typed
 
 SMALL = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
 
@@ -58,3 +59,28 @@ def test_what_is_typed_for_a_revisit_replaces_the_runs_own(tmp_path: Path) -> No
     [folder] = run_folders(tmp_path)
     ended = typed(f"evaluate={folder.relative_to(tmp_path)}", "solver.step_size=0.25", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "added"),
+    [
+        (["model=cde", "solver=dopri5"], ["~solver.num_steps"]),
+        (["task=chirality", "model=odernn", "solver=lsoda"], ["~solver.num_steps"]),
+        (["model=cde", "solver=dopri5", "~solver.num_steps"], []),
+        (["model=cde", "solver=rk4"], []),
+        (["model=cde", "solver=rk4", "solver.step_size=0.5"], ["solver.num_steps=null"]),
+        (["model=cde"], []),
+        (["model=cde", "solver=dopri5,rk4"], []),  # each cell of the sweep has one
+        (["model=odenet", "solver=dopri5"], []),
+        (["model=cde", "solver=nope"], []),
+    ],
+)
+def test_steps_that_a_model_sets_are_none_of_an_adaptive_solver(words: list[str], added: list[str]) -> None:
+    assert completed(words) == [*words, *added]
+
+
+def test_a_model_that_sets_steps_takes_an_adaptive_solver(tmp_path: Path) -> None:
+    words = ("task=chirality", "task.points=12", "task.observed=6", "model=cde", "solver=dopri5", *SMALL)
+    assert typed(*words, cwd=tmp_path).returncode == 0
+    again = typed(f"evaluate={run_folder(tmp_path).relative_to(tmp_path)}", "solver=rk4", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")

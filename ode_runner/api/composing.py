@@ -15,10 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 import ode_runner.launch  # noqa: F401  for the resolver `folder`, which the configuration asks for
 from ode_runner.config.composition_cost import less_composing
-from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.help import conf_dir
 from ode_runner.config.messages import check_known_keys, readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed, values_swept
+from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import RefusedInput
 
@@ -59,7 +59,7 @@ def _compose(words: list[str], overrides: Sequence[str], places: Sequence[Path])
                 f"sweep: ode-run -m {word}"
             )
     check_words_used(words)
-    complete = quoted_where_needed(one_of_each(overrides))
+    complete = quoted_where_needed(completed(overrides))
     check_overrides(complete)
     check_known_keys(words)
     if places:

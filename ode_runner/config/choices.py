@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -56,12 +56,18 @@ def built_in(cfg: DictConfig, group: str, name: str) -> DictConfig:
 
 def default_options(group: str, choice: str) -> dict[str, Any]:
     """The options that the yaml of `group=choice` names, as they stand there; none where there is no such file."""
+    own = content_of(group, choice)
+    found = own.get(group, own)
+    return found if isinstance(found, dict) else {}
+
+
+def content_of(group: str, choice: str) -> dict[str, Any]:
+    """What the yaml of `group=choice` holds, as it stands there; nothing where there is no such file."""
     for folder in (conf_dir(), *user_folders(sys.argv[1:])):
         path = folder / group / f"{choice}.yaml"
         if path.is_file():
-            content = cast(DictConfig, OmegaConf.load(path))
-            own = OmegaConf.to_container(content.get(group, content), resolve=False)
-            return {str(name): value for name, value in own.items()} if isinstance(own, dict) else {}
+            content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+            return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {}
     return {}
 
 

@@ -11,10 +11,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from ode_runner.commands.run_folders import NOT_IN_SWEEP_NAME
-from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import ExitCode, set_exit_code
 from ode_runner.config.messages import readable_message
 from ode_runner.config.rerun import Rerun
+from ode_runner.config.set_options import completed
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 from ode_runner.recording.lock import lock
@@ -183,7 +183,7 @@ class SearchSweeper(CellSweeper):
 
 def _words(trial: "Trial", by_key: Mapping[str, Override]) -> list[str]:
     """The overrides of the run of a trial."""
-    return one_of_each(
+    return completed(
         [
             f"{key}={trial.params[key]}" if key in trial.params else str(override.input_line)
             for key, override in by_key.items()

@@ -15,8 +15,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ode_runner.config.exclusive_options import one_of_each
 from ode_runner.config.exit_codes import set_exit_code
+from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_sweepable
 from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
@@ -121,7 +121,7 @@ class CellSweeper(Sweeper):
             named = [*cell, *(key for key, override in typed.items() if override.is_sweep_override())]
             for words in itertools.product(*(_words(key, override) for key, override in by_key.items())):
                 shown = [word.lstrip("+") for key, word in zip(by_key, words, strict=True) if key in named]
-                yield " ".join(shown), one_of_each(words)
+                yield " ".join(shown), completed(words)
 
     def inspect_cell(self, name: str, overrides: list[str]) -> SweepCell:
         from ode_runner.sweeps.inspection import (  # here, so that --cfg and TAB need not wait for torch

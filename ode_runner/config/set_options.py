@@ -1,0 +1,27 @@
+"""Options of the solver that the yaml of a model sets, beside a solver that is typed and has none of them."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ode_runner.config.choices import content_of, default_options
+from ode_runner.config.exclusive_options import one_of_each
+
+
+def completed(words: Sequence[str]) -> list[str]:
+    """The overrides of one run with all that they imply: one option of each pair, and no option that has no place."""
+    complete = one_of_each(words)
+    return [*complete, *_without_place(complete)]
+
+
+def _without_place(words: Sequence[str]) -> Iterator[str]:
+    """`~solver.num_steps` where the model sets it for fixed steps, and the solver typed is adaptive."""
+    typed = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    model, solver = typed.get("model", ""), typed.get("solver", "")
+    if not all(re.fullmatch(r"[\w-]+", name) for name in (model, solver)):
+        return  # one of them is not typed, or several are, whose cells are treated one by one
+    offered = default_options("solver", solver)
+    for choice in (("model", model), ("task_model", f"{typed.get('task', '')}_{model}")):
+        for option in content_of(*choice).get("solver") or {}:
+            word = f"~solver.{option}"
+            if offered and option not in offered and word not in typed and f"solver.{option}" not in typed:
+                yield word
