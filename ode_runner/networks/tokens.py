@@ -34,10 +34,12 @@ def token_network(network: Network, model: str) -> TokenNetwork:
     Raises:
         IncompatibleChoice: it has not.
     """
-    if not isinstance(network, TokenNetwork) and len(network.spec.input_shape) == 1 and not network.spec.tokens:
+    vectors, series = len(network.spec.input_shape) == 1 and not network.spec.tokens, network.spec.sequence
+    if not isinstance(network, TokenNetwork) and (vectors or series):
+        are = "series of observations" if series else f"vectors of {network.spec.input_shape[0]} numbers"
         raise IncompatibleChoice(
-            f"model={model} is made of layers of positions that see each other, and this task's inputs are vectors of "
-            f"{network.spec.input_shape[0]} numbers. Use task=digits_tokens, or model=odenet."
+            f"model={model} is made of layers of positions that see each other, and this task's inputs are {are}. "
+            "Use task=digits_tokens, or model=odenet."
         )
     if not isinstance(network, TokenNetwork):
         raise IncompatibleChoice(
