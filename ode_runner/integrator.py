@@ -39,7 +39,7 @@ from ode_runner.solvers.base import Solver, solver_along
 from ode_runner.solvers.mapped_field import MappedField
 from ode_runner.solvers.problem_checks import check_takes
 from ode_runner.structured_field import JumpField, kind_of
-from ode_runner.transfer import may_wait
+from ode_runner.transfer import may_wait, own_times
 from ode_runner.types import State, Time, Times
 
 
@@ -169,7 +169,7 @@ class Integrator:
         with _in_full_precision(y0):
             y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
-            problem = Problem(field=counted, y0=y0, ts=ts, breaks=breaks, event=event)
+            problem = Problem(field=counted, y0=y0, ts=own_times(ts), breaks=breaks, event=event)
             solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
         self._enter(solution)
         self._check_all(integrals, solution)

@@ -27,6 +27,11 @@ def read_times(ts: Tensor) -> list[float]:
     return list(known[1])
 
 
+def own_times(ts: Tensor) -> Tensor:
+    """`ts` in memory that nobody else writes into; on a GPU `ts` itself, whose numbers may be known."""
+    return ts if ts.device.type == "cuda" else ts.clone()
+
+
 def times_in(ts: Tensor, dtype: torch.dtype) -> Tensor:
     """`ts.to(dtype)`; of a tensor on a GPU it is kept, so that `read_times` knows it again."""
     if ts.dtype == dtype or ts.device.type != "cuda":

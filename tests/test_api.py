@@ -157,6 +157,10 @@ def test_compiled_solves_of_a_field_without_parameters() -> None:
     torch.testing.assert_close(ys[-1], y0 * torch.exp(-ts[-1]), rtol=1e-7, atol=0)
     ys[-1].sum().backward()
     torch.testing.assert_close(y0.grad, torch.exp(-ts[-1]).expand(2, 1), rtol=1e-7, atol=0)
+    y0.grad, ys = None, solve(y0, moved := ts.clone()).ys
+    moved.mul_(3)  # after the solve, and before its backward pass
+    ys[-1].sum().backward()
+    torch.testing.assert_close(y0.grad, torch.exp(-ts[-1]).expand(2, 1), rtol=1e-7, atol=0)
     of_others = solve(torch.ones(5, 1), ts).ys[-1]  # of another shape: uncompiled
     torch.testing.assert_close(of_others, torch.exp(-ts[-1]).expand(5, 1), rtol=1e-7, atol=0)
 

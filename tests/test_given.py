@@ -145,3 +145,41 @@ def test_the_refusal_of_a_tensor_with_a_history_says_how_to_hand_it_over(compose
     integrate = Integrator(solver=solver_of("dopri5", composed), gradient=build(composed, "gradient", "checkpoint"))
     with pytest.raises(IncompatibleChoice, match=r"integrate\(field, y0, ts, given=\(tensor,\)\)"):
         integrate(field, torch.ones(4, 3), torch.tensor(TS))
+
+
+class Labelled(VectorField):
+    """dy/dt = rate[label] y, where the rates are not learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates = nn.Parameter(torch.tensor([-1.0, -2.0]), requires_grad=False)
+
+    def forward(self, t: Time, y: State, labels: Tensor) -> State:
+        return self.rates[labels][:, None] * y
+
+
+@pytest.mark.parametrize("mode", ["checkpoint", "symplectic", "interpolated", "adjoint", "seminorm"])
+def test_what_a_backward_pass_reads_again_must_not_change_before_it(mode: str, composed: Compose) -> None:
+    integrate = Integrator(
+        solver=Dopri5(rtol=1e-3, atol=1e-3, max_steps=100), gradient=build(composed, "gradient", mode)
+    )
+    for changed in ("labels", "rates"):
+        field, labels, y0 = Labelled(), torch.tensor([0, 1]), torch.ones(2, 1, requires_grad=True)
+        ys = integrate(field, y0, torch.tensor([0.0, 1.0]), given=(labels,)).ys
+        (labels if changed == "labels" else field.rates).mul_(0)
+        with pytest.raises(RefusedInput, match="written into between the solve and its backward pass"):
+            ys.sum().backward()
+
+
+@pytest.mark.parametrize("mode", ["checkpoint", "interpolated", "adjoint", "seminorm"])
+def test_times_may_be_written_into_after_a_solve(mode: str, composed: Compose) -> None:
+    integrate = Integrator(
+        solver=Dopri5(rtol=1e-3, atol=1e-3, max_steps=100), gradient=build(composed, "gradient", mode)
+    )
+    found = []
+    for factor in (1.0, 3.0):
+        ts, y0 = torch.tensor([0.0, 0.5, 1.0]), torch.ones(2, 1, requires_grad=True)
+        ys = integrate(Labelled(), y0, ts, given=(torch.tensor([0, 1]),)).ys
+        ts.mul_(factor)
+        found += torch.autograd.grad(ys.sum(), y0)
+    assert torch.equal(*found)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ode_runner.counted_field import CountedField
+from ode_runner.errors import RefusedInput
 from ode_runner.problem import Solution
 from ode_runner.solvers.first_order import OF_A_SOLVE, first_order
 from ode_runner.types import State, Times, Trajectory
@@ -61,6 +62,8 @@ class _RuledSolve(torch.autograd.Function):
         solution, kept = rule.solve(field, y0.detach(), ts)
         solved.append(solution)
         ctx.rule, ctx.field, ctx.kept = rule, field, len(kept)
+        fixed = [x for x in (*field.arguments(), *field.parameters()) if not x.requires_grad]
+        ctx.read = _versions([ts, *fixed])
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(*kept, *field.leaves())
         return solution.ys, field.stacked(solution.integrals, solution.ys)
@@ -68,6 +71,21 @@ class _RuledSolve(torch.autograd.Function):
     @staticmethod
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
+        _check_unchanged(ctx.read)
         kept, parameters = ctx.saved_tensors[: ctx.kept], ctx.saved_tensors[ctx.kept :]
         dy0, gradients = ctx.rule.pull_back(ctx.field, kept, parameters, dys, dqs)
         return None, None, None, dy0, None, *gradients
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
+    """Of those that autograd does not save, and does not look after; one of inference has none."""
+    return [(x, x._version) for x in tensors if not x.is_inference()]
+
+
+def _check_unchanged(read: Sequence[tuple[Tensor, int]]) -> None:
+    """Raises RefusedInput if one of the tensors has been written into since."""
+    if any(x._version != version for x, version in read):
+        raise RefusedInput(
+            "the times of a solve, or what its field was given or holds without a gradient, were written into between "
+            "the solve and its backward pass, which reads them again. Hand over a copy, such as labels.clone()."
+        )
