@@ -18,6 +18,7 @@ from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.models.basis_functions import BASES
 from ode_runner.models.galerkin import expanded
+from ode_runner.objectives.own_times import OwnTimes
 from ode_runner.objectives.priced_solves import PricedSolves
 from ode_runner.problem import Solution
 from ode_runner.regularizers.base import PathRegularizer
@@ -242,6 +243,29 @@ def test_states_that_move_at_an_even_pace_have_twice_their_kinetic_energy(compos
     )
     ys = along(Linear().requires_grad_(False), Y0, torch.tensor([1.0, 0.0])).ys
     assert float(along.sums["q"]) == pytest.approx(float((ys[1] - ys[0]).square().sum(dim=1).mean()))
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "adjoint", "interpolated"])
+def test_prices_reach_to_the_last_time_that_is_asked_for_of_each_sample(gradient: str, composed: Compose) -> None:
+    """And so do their gradients: they are those of solves of each sample by itself."""
+    kinetic, smooth = regularizer(composed, "kinetic"), regularizer(composed, "smooth_states")
+    ts = torch.tensor([0.0, 0.5, 0.8, 1.2])
+    asked = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 1, 0]]) > 0
+
+    def priced(field: Linear, y0: Tensor, times: Tensor, own: OwnTimes | None) -> tuple[Tensor, Tensor]:
+        integrate = Integrator(solver=DOPRI5, gradient=build(composed, "gradient", gradient))
+        along = PricedSolves(
+            integrate, lambda y: {"kinetic": kinetic.integral(y, training=True)},
+            of_states=lambda *of: {"smooth": smooth.of_states(*of)}, own=own,
+        )  # fmt: skip
+        along(field, y0, times)
+        total = along.sums["kinetic"] + along.sums["smooth"]
+        return torch.stack(list(along.sums.values())), torch.autograd.grad(total, field.matrix)[0]
+
+    together = priced(Linear(), Y0, ts, OwnTimes(ts=ts, asked=asked))
+    alone = [priced(Linear(), Y0[i : i + 1], ts[asked[:, i]], None) for i in range(3)]  # of the last none is asked for
+    for found, each in zip(together, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(4 * found, torch.stack(each).sum(dim=0), rtol=1e-5, atol=1e-7)
 
 
 def no_integrals(y0: State) -> dict[str, Integral]:
