@@ -4,7 +4,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from beartype import BeartypeConf
@@ -84,7 +84,19 @@ def _check_values(group: str, options: Mapping[str, Any], hints: Mapping[str, An
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value is of a type; yaml has no tuples, so a list may stand for one."""
     forms = (value, tuple(value)) if isinstance(value, list) else (value,)
-    return any(is_bearable(form, hint, conf=NUMBERS) for form in forms)
+    return any(is_bearable(form, hint, conf=NUMBERS) for form in forms) and _parts_fit(value, hint)
+
+
+def _parts_fit(value: Any, hint: Any) -> bool:
+    """Whether every part of a list or mapping is of its type: beartype looks at one that it draws."""
+    members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    if isinstance(value, Mapping):
+        inner = [typing.get_args(one)[1] for one in members if typing.get_origin(one) in (dict, Mapping)]
+        return not inner or any(all(_fits(part, one) for part in value.values()) for one in inner)
+    if isinstance(value, list):
+        inner = [typing.get_args(one)[0] for one in members if typing.get_origin(one) in (list, Sequence)]
+        return not inner or any(all(_fits(part, one) for part in value) for one in inner)
+    return True
 
 
 def _is_truth(value: Any, hint: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ode_runner.building.instantiate import target_of
+from ode_runner.building.instantiate import checked_partial, target_of
 from ode_runner.building.regularization import GROUP, regularizer_axis
 from ode_runner.building.run_options import check_numbers
 from ode_runner.building.teacher import teacher_contents
@@ -22,7 +22,7 @@ def identify(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord:
     config = _resolved(cfg)
     used = _used_choices(cfg, choices)
     task, model = _class(cfg, "task") or Task, _class(cfg, "model") or Model
-    contents = task.contents(config["task"])
+    contents = task.contents(config["task"]) if _is_sound(cfg, "task") else {}
     taught = teacher_contents(model, config["model"])
     identifying = config | {"task": config["task"] | contents, "model": config["model"] | taught}
     return RunRecord(
@@ -85,6 +85,15 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
         key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         for key, value in resolved.items()
     }
+
+
+def _is_sound(cfg: DictConfig, group: str) -> bool:
+    """Whether options are of the types that are declared for them; which is not is said when the run is built."""
+    try:
+        checked_partial(cfg, group, named=("seed", "device"))
+    except RefusedInput:
+        return False
+    return True
 
 
 def _class(cfg: DictConfig, group: str) -> Any:
