@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,14 @@ def test_a_tolerance_is_both_of_a_solvers() -> None:
     y0, ts = torch.ones(1, 1), torch.tensor([0.0, 1.0])
     expected = ode.integrate(lambda t, y: -y, y0, ts, rtol=1e-6, atol=1e-6)
     assert torch.equal(ode.integrate(lambda t, y: -y, y0, ts, tolerance=1e-6).ys, expected.ys)
+
+
+@pytest.mark.usefixtures("float64")
+def test_threads_may_solve_at_the_same_time() -> None:
+    y0, ts = torch.ones(1, 1), torch.tensor([0.0, 1.0])
+    with ThreadPoolExecutor(3) as pool:
+        ends = pool.map(lambda rtol: ode.integrate(lambda t, y: -y, y0, ts, rtol=rtol).ys[-1], (1e-4, 2e-4, 3e-4))
+        torch.testing.assert_close(torch.stack([*ends]), torch.exp(-ts[-1]).expand(3, 1, 1), rtol=1e-3, atol=0)
 
 
 class ShortSteps(VectorField):

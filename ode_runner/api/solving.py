@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cache, lru_cache
+from threading import RLock
 from typing import Any, final
 
 import torch
@@ -25,6 +26,8 @@ from ode_runner.problem import Solution, check_given, check_solvable
 from ode_runner.quoting import as_typed
 from ode_runner.solvers.base import Solver
 from ode_runner.types import State, Time, Times
+
+_composing = RLock()  # what Hydra composes by belongs to the process: one thread at a time
 
 
 def integrate(
@@ -234,11 +237,11 @@ def _gradient(gradient: str | GradientMode) -> GradientMode:
 @cache
 def _odenet() -> Any:
     """The model whose demands are those of a single solve."""
-    with composed((), config_dirs=()) as cfg:
+    with _composing, composed((), config_dirs=()) as cfg:
         return target_of(cfg, "model")
 
 
 @lru_cache(maxsize=256)  # composing takes a fifth of a second
 def _member(group: str, words: tuple[str, ...]) -> Any:
-    with composed(words, config_dirs=()) as cfg:
+    with _composing, composed(words, config_dirs=()) as cfg:
         return construct(cfg, group)
