@@ -223,6 +223,7 @@ REFUSED = {  # what was typed: what the one line must say
     "seed=[1,null]": ["seed=[1,null] is no whole number"],
     "seed={a:true}": ["seed={a:true} is no whole number"],
     "output_dir=true": ["output_dir=true is no folder"],
+    "trust=abc": ["trust=abc is for runs that are opened, as by evaluate=RUN_FOLDER. Leave it out."],
     "trust=null evaluate=torn": ["evaluate=torn is no run folder"],
     "rerun=null": ["rerun=null is neither true nor false"],
     "oversubscribe=null": ["oversubscribe=null is neither true nor false"],

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.config.arguments import Arguments, parse
-from ode_runner.config.command_names import is_command
+from ode_runner.config.command_names import is_command, names_a_run
 from ode_runner.config.help import did_you_mean
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import (
@@ -68,6 +68,9 @@ def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:
             if key in keys and not asked and keys[key] != f"{key}=null":
                 instead = ", and choose what is learned from by task=" if key == "data" else ""
                 raise RefusedInput(f"{keys[key]} is for {command}=RUN_FOLDER. Leave it out{instead}.")
+    idle = keys.get("trust", "trust=false").partition("=")[2] not in ("false", "null")
+    if idle and "," not in keys["trust"] and not any(map(names_a_run, arguments)):
+        raise RefusedInput(f"{keys['trust']} is for runs that are opened, as by evaluate=RUN_FOLDER. Leave it out.")
     if "recipe" in keys:
         raise RefusedInput(f"{keys['recipe']}: a recipe is read from the file of its experiment. Leave it out.")
     for key in ("rerun", "sweep", "pictures"):
