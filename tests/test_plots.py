@@ -265,7 +265,7 @@ def test_a_picture_of_some_says_of_how_many() -> None:
 
 def test_a_picture_of_some_points_says_of_how_many() -> None:
     path, classes, side = torch.rand(3, 4, 2), torch.tensor([0, 1, 1, 0]), (0.0, 1.0)
-    assert draw_flow(path, classes, tested=9).axes[0].get_title().endswith("; the first 4 of 9 points")
+    assert draw_flow(path, classes, tested=9).axes[0].get_title().endswith("large\nthe first 4 of 9 points")
     assert draw_flow(path, classes, tested=4).axes[0].get_title().endswith("last one large")
     space = draw_states_in_space(torch.rand(3, 4, 5), classes, tested=9).get_suptitle()
     assert space.endswith("; the first 4 of 9 points; the first 3 of 5 coordinates")

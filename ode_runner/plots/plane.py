@@ -60,8 +60,8 @@ def draw_flow(states: Trajectory, classes: Tensor, *, tested: int) -> Figure:
         )  # fmt: skip
     dimensions = states.shape[2]
     parts = style.part_of(len(labels), tested, "points"), style.part_of(2, dimensions, "dimensions")
-    title = style.titled("Flow of test points: first state small, last one large", *parts)
-    axes.set(title=title, xlabel="$y_1$", ylabel="$y_2$")
+    title = "Flow of test points: first state small, last one large"
+    axes.set(title=f"{title}\n{style.titled('', *parts)}".rstrip(), xlabel="$y_1$", ylabel="$y_2$")
     axes.set_aspect("equal", adjustable="datalim")
     axes.title.set_fontsize(10)
     axes.legend(loc="best", fontsize=8)
@@ -94,13 +94,14 @@ def animate_flow(states: Trajectory, classes: Tensor, *, lines: Trajectory | Non
         for value, marker in ((0, "o"), (1, "^"))
     ]
     axes.set(xlim=xlim, ylim=ylim, aspect="equal", xlabel="$y_1$", ylabel="$y_2$")
-    points_shown = style.part_of(len(labels), tested, "test points") or "Test points"
+    some = style.part_of(len(labels), tested, "test points")
+    begins = f"{some}\n" if some else "Test points "  # a line has no room for both
 
     def show(i: int) -> None:
         if lines is not None:
             mesh.set_segments(list(lines[i, ..., :2].cpu().numpy()))
         for value, drawn in enumerate(dots):
             drawn.set_offsets(points[i, labels == value].numpy())
-        axes.set_title(f"{points_shown} on their way through depth: {i / (len(points) - 1):.0%}", fontsize=10)
+        axes.set_title(f"{begins}on their way through depth: {i / (len(points) - 1):.0%}", fontsize=10)
 
     return Animation(figure=figure, show=show, frames=len(points), per_second=12)

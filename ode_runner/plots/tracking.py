@@ -37,7 +37,7 @@ def draw_tracking(states: Trajectory, targets: Tensor, ts: Times, *, tested: int
     above.plot(ts, states[:, :PATHS, 0], color=style.VERMILION, linewidth=0.8, alpha=0.6)
     above.plot(ts, targets[:, 0], color="black", linewidth=1.2)
     above.set(ylabel="$y_1$", ylim=_within(states[..., 0], targets[:, 0]))
-    title = style.titled("Black: the point; red: states; shaded: the period of training", followed)
+    title = style.titled("Black: the point; red: states; shaded: training", followed)
     above.set_title(title, fontsize=10)
     apart = (states - targets[:, None]).norm(dim=-1)
     low, middle, high = apart.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=apart.dtype), dim=1)
