@@ -401,3 +401,10 @@ def test_all_columns_of_an_evaluation_are_of_one_test_split(trained: dict[str, P
     found = json.loads(max(folder.rglob("evaluation.json"), key=lambda path: path.stat().st_mtime).read_text())
     assert found["training"]["metrics"]["test/loss"] == found["metrics"]["test/loss"]  # the solver is that of training
     assert found["metrics"]["test/loss"] != record_of(trained["moons"])["metrics"]["test/loss"]
+
+
+@pytest.mark.parametrize("word", ["optimizer.lr=0.5", "schedule=cosine", "gradient=adjoint", "trainer.epochs=5"])
+def test_what_is_of_training_is_refused_where_nothing_is_trained(word: str, trained: Any) -> None:
+    ended = revisit(trained["moons"], "evaluate", word)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"ode-run: {word} is of training, and evaluate= trains nothing. Leave it out.\n"

@@ -14,6 +14,8 @@ from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
 NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
+OF_TRAINING = ("optimizer", "schedule", "gradient")  # groups that decide nothing of a trained model
+BUDGETS = ("epochs", "max_steps", "max_seconds", "max_nfe", "patience", "accumulate", "max_grad_norm", "log_every")
 
 
 def with_original_command(words: list[str]) -> list[str]:
@@ -41,9 +43,18 @@ def with_original_command(words: list[str]) -> list[str]:
         )
     earlier = original_overrides(Path(folder), typed, words=words, asked=f"{command}=")
     if command not in ("audit", "replay"):
+        _check_of_trained(typed, command)
         earlier = [word for word in earlier if root_of(word) != "gradient"]
         typed = [*typed, "gradient=backprop"]
     return arguments._replace(overrides=[*earlier, *typed]).flags_first()
+
+
+def _check_of_trained(typed: list[str], command: str) -> None:
+    """Raises RefusedInput for an option of training alone, which a trained model does not depend on."""
+    for word in typed:
+        group, _, option = word.lstrip("+~").partition("=")[0].partition(".")
+        if group in OF_TRAINING or (group == "trainer" and option in BUDGETS):
+            raise RefusedInput(f"{word} is of training, and {command}= trains nothing. Leave it out.")
 
 
 def original_overrides(folder: Path, typed: list[str], *, words: list[str], asked: str) -> list[str]:
