@@ -150,6 +150,7 @@ def test_cells_never_begun_come_first(three: list[Path], launcher: Noting, tmp_p
     assert launcher.seeds == ["seed=1", "seed=2", "seed=0"], "nothing was begun, but one that ended its process"
 
 
+@pytest.mark.slow
 def test_a_cell_that_ended_twice_is_passed_over(three: list[Path], launcher: Noting, tmp_path: Path) -> None:
     kill(three[0], times=2)
     planned = typed(*SWEEP, "plan=true", cwd=tmp_path).stdout
@@ -252,6 +253,7 @@ def test_a_cell_in_which_another_driver_ends_waits_until_the_last(
     assert launcher.seeds == ["seed=0", "seed=2", "seed=1"]
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(("times", "ran"), [(1, [1, 2, 0]), (2, [1, 2])])
 def test_a_search_goes_on_past_a_trial_that_ends_its_process(

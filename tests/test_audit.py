@@ -300,6 +300,7 @@ def test_what_cannot_be_audited_is_refused_in_one_line(typing: str, words: str, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_without_the_flows_gradient_the_rest_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AdaptiveSolver, "refined", lambda self: replace(self, rtol=1e-12, atol=1e-12, max_steps=3))
     ended = typed("audit=true", "trainer.precision=fp64", *MOONS, cwd=tmp_path)

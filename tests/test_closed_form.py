@@ -183,6 +183,7 @@ def test_no_network_learns_it(tmp_path: Path) -> None:
     assert run.stderr.strip().endswith("and model=odenet gives values only. Use model=exact or parametric.")
 
 
+@pytest.mark.slow
 def test_a_number_comes_out_as_by_a_fit_of_the_formula(tmp_path: Path) -> None:
     run = typed("task=closed_form", "model=parametric", "pictures=false", "logger=none", cwd=tmp_path)
     assert run.returncode == 0, run.stderr

@@ -167,6 +167,7 @@ def test_only_solves_with_these_integrals_judged_alike_are_compiled(monkeypatch:
     assert taken == [True], "the first alone"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 def test_a_flow_with_a_price_learns_compiled_what_it_learns_without(tmp_path: Path) -> None:
     ended = {}

@@ -147,6 +147,7 @@ def test_its_options_are_its_own(tmp_path: Path) -> None:
     assert "format=onnx is for export=RUN_FOLDER. Leave it out." in typed("format=onnx", cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_of_several_fields_in_turn_each_answers_at_its_times_and_none_is_exported(tmp_path: Path) -> None:
     run = ode.train(*TINY, "model=stacked", "trainer.max_steps=1", "logger=none", f"output_dir={tmp_path}")
     fields, y = run.model.fields, torch.tensor(INPUTS)

@@ -105,6 +105,7 @@ def test_a_plan_says_of_faulty_code_that_it_would_fail(tmp_path: Path, monkeypat
     assert "would fail: ZeroDivisionError: division by zero" in planned.stdout
 
 
+@pytest.mark.slow
 def test_a_plan_knows_what_is_on_disk_and_leaves_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ("-m", "seed=0,1,2", "sweep=mine", *QUICK)
     typed("-m", "seed=0", *command[2:], cwd=tmp_path)

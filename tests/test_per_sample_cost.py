@@ -82,6 +82,7 @@ def test_a_run_trained_otherwise_is_looked_at_with_evaluate(tmp_path: Path) -> N
     assert (found / "plots" / "difficulty_plane.png").is_file()
 
 
+@pytest.mark.slow
 def test_parts_of_a_test_split_are_told_apart(tmp_path: Path) -> None:
     small = ("task.train=2", "task.validation=1", "task.test=3", "task.points=12", "task.window=5", "logger=none")
     ended = typed("task=pendulum", "model=exact", "solver=bosh3", "solver.per_sample=true", *small, cwd=tmp_path)

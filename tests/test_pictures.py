@@ -238,6 +238,7 @@ def test_an_audit_without_its_picture_has_its_table(tmp_path: Path, monkeypatch:
     assert list(tmp_path.rglob("gradients.csv"))
 
 
+@pytest.mark.slow
 def test_a_picture_that_moves_is_a_gif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ode_runner.tasks.points.FRAMES", 4)
     ended = typed(*QUICK, "trainer.animate=true", cwd=tmp_path, pictures=True)

@@ -60,6 +60,7 @@ def derivatives(ys: Tensor, problem: Problem) -> tuple[Tensor, ...]:
     )
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("span", [(0.0, 2.5), (1.0, -1.5)], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("control", CONTROLS)
@@ -190,6 +191,7 @@ def assert_same_training(one: Trainer, other: Trainer, steps: list[list[dict[str
     assert tallies[0]["backward"] == tallies[1]["backward"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "words",
     [

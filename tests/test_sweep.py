@@ -128,6 +128,7 @@ def test_what_is_wrong_in_every_cell_is_said_once_and_nothing_is_made(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_cells_that_are_incompatible_each_in_its_own_way_are_recorded(tmp_path: Path) -> None:
     ended = typed("-m", "model=rknet", "solver=dopri5,tsit5", *QUICK, cwd=tmp_path)
     assert (ended.returncode, ended.stderr.count("\n")) == (0, 2)

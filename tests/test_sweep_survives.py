@@ -140,6 +140,7 @@ def test_a_cell_in_other_hands_is_looked_at_again_in_the_end(tmp_path: Path, mon
     assert list(records(tmp_path).values()) == ["completed"] * 2
 
 
+@pytest.mark.slow
 def test_what_another_process_completes_meanwhile_is_not_run_again(tmp_path: Path) -> None:
     command = ("model=resnet", "sweep=mine", "trainer=quick", "logger=none", *TINY)
     typed("-m", "seed=1", *command, cwd=tmp_path)

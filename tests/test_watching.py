@@ -33,6 +33,7 @@ def test_no_pictures_are_drawn_where_none_are_wanted(plain: Path) -> None:
     assert record_of(plain)["status"] == "completed"
 
 
+@pytest.mark.slow
 def test_pictures_while_training_are_at_their_steps_and_change_nothing(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
