@@ -106,6 +106,19 @@ def check_same(
             assert torch.equal(getattr(solution.each, name), getattr(expected.each, name)), name
 
 
+def check_nothing_is_left_to_python(
+    solver: EmbeddedRungeKutta, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Callable[[Problem], Solution]]
+) -> None:
+    """But a solve over no time."""
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        "ode_runner.gradients.backprop.Backprop.solve",
+        lambda self, solver, problem: asked.append(problem.ts) or solver.solve(problem.field, problem.y0, problem.ts),
+    )
+    check_same(solver, steep(), make=make)
+    assert [ts.tolist() for ts in asked] == [[0.5, 0.5]]
+
+
 def steep() -> SmallNet:
     """A field that rejects some steps."""
     field = SmallNet()
@@ -127,14 +140,7 @@ def steep() -> SmallNet:
 def test_each_sample_takes_the_steps_it_would_take_uncompiled(
     solver: EmbeddedRungeKutta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Compiled code is asked, and nothing is left to Python but a solve over no time."""
-    asked: list[Any] = []
-    monkeypatch.setattr(
-        "ode_runner.gradients.backprop.Backprop.solve",
-        lambda self, solver, problem: asked.append(problem.ts) or solver.solve(problem.field, problem.y0, problem.ts),
-    )
-    check_same(solver, steep())
-    assert [ts.tolist() for ts in asked] == [[0.5, 0.5]]
+    check_nothing_is_left_to_python(solver, monkeypatch, compiled)
 
 
 class Moved(VectorField):

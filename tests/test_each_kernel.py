@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -32,7 +31,18 @@ from ode_runner.solvers.fehlberg2 import Fehlberg2
 from ode_runner.solvers.tsit5 import Tsit5
 from tests.problems import SmallNet
 from tests.test_c_code import compiler
-from tests.test_compiled_each import DOPRI5, OPTIONS, Moved, Toll, check_same, counted, found, samples, steep
+from tests.test_compiled_each import (
+    DOPRI5,
+    OPTIONS,
+    Moved,
+    Toll,
+    check_nothing_is_left_to_python,
+    check_same,
+    counted,
+    found,
+    samples,
+    steep,
+)
 
 THREADS = """\
 #undef ARRAY
@@ -94,14 +104,7 @@ def kernels(
 def test_each_sample_takes_the_steps_it_would_take_uncompiled(
     on_cpu: None, solver: EmbeddedRungeKutta, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Kernels are asked, and nothing is left to Python but a solve over no time."""
-    asked: list[Any] = []
-    monkeypatch.setattr(
-        "ode_runner.gradients.backprop.Backprop.solve",
-        lambda self, solver, problem: asked.append(problem.ts) or solver.solve(problem.field, problem.y0, problem.ts),
-    )
-    check_same(solver, steep(), make=kernels)
-    assert [ts.tolist() for ts in asked] == [[0.5, 0.5]]
+    check_nothing_is_left_to_python(solver, monkeypatch, kernels)
 
 
 @compiler
