@@ -45,6 +45,16 @@ SPANS = (
 RUN = ("task=half_moons", "solver.per_sample=true", "trainer.device=cpu", *TINY, "trainer.epochs=2", "logger=none")
 
 
+by_each_pair = pytest.mark.parametrize(
+    "solver",
+    [
+        DOPRI5,
+        pytest.param(Tsit5(**OPTIONS, control="pid"), marks=pytest.mark.slow),
+        pytest.param(Bosh3(**OPTIONS, hold=True, max_step=0.2, first_step=0.1), marks=pytest.mark.slow),
+    ],
+)
+
+
 @pytest.fixture(autouse=True)
 def few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer than samples, so that one has to make room for another."""
@@ -129,14 +139,7 @@ def steep() -> SmallNet:
 
 @compiler
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    "solver",
-    [
-        DOPRI5,
-        pytest.param(Tsit5(**OPTIONS, control="pid"), marks=pytest.mark.slow),
-        pytest.param(Bosh3(**OPTIONS, hold=True, max_step=0.2, first_step=0.1), marks=pytest.mark.slow),
-    ],
-)
+@by_each_pair
 def test_each_sample_takes_the_steps_it_would_take_uncompiled(
     solver: EmbeddedRungeKutta, monkeypatch: pytest.MonkeyPatch
 ) -> None:

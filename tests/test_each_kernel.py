@@ -25,10 +25,8 @@ from ode_runner.integral import NONE, Integral
 from ode_runner.models.density import exact_trace
 from ode_runner.networks.dense import MLPField
 from ode_runner.problem import Problem, Solution
-from ode_runner.solvers.bosh3 import Bosh3
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.fehlberg2 import Fehlberg2
-from ode_runner.solvers.tsit5 import Tsit5
 from tests.problems import SmallNet
 from tests.test_c_code import compiler
 from tests.test_compiled_each import (
@@ -36,6 +34,7 @@ from tests.test_compiled_each import (
     OPTIONS,
     Moved,
     Toll,
+    by_each_pair,
     check_nothing_is_left_to_python,
     check_same,
     counted,
@@ -93,14 +92,7 @@ def kernels(
 
 @compiler
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    "solver",
-    [
-        DOPRI5,
-        pytest.param(Tsit5(**OPTIONS, control="pid"), marks=pytest.mark.slow),
-        pytest.param(Bosh3(**OPTIONS, hold=True, max_step=0.2, first_step=0.1), marks=pytest.mark.slow),
-    ],
-)
+@by_each_pair
 def test_each_sample_takes_the_steps_it_would_take_uncompiled(
     on_cpu: None, solver: EmbeddedRungeKutta, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,9 +10,8 @@ from ode_runner.building.group_types import HOLDS, load_class
 from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
 
-Accepts = Callable[
-    [str, str], bool
-]  # whether a group's choice of this name would be accepted in the place of the one typed
+# Whether a group's choice of this name would be accepted in the place of the one typed.
+Accepts = Callable[[str, str], bool]
 _accepts: ContextVar[Accepts | None] = ContextVar("accepts", default=None)
 
 

@@ -13,7 +13,7 @@ from ode_runner.compiling import cuda_kernel
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.driver import driver_source
-from ode_runner.compiling.each_solves import checked_pair, enter_each
+from ode_runner.compiling.each_solves import checked_pair, enter_each, enter_steps_anew, hardest
 from ode_runner.compiling.each_steps import EachSteps
 from ode_runner.compiling.graph import check_right, refusing
 from ode_runner.compiling.one_call import Control, SolveCall, differentiable
@@ -120,10 +120,7 @@ class EachKernel(SolveCall[TakenApart]):
     def enter_backward(self, tally: Tally, taken: TakenApart) -> None:
         assert taken.rounds is not None
         accepted, dense = taken.rounds.sum(1).tolist()
-        evaluations = self.steps.tableau.stages * accepted + dense
-        tally.evaluations += evaluations
-        tally.products += evaluations * self.steps.products_each
-        tally.accepted += int(taken.counts[int(taken.counts[:, 1].argmax()), 0])
+        enter_steps_anew(self.steps, tally, taken.counts, accepted=accepted, dense=dense)
 
 
 def kernel_source(steps: EachSteps, solver: EmbeddedRungeKutta, pieces: Sequence[str], *files: str) -> str:
@@ -182,7 +179,7 @@ def _solve(kernel: EachKernel, steps: EachSteps, eager: CompiledSolve, problem: 
     found, y0 = steps.tensors(field), steps.begin_rows(field, problem.y0)
     theta = steps.packing.pack([value.detach() for value in found])
     ys, taken = kernel.solve(y0.detach().contiguous(), ts.detach(), theta)
-    accepted, attempts, _ = taken.counts[int(taken.counts[:, 1].argmax())].tolist()
+    accepted, attempts, _ = hardest(taken.counts).tolist()
     if not attempts or not bool(taken.counts[:, 2].all()):  # over no time, or one has failed
         return eager(problem)
     each = enter_each(steps, kernel.solver.first_step, field.ledger.tally, taken.counts)

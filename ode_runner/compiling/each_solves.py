@@ -38,15 +38,12 @@ class TakenEach:
     counts: Tensor  # (batch, 3), int64: accepted steps, attempts and the last step of each sample
     rounds: Tensor  # (attempts of the hardest sample,), uint8: see each.c
 
-    @property
-    def hardest(self) -> Tensor:
-        """The counts of the sample that took most attempts."""
-        return self.counts[int(self.counts[:, 1].argmax())]
-
 
 @final
 class EachSolves(OneCall[TakenEach]):
     """Those by certain steps; whoever asks takes them otherwise where None is returned."""
+
+    steps: EachSteps
 
     def __init__(self, steps: EachSteps, solver: EmbeddedRungeKutta) -> None:
         super().__init__(steps)
@@ -115,11 +112,8 @@ class EachSolves(OneCall[TakenEach]):
         return [taken.states]
 
     def enter_backward(self, tally: Tally, taken: TakenEach) -> None:
-        accepted, dense = ((taken.rounds & flag) > 0 for flag in (ACCEPTED, DENSE))
-        evaluations = self.steps.tableau.stages * int(accepted.sum()) + int(dense.sum())
-        tally.evaluations += evaluations
-        tally.products += evaluations * self.steps.products_each
-        tally.accepted += int(taken.hardest[0])
+        accepted, dense = (int(((taken.rounds & flag) > 0).sum()) for flag in (ACCEPTED, DENSE))
+        enter_steps_anew(self.steps, tally, taken.counts, accepted=accepted, dense=dense)
 
 
 def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
@@ -148,10 +142,24 @@ def enter_each(steps: EachSteps, first: float | None, tally: Tally, counts: Tens
     """
     accepted, attempts = counts[:, 0], counts[:, 1]
     evaluations = (1 if first else 2) + (len(steps.tableau.b) - 1) * attempts
-    most = int(evaluations.max())
-    tally.evaluations += most
-    tally.products += most * steps.products_each
+    _enter(steps, tally, int(evaluations.max()))
     return EachSample(evaluations=evaluations, accepted=accepted, rejected=attempts - accepted, failures={})
+
+
+def enter_steps_anew(steps: EachSteps, tally: Tally, counts: Tensor, *, accepted: int, dense: int) -> None:
+    """What a backward pass takes: in so many rounds a sample had an accepted step, and in some outputs within it."""
+    _enter(steps, tally, steps.tableau.stages * accepted + dense)
+    tally.accepted += int(hardest(counts)[0])
+
+
+def hardest(counts: Tensor) -> Tensor:
+    """Those of the sample that took most attempts."""
+    return counts[int(counts[:, 1].argmax())]
+
+
+def _enter(steps: EachSteps, tally: Tally, evaluations: int) -> None:
+    tally.evaluations += evaluations
+    tally.products += evaluations * steps.products_each
 
 
 def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
@@ -179,7 +187,7 @@ def _solve(each: EachSolves, steps: EachSteps, eager: CompiledSolve, problem: Pr
     if solved is None:
         return eager(problem)
     ys, taken = solved
-    accepted, attempts, _ = taken.hardest.tolist()
+    accepted, attempts, _ = hardest(taken.counts).tolist()
     solution = Solution(
         ys=differentiable(each, field, taken, ys, theta, y0, found),
         accepted=accepted,
