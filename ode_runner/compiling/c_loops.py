@@ -13,7 +13,7 @@ Name = Callable[[Tensor], str]  # of the array in which the elements of a tensor
 
 
 class Place(NamedTuple):
-    """Where an element lies: in an array, by an offset and a stride for each of the loops around it."""
+    """An element of an array in C, by an offset and a stride for each of the loops around it."""
 
     array: str
     offset: int
@@ -25,7 +25,7 @@ class Place(NamedTuple):
 
 
 def place(x: Tensor, name: Name) -> Place:
-    """With a loop for each axis."""
+    """The element of `x` in loops over all its axes."""
     return Place(name(x), int(x.storage_offset()), x.stride())
 
 
@@ -36,7 +36,7 @@ def nest(sizes: Sequence[int], body: str) -> str:
 
 
 def elementwise(result: Tensor, operands: Sequence[Tensor], name: Name, code: Callable[..., str]) -> str:
-    """For every element of `result` the statement `code(element, *elements of the operands)`.
+    """Loops that make the statement `code(element, *elements of the operands)` for every element of `result`.
 
     Operands are broadcast. Loops run along memory, and as few as possible: axes that lie in all tensors one after
     another are one.

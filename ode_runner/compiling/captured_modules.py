@@ -50,7 +50,9 @@ def _recordable(layers: nn.Module) -> bool:
 
 @final
 class CapturedModules:
-    """In force where `installed`; elsewhere, and for inputs of another kind, the layers are what they were.
+    """Layers that are replayed as CUDA graphs inside `installed`.
+
+    Outside of it, and for inputs of another shape or type, they are what they were.
 
     Args:
         calls: layers, and an input of each, as `noted_calls` finds them.
@@ -68,7 +70,7 @@ class CapturedModules:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Inside, calls of the layers are repetitions."""
+        """Inside, a call of a layer replays its recording."""
         for one in self.captured:
             vars(one.layers)["forward"] = one  # the module stays what it is, and is called as ever
         try:

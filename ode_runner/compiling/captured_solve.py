@@ -28,11 +28,11 @@ OF_CAPTURED_STEPS = (
 
 
 def capture_exact(solver: Solver, problem: Problem, *, keeps: bool, fuses: bool) -> "CapturedSolve":
-    """For problems like this one: by recorded steps, whose derivative is that of the steps.
+    """A solve by recorded steps for problems like this one, whose derivative is that of the steps.
 
     Args:
         solver: a pair.
-        problem: of the kind.
+        problem: an example of the problems.
         keeps: whether all that the derivative needs is kept, as by `gradient=backprop`; else accepted steps are taken
             anew in the backward pass, as by `gradient=checkpoint`.
         fuses: whether the field is compiled into fused kernels.
@@ -62,7 +62,7 @@ class CapturedSolve:
 
     @contextmanager
     def following(self, planned: PlannedSolve) -> Iterator[None]:
-        """Inside, `planned` solves, once."""
+        """Inside, calls are solved by `planned`, which takes one."""
         self._planned, planned.noted = planned, None
         try:
             yield

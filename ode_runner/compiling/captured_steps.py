@@ -43,13 +43,15 @@ class Recordings:
         return self._make()
 
     def give_back(self, recording: CapturedFunction) -> None:
-        """It may be used for something else."""
+        """Return a recording that `take` gave, for others to use."""
         self._free.append(recording)
 
 
 @final
 class CapturedSteps:
-    """For states of one shape and type; every function also takes what is given to the field.
+    """The functions of a step along one field, recorded with their derivatives, for states of one shape and type.
+
+    Every function also takes what is given to the field.
 
     `clock` holds t0, t1 and their difference, which is taken before they are rounded.
 
@@ -91,7 +93,7 @@ class CapturedSteps:
 
 @final
 class RecordedSteps:
-    """Those of solves that nobody differentiates: one recording of each function, made when it is first wanted.
+    """The functions of a step for solves that nobody differentiates; each is recorded once, when it is first wanted.
 
     Args:
         solver: whose steps these are.

@@ -51,13 +51,13 @@ class CudaGraph(Generic[Found]):
 
 @cache
 def _stream(device: int) -> torch.cuda.Stream:
-    """The one on which everything is recorded: autograd goes back on the stream on which it came."""
+    """The stream on which everything is recorded: autograd runs a backward pass on the stream of its forward pass."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
 def aside() -> Iterator[Any]:
-    """Inside, what is asked for is asked for on the stream on which all is recorded, after what was before."""
+    """Inside, operations go to the stream on which everything is recorded, after those of the current stream."""
     stream = _stream(torch.cuda.current_device())
     stream.wait_stream(torch.cuda.current_stream())
     try:
@@ -135,7 +135,7 @@ def nudged(parameters: Sequence[nn.Parameter | Tensor]) -> Iterator[None]:
 
 
 def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """A graph that somebody else has made with them stays good, for they will be as they were."""
+    """Write values into parameters, keeping their version: a graph made with them stays good, for they are restored."""
     with torch.no_grad(), _unsafe_preserve_version_counter(tuple(parameters)):
         for p, value in zip(parameters, values, strict=True):
             p.copy_(value)

@@ -39,7 +39,7 @@ def compile_kernels(source: str, names: Sequence[str], device: torch.device) -> 
 
 
 def machine_code(source: str, architecture: str) -> bytes:
-    """For processors of an architecture such as sm_90; no GPU is needed to make it.
+    """Compile CUDA code for GPUs of an architecture, such as sm_90; no GPU is needed for that.
 
     Raises:
         CannotCompile: the code is not understood.

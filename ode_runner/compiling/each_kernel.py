@@ -39,7 +39,7 @@ MOST_SUMS = 2**26  # numbers: derivatives by parameters of so many samples are i
 
 @dataclass(kw_only=True)
 class TakenApart:
-    """What a solve has come to."""
+    """What a solve by a kernel leaves for its backward pass."""
 
     times: Tensor  # float64
     y0: Tensor  # rows, as in EachSteps
@@ -49,9 +49,9 @@ class TakenApart:
 
 @final
 class EachKernel(SolveCall[TakenApart]):
-    """Solves by certain steps on a GPU: nothing is kept for the backward pass, which solves once more.
+    """Solves by one kernel on a GPU: no step is kept for the backward pass, which solves once more.
 
-    `back` says whether there is one; without it, nobody may differentiate.
+    `back` says whether a backward pass is compiled; without it, no solve may be differentiated.
 
     Raises:
         CannotCompile: an operation of the field has no C code, or NVRTC does not understand it; or what was compiled
@@ -147,9 +147,9 @@ def each_on_gpu(solver: Solver, y0: State) -> bool:
 
 
 def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolve, back: bool) -> CompiledSolve:
-    """For problems like this one, with the derivative of the steps if there is to be one (`back`).
+    """A solve by one kernel for problems like this one; differentiable, by its steps, if `back`.
 
-    Those out of the ordinary are solved by `eager`.
+    Where there is no time between first and last output, or a sample fails, `eager` solves.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -162,7 +162,7 @@ def compile_each_kernel(solver: Solver, problem: Problem, *, eager: CompiledSolv
 
 
 def _on_cpu(problem: Problem) -> Problem:
-    """One like it, of whose field the operations are recorded."""
+    """A copy of the problem on the CPU, where the operations of its field are recorded."""
     field = problem.field
     given = [z.detach().cpu().requires_grad_(z.requires_grad) for z in field.given]
     integrals = {name: deepcopy(one).cpu() for name, one in zip(field.names, field.integrals, strict=True)}

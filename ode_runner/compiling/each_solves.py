@@ -30,7 +30,7 @@ ACCEPTED, DENSE, NO_ROOM = 1, 2, -2  # as in each.c
 
 @dataclass(frozen=True, kw_only=True)
 class TakenEach:
-    """What a solve has come to."""
+    """What a solve leaves for its backward pass."""
 
     times: Tensor  # float64
     states: Tensor  # (step, *state): where each accepted step begins
@@ -41,7 +41,7 @@ class TakenEach:
 
 @final
 class EachSolves(OneCall[TakenEach]):
-    """Those by certain steps; whoever asks takes them otherwise where None is returned."""
+    """Solves by compiled steps of each sample; where `solve` returns None, the caller solves otherwise."""
 
     steps: EachSteps
 
@@ -53,7 +53,7 @@ class EachSolves(OneCall[TakenEach]):
 
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
-        """`each.c`; None where something has no C code."""
+        """`each.c`, compiled; None where an operation has no C code."""
         made = self.library(["begin", "bend", "step"], "control.c", "each.c", **self.sizes)
         if made is not None:
             made.solve_each.restype = NUMBER
@@ -69,7 +69,7 @@ class EachSolves(OneCall[TakenEach]):
         return made
 
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
-        """`each_accepted.c`."""
+        """`each_accepted.c`, compiled; None where an operation has no C code."""
         pieces = ["step_vjp", *["dense_step_vjp"] * dense]
         made = self.library(pieces, "each_accepted.c", DENSE=dense, **self.sizes)
         if made is not None:
@@ -78,7 +78,7 @@ class EachSolves(OneCall[TakenEach]):
         return made
 
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenEach] | None:
-        """From `y0`, contiguous."""
+        """States at `ts` from `y0`, contiguous; None where a sample fails or a step meets what C does not handle."""
         assert self.forward is not None
         times, room = ts.to(torch.float64).contiguous(), self.room
         ys, slopes, sizes = y0.new_empty(len(times), *y0.shape), torch.empty_like(y0), times.new_empty(len(y0))
@@ -120,7 +120,7 @@ def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
     """The solver, if its steps along the field of a problem can be compiled for every sample by itself.
 
     Raises:
-        CannotCompile: no.
+        CannotCompile: they cannot.
     """
     field, y0, pair = problem.field, problem.y0, compilable(solver, each=True)
     assert isinstance(pair, EmbeddedRungeKutta)
@@ -136,9 +136,10 @@ def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
 
 
 def enter_each(steps: EachSteps, first: float | None, tally: Tally, counts: Tensor) -> EachSample:
-    """What a solve has taken; as many evaluations as the hardest sample, for the others are in the same.
+    """Enter in the ledger what a solve has taken, and return what each sample took.
 
-    `counts` (batch, at least 2) holds accepted steps and attempts of each sample; `first` is the solver's `first_step`.
+    A batch takes as many evaluations as the sample with the most, for all are in the same calls. `counts` (batch, at
+    least 2) holds accepted steps and attempts of each sample; `first` is the solver's `first_step`.
     """
     accepted, attempts = counts[:, 0], counts[:, 1]
     evaluations = (1 if first else 2) + (len(steps.tableau.b) - 1) * attempts
@@ -147,13 +148,16 @@ def enter_each(steps: EachSteps, first: float | None, tally: Tally, counts: Tens
 
 
 def enter_steps_anew(steps: EachSteps, tally: Tally, counts: Tensor, *, accepted: int, dense: int) -> None:
-    """What a backward pass takes: in so many rounds a sample had an accepted step, and in some outputs within it."""
+    """Enter in the ledger what a backward pass takes, in which accepted steps are taken anew.
+
+    In `accepted` of the rounds of attempts some sample had an accepted step, in `dense` one with outputs within it.
+    """
     _enter(steps, tally, steps.tableau.stages * accepted + dense)
     tally.accepted += int(hardest(counts)[0])
 
 
 def hardest(counts: Tensor) -> Tensor:
-    """Those of the sample that took most attempts."""
+    """The counts of the sample that took most attempts; `counts` as in `enter_each`."""
     return counts[int(counts[:, 1].argmax())]
 
 
@@ -163,7 +167,9 @@ def _enter(steps: EachSteps, tally: Tally, evaluations: int) -> None:
 
 
 def compile_each(solver: Solver, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
-    """For problems like this one; those out of the ordinary are solved by `eager`.
+    """A compiled solve for problems like this one.
+
+    Where there is a single output time, or a solve fails, `eager` solves.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.

@@ -17,7 +17,7 @@ from ode_runner.types import State, Time
 
 @final
 class EachSteps(CompiledSteps):
-    """Of `lanes` samples at once, none of which knows of the others.
+    """Compiled steps of `lanes` samples at once, none of which knows of the others.
 
     A row is a state of a `PackedField`, elements and integrals, and behind it lies what is given to the sample, which
     does not change: the derivative by that is the one by where the row begins. `clock` (3, lanes) holds t0, t1 and

@@ -32,11 +32,18 @@ from ode_runner.types import State, Times, Trajectory
 def compile_exact(
     solver: Solver, problem: Problem, *, keeps: bool, eager: CompiledSolve, fuses: bool = False
 ) -> CompiledSolve:
-    """For problems like this one: accepted steps are taken anew in the backward pass, as by `gradient=checkpoint`.
+    """A compiled solve for problems like this one, whose derivative is that of its steps.
 
-    That costs as many evaluations as there, and needs no more of a compiled step than its beginning. On a GPU, where
-    steps are recorded, all can be kept (`keeps`), and the field is compiled only if `fuses` says so. Where samples have
-    steps of their own, and where steps are implicit, what is out of the ordinary is solved by `eager`.
+    Accepted steps are taken anew in the backward pass, as by `gradient=checkpoint` and for as many evaluations, so that
+    nothing but the beginning of each is kept.
+
+    Args:
+        solver: the method.
+        problem: an example of the problems.
+        keeps: on a GPU, whether all that the derivative needs is kept instead.
+        eager: solves what compiled code leaves out, where samples have steps of their own or steps are implicit: no
+            time between first and last output, or a failure, whose message is then made.
+        fuses: on a GPU, whether the field is compiled into fused kernels before steps are recorded.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.

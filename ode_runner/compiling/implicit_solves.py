@@ -57,7 +57,7 @@ class ImplicitSteps(CompiledSteps):
 
 @dataclass(frozen=True, kw_only=True)
 class TakenImplicit:
-    """What a solve has come to."""
+    """What a solve leaves for its backward pass."""
 
     times: Tensor  # float64
     places: list[AcceptedStep]
@@ -67,7 +67,7 @@ class TakenImplicit:
 
 
 class ImplicitSolves(OneCall[TakenImplicit]):
-    """Those by certain steps; whoever asks takes them otherwise where None is returned."""
+    """Solves by compiled implicit steps; where `solve` returns None, the caller solves otherwise."""
 
     slopes: bool  # whether slopes at the ends of steps are parts of what is found
 
@@ -80,10 +80,10 @@ class ImplicitSolves(OneCall[TakenImplicit]):
 
     @abc.abstractmethod
     def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenImplicit] | None:
-        """From `y0`, contiguous."""
+        """States at `ts` from `y0`, contiguous; None where a solve fails in C."""
 
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
-        """`implicit_accepted.c`."""
+        """`implicit_accepted.c`, compiled; None where an operation has no C code."""
         del dense
         sizes = self.sizes | {"SLOPES": self.slopes}
         made = self.library(["jacobian", "slope_vjp"], "stages.c", "implicit_accepted.c", **sizes)
@@ -129,7 +129,7 @@ class ImplicitSolves(OneCall[TakenImplicit]):
 
 @final
 class AdaptiveImplicitSolves(ImplicitSolves):
-    """With step size control."""
+    """Solves with step size control."""
 
     slopes = True
 
@@ -172,7 +172,7 @@ class AdaptiveImplicitSolves(ImplicitSolves):
 
 @final
 class FixedImplicitSolves(ImplicitSolves):
-    """On a fixed grid, whose steps end on all output times."""
+    """Solves on a fixed grid, whose steps end on all output times."""
 
     def __init__(self, steps: ImplicitSteps, solver: FixedImplicit, *, products: int) -> None:
         super().__init__(steps, solver, products=products)
@@ -209,7 +209,9 @@ class FixedImplicitSolves(ImplicitSolves):
 
 
 def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
-    """For problems like this one; those out of the ordinary are solved by `eager`.
+    """A compiled solve for problems like this one.
+
+    Where there is no time between first and last output, or a solve fails, `eager` solves.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.

@@ -20,16 +20,16 @@ from ode_runner.types import State, Time
 
 
 def solve_with_integrals(solve: Callable[[Problem], Solution], problem: Problem) -> Solution:
-    """By a `solve` of states that integrals lie behind, as in `PackedField`."""
+    """The solution by a `solve` of packed states, in which integrals lie behind the state; see `PackedField`."""
     rows = PackedField(problem.field, problem.y0)
     return rows.unpacked(solve(replace(problem, y0=rows.begin(problem.y0))))
 
 
 @final
 class StepsWithIntegrals(CompiledSteps):
-    """States are those of a `PackedField`.
+    """Compiled steps of packed states, in which integrals lie behind the state; see `PackedField`.
 
-    The integrands of a stage are only computed where what is asked for has a weight for them, as in eager steps.
+    The integrands of a stage are computed only where its weight in the result is not 0, as in eager steps.
     """
 
     def __init__(self, solver: ExplicitRungeKutta, field: CountedField, y0: State, values: Values) -> None:
@@ -54,7 +54,7 @@ class StepsWithIntegrals(CompiledSteps):
     def _stages(
         self, clock: Tensor, y0: State, f0: State, values: Sequence[Tensor], *, rows: int
     ) -> tuple[State, list[Tensor]]:
-        """Apart, so that an integrand without a weight is an operation that nothing needs."""
+        """State and integrals apart, so that no operation needs an integrand whose weight is 0, and it is left out."""
         width, (t0, t1, dt) = self.rows.width, clock.unbind()
         rates = [f0[:, width:]]
 
@@ -68,7 +68,7 @@ class StepsWithIntegrals(CompiledSteps):
         return self._packed(y1, q1), [self._packed(k, rate) for k, rate in zip(ks, rates, strict=True)]
 
     def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
-        """As many as eager steps take, which evaluate integrands where they have a weight, and none twice."""
+        """Products as in eager steps, which evaluate each integrand once, and none whose weight is 0."""
         if not back and isinstance(self.solver, AdaptiveRungeKutta):
             if not any(place.t0 != place.t1 for place in accepted_steps):
                 return 0
@@ -77,13 +77,13 @@ class StepsWithIntegrals(CompiledSteps):
         return self._products * sum(map(self._calls, accepted_steps))
 
     def _calls(self, place: AcceptedStep) -> int:
-        """Of integrands, for what a step and its outputs gain."""
+        """How often integrands are evaluated for what a step and the outputs due in it gain."""
         return len(self._weighted(self.tableau.b) | (self._within if place.dense else set()))
 
     def _calls_of_judge(self, solver: AdaptiveRungeKutta, accepted_steps: Sequence[AcceptedStep]) -> int:
-        """Of a solve whose every attempt is judged by integrals too, and whose first step may have to be chosen.
+        """How often integrands are evaluated in a solve whose every attempt is judged by integrals too.
 
-        What was found where the last step ended, or the last attempt began, is known.
+        The first step may have to be chosen. Values where the last step ended, or the last attempt began, are known.
         """
         seen = self._weighted(self.tableau.b) | self._weighted(solver.tableau.b_error)
         attempts = sum(1 + place.rejected for place in accepted_steps)
@@ -95,7 +95,7 @@ class StepsWithIntegrals(CompiledSteps):
 
     @property
     def _within(self) -> set[int]:
-        """Of a step's derivatives, those that outputs within it are made of."""
+        """The indices of the derivatives of a step that outputs within it are made of."""
         return {i for i, powers in enumerate(self.tableau.dense.quartic) if any(powers)}
 
     @staticmethod
@@ -104,7 +104,7 @@ class StepsWithIntegrals(CompiledSteps):
 
 
 def products_at(field: CountedField, y0: State) -> int:
-    """With the Jacobian that the integrands take at one place."""
+    """How many products with the Jacobian the integrands take at one time and state."""
     counted = CountedField.around(field.field, Ledger(), **field.options())
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         t, y0 = time_tensor(0.0, y0), y0.detach()

@@ -26,7 +26,7 @@ TakenT = TypeVar("TakenT")  # what a solve has come to
 
 
 class SolveCall(abc.ABC, Generic[TakenT]):
-    """Of solves by certain steps: what autograd asks of it."""
+    """Solves by compiled steps, as far as autograd knows them: how a derivative is pulled back, and what that takes."""
 
     def __init__(self, steps: CompiledSteps) -> None:
         self.steps = steps
@@ -37,15 +37,15 @@ class SolveCall(abc.ABC, Generic[TakenT]):
 
     @abc.abstractmethod
     def enter_backward(self, tally: Tally, taken: TakenT) -> None:
-        """What it takes to take the steps anew, once they have been pulled back along."""
+        """Enter in the ledger what `pull_back` takes, after it."""
 
     @abc.abstractmethod
     def kept(self, taken: TakenT) -> list[Tensor]:
-        """The tensors by which memory for the backward pass grows."""
+        """The tensors that are kept for the backward pass and grow with the number of steps."""
 
 
 class OneCall(SolveCall[TakenT]):
-    """Of solves on a CPU. Each function is compiled when it is first wanted."""
+    """Solves on a CPU, each as one call of machine code. Each function is compiled when it is first wanted."""
 
     def __init__(self, steps: CompiledSteps) -> None:
         super().__init__(steps)
@@ -55,26 +55,29 @@ class OneCall(SolveCall[TakenT]):
     @property
     @abc.abstractmethod
     def forward(self) -> ctypes.PyDLL | None:
-        """For solves; None where something has no C code."""
+        """The machine code of solves; None where an operation has no C code."""
 
     @abc.abstractmethod
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
-        """For `pull_back`; None where something has no C code."""
+        """The machine code of `pull_back`; `dense`: also for outputs within steps. None: an operation has no C code."""
 
     def backward(self, ts: Times) -> ctypes.PyDLL | None:
-        """For solves with outputs at so many times; None where something has no C code."""
+        """The machine code of `pull_back` for solves to `ts`; None where an operation has no C code."""
         dense = len(ts) > 2 or True in self._backwards
         if dense not in self._backwards:
             self._backwards[dense] = self.compiled_backward(dense=dense)
         return self._backwards[dense]
 
     def check_compiled(self, ts: Times) -> None:
-        """Raises CannotCompile unless there is code for solves with outputs at so many times, and back if wanted."""
+        """Raises CannotCompile unless there is code for solves to `ts` and, if gradients are wanted, `pull_back`."""
         if self.forward is None or (torch.is_grad_enabled() and self.backward(ts) is None):
             raise CannotCompile("the system's compiler does not understand the code of these steps")
 
     def library(self, pieces: Sequence[str], *drivers: str, **sizes: int) -> ctypes.PyDLL | None:
-        """Pieces of the steps, and files of C code that calls them, with names for numbers in it."""
+        """Compile pieces of the steps with the files of C code that call them; None: an operation has no C code.
+
+        `sizes` are numbers that the files read, by the names that they have there.
+        """
         steps = self.steps
         sizes |= {"N": steps.y0.numel(), "LEARNED": sum(steps.learned.sizes), "STAGES": len(steps.tableau.b)}
         names = {name: int(size) for name, size in sizes.items()}  # C has no True
@@ -82,12 +85,12 @@ class OneCall(SolveCall[TakenT]):
         return compile_library(functions, driver_source(steps.y0.dtype, names, *drivers, constants=self.constants()))
 
     def constants(self) -> str:
-        """More that the files read, in C."""
+        """Definitions in C that the files read besides the sizes."""
         return ""
 
 
 class Control(ctypes.Structure):
-    """As in control.c."""
+    """The options of step control, as the struct of this name in control.c."""
 
     _fields_: ClassVar = [
         ("filter", ctypes.c_double * 3),
@@ -96,7 +99,7 @@ class Control(ctypes.Structure):
     ]
 
     def in_c(self) -> str:
-        """A constant of the same values."""
+        """An initialiser in C with the same values."""
         _, *names = (field[0] for field in self._fields_)
         values = [getattr(self, name) for name in names]
         numbers = ", ".join("INFINITY" if x == float("inf") else repr(x) for x in values)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Packing:
-    """Where each tensor lies, such as a parameter.
+    """Where each of many tensors lies in one vector.
 
     A matrix with more rows than columns lies column by column: a product with it is then a loop along its longer side,
     which is the one that vector instructions can take.

@@ -28,7 +28,7 @@ MOST = 16  # kinds that are recorded: each keeps the memory that a solve takes
 
 @final
 class RecordedSolves:
-    """Those of one integrator: the third solve of a kind is recorded, and repeated from then on.
+    """The recorded solves of one integrator: the third solve of a kind is recorded, and repeated from then on.
 
     With a fixed grid a whole solve is one recording; an adaptive one is recorded step by step. What cannot be recorded
     stays as it is.

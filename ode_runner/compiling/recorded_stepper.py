@@ -82,9 +82,9 @@ def pair_of(solver: Solver) -> EmbeddedRungeKutta:
 
 
 def check_recordable(problem: Problem) -> None:
-    """Raises CannotCompile where an evaluation of the field changes its buffers; where it has some, makes one.
+    """Raises CannotCompile where an evaluation of the field changes its buffers.
 
-    It is not counted.
+    For a field that has some, this makes an evaluation, which is not counted.
     """
     field, changes = problem.field, CannotCompile("the field has buffers, and recording would change them as calls do")
     buffers, random = Buffers.now(field.field), RandomState.now(problem.y0.device)
@@ -105,7 +105,7 @@ def check_recordable(problem: Problem) -> None:
 def first_size(
     solver: EmbeddedRungeKutta, field: VectorField, t0: float, y0: State, f0: State, norms: Tensor, *, span: float
 ) -> float:
-    """Of the first step, by the norms that `StepFunctions.begin` has found."""
+    """The size of the first step, from the norms that `StepFunctions.begin` has computed."""
     d0, d1, bend = norms.tolist()
     dt = first_step(d0, d1, lambda _: bend, order=solver.error_order, span=span)
     if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
@@ -114,5 +114,5 @@ def first_size(
 
 
 def clock_of(t0: float, t1: float, y: State) -> Tensor:
-    """t0, t1 and their difference in the CPU's memory, from where a recording fetches it."""
+    """(3,): t0, t1 and their difference, in the CPU's memory, from where a recording copies it."""
     return torch.tensor([t0, t1, t1 - t0], dtype=y.dtype, pin_memory=y.is_cuda)

@@ -61,12 +61,12 @@ class Runs(abc.ABC):
 
     @cached_property
     def whole(self) -> WholeRuns | None:
-        """All steps in C, there and back; None where something has no C code."""
+        """All steps in C, with their backward pass; None where an operation has no C code."""
         return self._whole({"run_vjp": (self._run_vjp, self._run_vjp_examples(1))})
 
     @cached_property
     def whole_there(self) -> WholeRuns | None:
-        """For solves that nobody differentiates."""
+        """All steps in C, without a backward pass; None where an operation has no C code."""
         return self._whole({})
 
     def _whole(self, others: Mapping[str, tuple[Function, Sequence[Tensor]]]) -> WholeRuns | None:
@@ -137,7 +137,7 @@ class Runs(abc.ABC):
 
 @final
 class CompiledRuns(Runs):
-    """Of a Runge-Kutta method of fixed step. Inputs are clocks, (steps, 3): t0, t1 and their difference."""
+    """The steps of a Runge-Kutta method of fixed step. Inputs are clocks, (steps, 3): t0, t1 and their difference."""
 
     def __init__(self, steps: CompiledSteps) -> None:
         super().__init__(steps)
@@ -180,7 +180,7 @@ class CompiledRuns(Runs):
 
 
 def run_lengths(count: int, evaluations: int) -> list[int]:
-    """So many steps of so many evaluations each, in runs of two lengths at most."""
+    """The lengths of the runs into which `count` steps of so many evaluations each are cut: two lengths at most."""
     runs = -(-count // max(1, MOST_EVALUATIONS // evaluations))
     longest = -(-count // runs)
     whole, rest = divmod(count, longest)
@@ -188,7 +188,7 @@ def run_lengths(count: int, evaluations: int) -> list[int]:
 
 
 def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> Solution:
-    """By a plan for the problem's times."""
+    """The solution along the steps of a plan, which is that of the problem's times."""
     field, y0 = problem.field, problem.y0.contiguous()
     whole = runs.whole if torch.is_grad_enabled() else runs.whole_there
     ys, *gains = _RunsSolve.apply(field, runs, plan, whole, y0, *values.tensors(field))

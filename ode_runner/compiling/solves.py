@@ -13,7 +13,7 @@ CompiledSolve = Callable[[Problem], Solution]
 
 
 class CompiledSolves:
-    """Those of one integrator, added before training; each serves problems like the one that it was made for."""
+    """The compiled solves of one integrator, by kind of problem; see `kind_of_problem`."""
 
     def __init__(self) -> None:
         self._solves: dict[Hashable, CompiledSolve] = {}
@@ -22,17 +22,17 @@ class CompiledSolves:
         """From now on, problems like this one are solved by `solve`.
 
         Raises:
-            CannotCompile: none will be known to be like it.
+            CannotCompile: no other problem would be recognised as like it, because its integrands are made anew.
         """
         check_lasting(problem)
         self._solves[kind_of_problem(problem)] = solve
 
     def clear(self) -> None:
-        """From now on, nothing is compiled."""
+        """Forget all compiled solves."""
         self._solves.clear()
 
     def find(self, problem: Problem) -> CompiledSolve | None:
-        """What has been compiled for such problems."""
+        """The compiled solve for problems of this kind; None where there is none."""
         return self._solves.get(kind_of_problem(problem)) if self._solves and lasting(problem) else None
 
 
@@ -51,7 +51,7 @@ def check_lasting(problem: Problem) -> None:
 
 
 def lasting(problem: Problem) -> bool:
-    """Whether the integrands of the next such solve are the same objects, by which it is known."""
+    """Whether the next solve of this kind will have the same integrands, as objects: `find` goes by them."""
     return all(map(_lasts, problem.field.integrals))
 
 

@@ -28,7 +28,7 @@ REPEATED = ("step", "steps", "slope", "stage", "stages", "estimate", "difference
 
 
 class CompiledStepper(AdaptiveStepper):
-    """Without gradients; a step counts as the evaluations that it is made of.
+    """Takes compiled steps, without gradients; enters the evaluations that a step is made of.
 
     `field` is evaluated eagerly where norms overflow, for which nothing is compiled.
     """
@@ -77,10 +77,10 @@ def stepping_by(steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKut
 
 
 def compilable(solver: Solver, *, each: bool = False) -> ExplicitRungeKutta:
-    """The solver, if its steps can be compiled; `each`: those of every sample.
+    """The solver, if its steps can be compiled; `each`: as steps of each sample's own.
 
     Raises:
-        CannotCompile: no.
+        CannotCompile: they cannot.
     """
     if not isinstance(solver, FixedStepRungeKutta | EmbeddedRungeKutta):
         raise CannotCompile(

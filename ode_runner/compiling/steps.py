@@ -58,7 +58,7 @@ class Packed:
 
 
 class CompiledSteps(Packed):
-    """Each function is compiled when it is first wanted.
+    """The functions that steps are made of, each compiled when it is first wanted.
 
     `clock` holds t0, t1 and their difference, and `curve` (5, batch, *state) the coefficients of the dense output by
     powers of the fraction of the step.
@@ -81,31 +81,31 @@ class CompiledSteps(Packed):
         return field
 
     def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
-        """With the field's Jacobian that a solve along these steps takes, or the backward pass."""
+        """How many products with the field's Jacobian a solve along these steps takes; `back`: its backward pass."""
         del accepted_steps, back
         return 0
 
     def enter_backward(self, tally: Tally, accepted_steps: Sequence[AcceptedStep]) -> None:
-        """What it takes to take the steps anew."""
+        """Enter in the ledger what a backward pass takes, in which the steps are taken anew."""
         tally.evaluations += sum(self.tableau.stages + place.dense for place in accepted_steps)
         tally.products += self.products(accepted_steps, back=True)
         tally.accepted += len(accepted_steps)
 
     @property
     def order(self) -> int:
-        """By which a pair chooses its first step."""
+        """The order by which a pair chooses its first step."""
         return self.pair.error_order
 
     def first_step(self, field: VectorField, t0: float, y0: State, f0: State, *, span: float) -> float:
-        """That of a pair, with norms that do not overflow, which are not compiled; one evaluation."""
+        """The size of a pair's first step, by norms that do not overflow and are not compiled; one evaluation."""
         return self.pair.first_size(field, t0, y0, f0, span=span)
 
     def length(self, clock: Tensor) -> Tensor:
-        """Of a step, to be multiplied with states."""
+        """The length of a step, or of each sample's, shaped to be multiplied with states."""
         return clock[2]
 
     def in_tolerances(self, difference: Tensor, y0: State, y1: State) -> Tensor:
-        """As a pair judges it."""
+        """The norm of a difference between solutions in units of the tolerance; see `AdaptiveRungeKutta`."""
         return self.pair.in_tolerances(difference, y0, y1)
 
     @property

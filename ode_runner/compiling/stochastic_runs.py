@@ -26,7 +26,7 @@ from ode_runner.types import State, Times
 
 
 def compile_stochastic(solver: StochasticSolver, problem: Problem) -> CompiledSolve:
-    """For problems like this one: steps are taken anew in the backward pass, with the same noise.
+    """A compiled solve for problems like this one; steps are taken anew in the backward pass, with the same noise.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.
@@ -52,7 +52,10 @@ def _solve(runs: "StochasticRuns", values: Values, problem: Problem) -> Solution
 
 @final
 class StochasticRuns(Runs):
-    """Inputs are t0 and the length of each step, (steps, 2), and the noise's increments and areas in it."""
+    """Compiled steps along a Brownian path.
+
+    Inputs are t0 and length of each step, (steps, 2), and the noise's increments and areas in it.
+    """
 
     def __init__(self, solver: StochasticSolver, problem: Problem, values: Values) -> None:
         field, y0 = problem.field, problem.y0
@@ -141,7 +144,7 @@ class _Bound:
 
 
 def _example_of_noise(field: CountedField, y0: State) -> Increment:
-    """Of a step of an eighth."""
+    """The increment of the noise over a step of length 1/8."""
     assert isinstance(field.field, StochasticField)
     noise = Noise(path=BrownianPath(seed=0, cells=8, depth=0), samples=torch.arange(len(y0)))
     return noise.increment(0.0, 0.125, field.field.noise_shape(y0), dtype=y0.dtype)

@@ -32,7 +32,7 @@ class Values:
 
     @staticmethod
     def of(field: CountedField) -> "Values":
-        """Of this field, and others of its kind."""
+        """The values of this field, and of others of its kind."""
         learned = [z.requires_grad for z in _all(field)]
         return Values(
             order=tuple(sorted(range(len(learned)), key=lambda i: not learned[i])),
@@ -42,7 +42,7 @@ class Values:
         )
 
     def tensors(self, field: CountedField) -> list[Tensor]:
-        """The caller's own."""
+        """The caller's own tensors, in this order."""
         found = _all(field)
         return [found[i] for i in self.order]
 
@@ -124,7 +124,7 @@ def _all(field: CountedField) -> list[Tensor]:
 
 
 def parameters_of(*modules: nn.Module) -> list[Tensor]:
-    """Those of nn.Module.parameters(), in the same order and a tenth of the time, which every solve spends."""
+    """The parameters of modules, each once, in the order of nn.Module.parameters() and a tenth of its time."""
     found: dict[int, Tensor] = {}
 
     def gather(module: nn.Module) -> None:

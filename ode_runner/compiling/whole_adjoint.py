@@ -14,7 +14,7 @@ from ode_runner.types import Trajectory
 
 
 class Tally(ctypes.Structure):
-    """As in adjoint.c."""
+    """The struct of this name in adjoint.c."""
 
     _fields_: ClassVar = [
         *((name, ctypes.c_longlong) for name in ("accepted", "rejected", "evaluations")),
@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
 @final
 class WholeAdjoint:
-    """Python takes the steps where None is returned.
+    """The adjoint equation, solved backwards by machine code; where a method returns None, Python takes the steps.
 
     Args:
         solves: of the adjoint equation.
@@ -45,13 +45,13 @@ class WholeAdjoint:
 
     @staticmethod
     def of(back: CompiledSteps, elements: int, *, integrals: int) -> "WholeAdjoint | None":
-        """None where there are no whole solves."""
+        """That of compiled steps; None where their solves are not one call of machine code each."""
         solves = WholeSolves.of(back)
         return None if solves is None or solves.first is not None else WholeAdjoint(solves, elements, integrals)
 
     @cached_property
     def library(self) -> ctypes.PyDLL | None:
-        """None where something has no C code."""
+        """`adjoint.c`, compiled; None where an operation has no C code."""
         values = self.solves.steps.theta.numel() - self.integrals
         sizes = {"M": self.elements, "Q": self.integrals, "VALUES": values}
         made = self.solves.library(
@@ -63,7 +63,7 @@ class WholeAdjoint:
         return made
 
     def solve_back(self, times: Tensor, ys: Trajectory, dys: Tensor, dqs: Tensor, theta: Tensor) -> Found | None:
-        """By the derivatives of the states and of the integrals at the times, all contiguous."""
+        """dL/dy0 and dL/dtheta from dL/dy and dL/dq at the output times, all contiguous; None: Python must solve."""
         assert self.library is not None
         solves, size = self.solves, ys[0].numel()
         if self.integrals:

@@ -17,9 +17,9 @@ POINTER, NUMBER = ctypes.c_void_p, ctypes.c_longlong
 
 @final
 class WholeRuns:
-    """Those of one method along one equation; `made` is `fixed_grid.c` around a step of it.
+    """All steps of a solve by one method along one equation; `made` is `fixed_grid.c` around one of its steps.
 
-    A step takes its part of each input, (steps, ...), and adds so many numbers to integrals.
+    A step takes its part of each input, (steps, ...), and adds to each of so many `integrals`.
     """
 
     def __init__(self, made: ctypes.PyDLL, packed: Packed, *, integrals: int) -> None:
@@ -35,9 +35,9 @@ class WholeRuns:
         inputs: Sequence[Tensor],
         integrals: int,
     ) -> "WholeRuns | None":
-        """`pieces` are `run` of one step, of which `inputs` are examples, and `run_vjp` for `pull_back`.
+        """Compile the steps; None where an operation has no C code.
 
-        None where something has no C code.
+        `pieces` are `run` of one step, of which `inputs` are examples, and `run_vjp` for `pull_back`.
 
         Raises:
             CannotCompile: as `compile_graph` does.
@@ -56,7 +56,7 @@ class WholeRuns:
     def take(
         self, inputs: Sequence[Tensor], served: Tensor, y0: State, theta: Tensor
     ) -> tuple[Trajectory, Trajectory, list[Tensor]]:
-        """States at the times of the grid, those of them that `served` counts, and gains, (steps, batch, integral)."""
+        """States at the times of the grid; those at the indices `served`; and gains, (steps, batch, integral)."""
         steps, gains = len(inputs[0]), list[Tensor]()
         states, ys = y0.new_empty(1 + steps, *y0.shape), y0.new_empty(len(served), *y0.shape)
         if self.integrals:

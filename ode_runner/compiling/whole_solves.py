@@ -23,7 +23,7 @@ ROOM = 1000  # accepted steps for which there is memory; Python takes more
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What a solve has come to."""
+    """What a solve leaves for its backward pass."""
 
     times: Tensor  # float64
     states: Tensor  # (step, batch, *state): where each accepted step begins
@@ -36,7 +36,7 @@ class Taken:
 
 
 def places_of(times: Tensor, steps: Tensor) -> list[AcceptedStep]:
-    """The accepted steps of a solve to these times, (step, 5): see adaptive.c."""
+    """The accepted steps of a solve to these times, from their rows in C, (step, 5); see adaptive.c."""
     outputs, rows = times.tolist(), steps.tolist()
     ends = [1, *(int(row[4]) for row in rows)]
     return [
@@ -47,7 +47,7 @@ def places_of(times: Tensor, steps: Tensor) -> list[AcceptedStep]:
 
 @final
 class WholeSolves(OneCall[Taken]):
-    """Those by certain steps; Python takes these where None is returned."""
+    """Solves by compiled steps that all samples share; where `solve` returns None, Python takes the steps."""
 
     def __init__(self, steps: CompiledSteps, solver: AdaptiveRungeKutta) -> None:
         super().__init__(steps)
@@ -65,7 +65,7 @@ class WholeSolves(OneCall[Taken]):
 
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
-        """`adaptive.c`; None where something has no C code."""
+        """`adaptive.c`, compiled; None where an operation has no C code."""
         made = self.library(["begin", "bend", "step"], "control.c", "first_step.c", "adaptive.c")
         if made is not None:
             made.solve.restype = NUMBER
@@ -73,7 +73,7 @@ class WholeSolves(OneCall[Taken]):
         return made
 
     def compiled_backward(self, *, dense: bool) -> ctypes.PyDLL | None:
-        """`accepted.c`."""
+        """`accepted.c`, compiled; None where an operation has no C code."""
         pieces = ["step_vjp", *["dense_step_vjp"] * dense]
         made = self.library(pieces, "accepted.c", DENSE=dense)
         if made is not None:
@@ -82,7 +82,10 @@ class WholeSolves(OneCall[Taken]):
         return made
 
     def solve(self, y0: State, ts: Times, theta: Tensor, *, first: float | None) -> tuple[Trajectory, Taken] | None:
-        """From `y0`, contiguous; `first` is the size of the first step, if somebody has chosen it."""
+        """States at `ts` from `y0`, contiguous; None where C gives up, as in a failure, whose message Python makes.
+
+        `first` is the size of the first step; None: chosen, for one evaluation.
+        """
         if self.forward is None:
             return None
         times, attempts = ts.to(torch.float64).contiguous(), ctypes.c_longlong()
@@ -100,7 +103,7 @@ class WholeSolves(OneCall[Taken]):
         return ys, Taken(times=times, states=states, steps=steps, attempts=attempts.value)
 
     def evaluations(self, taken: Taken, *, first: float | None) -> int:
-        """That `solve` has made."""
+        """How many evaluations `solve` has made."""
         return 1 + (first is None) + taken.attempts * (len(self.steps.tableau.b) - 1)
 
     def pull_back(self, taken: Taken, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
