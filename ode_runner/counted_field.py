@@ -193,7 +193,7 @@ class CountedField(VectorField):
         return [getattr(self, name) for name in self.held]
 
     def of_field(self, given: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Of all that is given, the part that the field receives."""
+        """The part of all that is given which the field receives; the rest belongs to integrands."""
         return given[: len(given) - sum(self.counts)]
 
     def leaves(self) -> list[Tensor]:

@@ -128,7 +128,7 @@ def _checked(after: State, y: State, what: str) -> State:
 
 
 class Stop(NamedTuple):
-    """Where an event has stopped the solve of each sample."""
+    """When an event has stopped the solve of each sample."""
 
     times: Tensor  # float64 (batch,), on the CPU; NaN: it has not
     sizes: Tensor | None = None  # float64 (batch,), of steps that control would try next; None: a fixed grid

@@ -84,7 +84,7 @@ class Ledger:
             self.watched = outer
 
     def put_back(self, phase: Phase, total: Tally) -> None:
-        """As if nothing had been entered since the phase's total was this."""
+        """Set a phase's total back to an earlier one, as if nothing had been entered since."""
         vars(self.totals[phase]).update(vars(total))
 
     def enter(self, each: EachSample) -> None:

@@ -31,7 +31,7 @@ class _Draw(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Of several steps, the normal numbers that each is made of, and their weights; 0 for those it does not need."""
+    """The normal numbers that several steps are made of, and their weights; 0 for those a step does not need."""
 
     nodes: Tensor  # (draw, step), int64
     weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers
@@ -82,7 +82,7 @@ def _between(begin: int, end: int, *, cells: int, depth: int) -> Iterator[_Draw]
 
 
 def pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Those in W and those in H, of the first and the second normal number: (draw, step) each."""
+    """The weights in W and those in H, as pairs: of the first and the second normal number, (draw, step) each."""
     return [(pair[:, 0], pair[:, 1]) for pair in weights.unbind(dim=1)]
 
 

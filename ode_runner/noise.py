@@ -88,7 +88,7 @@ class BrownianPath:
         return Increment(w[0], h[0])
 
     def increments(self, steps: Steps, keys: Tensor, *, dtype: torch.dtype) -> Increment:
-        """Those of several steps, (step, batch, *shape) each: bitwise the same as one by one."""
+        """The increments of several steps, (step, batch, *shape) each: bitwise the same as one by one."""
         places = tuple((self._place(t0), self._place(t1)) for t0, t1 in steps)
         plan = plan_draws(places, cells=self.cells, depth=self.depth)
         w, h = keys.new_zeros(2, len(steps), *keys.shape, dtype=torch.float64).unbind()
@@ -117,7 +117,7 @@ class Noise:
         return self.path.increment(t0, t1, self.path.keys(self.samples, shape), dtype=dtype)
 
     def increments(self, steps: Steps, shape: Sequence[int], *, dtype: torch.dtype) -> Increment:
-        """Of several steps, (step, batch, *shape) each, by as many at once as a few megabytes hold."""
+        """The increments of several steps, (step, batch, *shape) each, as many at once as a few megabytes hold."""
         keys = self.path.keys(self.samples, shape)
         several = max(1, AT_ONCE // max(1, keys.numel()))
         parts = [self.path.increments(steps[i : i + several], keys, dtype=dtype) for i in range(0, len(steps), several)]
@@ -150,7 +150,7 @@ class StepIncrements:
         self.first, self.made = 0, list[Increment]()
 
     def find(self, t0: float, t1: float) -> Increment:
-        """Of a step in either direction; one that is none of these is made by itself."""
+        """The increment of a step in either direction; one that was not announced is drawn by itself."""
         place = self.places.get((t0, t1))
         if place is not None:
             return self._made(place)

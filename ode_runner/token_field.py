@@ -104,7 +104,7 @@ class LogitsField(TokenField):
 
     @abc.abstractmethod
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """Of the tokens that each position was, (batch, position, tokens)."""
+        """Logits of the token that each position was, (batch, position, tokens)."""
 
 
 class ReplacementField(LogitsField):
@@ -173,7 +173,7 @@ class RatioField(ReplacementField):
     """
 
     def log_ratios(self, t: Time, x: Tensor, logits: Tensor) -> Tensor:
-        """Of logits (batch, position, tokens): (batch, position, state), float64, 0 of what stands."""
+        """Log ratios from logits (batch, position, tokens): (batch, position, state), float64; 0 for what stands."""
         kept, gone = self.shares(t)
         masked = len(self.noise) > self.tokens
         logarithm = logits.double() + (kept / gone / self.tokens).log() if masked else kept * logits.double()
@@ -191,7 +191,7 @@ class RatioField(ReplacementField):
         return (kept * self._states(x) + gone * self.noise[x][..., None])[..., : self.tokens]
 
     def shares(self, t: Time) -> tuple[Tensor, Tensor]:
-        """Of tokens that are their own at a time, and of others, neither of them none: (1, 1, 1) or (batch, 1, 1)."""
+        """The shares of tokens that noise has kept and replaced at a time, both above 0: (1, 1, 1) or (batch, 1, 1)."""
         gone = self.schedule.corrupted(t.double()).view(-1, 1, 1).clamp(NONE_LEFT, 1 - NONE_LEFT)
         return 1 - gone, gone
 

@@ -92,7 +92,7 @@ def send(x: Tensor, device: torch.device) -> Tensor:
 
 
 def send_once(x: Tensor, device: torch.device) -> Tensor:
-    """As `send`, of a tensor that nobody writes into: the copy is kept as long as it, and as graphs that read it."""
+    """`send` a tensor that nobody writes into; the copy is kept as long as `x` lives, and graphs that read it."""
     if device.type != "cuda":
         return x.to(device)
     known: dict[torch.device, Tensor] = _sent.setdefault(x, {})

@@ -114,5 +114,5 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 
 
 def cosine(ours: Tensor, theirs: Tensor) -> float:
-    """Of the angle between two vectors; NaN where one of them is zero."""
+    """The cosine of the angle between two vectors; NaN where one of them is zero."""
     return float(ours @ theirs / (ours.norm() * theirs.norm())) if ours.any() and theirs.any() else torch.nan

@@ -30,7 +30,7 @@ def regularizer_axis(cfg: DictConfig, model: type[Model] | None) -> str:
 
 
 def build_regularizers(cfg: DictConfig, model: type[Model]) -> dict[str, Regularizer]:
-    """By name, those that the model has a use for.
+    """The regularisers that the model has a use for, by name.
 
     Raises:
         RefusedInput: an option is misspelt, missing or of the wrong type, or a weight is negative.

@@ -9,7 +9,7 @@ from ode_runner.quoting import as_typed
 
 
 def chosen(cfg: DictConfig, group: str) -> dict[str, DictConfig]:
-    """By name, a configuration that holds the options under `<group>.<name>`.
+    """The choices of a group by name, each as a configuration that holds its options under `<group>.<name>`.
 
     Raises:
         RefusedInput: a yaml does not say under which name its options belong, or a value stands in their place.

@@ -22,7 +22,7 @@ FREE = {"train", "validation", "test", "grid", "data_dir"}  # options of a task 
 
 
 def teacher_contents(model: type[Model], options: Mapping[str, Any]) -> dict[str, str | None]:
-    """In the place of the folder that `teacher` names, what its weights depend on; None where it holds no run."""
+    """What the weights in the folder `options["teacher"]` depend on, for identity in its place; None: no run there."""
     folder = options.get("teacher")
     if not issubclass(model, TaughtModel) or not isinstance(folder, str) or folder == EXACT:
         return {}

@@ -73,7 +73,7 @@ def forecast_of_seeds(
 
 
 def other_seeds(own: RunRecord, folder: Path) -> dict[int, Path]:
-    """By seed, completed runs beside this one with its fingerprint, which holds all but the seed."""
+    """The completed runs beside this one with its fingerprint, by seed; the fingerprint holds all but the seed."""
     found = {}
     for path in folder.parent.glob(f"*/{FILE}"):
         record = RunRecord.read(path.parent)

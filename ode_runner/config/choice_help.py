@@ -91,7 +91,7 @@ def bases(lines: Sequence[str], group: str) -> list[str]:
 
 
 def options_in(lines: Sequence[str], group: str) -> Iterator[Option]:
-    """Those of a yaml, by whole names; its defaults list tells choices of other groups."""
+    """The options of a yaml, by whole names; its defaults list tells choices of other groups."""
     package = next((line.split()[2] for line in lines if line.startswith("# @package")), group)
     above: list[str] = [] if package in ("_global_", "") else [package]
     parents: list[tuple[int, str]] = []

@@ -45,7 +45,7 @@ class Control(abc.ABC):
         return found.masked_fill(beyond[..., None, None], 0.0)
 
     def breaks(self, lengths: Tensor, *, ends: bool) -> list[float]:
-        """Where dX/ds jumps: at knots, if at all, and where a series ends before the others; `ends`: at every row."""
+        """Times at which dX/ds jumps: knots, if any, and where a series ends before the others; `ends`: every row."""
         last = int(lengths.max()) - 1
         if self.kinks:
             return [float(k) for k in range(1, self.pieces * last)]

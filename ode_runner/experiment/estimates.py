@@ -37,11 +37,11 @@ class Estimates:
 
 
 def estimate(experiment: Experiment) -> Estimates | None:
-    """By the derivative of every error of the training split; None where they have no such meaning.
+    """Estimates and standard errors from the derivative of every residual of the training split; None: there are none.
 
-    That is: of another model or loss, where a gradient mode gives no such derivative at a reasonable price, or where a
-    measurement is in several samples. Every error counts as one of a measurement, also that of a first row from which
-    the solve begins.
+    There are none for a model or loss of another kind, where the gradient mode takes more evaluations for more outputs,
+    and where a measurement is in several samples. Every residual counts as one of a measurement, also that of a first
+    row from which the solve begins.
 
     Seber, Wild. Nonlinear Regression. Wiley 1989, 2.1.2 and 5.10.
     """

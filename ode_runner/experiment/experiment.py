@@ -203,9 +203,10 @@ class Experiment:
     def generate_with_density(
         self, numbers: Tensor, *, times: int = 2, given: Sequence[Tensor] = ()
     ) -> tuple[Trajectory, Tensor | None]:
-        """As `generate`, and the log density (sample,) of the last; None where the solver or the model tells none.
+        """What `generate` gives, and the log density (sample,) of the last state; None where there is none.
 
-        Nor where the task does not ask for one: a trace costs a product for each number of a sample.
+        That is where solver or model tell none, or the task asks for none: a trace costs a product for each number of a
+        sample.
         """
         generator, asked = self.model.generator(), Answer.LOG_DENSITY in self.task.needs
         if not asked or not isinstance(generator, DensityGenerator) or not self.integrator.solver.of_ordinary_equations:

@@ -23,14 +23,14 @@ PLACES = 65  # on the way, at which the straightness of ways is looked at
 
 
 def measure_samples(experiment: Experiment, view: ModelView, stop: StopRequest) -> dict[str, float]:
-    """Of the samples by which the task judges: evaluations for a batch, as `nfe_sample`, and their error.
+    """Measurements of the samples by which the task judges: evaluations for a batch, `nfe_sample`, and their error.
 
     `endpoint_rmse` is the root mean square, over samples, of their distance to the end of a solve at 1e-7 in float64
-    from the same noise, and `straightness` that of the ways of this solve from straight ones, see `straightness`. A
-    solver that draws noise on the way has none of both, for it solves another equation. Where the model has no ways,
-    its samples are compared with its teacher's. Where the model has learned
-    from the samples of a field, `straightness_teacher` is of that, and `sw2_teacher` the distance of those samples
-    from the data, which the model's own can hardly go below.
+    from the same noise, and `straightness` tells how far the paths of that solve are from straight ones, see
+    `straightness`. A solver that draws noise on the way has neither, for it solves another equation. Where the model
+    has no paths, its samples are compared with its teacher's. Where the model has learned from the samples of a field,
+    `straightness_teacher` is of that field, and `sw2_teacher` the distance of those samples from the data, below which
+    the model's own can hardly be.
     """
     task = experiment.task
     assert isinstance(task, SampledTask)

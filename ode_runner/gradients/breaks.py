@@ -42,7 +42,7 @@ def solve_between_breaks(solve: Solve, solver: Solver, problem: Problem) -> Solu
 
 
 def edges_of(ts: Times, breaks: Sequence[float]) -> list[float]:
-    """Where solves begin and end, in the order of the times; none where there is no break within or at their ends."""
+    """Where solves begin and end, in the order of the times; empty where no break lies within or at the ends."""
     times = read_times(ts)
     begin, end = times[0], times[-1]
     low, high = min(begin, end), max(begin, end)
@@ -82,7 +82,7 @@ def _next(t: Tensor, towards: float) -> float:
 
 
 def joined(solutions: Sequence[tuple[Solution, int]]) -> Solution:
-    """The outputs of several solves, of each so many, one after another; integrals go on where they were."""
+    """One solution from those of consecutive solves, each with how many of its outputs count; integrals add up."""
     first, last = solutions[0][0], solutions[-1][0]
     ys, qs = [first.ys[:1]], {name: [q[:1]] for name, q in first.integrals.items()}
     sums = {name: q[0] for name, q in first.integrals.items()}
@@ -105,7 +105,7 @@ def joined(solutions: Sequence[tuple[Solution, int]]) -> Solution:
 
 
 def _of_all_samples(whole: Solution, solutions: Sequence[EachSample]) -> Solution:
-    """With what every sample took in all solves; the whole's steps are those of the sample with the most attempts."""
+    """`whole` with what each sample took in all solves; its steps are those of the sample with the most attempts."""
     evaluations, accepted, rejected = (
         torch.stack([getattr(part, name) for part in solutions]).sum(dim=0)
         for name in ("evaluations", "accepted", "rejected")

@@ -22,7 +22,7 @@ from ode_runner.types import State, Time
 
 
 def capture_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuses: bool) -> CompiledSolve:
-    """For problems like this one: both solves by recorded steps, neither of which is differentiated.
+    """A solve and its adjoint equation by recorded steps, for problems like this one; neither is differentiated.
 
     Raises:
         CannotCompile: the field or the solver does not allow it.

@@ -39,7 +39,7 @@ from ode_runner.types import State, Time, Times, Trajectory
 
 
 def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuses: bool = False) -> CompiledSolve:
-    """For problems like this one: both solves by compiled steps; on a GPU by recorded ones.
+    """A solve and its adjoint equation by compiled steps, for problems like this one; on a GPU by recorded ones.
 
     There the field is compiled into fused kernels first if `fuses` says so.
 

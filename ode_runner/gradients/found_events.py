@@ -24,9 +24,7 @@ class FoundEvents:
         self.y0, self.times, self.sign, self.batch = y0, times, sign, len(y0)
         self.ys = torch.stack([y0] * len(times))
         self.counts = torch.zeros(self.batch, dtype=torch.int64)  # events of each sample
-        self.ends = torch.full(
-            (self.batch,), torch.inf, dtype=torch.float64
-        )  # of samples, where an event was their last
+        self.ends = torch.full((self.batch,), torch.inf, dtype=torch.float64)  # of samples whose last event has been
         self.events = list[tuple[Tensor, Tensor, Tensor, Rows]]()  # number, sample, time, state
         self.solutions = list[tuple[Tensor, Solution]]()  # samples, and what their solve took
 
@@ -82,7 +80,7 @@ class FoundEvents:
         )
 
     def _with_each(self, whole: Solution) -> Solution:
-        """With what every sample took; the steps are those of the sample with the most attempts."""
+        """The solution with what each sample took; its steps are those of the sample with the most attempts."""
         evaluations, accepted, rejected = (torch.zeros(self.batch, dtype=torch.int64) for _ in range(3))
         for samples, solution in self.solutions:
             if solution.each is not None:

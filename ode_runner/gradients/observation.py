@@ -170,10 +170,10 @@ class FieldObservations:
     def of(
         self, field: VectorField, counted: CountedField, *, mode: str, redraws: bool, may_look: bool = True
     ) -> Observation | None:
-        """For a solve that is to be differentiated; None where there is nothing to look at or to note.
+        """The observation of a solve that is to be differentiated; None where there is nothing to look at or to note.
 
-        Where nobody may look now, because a CUDA graph is recorded and a look waits for the GPU, it is left to the next
-        solve.
+        `may_look` is False where a CUDA graph is being recorded, because a look waits for the GPU; the next solve is
+        looked at instead.
         """
         fields = self._like(counted)
         known = fields.get(field)
@@ -185,7 +185,7 @@ class FieldObservations:
         return Observation(counted, mode=mode, redraws=redraws, looks=looks, random=known.random)
 
     def note(self, field: VectorField, counted: CountedField, observation: Observation | None) -> None:
-        """Take up what a solve has shown that went through; one that did not is as if it had never been."""
+        """Take up what a solve has shown that went through; one that failed is not counted."""
         known = self._like(counted)[field]
         known.solves += 1
         if observation is not None:

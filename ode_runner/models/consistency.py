@@ -145,7 +145,7 @@ class Consistency(TaughtModel, ConsistencyLearner):
             followed.lerp_(weight, 1 - self.target_decay)
 
     def neighbours(self, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """In training of the present levels, otherwise of those at the end."""
+        """Two neighbouring levels: in training of the present ones, otherwise of those at its end."""
         count = self.level_count if self.training else torch.full_like(self.level_count, self.levels)
         lower = (uniform * (count - 1)).floor().clamp(max=count - 2)
         return self._time_of_level(lower + 1, count), self._time_of_level(lower, count)

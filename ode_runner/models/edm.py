@@ -56,7 +56,7 @@ class Edm(PathModel):
         self.field = PredictedField(scaled, path=path, head=Head.X0)
 
     def times(self, uniform: Tensor) -> Tensor:
-        """Those of the levels of noise; some are beyond the ends of the path, which is known there, too."""
+        """The times of the levels of noise; some lie beyond the ends of the path, which is known there, too."""
         normal = torch.special.ndtri(uniform.clamp(ROUNDING, 1 - ROUNDING))
         return self.field.path.time_of_log_snr(-(self.log_mean + self.log_std * normal))
 
@@ -65,7 +65,7 @@ class Edm(PathModel):
         return data
 
     def weight(self, t: Tensor) -> Tensor:
-        """That by which the network's own squared error counts as 1 at every level."""
+        """The weight by which the network's own squared error counts as 1 at every level."""
         rho = self.field.path.rho(t)
         return (rho.square() + self.data_std**2) / (rho * self.data_std).square()
 

@@ -57,7 +57,7 @@ class Chain(FlowLayer):
         return end
 
     def stages(self, x: State, given: Sequence[Tensor]) -> Iterator[Mapped]:
-        """Where it begins, and after each layer: the state, and log |det| of the way so far."""
+        """State and log |det| at the beginning, and after each layer from the beginning to there."""
         return _stages((layer for layer in self), x, given)
 
     def stages_back(self, y: State, given: Sequence[Tensor]) -> Iterator[Mapped]:

@@ -66,7 +66,7 @@ class PassModel(TextModel, TextLearner):
     @property
     @abc.abstractmethod
     def passes(self) -> int:
-        """By which a text is drawn, from the first token to the last."""
+        """How many passes draw a text, from the first token to the last."""
 
     def log_likelihood(self, text: Tensor, integrate: Integrate) -> Tensor:
         time = torch.zeros((), device=text.device)

@@ -105,7 +105,7 @@ class PathModel(Model, PathLearner):
         return integrate.evaluate(self.field.inner, t, x, given=given)
 
     def learned_field(self) -> VectorField | None:
-        """That of the path, which is none where data and noise belong together."""
+        """The field of the path; None where data and noise belong together, for then it is another one."""
         return self.field if self.of_path else None
 
     def perfect(self, t: Tensor, x: State, given: Sequence[Tensor]) -> State | None:

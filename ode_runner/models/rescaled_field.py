@@ -30,7 +30,7 @@ class RescaledField(WrappedField, DenoisingField):
         return self.inner.denoise(time, broadcast_time(scale, x) * x, *given)
 
     def time(self, t: Tensor) -> Tensor:
-        """That at which the other path has this noise level."""
+        """The time at which the other path has the noise level that this one has at `t`."""
         return self.inner.path.time_of_log_snr(self.path.log_snr(t)).clamp(0, 1)
 
 

@@ -22,7 +22,7 @@ class SeriesModel(Model):
         self.causal = network.spec.causal
 
     def intervals(self, *, rows: int) -> int:
-        """Of its solves through so many rows: in each one step of a method of fixed step is enough."""
+        """How many intervals its solves through so many rows have; a step of fixed size in each is enough."""
         return max(1, rows - 1)
 
     def places(self, ts: Times, *, rows: int) -> Times:

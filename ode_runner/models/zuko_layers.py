@@ -48,7 +48,7 @@ def conditioner(*, width: int, depth: int, dropout: float) -> dict[str, Any]:
 
 
 def autoregressive_layers(size: int, condition: int, layers: int, **options: Any) -> list[FlowLayer]:
-    """So many for vectors of `size` numbers, by turns from the first number on and from the last."""
+    """So many layers for vectors of `size` numbers, by turns autoregressive from the first number and from the last."""
     order = torch.arange(size)
     return [
         ZukoLayer(MaskedAutoregressiveTransform(size, condition, order=order.flip(0) if i % 2 else order, **options))

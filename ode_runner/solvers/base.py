@@ -237,5 +237,5 @@ def solver_along(solver: Solver, field: VectorField) -> Solver:
 
 
 def rounding_of(ts: Times, t0: float, t1: float) -> float:
-    """By how much output times between two numbers may be off, in the type of `ts`."""
+    """By how much output times between t0 and t1 may be off by rounding, in the type of `ts`."""
     return 8 * torch.finfo(ts.dtype).eps * max(abs(t0), abs(t1))

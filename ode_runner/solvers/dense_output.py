@@ -16,7 +16,7 @@ Fraction = TypeVar("Fraction", float, Tensor)  # of a step; a tensor's elements 
 
 @dataclass(frozen=True, kw_only=True)
 class DenseOutput:
-    """Of a tableau: y(t0 + x dt) = y0 + dt * weights(x) @ (k, f1, slopes at the places)."""
+    """The dense output of a tableau: y(t0 + x dt) = y0 + dt * weights(x) @ (k, f1, slopes at the places)."""
 
     b: tuple[float, ...]
     stages: int  # evaluations that a step is made of
@@ -24,9 +24,11 @@ class DenseOutput:
     places: tuple[tuple[float, ...], ...]  # where a step with outputs within is evaluated besides its end
 
     def weights(self, x: float) -> list[float]:
-        """By the polynomial with the step's states and slopes at both ends and its middle, and the slopes at places.
+        """The weights at a fraction `x` of the step.
 
-        Without places it is the quartic that leaves out the slope in the middle, and without a middle the cubic.
+        They are those of the polynomial through the step's states and slopes at both ends and its middle, and the
+        slopes at the places. Without places it is the quartic that leaves out the slope in the middle, and without a
+        middle the cubic.
         """
         if self.places:
             weights = self.hermite_birkhoff.weights(x)
@@ -89,7 +91,7 @@ class HermiteBirkhoff:
     nodes: tuple[float, ...]  # within the step
 
     def weights(self, x: Fraction) -> list[Fraction]:
-        """Of each datum at a fraction `x` of the step, or at each of several."""
+        """The weight of each datum at a fraction `x` of the step, or at each of several."""
         return [_horner(coefficients, 2 * x - 1) for coefficients in self._coefficients]
 
     @cached_property
@@ -113,7 +115,7 @@ class Quartic:
     def through(
         dt: float, *, ends: tuple[State, State], slopes: tuple[State, State], middle: State | None
     ) -> "Quartic":
-        """With these states and slopes at both ends and this middle; without a middle, the cubic."""
+        """The quartic through these states and slopes at both ends and this middle; without a middle, the cubic."""
         (y0, y1), (f0, f1) = ends, slopes
         if middle is None:
             middle = (y0 + y1) / 2 + dt / 8 * (f0 - f1)

@@ -77,7 +77,7 @@ class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveImplicit(DiagonallyImplicit, AdaptiveImplicitSolver):
-    """With step size control.
+    """A diagonally implicit pair with step size control.
 
     Dense output is the cubic through both ends and their slopes. The error estimate does not see how long a step is for
     that: where the solution matters between the steps, ask for a tighter tolerance.

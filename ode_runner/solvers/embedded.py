@@ -170,7 +170,7 @@ class AdaptiveRungeKutta(RungeKutta, AdaptiveSolver, StepControl):
 
 @final
 class EagerAdaptiveStepper(AdaptiveStepper):
-    """By the solver's own operations, which leave a graph where one is wanted."""
+    """Takes steps by the solver's own operations, which leave a graph where one is wanted."""
 
     def __init__(self, solver: AdaptiveRungeKutta, field: VectorField) -> None:
         self.solver, self.field = solver, field

@@ -118,7 +118,7 @@ class EventSearch:
             t0, t1: where their steps begin and end, float64 on the CPU.
 
         Raises:
-            SolverFailed: before that it turns back so near to 0 that nobody can tell whether it has been there.
+            SolverFailed: before that, the event's function comes so near to 0 that rounding hides whether it crosses.
         """
         steps = _Steps(curve, rows, t0, t1)
         fractions = torch.cat([torch.zeros(1, len(rows), dtype=torch.float64), self._places(t1 - t0)])

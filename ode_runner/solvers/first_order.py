@@ -23,7 +23,9 @@ OF_A_SOLVE = (
 
 
 def first_order(message: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
-    """For the `backward` of an autograd function that keeps in `ctx.inputs` the inputs that may have a gradient.
+    """A decorator that refuses second derivatives, for the `backward` of an autograd function.
+
+    The function keeps in `ctx.inputs` those of its inputs that may have a gradient.
 
     Raises:
         IncompatibleChoice: with this message, where what it returns is differentiated.

@@ -84,7 +84,7 @@ class ImplicitSolver(RungeKutta):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveImplicitSolver(ImplicitSolver, AdaptiveRungeKutta):
-    """With step size control; a step whose equations Newton's method cannot solve is rejected.
+    """An implicit method with step size control; a step whose equations Newton's method cannot solve is rejected.
 
     Stages are solved to rounding where they are differentiated, now or in a step taken anew; else to a part of the
     tolerance, which takes a third of the evaluations.

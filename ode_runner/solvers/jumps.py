@@ -56,10 +56,10 @@ class JumpSolver(FixedStepSolver):
         """States at `ts`, which run the way that the rates are of."""
 
     def rates(self, field: Any, t: float, x: Tensor) -> Tensor:
-        """Of the jumps to other states, float64.
+        """The rates of jumps to other states, (batch, position, state), float64.
 
         Raises:
-            SolverFailed: one of them is none.
+            SolverFailed: one of them is negative or not finite.
         """
         time = torch.full((), t, dtype=torch.float64, device=x.device)
         rates: Tensor = field.rates(time, x).double().scatter(2, x[..., None], 0.0)

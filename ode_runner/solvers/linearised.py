@@ -107,7 +107,7 @@ class _Products(Linearised):
         return _Solved.apply(self, b)
 
     def forwards(self, b: Tensor) -> Tensor:
-        """To the accuracy that Newton's method needs: nothing at all where b is rounding."""
+        """The solution to the accuracy that Newton's method needs: zero where b is no larger than rounding."""
         rounding = 16 * torch.finfo(b.dtype).eps
         scale = torch.stack([1 + place.detach().abs() for place in self.places])
         return self._by_products(

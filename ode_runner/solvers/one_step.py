@@ -25,7 +25,7 @@ NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AcceptedStep:
-    """Where an accepted step went, and the output times after t0 that it serves."""
+    """The times of an accepted step, and the output times after t0 that lie in it; a `Step` without its tensors."""
 
     t0: float
     t1: float
@@ -45,7 +45,7 @@ class AcceptedStep:
         return (t - self.t0) / (self.t1 - self.t0)
 
     def powers(self) -> list[list[float]]:
-        """Of the fractions at which the output times due lie, from the zeroth to the fourth."""
+        """The powers 0 to 4 of the fraction of each output time due."""
         return [[1.0, x, x * x, x**3, x**4] for x in map(self.fraction, self.due)]
 
 
@@ -121,7 +121,10 @@ class StepwiseSolver(Solver):
         """The states at the output times due in the step."""
 
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
-        """Of the integrals along the field, (batch, integral): to t1, then to each output time due; [] without any."""
+        """What integrals along the field gain, (batch, integral) each: up to t1, then up to each output time due.
+
+        Empty where nothing is integrated.
+        """
         del field, step
         return []
 
@@ -199,7 +202,7 @@ class RungeKutta(StepwiseSolver):
         return quadrature.gains(field, self.nodes(step), step.t1 - step.t0, rows, step.rates)
 
     def nodes(self, step: Step) -> list[Node]:
-        """Where the derivatives of the step were found: its stages, and f1 and the tableau's places if it has them."""
+        """Time, state and derivative of each stage, and of f1 and the tableau's places where the step has them."""
         t0, t1, ks = step.t0, step.t1, [*step.ks, *([] if step.f1 is None else [step.f1]), *step.inner]
 
         def node(row: Sequence[float], k: Tensor) -> Node:
@@ -210,7 +213,7 @@ class RungeKutta(StepwiseSolver):
         return [*nodes, *end, *(node(row, k) for row, k in zip(self.tableau.places, step.inner, strict=False))]
 
     def weights(self, step: Step, t: float) -> list[float]:
-        """Of the nodes' derivatives in (y(t) - y0) / (t1 - t0), `t` being an output time due or t1."""
+        """The weights of the nodes' derivatives in (y(t) - y0) / (t1 - t0), where `t` is an output time due or t1."""
         count = len(step.ks) + (step.f1 is not None) + len(step.inner)
         row = self.tableau.b[: len(step.ks)] if t == step.t1 else self.tableau.within(step.fraction(t))
         return [*row, *[0.0] * (count - len(row))]
@@ -250,7 +253,7 @@ class RungeKutta(StepwiseSolver):
 
 @final
 class EagerStepper(Stepper):
-    """By the solver's own operations, which leave a graph where one is wanted."""
+    """Takes steps by the solver's own operations, which leave a graph where one is wanted."""
 
     def __init__(self, solver: RungeKutta, field: VectorField) -> None:
         self.solver, self.field = solver, field

@@ -98,7 +98,10 @@ class JudgedIntegrals:
     def errors(
         self, nodes: Sequence[Node], dt: float, *, b: Sequence[float], b_error: Sequence[float]
     ) -> tuple[list[Tensor | None], Tensor, float]:
-        """Of an attempted step: the rates at its nodes, what is gained by it, and the size of its error."""
+        """The rates at an attempted step's nodes, what integrals gain by it, and its error in units of the tolerance.
+
+        The gain is (batch, integral); the error is the largest root mean square of a judged integral.
+        """
         assert self.along is not None
         place, known = self._at
         rates = rates_at(self.along, nodes, [b, b_error], [known] if nodes[0].y is place else ())
@@ -109,5 +112,5 @@ class JudgedIntegrals:
             return rates, gain, self.size(difference, gain)
 
     def accept(self, gain: Tensor, y1: State, rate: Tensor | None) -> None:
-        """The step that gained so much is taken; it ended in `y1`, with these rates if it has found them."""
+        """Go on after a step that gained so much and ended in `y1`, with the rates there if they are known."""
         self.q, self._at = self.q + gain, (y1, rate)

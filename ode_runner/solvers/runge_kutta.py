@@ -37,7 +37,7 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
         return up_to_event(self, field, self._steps(field, y0, ts))
 
     def places(self, ts: Times) -> list[AcceptedStep]:
-        """Where the steps of a solve go, and the outputs due in each: no state decides that."""
+        """The steps of a solve, and the outputs due in each: on a fixed grid, known before it."""
         times = read_times(ts)
         if len(times) == 1:
             return []

@@ -55,9 +55,9 @@ class SampleClocks:
         return rows if bool(rows.any()) else None
 
     def judge(self, attempt: Attempt, errors: Tensor, judged: Tensor | None = None) -> Tensor:
-        """Which rows are accepted, by `errors` in units of the tolerance; they move on.
+        """Accept or reject the attempts of all rows, by `errors` in units of the tolerance; accepted rows move on.
 
-        Where not all are `judged`, the others neither move nor remember.
+        Returns which are accepted, bool (rows,). Rows that are not `judged`, if it is given, stay as they were.
         """
         self.attempts += 1
         accepted = errors <= 1

@@ -21,9 +21,9 @@ def met_event(
     rows: Tensor,
     samples: Tensor,
 ) -> tuple[Tensor, Tensor, Stepped] | None:
-    """Of the accepted `rows`, those that meet the event: which, when, and their steps taken anew up to that.
+    """Which of the accepted `rows` meet the event, when, and their steps taken anew up to that time.
 
-    That is to the root of the dense output, and from there to Newton's next guess. None: no row meets it.
+    A step is taken anew to the root of its dense output, and from there to Newton's next guess. None: no row meets it.
 
     Args:
         search: for the event.

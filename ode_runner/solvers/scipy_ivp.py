@@ -242,7 +242,7 @@ class _RightSide:
         return found
 
     def integral(self, step: _Step, end: float) -> Array:
-        """Of the quadratures' derivatives, from the beginning of a step to a time within it."""
+        """The integral of the quadratures' derivatives from the beginning of a step to `end`, a time within it."""
         if not len(self.quadratures):
             return self.quadratures
         middle, half = (step.start + end) / 2, (end - step.start) / 2

@@ -37,7 +37,7 @@ class Tableau:
 
     @cached_property
     def places(self) -> tuple[tuple[float, ...], ...]:
-        """Where a step with outputs within is evaluated besides its end: the inner places, if any, and the middle."""
+        """Rows of the stages that only a step with outputs within takes, besides its end: `inner`, then the middle."""
         return (*self.inner, self.middle) if self.inner and self.middle else ()
 
     @cached_property

@@ -17,7 +17,7 @@ def random_generator(states: int, seed: int) -> Tensor:
 
 
 def uniform_generator(states: int) -> Tensor:
-    """That of a chain which is renewed at rate 1: every jump is to a state drawn evenly, its own among them."""
+    """The generator of a chain that jumps at rate 1 to a state drawn evenly, its own among them."""
     return _with_diagonal(torch.full((states, states), 1 / states, dtype=torch.float64))
 
 

@@ -111,7 +111,7 @@ class ClosedForm(LeastSquaresTask):
             yield self._batch(torch.linspace(0, self.horizon, ORBIT, dtype=torch.float64))._replace(part="orbit")
 
     def residuals(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """In standard deviations of each coordinate over the observations.
+        """Errors in units of each coordinate's standard deviation over the observations.
 
         Raises:
             RefusedInput: there can be none, for the solution has left all bounds.

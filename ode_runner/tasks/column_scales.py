@@ -24,7 +24,7 @@ class ColumnScales:
 
     @classmethod
     def measured(cls, data: Tensor, *, log: Tensor, bounded: Tensor, low: Tensor, high: Tensor) -> "ColumnScales":
-        """Of training rows (rows, columns), float64."""
+        """The scales of training rows (rows, columns), float64."""
         kinds = {"log": log, "bounded": bounded, "low": low, "high": high}
         seen = cls(mean=torch.zeros_like(low), std=torch.ones_like(low), **kinds).inputs(data)
         return cls(mean=seen.mean(dim=0), std=seen.std(dim=0, correction=0), **kinds)

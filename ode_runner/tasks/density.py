@@ -99,13 +99,13 @@ class DensityTask(SampledTask):
         return found | ({} if self.entropy is None else {"nll_gap": found["nll_fine"] - self.entropy})
 
     def sample_metrics(self, samples: Tensor) -> dict[str, float]:
-        """Of samples, for the conditions of the test split where there are any."""
+        """Metrics of samples, which were drawn for the conditions of the test split where there are any."""
         learned = next(self.batches(Split.TRAIN, batch_size=self.size(Split.TRAIN), epoch=0)).inputs
         test, train = (self.spec.parted(inputs)[0] for inputs in (self.points[Split.TEST], learned))
         return with_floors({"sw2": distance_from_data(samples, test, others=train)})
 
     def sampled_conditions(self) -> Tensor:
-        """Those of the test split."""
+        """The conditions of the test split."""
         return self.spec.parted(self.points[Split.TEST])[1]
 
     def tables(self, view: ModelView) -> Iterator[tuple[str, Table]]:

@@ -212,7 +212,7 @@ def _known_field(
 
 
 def true_field(law: PlaneLaw, path: PathName | None) -> GaussianMixture | None:
-    """That between the law and noise, along the linear path unless another is named; None where it is not known."""
+    """The field between the law and noise, along the linear path unless another is named; None: it is not known."""
     if law.centres is None or law.std is None:
         return None
     return GaussianMixture(path_named(path or "linear"), means=law.centres, std=law.std)

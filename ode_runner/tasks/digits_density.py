@@ -64,7 +64,7 @@ class DigitsDensity(DensityTask):
         self.spec = TaskSpec(input_shape=SHAPE, output_shape=())
 
     def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Batch]:
-        """Those of training are whole numbers until noise is added here; targets stay without it."""
+        """Batches; images of training are whole numbers until noise is added here, and targets stay without it."""
         generator = torch.Generator().manual_seed(APART + (self.seed << 20) + epoch)
         for batch in super().batches(split, batch_size=batch_size, epoch=epoch):
             noise = torch.rand(batch.inputs.shape, generator=generator).to(batch.inputs)

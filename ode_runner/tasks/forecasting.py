@@ -15,7 +15,7 @@ LEFT_OUT = ", without the noise of a measurement"  # what no band holds: how far
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Forecast:
-    """Of one series, in the units of its file."""
+    """The forecast of one series, in the units of its file."""
 
     series: str
     times: np.ndarray  # (time,)
@@ -40,13 +40,13 @@ class ForecastingTask(Task):
         """
 
     def not_forecast(self, times: Sequence[float]) -> Iterator[str]:
-        """Which series are not forecast at all of the times, a sentence each."""
+        """A sentence for each series that is forecast at some of the times only, or at none."""
         del times
         yield from ()
 
     @abc.abstractmethod
     def forecast_table(self, found: Sequence[Forecast]) -> Table:
-        """In the columns of the file; where forecasts have bands, with two columns more for each."""
+        """Forecasts in the columns of the file, with two columns more for each where they have bands."""
 
     @abc.abstractmethod
     def forecast_figure(self, found: Sequence[Forecast]) -> Figure:

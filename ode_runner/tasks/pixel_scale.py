@@ -68,7 +68,7 @@ class Logits(PixelScale):
 
 
 def pixel_scale(kind: Literal["standard", "logit"], images: Tensor, *, levels: int) -> PixelScale:
-    """Of training images of whole numbers less than `levels`.
+    """The scale of this kind, from training images of whole numbers less than `levels`.
 
     Raises:
         RefusedInput: there is no such scale.

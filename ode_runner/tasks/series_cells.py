@@ -31,7 +31,10 @@ def measurements(column: pd.Series, first: int, path: Path, *, advice: str = BLA
 
 
 def times_of(column: pd.Series, first: int, path: Path) -> tuple[np.ndarray, bool]:
-    """Likewise of a column of times, and whether they are dates, which are told as days since 1970-01-01."""
+    """A column of times as float64, and whether they are dates, which become days since 1970-01-01.
+
+    Arguments and errors are those of `measurements`.
+    """
     if _holds_dates(column):
         return _days(column, first, path), True
     return _numbers(column, first, path, _about_times(column)), False

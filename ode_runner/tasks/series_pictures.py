@@ -35,9 +35,9 @@ class SeriesPictures:
         return draw_forecasts(panels, self.read.values, self.read.time, series=len(found))
 
     def fits(self, values_at: Callable[[int, int, np.ndarray], np.ndarray], *, ahead: float | None) -> Figure:
-        """Of the first series of the test: the fit, the test and what lies beyond, up to `ahead` after the end.
+        """Pictures of the first series of the test: fit, test, and the forecast up to `ahead` after the end.
 
-        `values_at` gives values (time, columns) of the series of a number, by a solve from one of its rows, at times.
+        `values_at(number, row, times)` gives values (time, columns) of a series by a solve from one of its rows.
         """
         panels, tested = [], self.splits.parts[Split.TEST]
         for number in tested[:SHOWN]:
@@ -50,7 +50,7 @@ class SeriesPictures:
         return draw_forecasts(panels, self.read.values, self.read.time, series=len(tested))
 
     def panel(self, number: int, lines: Sequence[Line], **rows: np.ndarray) -> Panel:
-        """Of the series of a number; `rows` are masks of those read and asked for, as a panel has them."""
+        """The panel of the series of a number; `rows` are masks of rows read and asked for, as `Panel` has them."""
         one = self.recorded[number]
         times = self.axis(one.times)
         begin = times[self.splits.ends[number].validation - 1] if self.later else None

@@ -30,7 +30,7 @@ class ReadingSplits:
 
     @classmethod
     def learned(cls, splits: SeriesSplits, *, observed: float) -> Self:
-        """With as many as the longest window of training has."""
+        """The splits, in which at most as many rows are read as in the longest window of training."""
         windows = cls(splits=splits, observed=observed)
         most = max(piece.scored - piece.begin for piece in windows.pieces(Split.TRAIN))
         return replace(windows, most=most)

@@ -69,7 +69,7 @@ class SeriesSplits:
 
     @cached_property
     def ends(self) -> list[Ends]:
-        """Of each series.
+        """Where the rows of each split end, in each series.
 
         Raises:
             RefusedInput: a series has too few rows to be parted, or a column none to begin with.
@@ -77,7 +77,7 @@ class SeriesSplits:
         return [self._ends(one) for one in self.series]
 
     def pieces(self) -> dict[Split, dict[str, list[Piece]]]:
-        """By split and part; the test asks for the training rows besides, as the part `fit`."""
+        """The pieces to be solved, by split and part; the test asks for the training rows too, as the part `fit`."""
         training = self.parts[Split.TRAIN]
         whole = [self._rollout(i, 0, self.ends[i].train) for i in training]
         found = {Split.TRAIN: {"": [piece for i in training for piece in self.windows(i)]}}
@@ -121,13 +121,13 @@ class SeriesSplits:
         return Ends(train, train + validation, rows)
 
     def windows(self, number: int) -> list[Piece]:
-        """Of the rows of a series that are learned from, one beginning at each of them that leaves room for it."""
+        """All windows of a series' training rows, one from each row that leaves room for it."""
         train = self.ends[number].train
         window = min(self.window or train, train)
         return [Piece(number, i, i + window, i, train) for i in range(train - window + 1)]
 
     def _held_back(self, number: int, split: Split) -> Piece:
-        """Of a series that is held back, all; of one whose last rows are, these."""
+        """The rows of a series that a split holds back: all of them, or those at its end."""
         ends = self.ends[number]
         if self.by == "series":
             known = ~np.isnan(self.series[number].values)
@@ -143,7 +143,7 @@ class SeriesSplits:
 
 
 def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[int]]:
-    """Which of `count` series are in each split, the same for every seed; none held back: those of training."""
+    """Which of `count` series are in each split, the same for every seed; a split without any has those of training."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
     left = count - validation - test
     train, other = sorted(order[:left]), order[left:]
@@ -152,5 +152,5 @@ def drawn_parts(count: int, *, validation: int, test: int) -> dict[Split, list[i
 
 
 def share_of(part: float, count: int) -> int:
-    """So many of `count`: at least one, unless none are asked for."""
+    """The part of `count` as a whole number: at least one, unless the part is 0."""
     return max(1, round(part * count)) if part else 0

@@ -22,7 +22,7 @@ class Vocabulary(NamedTuple):
 
     @classmethod
     def of(cls, text: Sequence[str], *, unknown: bool) -> "Vocabulary":
-        """Those of a text, in order, and one more for all `unknown` ones."""
+        """The vocabulary of a text, sorted, and one token more for `unknown` units where that is True."""
         return cls([*sorted(set(text)), *([UNKNOWN] if unknown else [])])
 
     def words(self) -> list[str]:
@@ -30,7 +30,7 @@ class Vocabulary(NamedTuple):
         return [IN_PRINT.get(unit, unit if unit.isprintable() else f"\\x{ord(unit):02x}") for unit in self.units]
 
     def tokens(self, text: Sequence[str]) -> list[int]:
-        """Of a text; those that are unknown, which it has a token for, or which there are none of."""
+        """The tokens of a text; units that the vocabulary lacks become its token for unknown ones."""
         numbers = {unit: token for token, unit in enumerate(self.units)}
         return [numbers[unit] if unit in numbers else numbers[UNKNOWN] for unit in text]
 

@@ -9,12 +9,12 @@ from ode_runner.tasks.variation import total_variation
 
 
 def bigram_frequencies(texts: Tensor, tokens: int) -> Tensor:
-    """Of two neighbours, wherever they stand in texts (text, position): (token, token), of the sum 1."""
+    """Frequencies of pairs of neighbours anywhere in texts (text, position): (token, token), which sum to 1."""
     return frequencies(torch.stack([texts[:, :-1].flatten(), texts[:, 1:].flatten()], dim=1), tokens)
 
 
 def frequencies(texts: Tensor, tokens: int) -> Tensor:
-    """Of whole texts (text, position): (token, ..., token), of the sum 1."""
+    """Frequencies of whole texts (text, position): (token, ..., token), which sum to 1."""
     length = texts.shape[1]
     places = texts @ tokens ** torch.arange(length - 1, -1, -1, device=texts.device)
     return torch.bincount(places, minlength=tokens**length).double().view(*[tokens] * length) / len(texts)
