@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Run", "__version__", "compile", "integrate", "load", "runs", "train"]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING", "importlib"})  # what TAB offers
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'ode_runner' has no attribute '{name}'")

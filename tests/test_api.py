@@ -73,6 +73,11 @@ def test_the_field_is_the_derivative_of_its_states(trained: ode.Run) -> None:
     torch.testing.assert_close(trained.field(0.51, states[1]), slope, atol=2e-3, rtol=2e-2)
 
 
+def test_tab_offers_what_there_is() -> None:
+    assert set(ode.__all__) <= set(dir(ode))
+    assert "importlib" not in dir(ode)
+
+
 def test_samples_and_densities(tmp_path: Path) -> None:
     words = ("task=density2d", "model=cnf", "trainer.max_steps=2", "logger=none", "task.test=100")
     density = ode.train(*words, f"output_dir={tmp_path}")
@@ -247,7 +252,7 @@ def test_a_compiled_module_in_the_other_mode_is_that_other_function() -> None:
         (lambda run: run.sample(3), "gives no samples"),
         (lambda run: run.log_prob([[1.0, 2.0]]), "gives no log density"),
         (lambda run: ode.runs("nowhere"), "no folder"),
-        (lambda run: solve("dopri4"), "Did you mean 'dopri8'"),
+        (lambda run: solve("dopri4"), "Did you mean 'dopri5' or 'dopri8'"),
         (lambda run: solve("lsoda"), "nothing can be differentiated"),
         (lambda run: solve("rk4", rtol=1e-3), "no option 'solver.rtol'. It belongs to solver=adaptive_heun"),
         (lambda run: ode.integrate(Decay(), [[1.0]], TIMES), r"must be a tensor \(batch, \*state\), and is a list"),

@@ -226,6 +226,7 @@ def test_a_residual_flow_is_estimated_in_training_alone(composed: Compose) -> No
         ("residual_flow", (2,), {"lipschitz": 1.0}, "model.lipschitz must be above 0 and below 1"),
         ("glow", (2,), {}, "model=glow halves the sides of images 2 times"),
         ("glow", (1, 6, 8), {}, "or another number of levels"),
+        ("glow", (1,), {}, "Use model=cnf"),
     ],
 )
 def test_what_a_flow_cannot_be_is_refused(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ode_runner.config.help import search_path, user_folders
 from tests.helpers import TINY, ode_run, record_of, run_folders, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=2", "trainer.log_every=1", "logger=none")
@@ -129,6 +130,22 @@ def test_own_and_built_in_pieces_are_swept_together(workshop: Path) -> None:
     ended = typed("-m", "-cd", "conf", "solver=kutta3,euler", "model=twice,rknet", *QUICK, *TINY, cwd=workshop)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert len(run_folders(workshop)) == 4
+
+
+def test_a_choice_whose_folder_was_not_named_is_told_where_it_is(workshop: Path) -> None:
+    ended = typed("task=rings", cwd=workshop)
+    assert ended.returncode == 2
+    assert "no task named 'rings'. conf/task/rings.yaml is there: add -cd conf. Available: " in ended.stderr
+
+
+def test_folders_of_choices_have_any_names(workshop: Path) -> None:
+    """Hydra reads none with spaces or = where it is not quoted: such a model was said to take no options."""
+    (workshop / "conf").rename(workshop / "prö j=1, b")
+    ended = typed("-cd", "prö j=1, b", "model=twice", "model.gpa=1", cwd=workshop)
+    assert (ended.returncode, ended.stderr) == (2, "ode-run: no option 'model.gpa'. Available: model.gap\n")
+    places = [Path("a b=c, d"), Path("ü"), Path("plain")]
+    assert user_folders([search_path(places)]) == places
+    assert user_folders(["hydra.searchpath=[file://a,'file://b c']"]) == [Path("a"), Path("b c")]
 
 
 def test_options_of_ones_own_classes_are_checked_alike(workshop: Path) -> None:

@@ -90,6 +90,23 @@ def test_numbers_on_axes_are_written_as_one_would_say_them(low: float, high: flo
             assert len(set(found)) == len(found) >= 2
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.0, 2e-7], "2e-07"),
+        ([0.0, 4e7], "4e+07"),
+        ([1.7e9, 1.7e9 + 200], "1700000100"),  # seconds since 1970, which would all be 1.7e+09
+        ([0.0, 200000.0], "200000"),
+    ],
+)
+def test_long_numbers_on_axes_are_shortened_where_that_tells_them_apart(values: list[float], shown: str) -> None:
+    figure = style.figure(4, 3)
+    axes = figure.subplots()
+    axes.plot([0, 1], values)
+    figure.draw_without_rendering()
+    assert shown in ticks(axes.yaxis)
+
+
 def test_a_formatter_of_ones_own_stays() -> None:
     figure = style.figure(4, 3)
     axes = figure.subplots()

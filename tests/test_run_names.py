@@ -7,6 +7,8 @@ import pytest
 from ode_runner.config.help import conf_dir
 from ode_runner.config.overrides import quoted_where_needed
 from ode_runner.config.typed_options import MOST_SIGNS, shortened_options
+from ode_runner.recording.bookkeeping import ASIDE
+from ode_runner.recording.display import Display
 from tests.helpers import record_of, run_folder, run_folders, typed
 
 SMALL = ("task.train=40", "task.validation=20", "task.test=20", "trainer.epochs=1", "logger=none")
@@ -65,6 +67,16 @@ def test_cells_typed_in_several_ways_are_one_run(tmp_path: Path) -> None:
     ended = typed("-m", *SMALL, "optimizer.lr=0.01,1e-2", cwd=tmp_path)
     assert "1 the same run as another" in ended.stdout
     assert len(run_folders(tmp_path)) == 1
+
+
+def test_what_to_type_next_is_quoted_where_a_shell_needs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(ASIDE, raising=False)
+    Display()._places(Path("my runs/half_moons/odenet-lr=1"))
+    said = capsys.readouterr().out
+    assert "  run folder: my runs/half_moons/odenet-lr=1\n" in said
+    assert "  compare:    ode-report 'my runs/half_moons'\n" in said
 
 
 def test_only_plain_values_are_quoted() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 import ode_runner as ode
 from ode_runner.batch import Drive, Outputs, Split
 from ode_runner.building.instantiate import construct
+from ode_runner.commands.forecast import _lines
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
 from ode_runner.gradients.backprop import Backprop
@@ -247,6 +248,16 @@ def test_a_forecast_is_in_columns_and_units_of_the_file_and_other_seeds_make_ban
     early = typed(f"predict={folder}", "times=[1890,1900]", cwd=tmp_path)
     assert early.returncode == 2
     assert "before the first row at 1900" in early.stderr
+
+
+def test_times_of_a_forecast_are_told_apart_on_the_screen() -> None:
+    """Seconds since 1970 were all 1.7e+09; values keep five digits, also where they are alike."""
+    rows = [["A", 1.7e9 + i, 0.123456 + 1e-7 * i] for i in range(13)]
+    lines = _lines(["of", "seconds", "x"], rows)
+    assert lines[0] == "  of     seconds        x"
+    assert lines[1:3] == ["   A  1700000000  0.12346", "   A  1700000001  0.12346"]
+    assert lines[-1] == "  and 1 more"
+    assert _lines(["day", "x"], [["2025-01-01", 2.0], ["2025-01-02", 2.5]])[1] == "  2025-01-01    2"
 
 
 def test_times_of_a_forecast_are_written_without_what_adding_them_rounds(made: Callable[..., Series]) -> None:

@@ -175,7 +175,11 @@ def test_columns_that_sit_on_few_values_are_named(make: Make, tmp_path: Path) ->
     said = "\n".join(make(file=written(tmp_path, table)).introduction())
     assert "age has 5 values in 140 rows" in said
     assert "wealth has 140 values, of which models are given" in said
+    assert "Try task.log=[wealth]" in said
     assert "speed has" not in said
+    debts = "\n".join(make(file=written(tmp_path, table.assign(wealth=-table["wealth"]))).introduction())
+    assert "wealth has 140 values, of which models are given" in debts
+    assert "task.log" not in debts, "it would be refused"
 
 
 def test_a_trained_flow_says_how_probable_other_rows_are(tmp_path: Path) -> None:

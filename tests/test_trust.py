@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ode_runner.building.group_types import HOLDS
 from ode_runner.building.instantiate import checked_partial, target_of
+from ode_runner.config.help import targets_in
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, Ended, ode_run, own_models, run_folder, typed
 from tests.reporting import reported
@@ -163,6 +164,16 @@ def test_a_run_of_ones_own_model_is_taken_up_with_its_folder_of_choices(tmp_path
     refused(ended, f"-cd {tmp_path / 'conf'}", "model=mine")
     again = reported("verify", str(folder), cwd=tmp_path)
     refused(again, str(tmp_path / "conf"), "add --trust")
+
+
+def test_classes_in_braces_are_named_by_their_yaml_and_those_in_comments_are_not(tmp_path: Path) -> None:
+    """As the README writes its choices: a run of these could not be opened, whatever was typed."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "# _target_: said.Before\n{_target_: one.Mine, width: 3}  # {_target_: said.Behind}\n"
+        "task: {first: 1, _target_: two.Mine}\n  _target_: three.Mine\nbase: {'_target_': 'four.Mine'}\n"
+    )
+    assert targets_in(path) == ["one.Mine", "two.Mine", "three.Mine", "four.Mine"]
 
 
 def test_verify_says_where_and_whose_code_it_runs(received: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import ode_runner.launch  # noqa: F401  for the resolver `folder`, which the configuration asks for
 from ode_runner.config.composition_cost import less_composing
-from ode_runner.config.help import conf_dir
+from ode_runner.config.help import conf_dir, search_path
 from ode_runner.config.messages import check_known_keys, readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed, values_swept
 from ode_runner.config.set_options import completed
@@ -63,7 +63,7 @@ def _compose(words: list[str], overrides: Sequence[str], places: Sequence[Path])
     check_overrides(complete)
     check_known_keys(words)
     if places:
-        complete.append(f"hydra.searchpath=[{','.join(f'file://{place}' for place in places)}]")
+        complete.append(search_path(places))
     with less_composing(), initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose("config", overrides=complete, return_hydra_config=True)
 

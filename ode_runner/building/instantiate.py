@@ -72,9 +72,8 @@ def checked_partial(
 def _check_values(group: str, options: Mapping[str, Any], hints: Mapping[str, Any], target: Any) -> None:
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
-            raise RefusedInput(
-                f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}.{_nested(group, name, hints)}"
-            )
+            wanted = _describe(hints[name], parts=isinstance(value, list | Mapping))
+            raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {wanted}.{_nested(group, name, hints)}")
         if name in hints and _is_truth(value, hints[name]):
             of = " of numbers" if isinstance(value, list | tuple) else ""
             raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}{of}.")
@@ -137,12 +136,26 @@ def _nested(group: str, name: str, hints: Mapping[str, Any]) -> str:
     return "" if plain else f" Choose one by its name: {group}@{group}.{name}=NAME."
 
 
-def _describe(hint: Any) -> str:
-    """A type in words, as far as its values can be typed on a command line: `float | Tensor` is a number."""
+def _describe(hint: Any, *, parts: bool = False) -> str:
+    """A type in words, as far as its values can be typed on a command line: `float | Tensor` is a number.
+
+    `parts` says what lists and mappings hold, too.
+    """
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(str(choice) for choice in typing.get_args(hint))
     members = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if any(typing.get_origin(member) is typing.Literal for member in members):
         return " or ".join(map(_describe, members))
-    names = [getattr(typing.get_origin(member) or member, "__name__", "") for member in members]
-    return " or ".join(IN_WORDS[name] for name in names if name in IN_WORDS) or " or ".join(names)
+    names = {getattr(typing.get_origin(member) or member, "__name__", ""): member for member in members}
+    words = [
+        IN_WORDS[name] + (_of_parts(member) if parts else "") for name, member in names.items() if name in IN_WORDS
+    ]
+    return " or ".join(words) or " or ".join(names)
+
+
+def _of_parts(hint: Any) -> str:
+    """The words " of numbers" for `list[float]`, "" where a word does not tell what the parts are."""
+    inner = typing.get_args(hint)
+    word = _describe(inner[-1], parts=True) if inner and inner[-1] is not Any else ""
+    kind, of, rest = word.partition(" of ")
+    return f" of {kind}s{of}{rest}" if kind in IN_WORDS.values() and " or " not in kind else ""

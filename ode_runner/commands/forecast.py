@@ -17,6 +17,7 @@ from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.display import Display, counted
 from ode_runner.recording.pictures import save_pictures
 from ode_runner.recording.record import FILE, RunRecord, RunStatus
+from ode_runner.recording.text_layout import aligned
 from ode_runner.tasks.forecasting import LEFT_OUT, WIDTH, Forecast, ForecastingTask
 
 
@@ -107,11 +108,20 @@ def together(same: Sequence[Forecast]) -> Forecast:
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """The first rows as text."""
+    """The first rows as text: numbers with five digits, times with as many as tell them apart."""
     most = 12
     cells = [[f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows[:most]]
-    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
-    lines = [
-        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *cells]
-    ]
+    clock = next((i for i, cell in enumerate(rows[0]) if isinstance(cell, float)), 0)  # the first numbers, or dates
+    for row, time in zip(cells, _apart([row[clock] for row in rows[:most]]), strict=True):
+        row[clock] = time
+    lines = ["  " + line for line in aligned([header, *cells], right=range(len(header)))]
     return [*lines, f"  and {len(rows) - most} more"] if len(rows) > most else lines
+
+
+def _apart(times: Sequence[object]) -> list[str]:
+    """Times as text; seconds since 1970 need ten digits."""
+    for digits in (5, 8, 12, 17):
+        cells = [f"{time:.{digits}g}" if isinstance(time, float) else str(time) for time in times]
+        if len(set(cells)) == len(set(times)):
+            break
+    return cells

@@ -1,5 +1,6 @@
 """`evaluate=FOLDER` and the like: the command that made a run, with the overrides typed now after its own."""
 
+import shlex
 from pathlib import Path
 
 from ode_runner.commands.run_files import where_files_are
@@ -92,8 +93,8 @@ def _overrides(folder: Path, *, asked: str) -> list[str]:
         )
     if not (folder / OVERRIDES).exists() and (inside := _latest_run(folder)) is not None:
         raise RefusedInput(
-            f"{asked}{folder} is a folder of runs, and one of them is asked for. Type {asked}{inside}, say; "
-            f"ode-report {folder} lists them."
+            f"{asked}{folder} is a folder of runs, and one of them is asked for. Type "
+            f"{shlex.quote(f'{asked}{inside}')}, say; ode-report {shlex.quote(str(folder))} lists them."
         )
     if not (folder / OVERRIDES).exists():
         raise RefusedInput(f"{asked}{folder} is no run folder: it has no {OVERRIDES}.")

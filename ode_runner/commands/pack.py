@@ -45,7 +45,9 @@ def pack(folder: Path, archive: Path | None = None) -> None:
     packed = _Packed(folder=run.folder, record=run.record, words=stored_overrides(run.folder))
     archive = archive or Path(f"{packed.name}.zip")
     if archive.exists():
-        raise RefusedInput(f"{archive} is there already. Name another: ode-run pack {folder} ARCHIVE.zip")
+        raise RefusedInput(
+            f"{archive} is there already. Name another: ode-run pack {shlex.quote(str(folder))} ARCHIVE.zip"
+        )
     try:
         with zipfile.ZipFile(archive, "x", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
             for place, source in packed.files().items():

@@ -94,21 +94,26 @@ def _print_group(group: str, meaning: str, options: Mapping[str, str], *, defaul
 
 
 def targets_in(path: Path) -> list[str]:
-    """The classes that a choice's yaml names, in their order, read without a yaml parser; none where it is absent."""
+    """The classes that a choice's yaml names, in their order, read without a yaml parser; none where it is absent.
+
+    They stand at the beginning of a line, or in braces: `{_target_: my_module.Mine, width: 3}`.
+    """
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    return re.findall(r"^\s*_target_: *(\S+)", text, re.MULTILINE)
+    uncommented = re.sub(r"(^|\s)#.*", "", text)  # examples in comments are none of the classes
+    return re.findall(r"""(?:^|[{,])\s*["']?_target_["']?\s*:\s*["']?([\w.]+)""", uncommented, re.MULTILINE)
 
 
 def did_you_mean(name: str, offered: list[str], *, closeness: float = 0.6) -> str:
-    """The sentence " Did you mean 'x'?" for the closest of the names offered, "" where none is close.
+    """The sentence " Did you mean 'x'?" for the closest of the names offered, or for two as close; "" where none is.
 
     `closeness` is the least similarity, from 0 to 1, where 1 is the same word.
     """
-    close = difflib.get_close_matches(name, offered, n=5, cutoff=closeness)
-    close.sort(
-        key=lambda other: (difflib.SequenceMatcher(None, other, name).ratio(), other[0] == name[0]), reverse=True
-    )
-    return f" Did you mean '{close[0]}'?" if close else ""
+    close: dict[tuple[float, bool], list[str]] = {}
+    for other in difflib.get_close_matches(name, offered, n=5, cutoff=closeness):
+        likeness = difflib.SequenceMatcher(None, other, name).ratio(), other[0] == name[0]
+        close.setdefault(likeness, []).append(other)
+    nearest = sorted(set(close[max(close)]))[:2] if close else []
+    return f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
 
 
 def available(names: Iterable[str]) -> str:
@@ -138,8 +143,15 @@ def user_folders(words: list[str]) -> list[Path]:
     """Folders of choices named on the command line, by -cd or hydra.searchpath."""
     arguments = parse(words)
     searched = [word for word in arguments.overrides if word.startswith("hydra.searchpath=")]
-    places = [place for word in searched for place in re.findall(r"file://([^,\]\s'\"]+)", word)]
-    return [Path(place) for place in [*arguments.config_dirs(), *places]]
+    url = r"""(["'])file://(.+?)\1|file://([^,\]\s'"]+)"""  # between quotes, or bare
+    places = [place for word in searched for place in re.findall(url, word)]
+    return [Path(place) for place in [*arguments.config_dirs(), *(quoted or bare for _, quoted, bare in places)]]
+
+
+def search_path(folders: Iterable[Path]) -> str:
+    """The override by which Hydra looks for choices in these folders, too, whatever signs their names have."""
+    places = (f"file://{folder}".replace('"', '\\"') for folder in folders)
+    return "hydra.searchpath=[" + ",".join(f'"{place}"' for place in places) + "]"
 
 
 def defaults_of(config: Path) -> dict[str, str]:

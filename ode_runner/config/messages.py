@@ -1,6 +1,7 @@
 """Hydra's errors in one readable line: what was typed, why it is refused, what to type instead."""
 
 import re
+import shlex
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -9,7 +10,16 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ode_runner.config.help import GROUPS, MOST_SIGNS, available, conf_dir, did_you_mean, listed, user_folders
+from ode_runner.config.help import (
+    GROUPS,
+    MOST_SIGNS,
+    available,
+    conf_dir,
+    did_you_mean,
+    listed,
+    search_path,
+    user_folders,
+)
 from ode_runner.config.hints import foreign_hint
 from ode_runner.errors import RefusedInput
 
@@ -52,6 +62,9 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
     several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
     if several:
         return f"{several[1]} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b]."
+    no_folder = re.match(r"Additional config directory '(.*)' not found", str(error))
+    if no_folder:
+        return f"-cd names the folder '{no_folder[1]}', which does not exist."
     absent = re.match(r"provider=(\S+) in \S+, path=(.*) is not available", str(error))
     if absent:
         return f"{absent[1]} names the folder '{absent[2]}', which does not exist."
@@ -102,12 +115,25 @@ def _no_such_option(missing: str, options: list[str]) -> str:
 
 
 def _hint_for(group: str, name: str, options: list[str]) -> str:
-    """A hint for an unknown choice: in another letter case, of another program, of another group, or a close name."""
+    """A hint for an unknown choice.
+
+    It lies in a folder that was not named, is in another letter case, of another program or group, or has a close name.
+    """
+    if places := _not_named(group, name):
+        return f" {places[0] / group / name}.yaml is there: add -cd {shlex.quote(str(places[0]))}."
     alike = next((option for option in options if option.lower() == name.lower()), None)
     elsewhere = next((other for other in GROUPS if name in _choices(other)), None)
     if alike or not (foreign_hint(f"{group}={name}") or foreign_hint(name) or elsewhere):
         return did_you_mean(alike or name.lower(), options)
     return foreign_hint(f"{group}={name}") or foreign_hint(name) or f" That is {elsewhere}={name}."
+
+
+def _not_named(group: str, name: str) -> list[Path]:
+    """Folders of choices in the working directory that have this one."""
+    try:
+        return [path for path in sorted(Path().iterdir()) if (path / group / f"{name}.yaml").is_file()]
+    except OSError:  # nobody may read it
+        return []
 
 
 def _no_such_key(key: str, arguments: list[str]) -> str:
@@ -168,7 +194,7 @@ def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
         return did_you_mean(key, known, closeness=0.75)
     leaves = {name.rpartition(".")[2]: name for name in siblings}
     close = did_you_mean(key.rpartition(".")[2], list(leaves), closeness=0.8)
-    return re.sub("'(.*)'", lambda leaf: f"'{leaves[leaf[1]]}'", close)
+    return re.sub("'(.*?)'", lambda leaf: f"'{leaves[leaf[1]]}'", close)
 
 
 def _choices(group: str) -> list[str]:
@@ -192,9 +218,8 @@ def _roots(names: list[str]) -> list[str]:
 
 def _known_keys(arguments: list[str]) -> list[str]:
     """Every option of the configuration that the valid group choices among the arguments make."""
-    search_path = ",".join(f"file://{folder.resolve()}" for folder in user_folders(arguments))
     chosen = [word for word in arguments if word.partition("=")[0] in GROUPS and "," not in word]
-    chosen.append(f"hydra.searchpath=[{search_path}]")
+    chosen.append(search_path(folder.resolve() for folder in user_folders(arguments)))
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:

@@ -1,5 +1,6 @@
 """Glow: a flow for images."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, final
 
@@ -36,10 +37,11 @@ class Glow(DiscreteFlow):
         check_sizes("model", levels=levels, steps=steps, width=width)
         shape = network.spec.input_shape
         if network.spec.condition or len(shape) != 3 or any(side % 2**levels for side in shape[1:]):
+            instead = "coupling_flow, or another number of levels" if math.prod(shape) > 1 else "cnf"
             raise IncompatibleChoice(
                 f"model=glow halves the sides of images {levels} times (model.levels), and takes no condition; this "
                 f"task's data have shape {shape}{' and a condition' if network.spec.condition else ''}. Use "
-                "model=coupling_flow, or another number of levels."
+                f"model={instead}."
             )
         super().__init__(network, _steps(shape, levels, steps, width))
 

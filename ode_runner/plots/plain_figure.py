@@ -1,6 +1,7 @@
 """Figures that write numbers plainly."""
 
 import math
+from collections.abc import Sequence
 
 from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
@@ -19,7 +20,10 @@ class PlainFigure(Figure):
 
 
 def number_plainly(axis: Axis) -> None:
-    """0.2 rather than 2 x 10^-1, and no offset beside the axis; unless a picture has set a formatter of its own."""
+    """0.2 rather than 2 x 10^-1, and no offset beside the axis; unless a picture has set a formatter of its own.
+
+    Numbers of more than seven signs are 2e-07 and 5e+08, where that tells them apart.
+    """
     formatter = axis.get_major_formatter()
     if isinstance(formatter, LogFormatter) and axis.get_scale() == "log":
         axis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -27,6 +31,16 @@ def number_plainly(axis: Axis) -> None:
     elif isinstance(formatter, ScalarFormatter):
         formatter.set_useOffset(False)
         formatter.set_scientific(False)
+        if _is_long(places := list(axis.get_majorticklocs())) and len({f"{place:g}" for place in places}) == len(
+            places
+        ):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _is_long(places: Sequence[float]) -> bool:
+    """Whether numbers are so large, or so small, that they would run into each other."""
+    largest = max(map(abs, places), default=1.0)
+    return not 1e-4 < largest < 1e7
 
 
 def _between(value: float, low: float, high: float) -> str:

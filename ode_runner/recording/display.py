@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,8 +149,8 @@ class Display:
         if (folder / "plots").is_dir():
             self.say(f"  pictures:   {folder / 'plots'}")
         if has_events(folder):
-            self.say(f"  curves:     tensorboard --logdir {folder.parent}")
-        self.say(f"  compare:    ode-report {folder.parent}")
+            self.say(f"  curves:     tensorboard --logdir {shlex.quote(str(folder.parent))}")
+        self.say(f"  compare:    ode-report {shlex.quote(str(folder.parent))}")
 
 
 def counted(number: int, thing: str) -> str:

@@ -1,5 +1,6 @@
 """What a sweep prints: cells that are not run and why, a line for each that ends, and the results at the end."""
 
+import shlex
 import sys
 import threading
 import time
@@ -156,7 +157,7 @@ class Progress:
             self._say("  the same command goes on where this one ended")
         self._say(f"  sweep folder: {self.folder}")
         if not self._is_of_commands():
-            self._say(f"  compare:      ode-report {self.folder}")
+            self._say(f"  compare:      ode-report {shlex.quote(str(self.folder))}")
 
     def _tabulate(self) -> None:
         """The table of the sweep's folder, unless no cell has come to a result or a search prints its own."""

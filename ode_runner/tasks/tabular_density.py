@@ -172,9 +172,11 @@ class TabularDensity(DensityTask, OwnDataTask):
                     "NLL falls without end. Add noise of the width of a step, or leave it out."
                 )
             elif 2 * given < values:
+                positive = self.read.values[:, place].min() > 0
+                instead = f"Try task.log=[{as_typed(name)}]." if positive else "Leave the rows with these out."
                 yield (
                     f"  {name} has {values} values, of which models are given {given}: the largest make all others "
-                    f"alike. Try task.log=[{as_typed(name)}]."
+                    f"alike. {instead}"
                 )
 
     def _mass(self, view: ModelView) -> dict[str, float]:

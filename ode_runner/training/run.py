@@ -1,5 +1,6 @@
 """One run from lock to record: built, trained and tested; failures become a status."""
 
+import shlex
 import shutil
 from contextlib import suppress
 from functools import partial
@@ -100,7 +101,7 @@ def _note_failure(record: RunRecord, error: BaseException, folder: Path) -> None
     if isinstance(error, NumericalFailure) and error.crash_dump is not None:
         with suppress(OSError):
             error.crash_dump.save(folder / CRASH_DUMP)
-            record.reason += f" To see it again: ode-run replay={folder}"
+            record.reason += f" To see it again: ode-run {shlex.quote(f'replay={folder}')}"
 
 
 def _begin(plan: RunPlan) -> None:
