@@ -266,9 +266,11 @@ def test_replaying_costs_the_stages_of_every_accepted_step(
     loss = loss_of(integrate(net, y0, torch.tensor(span)).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
-    places = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
+    intervals = [step.interval for step in solver.steps(net, y0, torch.tensor(span))]
     stages, within = times * solver.tableau.stages, 1 + times * len(solver.tableau.places)
-    assert backward == Tally(evaluations=sum(stages + within * place.dense for place in places), accepted=len(places))
+    assert backward == Tally(
+        evaluations=sum(stages + within * interval.dense for interval in intervals), accepted=len(intervals)
+    )
 
 
 def kinked() -> Formula:
@@ -354,8 +356,8 @@ def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_
         loss = loss_of(integrate(field, y0, ts).ys)
     with integrate.ledger.phase(Phase.BACKWARD) as backward:
         loss.backward()
-    places = [step.interval for step in solver.steps(alone, y0, ts)]
-    again = sum(solver.tableau.stages + place.dense * (1 + len(solver.tableau.places)) for place in places)
+    intervals = [step.interval for step in solver.steps(alone, y0, ts)]
+    again = sum(solver.tableau.stages + interval.dense * (1 + len(solver.tableau.places)) for interval in intervals)
     assert forward.evaluations == alone.calls + again
     assert backward == Tally()
 
@@ -364,11 +366,11 @@ def test_tangents_cost_every_accepted_step_a_second_time_and_nothing_on_the_way_
 def test_following_dense_output_back_costs_its_places_in_every_accepted_step(composed: Compose, name: str) -> None:
     solver: EmbeddedRungeKutta = build(composed, "solver", name)
     alone, (_, y0), ts = Formula(lambda t, y: -y * torch.cos(t)), net_and_state(), torch.tensor(MANY)
-    places = [step.interval for step in solver.steps(alone, y0, ts)]
+    intervals = [step.interval for step in solver.steps(alone, y0, ts)]
     integrate = Integrator(solver=solver, gradient=Interpolated(rtol=None, atol=None))
     with integrate.ledger.phase(Phase.FORWARD) as forward:
         integrate(Formula(alone.function), y0, ts)
-    undetailed = sum(not place.dense for place in places)
+    undetailed = sum(not interval.dense for interval in intervals)
     assert forward.evaluations == alone.calls + undetailed * len(solver.tableau.places)
 
 

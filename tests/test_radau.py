@@ -213,8 +213,8 @@ def test_gradients_of_a_stiff_solve_are_those_of_its_very_steps(composed: Compos
 
     def along(shift: float) -> float:
         y, outputs = y0 + shift * direction, []
-        for place in course:
-            step = exactly.recompute(field, place, y)
+        for interval in course:
+            step = exactly.recompute(field, interval, y)
             y, outputs = step.y1, [*outputs, *exactly.outputs(step)]
         return float((torch.stack(outputs) * weights).sum())
 

@@ -101,8 +101,8 @@ class ReplaySteps(GradientMode):
         if not isinstance(solver, RungeKutta):
             return solver.solve(field, y0, ts)
         gathered, accepted_steps = Gathered(solver, field, y0), next(self.solves)
-        for place in accepted_steps:
-            step = solver.recompute(field, place, y0)
+        for interval in accepted_steps:
+            step = solver.recompute(field, interval, y0)
             gathered.add(step)
             y0 = step.y1
         ys, qs = gathered.tensors()

@@ -100,7 +100,7 @@ _OfAStep = list[tuple[Recordings, CapturedFunction]]  # recordings that it uses,
 class _Taken(NamedTuple):
     """An accepted step, and where its derivative comes from."""
 
-    place: AcceptedStep
+    interval: AcceptedStep
     y0: State
     step: CapturedFunction | None  # None: a step over no time
     end: CapturedFunction | None  # by which f(t1, y1) was found, if not by the step
@@ -199,7 +199,7 @@ class _Captured(torch.autograd.Function):
             raise
         finally:
             field.ledger.tally.evaluations += stepper.evaluations
-        accepted_steps += [taken.place for taken in stepper.taken]
+        accepted_steps += [taken.interval for taken in stepper.taken]
         ctx.field, ctx.stepper, ctx.inputs = field, stepper, (y0, *values)
         return torch.stack(ys)
 
@@ -209,7 +209,7 @@ class _Captured(torch.autograd.Function):
         stepper: CapturedStepper = ctx.stepper
         back, served = _BackwardPass(stepper, dys[0]), len(dys)
         for taken in reversed(stepper.taken):
-            due = dys[served - len(taken.place.due) : served]
+            due = dys[served - len(taken.interval.due) : served]
             served -= len(due)
             back.through(taken, due)
         back.to_the_beginning()
@@ -232,11 +232,11 @@ class _BackwardPass:
 
     def through(self, taken: _Taken, due: Tensor) -> None:
         """A step, in which outputs with these derivatives were due."""
-        place = taken.place
-        within = [(place.fraction(t), dy) for t, dy in zip(place.due, due, strict=True) if t != place.t1]
-        for t, dy in zip(place.due, due, strict=True):
-            self.a = self.a + dy if t == place.t1 else self.a
-        of_slopes = self._of_slopes(within, place.t1 - place.t0)
+        interval = taken.interval
+        within = [(interval.fraction(t), dy) for t, dy in zip(interval.due, due, strict=True) if t != interval.t1]
+        for t, dy in zip(interval.due, due, strict=True):
+            self.a = self.a + dy if t == interval.t1 else self.a
+        of_slopes = self._of_slopes(within, interval.t1 - interval.t0)
         if taken.step is None:
             return
         if self.stepper.keeps:
@@ -273,9 +273,9 @@ class _BackwardPass:
     def _again(self, taken: _Taken, of_slopes: list[Tensor]) -> None:
         """The step is taken anew; with outputs within, together with the slope at its end."""
         recordings = self.steps.dense_again if of_slopes else self.steps.again
-        recording, place = recordings.take(), taken.place
+        recording, interval = recordings.take(), taken.interval
         try:
-            recording(clock_of(place.t0, place.t1, taken.y0), taken.y0, *self.stepper.given)
+            recording(clock_of(interval.t0, interval.t1, taken.y0), taken.y0, *self.stepper.given)
             self.evaluations += self.steps.tableau.stages + bool(of_slopes)
             [a] = self._pulled(recording, self.a, *of_slopes[-1:], *of_slopes[:-1])
             self.a = a.clone()  # the recording may be taken for the next step

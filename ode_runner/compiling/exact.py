@@ -103,19 +103,21 @@ class _ExactSolve(torch.autograd.Function):
     @first_order(OF_COMPILED_STEPS)
     def backward(ctx: Any, dys: Tensor) -> tuple[Tensor | None, ...]:
         steps, accepted_steps, (states, theta), dys = ctx.steps, ctx.accepted_steps, ctx.saved_tensors, dys.contiguous()
-        clocks = states.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in accepted_steps])
+        clocks = states.new_tensor(
+            [[interval.t0, interval.t1, interval.t1 - interval.t0] for interval in accepted_steps]
+        )
         a, served = torch.zeros_like(dys[0]), len(dys)
         sums, fixed = theta.new_zeros(sum(steps.learned.sizes)), len(steps.packing.sizes) - len(steps.learned.sizes)
-        for place, clock, y0 in zip(
+        for interval, clock, y0 in zip(
             reversed(accepted_steps), reversed(clocks.unbind()), reversed(states.unbind()), strict=True
         ):
-            due = dys[served - len(place.due) : served]
-            served -= len(place.due)
-            if place.dense:
-                powers = dys.new_tensor(place.powers())
+            due = dys[served - len(interval.due) : served]
+            served -= len(interval.due)
+            if interval.dense:
+                powers = dys.new_tensor(interval.powers())
                 dcurve = (powers.t() @ due.flatten(1)).view(5, *a.shape)
                 a, sums = steps.dense_step_vjp(clock, y0, a, dcurve, sums, theta)
             else:
-                a, sums = steps.step_vjp(clock, y0, a + due.sum(0) if place.due else a, sums, theta)
+                a, sums = steps.step_vjp(clock, y0, a + due.sum(0) if interval.due else a, sums, theta)
         steps.enter_backward(ctx.field.ledger.tally, accepted_steps)
         return None, None, None, a + dys[0], None, *steps.learned.unpack(sums), *[None] * fixed

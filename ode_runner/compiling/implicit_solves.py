@@ -18,7 +18,7 @@ from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.compiling.stepper import check_repeated, values_of
 from ode_runner.compiling.steps import CompiledSteps
 from ode_runner.compiling.values import Values
-from ode_runner.compiling.whole_solves import ROOM, places_of
+from ode_runner.compiling.whole_solves import ROOM, accepted_steps_of
 from ode_runner.errors import CannotCompile
 from ode_runner.field import KnownJacobian
 from ode_runner.ledger import Tally
@@ -60,7 +60,7 @@ class TakenImplicit:
     """What a solve leaves for its backward pass."""
 
     times: Tensor  # float64
-    places: list[AcceptedStep]
+    accepted_steps: list[AcceptedStep]
     steps: Tensor  # (step, 5), float64: see adaptive.c
     states: Tensor  # (step + 1, batch, *state): where each step begins, and the last one ends
     stages: Tensor  # (step, stage, batch, *state): where they are
@@ -166,8 +166,8 @@ class AdaptiveImplicitSolves(ImplicitSolves):
             states, stages, steps = (x[: max(count, 0) + more].clone() for x, more in kept)
         if count < 0:
             return None
-        places = places_of(times, steps)
-        return ys, TakenImplicit(times=times, places=places, steps=steps, states=states, stages=stages)
+        accepted_steps = accepted_steps_of(times, steps)
+        return ys, TakenImplicit(times=times, accepted_steps=accepted_steps, steps=steps, states=states, stages=stages)
 
 
 @final
@@ -192,7 +192,7 @@ class FixedImplicitSolves(ImplicitSolves):
         assert self.forward is not None
         grids = self.solver.grids(ts)
         pairs = [(t0, t1, t1 == grid[-1]) for grid in grids for t0, t1 in pairwise(grid)]
-        places = [AcceptedStep(t0=t0, t1=t1, due=[t1] if due else []) for t0, t1, due in pairs]
+        accepted_steps = [AcceptedStep(t0=t0, t1=t1, due=[t1] if due else []) for t0, t1, due in pairs]
         served = torch.tensor([0, *(k for k, (_, _, due) in enumerate(pairs, start=1) if due)])
         clock = torch.tensor([pairs[0][0], *(t1 for _, t1, _ in pairs)], dtype=torch.float64)
         states = y0.new_empty(len(clock), *y0.shape)
@@ -205,7 +205,9 @@ class FixedImplicitSolves(ImplicitSolves):
         nothing = torch.zeros_like(done)
         steps = torch.stack([clock[:-1], clock[1:], nothing, nothing, done], dim=1)
         times = clock[served]
-        return states[served], TakenImplicit(times=times, places=places, steps=steps, states=states, stages=stages)
+        return states[served], TakenImplicit(
+            times=times, accepted_steps=accepted_steps, steps=steps, states=states, stages=stages
+        )
 
 
 def compile_implicit(solver: DiagonallyImplicit, problem: Problem, *, eager: CompiledSolve) -> CompiledSolve:
@@ -247,7 +249,7 @@ def _solve(implicit: ImplicitSolves, values: Values, eager: CompiledSolve, probl
         return eager(problem)
     ys, taken = solved
     implicit.enter_solve(field.ledger.tally)
-    return solution_along(taken.places, differentiable(implicit, field, taken, ys, theta, y0, found))
+    return solution_along(taken.accepted_steps, differentiable(implicit, field, taken, ys, theta, y0, found))
 
 
 def _in_c(values: Any) -> str:

@@ -70,15 +70,15 @@ class StepsWithIntegrals(CompiledSteps):
     def products(self, accepted_steps: Sequence[AcceptedStep], *, back: bool) -> int:
         """Products as in eager steps, which evaluate each integrand once, and none whose weight is 0."""
         if not back and isinstance(self.solver, AdaptiveRungeKutta):
-            if not any(place.t0 != place.t1 for place in accepted_steps):
+            if not any(interval.t0 != interval.t1 for interval in accepted_steps):
                 return 0
             if self._judges:
                 return self._products * self._calls_of_judge(self.solver, accepted_steps)
         return self._products * sum(map(self._calls, accepted_steps))
 
-    def _calls(self, place: AcceptedStep) -> int:
+    def _calls(self, interval: AcceptedStep) -> int:
         """How often integrands are evaluated for what a step and the outputs due in it gain."""
-        return len(self._weighted(self.tableau.b) | (self._within if place.dense else set()))
+        return len(self._weighted(self.tableau.b) | (self._within if interval.dense else set()))
 
     def _calls_of_judge(self, solver: AdaptiveRungeKutta, accepted_steps: Sequence[AcceptedStep]) -> int:
         """How often integrands are evaluated in a solve whose every attempt is judged by integrals too.
@@ -86,11 +86,11 @@ class StepsWithIntegrals(CompiledSteps):
         The first step may have to be chosen. Values where the last step ended, or the last attempt began, are known.
         """
         seen = self._weighted(self.tableau.b) | self._weighted(solver.tableau.b_error)
-        attempts = sum(1 + place.rejected for place in accepted_steps)
+        attempts = sum(1 + interval.rejected for interval in accepted_steps)
         known_ends = self.tableau.first_same_as_last and self.tableau.stages in seen
         begun = 1 if known_ends else len(accepted_steps)
         chosen = 0 if solver.first_step is not None else 2
-        outputs = sum(len(self._within - seen) for place in accepted_steps if place.dense)
+        outputs = sum(len(self._within - seen) for interval in accepted_steps if interval.dense)
         return chosen + attempts * len(seen - {0}) + begun * len(seen & {0}) + outputs
 
     @property

@@ -31,7 +31,7 @@ ROUNDING = 1e-12  # of the span, by which the CPU and the GPU may choose other s
 
 def plan_of(accepted_steps: Sequence[AcceptedStep]) -> Plan:
     """The attempts that a solve has taken."""
-    return tuple(accepted for place in accepted_steps for accepted in (*[False] * place.rejected, True))
+    return tuple(accepted for interval in accepted_steps for accepted in (*[False] * interval.rejected, True))
 
 
 @final

@@ -29,7 +29,7 @@ MOST_EVALUATIONS = 8  # in a run: with its length the compiler takes longer, and
 class Plan:
     """The steps to certain output times, each of which is the end of one."""
 
-    places: Sequence[AcceptedStep]
+    accepted_steps: Sequence[AcceptedStep]
     inputs: Sequence[Tensor]  # (steps, ...) each, contiguous
     lengths: Sequence[int]  # of runs: steps that are one function, where the whole solve is none
     served: Tensor  # for each output, which of the states at the grid's times it is, from 0 on and in ascending order
@@ -153,19 +153,21 @@ class CompiledRuns(Runs):
 
     def _new_plan(self, ts: Times) -> Plan | None:
         solver = self.steps.solver
-        places = solver.places(ts) if isinstance(solver, FixedStepRungeKutta) else []
-        if not places or any(place.dense for place in places):
+        accepted_steps = solver.grid_steps(ts) if isinstance(solver, FixedStepRungeKutta) else []
+        if not accepted_steps or any(interval.dense for interval in accepted_steps):
             return None
-        clocks = self.steps.y0.new_tensor([[place.t0, place.t1, place.t1 - place.t0] for place in places])
-        served = [0, *(1 + step for step, place in enumerate(places) for _ in place.due)]
+        clocks = self.steps.y0.new_tensor(
+            [[interval.t0, interval.t1, interval.t1 - interval.t0] for interval in accepted_steps]
+        )
+        served = [0, *(1 + step for step, interval in enumerate(accepted_steps) for _ in interval.due)]
         stages = self.steps.tableau.stages
         return Plan(
-            places=places,
+            accepted_steps=accepted_steps,
             inputs=[clocks],
-            lengths=run_lengths(len(places), stages),
+            lengths=run_lengths(len(accepted_steps), stages),
             served=torch.tensor(served),
-            evaluations=stages * len(places),
-            products=self.steps.products(places, back=True),
+            evaluations=stages * len(accepted_steps),
+            products=self.steps.products(accepted_steps, back=True),
         )
 
     def examples(self, count: int) -> list[Tensor]:
@@ -193,7 +195,7 @@ def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> S
     whole = runs.whole if torch.is_grad_enabled() else runs.whole_there
     ys, *gains = _RunsSolve.apply(field, runs, plan, whole, y0, *values.tensors(field))
     qs = [torch.cat([torch.zeros_like(gain[:1]), gain.cumsum(0)])[plan.served] for gain in gains]
-    return solution_along(plan.places, ys, field.named(qs[0]) if qs else NONE)
+    return solution_along(plan.accepted_steps, ys, field.named(qs[0]) if qs else NONE)
 
 
 class _RunsSolve(torch.autograd.Function):
@@ -216,7 +218,7 @@ class _RunsSolve(torch.autograd.Function):
         dy, *of_gains = (d.contiguous() for d in (dys, *dgains))
         a, sums = ctx.runs.pull_back(plan, states, theta, dy, of_gains)
         _enter(ctx.field, plan)
-        ctx.field.ledger.tally.accepted += len(plan.places)
+        ctx.field.ledger.tally.accepted += len(plan.accepted_steps)
         fixed = len(packed.packing.sizes) - len(packed.learned.sizes)
         return None, None, None, None, a, *packed.learned.unpack(sums), *[None] * fixed
 

@@ -87,7 +87,7 @@ class CompiledSteps(Packed):
 
     def enter_backward(self, tally: Tally, accepted_steps: Sequence[AcceptedStep]) -> None:
         """Enter in the ledger what a backward pass takes, in which the steps are taken anew."""
-        tally.evaluations += sum(self.tableau.stages + place.dense for place in accepted_steps)
+        tally.evaluations += sum(self.tableau.stages + interval.dense for interval in accepted_steps)
         tally.products += self.products(accepted_steps, back=True)
         tally.accepted += len(accepted_steps)
 

@@ -77,14 +77,14 @@ class StochasticRuns(Runs):
 
     def plan(self, field: CountedField, y0: State, ts: Times) -> Plan:
         """The steps of a solve; of those between two outputs at one time, nothing is computed."""
-        places = self.solver.places(ts)
-        moving = [(place.t0, place.t1) for place in places if place.t0 != place.t1]
+        accepted_steps = self.solver.grid_steps(ts)
+        moving = [(interval.t0, interval.t1) for interval in accepted_steps if interval.t0 != interval.t1]
         served, count = [0], 0
-        for place in places:
-            count += place.t0 != place.t1
-            served += [count] * len(place.due)
+        for interval in accepted_steps:
+            count += interval.t0 != interval.t1
+            served += [count] * len(interval.due)
         return Plan(
-            places=places,
+            accepted_steps=accepted_steps,
             inputs=self._inputs(field, y0, moving) if moving else [],
             lengths=run_lengths(len(moving), round(self.tally.evaluations + self.tally.products)) if moving else [],
             served=torch.tensor(served),

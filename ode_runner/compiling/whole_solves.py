@@ -31,11 +31,11 @@ class Taken:
     attempts: int
 
     @cached_property
-    def places(self) -> list[AcceptedStep]:
-        return places_of(self.times, self.steps)
+    def accepted_steps(self) -> list[AcceptedStep]:
+        return accepted_steps_of(self.times, self.steps)
 
 
-def places_of(times: Tensor, steps: Tensor) -> list[AcceptedStep]:
+def accepted_steps_of(times: Tensor, steps: Tensor) -> list[AcceptedStep]:
     """The accepted steps of a solve to these times, from their rows in C, (step, 5); see adaptive.c."""
     outputs, rows = times.tolist(), steps.tolist()
     ends = [1, *(int(row[4]) for row in rows)]
@@ -120,7 +120,7 @@ class WholeSolves(OneCall[Taken]):
         return [taken.states]
 
     def enter_backward(self, tally: Tally, taken: Taken) -> None:
-        self.steps.enter_backward(tally, taken.places)
+        self.steps.enter_backward(tally, taken.accepted_steps)
 
 
 def solve_whole(whole: WholeSolves, values: Values, problem: Problem) -> Solution | None:
@@ -136,5 +136,5 @@ def solve_whole(whole: WholeSolves, values: Values, problem: Problem) -> Solutio
     ys, taken = solved
     tally = field.ledger.tally
     tally.evaluations += whole.evaluations(taken, first=whole.first)
-    tally.products += whole.steps.products(taken.places, back=False)
-    return solution_along(taken.places, differentiable(whole, field, taken, ys, theta, y0, found))
+    tally.products += whole.steps.products(taken.accepted_steps, back=False)
+    return solution_along(taken.accepted_steps, differentiable(whole, field, taken, ys, theta, y0, found))

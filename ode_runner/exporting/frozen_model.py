@@ -60,8 +60,8 @@ class TraceableSolves:
             steps = self.solves[self.next]
             self.next += 1
         ys, y = [start], start
-        for place in steps:
-            step = solver.recompute(around, place, y)
+        for interval in steps:
+            step = solver.recompute(around, interval, y)
             ys += solver.outputs(step)
             y = step.y1
         return Solution(ys=torch.stack(ys))

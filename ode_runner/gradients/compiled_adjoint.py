@@ -121,14 +121,14 @@ def solve_whole(
     if solved is None:
         return None
     ys, taken = solved
-    places, tally = taken.places, field.ledger.tally
+    accepted_steps, tally = taken.accepted_steps, field.ledger.tally
     tally.evaluations += forward.evaluations(taken, first=forward.first)
-    tally.products += forward.steps.products(places, back=False)
+    tally.products += forward.steps.products(accepted_steps, back=False)
     qs = ys.new_zeros(len(ys), 0)
     if rows is not None:
         ys, qs = rows.state(ys).contiguous(), ys[..., rows.width :].contiguous()
     ys, qs = _WholeAdjointSolve.apply(field, backward, back, taken.times, theta, ys, qs, y0, *field.inputs())
-    return solution_along(places, ys, field.named(qs))
+    return solution_along(accepted_steps, ys, field.named(qs))
 
 
 class _WholeAdjointSolve(torch.autograd.Function):

@@ -112,9 +112,9 @@ class _Tangents:
                 of_integral = of_integral + whole
         return gathered.solution(), torch.stack(of_states, dim=1), torch.stack(of_integrals, dim=1)
 
-    def _push(self, place: AcceptedStep, y0: State, tangent: Tensor) -> Pushed:
+    def _push(self, interval: AcceptedStep, y0: State, tangent: Tensor) -> Pushed:
         def recompute(y: State, named: dict[str, Tensor]) -> Pushed:
-            return functional_call(self.retaking, {f"field.{name}": p for name, p in named.items()}, (place, y))
+            return functional_call(self.retaking, {f"field.{name}": p for name, p in named.items()}, (interval, y))
 
         def along(dy: Tensor, dnamed: dict[str, Tensor]) -> Pushed:
             return jvp(recompute, (y0, self.named), (dy, dnamed))[1]
@@ -140,8 +140,8 @@ class _Recomputation(nn.Module):
         super().__init__()
         self.solver, self.field = solver, field
 
-    def forward(self, place: AcceptedStep, y0: State) -> Pushed:
-        step = self.solver.recompute(self.field, place, y0)
+    def forward(self, interval: AcceptedStep, y0: State) -> Pushed:
+        step = self.solver.recompute(self.field, interval, y0)
         return step.y1, self.solver.outputs(step), self.solver.gains(self.field, step)
 
 

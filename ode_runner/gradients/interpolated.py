@@ -123,7 +123,7 @@ class _Path:
         self.dense, self.accepted_steps = dense, accepted_steps
         self.states, self.slopes, self.middles, self.inner = states, slopes, middles, inner
         self.sign = 1 if accepted_steps and accepted_steps[-1].t1 > accepted_steps[0].t0 else -1
-        self.ends = [self.sign * place.t1 for place in accepted_steps]
+        self.ends = [self.sign * interval.t1 for interval in accepted_steps]
         self.latest: tuple[int, Quartic | HermiteBirkhoffCurve] | None = None  # asked for many times in a row
 
     def __call__(self, t: float) -> State:
@@ -133,9 +133,9 @@ class _Path:
         return self.latest[1](self.accepted_steps[i].fraction(t))
 
     def _piece(self, i: int) -> Quartic | HermiteBirkhoffCurve:
-        place, many = self.accepted_steps[i], len(self.inner) // len(self.accepted_steps)
+        interval, many = self.accepted_steps[i], len(self.inner) // len(self.accepted_steps)
         return self.dense.curve(
-            place.t1 - place.t0,
+            interval.t1 - interval.t0,
             ends=(self.states[i], self.states[i + 1]),
             slopes=(self.slopes[i], self.slopes[i + 1]),
             middle=self.middles[i] if self.middles else None,

@@ -26,7 +26,7 @@ class StepVJP(NamedTuple, Generic[Method]):
 
     solver: Method
     field: CountedField
-    place: AcceptedStep
+    interval: AcceptedStep
     y0: State
     cotangents: Sequence[Tensor]  # dL/dy1, then those with respect to the outputs due in the step
     of_integrals: Sequence[Tensor]  # the same of integrals along the field; none where there are none
@@ -74,12 +74,12 @@ class _Replay(SolveRule, Generic[Method]):
         a, sums, served = torch.zeros_like(dys[0]), [torch.zeros_like(p) for p in parameters], len(dys)
         integrated, c = bool(field.names), torch.zeros_like(dqs[0])
         with nullcontext() if self.draws is None else RandomState.now(dys.device).again():
-            for i, (place, y0) in reversed(list(enumerate(zip(self.accepted_steps, kept, strict=True)))):
-                due = slice(served - len(place.due), served)
+            for i, (interval, y0) in reversed(list(enumerate(zip(self.accepted_steps, kept, strict=True)))):
+                due = slice(served - len(interval.due), served)
                 cotangents, of_integrals = [a, *dys[due]], [c, *dqs[due]] if integrated else []
                 served, c = due.start, c + dqs[due].sum(dim=0) if integrated else c
                 field.observer = redrawn = None if self.draws is None else Redrawn(self.draws[i])
-                step = StepVJP(self.solver, field, place, y0, cotangents, of_integrals, parameters, redrawn)
+                step = StepVJP(self.solver, field, interval, y0, cotangents, of_integrals, parameters, redrawn)
                 a, *parts = self.pull_back_step(step)
                 for total, part in zip(sums, parts, strict=True):
                     total += part

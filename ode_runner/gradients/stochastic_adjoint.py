@@ -45,13 +45,13 @@ class _StochasticAdjointRule(SolveRule):
         backward = _BackwardSteps(self.solver, field, parameters, ys, float(self.ts[0]))
         a, c, left = torch.zeros_like(dys[0]), torch.zeros_like(dqs[0]), len(ys) - 1
         g = ys.new_zeros(sum(p.numel() for p in parameters))
-        y, places = ys[-1], self.solver.places(self.ts)
-        for place in reversed(places):
-            if place.due:  # the state restarts from its stored value
+        y, steps = ys[-1], self.solver.grid_steps(self.ts)
+        for interval in reversed(steps):
+            if interval.due:  # the state restarts from its stored value
                 y, a, c = ys[left], a + dys[left], c + dqs[left]
                 left -= 1
-            y, a, g = backward.step(place.t1, place.t0, (y, a, g), c)
-        field.ledger.tally.accepted += len(places)
+            y, a, g = backward.step(interval.t1, interval.t0, (y, a, g), c)
+        field.ledger.tally.accepted += len(steps)
         return a + dys[0], split_like(g, parameters)
 
 

@@ -48,19 +48,19 @@ class Symplectic(GradientMode):
 
 def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
     """Pull cotangents back through one step, stage by stage from the last to the first."""
-    solver, field, place, y0, cotangents, of_integrals, parameters, redrawn = step
-    tableau, t0, t1 = solver.tableau, place.t0, place.t1
+    solver, field, interval, y0, cotangents, of_integrals, parameters, redrawn = step
+    tableau, t0, t1 = solver.tableau, interval.t0, interval.t1
     dt, sums = t1 - t0, [torch.zeros_like(p) for p in parameters]
     _, ks = solver.step(field, t0, t1, y0, field(time_tensor(t0, y0), y0))
     end = tableau.b[: tableau.stages]
-    rows = [*tableau.a[: tableau.stages], *([end, *tableau.places] if place.dense else [])]
+    rows = [*tableau.a[: tableau.stages], *([end, *tableau.places] if interval.dense else [])]
     for row in rows[tableau.stages : -1]:
         ks.append(field(time_tensor(stage_time(t0, t1, sum(row)), y0), advance(y0, dt, row, ks)))
     dks = [torch.zeros_like(y0) for _ in rows]
-    dy0 = _spread_outputs(dks, dt, tableau, place, cotangents)
+    dy0 = _spread_outputs(dks, dt, tableau, interval, cotangents)
     drates: list[Tensor | None] = [None] * len(rows)
-    for t, c in zip((t1, *place.due) if of_integrals else (), of_integrals, strict=True):
-        for j, weight in enumerate(end if t == t1 else tableau.within(place.fraction(t))):
+    for t, c in zip((t1, *interval.due) if of_integrals else (), of_integrals, strict=True):
+        for j, weight in enumerate(end if t == t1 else tableau.within(interval.fraction(t))):
             drates[j] = _added(drates[j], dt * weight, c)
     for i, row in reversed(list(enumerate(rows))):
         y = advance(y0, dt, row, ks[:i])
@@ -73,16 +73,16 @@ def _pull_back(step: StepVJP[ExplicitRungeKutta]) -> Sequence[Tensor]:
 
 
 def _spread_outputs(
-    dks: list[Tensor], dt: float, tableau: Tableau, place: AcceptedStep, cotangents: Sequence[Tensor]
+    dks: list[Tensor], dt: float, tableau: Tableau, interval: AcceptedStep, cotangents: Sequence[Tensor]
 ) -> Tensor:
     """Add the cotangents of the step's end and of the outputs due in it; returns their sum, a part of dL/dy0."""
     dy1, inside = cotangents[0], torch.zeros_like(cotangents[0])
-    for t, dy in zip(place.due, cotangents[1:], strict=True):
-        if t == place.t1:
+    for t, dy in zip(interval.due, cotangents[1:], strict=True):
+        if t == interval.t1:
             dy1 = dy1 + dy
         else:
             inside = inside + dy
-            _spread(dks, dt, tableau.within(place.fraction(t)), dy)
+            _spread(dks, dt, tableau.within(interval.fraction(t)), dy)
     _spread(dks, dt, tableau.b[: tableau.stages], dy1)
     return inside + dy1
 

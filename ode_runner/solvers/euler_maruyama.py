@@ -53,11 +53,11 @@ class EulerMaruyama(StochasticSolver):
     def repeats(self, field: VectorField) -> bool:
         return super().repeats(field) and self._noisy_to_the_end(field)
 
-    def taken(self, field: VectorField, equation: StochasticEquation, place: AcceptedStep, y0: State) -> Step:
-        if not place.last or self._noisy_to_the_end(field):
-            return super().taken(field, equation, place, y0)
-        f0 = equation.drift(place.t0, y0)
-        return self.noted(field, place, y0, gained(y0, place.t1 - place.t0, f0), f0)
+    def taken(self, field: VectorField, equation: StochasticEquation, interval: AcceptedStep, y0: State) -> Step:
+        if not interval.last or self._noisy_to_the_end(field):
+            return super().taken(field, equation, interval, y0)
+        f0 = equation.drift(interval.t0, y0)
+        return self.noted(field, interval, y0, gained(y0, interval.t1 - interval.t0, f0), f0)
 
     def _noisy_to_the_end(self, field: VectorField) -> bool:
         return not isinstance(uncounted(field), DenoisingField) if self.last_noise is None else self.last_noise

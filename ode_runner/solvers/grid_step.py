@@ -30,13 +30,14 @@ class GridStepSolver(FixedStepSolver, StepwiseSolver):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         for grid in self.grids(ts):
             for t0, t1 in pairwise(grid):
-                place = AcceptedStep(t0=t0, t1=t1, due=[t1] if t1 == grid[-1] else [])
-                yield (step := self.recompute(field, place, y0))
+                interval = AcceptedStep(t0=t0, t1=t1, due=[t1] if t1 == grid[-1] else [])
+                step = self.recompute(field, interval, y0)
+                yield step
                 y0 = step.y1
 
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
-        y1 = self.step(field, place.t0, place.t1, y0)
-        return Step(t0=place.t0, t1=place.t1, due=place.due, y0=y0, y1=y1, ks=[])
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
+        y1 = self.step(field, interval.t0, interval.t1, y0)
+        return Step(t0=interval.t0, t1=interval.t1, due=interval.due, y0=y0, y1=y1, ks=[])
 
     def outputs(self, step: Step) -> list[State]:
         return [step.y1 for _ in step.due]

@@ -50,12 +50,12 @@ class ImplicitSolver(RungeKutta):
         """What solves the equations of steps along the field; the field itself where it does so already."""
         return Newton.along(field, patient=patient)
 
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
-        step = super().recompute(self.newton(field), place, y0)
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
+        step = super().recompute(self.newton(field), interval, y0)
         if not torch.isfinite(step.y1).all():
             raise SolverFailed(
-                f"{type(self).__name__}: Newton's method does not find again the step from t={place.t0:.6g} to "
-                f"t={place.t1:.6g} that it took before. Take smaller steps, or a tighter tolerance."
+                f"{type(self).__name__}: Newton's method does not find again the step from t={interval.t0:.6g} to "
+                f"t={interval.t1:.6g} that it took before. Take smaller steps, or a tighter tolerance."
             )
         return step
 

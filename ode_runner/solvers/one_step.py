@@ -82,12 +82,12 @@ def solution_along(
     """A solution by these steps. The last one, cut short by the end of the span, does not count as the smallest."""
     ahead = accepted_steps[-1].ahead if accepted_steps else None
     stops = bool(accepted_steps) and accepted_steps[-1].stops
-    lengths = [abs(place.t1 - place.t0) for place in accepted_steps]
+    lengths = [abs(interval.t1 - interval.t0) for interval in accepted_steps]
     return Solution(
         ys=ys,
         integrals=integrals,
         accepted=len(accepted_steps),
-        rejected=sum(place.rejected for place in accepted_steps),
+        rejected=sum(interval.rejected for interval in accepted_steps),
         next_step=ahead,
         smallest_step=None if ahead is None else min(lengths[:-1] or lengths),
         stop=Stop(times=torch.tensor([accepted_steps[-1].t1], dtype=torch.float64)) if stops else None,
@@ -129,7 +129,7 @@ class StepwiseSolver(Solver):
         return []
 
     @abc.abstractmethod
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
         """The step taken again from `y0`, with all that its outputs need."""
 
 
@@ -185,13 +185,13 @@ class RungeKutta(StepwiseSolver):
     def check_integrals(self) -> None:
         """They are taken after a step, from the slopes that it has."""
 
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
         """The step taken anew; evaluates f(t1, y1), and the places, only for outputs within."""
-        t0, t1 = place.t0, place.t1
+        t0, t1 = interval.t0, interval.t1
         y1, ks = self.step(field, t0, t1, y0, self.slope(field, t0, y0))
-        f1 = field(time_tensor(t1, y1), y1) if place.dense else None
-        step = Step(t0=t0, t1=t1, due=place.due, y0=y0, y1=y1, ks=ks, f1=f1)
-        return self.detailed(field, step) if place.dense else step
+        f1 = field(time_tensor(t1, y1), y1) if interval.dense else None
+        step = Step(t0=t0, t1=t1, due=interval.due, y0=y0, y1=y1, ks=ks, f1=f1)
+        return self.detailed(field, step) if interval.dense else step
 
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
         if quadrature.counted(field) is None:

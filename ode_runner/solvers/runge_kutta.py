@@ -36,7 +36,7 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         return up_to_event(self, field, self._steps(field, y0, ts))
 
-    def places(self, ts: Times) -> list[AcceptedStep]:
+    def grid_steps(self, ts: Times) -> list[AcceptedStep]:
         """The steps of a solve, and the outputs due in each: on a fixed grid, known before it."""
         times = read_times(ts)
         if len(times) == 1:
@@ -50,10 +50,10 @@ class FixedStepRungeKutta(ExplicitRungeKutta, FixedGridSolver):
 
     def _steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
         f0, stepper = None, self.stepper(field)
-        for place in self.places(ts):
-            taken = stepper.step(place.t0, place.t1, y0, f0)
-            f0 = stepper.slope(place.t1, taken.y1) if self.sought is not None or place.dense else None
-            step = Step(t0=place.t0, t1=place.t1, due=place.due, y0=y0, y1=taken.y1, ks=taken.ks, f1=f0)
+        for interval in self.grid_steps(ts):
+            taken = stepper.step(interval.t0, interval.t1, y0, f0)
+            f0 = stepper.slope(interval.t1, taken.y1) if self.sought is not None or interval.dense else None
+            step = Step(t0=interval.t0, t1=interval.t1, due=interval.due, y0=y0, y1=taken.y1, ks=taken.ks, f1=f0)
             yield self.detailed(field, step)
             y0 = taken.y1
 

@@ -100,25 +100,25 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         return not isinstance(uncounted(field), DenoisingField)
 
     def steps(self, field: VectorField, y0: State, ts: Times) -> Iterator[Step]:
-        places = self.places(ts)
-        if not places:
+        steps = self.grid_steps(ts)
+        if not steps:
             return
         self.check_direction(field, ts)
-        driving_noise(field).prepare([(place.t0, place.t1) for place in places], y0)
-        equation = self.equation(field, places[0].t0, y0)
-        for place in places:
-            step = self.taken(field, equation, place, y0)
+        driving_noise(field).prepare([(interval.t0, interval.t1) for interval in steps], y0)
+        equation = self.equation(field, steps[0].t0, y0)
+        for interval in steps:
+            step = self.taken(field, equation, interval, y0)
             yield step
             y0 = step.y1
 
-    def places(self, ts: Times) -> list[AcceptedStep]:
+    def grid_steps(self, ts: Times) -> list[AcceptedStep]:
         """The steps of a solve, each of which ends on an output time or between two."""
-        places = [
+        steps = [
             AcceptedStep(t0=t0, t1=t1, due=[t1] if i == len(grid) - 2 else [])
             for grid in self.grids(ts)
             for i, (t0, t1) in enumerate(pairwise(grid))
         ]
-        return [*places[:-1], *(AcceptedStep(t0=p.t0, t1=p.t1, due=p.due, last=True) for p in places[-1:])]
+        return [*steps[:-1], *(AcceptedStep(t0=p.t0, t1=p.t1, due=p.due, last=True) for p in steps[-1:])]
 
     def check_direction(self, field: VectorField, ts: Times) -> None:
         """Raises RefusedInput where an equation of Ito's is to be solved backwards in time."""
@@ -135,23 +135,25 @@ class StochasticSolver(StepwiseSolver, StochasticMethod):
         """The equation of the field, in the calculus of the method."""
         return StochasticEquation(field, self.calculus, t0, y0)
 
-    def taken(self, field: VectorField, equation: StochasticEquation, place: AcceptedStep, y0: State) -> Step:
+    def taken(self, field: VectorField, equation: StochasticEquation, interval: AcceptedStep, y0: State) -> Step:
         """The step from `y0`."""
-        t0, t1 = place.t0, place.t1
+        t0, t1 = interval.t0, interval.t1
         if t0 == t1:  # between two outputs at one time; formulas may divide by the length of a step
             gain = None if quadrature.counted(field) is None else quadrature.begin(field, y0)
-            return Step(t0=t0, t1=t1, due=place.due, last=place.last, y0=y0, y1=y0, ks=[], gain=gain)
+            return Step(t0=t0, t1=t1, due=interval.due, last=interval.last, y0=y0, y1=y0, ks=[], gain=gain)
         y1, f0 = self.step(equation, t0, t1 - t0, y0, driving_noise(field).increment(t0, t1, y0))
-        return self.noted(field, place, y0, y1, f0)
+        return self.noted(field, interval, y0, y1, f0)
 
-    def noted(self, field: VectorField, place: AcceptedStep, y0: State, y1: State, f0: State) -> Step:
+    def noted(self, field: VectorField, interval: AcceptedStep, y0: State, y1: State, f0: State) -> Step:
         """The step that led from `y0` to `y1`, and what integrals gain by it."""
-        gain = self.gain(field, place.t0, place.t1, y0, f0)
-        return Step(t0=place.t0, t1=place.t1, due=place.due, last=place.last, y0=y0, y1=y1, ks=[], gain=gain)
+        gain = self.gain(field, interval.t0, interval.t1, y0, f0)
+        return Step(
+            t0=interval.t0, t1=interval.t1, due=interval.due, last=interval.last, y0=y0, y1=y1, ks=[], gain=gain
+        )
 
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
         """The step taken again, with the same noise."""
-        return self.taken(field, self.equation(field, place.t0, y0), place, y0)
+        return self.taken(field, self.equation(field, interval.t0, y0), interval, y0)
 
     def outputs(self, step: Step) -> list[State]:
         return [step.y1 for _ in step.due]

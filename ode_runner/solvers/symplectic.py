@@ -89,10 +89,10 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
     def gains(self, field: VectorField, step: Step) -> list[Tensor]:
         return [] if step.gain is None else [step.gain for _ in (step.t1, *step.due)]
 
-    def recompute(self, field: VectorField, place: AcceptedStep, y0: State) -> Step:
-        t0, t1 = place.t0, place.t1
+    def recompute(self, field: VectorField, interval: AcceptedStep, y0: State) -> Step:
+        t0, t1 = interval.t0, interval.t1
         (y1, _), gain = self.stride(field, t0, t1, self.begin(field, t0, y0))
-        return Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=[], due=place.due, gain=gain)
+        return Step(t0=t0, t1=t1, y0=y0, y1=y1, ks=[], due=interval.due, gain=gain)
 
     def stride(self, field: VectorField, t0: float, t1: float, carried: Carried) -> tuple[Carried, Tensor | None]:
         if quadrature.counted(field) is None:

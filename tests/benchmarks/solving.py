@@ -242,17 +242,17 @@ def gradient_error(case: Case, integrate: Integrator) -> float:
     """Relative distance from backpropagation in double precision along the same steps."""
     posed = case.posed
     with torch.no_grad():
-        places = [step.interval for step in case.solver.steps(posed.field, posed.y0, posed.ts)]
+        intervals = [step.interval for step in case.solver.steps(posed.field, posed.y0, posed.ts)]
     loss = posed.loss(integrate(posed.field, posed.y0, posed.ts).ys)
-    return distance(torch.autograd.grad(loss, list(posed.field.parameters())), double_gradient(case, places))
+    return distance(torch.autograd.grad(loss, list(posed.field.parameters())), double_gradient(case, intervals))
 
 
-def double_gradient(case: Case, places: Sequence[AcceptedStep]) -> list[Tensor]:
-    """By the field's parameters, through our solver's steps at these places in double precision."""
+def double_gradient(case: Case, intervals: Sequence[AcceptedStep]) -> list[Tensor]:
+    """By the field's parameters, through our solver's steps at these intervals in double precision."""
     posed, double = case.posed, copy.deepcopy(case.posed.field).double()
     y, ys = posed.y0.double(), [posed.y0.double()]
-    for place in places:
-        step = case.solver.recompute(double, place, y)
+    for interval in intervals:
+        step = case.solver.recompute(double, interval, y)
         y, ys = step.y1, [*ys, *case.solver.outputs(step)]
     return list(torch.autograd.grad((torch.stack(ys) - posed.targets).abs().mean(), list(double.parameters())))
 
