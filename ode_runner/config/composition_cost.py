@@ -9,7 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from itertools import takewhile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from hydra.core.object_type import ObjectType
@@ -18,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 _composed: dict[tuple[object, ...], bytes] = {}
 _loaded: dict[tuple[object, ...], bytes] = {}
+_begun: dict[tuple[object, ...], bytes] = {}
 
 LOADER = "hydra._internal.config_loader_impl:ConfigLoaderImpl"
 REPOSITORY = "hydra._internal.config_repository:ConfigRepository"
@@ -31,6 +34,8 @@ SIGNATURES = {  # of private functions that are replaced or called, by the names
         *("from_shell", "validate_sweep_overrides"),
     ),
     f"{LOADER}.get_search_path": ("self",),
+    f"{LOADER}._compose_config_from_defaults_list": ("self", "defaults", "repo"),
+    f"{LOADER}._load_single_config": ("self", "default", "repo"),
     f"{REPOSITORY}.load_config": ("self", "config_path"),
     f"{REPOSITORY}._find_object_source": ("self", "config_path", "object_type"),
     f"{DEFAULTS}:_create_interpolation_map": ("overrides", "defaults_list", "self_added"),
@@ -74,10 +79,12 @@ def less_composing() -> Iterator[None]:
 
 def _replacements() -> list[Replacement]:
     composing = (f"{LOADER}.load_configuration", f"{LOADER}.get_search_path")
+    merging = (f"{LOADER}._compose_config_from_defaults_list", f"{LOADER}._load_single_config")
     loading = (f"{REPOSITORY}.load_config", f"{REPOSITORY}._find_object_source")
     choosing = (f"{DEFAULTS}:_create_interpolation_map", f"{DEFAULT}.is_self", f"{DEFAULT}.is_interpolation")
     return [
         Replacement(LOADER, "load_configuration", _composed_once, lambda: all(map(_is_known, composing))),
+        Replacement(LOADER, merging[0].rpartition(".")[2], _begun_once, lambda: all(map(_is_known, merging))),
         Replacement(REPOSITORY, "load_config", _loaded_once, lambda: all(map(_is_known, loading))),
         Replacement(DEFAULTS, "_create_interpolation_map", _where_asked, lambda: all(map(_is_known, choosing))),
         Replacement(METADATA, "__deepcopy__", lambda _: _copied, _knows_metadata),
@@ -122,6 +129,25 @@ def _composed_once(compose: Callable[..., DictConfig]) -> Callable[..., DictConf
 
 
 @cache
+def _begun_once(merge: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    """Of `_compose_config_from_defaults_list`: Hydra's own part, which is merged first and the same in every cell."""
+
+    def merge_defaults(loader: Any, defaults: Sequence[Any], repo: Any) -> DictConfig:
+        first = list(takewhile(lambda default: default.config_path.startswith("hydra/"), defaults))
+        key = tuple((one.package, *_read_from(one.config_path, repo.get_sources())) for one in first)
+        if key not in _begun:
+            _begun[key] = pickle.dumps(merge(loader, first, repo))
+        begun = SimpleNamespace(config=pickle.loads(_begun[key]))
+
+        def load(default: Any, repo: Any) -> Any:
+            return begun if default is None else loader._load_single_config(default=default, repo=repo)
+
+        return merge(SimpleNamespace(_load_single_config=load), [None, *defaults[len(first) :]], repo)
+
+    return merge_defaults
+
+
+@cache
 def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[Any, str], ConfigResult | None]:
     """Of `ConfigRepository.load_config`; pickled, for Hydra writes overrides into what it has loaded."""
 
@@ -129,7 +155,7 @@ def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[A
         source = repository._find_object_source(config_path, ObjectType.CONFIG)
         if source is None:
             return None
-        key = (source.scheme(), source.provider, source.path, config_path, *_state_of_file(source, config_path))
+        key = _read_from(config_path, [source])
         if key not in _loaded:
             _loaded[key] = pickle.dumps(load(repository, config_path))
         found: ConfigResult = pickle.loads(_loaded[key])
@@ -138,12 +164,14 @@ def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[A
     return load_config
 
 
-def _state_of_file(source: ConfigSource, config_path: str) -> tuple[int, ...]:
-    """What changes when a file is written; nothing of what lies in a package, or in Hydra's own store."""
+def _read_from(config_path: str, sources: Sequence[ConfigSource]) -> tuple[object, ...]:
+    """The first of `sources` that has it, and what changes when its file is written, if it is one of no package."""
+    source = next(one for one in sources if one.is_config(config_path))
+    place = (source.scheme(), source.provider, source.path, config_path)
     if source.scheme() != "file":
-        return ()
+        return place
     file = (Path(source.path) / f"{config_path.removesuffix('.yaml')}.yaml").stat()
-    return file.st_mtime_ns, file.st_size, file.st_ino
+    return *place, file.st_mtime_ns, file.st_size, file.st_ino
 
 
 @cache
