@@ -12,22 +12,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ode_runner.hashed_numbers import hashed_number, signed
+from ode_runner.hashed_numbers import hashed
 
-Pair = tuple[float, float]  # the weights of the two normal numbers of a node
-_NOTHING: tuple[Pair, Pair] = ((0.0, 0.0), (0.0, 0.0))
-
-
-class _Draw(NamedTuple):
-    """Two normal numbers, and their weights in W and in the integral of W over the interval."""
-
-    cell: int
-    node: int  # 0: the whole cell; else a number of the heap of midpoints
-    w: Pair
-    area: Pair
+Places = NDArray[np.int64]
+Weights = NDArray[np.float64]
 
 
 class Plan(NamedTuple):
@@ -37,48 +30,50 @@ class Plan(NamedTuple):
     weights: Tensor  # (draw, 2, 2, step): in W and in H, of both normal numbers
 
 
+class _Paths(NamedTuple):
+    """The ways from a cell down to several places in it: nodes, and their weights from its beginning to the place."""
+
+    nodes: Places  # (place, level); 0: the whole cell, else a number of the heap of midpoints
+    known: NDArray[np.bool_]  # (place, level): a place ends at its last midpoint; that at 0 has no node
+    w: Weights  # (place, level, 2): of both normal numbers of a node
+    area: Weights  # the same in the integral of W
+
+
 @lru_cache(maxsize=256)  # training asks for the same grid again and again
 def plan_draws(places: tuple[tuple[int, int], ...], *, cells: int, depth: int) -> Plan:
     """The draws of the steps that begin and end at these places of the finest grid.
 
     Time is cut into cells of length 1 / `cells`, and a cell is halved `depth` times.
     """
-    each = [_of_step(begin, end, cells=cells, depth=depth) for begin, end in places]
-    most = max(map(len, each), default=0)
-    nodes, weights = torch.zeros(most, len(each), dtype=torch.int64), torch.zeros(most, 2, 2, len(each)).double()
-    for i, draws in enumerate(each):
-        if draws:
-            nodes[: len(draws), i] = torch.tensor([node for node, _ in draws])
-            weights[: len(draws), :, :, i] = torch.tensor([both for _, both in draws], dtype=torch.float64)
-    return Plan(nodes, weights)
-
-
-def _of_step(begin: int, end: int, *, cells: int, depth: int) -> list[tuple[int, tuple[Pair, Pair]]]:
-    """By hashed node, the weights of its normal numbers in W(end) - W(begin) and in the mean above its chord."""
-    span, sign = abs(end - begin) / (cells << depth), 1 if end >= begin else -1
-    draws = _between(min(begin, end), max(begin, end), cells=cells, depth=depth)
-    return [
-        (
-            signed(hashed_number(hashed_number(draw.cell) + draw.node)),
-            (_combined(draw.w, sign, _NOTHING[0], 0.0), _combined(draw.area, 1 / span, draw.w, -0.5)),
-        )
-        for draw in draws
-        if span
-    ]
-
-
-def _between(begin: int, end: int, *, cells: int, depth: int) -> Iterator[_Draw]:
-    """The normal numbers of which an increment is made, with their weights, one cell after the other."""
     whole, unit = 1 << depth, 1 / (cells << depth)
-    for cell in range(begin // whole, max(-(-end // whole), begin // whole + 1)):
+    pieces = [piece for step, ends in enumerate(places) for piece in _pieces(step, min(ends), max(ends), whole)]
+    step, cell, t0, t1, rest = np.array(pieces, dtype=np.int64).reshape(-1, 5).T
+    nodes, known, (w0, w1), (a0, a1) = _beside(*_paths_to_both(t0, t1, depth, 1 / cells))
+    w = w1 - w0
+    area = a1 - a0 - w0 * ((t1 - t0) * unit)[:, None, None] + w * (rest * unit)[:, None, None]
+
+    begin, end = np.array(places, dtype=np.int64).reshape(-1, 2)[step].T
+    sign, span = np.sign(end - begin)[:, None, None], (abs(end - begin) / (cells << depth))[:, None, None]
+    weights = np.stack([w * sign, area * (1 / span) - w / 2], axis=2)
+    keys = hashed(hashed(torch.from_numpy(cell))[:, None] + torch.from_numpy(nodes)).numpy()
+    return _one_below_the_other(keys[known], weights[known], step[known.nonzero()[0]], steps=len(places))
+
+
+def _pieces(step: int, begin: int, end: int, whole: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Of a step its part in each cell: step, cell, both ends within the cell, and how far it is to the step's end."""
+    for cell in range(begin // whole, -(-end // whole) if begin < end else begin // whole):
         t0, t1 = max(begin - cell * whole, 0), min(end - cell * whole, whole)
-        after = (end - cell * whole - t1) * unit  # from the end of this piece to that of the whole
-        up_to, before = _weights(t1, depth, 1 / cells), _weights(t0, depth, 1 / cells)
-        for node in dict.fromkeys([*up_to, *before]):
-            (w1, a1), (w0, a0) = up_to.get(node, _NOTHING), before.get(node, _NOTHING)
-            w = _combined(w1, 1.0, w0, -1.0)
-            area = _combined(_combined(a1, 1.0, a0, -1.0), 1.0, w0, -(t1 - t0) * unit)
-            yield _Draw(cell, node, w, _combined(area, 1.0, w, after))
+        yield step, cell, t0, t1, end - cell * whole - t1
+
+
+def _one_below_the_other(keys: Places, weights: Weights, step: Places, *, steps: int) -> Plan:
+    """Each step's draws in a column, in the order in which they come."""
+    counts = np.bincount(step, minlength=steps)
+    row = np.arange(len(step)) - (counts.cumsum() - counts)[step]
+    nodes = np.zeros((counts.max(initial=0), steps), dtype=np.int64)
+    of_nodes = np.zeros((len(nodes), 2, 2, steps))
+    nodes[row, step], of_nodes[row, :, :, step] = keys, weights
+    return Plan(torch.from_numpy(nodes), torch.from_numpy(of_nodes))
 
 
 def pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -86,47 +81,58 @@ def pairs(weights: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(pair[:, 0], pair[:, 1]) for pair in weights.unbind(dim=1)]
 
 
-@lru_cache(maxsize=64)  # a step begins where the last one ended
-def _weights(place: int, depth: int, length: float) -> dict[int, tuple[Pair, Pair]]:
-    """By node, the weights of its normal numbers in W and its integral, from the beginning of a cell to a place in it.
+def _paths_to_both(t0: Places, t1: Places, depth: int, length: float) -> tuple[_Paths, _Paths]:
+    """Each place once, for a step begins where the last one ended."""
+    places, where = np.unique(np.stack([t0, t1]), return_inverse=True)
+    nodes, known, w, area = _paths(places, depth, length)
+    before, up_to = (_Paths(nodes[rows], known[rows], w[rows], area[rows]) for rows in where.reshape(2, -1))
+    return before, up_to
 
-    Goes down from the cell to the place. An interval of length h has W = sqrt(h) z and H = sqrt(h / 12) n; its first
-    half has W / 2 + 3 H / 2 + Z and area H / 4 - Z / 2 + N / 2, its second half the rest and H / 4 - Z / 2 - N / 2,
-    where Z = sqrt(h) z / 4 and N = sqrt(h / 12) n.
+
+def _beside(
+    before: _Paths, up_to: _Paths
+) -> tuple[Places, NDArray[np.bool_], tuple[Weights, Weights], tuple[Weights, Weights]]:
+    """The nodes above both ends of a piece, those of its end first; which there are, and their weights in W and area.
+
+    A node above both ends stands there once.
     """
-    if place == 0:
-        return {}
-    w = {0: (math.sqrt(length), 0.0)}
-    h = {0: (0.0, math.sqrt(length / 12))}
-    passed_w: dict[int, Pair] = {}
-    passed_area: dict[int, Pair] = {}
-    node, size, span = 1, 1 << depth, length
-    while place < size:  # into a half
-        size, half = size // 2, span / 2
-        z, n = {node: (math.sqrt(span) / 4, 0.0)}, {node: (0.0, math.sqrt(span / 12))}
-        first_w = _sum((w, 0.5), (h, 1.5), (z, 1.0))
-        right = place > size
-        if right:
-            first_h = _sum((h, 0.25), (z, -0.5), (n, 0.5))
-            passed_area = _sum((passed_area, 1.0), (passed_w, half), (first_w, half / 2), (first_h, half))
-            passed_w = _sum((passed_w, 1.0), (first_w, 1.0))
-            place -= size
-        w = _sum((w, 1.0), (first_w, -1.0)) if right else first_w
-        h = _sum((h, 0.25), (z, -0.5), (n, -0.5 if right else 0.5))
-        node, span = 2 * node + right, half
-    area = _sum((passed_area, 1.0), (passed_w, span), (w, span / 2), (h, span))
-    whole = _sum((passed_w, 1.0), (w, 1.0))
-    return {key: (whole.get(key, (0.0, 0.0)), area.get(key, (0.0, 0.0))) for key in area}
+    both = up_to.known & before.known & (up_to.nodes == before.nodes)
+    first = before.known & ~both
+    nodes, known = np.hstack([up_to.nodes, before.nodes]), np.hstack([up_to.known, first])
+    w0, a0 = (np.hstack([x * both[..., None], x * first[..., None]]) for x in (before.w, before.area))
+    w1, a1 = (np.hstack([x, np.zeros_like(x)]) for x in (up_to.w, up_to.area))
+    return nodes, known, (w0, w1), (a0, a1)
 
 
-def _sum(*terms: tuple[dict[int, Pair], float]) -> dict[int, Pair]:
-    """A linear combination."""
-    total: dict[int, Pair] = {}
-    for weights, factor in terms:
-        for key, pair in weights.items():
-            total[key] = _combined(total.get(key, (0.0, 0.0)), 1.0, pair, factor)
-    return total
+def _paths(places: Places, depth: int, length: float) -> _Paths:
+    """The ways from a cell of this length down to places in it.
 
+    An interval of length h has W = sqrt(h) z and H = sqrt(h / 12) n; its first half has W / 2 + 3 H / 2 + Z and area
+    H / 4 - Z / 2 + N / 2, its second half the rest and H / 4 - Z / 2 - N / 2, where Z = sqrt(h) z / 4 and
+    N = sqrt(h / 12) n.
+    """
+    inside = [place for place in places.tolist() if 0 < place < 1 << depth]
+    levels = 1 + max((depth - (place & -place).bit_length() + 1 for place in inside), default=0)
+    nodes, known = np.zeros((len(places), levels), dtype=np.int64), np.zeros((len(places), levels), dtype=bool)
+    w, h, passed_w, passed_area = np.zeros((4, len(places), levels, 2))
+    going, left, size, span = places.nonzero()[0], places.copy(), 1 << depth, length
+    known[going, 0], w[going, 0, 0], h[going, 0, 1] = True, math.sqrt(span), math.sqrt(span / 12)
+    node, spans = np.ones_like(places), np.full((len(places), 1, 1), span)
+    for level in range(1, levels):
+        going = going[left[going] < size]  # of the others the place is reached
+        nodes[going, level], known[going, level] = node[going], True
+        z, n, size, span = math.sqrt(span) / 4, math.sqrt(span / 12), size // 2, span / 2
+        first_w, first_h = w[going] / 2 + 1.5 * h[going], h[going] / 4
+        first_w[:, level, 0], first_h[:, level] = z, (-z / 2, n / 2)
+        second_w, second_h = w[going] - first_w, first_h.copy()
+        second_h[:, level, 1] = -n / 2
 
-def _combined(a: Pair, alpha: float, b: Pair, beta: float) -> Pair:
-    return alpha * a[0] + beta * b[0], alpha * a[1] + beta * b[1]
+        right = left[going] > size
+        passed, by_w, by_h = going[right], first_w[right], first_h[right]
+        passed_area[passed] = passed_area[passed] + span * passed_w[passed] + span / 2 * by_w + span * by_h
+        passed_w[passed] += by_w
+        w[going] = np.where(right[:, None, None], second_w, first_w)
+        h[going] = np.where(right[:, None, None], second_h, first_h)
+        left[passed] -= size
+        node[going], spans[going] = 2 * node[going] + right, span
+    return _Paths(nodes, known, passed_w + w, passed_area + spans * passed_w + spans / 2 * w + spans * h)
