@@ -52,6 +52,12 @@ class EachSample:
     rejected: Tensor
     failures: Mapping[int, str]  # by sample: why it did not reach the end of its span; it has no values from there on
 
+    def most_attempts(self) -> tuple[int, int]:
+        """Accepted and rejected steps of the sample with the most attempts, which count as those of the solve."""
+        attempts = self.accepted + self.rejected
+        hardest = int(attempts.argmax()) if len(attempts) else None
+        return (0, 0) if hardest is None else (int(self.accepted[hardest]), int(self.rejected[hardest]))
+
 
 class Ledger:
     """Every evaluation of a run, entered where it happens, under the phase it was made for.

@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
@@ -53,6 +53,17 @@ class Solution:
     def __getitem__(self, place: Any) -> Tensor:
         """A part of the states: solution[-1] is the state at the last time."""
         return self.ys[place]
+
+
+def with_steps_of(whole: Solution, parts: Sequence[Solution]) -> Solution:
+    """`whole` with the steps of several solves: the sums of those accepted and rejected, and the smallest."""
+    smallest = [part.smallest_step for part in parts if part.smallest_step is not None]
+    return replace(
+        whole,
+        accepted=sum(part.accepted for part in parts),
+        rejected=sum(part.rejected for part in parts),
+        smallest_step=min(smallest, default=None),
+    )
 
 
 class SolveOptions(TypedDict, total=False):

@@ -13,7 +13,7 @@ from ode_runner.compiling import cuda_kernel
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.driver import driver_source
-from ode_runner.compiling.each_solves import checked_pair, enter_each, enter_steps_anew, hardest
+from ode_runner.compiling.each_solves import checked_pair, enter_steps_anew, solution_of_each
 from ode_runner.compiling.each_steps import EachSteps
 from ode_runner.compiling.graph import check_right, refusing
 from ode_runner.compiling.one_call import Control, SolveCall, differentiable
@@ -26,7 +26,6 @@ from ode_runner.ledger import Ledger, Tally
 from ode_runner.problem import Problem, Solution
 from ode_runner.solvers.base import Solver
 from ode_runner.solvers.embedded import EmbeddedRungeKutta
-from ode_runner.solvers.packed_field import PackedField
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times, Trajectory
 
@@ -179,10 +178,8 @@ def _solve(kernel: EachKernel, steps: EachSteps, eager: CompiledSolve, problem: 
     found, y0 = steps.tensors(field), steps.begin_rows(field, problem.y0)
     theta = steps.packing.pack([value.detach() for value in found])
     ys, taken = kernel.solve(y0.detach().contiguous(), ts.detach(), theta)
-    accepted, attempts, _ = hardest(taken.counts).tolist()
-    if not attempts or not bool(taken.counts[:, 2].all()):  # over no time, or one has failed
+    _, attempts, arrived = taken.counts.unbind(1)
+    if not bool(attempts.any()) or not bool(arrived.all()):  # over no time, or one has failed
         return eager(problem)
-    each = enter_each(steps, kernel.solver.first_step, field.ledger.tally, taken.counts)
     ys = differentiable(kernel, field, taken, ys, theta, y0, found)
-    solution = Solution(ys=ys, accepted=accepted, rejected=attempts - accepted, each=each)
-    return PackedField(field, problem.y0).unpacked(solution)
+    return solution_of_each(steps, kernel.solver.first_step, problem, ys, taken.counts)

@@ -135,16 +135,21 @@ def checked_pair(solver: Solver, problem: Problem) -> EmbeddedRungeKutta:
     return pair
 
 
-def enter_each(steps: EachSteps, first: float | None, tally: Tally, counts: Tensor) -> EachSample:
-    """Enter in the ledger what a solve has taken, and return what each sample took.
+def solution_of_each(
+    steps: EachSteps, first: float | None, problem: Problem, ys: Trajectory, counts: Tensor
+) -> Solution:
+    """The solution with states `ys` of rows; enters in the ledger what it has taken.
 
     A batch takes as many evaluations as the sample with the most, for all are in the same calls. `counts` (batch, at
     least 2) holds accepted steps and attempts of each sample; `first` is the solver's `first_step`.
     """
     accepted, attempts = counts[:, 0], counts[:, 1]
     evaluations = (1 if first else 2) + (len(steps.tableau.b) - 1) * attempts
-    _enter(steps, tally, int(evaluations.max()))
-    return EachSample(evaluations=evaluations, accepted=accepted, rejected=attempts - accepted, failures={})
+    _enter(steps, problem.field.ledger.tally, int(evaluations.max()))
+    each = EachSample(evaluations=evaluations, accepted=accepted, rejected=attempts - accepted, failures={})
+    most_accepted, most_rejected = each.most_attempts()
+    solution = Solution(ys=ys, accepted=most_accepted, rejected=most_rejected, each=each)
+    return PackedField(problem.field, problem.y0).unpacked(solution)
 
 
 def enter_steps_anew(steps: EachSteps, tally: Tally, counts: Tensor, *, accepted: int, dense: int) -> None:
@@ -153,12 +158,7 @@ def enter_steps_anew(steps: EachSteps, tally: Tally, counts: Tensor, *, accepted
     In `accepted` of the rounds of attempts some sample had an accepted step, in `dense` one with outputs within it.
     """
     _enter(steps, tally, steps.tableau.stages * accepted + dense)
-    tally.accepted += int(hardest(counts)[0])
-
-
-def hardest(counts: Tensor) -> Tensor:
-    """The counts of the sample that took most attempts; `counts` as in `enter_each`."""
-    return counts[int(counts[:, 1].argmax())]
+    tally.accepted += int(counts[int(counts[:, 1].argmax()), 0])  # of the sample that took most attempts
 
 
 def _enter(steps: EachSteps, tally: Tally, evaluations: int) -> None:
@@ -193,11 +193,5 @@ def _solve(each: EachSolves, steps: EachSteps, eager: CompiledSolve, problem: Pr
     if solved is None:
         return eager(problem)
     ys, taken = solved
-    accepted, attempts, _ = hardest(taken.counts).tolist()
-    solution = Solution(
-        ys=differentiable(each, field, taken, ys, theta, y0, found),
-        accepted=accepted,
-        rejected=attempts - accepted,
-        each=enter_each(steps, each.first, field.ledger.tally, taken.counts),
-    )
-    return PackedField(field, problem.y0).unpacked(solution)
+    ys = differentiable(each, field, taken, ys, theta, y0, found)
+    return solution_of_each(steps, each.first, problem, ys, taken.counts)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ode_runner.gradients.continuous import warm_started
 from ode_runner.ledger import EachSample
-from ode_runner.problem import Problem, Solution
+from ode_runner.problem import Problem, Solution, with_steps_of
 from ode_runner.solvers.base import Solver
 from ode_runner.transfer import read_times
 from ode_runner.types import Times
@@ -91,15 +91,8 @@ def joined(solutions: Sequence[tuple[Solution, int]]) -> Solution:
         for name, q in solution.integrals.items():
             qs[name].append(sums[name] + q[1 : count + 1])
             sums[name] = sums[name] + q[-1]
-    smallest = [part.smallest_step for part, _ in solutions if part.smallest_step is not None]
-    whole = replace(
-        last,
-        ys=torch.cat(ys),
-        integrals={name: torch.cat(parts) for name, parts in qs.items()},
-        accepted=sum(part.accepted for part, _ in solutions),
-        rejected=sum(part.rejected for part, _ in solutions),
-        smallest_step=min(smallest, default=None),
-    )
+    whole = replace(last, ys=torch.cat(ys), integrals={name: torch.cat(parts) for name, parts in qs.items()})
+    whole = with_steps_of(whole, [part for part, _ in solutions])
     each = [part.each for part, _ in solutions if part.each is not None]
     return _of_all_samples(whole, each) if len(each) == len(solutions) else whole
 
@@ -112,5 +105,5 @@ def _of_all_samples(whole: Solution, solutions: Sequence[EachSample]) -> Solutio
     )
     failures = {sample: reason for part in solutions for sample, reason in part.failures.items()}
     each = EachSample(evaluations=evaluations, accepted=accepted, rejected=rejected, failures=failures)
-    hardest = int((accepted + rejected).argmax())
-    return replace(whole, each=each, accepted=int(accepted[hardest]), rejected=int(rejected[hardest]))
+    most_accepted, most_rejected = each.most_attempts()
+    return replace(whole, each=each, accepted=most_accepted, rejected=most_rejected)

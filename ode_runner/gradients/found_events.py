@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ode_runner.event import Events
 from ode_runner.ledger import EachSample
-from ode_runner.problem import Solution
+from ode_runner.problem import Solution, with_steps_of
 from ode_runner.types import Rows, State, Trajectory
 
 
@@ -66,18 +66,7 @@ class FoundEvents:
             times, states = times.index_put(place, time), states.index_put(place, state)
         valid = (self.sign * self.times[:, None] <= self.ends).to(y0.device)
         whole = Solution(ys=self.ys, events=Events(times=times, states=states, valid=valid))
-        return self._with_each(whole) if each else self._with_sums(whole)
-
-    def _with_sums(self, whole: Solution) -> Solution:
-        """The solution with the numbers of steps of all solves."""
-        solutions = [solution for _, solution in self.solutions]
-        smallest = [one.smallest_step for one in solutions if one.smallest_step is not None]
-        return replace(
-            whole,
-            accepted=sum(one.accepted for one in solutions),
-            rejected=sum(one.rejected for one in solutions),
-            smallest_step=min(smallest, default=None),
-        )
+        return self._with_each(whole) if each else with_steps_of(whole, [solution for _, solution in self.solutions])
 
     def _with_each(self, whole: Solution) -> Solution:
         """The solution with what each sample took; its steps are those of the sample with the most attempts."""
@@ -88,5 +77,5 @@ class FoundEvents:
                 accepted[samples] += solution.each.accepted
                 rejected[samples] += solution.each.rejected
         each = EachSample(evaluations=evaluations + self.counts, accepted=accepted, rejected=rejected, failures={})
-        hardest = int((accepted + rejected).argmax())
-        return replace(whole, each=each, accepted=int(accepted[hardest]), rejected=int(rejected[hardest]))
+        most_accepted, most_rejected = each.most_attempts()
+        return replace(whole, each=each, accepted=most_accepted, rejected=most_rejected)

@@ -135,14 +135,17 @@ class _Rounds:
         self.y = self.y0 if len(rows) == len(self.y0) else self.y0[rows]
         self.field.check_declared(torch.stack([clocks.t[0], clocks.end[0]]).to(self.y), self.y)
         self.f = self.newest = self.field(clocks.t.to(self.y), self.y)
-        first = self.solver.first_step
-        sizes = self.first[rows].tolist() if self.first is not None else [first] * len(rows) if first else None
-        sizes = sizes or self._first_steps()
-        sizes = [noticeable(dt, t) for dt, t in zip(sizes, clocks.t.tolist(), strict=True)]
+        sizes = [noticeable(dt, t) for dt, t in zip(self._first_sizes(rows), clocks.t.tolist(), strict=True)]
         clocks.begin(torch.tensor(sizes, dtype=torch.float64))
 
+    def _first_sizes(self, rows: Tensor) -> list[float]:
+        """First step sizes of the samples `rows`: those of the event's search, else the solver's, else chosen ones."""
+        if self.first is not None:
+            return self.first[rows].tolist()
+        return [self.solver.first_step] * len(rows) if self.solver.first_step else self._chosen_sizes()
+
     @torch.no_grad()
-    def _first_steps(self) -> list[float]:
+    def _chosen_sizes(self) -> list[float]:
         """`initial_step` for every row."""
         clocks = self.clocks
         scale = self.solver.atol + self.solver.rtol * self.y.abs()
@@ -245,7 +248,7 @@ class _Rounds:
         clocks = self.clocks
         for row in failed.nonzero().flatten().tolist():
             sample, statistics = int(clocks.active[row]), SolveStatistics()
-            statistics.accepted, statistics.rejected = int(clocks.right[row]), int(clocks.wrong[row])
+            statistics.accepted, statistics.rejected = int(clocks.row_accepted[row]), int(clocks.row_rejected[row])
             statistics.sizes.extend(clocks.last_sizes(sample))
             statistics.newest = self.newest[row]
             self.failures[sample] = self.solver.diagnosis(statistics, float(clocks.t[row]), self.y[row], self.f[row])
@@ -262,14 +265,13 @@ class _Rounds:
         cut = 2 * tableau.stages * self.stops.isnan().logical_not()
         evaluations = beginning + (len(tableau.b) - 1) * attempts + afresh + len(tableau.places) * dense + cut
         order = torch.cat(self.places).argsort().to(self.y0.device)
-        hardest = int(attempts.argmax()) if len(self.y0) else None
+        each = EachSample(evaluations=evaluations, accepted=accepted, rejected=clocks.rejected, failures=self.failures)
+        most_accepted, most_rejected = each.most_attempts()
         return Solution(
             ys=torch.cat(self.values)[order].view(self.shape),
-            accepted=int(accepted[hardest]) if hardest is not None else 0,
-            rejected=int(clocks.rejected[hardest]) if hardest is not None else 0,
-            each=EachSample(
-                evaluations=evaluations, accepted=accepted, rejected=clocks.rejected, failures=self.failures
-            ),
+            accepted=most_accepted,
+            rejected=most_rejected,
+            each=each,
             stop=None if self.search is None else Stop(times=self.stops, sizes=self.ahead),
         )
 

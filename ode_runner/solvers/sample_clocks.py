@@ -8,6 +8,8 @@ from torch import Tensor
 from ode_runner.solvers.sample_step import Attempt, Due
 from ode_runner.solvers.step_control import RowControllers, StepControl
 
+OF_ROWS = ("active", "sign", "along", "t", "end", "dt", "next", "upcoming", "row_accepted", "row_rejected")
+
 
 class SampleClocks:
     """Times, step sizes and counts; a row is a sample that is still on its way, and `active` says which.
@@ -29,7 +31,7 @@ class SampleClocks:
         self.dt = torch.zeros_like(self.t)
         self.next = (self.along == self.along[:, :1]).sum(dim=1)  # output time that is due next, by its number
         self.upcoming = self._upcoming()
-        self.right, self.wrong = torch.zeros_like(self.active), torch.zeros_like(self.active)  # attempts of the rows
+        self.row_accepted, self.row_rejected = (torch.zeros_like(self.active) for _ in range(2))  # attempts of the rows
         self.attempts = 0  # rounds, and so no fewer than those of any row
         self.recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=5)  # samples and the sizes they attempted
         self.controls = RowControllers(options, order=order, rows=len(self.active))
@@ -51,7 +53,7 @@ class SampleClocks:
         if self.controls.stuck is not None:
             rows = rows | self.controls.stuck
         if self.attempts >= max_steps:
-            rows = rows | (self.right + self.wrong == max_steps)
+            rows = rows | (self.row_accepted + self.row_rejected == max_steps)
         return rows if bool(rows.any()) else None
 
     def judge(self, attempt: Attempt, errors: Tensor, judged: Tensor | None = None) -> Tensor:
@@ -64,7 +66,7 @@ class SampleClocks:
         if judged is None:
             self.recent.append((self.active, self.dt))
             self.dt = self.controls.next(self.dt, errors)
-            self.wrong = self.wrong + ~accepted
+            self.row_rejected = self.row_rejected + ~accepted
         else:
             accepted = accepted & judged
             rows = judged.nonzero().flatten()
@@ -72,8 +74,8 @@ class SampleClocks:
             some = self.controls.of(rows)
             self.dt = self.dt.index_put((rows,), some.next(self.dt[rows], errors[rows]))
             self.controls.put(rows, some)
-            self.wrong = self.wrong + (judged & ~accepted)
-        self.right = self.right + accepted
+            self.row_rejected = self.row_rejected + (judged & ~accepted)
+        self.row_accepted = self.row_accepted + accepted
         self.t = torch.where(accepted, attempt.t1, attempt.t0)
         return accepted
 
@@ -111,10 +113,10 @@ class SampleClocks:
     def leave(self, gone: Tensor) -> Tensor:
         """Take rows off the list; returns which of the old rows are left."""
         samples = self.active[gone]
-        self.accepted[samples], self.rejected[samples] = self.right[gone], self.wrong[gone]
+        self.accepted[samples], self.rejected[samples] = self.row_accepted[gone], self.row_rejected[gone]
         self.served[samples] = self.next[gone]
         left = (~gone).nonzero().flatten()
-        for name in ("active", "sign", "along", "t", "end", "dt", "next", "upcoming", "right", "wrong"):
+        for name in OF_ROWS:
             setattr(self, name, getattr(self, name)[left])
         self.controls = self.controls.of(left)
         return left
