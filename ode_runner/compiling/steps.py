@@ -151,19 +151,19 @@ class CompiledSteps(Packed):
 
     def piece(self, name: str) -> tuple[Function, list[Tensor]]:
         """One of the functions above as it is, and examples of what it is given."""
-        clock, y0, theta = self.clock, self.y0, self.theta
-        examples: dict[str, Callable[[], list[Tensor]]] = {
-            "slope": lambda: [clock[1].clone(), y0],
-            "begin": lambda: [clock[1].clone(), y0],
-            "bend": lambda: [clock, y0, self.noise()],
-            "step": lambda: [clock, y0, self.noise()],
-            "fresh_step": lambda: [clock, y0],
-            "step_vjp": lambda: [clock, y0, self.noise(), self.sums()],
-            "dense_step_vjp": lambda: [
-                *(clock, y0, self.noise(), torch.stack([self.noise() for _ in range(5)]), self.sums())
-            ],
+        clock, y0, sums = self.clock, self.y0, self.sums()
+        t, state, curve = clock[1].clone(), self.noise(), torch.stack([self.noise() for _ in range(5)])
+        pieces: dict[str, tuple[Function, list[Tensor]]] = {
+            "slope": (self._slope, [t, y0]),
+            "begin": (self._begin, [t, y0]),
+            "bend": (self._bend, [clock, y0, state]),
+            "step": (self._step, [clock, y0, state]),
+            "fresh_step": (self._fresh_step, [clock, y0]),
+            "step_vjp": (self._step_vjp, [clock, y0, state, sums]),
+            "dense_step_vjp": (self._dense_step_vjp, [clock, y0, state, curve, sums]),
         }
-        return getattr(self, f"_{name}"), [*examples[name](), theta]
+        function, examples = pieces[name]
+        return function, [*examples, self.theta]
 
     def _slope(self, t: Time, y: State, theta: Tensor) -> list[Tensor]:
         return [self.equation(t, y, self.packing.unpack(theta))]
