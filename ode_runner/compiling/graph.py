@@ -55,7 +55,7 @@ def compile_library(functions: Mapping[str, tuple[Function, Sequence[Tensor]]], 
     """
     with refusing(), torch.no_grad(), collector_off():
         made = _as_c(functions, driver)
-    return made and made[0]
+    return None if made is None else made[0]
 
 
 def has_code(function: Function, examples: Sequence[Tensor]) -> bool:

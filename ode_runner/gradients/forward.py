@@ -107,7 +107,8 @@ class _Tangents:
             gathered.add(step)
             tangent, due, gains = self._push(step, step.y0.contiguous(), tangent)
             of_states += due
-            for whole, *parts in [gains] if gains else []:
+            if gains:
+                whole, *parts = gains
                 of_integrals += [of_integral + part for part in parts]
                 of_integral = of_integral + whole
         return gathered.solution(), torch.stack(of_states, dim=1), torch.stack(of_integrals, dim=1)

@@ -78,7 +78,9 @@ class _InterpolatedRule(SolveRule):
             gathered.add(step)
             states.append(step.y1)
             slopes.append(step.ks[0])
-            middles += [middle for middle in (self.solver.middle(step),) if middle is not None]
+            middle = self.solver.middle(step)
+            if middle is not None:
+                middles.append(middle)
             inner += step.inner
             slope = step.f1
         self.accepted_steps = steps = gathered.accepted_steps
@@ -145,7 +147,7 @@ class _Path:
 
 @final
 class _AdjointAlong(VectorField):
-    """d/dt of the flat (a, g): -a df/dy and -a df/dtheta at the state that `path` says."""
+    """d/dt of the flat (a, g): -a df/dy and -a df/dtheta at the state that `path` has at t."""
 
     def __init__(self, path: _Path, field: CountedField, parameters: Sequence[Tensor]) -> None:
         super().__init__()
@@ -153,6 +155,6 @@ class _AdjointAlong(VectorField):
         self.of_integrals: Tensor | None = None  # (batch, integral): dL/dq; constant between two output times
 
     def forward(self, t: Time, y: State) -> State:
-        place = self.path(float(t))
-        a = y[: place.numel()].view_as(place)
-        return adjoint_slopes(self.field, t, place, a, self.of_integrals, self.wanted)[1]
+        state = self.path(float(t))
+        a = y[: state.numel()].view_as(state)
+        return adjoint_slopes(self.field, t, state, a, self.of_integrals, self.wanted)[1]

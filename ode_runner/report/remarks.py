@@ -94,7 +94,8 @@ def without_effect(rows: Sequence[Row]) -> list[str]:
     That is: rows that differ in it alone are equal in every number of the test, seed by seed, to the last digit.
     """
     found = []
-    for name in [name for name in rows[0].columns if name not in AXES] if rows else []:
+    options = [name for name in rows[0].columns if name not in AXES] if rows else []
+    for name in options:
         axis = name.partition(".")[0]
         groups: dict[tuple[str, Hashable], list[Row]] = {}
         for row in rows:

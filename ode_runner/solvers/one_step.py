@@ -146,7 +146,8 @@ class Gathered:
         """Add the outputs due in the next step, and the integrals up to them."""
         self.ys += self.solver.outputs(step)
         self.accepted_steps.append(step.interval)
-        for whole, *due in [self.solver.gains(self.field, step)] if len(self.q) else []:
+        if len(self.q):
+            whole, *due = self.solver.gains(self.field, step)
             self.qs += [self.q + gain for gain in due]
             self.q = self.q + whole
 
