@@ -70,22 +70,22 @@ class TaskSpec:
     autonomous: bool = False  # the rule to be learned does not change with time
     state_itself: bool = False  # outputs are the state itself: a head that is learned would change the question
     span: tuple[float, float] | None = None  # first and last of all times that are asked for, where that is known
-    condition: int = 0  # so many numbers behind those of an input are a condition, on which a density depends
+    condition: int = 0  # how many numbers behind those of an input are a condition, on which a density depends
     std: float = 1.0  # of the numbers of an input in the training split
-    sequence: bool = False  # inputs are rows of an observation, its time, and 1, or 0 for padding
-    duration: float = 1.0  # of the longest such series that is learned from, first row to last
-    blanks: bool = False  # of such an observation some numbers may be missing: they are NaN
-    causal: bool = False  # of such rows, an answer is wanted at each (times are their numbers), from no later one
-    series: int = 0  # behind the state an input has the number of its series, which is one of so many
+    sequence: bool = False  # inputs are series: rows of an observation, its time, and 1, or 0 for padding
+    duration: float = 1.0  # of the longest series that is learned from, first row to last, where inputs are series
+    blanks: bool = False  # some numbers of an observation of a series may be missing: they are NaN
+    causal: bool = False  # an answer is wanted at each row of a series (times are row numbers), from no later row
+    series: int = 0  # how many series there are, one of whose numbers an input has behind the state; 0: it has none
     whole_series: bool = False  # every solve begins at the first row of its series
-    drive: Drive | None = None  # and behind that what acts on it from outside
-    field: VectorField | None = None  # the rule itself, where it is known
-    stem: nn.Module | None = None  # where that begins, of inputs; None: an input is the state itself
-    head: nn.Module | None = None  # what is asked of its state; None: the state itself
-    event: Event | None = None  # what happens on the way, where something does
-    path: BrownianPath | None = None  # of which each sample's noise is, where the rule is stochastic
-    sampled: tuple[float, float] | None = None  # where a solve of it begins and ends that takes noise to data
-    noise_seed: int | None = None  # of the noise that drives it, where there is some
+    drive: Drive | None = None  # external inputs, which an input has behind the number of its series
+    field: VectorField | None = None  # the true field, where it is known
+    stem: nn.Module | None = None  # from inputs to the initial state of the true field; None: an input is that state
+    head: nn.Module | None = None  # from states of the true field to outputs; None: the state itself
+    event: Event | None = None  # along the true field, where there is one
+    path: BrownianPath | None = None  # the noise of each sample, where the true field is stochastic
+    sampled: tuple[float, float] | None = None  # first and last time of a solve of the true field from noise to data
+    noise_seed: int | None = None  # of the noise that drives the true field, where there is some
     tokens: int = 0  # inputs are sequences of whole numbers below this one, the size of a vocabulary; 0: they are not
 
     @property
@@ -160,12 +160,8 @@ class Batch(NamedTuple):
 
     def cpu(self) -> "Batch":
         """The same on the CPU."""
-        observed = None if self.observed is None else self.observed.cpu()
-        event_times = None if self.event_times is None else self.event_times.cpu()
-        numbers = None if self.numbers is None else self.numbers.cpu()
-        inputs, ts, targets = self.inputs.cpu(), self.ts.cpu(), self.targets.cpu()
-        moved = self._replace(inputs=inputs, ts=ts, targets=targets, observed=observed)
-        return moved._replace(event_times=event_times, numbers=numbers)
+        tensors: dict[str, Any] = {name: x.cpu() for name, x in self._asdict().items() if isinstance(x, Tensor)}
+        return self._replace(**tensors)
 
 
 class Outputs(NamedTuple):

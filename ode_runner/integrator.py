@@ -74,15 +74,23 @@ class Integrator:
     ) -> CompiledSolve:
         """From now on, solves of this field that are to be differentiated are compiled, if they are like this one.
 
-        That is, if the field is in the mode of training or evaluation that it is in now, states and what is given have
-        the shapes, types and gradients of `y0` and `given`, and `integrals` are these, of integrands that are modules,
-        methods or functions of a file. On a GPU steps are recorded as they are, without integrals, and compiled besides
-        if `fuses` says so. Those that nobody differentiates are compiled, too, if `always` says so, on a CPU, and on a
-        GPU where samples have steps of their own; there others are compiled if `differentiated` says so and the mode is
-        exact.
+        A solve is like this one if the field is in the mode, training or evaluation, that it is in now; if states and
+        what is given have the shapes, types and gradients of `y0` and `given`; and if it has these `integrals`.
+
+        Args:
+            field: the field.
+            y0: an example of a state.
+            given: examples of what the field receives after time and state.
+            integrals: of integrands that are modules, methods or functions of a file. On a GPU, steps with integrals
+                are compiled only where samples have steps of their own.
+            fuses: on a GPU, where steps are recorded, whether the field is compiled into fused kernels before.
+            always: whether solves that nobody differentiates are compiled, too. On a GPU, only where samples have steps
+                of their own.
+            differentiated: False: on a GPU where samples have steps of their own, those solves alone are compiled. They
+                are, too, where the gradient mode is not exact.
 
         Raises:
-            CannotCompile: they cannot be.
+            CannotCompile: this field, solver or gradient mode cannot be compiled.
         """
         given = [*given, *(z for integral in integrals.values() for z in integral.given)]
         problem = Problem(field=self._counted(field, given, integrals, None), y0=y0, ts=y0.new_zeros(1))

@@ -22,6 +22,16 @@ SMALLEST = 1e-4  # an error below this is remembered as this: one lucky step is 
 class StepControl:
     """Options of step control, in the time unit of the task; `conf/solver/control/default.yaml` holds what is usual.
 
+    Where e_n is the error of an attempted step in units of the tolerance, and e_{n-1} and e_{n-2} are those of the
+    accepted steps before it (1 before the first), the next step is dt times
+
+        accepted, e_n <= 1:   min(grow, max(safety prod_i e_{n-i}^(-b_i / order), shrink))
+        rejected:             max(safety e_n^(-1 / order), shrink),
+
+    kept within `min_step` and `max_step`. The b_i are FILTERS. With `i`, 1 stands in the place of `shrink` after an
+    accepted step; with `pi`, `pid` and `hold`, 1 stands in that of `grow` right after a rejected one. `Controller` has
+    this formula for one solve, `RowControllers` for each sample, `DeviceController` on a GPU, and control.c in C.
+
     `i` looks at the last error alone, never shortens a step after an accepted one, and so swings about the
     stability limit of a stiff problem, every other step rejected there. `pi` and `pid` look at its trend as well. They
     never let a step grow right after a rejected one, which `i` does by torchdiffeq's rule unless `hold` forbids it.
@@ -56,7 +66,7 @@ class StepControl:
 
 
 class Controller:
-    """Step control of one solve: chooses each step from the errors of the last ones."""
+    """Step control of one solve: chooses each step from the errors of the last ones, by the formula of StepControl."""
 
     def __init__(self, options: StepControl, *, order: int) -> None:
         self.options, self.order = options, order
