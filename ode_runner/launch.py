@@ -93,7 +93,10 @@ def _check_words() -> None:
     """Refuse words of sys.argv that Hydra would accept without effect, and complete the others."""
     _FlagParser(parents=[get_args_parser()], add_help=False).parse_args()
     check_words_used(sys.argv[1:])
-    sys.argv[1:] = quoted_where_needed(completed(with_original_command(one_of_each(sys.argv[1:]))))
+    typed = one_of_each(
+        sys.argv[1:]
+    )  # before the words of an earlier run join them: typed now, both options replace its
+    sys.argv[1:] = quoted_where_needed(completed(with_original_command(typed)))
     check_overrides(sys.argv[1:])
     check_known_keys(sys.argv[1:])
     note_typed_folder(sys.argv[1:])

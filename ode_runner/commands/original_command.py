@@ -70,16 +70,14 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
     Raises:
         RefusedInput: the folder holds no run, or an override of now does not fit the run's weights.
     """
-    dotted = (
-        ("task.", "model.") if asked in ("evaluate=", "predict=", "export=") else ("task.",)
-    )  # see dispatch.py for the rest
+    asks_model = asked in ("evaluate=", "predict=", "export=")
+    dotted = ("task.", "model.") if asks_model else ("task.",)  # commands/dispatch.py checks these options
     for word in typed:
         if root_of(word) in TRAINED and not word.startswith(dotted):
             raise RefusedInput(f"{word}: {asked} takes the run as it is. Change its solver or tolerance, say.")
     stored, record = _overrides(folder, asked=asked), RunRecord.read(folder)
-    files = (
-        [] if record is None else [*where_files_are(folder, record, typed={word.partition("=")[0] for word in typed})]
-    )
+    keys = {word.partition("=")[0] for word in typed}
+    files = [] if record is None else list(where_files_are(folder, record, typed=keys))
     earlier = _kept(stored, [*typed, *files])
     _check_own_choices(earlier, folder, words)
     return [*earlier, *files]

@@ -66,6 +66,7 @@ def conf_dir() -> Path:
 
 
 def print_version() -> None:
+    """Print the program's name and version."""
     from ode_runner.version import VERSION
 
     print(f"ode-run {VERSION}")

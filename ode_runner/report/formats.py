@@ -24,6 +24,7 @@ class Report:
 
 
 def heading(column: Column) -> str:
+    """The title of a column, with its unit in brackets."""
     return f"{column.title} [{column.unit}]" if column.unit else column.title
 
 
