@@ -12,7 +12,7 @@ import pytest
 from ode_runner.loggers.tensorboard import TensorBoardLogger
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import RunStatus
-from ode_runner.recording.streams import ignore_output_errors, replace_unprintable
+from ode_runner.recording.streams import exit_code, ignore_output_errors, replace_unprintable
 from tests.helpers import TINY, ode_run, record_of, run_folder, typed
 from tests.reporting import write_run
 
@@ -76,6 +76,26 @@ def test_a_reader_who_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_streams_that_are_closed_from_the_beginning_take_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    replace_unprintable()
+    ignore_output_errors()
+    print("to nobody")
+    print("to nobody", file=sys.stderr)
+    assert exit_code("ode-run", 2) == 2
+    sys.stdout.close()
+    sys.stderr.close()
+
+
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_a_report_to_a_closed_stream_is_no_failure(closed: str, runs: Path) -> None:
+    program = Path(sys.executable).with_name("ode-report")
+    ended = subprocess.run(["sh", "-c", f"'{program}' outputs {closed}"], cwd=runs, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("env", [ASCII, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONIOENCODING": "ascii:strict"}])
 def test_a_terminal_that_is_not_utf8_gets_what_it_can_show(env: dict[str, str], runs: Path) -> None:
     ended = report("outputs", cwd=runs, stdout=subprocess.PIPE, env={**os.environ, **env}, encoding="latin-1")
@@ -122,11 +142,9 @@ def test_printing_cannot_fail_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_streams_of_ones_own_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = io.StringIO()
     monkeypatch.setattr(sys, "stdout", mine)
-    monkeypatch.setattr(sys, "stderr", None)  # of a process without a terminal
     replace_unprintable()
     ignore_output_errors()
     assert sys.stdout is mine
-    assert sys.stderr is None
 
 
 def test_what_a_terminal_obeys_is_spelt_out() -> None:

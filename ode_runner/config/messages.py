@@ -10,6 +10,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ode_runner.config.command_names import names_a_run
 from ode_runner.config.help import (
     GROUPS,
     MOST_SIGNS,
@@ -89,7 +90,9 @@ def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
         return f"{node[1]}: {reason.rstrip('.')}."
     if isinstance(root, OSError) and root.strerror:
         place = f" to {root.filename}" if root.filename else ""
-        return f"cannot write{place} ({root.strerror}). Free it, or choose another place with output_dir=FOLDER."
+        opened = any(names_a_run(word) for word in arguments)
+        instead = "copy the run's folder elsewhere" if opened else "choose another place with output_dir=FOLDER"
+        return f"cannot write{place} ({root.strerror}). Free it, or {instead}."
     return ""
 
 

@@ -1,5 +1,6 @@
 """One process at a time in a run folder."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ode_runner.errors import InUse
+
+if sys.platform != "win32":
+    import fcntl
 
 FILE = ".lock"
 QUERY_SECONDS = 0.1  # to wait, since `in_use` of another process holds the lock for an instant
@@ -34,5 +38,19 @@ def in_use(folder: Path) -> bool:
     try:
         with lock(folder):
             return False
-    except (InUse, OSError):  # a file system that is read-only, or somebody else's folder
+    except InUse:
+        return True
+    except OSError:  # a file system that is read-only, or somebody else's folder
+        return _held(folder / FILE)
+
+
+def _held(path: Path) -> bool:
+    """Whether another process holds the lock of a file that may only be read; True where the system does not tell."""
+    if sys.platform == "win32":
+        return True
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except OSError:
         return True

@@ -24,8 +24,9 @@ def ignore_output_errors() -> None:
 
     A pipe whose reader has gone, or a full disk behind `> file`, must not cost a run, whose record says all that the
     screen does; `exit_code` tells of it at the end. What goes to standard error is spelt out where a terminal would
-    obey it.
+    obey it. A stream that was closed from the beginning (`>&-`) takes everything, too.
     """
+    sys.stdout, sys.stderr = (_open(stream) for stream in (sys.stdout, sys.stderr))
     sys.stdout = _outlasting(sys.stdout, io.TextIOWrapper)
     sys.stderr = _outlasting(sys.stderr, _Refusals)
 
@@ -79,6 +80,13 @@ def _descriptor(stream: TextIO) -> io.RawIOBase | None:
     """What a stream writes to in the end, where that is known."""
     buffer = stream.buffer if isinstance(stream, io.TextIOWrapper) else None
     return buffer.raw if isinstance(buffer, io.BufferedWriter) else None
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """The stream; for one that is closed, where Python has None, nowhere, lest a file of the run get its number."""
+    if stream is not None:
+        return stream
+    return io.TextIOWrapper(io.BufferedWriter(cast(io.RawIOBase, _Outlasting(os.devnull, "w"))), encoding="utf-8")
 
 
 def _outlasting(stream: TextIO, kind: type[io.TextIOWrapper]) -> TextIO:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ode_runner.errors import InUse
 from ode_runner.recording.attempts import FILE as ATTEMPT
+from ode_runner.recording.display import counted
 from ode_runner.recording.fresh_folder import is_fresh
 from ode_runner.recording.lock import FILE as LOCK
 from ode_runner.recording.lock import in_use, lock
@@ -63,7 +64,7 @@ def prune(folders: Sequence[Path], *, remove: bool) -> None:
         for item in kept:
             print(printable(f"  {item.folder}: {item.kind}, but {item.kept_for}"))
     if not going:
-        print(f"nothing to remove: {len(found.runs)} runs.")
+        print(f"nothing to remove: {counted(len(found.runs), 'run')}.")
         return
     size = _in_units(sum(item.bytes for item in going))
     if remove:
