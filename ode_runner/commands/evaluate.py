@@ -25,6 +25,7 @@ from ode_runner.tasks.base import ModelView, Task
 from ode_runner.tasks.sampled import SampledTask
 
 SLACK_HIGHER, SLACK_LOWER = 0.01, 0.1  # relative worsening that is allowed: of an accuracy, of an error
+TRAINING, FINER = "training", "much finer"  # columns of the table that is printed, besides that of the solver typed
 
 
 def evaluate(
@@ -50,15 +51,13 @@ def evaluate(
     asked = _heading(solver)
     with stop_on_signals() as stop:
         view = model_view(experiment, [], stop)
-        columns = {"training": trained.record.metrics}
+        columns = {TRAINING: trained.record.metrics}
         if trained.other_task or trained.unfinished:
-            own = _with_solver(experiment, own_solver)
-            columns["training"] = evaluate_test(own, model_view(own, [], stop), stop, PerSampleCounts())
+            columns[TRAINING] = _tested(_with_solver(experiment, own_solver), stop)
         columns[asked] = evaluate_test(experiment, view, stop, counts)
         columns[asked] |= _apart(experiment, view, own_solver, stop)
         if experiment.model.numerics is not Numerics.NONE:
-            finer = _finer(experiment, own_solver)
-            columns["much finer"] = evaluate_test(finer, model_view(finer, [], stop), stop, PerSampleCounts())
+            columns[FINER] = _tested(_finer(experiment, own_solver), stop)
         conclusion = _conclusion(trained, experiment, columns, solver)
     content = {
         "run": str(trained.folder),
@@ -66,8 +65,8 @@ def evaluate(
         "solver": {"name": solver, **_plain(experiment.integrator.solver)},
         "metrics": columns[asked],
         "measured_with": measured_with(experiment, view),
-        "training": {"solver": _plain(own_solver), "metrics": columns["training"]},
-        "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get("much finer", {})},
+        "training": {"solver": _plain(own_solver), "metrics": columns[TRAINING]},
+        "much_finer": {"solver": _plain(own_solver.refined()), "metrics": columns.get(FINER, {})},
         "verdict": conclusion,
         "environment": describe_environment(experiment.device),
         "finished": utc_now(),
@@ -77,6 +76,11 @@ def evaluate(
         _say_options(trained, own=own_task(experiment), now=experiment.task)
     _print(experiment, columns, conclusion, counts, solver=solver, folder=folder)
     return RunStatus.COMPLETED
+
+
+def _tested(experiment: Experiment, stop: StopRequest) -> dict[str, float]:
+    """The metrics of the test split."""
+    return evaluate_test(experiment, model_view(experiment, [], stop), stop, PerSampleCounts())
 
 
 def _say_options(trained: TrainedRun, *, own: Task, now: Task) -> None:
@@ -103,7 +107,7 @@ def _print(
 
 
 def _heading(solver: str) -> str:
-    """Of the column measured now."""
+    """The heading of the column that is measured now."""
     return "again" if solver == UNUSED else f"solver={solver}"
 
 
@@ -115,7 +119,7 @@ def _conclusion(
     if experiment.model.generator() is None and issubclass(experiment.integrator.solver.fields, StochasticField):
         return "A stochastic equation, which is no ODE: the columns show what steps make of the same noise."
     if experiment.model.objective.solves:
-        return describe_as_ode(experiment, columns["training"], columns["much finer"])
+        return describe_as_ode(experiment, columns[TRAINING], columns[FINER])
     generator = experiment.model.generator()
     if generator is not None and generator.rounded:
         return f"Learned without a solve. Samples by solver={solver} are rounded to tokens: compare them with the data."

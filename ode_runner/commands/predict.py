@@ -58,21 +58,19 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     experiment = trained.experiment()
     task = experiment.task if data is None else _task_of(data, trained, experiment, inputs=inputs)
     if isinstance(task, ForecastingTask):
-        if inputs is not None:
-            raise RefusedInput("a forecast begins with the series that the run has read. Leave inputs out.")
-        typed = typed_dates if task.dated else typed_times
-        return forecast(trained, task=task, times=None if times is None else typed(times).tolist(), folder=folder)
+        return _forecast(trained, task, times=times, inputs=inputs, folder=folder)
     if isinstance(task, TokenTask):
         raise IncompatibleChoice(
             f"model={trained.record.choices['model']} draws texts. Type how many: predict=RUN samples=4; a text with "
             "blanks, which they complete, is inputs=."
         )
-    classifies = isinstance(task, Classification) and times is None
     if isinstance(task, DensityTask) and isinstance(task, OwnDataTask) and inputs is not None:
         raise RefusedInput(f"inputs={as_typed(inputs)}: points are read of a file. Type its path: data=new.csv.")
-    tells = isinstance(task, DensityTask) and times is None and inputs is None
-    tells = tells and Answer.LOG_DENSITY in experiment.model.answers()
-    if Answer.STATES not in experiment.model.answers() and not classifies and not tells:
+    answers = experiment.model.answers()
+    classifies = isinstance(task, Classification) and times is None
+    tells_density = isinstance(task, DensityTask) and Answer.LOG_DENSITY in answers
+    tells_density = tells_density and times is None and inputs is None
+    if Answer.STATES not in answers and not classifies and not tells_density:
         raise IncompatibleChoice(
             f"model={trained.record.choices['model']} has blocks and no time between them. "
             + ("Leave times out." if times is not None else "Use predict= on another.")
@@ -80,11 +78,18 @@ def predict(trained: TrainedRun, *, times: Any, inputs: Any, data: Any, folder: 
     given = None if inputs is None else _inputs(inputs, experiment)
     if isinstance(task, Classification) and classifies:
         classify(experiment, task, inputs=given, folder=folder)
-    if isinstance(task, DensityTask) and tells:
+    if isinstance(task, DensityTask) and tells_density:
         write_log_densities(experiment, task, folder=folder)
-    if Answer.STATES in experiment.model.answers():
+    if Answer.STATES in answers:
         _write_states(experiment, task, times=times, inputs=given, folder=folder)
     return RunStatus.COMPLETED
+
+
+def _forecast(trained: TrainedRun, task: ForecastingTask, *, times: Any, inputs: Any, folder: Path) -> RunStatus:
+    if inputs is not None:
+        raise RefusedInput("a forecast begins with the series that the run has read. Leave inputs out.")
+    typed = typed_dates if task.dated else typed_times
+    return forecast(trained, task=task, times=None if times is None else typed(times).tolist(), folder=folder)
 
 
 def _task_of(data: Any, trained: TrainedRun, experiment: Experiment, *, inputs: Any) -> Task:
@@ -132,9 +137,9 @@ def _write_states(experiment: Experiment, task: Task, *, times: Any, inputs: Ten
 
 
 def _heads(states: Trajectory, outputs: Trajectory, names: Sequence[str], *, same: bool) -> list[str]:
-    """Of the columns of states and outputs, as the task names its coordinates; those of states alone if they are both.
+    """The headings of the columns of states, then outputs, as the task names its coordinates, without LaTeX's marks.
 
-    A name is that of a picture without the marks of LaTeX.
+    `same`: states and outputs are the same numbers, and one heading serves for both.
     """
     plain = [name.replace("\\", "") for name in names]
     own = plain or [f"output{i}" for i in range(outputs[0, 0].numel())]
@@ -150,7 +155,7 @@ def states_at(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: T
 
 
 def _events(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: Times) -> Events | None:
-    """Those on the way from `begin` to the last of `ts`; None where the model's solves have none.
+    """The events on the way from `begin` to the last of `ts`; None where the model's solves have none.
 
     Raises:
         RefusedInput: a time precedes the beginning, and a reset cannot be undone.
@@ -165,7 +170,7 @@ def _events(experiment: Experiment, encoding: Encoding, ts: Times, *, begin: Tim
     if bool((ts == begin).any()):
         return experiment.model.solution(encoding, ts, experiment.integrator).events
     found = experiment.model.solution(encoding, torch.cat([begin, ts]), experiment.integrator).events
-    return found and found._replace(valid=found.valid[1:])
+    return None if found is None else found._replace(valid=found.valid[1:])
 
 
 def write(
@@ -183,9 +188,9 @@ def write(
     `heads` are those of the columns of states and outputs, or of states alone.
     """
     times, given, along, read_out = (array.cpu().numpy() for array in (ts, inputs, states, outputs))
-    marks: dict[str, Any] = (
-        {} if events is None else {"event_times": events.times.cpu().numpy(), "valid": events.valid.cpu().numpy()}
-    )
+    marks: dict[str, Any] = {}
+    if events is not None:
+        marks = {"event_times": events.times.cpu().numpy(), "valid": events.valid.cpu().numpy()}
     np.savez(folder / "states.npz", times=times, inputs=given, states=along, outputs=read_out, **marks)
     flat, read = (x.flatten(2).cpu().tolist() for x in (states, outputs))
     valid = None if events is None else events.valid.int().tolist()

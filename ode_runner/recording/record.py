@@ -61,9 +61,7 @@ class RunRecord:
     measured_with: dict[str, str] = field(default_factory=dict)  # by metric, what it has a meaning for alone
     cost: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
-    contents: dict[str, str | None] = field(
-        default_factory=dict
-    )  # by option (of the task, or model.NAME): hash of what it names
+    contents: dict[str, str | None] = field(default_factory=dict)  # by option of a task, or model.NAME: hash of files
     code: dict[str, str] = field(default_factory=dict)  # by place in the folder `code`: SHA-256 of a file of one's own
     environment: dict[str, Any] = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)  # of the model, where trainer.summary asks for them

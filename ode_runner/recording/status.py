@@ -20,6 +20,7 @@ from ode_runner.recording.atomic_write import atomic_write
 from ode_runner.recording.record import RunStatus
 
 TRACEBACK = "error.txt"
+NO_MEMORY = "allocate memory|calculation overflowed|out of memory"  # how torch says it on a CPU
 
 
 def status_of(error: BaseException) -> tuple[RunStatus, str]:
@@ -42,9 +43,7 @@ def status_of(error: BaseException) -> tuple[RunStatus, str]:
             return RunStatus.SOLVER_FAILED, reason
         case torch.OutOfMemoryError() | MemoryError():
             return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
-        case RuntimeError() if re.search(
-            "allocate memory|calculation overflowed|out of memory", reason
-        ):  # how torch says it on a CPU
+        case RuntimeError() if re.search(NO_MEMORY, reason):
             return RunStatus.OUT_OF_MEMORY, f"{_first_line(reason)} Try a smaller trainer.batch_size or network.width."
         case OSError():
             what = f"{error.strerror or reason}{f': {error.filename}' if error.filename else ''}"
