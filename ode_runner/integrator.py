@@ -178,7 +178,7 @@ class Integrator:
             y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=own_times(ts), breaks=breaks, event=event)
-            solution = self._solve(field, problem) if y0.numel() else _of_nothing(problem)
+            solution = self._solve(field, problem) if y0.numel() else _without_elements(problem)
         self._enter(solution)
         self._check_all(integrals, solution)
         return replace(solution, ts=ts)
@@ -288,10 +288,11 @@ def _in_joint_precision(field: VectorField, encoding: Encoding, ts: Times) -> tu
     return encoding.y0 if isinstance(field, JumpField) else precise, encoding.to(precise.dtype).given
 
 
-def _of_nothing(problem: Problem) -> Solution:
-    """States without elements, as an empty batch has them; one evaluation, so that parameters have a gradient of zero.
+def _without_elements(problem: Problem) -> Solution:
+    """The solution of an empty batch, or of other states without elements.
 
-    No solver is asked: the mean over no elements, which step control would go by, is not a number.
+    It takes one evaluation, so that parameters have a gradient of zero. No solver is asked: the mean over no elements,
+    which step control would go by, is not a number.
     """
     y0, ts = problem.y0, problem.ts
     call = next(iter(kind_of(problem.field).call_weights))  # the drift of a stochastic field

@@ -37,7 +37,7 @@ MOST_SUMS = 2**26  # numbers: derivatives by parameters of so many samples are i
 
 
 @dataclass(kw_only=True)
-class TakenApart:
+class TakenByKernel:
     """What a solve by a kernel leaves for its backward pass."""
 
     times: Tensor  # float64
@@ -47,7 +47,7 @@ class TakenApart:
 
 
 @final
-class EachKernel(SolveCall[TakenApart]):
+class EachKernel(SolveCall[TakenByKernel]):
     """Solves by one kernel on a GPU: no step is kept for the backward pass, which solves once more.
 
     `back` says whether a backward pass is compiled; without it, no solve may be differentiated.
@@ -86,11 +86,11 @@ class EachKernel(SolveCall[TakenApart]):
         kernel(1, *(x.contiguous().to(self.device) for x in inputs), *found)
         return [y.cpu() for y in found]
 
-    def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenApart]:
+    def solve(self, y0: State, ts: Times, theta: Tensor) -> tuple[Trajectory, TakenByKernel]:
         """From `y0`, contiguous. Waits for the GPU."""
         times = ts.to(y0.device, torch.float64).contiguous()
         ys, counts = self._solve(times, y0, theta, *[0] * 5)
-        return ys, TakenApart(times=times, y0=y0, counts=counts.cpu().long())
+        return ys, TakenByKernel(times=times, y0=y0, counts=counts.cpu().long())
 
     def _solve(self, times: Tensor, y0: Tensor, theta: Tensor, *notes: Tensor | int) -> tuple[Tensor, Tensor]:
         ys, batch = y0.new_empty(len(times), *y0.shape), len(y0)
@@ -98,7 +98,7 @@ class EachKernel(SolveCall[TakenApart]):
         self.forward["solve_each"](batch, times, len(times), batch, y0, theta, ys, counts, *notes)
         return ys, counts
 
-    def pull_back(self, taken: TakenApart, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def pull_back(self, taken: TakenByKernel, dys: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         times, y0, accepted = taken.times, taken.y0, taken.counts[:, 0]
         places = torch.cat([accepted.new_zeros(1), accepted.cumsum(0)]).to(y0.device)
         states, steps = y0.new_empty(int(accepted.sum()), y0.shape[1]), times.new_empty(int(accepted.sum()), 3)
@@ -113,10 +113,10 @@ class EachKernel(SolveCall[TakenApart]):
             sums += parts.sum(0)
         return a, sums
 
-    def kept(self, taken: TakenApart) -> list[Tensor]:
+    def kept(self, taken: TakenByKernel) -> list[Tensor]:
         return [taken.y0]
 
-    def enter_backward(self, tally: Tally, taken: TakenApart) -> None:
+    def enter_backward(self, tally: Tally, taken: TakenByKernel) -> None:
         assert taken.rounds is not None
         accepted, dense = taken.rounds.sum(1).tolist()
         enter_steps_anew(self.steps, tally, taken.counts, accepted=accepted, dense=dense)

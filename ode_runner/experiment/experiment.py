@@ -38,7 +38,7 @@ from ode_runner.types import Scalar, Trajectory
 
 
 def numbered(batch: Batch, *, from_: int) -> Batch:
-    """With the places of its samples in the split as their numbers, unless the task numbers them itself."""
+    """The batch with numbers of its samples: their places in the split, unless the task numbers them itself."""
     if batch.numbers is not None:
         return batch
     return batch._replace(numbers=torch.arange(from_, from_ + len(batch.inputs), device=batch.inputs.device))
@@ -228,7 +228,7 @@ class Experiment:
 
     @torch.no_grad()
     def try_sampler(self) -> None:
-        """One sample of the untrained model, for no sampler has to be refused after training.
+        """Draw one sample of the untrained model, so that no sampler is refused only after training.
 
         Raises:
             RefusedInput: the sampler cannot begin, or has no grid, between these times.

@@ -92,9 +92,9 @@ class _Functions:
 
 
 def _sampler(experiment: Experiment, ts: Times, stop: StopRequest) -> Draw | None:
-    """Draws samples at some times, the last of which are of the data; None where the model gives no samples.
+    """Draws samples at some times, the last of which are of the data, and each time the same.
 
-    Every time the same ones.
+    None where the model gives no samples.
     """
     model, dtype, device = experiment.model, experiment.dtype, experiment.device
     if model.generator() is not None:
@@ -139,7 +139,7 @@ def _generated(
 def _samples(
     experiment: Experiment, numbers: Tensor, times: int, given: Sequence[Tensor], by: Generator | None
 ) -> tuple[Trajectory, Tensor | None]:
-    """Of these numbers, and what their solve tells of their log density."""
+    """The samples of these numbers, and their log density where the solve tells it."""
     if by is None:
         return experiment.generate_with_density(numbers, times=times, given=given)
     return experiment.generate(numbers, times=times, given=given, by=by), None

@@ -53,7 +53,7 @@ def legend(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Of the line through the logarithms that fits best; NaN where there is none."""
+    """The slope of the line through the logarithms that fits best; NaN where there is none."""
     if len(set(x)) < 2 or min(*x, *y) <= 0:
         return math.nan
     across, up = [math.log(value) for value in x], [math.log(value) for value in y]
@@ -83,7 +83,7 @@ def _point(row: Row, error: str) -> _Point | None:
 
 
 def _steps(row: Row) -> float | None:
-    """Per unit of time; None where the column that tells them is none of the row's."""
+    """Steps per unit of time; None where no column of the row tells them."""
     count, size = (row.columns.get(name) for name in STEPS)
     if isinstance(count, int):
         return float(count)

@@ -65,7 +65,7 @@ class Row:
 
     @property
     def task(self) -> str:
-        """The task of all its runs; None if they are of several."""
+        """The task of all its runs; "" if they are of several."""
         tasks = {str(run.options["task"]) for run in self.runs}
         return tasks.pop() if len(tasks) == 1 else ""
 

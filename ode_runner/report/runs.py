@@ -97,15 +97,16 @@ def find_runs(folders: Iterable[Path]) -> Found:
     for folder in folders:
         if not folder.is_dir():
             raise RefusedInput(f"no folder '{folder}'.")
-        places = list(_run_folders(folder))
-        if not places:
+        run_folders = list(_run_folders(folder))
+        if not run_folders:
             raise RefusedInput(f"'{folder}' holds no runs: there is no {FILE} in it or below it.")
-        for place in places:
-            record = RunRecord.read(place)
+        for run_folder in run_folders:
+            record = RunRecord.read(run_folder)
             if record is None:
-                unreadable[Path(os.path.realpath(place))] = None
+                unreadable[Path(os.path.realpath(run_folder))] = None
             else:
-                runs[Path(os.path.realpath(place))] = Run(folder=place, record=_as_it_stands(record, place))
+                run = Run(folder=run_folder, record=_as_it_stands(record, run_folder))
+                runs[Path(os.path.realpath(run_folder))] = run
     return Found(runs=list(runs.values()), unreadable=list(unreadable))
 
 
@@ -132,19 +133,19 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     """
     waiting, seen = [folder], set[tuple[int, int]]()
     while waiting:
-        place = waiting.pop()
+        path = waiting.pop()
         try:
-            status = place.stat()
-            names = sorted(os.listdir(place))
+            status = path.stat()
+            names = sorted(os.listdir(path))
         except OSError:  # removed or forbidden meanwhile, or a file
             continue
         if (status.st_dev, status.st_ino) in seen:  # by another way: a link may lead upwards
             continue
         seen.add((status.st_dev, status.st_ino))
         if FILE not in names and ".hydra" not in names:
-            waiting += [place / name for name in reversed(names) if (place / name).is_dir()]
-        elif FILE in names or not _is_command_folder(place):
-            yield place
+            waiting += [path / name for name in reversed(names) if (path / name).is_dir()]
+        elif FILE in names or not _is_command_folder(path):
+            yield path
 
 
 def _is_command_folder(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""A field linearised about some places: the matrix of Newton's method, factorised or as products."""
+"""A field linearised at some states: the matrix of Newton's method, factorised or as products."""
 
 import abc
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ INEXACT = 1e-6  # relative accuracy of Newton's updates by GMRES, which the next
 
 
 def linearise(field: VectorField, ts: Sequence[Time], y: Tensor, coupling: Tensor) -> "Linearised":
-    """I - coupling x df/dy at the places y[i] and times ts[i], y being (stage, batch, *state)."""
+    """I - coupling x df/dy at the states y[i] and times ts[i], y being (stage, batch, *state)."""
     with torch.enable_grad(), differentiated_further():
-        places = [place.detach().requires_grad_() for place in y]
-        slopes = [field(t, place) for t, place in zip(ts, places, strict=True)]
-    kind = _Factorised if is_small(field, len(places), places[0]) else _Products
-    return kind(field, ts, places, slopes, coupling)
+        states = [state.detach().requires_grad_() for state in y]
+        slopes = [field(t, state) for t, state in zip(ts, states, strict=True)]
+    kind = _Factorised if is_small(field, len(states), states[0]) else _Products
+    return kind(field, ts, states, slopes, coupling)
 
 
 def is_small(field: VectorField, stages: int, y: State) -> bool:
@@ -47,9 +47,9 @@ class Linearised(abc.ABC):
     """
 
     def __init__(
-        self, field: VectorField, ts: Sequence[Time], places: list[State], slopes: list[State], coupling: Tensor
+        self, field: VectorField, ts: Sequence[Time], states: list[State], slopes: list[State], coupling: Tensor
     ) -> None:
-        self.field, self.ts, self.places, self.slopes, self.coupling = field, ts, places, slopes, coupling
+        self.field, self.ts, self.states, self.slopes, self.coupling = field, ts, states, slopes, coupling
         self.dy = torch.stack([slope.detach() for slope in slopes])
 
     @abc.abstractmethod
@@ -57,23 +57,23 @@ class Linearised(abc.ABC):
         """The x of (I - coupling x df/dy) x = b, both (stage, batch, *state); differentiable with respect to b."""
 
     def jacobian(self, i: int) -> Tensor:
-        """df/dy of every sample at place i: (batch, element, element)."""
-        slope, place = self.slopes[i], self.places[i]
+        """df/dy of every sample at states[i]: (batch, element, element)."""
+        slope, state = self.slopes[i], self.states[i]
         if isinstance(self.field, KnownJacobian):
-            return self.field.jacobian(self.ts[i], place.detach())
+            return self.field.jacobian(self.ts[i], state.detach())
         if not slope.requires_grad:  # a function of time alone
-            return place.new_zeros(len(place), place[0].numel(), place[0].numel())
+            return state.new_zeros(len(state), state[0].numel(), state[0].numel())
         self._enter(products=slope[0].numel())
-        return jacobian(slope, place)
+        return jacobian(slope, state)
 
     def _pulled_back(self, i: int, cotangent: Tensor) -> Tensor:
-        """(df/dy at place i)^T cotangent."""
-        slope, place = self.slopes[i], self.places[i]
+        """(df/dy at states[i])^T cotangent."""
+        slope, state = self.slopes[i], self.states[i]
         if not slope.requires_grad:  # a function of time alone
-            return torch.zeros_like(place)
+            return torch.zeros_like(state)
         self._enter()
         return torch.autograd.grad(
-            slope, place, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
+            slope, state, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True
         )[0]
 
     def _enter(self, *, products: int = 1) -> None:
@@ -96,7 +96,7 @@ class _Factorised(Linearised):
 
     def _matrix(self) -> Tensor:
         """(batch, stage * element, stage * element)."""
-        return matrix(self.coupling, torch.stack([self.jacobian(i) for i in range(len(self.places))]))
+        return matrix(self.coupling, torch.stack([self.jacobian(i) for i in range(len(self.states))]))
 
 
 @final
@@ -109,7 +109,7 @@ class _Products(Linearised):
     def forwards(self, b: Tensor) -> Tensor:
         """The solution to the accuracy that Newton's method needs: zero where b is no larger than rounding."""
         rounding = 16 * torch.finfo(b.dtype).eps
-        scale = torch.stack([1 + place.detach().abs() for place in self.places])
+        scale = torch.stack([1 + state.detach().abs() for state in self.states])
         return self._by_products(
             self._product,
             b,
@@ -143,12 +143,12 @@ class _Products(Linearised):
         return x - torch.stack([self._pulled_back(i, part) for i, part in enumerate(mixed)])
 
     def _pushed(self, i: int, tangent: Tensor) -> Tensor:
-        """(df/dy at place i) tangent."""
-        slope, place = self.slopes[i], self.places[i]
+        """(df/dy at states[i]) tangent."""
+        slope, state = self.slopes[i], self.states[i]
         if not slope.requires_grad:
-            return torch.zeros_like(place)
+            return torch.zeros_like(state)
         self._enter()
-        return JacobianProducts(slope, place).push(tangent)
+        return JacobianProducts(slope, state).push(tangent)
 
 
 class _Solved(torch.autograd.Function):

@@ -66,7 +66,7 @@ class Equations:
 
     def slopes(self, field: VectorField, y: Tensor) -> Tensor:
         """f at every stage."""
-        return torch.stack([field(t, place) for t, place in zip(self.ts, y, strict=True)])
+        return torch.stack([field(t, state) for t, state in zip(self.ts, y, strict=True)])
 
     def residual(self, slopes: Tensor, y: Tensor) -> Tensor:
         """The residual of the stage equations."""

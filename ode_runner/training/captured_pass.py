@@ -42,7 +42,7 @@ class Numbers(NamedTuple):
         return cls(list(measured), values, list(of_loss))
 
     def read(self) -> dict[str, Tensor]:
-        """By name, in memory of their own: the next replay has others."""
+        """The numbers by name, copied: the next replay overwrites them."""
         return dict(zip(self.names, self.values.clone().unbind(), strict=True))
 
 
@@ -123,7 +123,7 @@ class CapturedPass:
 
 @final
 class CapturedPasses:
-    """Those of a run: each kind of batch is captured when it first comes. What cannot be is left to ordinary passes.
+    """The captured passes of a run: a kind of batch is captured when it first comes, or has ordinary passes.
 
     Args:
         forward: makes forward passes.
@@ -201,7 +201,7 @@ def kind_of_batch(batch: Batch) -> Hashable:
 
 
 def copy_of(batch: Batch) -> Batch:
-    """With tensors of its own, for `write_batch`."""
+    """A copy of the batch with tensors of its own, for `write_batch`."""
     observed = None if batch.observed is None else batch.observed.clone()
     numbers = None if batch.numbers is None else batch.numbers.clone()
     inputs, targets = batch.inputs.clone(), batch.targets.clone()

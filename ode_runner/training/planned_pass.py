@@ -56,7 +56,7 @@ class AttemptHistory:
         self._seen = Counter[Plan]()
 
     def note(self, plan: Plan) -> None:
-        """A solve has taken these attempts."""
+        """Note the attempts that a solve has taken."""
         self.repeated += (float(plan == self.last) - self.repeated) / MEMORY
         self.last = plan
         self._seen[plan] += 1
@@ -66,7 +66,7 @@ class AttemptHistory:
             self._seen.clear()  # a checkpoint is not to grow with the run
 
     def plan(self) -> Plan | None:
-        """To go by in the next pass; None: by none."""
+        """The plan of the next pass; None: it is made by single steps."""
         steady = self.repeated >= STEADY and not self.refused
         return self.last if steady and self.last in self.plans else None
 
@@ -94,7 +94,7 @@ class _Forward(NamedTuple):
 
 
 class _Backward(NamedTuple):
-    """The backward half, likewise."""
+    """The backward half of a pass, in tensors that every replay overwrites."""
 
     gradients: list[Tensor | None]
     tally: Tally
@@ -128,33 +128,33 @@ class PlannedPass:
         with left_as_it_was(self.experiment) as (random, buffers):
             write_batch(self._batch, batch, shift=1)
             with fused(fusing):
-                self._there = CudaGraph(self._half)
-            self._there.replay()  # so that what the derivative reads are numbers
-            self._back = CudaGraph(self._derivative)
+                self._forward_graph = CudaGraph(self._forward_half)
+            self._forward_graph.replay()  # so that what the derivative reads are numbers
+            self._backward_graph = CudaGraph(self._backward_half)
             self._check_undone(random, buffers)
             self._check_right(batch)
             self._loss = None  # and with it autograd's graph, which has been recorded
-        noted = self._there.found.noted
+        noted = self._forward_graph.found.noted
         self._noted = torch.empty(noted.shape, dtype=noted.dtype, pin_memory=noted.is_cuda)
         self._read = torch.cuda.Event()
 
     def __call__(self, batch: Batch) -> TrainingPass | None:
         """The pass of a batch of the kind; None where its solve does not go as planned."""
         write_batch(self._batch, batch)
-        self._there.replay()
-        self._noted.copy_(self._there.found.noted, non_blocking=True)
+        self._forward_graph.replay()
+        self._noted.copy_(self._forward_graph.found.noted, non_blocking=True)
         self._read.record()
-        self._back.replay()  # the GPU is busy with this while the CPU reads
+        self._backward_graph.replay()  # the GPU is busy with this while the CPU reads
         self._read.synchronize()
         taken = self.planned.taken(self._noted.tolist())
         if taken is None:
             return None
-        found, back = self._there.found, self._back.found
+        found, back = self._forward_graph.found, self._backward_graph.found
         give_gradients(self.parameters, back.gradients)
         tally = replace(found.tally, smallest_step=taken.smallest_step)
         return entered(self.experiment, found.numbers, tally, back.tally, saved_bytes=None)
 
-    def _half(self) -> _Forward:
+    def _forward_half(self) -> _Forward:
         with self.solve.following(self.planned):
             passed = self._forward(self._batch, measure_memory=False)
         if self.planned.noted is None:
@@ -162,7 +162,7 @@ class PlannedPass:
         self._loss = passed.loss
         return _Forward(Numbers.of(passed, self._batch, self.experiment), self.planned.noted, passed.tally)
 
-    def _derivative(self) -> _Backward:
+    def _backward_half(self) -> _Backward:
         assert self._loss is not None, "there is no forward half"
         total = self._forward.differentiated(self._loss)
         with self.experiment.integrator.ledger.phase(Phase.BACKWARD) as tally:
@@ -178,17 +178,19 @@ class PlannedPass:
         """Raises CannotCompile unless replays give the gradient of an ordinary pass by the plan."""
         write_batch(self._batch, batch)
         with nudged(self.parameters):
-            self._there.replay()
-            self._back.replay()
+            self._forward_graph.replay()
+            self._backward_graph.replay()
             with aside():  # where the recorded half was made, which autograd remembers
-                self._half()
-                expected = self._derivative().gradients
-            check_repeated_right(self._back.found.gradients, expected, self.experiment.dtype, what="its gradient")
+                self._forward_half()
+                expected = self._backward_half().gradients
+            check_repeated_right(
+                self._backward_graph.found.gradients, expected, self.experiment.dtype, what="its gradient"
+            )
 
 
 @final
 class PlannedPasses:
-    """Those of a run, for batches like the first. What no plan foresees is left to passes by single steps.
+    """The planned passes of a run, for batches like the first. Other attempts are left to passes by single steps.
 
     Args:
         forward: makes forward passes.

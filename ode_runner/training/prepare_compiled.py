@@ -24,8 +24,8 @@ from ode_runner.solvers.base import AdaptiveSolver
 from ode_runner.training.captured_pass import CapturedPasses
 from ode_runner.training.planned_pass import AttemptHistory, PlannedPasses
 from ode_runner.training.training_problems import (
-    compile_solve,
-    compiled_solve,
+    compile_lazily,
+    compile_now,
     first_batch,
     smaller_batch,
     training_solves,
@@ -83,7 +83,7 @@ def compile_training(
     passes: CapturedPasses | PlannedPasses | None = None
     layers = None
     try:
-        check_possible(experiment, processes)
+        check_not_ruled_out(experiment, processes)
         with undisturbed(experiment.model, experiment.device, training=True):
             if on_gpu and not _adaptive(experiment):
                 passes = _capture_passes(forward, fuses=steps >= FEWEST_FUSED, say=say)
@@ -111,11 +111,11 @@ def check_compilable(experiment: Experiment, *, processes: int) -> None:
     if experiment.options.compile != "on":
         return
     try:
-        check_possible(experiment, processes)
+        check_not_ruled_out(experiment, processes)
         if experiment.device.type == "cpu":
             with undisturbed(experiment.model, experiment.device, training=True):
                 for solve in training_solves(experiment):
-                    compiled_solve(experiment, solve)
+                    compile_lazily(experiment, solve)
     except CannotCompile as reason:
         raise _refusal(reason) from reason
     finally:
@@ -138,7 +138,7 @@ def _compile_solves(experiment: Experiment, *, steps: int, say: Callable[[str], 
         )
     say("compiling the solver's steps: some seconds the first time, half a minute where PyTorch's compiler is needed")
     for solve in solves:
-        compile_solve(experiment, solve)
+        compile_now(experiment, solve)
     _compile_smaller(experiment, steps=steps)
     return True
 
@@ -152,7 +152,7 @@ def _compile_smaller(experiment: Experiment, *, steps: int) -> None:
     with suppress(CannotCompile):
         for solve in training_solves(experiment, batch):
             if has_c_code(solve):
-                compile_solve(experiment, solve)
+                compile_now(experiment, solve)
 
 
 class _CapturedSolves(NamedTuple):
@@ -170,7 +170,7 @@ def _capture_solves(
 
     def capture(fuses: bool) -> _CapturedSolves:
         experiment.integrator.forget_compiled()
-        return _CapturedSolves(problems, [compile_solve(experiment, one, fuses=fuses) for one in problems], fuses)
+        return _CapturedSolves(problems, [compile_now(experiment, one, fuses=fuses) for one in problems], fuses)
 
     captured = _fused_if_possible(capture, fuses=fuses, say=say)
     return captured, CapturedModules(calls, lower=experiment.options.lower_dtype, say=say)
@@ -214,7 +214,7 @@ def _adaptive(experiment: Experiment) -> bool:
     return solves and isinstance(experiment.integrator.solver, AdaptiveSolver)
 
 
-def check_possible(experiment: Experiment, processes: int) -> None:
+def check_not_ruled_out(experiment: Experiment, processes: int) -> None:
     """Raises CannotCompile where it is known by the choices that nothing can be compiled or recorded."""
     if processes > 1:
         raise CannotCompile("compiled steps are those of one process")

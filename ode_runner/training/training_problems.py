@@ -88,11 +88,11 @@ def undisturbed(model: nn.Module, device: torch.device, *, training: bool) -> It
             buffers.restore()
 
 
-def compiled_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
-    """By which the integrator makes solves like this one from now on; what it needs is compiled when it is first made.
+def compile_lazily(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
+    """Have the integrator make solves like this one by compiled code, which is made when it is first wanted.
 
     Raises:
-        CannotCompile: there is none.
+        CannotCompile: there is no compiled code for such solves.
     """
     field = wanted.field.field
     integrals = wanted.field.options()["integrals"]
@@ -104,13 +104,13 @@ def _detached(given: Sequence[Tensor]) -> list[Tensor]:
     return [z.detach().requires_grad_(z.requires_grad) for z in given]
 
 
-def compile_solve(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
-    """Compile forward and backward steps, with outputs at the ends of steps and within them, by making such solves.
+def compile_now(experiment: Experiment, wanted: Problem, *, fuses: bool = False) -> CompiledSolve:
+    """Have the integrator make solves like this one by compiled code, and compile that now, by making some.
 
-    Returns what makes them from now on.
+    Outputs are at the ends of steps and within them. Returns what makes such solves.
     """
     integrate, field, ts, y0 = experiment.integrator, wanted.field.field, wanted.ts, wanted.y0.detach()
-    solve, integrals = compiled_solve(experiment, wanted, fuses=fuses), wanted.field.options()["integrals"]
+    solve, integrals = compile_lazily(experiment, wanted, fuses=fuses), wanted.field.options()["integrals"]
     parameters = [p for p in field.parameters() if p.requires_grad]
     options = {"given": _detached(wanted.field.given), "integrals": integrals, "noise": wanted.field.noise}
     counted = CountedField.around(field, Ledger(), attached=integrate.gradient.through_autograd, **options)

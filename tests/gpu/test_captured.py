@@ -151,7 +151,7 @@ def test_planned_training_is_training(precision: str, composed: Compose) -> None
     assert passes._passes
     replays = Counter[int]()
     for planned in passes._passes.values():
-        for half in (planned._there, planned._back):
+        for half in (planned._forward_graph, planned._backward_graph):
             half.replay = partial(_counted, half.replay, replays)  # type: ignore[method-assign]
     batch = next(trainer.task.batches(Split.TRAIN, batch_size=50, epoch=3))
     for _ in range(20):
