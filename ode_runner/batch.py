@@ -135,7 +135,7 @@ class Batch(NamedTuple):
     numbers: Tensor | None = None  # (batch,), whole: by which the samples' noise is known; None: their places
 
     def to(self, dtype: torch.dtype) -> "Batch":
-        """The same with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
+        """The batch with inputs, times and targets in a floating point type; classes and other whole numbers stay."""
         parts = [("inputs", self.inputs), ("targets", self.targets), ("event_times", self.event_times)]
         floating = [(name, x) for name, x in parts if x is not None and x.is_floating_point()]
         others: dict[str, Any] = {name: x.to(dtype) for name, x in floating if x.dtype != dtype}

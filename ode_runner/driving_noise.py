@@ -42,7 +42,7 @@ class DrivingNoise:
         return self._announced.find(t0, t1)
 
     def increments(self, steps: Steps, y: State) -> Increment:
-        """The same of several steps, (step, batch, *noise) each; refuses what `prepare` does."""
+        """The increments of several steps, (step, batch, *noise) each; refuses what `prepare` does."""
         _check_resolved(self.path, tuple(steps))
         return self.noise.increments(steps, self._shape(y), dtype=y.dtype)
 

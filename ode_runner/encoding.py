@@ -20,7 +20,7 @@ class Encoding(NamedTuple):
     breaks: Sequence[float] = ()  # times at which what is given makes the field jump
 
     def to(self, dtype: torch.dtype) -> "Encoding":
-        """The same, with the state and all of `given` that is floating-point converted; whole numbers stay whole."""
+        """The encoding with the state and all of `given` that is floating-point converted; whole numbers stay whole."""
         given = [z.to(dtype) if z.is_floating_point() else z for z in self.given]
         return self._replace(y0=self.y0.to(dtype), given=given)
 

@@ -21,7 +21,7 @@ def hashed_number(x: int) -> int:
 
 
 def hashed(x: Tensor) -> Tensor:
-    """The same on int64, whose products wrap and whose shifts bring in the sign.
+    """`hashed_number` on int64 tensors, whose products wrap and whose shifts bring in the sign.
 
     In place, for new memory takes longer than what is computed.
     """

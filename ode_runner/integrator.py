@@ -15,7 +15,7 @@ from ode_runner.compiling.solves import CompiledSolve, CompiledSolves
 from ode_runner.counted_field import Call, CountedField, name_of, shaped
 from ode_runner.encoding import Encoding, state_and_given
 from ode_runner.errors import IncompatibleChoice
-from ode_runner.event import Event, Events, Jumps
+from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.gradients.base import GradientMode
 from ode_runner.gradients.breaks import solve_between_breaks
@@ -34,6 +34,7 @@ from ode_runner.problem import (
     check_given,
     check_solvable,
     in_joint_precision,
+    solution_without_elements,
 )
 from ode_runner.solvers.base import Solver, solver_along
 from ode_runner.solvers.mapped_field import MappedField
@@ -178,7 +179,7 @@ class Integrator:
             y0, given = _in_joint_precision(field, Encoding(y0, given), ts)
             counted = self._counted(field, given, integrals, noise)
             problem = Problem(field=counted, y0=y0, ts=own_times(ts), breaks=breaks, event=event)
-            solution = self._solve(field, problem) if y0.numel() else _without_elements(problem)
+            solution = self._solve(field, problem) if y0.numel() else solution_without_elements(problem)
         self._enter(solution)
         self._check_all(integrals, solution)
         return replace(solution, ts=ts)
@@ -286,19 +287,3 @@ def _in_joint_precision(field: VectorField, encoding: Encoding, ts: Times) -> tu
     """State and givens as they are solved with; the state of a Markov chain is of whole numbers, and stays so."""
     precise = in_joint_precision(encoding.y0, ts)
     return encoding.y0 if isinstance(field, JumpField) else precise, encoding.to(precise.dtype).given
-
-
-def _without_elements(problem: Problem) -> Solution:
-    """The solution of an empty batch, or of other states without elements.
-
-    It takes one evaluation, so that parameters have a gradient of zero. No solver is asked: the mean over no elements,
-    which step control would go by, is not a number.
-    """
-    y0, ts = problem.y0, problem.ts
-    call = next(iter(kind_of(problem.field).call_weights))  # the drift of a stochastic field
-    moved = y0 + getattr(problem.field, call)(ts[0].to(y0.dtype), y0)
-    integrals = {name: y0.new_zeros(len(ts), len(y0)) for name in problem.field.names}
-    ys = torch.stack([y0, *[moved] * (len(ts) - 1)])
-    valid = torch.ones(len(ts), len(y0), dtype=torch.bool, device=y0.device)
-    events = Events(times=y0.new_zeros(0, len(y0)), states=y0.new_zeros(0, *y0.shape), valid=valid)
-    return Solution(ys=ys, integrals=integrals, events=None if problem.event is None else events)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
+import torch
 from torch import Tensor, promote_types
 
 from ode_runner.counted_field import CountedField, name_of
@@ -17,6 +18,7 @@ from ode_runner.field import VectorField
 from ode_runner.integral import Integral
 from ode_runner.ledger import EachSample
 from ode_runner.noise import Noise
+from ode_runner.structured_field import kind_of
 from ode_runner.transfer import read_times
 from ode_runner.types import State, Time, Times, Trajectory
 
@@ -64,6 +66,22 @@ def with_steps_of(whole: Solution, parts: Sequence[Solution]) -> Solution:
         rejected=sum(part.rejected for part in parts),
         smallest_step=min(smallest, default=None),
     )
+
+
+def solution_without_elements(problem: Problem) -> Solution:
+    """The solution of an empty batch, or of other states without elements.
+
+    It takes one evaluation, so that parameters have a gradient of zero. No solver is asked: the mean over no elements,
+    which step control would go by, is not a number.
+    """
+    y0, ts = problem.y0, problem.ts
+    call = next(iter(kind_of(problem.field).call_weights))  # the drift of a stochastic field
+    moved = y0 + getattr(problem.field, call)(ts[0].to(y0.dtype), y0)
+    integrals = {name: y0.new_zeros(len(ts), len(y0)) for name in problem.field.names}
+    ys = torch.stack([y0, *[moved] * (len(ts) - 1)])
+    valid = torch.ones(len(ts), len(y0), dtype=torch.bool, device=y0.device)
+    events = Events(times=y0.new_zeros(0, len(y0)), states=y0.new_zeros(0, *y0.shape), valid=valid)
+    return Solution(ys=ys, integrals=integrals, events=None if problem.event is None else events)
 
 
 class SolveOptions(TypedDict, total=False):

@@ -39,7 +39,7 @@ class Series:
 
     @property
     def duration(self) -> float:
-        """Of the longest series, from its first row to its last."""
+        """The time from first row to last of the longest series."""
         last = self.times.gather(1, self.lengths[:, None] - 1)
         return float((last - self.times[:, :1]).max())
 

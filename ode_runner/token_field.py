@@ -204,7 +204,7 @@ class RatioField(ReplacementField):
         return self.replacement(t, x) * self.log_ratios(t, x, self.logits(t, x, *given)).exp()
 
     def denoise(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """By Tweedie's formula; negative results, of ratios that belong to no distribution, are set to 0."""
+        """p(x_0 | x_t) by Tweedie's formula; negative results, of ratios that belong to no law, are set to 0."""
         kept, gone = self.shares(t)
         ratios = self.log_ratios(t, x, self.logits(t, x, *given)).exp()
         clean = (ratios - gone * self.noise * ratios.sum(dim=-1, keepdim=True)) / kept

@@ -61,7 +61,7 @@ def read_scalars(found: Mapping[str, Tensor | float]) -> dict[str, float]:
 
 
 def read_all(found: Sequence[Mapping[str, Tensor | float]]) -> list[dict[str, float]]:
-    """The same for several mappings, in one transfer."""
+    """`read_scalars` of several mappings, in one transfer."""
     waiting = [value for one in found for value in one.values() if isinstance(value, Tensor) and value.is_cuda]
     read = iter(torch.stack([value.double() for value in waiting]).tolist() if waiting else [])
     return [

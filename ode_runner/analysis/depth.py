@@ -37,7 +37,7 @@ class Found(NamedTuple):
 @final
 @dataclass(frozen=True, kw_only=True)
 class DepthDiagnostics(Diagnostics):
-    """Of a model of layers, such as `ode_transformer` and `resnet`, on the first `samples` of the validation split.
+    """What layers do, of a model such as `ode_transformer` and `resnet`, on the first validation `samples`.
 
     After the first epoch, `every` so many, and the last; of models without layers there is nothing to say.
 

@@ -48,7 +48,7 @@ def ritz_values(push: Callable[[State], State], like: State, *, products: int) -
 
 
 def largest_singular_value(map_: JacobianProducts, like: State, *, rounds: int) -> Tensor:
-    """By how much each sample's map stretches at most, (batch,): the power method on its square, from below."""
+    """The largest factor by which each sample's map stretches, (batch,), from below: the power method on its square."""
     vector = torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
     for _ in range(rounds):
         vector = map_.pull(map_.push(_unit(vector.flatten(1)).view_as(like)))

@@ -135,7 +135,7 @@ class Compiled:
         integrals: Mapping[str, Integral] = NONE,
         noise: Noise | None = None,
     ) -> Solution:
-        """As of `integrate`."""
+        """The solution; arguments are those of `integrate`."""
         self.field.training = self._mode()
         wanted = self._differentiated(y0, ts, given, integrals)
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):

@@ -175,7 +175,7 @@ def _plan_replay(cfg: DictConfig, choices: Mapping[str, str], folder: Path) -> C
 
 
 def _modes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, GradientMode | str]:
-    """By name, every gradient mode, the command's own with the options typed; in place of one that is refused, why."""
+    """Every gradient mode by name, the command's own with the options typed; in place of one that is refused, why."""
     modes: dict[str, GradientMode | str] = {}
     for name, chosen in every_choice(cfg, "gradient").items():
         try:

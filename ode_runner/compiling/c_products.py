@@ -21,7 +21,7 @@ DECLARATIONS = "\n".join(
 
 
 class _Matrix(NamedTuple):
-    """As BLAS takes it: whether it lies row by row, which is transposed, and how far apart rows or columns are."""
+    """A matrix as BLAS takes it: whether it lies row by row, or transposed, and how far apart its lines are."""
 
     transposed: str
     distance: int

@@ -78,7 +78,7 @@ class CapturedFunction:
             return self.function(*self.inputs)
 
     def _derivative(self, outputs: Sequence[Tensor] | None = None) -> Sequence[Tensor]:
-        """Of the recorded outputs, or of others."""
+        """The derivative of the recorded outputs, or of others."""
         outputs = (self.outputs if outputs is None else outputs)[: len(self._cotangents)]
         return torch.autograd.grad(
             outputs,

@@ -88,7 +88,7 @@ class CapturedSolve:
         return solution_along(accepted_steps, ys)
 
     def _ordinary(self, problem: Problem) -> Solution:
-        """By steps that are not recorded."""
+        """A solve by steps that are not recorded."""
         gathered = self.steps.solver.gathered(problem.field, problem.y0, problem.ts)
         self.note(plan_of(gathered.accepted_steps))
         return gathered.solution()
@@ -283,7 +283,7 @@ class _BackwardPass:
             recordings.give_back(recording)
 
     def _pulled(self, recording: CapturedFunction, *cotangents: Tensor) -> list[Tensor]:
-        """By the states and slopes that it was called with; what it adds to the sums is added."""
+        """Derivatives by the states and slopes that a recording was called with; its part of the sums is added."""
         found, of_parameters = recording.pull_back(*cotangents)
         states = found[: len(found) - len(self.moving)]
         parts = [*found[len(states) :], *of_parameters]

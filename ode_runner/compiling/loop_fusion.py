@@ -16,7 +16,7 @@ MOST_READ = 12  # arrays in a loop: with more of them, processors run out of reg
 
 
 def fused(recording: Recording) -> Recording:
-    """The same function, some of its operations inside of others; values are the same to the bit."""
+    """A recording with some operations inside of others; values are the same to the bit."""
     written = Counter(storage_of(operation.result) for operation in recording.operations)
     read = Counter(storage_of(x) for operation in recording.operations for x in operation.reads())
     kept = set(map(storage_of, recording.outputs))

@@ -105,5 +105,5 @@ class _Recorder(TorchDispatchMode):
 
 
 def storage_of(x: Tensor) -> int:
-    """The same number for all tensors that share their memory, while one of them lives."""
+    """A number that tensors have in common if they share their memory, while one of them lives."""
     return x.untyped_storage()._cdata

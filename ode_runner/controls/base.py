@@ -38,7 +38,7 @@ class Control(abc.ABC):
         """
 
     def coefficients(self, knots: Tensor, lengths: Tensor) -> Tensor:
-        """The same, 0 in padding."""
+        """What `derivative` gives, 0 in padding."""
         found = self.derivative(knots, lengths)
         numbers = torch.arange(found.shape[1], device=knots.device)
         beyond = numbers >= self.pieces * (lengths[:, None] - 1)

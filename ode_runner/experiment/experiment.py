@@ -87,7 +87,7 @@ class Experiment:
         return found
 
     def _counts(self, loss: Loss, batch: Batch) -> Mapping[str, int]:
-        """Of how many numbers the loss and metrics of a batch are means, where these are not its samples."""
+        """How many numbers the loss and metrics of a batch are means of, where these are not its samples."""
         if loss.outputs is None:
             return {}
         found = self.task.counts(loss.outputs, batch)
@@ -173,7 +173,7 @@ class Experiment:
         return batch.to(self.dtype).inputs
 
     def fine(self) -> "Experiment":
-        """The same with a copy of the model in float64 and the fine integrator; on the CPU if the device has none."""
+        """The experiment with a float64 copy of the model and the fine integrator; on the CPU if float64 is lacking."""
         device = torch.device("cpu") if self.device.type == "mps" else self.device
         options = replace(self.options, precision="fp64")
         model = copied(self.model).to(device, torch.float64)

@@ -11,7 +11,7 @@ Draw = Callable[[int, int, Sequence[Tensor]], Drawn]  # so many samples, at so m
 
 
 def cached_samples(draw: Draw) -> Draw:
-    """The same function, which keeps the last answer for each number of samples and of times.
+    """A function that draws as `draw` does, and keeps the last answer for each number of samples and of times.
 
     For one state of a model: metrics, tables and pictures are of the same samples, and samples of images take minutes.
     """

@@ -38,7 +38,7 @@ def evaluate_test(
 
 
 def measured_with(experiment: Experiment, view: ModelView) -> dict[str, str]:
-    """By metric, what it was measured with, where it has a meaning for that alone, as losses of a model's own have."""
+    """What metrics were measured with, by name, where comparable within that alone, as losses of models are."""
     found = {f"test/{name}": thing for name, thing in experiment.task.measured_with(view).items()}
     loss = experiment.objective.measures(experiment.model)
     return found | (dict.fromkeys(LOSSES, loss) if loss else {})

@@ -78,7 +78,7 @@ class _RuledSolve(torch.autograd.Function):
 
 
 def _versions(tensors: Sequence[Tensor]) -> list[tuple[Tensor, int]]:
-    """Of those that autograd does not save, and does not look after; one of inference has none."""
+    """Tensors that autograd neither saves nor watches, with their versions; a tensor of inference mode has none."""
     return [(x, x._version) for x in tensors if not x.is_inference()]
 
 

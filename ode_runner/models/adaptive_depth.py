@@ -57,7 +57,7 @@ class AdaptiveDepth(Model):
         return integrate(self.field, y0._replace(given=(*y0.given, self.end_time(y0.y0))), ts)
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
-        """That end times lie at a bound, where their derivative has all but vanished."""
+        """A sentence for each bound at which end times lie, where their derivative has all but vanished."""
         bounds = {"shortest": self.end_time.shortest, "longest": self.end_time.longest}
         end, near = self.end_time(self.encode(inputs).y0), NEAR * (bounds["longest"] - bounds["shortest"])
         for (name, bound), other in zip(bounds.items(), ("smaller", "larger"), strict=True):

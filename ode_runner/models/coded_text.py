@@ -34,7 +34,7 @@ class CodedField(DenoisingField):
 
     @abc.abstractmethod
     def logits(self, t: Time, x: State, *given: Tensor) -> Tensor:
-        """Of the tokens that each position is, (batch, position, tokens)."""
+        """Logits of the token that each position is, (batch, position, tokens)."""
 
     def denoise(self, t: Time, x: State, *given: Tensor) -> State:
         return self.logits(t, x, *given).softmax(dim=-1) @ self.codes()
@@ -123,5 +123,5 @@ class ClampedCodes(DenoisingField):
 
 
 def nearest(x: Tensor, codes: Tensor) -> Tensor:
-    """Of points (*any, number), the number of the code (token, number) in the nearest direction: (*any)."""
+    """The nearest code in direction of points (*any, number), by its number: (*any); codes are (token, number)."""
     return (x @ codes.to(x.dtype).T).argmax(dim=-1)

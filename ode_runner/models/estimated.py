@@ -21,4 +21,4 @@ class EstimatedModel(Model):
 
     @abc.abstractmethod
     def bounds(self) -> Mapping[str, tuple[float, float]]:
-        """Of the numbers that have some: the lowest and the highest, either infinite."""
+        """The bounds of numbers that have some, by name: lowest and highest, either of them infinite."""

@@ -61,7 +61,7 @@ class Chain(FlowLayer):
         return _stages((layer for layer in self), x, given)
 
     def stages_back(self, y: State, given: Sequence[Tensor]) -> Iterator[Mapped]:
-        """The same from the base law, through the last layer first."""
+        """What `stages` gives, from the base law to the data: through the last layer first."""
         return _stages((layer.inverse for layer in reversed(list(self))), y, given)
 
     def initialise(self, x: State, given: Sequence[Tensor]) -> None:

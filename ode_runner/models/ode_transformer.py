@@ -135,7 +135,7 @@ class ODETransformer(Model, Layered):
         return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=torch.nan)
 
     def remarks(self, inputs: Tensor) -> Iterator[str]:
-        """That there are sweeps which move a state by little."""
+        """A sentence where some sweeps move a state by little."""
         residuals = self.residuals(inputs)
         places = torch.arange(1, residuals.shape[-1] + 1, device=residuals.device)
         sweeps, needed = ((places * those).amax(dim=1).tolist() for those in (residuals >= 0, residuals >= SMALL))

@@ -28,7 +28,7 @@ class TextField(VectorField):
 
     @abc.abstractmethod
     def logits(self, t: Time, x: Tensor, *given: Tensor) -> Tensor:
-        """Of a text (batch, position): (batch, position, tokens)."""
+        """Logits of the tokens of a text (batch, position): (batch, position, tokens)."""
 
     def forward(self, t: Time, y: State, *given: Tensor) -> State:
         raise NotImplementedError("a field of texts has logits, and no derivative")

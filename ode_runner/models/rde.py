@@ -72,7 +72,9 @@ class WindowStem(nn.Module):
 
 
 def increments_and_areas(steps: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Of lines (series, row, channel), those of every window, (series, window, channel) and (..., channel, channel).
+    """Increments and areas of every window of lines (series, row, channel).
+
+    They are (series, window, channel) and (series, window, channel, channel).
 
     The last window is filled with lines of length 0.
     """
@@ -99,7 +101,7 @@ class WindowField(VectorField):
 
 
 def derivatives(matrices: nn.Module, y: State, directions: Tensor) -> Tensor:
-    """Of every column of the matrices (batch, state, channel) in a direction of its own, a column of `directions`.
+    """The derivative of each column of the matrices (batch, state, channel) in the direction of one of `directions`.
 
     Pushed forward as the derivative of a product from the left, which all gradient modes can differentiate again.
     """

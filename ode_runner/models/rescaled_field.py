@@ -36,7 +36,7 @@ class RescaledField(WrappedField, DenoisingField):
 
 @final
 class GuidedRescaledField(RescaledField, DoubledField):
-    """The same of a field whose evaluation counts for two."""
+    """A RescaledField of a field whose evaluation counts for two."""
 
 
 def rescaled(field: DenoisingField, path: GaussianPath) -> RescaledField:

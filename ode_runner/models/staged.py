@@ -30,4 +30,4 @@ class StagedModel(Model):
 
     @abc.abstractmethod
     def resume_stage(self, made: Mapping[str, Tensor]) -> None:
-        """The same in the middle of a stage, whose weights and buffers have been loaded."""
+        """`begin_stage` in the middle of a stage, whose weights and buffers have been loaded."""

@@ -25,7 +25,7 @@ def observed_channels(spec: TaskSpec, network: str) -> int:
 
 
 def observed_coordinates(spec: TaskSpec, network: str) -> int:
-    """The same of a task whose answers are observations.
+    """`observed_channels` of a task whose answers are observations.
 
     Raises:
         IncompatibleChoice: they are not.

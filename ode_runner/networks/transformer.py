@@ -84,7 +84,7 @@ class Transformer(TokenNetwork):
         return TransformerBlock(self._field(told=0))
 
     def head(self, *, extra: int = 0) -> nn.Module:
-        """Of outputs (positions, numbers) an affine map at each position; otherwise one of the mean over them."""
+        """An affine map: at each position if outputs are (positions, numbers), otherwise of the mean over positions."""
         shape = self.spec.output_shape
         if self.state_is_input:
             pixels = math.prod(self.spec.input_shape[1:])
@@ -196,7 +196,7 @@ class TransformerBlock(Block):
 
 @final
 class MeanOfPositions(nn.Module):
-    """Of features (batch, positions, features), the mean over the positions."""
+    """The mean over the positions of features (batch, positions, features)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=1)

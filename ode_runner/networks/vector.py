@@ -30,5 +30,5 @@ class VectorNetwork(Network):
 
 
 def layer_sizes(ends: int, *, width: int, depth: int) -> list[int]:
-    """Of `depth` hidden layers of `width` units between a vector of `ends` numbers and another."""
+    """The sizes of layers: `depth` hidden ones of `width` units between a vector of `ends` numbers and another."""
     return [ends, *[width] * depth, ends]

@@ -33,7 +33,7 @@ class CodeLearner(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
-        """Of the tokens of x_t (batch, position, number) at times (batch,): (batch, position, tokens)."""
+        """Logits of the tokens of x_t (batch, position, number) at times (batch,): (batch, position, tokens)."""
 
 
 @final

@@ -36,7 +36,7 @@ class ConsistencyLearner(nn.Module, abc.ABC):
     @property
     @abc.abstractmethod
     def target(self) -> VectorField:
-        """The same, of weights that follow the student's."""
+        """The student with weights that follow its own."""
 
     @abc.abstractmethod
     def encode(self, inputs: Tensor) -> Encoding:

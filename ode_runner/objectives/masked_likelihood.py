@@ -29,7 +29,7 @@ class MaskLearner(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def logits(self, x: Tensor, integrate: Integrate) -> Tensor:
-        """Of the tokens that each position may be, (batch, position, tokens), for one evaluation."""
+        """Logits of the tokens that each position may be, (batch, position, tokens), for one evaluation."""
 
 
 @final

@@ -24,7 +24,7 @@ class TextDenoiser(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def logits(self, t: Tensor, x: Tensor, integrate: Integrate) -> Tensor:
-        """Of the tokens that each position was, (batch, position, tokens), for one evaluation; times (batch,)."""
+        """Logits of the token that each position was, (batch, position, tokens), at times (batch,); one evaluation."""
 
 
 class StepDenoiser(TextDenoiser):

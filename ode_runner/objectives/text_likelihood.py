@@ -21,7 +21,7 @@ class TextLearner(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def log_likelihood(self, text: Tensor, integrate: Integrate) -> Tensor:
-        """Of texts (batch, position), nats, (batch,), for one evaluation."""
+        """The log likelihood of texts (batch, position) in nats, (batch,), for one evaluation."""
 
 
 @final

@@ -39,7 +39,7 @@ def draw_unmasking(path: Tensor, *, words: Sequence[str], samples: int) -> Figur
 
 
 def last_change(path: Tensor) -> Tensor:
-    """Of states (time, text, position), after which share of the way each position changed last: (text, position)."""
+    """After which share of the times of states (time, text, position) each position changed last: (text, position)."""
     steps = len(path) - 1
     numbers = torch.arange(1, steps + 1, device=path.device)[:, None, None]
     return ((path[1:] != path[:-1]) * numbers).amax(dim=0).double().cpu() / steps

@@ -48,6 +48,6 @@ def written(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def before(origins: Sequence[Cells]) -> list[Cells]:
-    """Of the rows that say where a recipe's results are from, those that stay when some results are newer."""
+    """Those rows on where a recipe's results are from that stay when some results are newer."""
     older = [cells for cells in origins if cells[0].endswith(BEFORE)]
     return older or [[cells[0] + BEFORE, *cells[1:]] for cells in origins]

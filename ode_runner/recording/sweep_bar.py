@@ -36,7 +36,7 @@ class SweepBar:
         self._show("")
 
     def advance(self, fraction: float, numbers: str) -> None:
-        """Of the cell that runs in this process: how much of its training is over."""
+        """Show how much of the training is over of the cell that runs in this process."""
         self.within = fraction
         self._show(numbers)
 

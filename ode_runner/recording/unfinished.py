@@ -8,7 +8,7 @@ from ode_runner.recording.record import RunRecord, RunStatus
 
 
 def what_became_of(record: RunRecord, folder: Path) -> str:
-    """Of a run that is not completed, to be read after its name: `is not completed: it was killed, or ...`."""
+    """A clause on a run that is not completed, for behind its name: `is not completed: it was killed, or ...`."""
     if record.status is not RunStatus.RUNNING:
         return f"is not completed but {record.status}"
     if in_use(folder):

@@ -39,4 +39,4 @@ class EstimatedRegularizer(PathRegularizer):
 
     @abc.abstractmethod
     def price(self, t: Time, y: State, dy: State, pull: Pull, *given: Tensor) -> Tensor:
-        """Of every sample, (batch,), where the last given is the noise."""
+        """The price of every sample, (batch,); the last of what is given is the noise."""

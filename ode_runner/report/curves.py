@@ -12,7 +12,7 @@ MOST_POINTS = 200  # of a curve; more are averaged, for noise and for the size o
 
 
 def curves_of(rows: Sequence[Row], looks: Mapping[str, Look], names: Sequence[str]) -> dict[str, list[Curve]]:
-    """By scalar, one curve for each row that has logged it. Each metrics.jsonl is read once."""
+    """One curve for each row that has logged a scalar, by scalar. Each metrics.jsonl is read once."""
     curves: dict[str, list[Curve]] = {name: [] for name in names}
     for row in rows:
         points = [logged(run, names) for run in row.completed]

@@ -58,7 +58,7 @@ class _OneTask:
         self.rows = rows
 
     def pictures(self) -> dict[str, Callable[[], tuple[str, Figure] | None]]:
-        """By name, what gives caption and figure, or None where there is nothing to show."""
+        """By the name of a picture, a function that gives caption and figure; None where there is nothing to show."""
         return {
             "learning_curves": self._learning_curves,
             "nfe": self._evaluations,

@@ -144,7 +144,7 @@ class FixedStepSolver(Solver):
         return [self._grid(t0, t1, rounding_of(ts, t0, t1)) for t0, t1 in pairwise(read_times(ts))]
 
     def grid(self, ts: Times) -> list[float]:
-        """The same for the whole span, as if no output were asked for in between."""
+        """Equal steps from the first time to the last, as if no output were asked for in between."""
         times = read_times(ts)
         return self._grid(times[0], times[-1], rounding_of(ts, times[0], times[-1]))
 

@@ -44,7 +44,7 @@ class DenseOutput:
         middle: State | None,
         inner: Sequence[State] = (),
     ) -> "Quartic | HermiteBirkhoffCurve":
-        """The same polynomial by states and slopes, where the stages are kept no longer; `inner` are the places'."""
+        """The dense output from states and slopes, where stages are kept no longer; `inner` are those at the places."""
         if middle is None or not inner:
             return Quartic.through(dt, ends=ends, slopes=slopes, middle=middle)
         return HermiteBirkhoffCurve.through(

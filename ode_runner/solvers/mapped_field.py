@@ -34,7 +34,7 @@ class MappedField:
         self.observer = counted.observer if counted else None
 
     def of(self, rows: Tensor) -> "MappedField":
-        """The same field for these rows of what is given, in their order."""
+        """The field for some rows of what is given, in their order."""
         return MappedField(self.field, [z[rows.to(z.device)] for z in self.given]) if self.given else self
 
     def __call__(self, ts: Tensor, y: State) -> State:

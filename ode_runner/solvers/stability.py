@@ -9,7 +9,9 @@ from ode_runner.solvers.one_step import RungeKutta
 
 
 def amplification(solver: Solver, z: Tensor) -> Tensor | None:
-    """By how much a step grows the solution of y' = lambda y at z = dt lambda, complex128: |R(z)|, or the largest root.
+    """The factor by which a step grows the solution of y' = lambda y: |R(z)|, or the modulus of the largest root.
+
+    z = dt lambda is complex128.
 
     None of methods that are neither of Runge-Kutta's nor of Adams and Bashforth's kind, and of those that treat parts
     of a field differently: that takes two numbers z.

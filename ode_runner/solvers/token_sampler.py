@@ -110,6 +110,6 @@ def still_masked(field: Any, x0: Tensor, begun: float, u: float) -> Tensor:
 
 
 def highest(score: Tensor, count: Tensor) -> Tensor:
-    """Of every row (batch, position), whether an element is among the `count` (batch,) highest; the first of equals."""
+    """Whether an element is among the `count` (batch,) highest of its row, (batch, position); of equals the first."""
     order = score.argsort(dim=1, descending=True, stable=True)
     return order.argsort(dim=1) < count[:, None]

@@ -85,7 +85,7 @@ class Estimate:
 
 
 def estimate(record: RunRecord, amount: Amount, earlier: Sequence[RunTimes], evaluations: float) -> Estimate | None:
-    """Of a run, the median over the earlier runs that resemble it most; None where none does.
+    """The cost to expect of a run: the median over the earlier runs that resemble it most; None where none does.
 
     Args:
         record: of the planned run.

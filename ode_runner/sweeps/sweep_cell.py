@@ -46,7 +46,7 @@ class SweepCell:
 
     @property
     def choices(self) -> dict[str, str]:
-        """By group, with those that the model does not use."""
+        """The choice of each group, also where the model does not use it."""
         return {str(group): str(choice) for group, choice in self.cfg.hydra.runtime.choices.items()}
 
     def recorded(self) -> RunRecord | None:

@@ -43,7 +43,7 @@ class ModelView:
 
     @property
     def learned_field(self) -> VectorField | None:
-        """That of a model that has learned it."""
+        """The field of a model that has learned it; None where it is the task's own."""
         return None if self.exact else self.field
 
 
@@ -93,10 +93,10 @@ class Task(abc.ABC):
 
     @classmethod
     def contents(cls, options: Mapping[str, Any]) -> dict[str, str | None]:
-        """Of the options, those that say where files are, each with a hash of what the files hold.
+        """The options that say where files are, each with a hash of what the files hold.
 
-        It identifies a run in the option's place: the same data may lie elsewhere, and others in the same place. None
-        where nothing lies, or what has this place in every installation.
+        The hash identifies a run in the option's place: the same data may lie elsewhere, and others in the same place.
+        None where nothing lies, or what has this place in every installation.
         """
         del options
         return {}
@@ -132,7 +132,7 @@ class Task(abc.ABC):
         """Metrics of a batch by name, as means over it."""
 
     def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
-        """Of how many numbers the loss, by the name `loss`, and metrics are means; those left out: one for each sample.
+        """How many numbers the loss, by the name `loss`, and metrics are means of; those left out: one for each sample.
 
         So many times a batch counts in the mean over a split, which then is the same whatever the size of its batches.
         """
@@ -170,7 +170,7 @@ class Task(abc.ABC):
         del found
 
     def measured_with(self, view: ModelView) -> dict[str, str]:
-        """By metric, what it was measured with: numbers that were measured with different things are not comparable."""
+        """What metrics were measured with, by name; numbers measured with different things are not comparable."""
         del view
         return {}
 

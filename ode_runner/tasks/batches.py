@@ -10,7 +10,7 @@ from ode_runner.transfer import send
 
 
 def shuffler(split: Split, *, seed: int, epoch: int) -> torch.Generator | None:
-    """By which the training split is shuffled in an epoch; None of other splits, which are not."""
+    """The generator that shuffles the training split in an epoch; None for other splits, which are not shuffled."""
     return torch.Generator().manual_seed((seed << 20) + epoch) if split is Split.TRAIN else None
 
 

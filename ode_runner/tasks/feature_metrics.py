@@ -55,7 +55,7 @@ def neighbourhoods(samples: Tensor, data: Tensor) -> Neighbourhoods:
 
 
 def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each point (points, *shape), which of the others is nearest, and its distance."""
+    """Which of the others is nearest to each of the points (points, *shape), and its distance."""
     flat, theirs = points.flatten(1), others.flatten(1)
     found = [torch.cdist(flat, part).min(dim=1) for part in theirs.split(AT_ONCE)]
     best = torch.stack([part.values for part in found]).argmin(dim=0)

@@ -123,7 +123,7 @@ class HybridSystem(Task):
         return {"mse": int(self._in_both(outputs, batch).sum()) * outputs.values.shape[-1]}
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """As they are, but for the loss: its errors of times are means over trajectories, those of states over states.
+        """The means, but for the loss: its errors of times are means over trajectories, those of states over states.
 
         One count for the sum of both would leave one of them dependent on how the split is cut into batches.
         """

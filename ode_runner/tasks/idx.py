@@ -61,7 +61,7 @@ def read_idx(path: Path, *, dimensions: int) -> Tensor:
 
 
 def hash_idx(paths: Sequence[Path]) -> str | None:
-    """Of what the files hold, packed or not, in 12 hexadecimal digits; None where one is damaged.
+    """A hash of what the files hold, packed or not, in 12 hexadecimal digits; None where one is damaged.
 
     A file that has not changed since is not read again.
     """

@@ -25,5 +25,5 @@ class LeastSquaresTask(Task):
         return self.residuals(outputs, batch).square().mean()
 
     def counts(self, outputs: Outputs, batch: Batch) -> dict[str, int]:
-        """Of a loss over observations, of which samples may have different numbers."""
+        """How many observations a loss is a mean of, of which samples may have different numbers."""
         return {} if batch.observed is None else {"loss": len(self.residuals(outputs, batch))}

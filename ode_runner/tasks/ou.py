@@ -33,7 +33,7 @@ class OrnsteinUhlenbeck(StochasticPaths):
         return RelaxingField(self.theta, self.sigma)
 
     def follow(self, y: State, t0: float, t1: float, noise: Increment) -> State:
-        """By the integral of e^(-theta (t1 - s)) dW(s) as far as increment and area tell it: an error of h^(5/2)."""
+        """The state at t1; the integral of e^(-theta (t1 - s)) dW(s), from increment and area, is off by h^(5/2)."""
         k = self.theta * (t1 - t0)
         of_w = -math.expm1(-k) / k
         of_h = 12 * ((1 - math.exp(-k) * (1 + k)) / k**2 + math.expm1(-k) / (2 * k))

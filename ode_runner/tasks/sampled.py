@@ -20,7 +20,7 @@ class SampledTask(Task):
 
     @abc.abstractmethod
     def sampled_conditions(self) -> Tensor:
-        """Of the samples by which a model is judged, (sample, condition); of no columns where there are none."""
+        """The conditions of the samples by which a model is judged, (sample, condition), which may have no column."""
 
     def given(self, count: int) -> list[Tensor]:
         """What is given for so many samples: those conditions, again from the first on where they do not suffice."""

@@ -65,7 +65,7 @@ def measured_scaling(
     standard: bool,
     unit: float | None,
 ) -> Scaling:
-    """Of the training rows of each series; a column that does not change, or is blank, has the standard deviation 1.
+    """The scaling of the training rows of each series; a column that is constant or blank has standard deviation 1.
 
     Without `standard` values, inputs and times are left as they are, and only errors are of logarithms and are divided
     by the deviations.

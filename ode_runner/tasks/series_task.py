@@ -118,7 +118,7 @@ class SeriesTask(ForecastingTask, OwnDataTask):
         return found
 
     def column_counts(self, known: Tensor) -> dict[str, int]:
-        """Of how many numbers they are means."""
+        """How many numbers each of `column_errors` is a mean of."""
         counts = known.flatten(0, 1).sum(dim=0).tolist()
         return {f"mse_{_plain(name)}": own for name, own in zip(self.columns, counts, strict=True)}
 

@@ -32,7 +32,7 @@ def beyond(one: Recorded, read: SeriesFile, *, ahead: float | None) -> np.ndarra
 
 
 def own_times(one: Recorded, times: Sequence[float], *, read_first: bool) -> np.ndarray:
-    """Of `times`, which increase, those at which a series can be forecast: none before its first row.
+    """Those of increasing `times` at which a series can be forecast: none before its first row.
 
     `read_first`: nor at it, for a row is read before.
     """
@@ -61,7 +61,7 @@ def check_not_before(series: Sequence[Recorded], read: SeriesFile, time: float, 
 def not_forecast(
     series: Sequence[Recorded], read: SeriesFile, times: Sequence[float], *, read_first: bool
 ) -> Iterator[str]:
-    """Of series that begin later than `times`: at how many of them they are forecast, a sentence each."""
+    """A sentence for each series that begins later than `times`: at how many of them it is forecast."""
     for one in series:
         left = len(own_times(one, times, read_first=read_first))
         if left < len(times):

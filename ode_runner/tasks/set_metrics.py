@@ -23,7 +23,7 @@ class SetMeasuringTask(Task):
 
     @abc.abstractmethod
     def set_metrics(self, split: Split, answers: Sequence[tuple[Batch, Outputs]]) -> dict[str, SetMetric]:
-        """By name, from the batches of the split in their order, and the model's answer to each, on the CPU."""
+        """Metrics by name, from the batches of the split in their order and the model's answer to each, on the CPU."""
 
 
 def set_scalars(task: Task, split: Split, answers: Sequence[tuple[Batch, Outputs]]) -> dict[str, float]:

@@ -179,7 +179,7 @@ class StochasticPaths(Task):
         }
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:
-        """Of the field over the training paths: `drift_error` and `diffusion_error`, relative; and `diffusion`.
+        """Metrics of the field over the training paths: `drift_error` and `diffusion_error`, relative, and `diffusion`.
 
         The latter is the root mean square of the first coordinate's, beside which `diffusion_measured` has that of the
         paths themselves: their quadratic variation, less what the true drift has moved them.

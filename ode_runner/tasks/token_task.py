@@ -116,7 +116,7 @@ class TokenTask(SampledTask):
         return {"unigram_nll": self._unigram()} | with_floors(self.sample_metrics(self.drawn(view).path[-1]))
 
     def sample_metrics(self, texts: Tensor) -> dict[str, SetMetric]:
-        """Of texts that a model has drawn, beside those of as many true ones."""
+        """Metrics of texts that a model has drawn, beside those of as many true ones."""
         true, found = self._true(len(texts)), dict[str, SetMetric]()
         bigrams = self._bigrams()
         found["bigram_tv"] = SetMetric(bigram_variation(texts, bigrams), bigram_variation(true, bigrams))

@@ -143,7 +143,7 @@ def evaluated(experiment: Experiment, optimizer: Optimizer, stop: StopRequest, s
 
 
 def _failed(optimizer: GaussNewton, loss: Tensor) -> TrainingPass:
-    """Of a step that is taken back: the loss is still that of the point before, and there is no slope."""
+    """What a step gives that is taken back: the loss is still that of the point before, and there is no slope."""
     for p in optimizer.parameters:
         p.grad = torch.zeros_like(p)
     return TrainingPass(

@@ -56,7 +56,7 @@ class Rate(Schedule):
 
 @final
 class RateScheduler:
-    """As torch's LambdaLR, to the bit; that one takes as long as two layers of a small network.
+    """torch's LambdaLR, to the bit, in less time: that one takes as long as two layers of a small network.
 
     Args:
         rate: the learning rate in fractions of that which `optimizer` has now.

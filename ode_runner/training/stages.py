@@ -48,7 +48,7 @@ class Stages:
             )
 
     def scheduler(self, *, steps_per_epoch: int) -> Scheduler:
-        """Of the stage that begins, over the steps that trainer.max_steps leaves it."""
+        """The scheduler of the stage that begins, over the steps that trainer.max_steps leaves it."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate
             group.pop("initial_lr", None)  # of the stage before

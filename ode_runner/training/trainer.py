@@ -127,7 +127,7 @@ class Trainer:
         session.save_if_due(self)
 
     def _begin_stage(self, session: Session) -> None:
-        """As a run begins; weights of the stage before, which learned something else, are no better than its own."""
+        """Begin a stage as a run begins; weights of the one before, which learned something else, are no candidates."""
         self.compiled = Compiled()  # recordings of the stage before give their memory back before others are made
         self.stages.begin(self.average, session)
         self.best = dict(NONE)

@@ -55,7 +55,7 @@ class TrainingMeters:
 
     @property
     def samples(self) -> float:
-        """Of a step, in the mean since the last logged step, or then."""
+        """The samples of a step, in the mean since the last logged step, or then."""
         return self.sizes.read().get(SAMPLES, self.latest_size)
 
     def means(self) -> dict[str, float]:
