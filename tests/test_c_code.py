@@ -14,7 +14,7 @@ from ode_runner.compiling import c_products, machine_code
 from ode_runner.compiling.c_operations import NoCode
 from ode_runner.compiling.c_source import c_source
 from ode_runner.compiling.graph import compile_library
-from ode_runner.compiling.loop_fusion import fused
+from ode_runner.compiling.loop_fusion import with_fused_loops
 from ode_runner.compiling.machine_code import function_of, library
 from ode_runner.compiling.recorder import record
 from ode_runner.errors import CannotCompile
@@ -101,10 +101,10 @@ def test_operations_on_large_tensors_are_one_loop_where_nothing_else_reads_what_
     examples = [torch.rand(64, 64), torch.rand(64, 64), torch.tensor(0.5)]
     with torch.no_grad():
         recording = record(combined, examples)
-    results = [operation.target for operation in fused(recording).operations if operation.result.dim() == 2]
+    results = [operation.target for operation in with_fused_loops(recording).operations if operation.result.dim() == 2]
     assert results == [aten.add.Tensor, aten.div.Tensor, aten.mul.Tensor, aten.add_.Tensor, aten.mul.Tensor]
     small = record(combined, [x[:2, :2] if x.dim() else x for x in examples])
-    assert fused(small).operations == small.operations
+    assert with_fused_loops(small).operations == small.operations
 
 
 @compiler

@@ -14,7 +14,7 @@ import torch
 
 from ode_runner.batch import Batch
 from ode_runner.distributed.data_parallel import DataParallel
-from ode_runner.distributed.workers import check_room
+from ode_runner.distributed.workers import check_room_for_processes
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, options, own_models, record_of, rows_of, run_folder, started, typed
 
@@ -140,7 +140,7 @@ def test_each_process_needs_a_gpu_whoever_insists(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     with contextlib.nullcontext() if fine else pytest.raises(RefusedInput, match="processes=3, but "):
-        check_room(3, torch.device(device), oversubscribe=True)
+        check_room_for_processes(3, torch.device(device), oversubscribe=True)
 
 
 def under_way(cwd: Path, *command: str) -> subprocess.Popen[str]:

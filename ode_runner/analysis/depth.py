@@ -24,7 +24,7 @@ from ode_runner.solvers.jacobian import JacobianProducts, differentiated_further
 from ode_runner.types import State
 
 
-class Found(NamedTuple):
+class LayerMeasurements(NamedTuple):
     """What there is to see between the layers of a model."""
 
     moved: Tensor  # (layer, batch): how far each layer moves the state of a sample
@@ -68,7 +68,7 @@ class DepthDiagnostics(Diagnostics):
         if found is not None:
             yield "layers", draw_layers(found.moved.mean(dim=1), found.distances, found.spectra)
 
-    def look(self, experiment: Experiment) -> Found | None:
+    def look(self, experiment: Experiment) -> LayerMeasurements | None:
         """What there is to see with the present weights; None of a model without layers."""
         if not isinstance(experiment.model, Layered):
             return None
@@ -82,11 +82,13 @@ class DepthDiagnostics(Diagnostics):
             parameters = [piece.parameters() for piece in experiment.model.pieces]
             return self._of_states(recording.states, parameters, residuals)
 
-    def _of_states(self, states: Sequence[State], parameters: Sequence[Iterator[Tensor]], residuals: Tensor) -> Found:
+    def _of_states(
+        self, states: Sequence[State], parameters: Sequence[Iterator[Tensor]], residuals: Tensor
+    ) -> LayerMeasurements:
         steps = list(zip(states, states[1:], strict=False))
         thetas = [parameters_to_vector(own).detach() for own in parameters]
         apart = [(b - a).norm() / a.norm() for a, b in zip(thetas, thetas[1:], strict=False)]
-        return Found(
+        return LayerMeasurements(
             moved=torch.stack([_sizes(after - before) for before, after in steps]).detach().cpu(),
             straight=_sizes(states[-1] - states[0]).detach().cpu(),
             distances=torch.stack(apart).cpu() if apart else torch.zeros(0),
@@ -112,7 +114,7 @@ class Recording(WrappedIntegrate, TakesStates):
         self.states = list(states)
 
 
-def _scalars(found: Found) -> dict[str, float]:
+def _scalars(found: LayerMeasurements) -> dict[str, float]:
     length = found.moved.sum(dim=0)
     scalars = {
         "path_length": float(length.mean()),

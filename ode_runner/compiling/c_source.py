@@ -10,7 +10,7 @@ from torch import Tensor
 from ode_runner.compiling.c_loops import TYPES, elementwise
 from ode_runner.compiling.c_operations import NoCode, code_of
 from ode_runner.compiling.c_products import DECLARATIONS
-from ode_runner.compiling.loop_fusion import fused
+from ode_runner.compiling.loop_fusion import with_fused_loops
 from ode_runner.compiling.recorder import Operation, Recording, storage_of
 
 HEADER = """\
@@ -43,7 +43,7 @@ def c_source(recordings: Mapping[str, Recording], driver: str = "", *, header: s
 
 
 def _function(name: str, recording: Recording, loops: "_Loops") -> str:
-    recording = fused(recording)
+    recording = with_fused_loops(recording)
     arrays = _Arrays(recording)
     parameters = [f"const {_type(x)} *restrict {arrays.name(x)}" for x in recording.inputs]
     body = []

@@ -15,7 +15,7 @@ SMALLEST = 4_096  # elements; with fewer, all arrays of a loop lie in the first 
 MOST_READ = 12  # arrays in a loop: with more of them, processors run out of registers for where they are
 
 
-def fused(recording: Recording) -> Recording:
+def with_fused_loops(recording: Recording) -> Recording:
     """A recording with some operations inside of others; values are the same to the bit."""
     written = Counter(storage_of(operation.result) for operation in recording.operations)
     read = Counter(storage_of(x) for operation in recording.operations for x in operation.reads())

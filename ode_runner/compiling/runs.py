@@ -26,7 +26,7 @@ MOST_EVALUATIONS = 8  # in a run: with its length the compiler takes longer, and
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class GridPlan:
     """The steps to certain output times, each of which is the end of one."""
 
     accepted_steps: Sequence[AcceptedStep]
@@ -74,7 +74,7 @@ class Runs(abc.ABC):
         return WholeRuns.of(pieces, self.packed, inputs=self.examples(1), integrals=self.integrals)
 
     def take(
-        self, plan: Plan, whole: WholeRuns | None, y0: State, theta: Tensor
+        self, plan: GridPlan, whole: WholeRuns | None, y0: State, theta: Tensor
     ) -> tuple[Trajectory, Trajectory, list[Tensor]]:
         """States at the times of the grid, those at outputs, and gains of integrals if there are any."""
         if whole is not None:
@@ -88,7 +88,7 @@ class Runs(abc.ABC):
         return found, found[plan.served], [torch.cat(gains)] if gains else []
 
     def pull_back(
-        self, plan: Plan, states: Trajectory, theta: Tensor, dys: Tensor, dgains: Sequence[Tensor]
+        self, plan: GridPlan, states: Trajectory, theta: Tensor, dys: Tensor, dgains: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """dL/dy0 and dL/dtheta by the derivatives of outputs and gains, all contiguous."""
         if self.whole is not None:
@@ -142,16 +142,16 @@ class CompiledRuns(Runs):
     def __init__(self, steps: CompiledSteps) -> None:
         super().__init__(steps)
         self.steps = steps
-        self._planned: tuple[tuple[list[float], torch.dtype] | None, Plan | None] = (None, None)
+        self._planned: tuple[tuple[list[float], torch.dtype] | None, GridPlan | None] = (None, None)
 
-    def plan(self, ts: Times) -> Plan | None:
+    def plan(self, ts: Times) -> GridPlan | None:
         """The steps of a solve; None if outputs are asked for within a step, or nothing is to be solved."""
         asked = (read_times(ts), ts.dtype)  # of which the rounding of the times is
         if self._planned[0] != asked:
             self._planned = (asked, self._new_plan(ts))
         return self._planned[1]
 
-    def _new_plan(self, ts: Times) -> Plan | None:
+    def _new_plan(self, ts: Times) -> GridPlan | None:
         solver = self.steps.solver
         accepted_steps = solver.grid_steps(ts) if isinstance(solver, FixedStepRungeKutta) else []
         if not accepted_steps or any(interval.dense for interval in accepted_steps):
@@ -161,7 +161,7 @@ class CompiledRuns(Runs):
         )
         served = [0, *(1 + step for step, interval in enumerate(accepted_steps) for _ in interval.due)]
         stages = self.steps.tableau.stages
-        return Plan(
+        return GridPlan(
             accepted_steps=accepted_steps,
             inputs=[clocks],
             lengths=run_lengths(len(accepted_steps), stages),
@@ -189,7 +189,7 @@ def run_lengths(count: int, evaluations: int) -> list[int]:
     return [longest] * whole + ([rest] if rest else [])
 
 
-def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> Solution:
+def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: GridPlan) -> Solution:
     """The solution along the steps of a plan, which is that of the problem's times."""
     field, y0 = problem.field, problem.y0.contiguous()
     whole = runs.whole if torch.is_grad_enabled() else runs.whole_there
@@ -201,7 +201,7 @@ def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: Plan) -> S
 class _RunsSolve(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, field: CountedField, runs: Runs, plan: Plan, whole: WholeRuns | None, y0: State, *values: Tensor
+        ctx: Any, field: CountedField, runs: Runs, plan: GridPlan, whole: WholeRuns | None, y0: State, *values: Tensor
     ) -> tuple[Tensor, ...]:
         """States at the outputs; and what integrals gain in each step, if there are any."""
         theta = runs.packed.packing.pack(values)
@@ -223,6 +223,6 @@ class _RunsSolve(torch.autograd.Function):
         return None, None, None, None, a, *packed.learned.unpack(sums), *[None] * fixed
 
 
-def _enter(field: CountedField, plan: Plan) -> None:
+def _enter(field: CountedField, plan: GridPlan) -> None:
     field.ledger.tally.evaluations += plan.evaluations
     field.ledger.tally.products += plan.products

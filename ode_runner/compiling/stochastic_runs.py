@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp
 
-from ode_runner.compiling.runs import Plan, Runs, run_lengths, solve_in_runs
+from ode_runner.compiling.runs import GridPlan, Runs, run_lengths, solve_in_runs
 from ode_runner.compiling.solves import CompiledSolve, check_lasting
 from ode_runner.compiling.stepper import values_of
 from ode_runner.compiling.steps import Packed
@@ -75,7 +75,7 @@ class StochasticRuns(Runs):
         self.solver.gain(counted, 0.0, 0.125, y0, self.solver.step(equation, 0.0, 0.125, y0, self.example).f0)
         return counted.ledger.tally
 
-    def plan(self, field: CountedField, y0: State, ts: Times) -> Plan:
+    def plan(self, field: CountedField, y0: State, ts: Times) -> GridPlan:
         """The steps of a solve; of those between two outputs at one time, nothing is computed."""
         accepted_steps = self.solver.grid_steps(ts)
         moving = [(interval.t0, interval.t1) for interval in accepted_steps if interval.t0 != interval.t1]
@@ -83,7 +83,7 @@ class StochasticRuns(Runs):
         for interval in accepted_steps:
             count += interval.t0 != interval.t1
             served += [count] * len(interval.due)
-        return Plan(
+        return GridPlan(
             accepted_steps=accepted_steps,
             inputs=self._inputs(field, y0, moving) if moving else [],
             lengths=run_lengths(len(moving), round(self.tally.evaluations + self.tally.products)) if moving else [],

@@ -13,8 +13,8 @@ from ode_runner.compiling.whole_solves import ROOM, WholeSolves
 from ode_runner.types import Trajectory
 
 
-class Tally(ctypes.Structure):
-    """The struct of this name in adjoint.c."""
+class AdjointTally(ctypes.Structure):
+    """The struct Tally of adjoint.c."""
 
     _fields_: ClassVar = [
         *((name, ctypes.c_longlong) for name in ("accepted", "rejected", "evaluations")),
@@ -22,12 +22,12 @@ class Tally(ctypes.Structure):
     ]
 
 
-class Found(NamedTuple):
+class AdjointSolution(NamedTuple):
     """dL/dy0 and dL/dtheta, and what they took."""
 
     a: Tensor
     g: Tensor
-    tally: Tally
+    tally: AdjointTally
 
 
 @final
@@ -62,13 +62,15 @@ class WholeAdjoint:
             made.solve_back.argtypes = [POINTER, NUMBER, *[POINTER] * 5, NUMBER, *[POINTER] * 4]
         return made
 
-    def solve_back(self, times: Tensor, ys: Trajectory, dys: Tensor, dqs: Tensor, theta: Tensor) -> Found | None:
+    def solve_back(
+        self, times: Tensor, ys: Trajectory, dys: Tensor, dqs: Tensor, theta: Tensor
+    ) -> AdjointSolution | None:
         """dL/dy0 and dL/dtheta from dL/dy and dL/dq at the output times, all contiguous; None: Python must solve."""
         assert self.library is not None
         solves, size = self.solves, ys[0].numel()
         if self.integrals:
             theta = torch.cat([theta, theta.new_empty(self.integrals)])
-        flat, tally = torch.empty_like(solves.steps.y0), Tally(smallest=float("inf"))
+        flat, tally = torch.empty_like(solves.steps.y0), AdjointTally(smallest=float("inf"))
         ended = self.library.solve_back(
             *(times.data_ptr(), len(times), ctypes.addressof(solves.control)),
             *(x.data_ptr() for x in (ys, dys, dqs, theta)),
@@ -76,4 +78,4 @@ class WholeAdjoint:
         )
         if ended < 0:
             return None
-        return Found(flat[size : 2 * size].view_as(ys[0]), flat[2 * size :], tally)
+        return AdjointSolution(flat[size : 2 * size].view_as(ys[0]), flat[2 * size :], tally)

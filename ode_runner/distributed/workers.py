@@ -30,11 +30,11 @@ def worker_pool(processes: object, device: torch.device, *, oversubscribe: objec
         return TorchrunPool(rank, asked=processes, device=device)
     if processes == 1:
         return None
-    check_room(processes, device, oversubscribe=oversubscribe is True)
+    check_room_for_processes(processes, device, oversubscribe=oversubscribe is True)
     return SpawnedPool(size=processes)
 
 
-def check_room(processes: int, device: torch.device, *, oversubscribe: bool) -> None:
+def check_room_for_processes(processes: int, device: torch.device, *, oversubscribe: bool) -> None:
     """Raises RefusedInput where there is no room for so many processes: each takes a core, or a GPU, and 200 MB."""
     if device.index is not None:
         raise RefusedInput(f"processes={processes} take a GPU each, and trainer.device={device} is one. Use cuda.")

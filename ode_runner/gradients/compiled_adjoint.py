@@ -70,7 +70,7 @@ def _solve(
     field = problem.field
     theta = there.packing.pack([value.detach() for value in values.tensors(field)])
     if whole[0] is not None and whole[1] is not None and len(problem.ts) > 1:
-        solution = solve_whole(whole[0], whole[1], back, problem, theta)
+        solution = solve_whole_adjoint(whole[0], whole[1], back, problem, theta)
         if solution is not None:
             return solution
     rule = AdjointRule(
@@ -108,7 +108,7 @@ def stepping_back(back: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKu
     return replace(back.solver, stepping=stepper)
 
 
-def solve_whole(
+def solve_whole_adjoint(
     forward: WholeSolves, backward: WholeAdjoint, back: CompiledSteps, problem: Problem, theta: Tensor
 ) -> Solution | None:
     """There and back, each as one call of machine code; None where Python has to take the steps."""

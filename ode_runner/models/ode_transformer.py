@@ -34,7 +34,7 @@ from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.types import PathStates, State, Times
 
 Block = Literal["prenorm", "parallel", "macaron", "rk2", "rk4", "pc", "iiet", "multistep"]
-# The options that are of some blocks alone, those of which the weights can be learned, and what each is by default.
+# By option, the blocks that have it; of `gamma`, those whose weights of stages can be learned.
 OWN: Mapping[str, tuple[str, ...]] = {
     "gamma": ("rk2", "rk4", "pc", "multistep"),
     "feedforwards": ("macaron",),

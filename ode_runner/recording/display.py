@@ -18,7 +18,7 @@ from rich.table import Column
 from ode_runner.recording.bookkeeping import ASIDE
 from ode_runner.recording.clock import clock, duration
 from ode_runner.recording.diagnostic_names import remarks
-from ode_runner.recording.logger import has_events
+from ode_runner.recording.logger import has_event_files
 from ode_runner.recording.printable import printable
 from ode_runner.recording.record import AXES, NONE, UNUSED, RunRecord, RunStatus
 from ode_runner.recording.text_layout import GAP, aligned, with_folder
@@ -148,7 +148,7 @@ class Display:
         self.say(f"  run folder: {folder}")
         if (folder / "plots").is_dir():
             self.say(f"  pictures:   {folder / 'plots'}")
-        if has_events(folder):
+        if has_event_files(folder):
             self.say(f"  curves:     tensorboard --logdir {shlex.quote(str(folder.parent))}")
         self.say(f"  compare:    ode-report {shlex.quote(str(folder.parent))}")
 

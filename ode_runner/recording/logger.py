@@ -20,7 +20,7 @@ METRICS = "metrics.jsonl"  # name of the file
 EVENTS = "events.out.tfevents.*"  # files of TensorBoard's, in a run folder
 
 
-def has_events(folder: Path) -> bool:
+def has_event_files(folder: Path) -> bool:
     """Whether TensorBoard has something to show of a run."""
     return any(folder.glob(EVENTS))
 

@@ -22,7 +22,7 @@ from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.stored_command import FOLDER as COMMAND
 from ode_runner.report.quantities import Style
 from ode_runner.report.rows import without_repeats
-from ode_runner.report.runs import Found, Run, find_runs
+from ode_runner.report.runs import FoundRuns, Run, find_runs
 
 FAILED = (RunStatus.FAILED, RunStatus.DIVERGED, RunStatus.SOLVER_FAILED, RunStatus.OUT_OF_MEMORY)
 WRITTEN = {RECORD, COMMAND, LOCK, ATTEMPT, "checkpoints", "plots", "metrics.jsonl", "ode-run.log", "config.yaml",
@@ -80,7 +80,7 @@ def _in_units(size: int) -> str:
     return f"{style.write(size)} {style.unit}"
 
 
-def prunable(found: Found) -> Iterator[Prunable]:
+def prunable(found: FoundRuns) -> Iterator[Prunable]:
     """Folders of runs that failed, were refused, or are superseded by a later one of the same folder."""
     superseded = _superseded(found.runs)
     needed = _named_by(run for run in found.runs if run.folder not in superseded)

@@ -97,18 +97,24 @@ def without_effect(rows: Sequence[Row]) -> list[str]:
     options = [name for name in rows[0].columns if name not in AXES] if rows else []
     for name in options:
         axis = name.partition(".")[0]
-        groups: dict[tuple[str, Hashable], list[Row]] = {}
-        for row in rows:
-            others = tuple(repr(value) for other, value in row.columns.items() if other != name)
-            groups.setdefault((str(row.runs[0].options.get(axis, "")), others), []).append(row)
-        by_choice: dict[str, list[list[Row]]] = {}
-        for (choice, _), group in groups.items():
-            by_choice.setdefault(choice, []).extend([group] if len(group) > 1 else [])
-        for choice, several in by_choice.items():
-            if several and all(_tested(row) == _tested(group[0]) for group in several for row in group):
+        for choice, groups in _alike_but_for(name, axis, rows).items():
+            if all(_tested(row) == _tested(group[0]) for group in groups for row in group):
                 where = f" for {axis}={choice}" if axis in AXES else ""
                 found.append(f"{name} changes nothing{where}: rows that differ in it alone are equal.")
     return found
+
+
+def _alike_but_for(name: str, axis: str, rows: Sequence[Row]) -> dict[str, list[list[Row]]]:
+    """Groups of two rows or more that differ in an option alone, by the choice of its axis."""
+    groups: dict[tuple[str, Hashable], list[Row]] = {}
+    for row in rows:
+        others = tuple(repr(value) for other, value in row.columns.items() if other != name)
+        groups.setdefault((str(row.runs[0].options.get(axis, "")), others), []).append(row)
+    by_choice: dict[str, list[list[Row]]] = {}
+    for (choice, _), group in groups.items():
+        if len(group) > 1:
+            by_choice.setdefault(choice, []).append(group)
+    return by_choice
 
 
 def warnings(runs: Sequence[Run], repeats: int) -> list[str]:

@@ -79,14 +79,14 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundRuns:
     """The runs below the named folders."""
 
     runs: list[Run]
     unreadable: list[Path]  # run folders whose record is absent or torn
 
 
-def find_runs(folders: Iterable[Path]) -> Found:
+def find_runs(folders: Iterable[Path]) -> FoundRuns:
     """Every run below the folders, each once, in the order of their names.
 
     Raises:
@@ -107,7 +107,7 @@ def find_runs(folders: Iterable[Path]) -> Found:
             else:
                 run = Run(folder=run_folder, record=_as_it_stands(record, run_folder))
                 runs[Path(os.path.realpath(run_folder))] = run
-    return Found(runs=list(runs.values()), unreadable=list(unreadable))
+    return FoundRuns(runs=list(runs.values()), unreadable=list(unreadable))
 
 
 def read_run(folder: Path) -> Run:

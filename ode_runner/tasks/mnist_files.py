@@ -79,8 +79,8 @@ def find_files(data_dir: Path) -> Path:
             if not there:
                 data_dir.rmdir()  # unless it holds something: a refusal leaves no folder
         raise RefusedInput(
-            f"MNIST is not in {data_dir} and could not be downloaded ({in_short(error)}). Put the four idx files in "
-            f"{data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "
+            f"MNIST is not in {data_dir} and could not be downloaded ({first_and_last_line(error)}). Put the four idx "
+            f"files in {data_dir / 'MNIST' / 'raw'}, point task.data_dir or ODE_RUN_DATA at them, "
             "or use task=digits, which needs no download."
         ) from error
 
@@ -110,7 +110,7 @@ def read_samples(folder: Path, images_name: str, labels_name: str) -> Samples:
     return Samples(images[:, None], labels)
 
 
-def in_short(error: BaseException) -> str:
-    """What failed and why: torchvision says it in the first and the last line, with every mirror in between."""
+def first_and_last_line(error: BaseException) -> str:
+    """The first and the last line of an error: torchvision says there what failed and why, with all mirrors between."""
     lines = (str(error).strip() or type(error).__name__).splitlines()
     return " ".join(line[:120] for line in dict.fromkeys((lines[0], lines[-1])))

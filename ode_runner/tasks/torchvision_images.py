@@ -17,7 +17,7 @@ from ode_runner.errors import RefusedInput
 from ode_runner.tasks.classification import Samples, shuffled_splits
 from ode_runner.tasks.data_folder import data_folder
 from ode_runner.tasks.images import ImageClassification
-from ode_runner.tasks.mnist_files import check_validation, in_short
+from ode_runner.tasks.mnist_files import check_validation, first_and_last_line
 
 
 class TorchvisionImages(ImageClassification):
@@ -75,8 +75,8 @@ class TorchvisionImages(ImageClassification):
         except (RuntimeError, OSError, ValueError, EOFError, KeyError) as error:
             self._remove_leftovers(place, before)
             raise RefusedInput(
-                f"{self.dataset.__name__} cannot be read in {place}, nor downloaded ({in_short(error)}). Put its files "
-                "there as torchvision keeps them, or point task.data_dir or ODE_RUN_DATA at them."
+                f"{self.dataset.__name__} cannot be read in {place}, nor downloaded ({first_and_last_line(error)}). "
+                "Put its files there as torchvision keeps them, or point task.data_dir or ODE_RUN_DATA at them."
             ) from error
         self.labels: list[str] = list(found.classes)
         images = found.data if isinstance(found.data, Tensor) else torch.from_numpy(np.asarray(found.data))
