@@ -222,14 +222,14 @@ def _in_words(names: Sequence[str]) -> str:
 
 
 def _other_solvers(gradient: GradientMode, solver: Solver) -> list[str]:
-    """Of the same kind, those that the mode takes; of ordinary equations an example."""
+    """Solvers of the same kind that the mode takes; for ordinary equations, an example."""
     if not isinstance(solver, StochasticMethod):
         return [gradient.example]
     return [name for name, other in members("solver").items() if _stochastic(other) and gradient.takes(other)]
 
 
 def _like(solver: Solver, gradient: GradientMode) -> str:
-    """For a solver through which nothing is differentiated, an implicit one of ours if the mode takes that."""
+    """A solver to type in place of one that cannot be differentiated: our implicit one, if the mode takes that."""
     takes = solver.of_ordinary_equations and gradient.takes(members("solver")[IMPLICIT])
     return IMPLICIT if takes else gradient.example
 

@@ -228,9 +228,9 @@ class Run:
             RefusedInput: there is no such format or part, a package is missing, or the run is not completed.
         """
         check_completed(self.record, self.folder)
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        return write_export(self.experiment, self.record, file_format=format, part=part, folder=place).path
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        return write_export(self.experiment, self.record, file_format=format, part=part, folder=path).path
 
     def figures(self) -> dict[str, Picture]:
         """The pictures of the run by name, drawn anew; those that move are Animations, with a `figure` and `gif()`."""
@@ -241,7 +241,7 @@ class Run:
         return list(reported.Run(folder=self.folder, record=self.record).rows())
 
     def _field(self, t: float | Time) -> Any:
-        """That of what the model solves at this time, the later one of two that meet there."""
+        """The field that the model solves at this time; of two that meet there, the later one."""
         if (known := self.model.learned_field()) is not None:  # also where a sampler solves no problem
             return known
         if len(self._problems) == 1:
@@ -253,7 +253,7 @@ class Run:
 
     @cached_property
     def _problems(self) -> list[list[Problem]]:
-        """Those that the model poses for an input, by their fields, in the order of time."""
+        """The problems that the model poses for an input, by their fields, in the order of time."""
         recorded = RecordProblems()
         posing = replace(self.experiment, integrator=replace(self.experiment.integrator, gradient=recorded))
         batch = next(self.experiment.task.batches(Split.TEST, batch_size=1, epoch=0)).to(self.experiment.dtype)

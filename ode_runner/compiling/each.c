@@ -36,7 +36,7 @@ static int begin_all(const Span *span, double first, double order, const R *y0, 
             set_clock(i, t, t + span->sign * h0[i]);
             clock[2 * LANES + i] = span->sign * h0[i];
         }
-        if (!first) piece_bend(clock, y, f, theta, change);
+        if (!first) piece_slope_change(clock, y, f, theta, change);
         for (int i = 0; i < LANES && s + i < span->samples; ++i) {
             double dt = first ? first : chosen_step(h0[i], norms[LANES + i], change[i] / h0[i], order);
             sizes[s + i] = noticeable(dt, t);

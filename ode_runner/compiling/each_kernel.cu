@@ -29,7 +29,7 @@ static double begin(double t, double span, double order, const R *y, const R *th
     if (!h0) return 0;
     set_clock(clock, t, t + copysign(h0, span));
     clock[2] = copysign(h0, span);
-    piece_bend(clock, y, slope, theta, change);
+    piece_slope_change(clock, y, slope, theta, change);
     return noticeable(chosen_step(h0, norms[1], change[0] / h0, order), t);
 }
 
@@ -100,8 +100,8 @@ KERNEL solve_each(const double *times, long long count, long long samples, const
 /* The pieces alone, of one sample, to be compared with what they were made of. */
 KERNEL call_begin(const R *t, const R *y, const R *theta, R *f, R *norms) { piece_begin(t, y, theta, f, norms); }
 
-KERNEL call_bend(const R *clock, const R *y, const R *f, const R *theta, R *change) {
-    piece_bend(clock, y, f, theta, change);
+KERNEL call_slope_change(const R *clock, const R *y, const R *f, const R *theta, R *change) {
+    piece_slope_change(clock, y, f, theta, change);
 }
 
 KERNEL call_step(const R *clock, const R *y, const R *f, const R *theta, R *y1, R *error, R *f1, R *curve) {

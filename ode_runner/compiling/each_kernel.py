@@ -29,7 +29,7 @@ from ode_runner.solvers.embedded import EmbeddedRungeKutta
 from ode_runner.solvers.per_sample import PerSampleStepping
 from ode_runner.types import State, Times, Trajectory
 
-FORWARD, BACKWARD = ("begin", "bend", "step"), ("step_vjp", "dense_step_vjp")
+FORWARD, BACKWARD = ("begin", "slope_change", "step"), ("step_vjp", "dense_step_vjp")
 LARGEST_INLINED = 8  # numbers: arrays become registers by unrolling all loops, which for a layer of 64 takes 20 s
 MOST_LEARNED = 512  # numbers, by which each thread sums up derivatives in memory of its own, reserved for all that fit
 INLINED, CALLED = "__forceinline__", "__noinline__"

@@ -54,7 +54,7 @@ class EachSolves(OneCall[TakenEach]):
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
         """`each.c`, compiled; None where an operation has no C code."""
-        made = self.library(["begin", "bend", "step"], "control.c", "each.c", **self.sizes)
+        made = self.library(["begin", "slope_change", "step"], "control.c", "each.c", **self.sizes)
         if made is not None:
             made.solve_each.restype = NUMBER
             made.solve_each.argtypes = [

@@ -143,7 +143,7 @@ class AdaptiveImplicitSolves(ImplicitSolves):
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
         drivers = ("control.c", "first_step.c", "stages.c", "newton.c", "implicit.c", "adaptive_implicit.c")
-        made = self.library(["begin", "bend", "slope", "jacobian"], *drivers, **self.sizes)
+        made = self.library(["begin", "slope_change", "slope", "jacobian"], *drivers, **self.sizes)
         if made is not None:
             real = ctypes.c_double
             made.solve_implicit.restype = NUMBER

@@ -108,11 +108,11 @@ class PlannedSolve:
 
     def _first_size(self, norms: Tensor, *, span: float) -> Tensor:
         """`first_step` of the norms that `StepFunctions.begin` has found."""
-        d0, d1, bend = norms.unbind()
+        d0, d1, slope_change = norms.unbind()
         h0 = torch.where((d0 < 1e-5) | (d1 < 1e-5), 1e-6, 0.01 * d0 / d1).clamp_max(span / 2)
-        steepest = torch.maximum(d1, bend / h0)
-        bent = (0.01 / steepest) ** (1 / self.solver.error_order)
-        h1 = torch.where(steepest <= 1e-15, (1e-3 * h0).clamp_min(1e-6), bent)
+        steepest = torch.maximum(d1, slope_change / h0)
+        suggested = (0.01 / steepest) ** (1 / self.solver.error_order)
+        h1 = torch.where(steepest <= 1e-15, (1e-3 * h0).clamp_min(1e-6), suggested)
         h = torch.minimum(100 * h0, h1)
         return torch.where(h.isfinite(), h, h0)
 
@@ -136,8 +136,8 @@ class _NotedSteps(AdaptiveStepper):
         return not self._attempts
 
     def begin(self, t0: float, y0: State, *, span: float) -> tuple[State, float]:
-        d0, d1, bend = self._norms
-        return y0, first_step(d0, d1, lambda _: bend, order=self.solver.error_order, span=span)
+        d0, d1, slope_change = self._norms
+        return y0, first_step(d0, d1, lambda _: slope_change, order=self.solver.error_order, span=span)
 
     def slope(self, t: float, y: State) -> State:
         return y

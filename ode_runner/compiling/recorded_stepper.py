@@ -106,8 +106,8 @@ def first_size(
     solver: EmbeddedRungeKutta, field: VectorField, t0: float, y0: State, f0: State, norms: Tensor, *, span: float
 ) -> float:
     """The size of the first step, from the norms that `StepFunctions.begin` has computed."""
-    d0, d1, bend = norms.tolist()
-    dt = first_step(d0, d1, lambda _: bend, order=solver.error_order, span=span)
+    d0, d1, slope_change = norms.tolist()
+    dt = first_step(d0, d1, lambda _: slope_change, order=solver.error_order, span=span)
     if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
         return solver.first_size(field, t0, y0, f0, span=span)
     return dt

@@ -49,13 +49,13 @@ class CompiledStepper(AdaptiveStepper):
         steps = self.steps
         f0, norms = steps.begin(time_tensor(t0, y0), y0, self.theta)
 
-        def bend(dt: float) -> float:
+        def slope_change(dt: float) -> float:
             self._enter(1)
-            return float(steps.bend(y0.new_tensor([t0, t0 + dt, dt]), y0, f0, self.theta)[0])
+            return float(steps.slope_change(y0.new_tensor([t0, t0 + dt, dt]), y0, f0, self.theta)[0])
 
         self._enter(1)
         d0, d1 = norms.tolist()
-        dt = first_step(d0, d1, bend, order=steps.order, span=span)
+        dt = first_step(d0, d1, slope_change, order=steps.order, span=span)
         if not dt and bool(torch.isfinite(f0).all()):  # squares have overflowed
             dt = steps.first_step(self.field, t0, y0, f0, span=span)
         return f0, dt

@@ -125,9 +125,9 @@ class CompiledSteps(Packed):
         return compile_graph(*self.piece("begin"))
 
     @cached_property
-    def bend(self) -> Function:
+    def slope_change(self) -> Function:
         """(clock, y0, f0, theta) to the norm of the slope's change over an explicit Euler step."""
-        return compile_graph(*self.piece("bend"))
+        return compile_graph(*self.piece("slope_change"))
 
     @cached_property
     def step(self) -> Function:
@@ -156,7 +156,7 @@ class CompiledSteps(Packed):
         pieces: dict[str, tuple[Function, list[Tensor]]] = {
             "slope": (self._slope, [t, y0]),
             "begin": (self._begin, [t, y0]),
-            "bend": (self._bend, [clock, y0, state]),
+            "slope_change": (self._slope_change, [clock, y0, state]),
             "step": (self._step, [clock, y0, state]),
             "fresh_step": (self._fresh_step, [clock, y0]),
             "step_vjp": (self._step_vjp, [clock, y0, state, sums]),
@@ -172,7 +172,7 @@ class CompiledSteps(Packed):
         [f0] = self._slope(t0, y0, theta)
         return [f0, torch.stack([self.in_tolerances(y, y0, y0) for y in (y0, f0)])]
 
-    def _bend(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
+    def _slope_change(self, clock: Tensor, y0: State, f0: State, theta: Tensor) -> list[Tensor]:
         [f1] = self._slope(clock[1], y0 + self.length(clock) * f0, theta)
         return [self.in_tolerances(f1 - f0, y0, y0)]
 

@@ -55,7 +55,7 @@ class WholeAdjoint:
         values = self.solves.steps.theta.numel() - self.integrals
         sizes = {"M": self.elements, "Q": self.integrals, "VALUES": values}
         made = self.solves.library(
-            ["begin", "bend", "step"], "control.c", "first_step.c", "adaptive.c", "adjoint.c", **sizes
+            ["begin", "slope_change", "step"], "control.c", "first_step.c", "adaptive.c", "adjoint.c", **sizes
         )
         if made is not None:
             made.solve_back.restype = NUMBER

@@ -66,7 +66,7 @@ class WholeSolves(OneCall[Taken]):
     @cached_property
     def forward(self) -> ctypes.PyDLL | None:
         """`adaptive.c`, compiled; None where an operation has no C code."""
-        made = self.library(["begin", "bend", "step"], "control.c", "first_step.c", "adaptive.c")
+        made = self.library(["begin", "slope_change", "step"], "control.c", "first_step.c", "adaptive.c")
         if made is not None:
             made.solve.restype = NUMBER
             made.solve.argtypes = [POINTER, NUMBER, ctypes.c_double, *[POINTER] * 3, NUMBER, *[POINTER] * 4]

@@ -75,10 +75,10 @@ class Recognition(nn.Module):
         times = times.gather(1, order)
         lengths = known.sum(dim=1)
         older = torch.cat([times[:, 1:], times[:, :1]], dim=1)
-        place, last = torch.arange(times.shape[1], device=times.device), lengths[:, None] - 1
-        gaps = times - older.masked_fill(place == last, 0.0)
+        row, last = torch.arange(times.shape[1], device=times.device), lengths[:, None] - 1
+        gaps = times - older.masked_fill(row == last, 0.0)
         rows = torch.cat([values.gather(1, order[..., None].expand_as(values)), gaps[..., None]], dim=-1)
-        rows = rows.masked_fill((place > last)[..., None], 0.0)  # padding may be NaN, and 0 times NaN is no gradient
+        rows = rows.masked_fill((row > last)[..., None], 0.0)  # padding may be NaN, and 0 times NaN is no gradient
         if not (rows.is_cuda or torch.compiler.is_exporting()):  # a GPU would be waited for; a file knows no lengths
             rows = rows[:, : int(lengths.max())]
         states = self.gru(rows)[0]

@@ -37,21 +37,21 @@ def initial_step(
     """
     scale, rates = atol + rtol * y0.abs(), judged.rates(t0, y0, f0)
 
-    def bend(dt: float) -> float:
+    def slope_change(dt: float) -> float:
         t1, y1 = t0 + dt, y0 + dt * f0
         f1 = field(t1, y1)
         return max(size_of(f1 - f0, scale, norm), judged.size(judged.rates(t1, y1, f1) - rates))
 
     d0, d1 = size_of(y0, scale, norm), max(size_of(f0, scale, norm), judged.size(rates))
-    return first_step(d0, d1, bend, order=order, span=span)
+    return first_step(d0, d1, slope_change, order=order, span=span)
 
 
-def first_step(d0: float, d1: float, bend: Callable[[float], float], *, order: int, span: float) -> float:
-    """`initial_step` from the norms of the state and of its slope; `bend(dt)` is that of the slope's change over dt."""
+def first_step(d0: float, d1: float, slope_change: Callable[[float], float], *, order: int, span: float) -> float:
+    """`initial_step` from norms: `d0` of the state, `d1` of its slope, `slope_change(dt)` of its change over dt."""
     if not math.isfinite(d0 + d1):
         return 0.0
     h0 = trial_step(d0, d1, span)
-    return chosen_step(h0, d1, bend(math.copysign(h0, span)) / h0, order)
+    return chosen_step(h0, d1, slope_change(math.copysign(h0, span)) / h0, order)
 
 
 def trial_step(d0: float, d1: float, span: float) -> float:

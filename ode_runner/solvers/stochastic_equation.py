@@ -71,7 +71,7 @@ class StochasticEquation:
     def with_derivative(self, t: Point, y: State) -> tuple[State, Tensor, Tensor | None]:
         """Drift, diffusion g and (dg/dy) g, which is g g' of diagonal noise; None where it is 0.
 
-        For a product with the derivative, or two with scalar noise.
+        That takes a product with the derivative of g, and with scalar noise two.
         """
         time = time_tensor(t, y)
         f = self.field.drift(time, y)
@@ -96,12 +96,13 @@ class StochasticEquation:
         return f, gained(self.moved(g, noise.w), dt, f)
 
     def _along_itself(self, t: Point, y: State) -> tuple[Tensor, Tensor]:
+        """The diffusion g, and its derivative along itself, (dg/dy) g."""
         graph = torch.is_grad_enabled()
         with torch.enable_grad():
-            place = y if graph and y.requires_grad else y.detach().requires_grad_()
-            g = self.diffusion(t, place)
+            y = y if graph and y.requires_grad else y.detach().requires_grad_()
+            g = self.diffusion(t, y)
             scalar = self.kind is NoiseKind.SCALAR
-            along = _pushed(g, place, g) if scalar else _pulled(g, place, g, graph=graph)
+            along = _pushed(g, y, g) if scalar else _pulled(g, y, g, graph=graph)
         self.field.ledger.tally.products += 2 if scalar else 1
         return (g, along) if graph else (g.detach(), along.detach())
 
@@ -138,7 +139,7 @@ def _check_kind(field: VectorField, own: StochasticField, t0: float, y0: State) 
 
 
 def _check_derivative(own: StochasticField, g: Tensor, y: State) -> None:
-    """Of diagonal noise the derivative is v -> v g', and of additive noise 0: looked at in one direction."""
+    """Raises IncompatibleChoice unless dg/dy is diagonal, or 0 of additive noise; looked at in one direction."""
     signs = torch.linspace(1.0, 2.0, g.numel(), dtype=g.dtype, device=g.device).view_as(g)
     along, plain = _pulled(g, y, signs, graph=True), _pulled(g, y, torch.ones_like(g), graph=True)
     wrong, size = along - signs * plain, plain.norm()

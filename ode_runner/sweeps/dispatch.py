@@ -24,8 +24,8 @@ POLL_SECONDS = 1.0  # between checks whether another process has released a cell
 
 def in_sweep(overrides: Sequence[str], sweep_dir: str) -> list[str]:
     """A cell's overrides with its sweep's folder: a worker, whose sys.argv is another, would give it another name."""
-    place = sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
-    return [*overrides, f"hydra.sweep.dir='{place}'"]
+    quoted = sweep_dir.replace("\\", "\\\\").replace("'", "\\'")
+    return [*overrides, f"hydra.sweep.dir='{quoted}'"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +114,8 @@ class Dispatch:
                 self._launch([cell], 0)
 
     def _passes_over(self, cell: SweepCell, *, how: str = "") -> bool:
-        from ode_runner.sweeps.inspection import (
-            reason_passed_over,
-            record_ending,
-        )  # here, so that --cfg and TAB need not wait for torch
+        # here, so that --cfg and TAB need not wait for torch
+        from ode_runner.sweeps.inspection import reason_passed_over, record_ending
 
         if reason := reason_passed_over(cell, how=how):
             cell.result = JobResult(ExitCode.FAILED, RunStatus.FAILED, reason)

@@ -139,7 +139,7 @@ class TabularDensity(DensityTask, OwnDataTask):
         yield "samples", draw_scatter_matrix(test, samples, names=self.column_names)
 
     def _measured(self) -> ColumnScales:
-        """Of the training rows; columns that do not change are refused."""
+        """The scales of the training rows; columns that do not change are refused."""
         names, values = self.read.columns, self.read.values
         low, high = torch.tensor([self.bounds.get(name, (0.0, 1.0)) for name in names], dtype=torch.float64).T
         scales = ColumnScales.measured(
@@ -180,7 +180,7 @@ class TabularDensity(DensityTask, OwnDataTask):
                 )
 
     def _mass(self, view: ModelView) -> dict[str, float]:
-        """Of the density of the models' inputs, which is that of the data: a map changes no mass."""
+        """The mass of the density of the models' inputs, which is that of the data: a map changes no mass."""
         points = torch.cat(list(self.points.values()))
         low, high = points.amin(dim=0), points.amax(dim=0)
         size = (high - low) * (1 + 2 * MARGIN) / self.grid
