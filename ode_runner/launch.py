@@ -41,6 +41,7 @@ from ode_runner.config.overrides import check_overrides, quoted_where_needed
 from ode_runner.config.run_mode import known_from_words
 from ode_runner.config.set_options import completed
 from ode_runner.config.unused_words import check_words_used
+from ode_runner.config.yaml_options import check_yaml_options
 from ode_runner.errors import IncompatibleChoice, InUse, RefusedInput
 from ode_runner.recording.fresh_folder import remove_if_fresh
 from ode_runner.recording.printable import on_one_line
@@ -106,7 +107,13 @@ def run_job(cfg: DictConfig) -> JobResult:
     """The task function of Hydra: plan or run one job. No error of a run ends its sweep; an interrupt does."""
     replace_unprintable()  # here too, for a launcher's worker is a process of its own
     ignore_output_errors()
-    result = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
+    try:
+        check_yaml_options(cfg)
+        result = _plan(cfg) if cfg.plan else _run(cfg, in_sweep=HydraConfig.get().mode is RunMode.MULTIRUN)
+    except (RefusedInput, OmegaConfBaseException) as error:  # here: Hydra would say of each what it was about
+        reason = readable_message(error, sys.argv[1:])
+        _say(reason)
+        result = JobResult(ExitCode.REFUSED, REFUSED, reason)
     add_exit_code(result.code)
     return result
 

@@ -18,6 +18,7 @@ from ode_runner.config.garbage_collection import collector_off
 from ode_runner.config.rerun import Rerun
 from ode_runner.config.trust import check_trust
 from ode_runner.config.unused_words import check_plain_names
+from ode_runner.config.yaml_options import check_yaml_options
 from ode_runner.errors import RefusedInput
 from ode_runner.quoting import as_typed
 from ode_runner.recording.bookkeeping import COMMANDS, PLACEMENT, PROCESSES
@@ -106,7 +107,8 @@ def _opened_run(cfg: DictConfig) -> Path | None:
 
 
 def _check_bookkeeping(cfg: DictConfig) -> None:
-    """Raises RefusedInput for impossible values of rerun, plan and output_dir, before a folder is made or emptied."""
+    """Raises RefusedInput for what no run can be made of, before a folder is made or emptied."""
+    check_yaml_options(cfg)
     Rerun.of(cfg.rerun)
     check_plain_names(cfg.hydra.runtime.choices)
     check_boolean("plan", cfg.plan)

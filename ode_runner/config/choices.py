@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ode_runner.config.composition_cost import less_composing
 from ode_runner.config.help import conf_dir, user_folders
+from ode_runner.config.yaml_faults import told_by_place
 from ode_runner.errors import RefusedInput
 
 
@@ -66,7 +67,8 @@ def content_of(group: str, choice: str) -> dict[str, Any]:
     for folder in (conf_dir(), *user_folders(sys.argv[1:])):
         path = folder / group / f"{choice}.yaml"
         if path.is_file():
-            content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+            with told_by_place(str(path)):
+                content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
             return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {}
     return {}
 

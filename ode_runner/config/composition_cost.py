@@ -18,6 +18,8 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
+from ode_runner.config.yaml_faults import told_by_place
+
 _composed: dict[tuple[object, ...], bytes] = {}
 _loaded: dict[tuple[object, ...], bytes] = {}
 _begun: dict[tuple[object, ...], bytes] = {}
@@ -157,7 +159,8 @@ def _loaded_once(load: Callable[[Any, str], ConfigResult | None]) -> Callable[[A
             return None
         key = _read_from(config_path, [source])
         if key not in _loaded:
-            _loaded[key] = pickle.dumps(load(repository, config_path))
+            with told_by_place(f"{source.path}/{config_path.removesuffix('.yaml')}.yaml"):
+                _loaded[key] = pickle.dumps(load(repository, config_path))
         found: ConfigResult = pickle.loads(_loaded[key])
         return found
 

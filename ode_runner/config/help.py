@@ -135,9 +135,13 @@ def _options(folders: list[Path], group: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in folders:
         for path in sorted((folder / group).glob("*.yaml")):
-            comments = (line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line[:1] == "#")
+            comments = (line[1:].strip() for line in _text(path).splitlines() if line[:1] == "#")
             found.setdefault(path.stem, next((line for line in comments if not line.startswith("@")), ""))
     return found
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")  # one's own may be in another encoding
 
 
 def user_folders(words: list[str]) -> list[Path]:

@@ -55,6 +55,8 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
         word = f"'{error.override}'.{_about_bare(error.override) or _about_signs(error.override)}"
         return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
+    if twice and not any(word.startswith(f"+{twice[1]}") for word in arguments):
+        return f"a yaml chooses {twice[1]} once more. Write '- override /{twice[1]}: NAME' among its defaults."
     if twice:
         return f"{twice[1]} is chosen already. Type {twice[1]}=NAME, without the +."
     there = re.match(r"Could not append to config\. An item is already at '([^']+)'", str(error))
@@ -82,7 +84,9 @@ def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
     if re.search(UNREADABLE, str(root)):
         words = [word for word in arguments if "$" in word]
         return f"cannot read {' or '.join(words) or 'an option'}: a value in ${{...}} is misspelt, or leads to itself."
-    resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: ", str(root), re.DOTALL)
+    resolved = re.match(r"\w+ raised while resolving interpolation: (.*?)\s*full_key: (\S+)", str(root), re.DOTALL)
+    if resolved and resolved[1].startswith('"'):  # a KeyError, of a name that a resolver does not know
+        return f"{resolved[2]}: {resolved[1].strip(chr(34))}."
     if resolved:
         return resolved[1]
     if isinstance(root, OmegaConfBaseException) and (node := re.search(r"full_key: (\S+)", str(root))):

@@ -35,6 +35,7 @@ def check_words_used(arguments: Sequence[str]) -> None:
         RefusedInput: a word has none; the message names it, and what to type instead.
     """
     _check_once(parse(arguments))
+    _check_configuration(parse(arguments))
     keys = {word.lstrip("+").partition("=")[0]: word for word in arguments}
     idle = next((word for word in arguments if re.match(OF_SWEEPS, word.lstrip("+"))), None)
     if idle and not SEVERAL & keys.keys():
@@ -58,6 +59,16 @@ def _check_once(typed: Arguments) -> None:
         earlier = first.setdefault(name, (value, words))
         if value != earlier[0]:
             raise RefusedInput(f"{name} is typed twice, as {earlier[1]} and as {words}. Leave one of them out.")
+
+
+def _check_configuration(typed: Arguments) -> None:
+    """Raises RefusedInput for a configuration in place of the program's own, which has all that a run asks for."""
+    for flag in typed.flags:
+        if flag.name in ("--config-path", "--config-name") and flag.value:
+            raise RefusedInput(
+                f"{' '.join(flag.words)}: the program's own configuration is read in any case. Name a folder of your "
+                "own choices by -cd FOLDER, and what you choose by experiment=NAME."
+            )
 
 
 def _check_asked(keys: Mapping[str, str], arguments: Sequence[str]) -> None:

@@ -1,0 +1,21 @@
+"""What is wrong with a yaml file, in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from yaml import MarkedYAMLError
+
+from ode_runner.errors import RefusedInput
+
+
+@contextmanager
+def told_by_place(path: str) -> Iterator[None]:
+    """Within it, a yaml that cannot be read is refused with its path and the place in it."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise RefusedInput(f"cannot read {path}: it is no text in UTF-8.") from None
+    except MarkedYAMLError as error:
+        at = error.problem_mark
+        place = "" if at is None else f", line {at.line + 1}, column {at.column + 1}"
+        raise RefusedInput(f"cannot read {path}{place}: {error.problem}.") from None
