@@ -84,3 +84,11 @@ def test_a_model_that_sets_steps_takes_an_adaptive_solver(tmp_path: Path) -> Non
     assert typed(*words, cwd=tmp_path).returncode == 0
     again = typed(f"evaluate={run_folder(tmp_path).relative_to(tmp_path)}", "solver=rk4", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
+
+
+def test_a_solver_without_steps_is_said_to_lack_what_was_typed(tmp_path: Path) -> None:
+    """The model has steps for the solver it names: the other option of the pair was refused, which nobody had typed."""
+    ended = typed("task=area", "model=cde", "solver=dopri5", "solver.num_steps=3", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "no option 'solver.num_steps'." in ended.stderr
+    assert "step_size" not in ended.stderr

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 import ode_runner as ode
 from ode_runner.counted_field import CountedField
-from ode_runner.errors import RefusedInput
+from ode_runner.errors import IncompatibleChoice, RefusedInput
+from ode_runner.exporting.formats import traced
 from ode_runner.field import VectorField
 from ode_runner.gradients.recorded import in_turn
 from ode_runner.ledger import Ledger
@@ -125,6 +127,20 @@ def test_a_model_that_cannot_be_asked_is_refused_by_what_it_says(folder: Path, m
     ended = typed(f"export={folder}", cwd=folder)
     assert ended.returncode == 2
     assert "model=odenet: there are no states here, so that there is no field for a file. Use format=" in ended.stderr
+
+
+class OfThree(nn.Module):
+    """Code that holds for three samples alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.ones(3, 2) if x.shape[0] == 3 else x
+
+
+def test_a_model_of_so_many_samples_is_refused_in_our_words() -> None:
+    with pytest.raises(IncompatibleChoice) as refused:
+        traced(OfThree(), [torch.zeros(3, 2)], batch=[0])
+    assert "its code is for the number of samples with which it is traced" in str(refused.value)
+    assert "TORCH_LOGS" not in str(refused.value)
 
 
 @pytest.mark.slow

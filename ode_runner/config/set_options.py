@@ -4,13 +4,23 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ode_runner.config.choices import content_of, default_options
-from ode_runner.config.exclusive_options import one_of_each
+from ode_runner.config.exclusive_options import ALTERNATIVES, one_of_each
 
 
 def completed(words: Sequence[str]) -> list[str]:
     """The overrides of one run with all that they imply: one option of each pair, and no option that has no place."""
-    complete = one_of_each(words)
+    complete = _possible(one_of_each(words))
     return [*complete, *_without_place(complete)]
+
+
+def _possible(words: Sequence[str]) -> list[str]:
+    """The words without `other=null` of a pair that the solver typed has not: the option typed is what it lacks."""
+    typed = {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    solver = typed.get("solver", "")
+    offered = default_options("solver", solver) if re.fullmatch(r"[\w-]+", solver) else {}
+    pairs = [order for pair in ALTERNATIVES for order in (pair, pair[::-1]) if offered]
+    absent = {f"{other}=null" for option, other in pairs if option in typed and other.partition(".")[2] not in offered}
+    return [word for word in words if word not in absent]
 
 
 def _without_place(words: Sequence[str]) -> Iterator[str]:

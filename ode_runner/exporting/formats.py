@@ -65,9 +65,7 @@ class Onnx(Format):
         try:
             torch.onnx.export(program, tuple(example), str(path), dynamo=True, external_data=False, verbose=False)
         except torch.onnx.OnnxExporterError as error:
-            raise IncompatibleChoice(
-                f"format=onnx: ONNX has no words for this model ({_first_sentence(error)})."
-            ) from error
+            raise IncompatibleChoice(f"format=onnx: ONNX has no words for this model ({_reason(error)}).") from error
 
     def answer(self, path: Path, example: Sequence[Tensor]) -> Tensor | None:
         try:
@@ -97,11 +95,16 @@ def traced(module: nn.Module, example: Sequence[Tensor], *, batch: Sequence[int]
         with redirect_stderr(io.StringIO()):  # to which torch prints all of a graph that it gives up
             return torch.export.export(module, tuple(example), dynamic_shapes=dynamic, strict=False)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        raise IncompatibleChoice(f"this model cannot be traced by torch.export ({_first_sentence(error)}).") from error
+        raise IncompatibleChoice(
+            f"this model cannot be traced by torch.export ({_reason(error)}). Use format=safetensors, which has its "
+            "weights alone."
+        ) from error
 
 
-def _first_sentence(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """What went wrong, without the pages that torch adds."""
+    if "Constraints violated (batch)" in str(error):
+        return "its code is for the number of samples with which it is traced, and a file leaves that open"
     return in_short(error).split(". ")[0].partition(" (unhinted")[0].rstrip(".")
 
 
