@@ -186,7 +186,7 @@ def _carry_out(cfg: DictConfig, folder: Path, *, in_sweep: bool) -> tuple["RunSt
         return answered
     trial = trial_of_job() if in_sweep else None
     plan = plan_run(cfg, choices, folder, command_files=files, in_sweep=in_sweep, trial=trial)
-    record = execute(plan)
+    record = execute(plan, goes_on=in_sweep)
     return record.status, record.reason
 
 

@@ -1,5 +1,6 @@
 """`import ode_runner as ode`: the same runs as the command line's, and the engine alone."""
 
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
 from ode_runner.noise import BrownianPath, Noise
-from tests.helpers import typed
+from ode_runner.recording.display import Display
+from tests.helpers import run_folder, typed
 
 TIMES = torch.tensor([0.0, 1.0])
 SMALL = ("task.train=40", "task.validation=20", "task.test=20", "trainer.epochs=2", "logger=none")
@@ -282,6 +284,16 @@ def test_a_discrete_model_has_no_states(tmp_path: Path) -> None:
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match="solver_failed: Dopri5 stopped"):
         ode.train(*SMALL, "optimizer=sgd", "optimizer.lr=1e18", "optimizer.momentum=0", f"output_dir={tmp_path}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_as_a_run_ends_stops_the_program_too(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Display, "outcome", lambda *_: signal.raise_signal(number))
+    with pytest.raises(KeyboardInterrupt):
+        ode.train(*SMALL, f"output_dir={tmp_path}")
+    assert ode.load(run_folder(tmp_path)).record.status == "completed"
 
 
 def halves(t: Tensor, y: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -
     Raises:
         RefusedInput: the command line would refuse the words.
         RunFailed: the run diverged, or failed otherwise.
-        KeyboardInterrupt: it was interrupted, after it had saved its progress.
+        KeyboardInterrupt: it was interrupted, after it had saved its progress, or as it ended.
     """
     if is_command(overrides) or "plan=true" in overrides:
         raise RefusedInput("train makes a run. What is asked about one is asked of the object: ode.load(folder).")
@@ -50,7 +50,7 @@ def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -
         choices = cfg.hydra.runtime.choices
         plan = plan_run(cfg, choices, folder, command_files=command_files(cfg), in_sweep=False)
         with _logged_to(folder / "ode-run.log"):
-            record = execute(plan)
+            record = execute(plan, goes_on=True)
     if record.status is RunStatus.INTERRUPTED:
         raise KeyboardInterrupt(record.reason)
     if record.status is not RunStatus.COMPLETED:

@@ -31,15 +31,19 @@ ARTEFACTS = ("checkpoints", "plots", METRICS, "ode-run.log")
 TABLES = "*.csv"
 
 
-def execute(plan: RunPlan) -> RunRecord:
+def execute(plan: RunPlan, *, goes_on: bool) -> RunRecord:
     """Make, resume or, if it is completed, print a run; returns its record, which is also written.
+
+    Args:
+        plan: of the run.
+        goes_on: the program does other things after this run, which a signal is to stop as well.
 
     Raises:
         InUse: another process has the folder.
         RefusedInput: the input cannot be run as typed; the record says so too, unless it is of a completed run. Or the
             folder holds another run, or files and no run, and all is left as it is.
-        KeyboardInterrupt: a second signal came before the first could be honoured; or one came when a run of a sweep
-            was about to end anyway.
+        KeyboardInterrupt: a second signal came before the first could be honoured; or one came as the run was about to
+            end anyway, and the program goes on.
     """
     folder = plan.folder
     display = CellDisplay(folder) if plan.in_sweep else Display()
@@ -59,8 +63,8 @@ def execute(plan: RunPlan) -> RunRecord:
         with attempt(folder, anew=anew), warnings_told(partial(display.say, style="yellow")):
             _attempt(plan, display, stop, earlier=done)
         display.outcome(plan.record, folder)
-        if plan.in_sweep and stop.from_user and plan.record.status is not RunStatus.INTERRUPTED:
-            raise KeyboardInterrupt  # too late to stop this run, which has failed or is done, and not for the sweep
+        if goes_on and stop.from_user and plan.record.status is not RunStatus.INTERRUPTED:
+            raise KeyboardInterrupt  # too late to stop this run, which has failed or is done, and not for what follows
         return plan.record
 
 
