@@ -18,6 +18,7 @@ from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
 from ode_runner.report.rows import Statistic, without_repeats
 from ode_runner.report.runs import find_runs
+from ode_runner.report.table import make_table
 from tests.reporting import cells, reported, write_run
 
 
@@ -91,6 +92,13 @@ def test_the_best_of_each_measurement_is_bold(sweep: Path) -> None:
     assert dopri5[3:7] == ["**95.00 ± 0.00**", "**0.188 ± 0.088**", "20.5 ± 0.7", "**1.00**"]
     assert euler[3:7] == ["91.00 ± 1.41", "0.250 ± 0.000", "**16.0 ± 0.0**", "2.50"]
     assert resnet[5] == "-", "a model that solves nothing has no number of evaluations, and not the least"
+
+
+def test_digits_that_are_not_shown_make_none_the_best(tmp_path: Path) -> None:
+    for i, loss in enumerate((0.70811, 0.70821, 0.9, 0.8, 0.85)):
+        write_run(tmp_path, str(i), options={"optimizer": {"lr": i}}, metrics={"test/loss": loss})
+    table = make_table(find_runs([tmp_path]).runs, metrics="test/loss")
+    assert [cell.best for cell in (row[-1] for row in table.cells)] == [True, True, False, False, False]
 
 
 def test_the_best_is_the_best_of_its_task(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def make_table(
     options = [Column(name=name) for name in (rows[0].columns if rows else [])]
     styles = {name: _style(name, rows) for name in chosen}
     measured = [Column(name=name, unit=styles[name].unit, is_metric=True) for name in chosen]
-    best = {name: _best(name, rows) for name in chosen}
+    best = {name: _best(name, rows, styles[name]) for name in chosen}
     cells = [
         [Cell(text=plain(value)) for value in row.columns.values()]
         + [Cell(text=_count(row), statistic=Statistic(mean=len(row.completed), deviation=None))]
@@ -131,8 +131,11 @@ def _style(name: str, rows: Sequence[Row]) -> Style:
     return replace(style, deviations=any(statistic.deviation for statistic in statistics))
 
 
-def _best(name: str, rows: Sequence[Row]) -> dict[str, float]:
-    """The best mean of each task; none where half the rows reach it, as with no evaluations backward in exact modes."""
+def _best(name: str, rows: Sequence[Row], style: Style) -> dict[str, str]:
+    """The best mean of each task as it is written; digits that are not shown tell no row from another.
+
+    None where half the rows reach it, as with no evaluations backward in exact modes.
+    """
     means: dict[str, list[float]] = {}
     for row in rows:
         both_ways = name in BOTH_WAYS and row.statistic(BOTH_WAYS[name]) is not None
@@ -140,21 +143,21 @@ def _best(name: str, rows: Sequence[Row]) -> dict[str, float]:
             means.setdefault(row.task, []).append(statistic.mean)
     sign = direction(name)
     compared = {task: values for task, values in means.items() if sign and len(values) > 1}
-    best = {task: sign * max(sign * value for value in values) for task, values in compared.items()}
-    shares = {task: (means[task].count(value), len(means[task])) for task, value in best.items()}
-    return {task: value for task, value in best.items() if shares[task][0] < max(2, shares[task][1] / 2)}
+    best = {task: style.write(sign * max(sign * value for value in values)) for task, values in compared.items()}
+    written = {task: list(map(style.write, values)) for task, values in compared.items()}
+    return {task: text for task, text in best.items() if written[task].count(text) < max(2, len(written[task]) / 2)}
 
 
-def _measured_cell(row: Row, name: str, style: Style, best: dict[str, float]) -> Cell:
+def _measured_cell(row: Row, name: str, style: Style, best: dict[str, str]) -> Cell:
     statistic = row.statistic(name)
     if statistic is None:
         return Cell(text="-")
     if name in row.orders:
         return Cell(text=f"{statistic.mean:.2f} ({row.orders[name].over})", statistic=statistic)
-    text = style.write(statistic.mean)
+    mean = text = style.write(statistic.mean)
     if statistic.deviation is not None and style.deviations:
         text += f" ± {style.write(statistic.deviation)}"
-    return Cell(text=text, statistic=statistic, best=best.get(row.task) == statistic.mean)
+    return Cell(text=text, statistic=statistic, best=best.get(row.task) == mean)
 
 
 def _count(row: Row) -> str:
