@@ -65,7 +65,7 @@ class Runs(abc.ABC):
         return self._whole({"run_vjp": (self._run_vjp, self._run_vjp_examples(1))})
 
     @cached_property
-    def whole_there(self) -> WholeRuns | None:
+    def whole_forward(self) -> WholeRuns | None:
         """All steps in C, without a backward pass; None where an operation has no C code."""
         return self._whole({})
 
@@ -192,7 +192,7 @@ def run_lengths(count: int, evaluations: int) -> list[int]:
 def solve_in_runs(runs: Runs, values: Values, problem: Problem, plan: GridPlan) -> Solution:
     """The solution along the steps of a plan, which is that of the problem's times."""
     field, y0 = problem.field, problem.y0.contiguous()
-    whole = runs.whole if torch.is_grad_enabled() else runs.whole_there
+    whole = runs.whole if torch.is_grad_enabled() else runs.whole_forward
     ys, *gains = _RunsSolve.apply(field, runs, plan, whole, y0, *values.tensors(field))
     qs = [torch.cat([torch.zeros_like(gain[:1]), gain.cumsum(0)])[plan.served] for gain in gains]
     return solution_along(plan.accepted_steps, ys, field.named(qs[0]) if qs else NONE)

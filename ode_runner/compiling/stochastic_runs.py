@@ -44,7 +44,7 @@ def compile_stochastic(solver: StochasticSolver, problem: Problem) -> CompiledSo
 def _solve(runs: "StochasticRuns", values: Values, problem: Problem) -> Solution:
     field, y0, ts = problem.field, problem.y0, problem.ts
     runs.solver.check_direction(field, ts)
-    if not torch.is_grad_enabled() and runs.whole_there is None:  # an evaluation does not repay PyTorch's compiler
+    if not torch.is_grad_enabled() and runs.whole_forward is None:  # an evaluation does not repay PyTorch's compiler
         return runs.solver.solve(field, y0, ts)
     plan = runs.plan(field, y0, ts)
     return solve_in_runs(runs, values, problem, plan) if plan.inputs else runs.solver.solve(field, y0, ts)

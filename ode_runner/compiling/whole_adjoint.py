@@ -45,7 +45,7 @@ class WholeAdjoint:
 
     @staticmethod
     def of(back: CompiledSteps, elements: int, *, integrals: int) -> "WholeAdjoint | None":
-        """That of compiled steps; None where their solves are not one call of machine code each."""
+        """The backward solve by compiled steps; None where their solves are not one call of machine code each."""
         solves = WholeSolves.of(back)
         return None if solves is None or solves.first is not None else WholeAdjoint(solves, elements, integrals)
 

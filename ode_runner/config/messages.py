@@ -30,6 +30,19 @@ EXTRAS = {  # by what is said where they are missing: what was typed, what it ne
     "Unknown plugin class : 'hydra_plugins.hydra_ray_launcher": ("hydra/launcher=ray", "hydra-ray-launcher", "ray"),
     "No module named 'optuna'": ("a search", "optuna", "search"),
 }
+OF_OVERRIDES = (  # how Hydra begins, and what is said instead
+    (r"Multiple values for (\S+)\. To override", "{0} is chosen already. Type {0}=NAME, without the +."),
+    (
+        r"Could not append to config\. An item is already at '([^']+)'",
+        "there is an option {0}. Type {0}=VALUE, without the +.",
+    ),
+    (
+        r"Ambiguous value for argument '([^']+)'",
+        "{0} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b].",
+    ),
+    (r"Additional config directory '(.*)' not found", "-cd names the folder '{0}', which does not exist."),
+    (r"provider=(\S+) in \S+, path=(.*) is not available", "{0} names the folder '{1}', which does not exist."),
+)
 # How OmegaConf's parser and its resolvers say that what stands in ${...} cannot be read.
 UNREADABLE = r"recursion depth|(mismatched|extraneous|missing .*) input|token recognition|no viable alternative"
 
@@ -57,20 +70,9 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
     if twice and not any(word.startswith(f"+{twice[1]}") for word in arguments):
         return f"a yaml chooses {twice[1]} once more. Write '- override /{twice[1]}: NAME' among its defaults."
-    if twice:
-        return f"{twice[1]} is chosen already. Type {twice[1]}=NAME, without the +."
-    there = re.match(r"Could not append to config\. An item is already at '([^']+)'", str(error))
-    if there:
-        return f"there is an option {there[1]}. Type {there[1]}=VALUE, without the +."
-    several = re.match(r"Ambiguous value for argument '([^']+)'", str(error))
-    if several:
-        return f"{several[1]} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b]."
-    no_folder = re.match(r"Additional config directory '(.*)' not found", str(error))
-    if no_folder:
-        return f"-cd names the folder '{no_folder[1]}', which does not exist."
-    absent = re.match(r"provider=(\S+) in \S+, path=(.*) is not available", str(error))
-    if absent:
-        return f"{absent[1]} names the folder '{absent[2]}', which does not exist."
+    for pattern, sentence in OF_OVERRIDES:
+        if said := re.match(pattern, str(error)):
+            return sentence.format(*said.groups())
     unknown = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", str(error))
     if unknown:
         return _no_such_key(unknown[1] or unknown[2], arguments)

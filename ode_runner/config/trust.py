@@ -14,9 +14,7 @@ from ode_runner.config.help import conf_dir, targets_in, user_folders
 from ode_runner.errors import RefusedInput
 
 ASKED = "trust=true"
-LIBRARY = re.compile(
-    r"torchvision\.transforms\.v2\.[A-Z]\w*"
-)  # classes that are trusted besides: no code of anybody's own
+LIBRARY = re.compile(r"torchvision\.transforms\.v2\.[A-Z]\w*")  # trusted besides: no code of anybody's own
 
 
 def set_import_path(words: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The adjoint ODE with compiled steps, there and back."""
+"""The adjoint ODE with compiled steps, forwards and backwards."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -48,70 +48,74 @@ def compile_adjoint(forward: Solver, backward: Solver, problem: Problem, *, fuse
     """
     if problem.y0.device.type == "cuda":
         return capture_adjoint(forward, backward, problem, fuses=fuses)
-    there, values = steps_of(forward, problem)
+    forward_steps, values = steps_of(forward, problem)
     found = [value.detach() for value in values.tensors(problem.field)]
     field, y0 = problem.field, problem.y0.detach()
     flat = torch.cat([part.reshape(-1) for part in (y0, torch.ones_like(y0), *found[: values.learned])])
     of_integrals = [y0.new_ones(len(y0) * len(field.names))] if field.names else []
     equation = _Slopes(values, field, y0)
-    back = CompiledSteps(compilable(backward), equation, flat, [*found, *of_integrals], learned=values.learned)
-    back.products_each = products_at(field, y0) if field.names else 0
-    adjoint = WholeAdjoint.of(back, y0.numel(), integrals=sum(c.numel() for c in of_integrals))
-    return partial(_solve, values, there, back, (WholeSolves.of(there), adjoint))
+    backward_steps = CompiledSteps(
+        compilable(backward), equation, flat, [*found, *of_integrals], learned=values.learned
+    )
+    backward_steps.products_each = products_at(field, y0) if field.names else 0
+    adjoint = WholeAdjoint.of(backward_steps, y0.numel(), integrals=sum(c.numel() for c in of_integrals))
+    return partial(_solve, values, forward_steps, backward_steps, (WholeSolves.of(forward_steps), adjoint))
 
 
 def _solve(
     values: Values,
-    there: CompiledSteps,
-    back: CompiledSteps,
+    forward_steps: CompiledSteps,
+    backward_steps: CompiledSteps,
     whole: tuple[WholeSolves | None, WholeAdjoint | None],
     problem: Problem,
 ) -> Solution:
     field = problem.field
-    theta = there.packing.pack([value.detach() for value in values.tensors(field)])
+    theta = forward_steps.packing.pack([value.detach() for value in values.tensors(field)])
     if whole[0] is not None and whole[1] is not None and len(problem.ts) > 1:
-        solution = solve_whole_adjoint(whole[0], whole[1], back, problem, theta)
+        solution = solve_whole_adjoint(whole[0], whole[1], backward_steps, problem, theta)
         if solution is not None:
             return solution
     rule = AdjointRule(
-        partial(_solve_there, there, theta),
-        stepping_back(back, field.ledger, theta),
-        partial(_PackedAdjoint, there.learned),
+        partial(_solve_forward, forward_steps, theta),
+        stepping_back(backward_steps, field.ledger, theta),
+        partial(_PackedAdjoint, forward_steps.learned),
     )
     return solve_by_rule(rule, field, problem.y0.contiguous(), problem.ts)
 
 
-def _solve_there(there: CompiledSteps, theta: Tensor, field: CountedField, y0: State, ts: Times) -> Solution:
+def _solve_forward(forward_steps: CompiledSteps, theta: Tensor, field: CountedField, y0: State, ts: Times) -> Solution:
     """Forwards, by steps that Python takes."""
-    solver = stepping_by(there, field.ledger, theta)
+    solver = stepping_by(forward_steps, field.ledger, theta)
     if not field.names:
         return solver.solve(field, y0, ts)
 
     def solve(packed: Problem) -> Solution:
         gathered = Gathered(solver, packed.field, packed.y0)
-        for step in solver.steps(there.around(field, packed.y0), packed.y0, ts):
+        for step in solver.steps(forward_steps.around(field, packed.y0), packed.y0, ts):
             gathered.add(step)
-        field.ledger.tally.products += there.products(gathered.accepted_steps, back=False)
+        field.ledger.tally.products += forward_steps.products(gathered.accepted_steps, back=False)
         return gathered.solution()
 
     return solve_with_integrals(solve, Problem(field=field, y0=y0, ts=ts))
 
 
-def stepping_back(back: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
+def stepping_back(backward_steps: CompiledSteps, ledger: Ledger, theta: Tensor) -> RungeKutta:
     """The solver of the adjoint equation, whose last values are dL/dq where something is integrated."""
 
     def stepper(adjoint: VectorField) -> CompiledStepper:
         assert isinstance(adjoint, AdjointEquation)
         c = adjoint.of_integrals
-        return CompiledStepper(back, adjoint, ledger, theta if c is None else torch.cat([theta, c.reshape(-1)]))
+        return CompiledStepper(
+            backward_steps, adjoint, ledger, theta if c is None else torch.cat([theta, c.reshape(-1)])
+        )
 
-    return replace(back.solver, stepping=stepper)
+    return replace(backward_steps.solver, stepping=stepper)
 
 
 def solve_whole_adjoint(
-    forward: WholeSolves, backward: WholeAdjoint, back: CompiledSteps, problem: Problem, theta: Tensor
+    forward: WholeSolves, backward: WholeAdjoint, backward_steps: CompiledSteps, problem: Problem, theta: Tensor
 ) -> Solution | None:
-    """There and back, each as one call of machine code; None where Python has to take the steps."""
+    """The solve and that of the adjoint equation, each one call of machine code; None: Python has to take the steps."""
     field, y0 = problem.field, problem.y0.contiguous()
     if backward.library is None:
         return None
@@ -127,7 +131,7 @@ def solve_whole_adjoint(
     qs = ys.new_zeros(len(ys), 0)
     if rows is not None:
         ys, qs = rows.state(ys).contiguous(), ys[..., rows.width :].contiguous()
-    ys, qs = _WholeAdjointSolve.apply(field, backward, back, taken.times, theta, ys, qs, y0, *field.inputs())
+    ys, qs = _WholeAdjointSolve.apply(field, backward, backward_steps, taken.times, theta, ys, qs, y0, *field.inputs())
     return solution_along(accepted_steps, ys, field.named(qs))
 
 
@@ -137,7 +141,7 @@ class _WholeAdjointSolve(torch.autograd.Function):
         ctx: Any,
         field: CountedField,
         backward: WholeAdjoint,
-        back: CompiledSteps,
+        backward_steps: CompiledSteps,
         times: Tensor,
         theta: Tensor,
         ys: Trajectory,
@@ -145,7 +149,7 @@ class _WholeAdjointSolve(torch.autograd.Function):
         y0: State,
         *inputs: Tensor,
     ) -> tuple[Trajectory, Tensor]:
-        ctx.field, ctx.whole, ctx.back, ctx.times = field, backward, back, times
+        ctx.field, ctx.whole, ctx.backward_steps, ctx.times = field, backward, backward_steps, times
         ctx.inputs = (y0, *inputs)
         ctx.save_for_backward(ys, theta)
         return ys, qs
@@ -153,19 +157,19 @@ class _WholeAdjointSolve(torch.autograd.Function):
     @staticmethod
     @first_order(OF_A_SOLVE)
     def backward(ctx: Any, dys: Tensor, dqs: Tensor) -> tuple[Tensor | None, ...]:
-        field, back, (ys, theta) = ctx.field, ctx.back, ctx.saved_tensors
+        field, backward_steps, (ys, theta) = ctx.field, ctx.backward_steps, ctx.saved_tensors
         found = ctx.whole.solve_back(ctx.times, ys, dys.contiguous(), dqs.contiguous(), theta)
         if found is None:  # Python finds out why
-            adjoint = _PackedAdjoint(back.learned, field, field.leaves(), ys.shape[1:])
-            g = theta.new_zeros(sum(back.learned.sizes))
-            solver = stepping_back(back, field.ledger, theta)
+            adjoint = _PackedAdjoint(backward_steps.learned, field, field.leaves(), ys.shape[1:])
+            g = theta.new_zeros(sum(backward_steps.learned.sizes))
+            solver = stepping_back(backward_steps, field.ledger, theta)
             a, g = solve_back(solver, field, adjoint, ctx.times, ys, dys, dqs, g)
         else:
             a, g, tally = found
             field.ledger.tally.evaluations += tally.evaluations
-            field.ledger.tally.products += tally.evaluations * back.products_each
+            field.ledger.tally.products += tally.evaluations * backward_steps.products_each
             field.ledger.tally.enter(tally.accepted, tally.rejected, tally.smallest)
-        return None, None, None, None, None, None, None, a, *back.learned.unpack(g)
+        return None, None, None, None, None, None, None, a, *backward_steps.learned.unpack(g)
 
 
 @final

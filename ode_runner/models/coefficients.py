@@ -16,7 +16,7 @@ from ode_runner.structured_field import KnownEquation
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """Of numbers by name: where each begins, its bounds, whether its logarithm is learned, and what stays."""
+    """Of numbers by name, where each begins, its bounds, whether its logarithm is learned, and what stays."""
 
     start: Mapping[str, float] = field(default_factory=dict)
     low: Mapping[str, float] = field(default_factory=dict)
