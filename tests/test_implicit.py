@@ -229,6 +229,25 @@ def test_van_der_pols_oscillator_at_mu_1000(solver: AdaptiveRungeKutta) -> None:
     assert solution.accepted + solution.rejected < 1500
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "tolerance", "off"), [("radau_iia5", 1e-6, 0.01), ("kvaerno5", 1e-8, 0.1)])
+def test_the_gradient_through_a_jump_of_van_der_pols_oscillator(
+    name: str, tolerance: float, off: float, composed: Compose
+) -> None:
+    """By differences of solves on steps of their own; states are within 1e-7, and a gradient is much further off."""
+
+    def end(begin: float, *, tolerance: float, name: str = "radau_iia5") -> tuple[Tensor, Tensor]:
+        solver = build(composed, "solver", name, rtol=tolerance, atol=tolerance, max_steps=5000)
+        y0 = torch.tensor([[begin, 0.0]], requires_grad=begin == 2.0)
+        x = Integrator(solver=solver, gradient=Backprop())(Formula(van_der_pol), y0, torch.tensor([0.0, 1200.0])).ys
+        return x[-1, 0, 0], y0
+
+    x, y0 = end(2.0, tolerance=tolerance, name=name)
+    above, below = (end(2.0 + shift, tolerance=1e-8)[0] for shift in (1e-3, -1e-3))
+    assert float(x.detach()) == pytest.approx(float(above + below) / 2, abs=1e-5)
+    assert float(torch.autograd.grad(x, y0)[0][0, 0]) == pytest.approx(float(above - below) / 2e-3, rel=off)
+
+
 def test_rate_constants_of_a_stiff_reaction_are_differentiated() -> None:
     """The sensitivity of Robertson's slow reaction against a difference of two solves on the same steps."""
 

@@ -90,8 +90,9 @@ def _solve_forward(forward_steps: CompiledSteps, theta: Tensor, field: CountedFi
         return solver.solve(field, y0, ts)
 
     def solve(packed: Problem) -> Solution:
-        gathered = Gathered(solver, packed.field, packed.y0)
-        for step in solver.steps(forward_steps.around(field, packed.y0), packed.y0, ts):
+        along = forward_steps.around(packed.field, packed.y0)
+        gathered = Gathered(solver, along, packed.y0)
+        for step in solver.steps(along, packed.y0, ts):
             gathered.add(step)
         field.ledger.tally.products += forward_steps.products(gathered.accepted_steps, back=False)
         return gathered.solution()
