@@ -14,7 +14,7 @@ from ode_runner.types import State
 class ReversibleHeun(ReversibleSolver):
     """Order 2, one evaluation a step and one to begin; carries y, its companion z, and f(t, z).
 
-    Small region of stability: the companion parts from the state where the field is stiff.
+    Stable for no decay: on y' = -a y the distance of y and z grows as exp(a t), however small the steps.
 
     Kidger, Foster, Li, Lyons. Efficient and Accurate Gradients for Neural SDEs. NeurIPS 2021, Algorithm 1.
     """
