@@ -31,7 +31,6 @@ EXTRAS = {  # by what is said where they are missing: what was typed, what it ne
     "No module named 'optuna'": ("a search", "optuna", "search"),
 }
 OF_OVERRIDES = (  # how Hydra begins, and what is said instead
-    (r"Multiple values for (\S+)\. To override", "{0} is chosen already. Type {0}=NAME, without the +."),
     (
         r"Could not append to config\. An item is already at '([^']+)'",
         "there is an option {0}. Type {0}=VALUE, without the +.",
@@ -68,7 +67,9 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
         word = f"'{error.override}'.{_about_bare(error.override) or _about_signs(error.override)}"
         return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
-    if twice and not any(word.startswith(f"+{twice[1]}") for word in arguments):
+    if twice and any(word.startswith(f"+{twice[1]}") for word in arguments):
+        return f"{twice[1]} is chosen already. Type {twice[1]}=NAME, without the +."
+    if twice:
         return f"a yaml chooses {twice[1]} once more. Write '- override /{twice[1]}: NAME' among its defaults."
     for pattern, sentence in OF_OVERRIDES:
         if said := re.match(pattern, str(error)):

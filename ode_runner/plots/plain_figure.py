@@ -31,16 +31,14 @@ def number_plainly(axis: Axis) -> None:
     elif isinstance(formatter, ScalarFormatter):
         formatter.set_useOffset(False)
         formatter.set_scientific(False)
-        if _is_long(places := list(axis.get_majorticklocs())) and len({f"{place:g}" for place in places}) == len(
-            places
-        ):
+        if _is_shorter_by_powers(list(axis.get_majorticklocs())):
             axis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
-def _is_long(places: Sequence[float]) -> bool:
-    """Whether numbers are so large, or so small, that they would run into each other."""
+def _is_shorter_by_powers(places: Sequence[float]) -> bool:
+    """Whether numbers are so large, or so small, that they would run into each other, and are told apart as 2e-07."""
     largest = max(map(abs, places), default=1.0)
-    return not 1e-4 < largest < 1e7
+    return not 1e-4 < largest < 1e7 and len({f"{place:g}" for place in places}) == len(places)
 
 
 def _between(value: float, low: float, high: float) -> str:
