@@ -144,6 +144,7 @@ def test_error_stays_near_the_tolerance(composed: Compose, name: str, solver: Em
     assert error_of(solver, posed, posed.times()) < 4 * blindness * tolerance  # 4: errors of many steps add up
 
 
+@pytest.mark.filterwarnings("ignore:the two states that")  # the field decays
 @each_solver
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 def test_no_solver_evaluates_beyond_the_last_output_time(solver: Solver, backwards: bool) -> None:
@@ -194,6 +195,7 @@ def test_agrees_with_torchdiffeq_on_the_same_grid(composed: Compose, ours: str, 
     torch.testing.assert_close(solver.solve(problem.field(), y0, ts).ys, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:the two states that")  # the field decays
 @each_fixed
 @pytest.mark.parametrize(
     ("option", "value", "span", "steps"),
@@ -408,6 +410,17 @@ def test_a_reversible_step_costs_the_same_either_way(solver: ReversibleSolver) -
     again = Formula(lambda t, y: -y)
     accepted = solver.solve(again, y0, torch.tensor([0.0, 0.7, 1.0])).accepted
     assert again.calls == beginning + step * accepted
+
+
+@each_reversible
+def test_a_solve_whose_two_states_part_warns(name: str, solver: ReversibleSolver) -> None:
+    """A decay takes them apart, whatever the steps; a rotation does not."""
+    turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    y0, ts = torch.ones(3, 2), torch.tensor([0.0, 4.0, 8.0])
+    assert solver.solve(Formula(lambda t, y: y @ turn), y0, ts).ys.abs().max() < 2
+    with pytest.warns(UserWarning, match=f"the two states that {type(solver).__name__} carries are more than half"):
+        ys = solver.solve(Formula(lambda t, y: -6 * y), y0, ts).ys
+    assert ys[-1].abs().max() > 0.1, "a warning that nobody needed"
 
 
 @pytest.mark.parametrize("base", offering(FixedStepRungeKutta))

@@ -397,6 +397,15 @@ def test_a_way_there_and_back_ends_where_it_began() -> None:
     torch.testing.assert_close(carried[0], y0, rtol=0, atol=1e-12)
 
 
+def test_a_solve_whose_two_states_part_warns() -> None:
+    class Fast(Geometric):
+        def drift(self, t: Time, y: State) -> State:
+            return -30 * y
+
+    with pytest.warns(UserWarning, match=r"the two states that ReversibleHeunSDE carries .* solver=heun_sde always"):
+        ends(ReversibleHeunSDE, 64, Fast())
+
+
 class Decaying(StochasticField):
     """dx = -2 x dt + 0.7 dW."""
 

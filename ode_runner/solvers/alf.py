@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import final
 
+from torch import Tensor
+
 from ode_runner.field import VectorField
 from ode_runner.solvers.reversible import Carried, ReversibleSolver
 from ode_runner.solvers.tableau import time_tensor
@@ -35,3 +37,7 @@ class ALF(ReversibleSolver):
         middle = y1 - dt / 2 * v1
         v0 = 2 * field(time_tensor(t0 + dt / 2, middle), middle) - v1
         return middle - dt / 2 * v0, v0
+
+    def distance(self, dt: float, before: Carried, after: Carried) -> Tensor:
+        """Of the state and where the velocity before would have brought it; the velocity swings where states part."""
+        return dt / 2 * (after[1] - before[1])

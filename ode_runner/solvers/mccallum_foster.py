@@ -1,7 +1,7 @@
 """The coupling that makes any explicit Runge-Kutta method reversible."""
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import ClassVar, final
 
 from ode_runner.errors import RefusedInput
 from ode_runner.field import VectorField
@@ -21,6 +21,8 @@ class McCallumFoster(ReversibleSolver):
 
     McCallum, Foster. Efficient, Accurate and Stable Gradients for Neural ODEs. arXiv 2410.11648, 2024.
     """
+
+    instead: ClassVar[str] = "a smaller solver.coupling or solver=rk4"
 
     base: FixedStepRungeKutta
     coupling: float

@@ -1,6 +1,7 @@
 """Fixed-step solvers whose every step can be undone."""
 
 import abc
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -14,9 +15,10 @@ from ode_runner.solvers import quadrature
 from ode_runner.solvers.base import FixedStepSolver
 from ode_runner.solvers.packed_field import solve_packed
 from ode_runner.transfer import read_times
-from ode_runner.types import State, Times
+from ode_runner.types import State, Times, Trajectory
 
 Carried = tuple[Tensor, ...]  # the state, and the companions without which a step could not be undone
+PARTED = 0.5  # distance in sizes of the state; large steps, or noise, alone take the two states a fifth of it apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class ReversibleSolver(FixedStepSolver):
 
     kind: ClassVar[str] = "of fixed step and reversible"
     packs: ClassVar[bool] = True  # integrals are rows behind the state; False: gains of a stride
+    instead: ClassVar[str] = "solver=heun"  # what to use where the two states part
 
     @abc.abstractmethod
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:
@@ -41,6 +44,14 @@ class ReversibleSolver(FixedStepSolver):
     @abc.abstractmethod
     def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         """The carried values at t0, from those at t1."""
+
+    def distance(self, dt: float, before: Carried, after: Carried) -> Tensor | None:
+        """How far the two states are apart after a step; about twice the error of the first once it is large.
+
+        None of a solver whose companions follow from the state.
+        """
+        del dt, before
+        return after[1] - after[0]
 
     @staticmethod
     def strides(grid: list[float]) -> list[tuple[float, float]]:
@@ -58,17 +69,39 @@ class ReversibleSolver(FixedStepSolver):
         return solve_packed(lambda *where: self.solve_noting_steps(*where)[0], field, y0, ts)
 
     def solve_noting_steps(self, field: VectorField, y0: State, ts: Times) -> tuple[Solution, Carried]:
-        """The solution, and what is carried at its end."""
+        """The solution, and what is carried at its end. Warns, on a CPU, if the two states part."""
         ys, steps, q = [y0], 0, quadrature.begin(field, y0)
-        qs = [q]
+        qs, distances = [q], []
         grids = self.grids(ts)
         carried: Carried = self.begin(field, read_times(ts)[0], y0) if grids else (y0,)
         for grid in grids:
             for t0, t1 in self.strides(grid):
-                carried, gain = self.stride(field, t0, t1, carried)
+                before = carried
+                carried, gain = self.stride(field, t0, t1, before)
                 q = q if gain is None else q + gain
                 steps += 1
+            if steps:
+                with torch.no_grad():
+                    distances.append(self.distance(t1 - t0, before, carried))
             ys.append(carried[0])
             qs.append(q)
-        integrals = quadrature.named(field, torch.stack(qs))
-        return Solution(ys=torch.stack(ys), integrals=integrals, accepted=steps), carried
+        states, integrals = torch.stack(ys), quadrature.named(field, torch.stack(qs))
+        self._check_together(states.detach(), [far for far in distances if far is not None])
+        return Solution(ys=states, integrals=integrals, accepted=steps), carried
+
+    def _check_together(self, ys: Trajectory, distances: list[Tensor]) -> None:
+        """Warns if the two states part at an output; not where looking at numbers would wait for a GPU, or fail."""
+        if not distances or ys.device.type != "cpu" or torch._C._are_functorch_transforms_active():
+            return
+        if _largest(torch.stack(distances)) > PARTED * _largest(ys):
+            warnings.warn(
+                f"the two states that {type(self).__name__} carries are more than half of the state's size "
+                "apart at an output time, so that its solution may be of something else. Smaller steps help for a "
+                f"while, where states decay; {self.instead} always, with gradient=checkpoint if memory is short.",
+                stacklevel=1,  # always the same place and words, so that it is said once
+            )
+
+
+def _largest(ys: Trajectory) -> Tensor:
+    """The largest root mean square of the states at a time."""
+    return ys.flatten(1).square().mean(1).amax().sqrt()

@@ -30,6 +30,7 @@ class ReversibleHeunSDE(ReversibleSolver, StochasticMethod):
     fields_in_words: ClassVar[str] = "a stochastic field, whose noise may be of any kind if its drift is Stratonovich's"
     calculus: ClassVar[Calculus] = Calculus.STRATONOVICH
     packs: ClassVar[bool] = False
+    instead: ClassVar[str] = "solver=heun_sde"
     order: int = field(default=1, init=False)
 
     def begin(self, field: VectorField, t0: float, y0: State) -> Carried:

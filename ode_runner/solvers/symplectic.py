@@ -67,6 +67,9 @@ class SplittingSolver(ReversibleSolver, StepwiseSolver, abc.ABC):
             gain = gain + quadrature.gains(field, [node], end - start, [[1.0]])[0]
         return (torch.cat([q, p], dim=1), kick), gain
 
+    def distance(self, dt: float, before: Carried, after: Carried) -> None:
+        """The kick follows from the state."""
+
     def reverse_step(self, field: VectorField, t0: float, t1: float, carried: Carried) -> Carried:
         return self.reversible_step(field, t1, t0, carried)
 
