@@ -150,3 +150,14 @@ def test_a_run_reports_bits_and_draws_samples(network: str, tmp_path: Path) -> N
     assert metrics["test/bits_per_dim_fine"] == pytest.approx(metrics["test/bits_per_dim"], rel=0.01)
     drawn = {path.name for path in tmp_path.rglob("plots/*")}
     assert drawn == {"curves.png", "samples.png", "samples_on_the_way.png"}
+
+
+def test_a_model_of_samples_alone_is_judged_by_them(tmp_path: Path) -> None:
+    ended = typed(
+        "task=digits_density", "model=consistency", "network.width=4", "task.test=20", "task.validation=20",
+        "trainer.max_steps=2", "logger=none", cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    metrics = record_of(tmp_path)["metrics"]
+    assert {"test/sw2", "test/sw2_floor"} <= metrics.keys()
+    assert not {name for name in metrics if "bits" in name}

@@ -54,6 +54,26 @@ def test_true_paths_have_the_known_law(composed: Compose) -> None:
     assert float(gbm.var()) == pytest.approx(1, rel=4 * math.sqrt(2 / 3000))
 
 
+def test_hardly_any_relaxation_is_hardly_any_change(composed: Compose) -> None:
+    """As theta goes to 0 the process becomes sigma W, with which its exact step has a difference to be taken."""
+    start, ts = torch.ones(20, 1, dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64)
+    some, none = (
+        made(composed, "ou", theta=theta, fine=32).true_paths(start, ts, torch.arange(20)) for theta in (1e-8, 1e-300)
+    )
+    torch.testing.assert_close(some, none, rtol=0, atol=1e-7)
+    bounds = (made(composed, "ou", theta=theta, fine=1) for theta in (0.999999, 1.000001))  # on both sides of a formula
+    below, above = (task.true_paths(start, ts, torch.arange(20)) for task in bounds)
+    torch.testing.assert_close(below, above, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_a_model_is_given_the_noise_of_the_path_that_it_is_compared_with(composed: Compose, epoch: int) -> None:
+    task = made(composed, "gbm")
+    batch = next(task.batches(Split.TRAIN, batch_size=10, epoch=epoch))
+    assert batch.numbers is not None
+    torch.testing.assert_close(task.true_paths(batch.inputs, batch.ts, batch.numbers), batch.targets)
+
+
 def test_errors_stand_beside_their_sampling_errors(tmp_path: Path) -> None:
     """Of Euler on geometric Brownian motion, whose mean is (1 + mu h)^n."""
     for place in ("a", "b"):

@@ -66,6 +66,16 @@ def test_a_law_sums_to_one_and_has_the_entropy_that_it_says(name: str) -> None:
     torch.testing.assert_close(law.bigrams(), by_hand, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("seed", [15, 18, 33])
+def test_a_chain_that_hardly_moves_has_a_law_too(seed: int) -> None:
+    """Whose start has probabilities of 1e-20, which a linear system takes for 0 or less."""
+    law = MarkovLaw(random_transition(2, scale=30.0, seed=seed), length=4)
+    assert float(law.start.min()) > 0
+    torch.testing.assert_close(law.start @ law.transition, law.start, rtol=1e-14, atol=0)
+    assert 0 <= law.entropy < math.log(2)
+    law.draw(5, torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize("name", LAWS)
 def test_what_masks_may_be_is_known_from_the_table_of_all_texts(name: str) -> None:
     law = LAWS[name]()

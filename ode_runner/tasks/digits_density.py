@@ -80,7 +80,8 @@ class DigitsDensity(DensityTask):
 
     def model_metrics(self, view: ModelView) -> dict[str, float]:
         found = super().model_metrics(view)
-        return {**found, "bits_per_dim_fine": self.bits * found["nll_fine"]}
+        fine = {"bits_per_dim_fine": self.bits * found["nll_fine"]} if "nll_fine" in found else {}
+        return found | fine
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         yield "curves", draw_curves(view.history, quality="bits_per_dim")

@@ -36,13 +36,19 @@ class OrnsteinUhlenbeck(StochasticPaths):
         """The state at t1; the integral of e^(-theta (t1 - s)) dW(s), from increment and area, is off by h^(5/2)."""
         k = self.theta * (t1 - t0)
         of_w = -math.expm1(-k) / k
-        of_h = 12 * ((1 - math.exp(-k) * (1 + k)) / k**2 + math.expm1(-k) / (2 * k))
-        return math.exp(-k) * y + self.sigma * (of_w * noise.w + of_h * noise.h)
+        return math.exp(-k) * y + self.sigma * (of_w * noise.w + _weight_of_area(k) * noise.h)
 
     def _check(self) -> None:
         super()._check()
         if not (self.theta > 0 and self.sigma > 0):
             raise RefusedInput(f"task.theta={self.theta} and task.sigma={self.sigma} must be positive.")
+
+
+def _weight_of_area(k: float) -> float:
+    """12 ((1 - e^-k (1 + k)) / k^2 - (1 - e^-k) / (2 k)); of a small k by its series, for the difference is of k."""
+    if k > 1:
+        return 12 * ((1 - math.exp(-k) * (1 + k)) / k**2 + math.expm1(-k) / (2 * k))
+    return 6 * sum((-k) ** n * n / math.factorial(n + 2) for n in range(1, 20))
 
 
 @final

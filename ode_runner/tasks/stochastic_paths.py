@@ -24,9 +24,9 @@ from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar, State, Times, Trajectory
 
 DEPTH = 20  # of the Brownian paths: their finest grid has 2^20 times in a cell
-SPLITS = {Split.TEST: 0, Split.VALIDATION: 1, Split.TRAIN: 2}  # in which order samples are numbered; training by epoch
+SPLITS = {Split.TEST: 0, Split.VALIDATION: 1, Split.TRAIN: 2}  # in which order samples are numbered
 NUMBERS = 1 << 28  # samples of a split, at most
-OTHERS = 1 << 10  # times that: the numbers of paths that are no path of the data
+OTHERS = 1 << 10  # times that: the numbers of paths that are no path of the data, in training others in every epoch
 DRAWN = 65  # times of a picture
 MOST_FINE = 1_000_000
 BAND = 500  # paths that a band in a picture is made of
@@ -104,10 +104,12 @@ class StochasticPaths(Task):
         generator = shuffler(split, seed=self.seed, epoch=epoch)
         for chosen in in_batches(self.size(split), batch_size, generator, device=self.device):
             batch = self._batch(split, chosen)
-            turn = SPLITS[split] + (epoch if split is Split.TRAIN else 0) + OTHERS * self.sequence
-            batch = batch._replace(numbers=chosen + NUMBERS * turn)
-            risen = min(1.0, (epoch + 1) / self.kl_epochs) if split is Split.TRAIN else 1.0
-            yield batch._replace(weights={"kl": risen, "kl_path": risen}) if self.sequence else batch
+            if not self.sequence:
+                yield batch._replace(numbers=chosen + NUMBERS * SPLITS[split])  # the noise of the data
+                continue
+            turn, risen = (epoch, min(1.0, (epoch + 1) / self.kl_epochs)) if split is Split.TRAIN else (0, 1.0)
+            numbers = chosen + NUMBERS * (OTHERS + SPLITS[split] + turn)
+            yield batch._replace(numbers=numbers, weights={"kl": risen, "kl_path": risen})
 
     def _batch(self, split: Split, chosen: Tensor) -> Batch:
         values = self.values[split][:, chosen] if split in self.values else self._draw(split, chosen)
