@@ -215,6 +215,7 @@ def test_what_cannot_be_followed_is_refused_by_name() -> None:
         (("solver=expm", "task.reverse=true"), "solver=expm needs a constant matrix"),
         (("task.start=[0.5,0.6]",), "task.start=[0.5,0.6] must be two probabilities or more, which sum to 1."),
         (("task.paths=0",), "task.paths must be at least 1"),
+        (("task.reverse=true", "task.start=[1,0,0]"), "a state without probability at an infinite rate"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_one_line(

@@ -162,6 +162,11 @@ def test_points_in_the_plane_are_drawn_into_a_table_and_a_picture(tmp_path: Path
     assert np.allclose(rows[:50], judged), "the first are those of the test"
 
 
+def test_too_few_images_for_neighbourhoods_are_refused() -> None:
+    with pytest.raises(RefusedInput, match="there are 4 images to learn from, with task.validation as it is, and 6"):
+        made(validation=1433)
+
+
 def test_a_model_without_samples_is_refused(tmp_path: Path) -> None:
     ended = typed("task=digits_generation", "model=odenet", cwd=tmp_path)
     assert ended.returncode == 2

@@ -151,6 +151,7 @@ def test_parquet_without_its_library_is_told_in_a_sentence(
         (TWO.replace("A,3,4", "A,1,4"), {}, r"row 5, column 't': the times of series A run backwards, from 2 to 1"),
         (TWO.replace("A,3,4", "A,2,4"), {}, r"column 't': rows 4 and 5 of series A are both at 2. Keep one of them\.$"),
         (TWO.replace("A,3,4", "A,,4"), {}, r"row 5, column 't': the time is missing"),
+        (TWO.replace("A,3,4", " ,3,4"), {}, r"row 5, column 'id': blank, so that the row is of no series"),
         (TWO + "C,0,1,1,1\nC,1,1,2,1\n", {}, r"series C of .*data.csv, from row 11 on: 2 with values"),
         (TWO, {"log": ["x"], "values": ["x"]}, None),
         (TWO.replace("A,3,4", "A,3,-4"), {"log": ["x"]}, r"row 5, column 'x': -4 has no logarithm"),
@@ -409,6 +410,7 @@ def test_labelled_series_keep_their_label_their_length_and_times_from_zero(
     ("text", "options", "sentence"),
     [
         (labels_of(10, lambda i: "a"), {}, "column 'label': every series is labelled 'a'"),
+        (labels_of(10, lambda i: ("a", "", "b")[i % 3]), {}, "row 5, column 'label': series 1 has no label. Write it"),
         (
             labels_of(10, lambda i: "rare" if i == 2 else "a"),
             {"test": 0.6},
@@ -431,6 +433,7 @@ def test_labels_that_cannot_be_learned_are_refused(
     [
         (labels_of(3, lambda i: "c"), "the run knows no class 'c'. It knows: a, b"),
         ("t,x,series\n0,1,A\n1,,A\n2,3,A\n", None),
+        ("t,x,series,label\n0,1,A,\n1,,A,\n2,3,A,\n", None),
         ("t,y,series\n0,1,A\n", "Name x as the run does"),
     ],
 )

@@ -138,6 +138,13 @@ def test_errors_are_what_they_are_called(make: Any) -> None:
     assert off["global_error"] == pytest.approx(4 * math.sqrt(2))
 
 
+def test_nothing_is_relative_to_a_trajectory_that_stands_still(make: Any) -> None:
+    moved, still = (make("lotka_volterra", y0=y0).tests["portrait"] for y0 in ([1.0, 2.0], [1.0, 1.0]))
+    task = make("lotka_volterra")
+    assert "relative_rmse" in task.metrics(Outputs(moved.targets + 0.1), moved)
+    assert "relative_rmse" not in task.metrics(Outputs(still.targets + 0.1), still)
+
+
 def test_a_model_that_leaves_the_positive_quadrant_drifts_but_is_a_number(make: Any) -> None:
     drift = make("lotka_volterra").invariant(torch.tensor([[1.0, 2.0], [-1.0, 2.0]])).diff().abs()
     assert math.isfinite(float(drift))

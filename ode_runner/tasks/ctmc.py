@@ -67,7 +67,7 @@ class CTMC(SetMeasuringTask):
         seed: int,
         device: torch.device,
     ) -> None:
-        self._check(start, horizon, paths)
+        self._check(start, horizon, paths, reverse=reverse)
         self.seed, self.device, self.paths, self.reverse = seed, device, paths, reverse
         self.start = torch.tensor(start, dtype=torch.float64)
         self.horizon = HORIZON[reverse] if horizon is None else horizon
@@ -136,9 +136,15 @@ class CTMC(SetMeasuringTask):
         return one_hot(states[:, 0].long(), len(self.start)).double().mean(dim=0).cpu()
 
     @staticmethod
-    def _check(start: Sequence[float], horizon: float | None, paths: int | None) -> None:
+    def _check(start: Sequence[float], horizon: float | None, paths: int | None, *, reverse: bool) -> None:
         if len(start) < 2 or min(start) < 0 or not math.isclose(sum(start), 1, abs_tol=1e-6):
             raise RefusedInput(f"task.start={as_typed(start)} must be two probabilities or more, which sum to 1.")
+        if reverse and paths is None and min(start) == 0:
+            raise RefusedInput(
+                f"task.start={as_typed(start)} with task.reverse=true: towards t=0 the chain leaves a state without "
+                "probability at an infinite rate, which no solver of a differential equation follows. Give it some, "
+                "such as 0.001, or follow paths: task.paths=1000 solver=gillespie."
+            )
         if horizon is not None:
             check_horizon(horizon)
         if paths is not None and paths < 1:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ode_runner.batch import Answer, Batch, Drawn, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput
 from ode_runner.figures import Figure
 from ode_runner.plots.animation import Picture
 from ode_runner.plots.curves import draw_curves
@@ -87,6 +88,7 @@ class ImageGeneration(SampledTask):
         device: torch.device,
     ) -> None:
         check_counts(NEIGHBOURS + 1, samples=samples)
+        _check_neighbourhoods(learned=len(everything.targets) - validation, tested=len(test.targets))
         self.everything, self.test = everything, test  # on the CPU, as the classifier is
         self.splits = {split: part.to(device) for split, part in _splits(everything, test, validation, seed).items()}
         self.classes, self.samples, self.brightest = int(everything.targets.max()) + 1, samples, brightest
@@ -182,6 +184,13 @@ class ImageGeneration(SampledTask):
             self.everything, self.test, classes=self.classes, brightest=self.brightest, seed=self.classifier_seed,
             name=self.dataset, outputs=outputs,
         )  # fmt: skip
+
+
+def _check_neighbourhoods(*, learned: int, tested: int) -> None:
+    """Raises RefusedInput where samples could not be looked for in neighbourhoods of so few images."""
+    for count, what in ((learned, "to learn from, with task.validation as it is"), (tested, "of the test")):
+        if count <= NEIGHBOURS:
+            raise RefusedInput(f"there are {count} images {what}, and {NEIGHBOURS + 1} are the least.")
 
 
 def _splits(everything: Samples, test: Samples, validation: int, seed: int) -> dict[Split, Samples]:

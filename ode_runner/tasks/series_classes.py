@@ -46,7 +46,7 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
         roles = {"time": time, "series": series, "values": values, "label": label, "sort": sort}
         self.series, self.label, self.sort = series, label, sort
         self.read = read_series(find_file(file), Roles.of(roles))
-        self.class_labels = sorted({str(one.label) for one in self.read.series})
+        self.class_labels = self._labels_of(label)
         self.recorded = self.read.recorded()
         held = {"validation": share_of(validation, len(self.recorded)), "test": share_of(test, len(self.recorded))}
         if len(self.recorded) - sum(held.values()) < 2 or min(validation, test) < 0:
@@ -106,6 +106,20 @@ class SeriesClasses(SeriesClassification, OwnDataTask):
             counts = [sum(self.recorded[i].label == name for i in own) for own in self.parts.values()]
             told = ", ".join(f"{count} {split}" for split, count in zip(self.parts, counts, strict=True))
             yield f"  class {number}: {name} ({told})"
+
+    def _labels_of(self, column: str) -> list[str]:
+        """The labels in this column of the file, each once.
+
+        Raises:
+            RefusedInput: a series has none.
+        """
+        for one in self.read.series:
+            if one.label is None:
+                raise RefusedInput(
+                    f"{self.read.path}, row {one.first}, column '{column}': series {one.name} has no label. Write it, "
+                    "or leave the series out."
+                )
+        return sorted({str(one.label) for one in self.read.series})
 
     def _check_labels(self, column: str) -> None:
         if len(self.class_labels) < 2:

@@ -52,7 +52,7 @@ class Recorded:
     times: np.ndarray  # (points,), increasing, in the file's unit
     values: np.ndarray  # (points, columns), NaN where a cell is blank
     inputs: np.ndarray  # (points, inputs), likewise
-    label: str | None
+    label: str | None  # None: the file says none
 
     @property
     def first(self) -> int:
@@ -136,11 +136,16 @@ def read_series(path: Path, roles: Roles) -> SeriesFile:
     assert roles.time is not None
     assert roles.values is not None
     whole, dates = _numbers(table, first, roles, path)
-    keys = [""] * len(table) if roles.series is None else [str(key).strip() for key in table[roles.series]]
-    labels = None if roles.label is None else [str(label).strip() for label in table[roles.label]]
+    keys = [""] * len(table) if roles.series is None else _names(table[roles.series])
+    labels = None if roles.label is None else _names(table[roles.label])
     series = []
     for key, own in _rows_by_series(table, keys).items():
         chosen = np.array(own)
+        if roles.series is not None and not key:
+            raise RefusedInput(
+                f"{path}, row {whole.rows[own[0]]}, column '{roles.series}': blank, so that the row is of no series. "
+                "Write the name of one, or leave the row out."
+            )
         chosen = chosen[np.argsort(whole.times[chosen], kind="stable")] if roles.sort else chosen
         one = whole.at(chosen)
         _check_times(one.times, one.rows, key, roles.time, path, dates=dates)
@@ -174,6 +179,11 @@ def _numbers(table: pd.DataFrame, first: int, roles: Roles, path: Path) -> tuple
         label=None,
     )
     return whole, dates
+
+
+def _names(column: pd.Series) -> list[str]:
+    """The cells of a column of names, "" where blank; NA may be a name."""
+    return ["" if cell is None or cell != cell else str(cell).strip() for cell in column]
 
 
 def _rows_by_series(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, list[int]]:
@@ -264,9 +274,9 @@ def _check_times(times: np.ndarray, rows: np.ndarray, key: str, column: str, pat
             )
 
 
-def _one_label(labels: list[str], rows: np.ndarray, key: str, path: Path) -> str:
-    """That of a series, which is the same in all its rows."""
+def _one_label(labels: list[str], rows: np.ndarray, key: str, path: Path) -> str | None:
+    """That of a series, which is the same in all its rows; None where these are blank."""
     for row, label in zip(rows, labels, strict=True):
         if label != labels[0]:
             raise RefusedInput(f"{path}, row {row}: series {key} has the labels {labels[0]!r} and {label!r}.")
-    return labels[0]
+    return labels[0] or None

@@ -32,6 +32,7 @@ from ode_runner.tasks.observations import (
 from ode_runner.tasks.sizes import check_counts, check_horizon
 from ode_runner.types import Scalar
 
+STILL = 1e-9  # of a trajectory's size: what moves less stands still, but for rounding
 SHOWN, FINE = 3, 201  # observed trajectories in a picture, and times at which they are drawn
 
 
@@ -252,14 +253,15 @@ class Trajectories(LeastSquaresTask):
         return Batch(values[:, 0], ts, targets, observed=observed)
 
     def _portrait(self, values: Tensor, targets: Tensor, error: Tensor) -> dict[str, Scalar]:
-        """Of the one trajectory from y0: errors over a horizon, and the largest ones over the whole foresight."""
+        """Of the one trajectory from y0: errors over a horizon, and the largest ones over the whole foresight.
+
+        None is relative where it stands still.
+        """
         reference = targets[: len(error)]
-        scale = (reference - reference.mean(dim=0)).square().sum(dim=-1).mean()
-        found = {
-            "mse": error.square().mean(),
-            "relative_rmse": (error.square().sum(dim=-1).mean() / scale).sqrt(),
-            "global_error": (values - targets).norm(dim=-1).max(),
-        }
+        size, scale = (x.square().sum(dim=-1).mean().sqrt() for x in (reference, reference - reference.mean(dim=0)))
+        found = {"mse": error.square().mean(), "global_error": (values - targets).norm(dim=-1).max()}
+        if scale > max(STILL, torch.finfo(scale.dtype).eps) * size:
+            found["relative_rmse"] = error.square().sum(dim=-1).mean().sqrt() / scale
         conserved = self.invariant(values)
         if conserved is not None:
             found["invariant_drift"] = (conserved - conserved[0]).abs().max()
