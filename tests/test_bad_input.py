@@ -126,6 +126,9 @@ REFUSED = {  # what was typed: what the one line must say
     "task.name=a░": ["cannot read 'task.name=a░'. Type 'task.name=\"a░\"'."],
     "evaluate": ["cannot read 'evaluate'. Type evaluate=VALUE."],
     "help": ["cannot read 'help'. Type --help."],
+    "=rk4": ["cannot read '=rk4': nothing stands before the =. Type key=value."],
+    "model=model/odenet": ["model=model/odenet: model/ is the group. Type model=odenet."],
+    "logger=[csv,logger/wandb]": ["logger/ is the group. Type logger=wandb."],
     "task=density2d model=odenet": ["task=density2d asks for a log density, and model=odenet gives", "Use ", "cnf"],
     "task=half_moons model=cde": [
         "model=cde reads the rows of a series to answer about it, and task=half_moons gives a"

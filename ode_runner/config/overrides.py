@@ -25,6 +25,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
     """
     for override in _overrides(arguments):
         group = override.key_or_group
+        if not group:
+            raise RefusedInput(f"cannot read '{override.input_line}': nothing stands before the =. Type key=value.")
         if override.is_delete():
             _check_deletion(override, arguments)
         if isinstance(sweep := override.value(), RangeSweep):
@@ -91,6 +93,8 @@ def _check_names(override: Override, arguments: Sequence[str]) -> None:
             if one is None or isinstance(one, int | float | list | dict | RangeSweep) or "${" in str(one):
                 instead = available(_names(group, arguments))
                 raise RefusedInput(f"{override.input_line} names no {group}. {instead}")
+            if (plain := str(one).removeprefix(f"{group}/")) != str(one):
+                raise RefusedInput(f"{override.input_line}: {group}/ is the group. Type {group}={plain}.")
 
 
 def _check_apart(override: Override, names: Sequence[object]) -> None:
