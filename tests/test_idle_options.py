@@ -22,6 +22,11 @@ IDLE = {  # what is typed: the clause, and an option beside which it is read
     ),
     (*PATHS, "task.noise=0.2"): ("task.sequence=false", ""),
     (*PATHS, "model.diffusion=constant", "model.width=8"): ("model.diffusion=constant", "model.diffusion=elementwise"),
+    (*QUICK, "task=sequence_sort", "network=transformer", "network.patch=2"): ("the inputs are no images", ""),
+    (*QUICK, "task=sequence_sort", "model=resnet", "network=transformer", "network.time=false"): (
+        "layers are told no time",
+        "model=odenet",
+    ),
     (*QUICK, "solver=explicit_adams", "solver.rtol=0.01"): ("explicit_adams has no corrector", ""),
     (*QUICK, "schedule=one_cycle", "schedule.base_momentum=0.5"): (
         "schedule.cycle_momentum=false",
@@ -46,9 +51,8 @@ def test_only_options_that_exist_and_differ_from_their_default_are_named(compose
     cfg = composed("task=ou", "model=sde", "task.train=4", "task.validation=2", "task.test=2", "task.fine=32")
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
     assert set(experiment.task.idle_options()) == {"noise", "kl_epochs"} < set(cfg.task)
-    choices = {
-        group: str(cfg.hydra.runtime.choices[group]) for group in ("task", "model", "solver", "schedule", "optimizer")
-    }
+    groups = ("task", "model", "network", "solver", "schedule", "optimizer")
+    choices = {group: str(cfg.hydra.runtime.choices[group]) for group in groups}
     assert choices["schedule"] in options("schedule")
     assert (
         list(idle_options(experiment, None, choices=choices, config={group: {**cfg[group]} for group in choices})) == []

@@ -66,6 +66,7 @@ class Model(nn.Module, abc.ABC):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.every_time = network.spec.every_time
+        self.idle_options_of_network = network.idle_options()
         self.stem = network.stem()
 
     @classmethod

@@ -1,6 +1,7 @@
 """What a network is."""
 
 import abc
+from collections.abc import Mapping
 from typing import final
 
 from torch import Tensor, nn
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.types import State
+
+OF_LAYERS = {"time": "layers are told no time"}  # options that nothing reads of a network that makes layers or blocks
 
 
 class Block(nn.Module, abc.ABC):
@@ -30,6 +33,10 @@ class Network(abc.ABC):
     takes_blanks: bool = False  # inputs may lack numbers: NaN stands in their places
     takes_tokens: bool = False  # inputs may be whole numbers, each one of several symbols
     state_is_input: bool = False  # the stem leaves inputs as they are, but for their shape
+
+    def idle_options(self) -> Mapping[str, str]:
+        """The options that nothing reads for this task, each with the reason, in a clause."""
+        return {}
 
     @abc.abstractmethod
     def stem(self) -> nn.Module:

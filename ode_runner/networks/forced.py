@@ -1,5 +1,6 @@
 """Systems on which something acts from outside, measured at times of its own."""
 
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -25,6 +26,9 @@ class SeriesNetwork(Network):
     def __init__(self, inner: Network) -> None:
         self.inner, self.spec, self.state = inner, inner.spec, inner.state
         self.state_is_data, self.state_is_input = inner.state_is_data, inner.state_is_input
+
+    def idle_options(self) -> Mapping[str, str]:
+        return self.inner.idle_options()
 
     def stem(self) -> nn.Module:
         (state,) = self.spec.input_shape

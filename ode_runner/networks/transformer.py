@@ -1,7 +1,7 @@
 """Layers of attention."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -65,6 +65,9 @@ class Transformer(TokenNetwork):
         self.absolute, self.told = positions in {"absolute", "both"}, width if time and not spec.autonomous else 0
         self.state_is_input = len(spec.input_shape) == 3 and spec.output_shape == ()
         self.state = spec.input_shape[0] if self.state_is_input else width
+
+    def idle_options(self) -> Mapping[str, str]:
+        return {} if len(self.spec.input_shape) == 3 else {"patch": "the inputs are no images"}
 
     @property
     def positions(self) -> int:

@@ -22,6 +22,7 @@ def idle_options(
     idle = {
         "task": experiment.task.idle_options(),
         "model": experiment.model.idle_options(),
+        "network": _of_network(experiment),
         "solver": experiment.integrator.solver.idle_options() if _is_solving(experiment) else {},
         "schedule": {} if trainer is None else trainer.stages.schedule.idle_options(),
         "optimizer": {} if trainer is None else _of_optimizer(trainer),
@@ -39,6 +40,11 @@ def idle_options(
 
 def _is_solving(experiment: Experiment) -> bool:
     return "solver" not in experiment.model.unused_axes()
+
+
+def _of_network(experiment: Experiment) -> Mapping[str, str]:
+    model = experiment.model
+    return {} if "network" in model.unused_axes() else model.idle_options_of_network
 
 
 def _of_optimizer(trainer: Trainer) -> Mapping[str, str]:
