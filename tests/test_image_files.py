@@ -18,9 +18,11 @@ from torchvision.transforms import v2
 from ode_runner.batch import Split
 from ode_runner.building.instantiate import construct
 from ode_runner.errors import RefusedInput
+from ode_runner.plots.difficulty import draw_hardest_and_easiest
 from ode_runner.tasks.base import Task
 from ode_runner.tasks.classification import UNKNOWN
 from ode_runner.tasks.drawn_shapes import drawn_shapes
+from ode_runner.tasks.image_files import find_images, read_images
 from ode_runner.tasks.images import transformed
 from ode_runner.tasks.own_images import OwnImages
 from tests.helpers import run_folder, typed
@@ -104,7 +106,7 @@ def test_other_images_are_put_to_a_trained_model(make: Make, tmp_path: Path) -> 
     ],
 )
 def test_what_cannot_be_read_is_named(make: Make, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
-    write_images(tmp_path / "in", count=2)
+    write_images(tmp_path / "in", count=5)
     write_images(tmp_path / "bad", count=1)
     (tmp_path / "bad/green/0.png").write_bytes(b"\x89PNG torn")
     for name in ("empty", "flat", "one/red"):
@@ -118,6 +120,40 @@ def test_what_cannot_be_read_is_named(make: Make, tmp_path: Path, options: dict[
 
     with pytest.raises(RefusedInput, match=sentence):
         first_batch()
+
+
+def test_a_class_that_is_held_back_whole_is_refused(make: Make, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "in")
+    (folder / "rare").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "rare/a.png")
+    with pytest.raises(RefusedInput, match="no image to learn from is of the class rare. Give more images, or smaller"):
+        make("images", folder=str(folder), validation=0.45, test=0.45)
+
+
+def test_an_image_is_read_as_it_is_seen(tmp_path: Path) -> None:
+    """16 bits are not cut down to 8, what is transparent is white, and a picture stands as its camera was held."""
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "glass.png")
+    turned = Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 4, axis=1).repeat(8, axis=0))  # dark on the left
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    deep, glass, upright = read_images(find_images(tmp_path), size=(8, 8), colour=False)[:, 0]
+    assert (deep.unique().tolist(), glass.unique().tolist()) == ([156], [255])
+    assert bool((upright[:4] == 0).all())
+    assert bool((upright[4:] == 255).all())
+    Image.fromarray(np.ones((8, 8), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(RefusedInput, match="float.tiff has pixels of 32 bits, of which none is said to be white"):
+        read_images(find_images(tmp_path / "float.tiff"), size=(8, 8), colour=False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_hard_images_are_told_from_easy_ones_however_few_there_are(count: int) -> None:
+    images, labels = torch.zeros(count, 1, 4, 4, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
+    evaluations = torch.arange(count, dtype=torch.float64)
+    figure = draw_hardest_and_easiest(images, labels, evaluations, names=["disk"], ink_on_paper=False)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert (titles[0], titles[len(titles) // 2]) == (f"disk, {count - 1}", "disk, 0")
 
 
 def test_each_image_is_transformed_by_itself_and_alike_for_the_same_generator() -> None:

@@ -1,6 +1,6 @@
 """Which samples take a solver many evaluations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,10 +68,15 @@ def draw_difficulty_in_the_plane(points: Tensor, evaluations: Tensor, *, title: 
     return figure
 
 
-def draw_hardest_and_easiest(images: Tensor, labels: Tensor, evaluations: Tensor) -> Figure:
-    """The test images that take most evaluations and those that take fewest."""
+def draw_hardest_and_easiest(
+    images: Tensor, labels: Tensor, evaluations: Tensor, *, names: Sequence[str], ink_on_paper: bool
+) -> Figure:
+    """The test images that take most evaluations and those that take fewest, with the names of their classes.
+
+    With `ink_on_paper` a large number of an image of one channel is dark.
+    """
     order = evaluations.argsort(descending=True, stable=True)
-    half = min(COLUMNS * ROWS, len(order) // 2)
+    half = min(COLUMNS * ROWS, max(1, len(order) // 2))
     rows = -(-half // COLUMNS)
     figure = style.figure(8.6, 2.9 * rows + 0.8)
     shown = (("The hardest", order[:half]), ("The easiest", order.flip(0)[:half]))
@@ -80,6 +85,6 @@ def draw_hardest_and_easiest(images: Tensor, labels: Tensor, evaluations: Tensor
         for axes in (grid := part.subplots(rows, COLUMNS, squeeze=False)).flat:
             axes.axis("off")
         for axes, index in zip(grid.flat, chosen.tolist(), strict=False):
-            axes.imshow(images[index].permute(1, 2, 0).cpu().numpy(), cmap="gray_r")
-            axes.set_title(f"{int(labels[index])}, {float(evaluations[index]):g}", fontsize=7)
+            axes.imshow(images[index].permute(1, 2, 0).cpu().numpy(), cmap="gray_r" if ink_on_paper else "gray")
+            axes.set_title(f"{names[int(labels[index])]}, {float(evaluations[index]):g}", fontsize=7)
     return figure

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as F
@@ -70,10 +71,32 @@ def _hash(path: Path, size: int, changed: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _as_seen(image: Image.Image, path: Path) -> Image.Image:
+    """The image of 8 bits a channel, upright as its camera notes, and white where it is transparent.
+
+    Pillow's own conversion cuts all but 8 bits off, so that an image of 16 is white, and drops transparency.
+
+    Raises:
+        RefusedInput: its pixels are numbers of which the file does not say which is white.
+    """
+    if image.mode in ("I", "F"):
+        raise RefusedInput(f"{path} has pixels of 32 bits, of which none is said to be white. Save it with 8 or 16.")
+    upright = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        levels = np.asarray(upright).astype(np.int64)
+        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # 65,535 is 255
+    if not upright.has_transparency_data:
+        return upright
+    seen = upright.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+
+
 def _pixels(path: Path, *, size: tuple[int, int], colour: bool) -> Tensor:
     try:
         with Image.open(path) as image:
-            pixels = F.pil_to_tensor(image.convert("RGB" if colour else "L"))
+            pixels = F.pil_to_tensor(_as_seen(image, path).convert("RGB" if colour else "L"))
+    except RefusedInput:  # which is a ValueError, too
+        raise
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
         raise RefusedInput(f"{path} cannot be read as an image ({type(error).__name__}). Remove it.") from error
     height, width = pixels.shape[1:]

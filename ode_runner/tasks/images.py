@@ -61,7 +61,12 @@ class ImageClassification(Classification):
     def figures_of_per_sample_cost(self, found: PerSampleCost) -> Iterator[tuple[str, Figure]]:
         yield from super().figures_of_per_sample_cost(found)
         test = self.splits[Split.TEST]
-        yield "difficulty_images", draw_hardest_and_easiest(test.inputs, test.targets, found.evaluations)
+        yield (
+            "difficulty_images",
+            draw_hardest_and_easiest(
+                test.inputs, test.targets, found.evaluations, names=self.class_names, ink_on_paper=self.ink_on_paper
+            ),
+        )
 
     def figures(self, view: ModelView) -> Iterator[tuple[str, Picture]]:
         yield from super().figures(view)  # first, for they ask nothing of the model

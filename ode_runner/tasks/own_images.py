@@ -61,6 +61,7 @@ class OwnImages(ImageClassification, OwnDataTask):
         self.labels = sorted(set(trained.labels))
         self._check_labels(tested or trained)
         places = self._split(len(trained.names), validation, 0.0 if tested else test, seed)
+        self._check_learned({trained.labels[i] for i in places[Split.TRAIN].tolist()})
         splits = {split: self._samples(trained, own) for split, own in places.items()}
         self.separate = tested is not None  # the folder has a part for the test
         self.tested = [trained.names[i] for i in places[Split.TEST].tolist()]
@@ -136,6 +137,15 @@ class OwnImages(ImageClassification, OwnDataTask):
         for name in sorted(set(tested.labels)):
             if name not in self.labels:
                 raise RefusedInput(f"{self.folder}: 'test' has the class {name}, and 'train' has none of it.")
+
+    def _check_learned(self, labels: set[str]) -> None:
+        """Raises RefusedInput unless there are images of every class among those of these labels."""
+        for name in self.labels:
+            if name not in labels:
+                raise RefusedInput(
+                    f"{self.folder}: no image to learn from is of the class {name}. Give more images, or smaller "
+                    "task.validation and task.test."
+                )
 
     def _split(self, count: int, validation: float, test: float, seed: int) -> dict[Split, Tensor]:
         """Numbers of the images of each split; where none are held back, those of training."""
