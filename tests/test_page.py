@@ -131,6 +131,17 @@ def test_a_curve_of_few_epochs_is_found_between_them_too_and_ticks_are_whole(pag
     assert page.value("ticks(1, 4, 1)") == [1, 2, 3, 4]
 
 
+def test_a_curve_of_one_epoch_is_a_dot(tmp_path: Path) -> None:
+    write_run(tmp_path / "outputs", "short", rows=1)
+    ended = reported("outputs", "--html", "page.html", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    drawn = """(c => {const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; let n = 0;
+        for (let i = 0; i < d.length; i += 4) n += d[i + 3] > 0 && d[i] < 40 && d[i + 2] > 150; return n;})"""
+    with browser() as opened:
+        opened.open(tmp_path / "page.html")
+        assert opened.value(f"{drawn}(document.querySelector('canvas'))") > 5
+
+
 def test_curves_are_of_the_rows_shown(page: Page) -> None:
     search = "document.querySelector('#runs input[type=search]')"
     page.click(search)

@@ -135,6 +135,33 @@ def test_curves_of_a_short_sweep_have_whole_epochs() -> None:
     assert ticks(figure.axes[0].xaxis) == ["1", "2"]
 
 
+def test_a_sweep_of_one_epoch_has_that_on_its_axis() -> None:
+    curve = Curve(look=Look(label="a", colour=0, shape=0), x=[1.0], mean=[0.3], least=[0.3], most=[0.3])
+    figure = draw_several({"Training loss": (Axis(label=""), [curve])})
+    figure.draw_without_rendering()
+    assert ticks(figure.axes[0].xaxis) == ["1"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_in_a_legend_leave_the_panels_their_room() -> None:
+    names = [
+        f"model{i} dopri5 backprop window=10 rtol=1e-05 atol=1e-05 optimizer=Adam batch_size=128" for i in range(12)
+    ]
+    looks = [Look(label=name, colour=i, shape=i // 7) for i, name in enumerate(names)]
+    curves = [Curve(look=look, x=[1.0, 2.0], mean=[0.3, 0.2], least=[0.3, 0.2], most=[0.3, 0.2]) for look in looks]
+    figure = draw_several({"Training loss": (Axis(label=""), curves), "Validation": (Axis(label=""), curves)})
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches()
+    assert max(width, height) < 20, "it can be looked at"
+    for axes in figure.axes:
+        assert axes.get_position().width * width > 3, "inches"
+        assert axes.get_position().height * height > 3
+    [legend] = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 < box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 < box.y1 <= whole.y1
+
+
 def test_windows_and_whole_trajectories_are_told_apart() -> None:
     figure = draw_curves(history(1, 2, 3), samples=Samples("windows of 10 points", "whole trajectories"))
     assert words(figure) == ["training, windows of 10 points", "validation, whole trajectories"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from ode_runner.figures import Axes, Figure
@@ -10,6 +11,7 @@ from ode_runner.plots import style
 LINES = ("-", "--", ":", "-.")
 EPOCH = "epoch"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LETTERS, LETTER, LINE = 48, 0.067, 0.16  # of a legend: letters of a line; inches of a letter, and of a line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ def draw_memory(curves: Sequence[Curve]) -> Figure:
 def draw_error_against_evaluations(curves: Sequence[Curve], *, error: str, evaluations: str) -> Figure:
     """Errors against evaluations, both logarithmic."""
     figure, [axes] = _panels(1)
-    figure.set_size_inches(9, 5)
+    figure.set_size_inches(6.0, 5.0)
     for curve in curves:
         look = {**curve.look.line(), **curve.look.marker()}
         axes.plot(curve.x, curve.mean, label=curve.look.label, markersize=4, linewidth=1.2, **look)
@@ -155,7 +157,7 @@ def pareto_front(points: Sequence[Point], *, higher_is_better: bool) -> list[Poi
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = style.figure(4.3 * count + 2.4, 3.8)
+    figure = style.figure(4.3 * count, 3.8)  # without the legend
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
@@ -172,6 +174,12 @@ def _finish(axes: Axes, axis: Axis) -> None:
 
 
 def _legend(figure: Figure, grid: Sequence[Axes]) -> None:
-    """One for all panels, beside them."""
+    """One for all panels, beside them; the figure grows by what it takes, so that no panel does without room."""
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(handles.values()), list(handles), loc="outside right upper", fontsize=8, frameon=False)
+    if not handles:
+        return
+    words = [fill(label, LETTERS, break_long_words=False) for label in handles]
+    lines = [line for label in words for line in label.split("\n")]
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + 0.5 + LETTER * max(map(len, lines)), max(height, 0.3 + LINE * len(lines)))
+    figure.legend(list(handles.values()), words, loc="outside right upper", fontsize=8, frameon=False)

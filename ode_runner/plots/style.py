@@ -44,4 +44,4 @@ def count_in_whole_numbers(axis: Axis) -> None:
     """Ticks of epochs, evaluations or samples, of which there are no parts."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))

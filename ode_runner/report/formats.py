@@ -1,13 +1,15 @@
 """The table as Markdown, CSV, LaTeX or HTML. Failures and warnings go along where the format has room for words."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ode_runner.recording.csv_table import csv_text
 from ode_runner.report.quantities import direction
 from ode_runner.report.remarks import Absence
 from ode_runner.report.table import Cell, Column, Table
+
+FEW = 5  # reasons why runs are not in a table, which are shown unfolded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,16 +82,25 @@ def hypertext(report: Report) -> str:
     )  # fmt: skip
     lines = [f"<p>All rows: {html.escape(report.shared)}</p>"] if report.shared else []
     lines.append(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>")
-    if report.absences:
-        lines.append('<ul class="absent">')
-        for absence in report.absences:
-            which = f"{absence.count}: {absence.named}"
-            lines.append(
-                f"<li><b>{html.escape(absence.status)}</b> ({html.escape(which)})<br>{html.escape(absence.reason)}</li>"
-            )
-        lines.append("</ul>")
+    lines += _listed(report.absences)
     lines += [f'<p class="warning">{html.escape(warning)}</p>' for warning in report.warnings]
     return "\n".join(lines) + "\n"
+
+
+def _listed(absences: Sequence[Absence]) -> list[str]:
+    """What is not in the table, as a list; folded where it is long, for what comes after it would be out of sight."""
+    if not absences:
+        return []
+    items = [
+        f"<li><b>{html.escape(absence.status)}</b> ({html.escape(f'{absence.count}: {absence.named}')})<br>"
+        f"{html.escape(absence.reason)}</li>"
+        for absence in absences
+    ]
+    found = ['<ul class="absent">', *items, "</ul>"]
+    if len(absences) <= FEW:
+        return found
+    runs = sum(len(absence.folders) for absence in absences)
+    return [f"<details><summary>{runs} runs are not in the table</summary>", *found, "</details>"]
 
 
 def head_cell(column: Column) -> str:

@@ -254,6 +254,9 @@ function line(pen, curve, width) {
   pen.beginPath();
   curve.px.forEach((x, i) => (Number.isFinite(curve.py[i]) ? pen.lineTo(x, curve.py[i]) : undefined));
   pen.stroke();
+  if (curve.px.length > 1 || !Number.isFinite(curve.py[0])) return;
+  pen.arc(curve.px[0], curve.py[0], 2 * width, 0, 7); // a line through one point is not to be seen
+  pen.fill();
 }
 
 // Where values stand on the drawing; on a logarithmic axis, those that are not above 0 stand nowhere.
