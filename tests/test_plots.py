@@ -156,6 +156,11 @@ def test_long_names_in_a_legend_leave_the_panels_their_room() -> None:
     for axes in figure.axes:
         assert axes.get_position().width * width > 3, "inches"
         assert axes.get_position().height * height > 3
+    check_legend_within(figure)
+
+
+def check_legend_within(figure: Figure) -> None:
+    figure.draw_without_rendering()
     [legend] = figure.legends
     box, whole = legend.get_window_extent(), figure.bbox
     assert whole.x0 <= box.x0 < box.x1 <= whole.x1
@@ -283,6 +288,18 @@ def test_bands_say_what_they_are() -> None:
     line = Line("mean of the seeds", times, values, np.ones((3, 1)), "2 standard deviations of them")
     panel = Panel(title="", times=times, values=values, lines=[line], test_begin=None)
     assert "2 standard deviations of them" in words(draw_forecasts([panel], ["hare"], "year", series=1))
+
+
+@pytest.mark.parametrize("panels", [1, 4])
+def test_the_legend_of_forecasts_is_within_their_picture(panels: int) -> None:
+    times, values, rows = np.arange(4.0), np.zeros((4, 1)), np.array([True, True, False, False])
+    band = "2 standard deviations of 8 samples of the latent state, without the noise of a measurement"
+    labels = {"model, rows read first": band, "forecast": "", "forecast beyond the end": ""}
+    lines = [Line(label, times, values, np.ones((4, 1)), words) for label, words in labels.items()]
+    panel = Panel(title="", times=times, values=values, lines=lines, test_begin=1.0, read=rows, asked=~rows)
+    figure = draw_forecasts([panel] * panels, ["hare"], "year", series=panels)
+    check_legend_within(figure)
+    assert figure.axes[0].get_position().height * figure.get_figheight() > 1, "inches"
 
 
 def test_a_picture_of_some_says_of_how_many() -> None:

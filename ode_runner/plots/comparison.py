@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill
 from typing import Any
 
 from ode_runner.figures import Axes, Figure
@@ -11,7 +10,6 @@ from ode_runner.plots import style
 LINES = ("-", "--", ":", "-.")
 EPOCH = "epoch"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LETTERS, LETTER, LINE = 48, 0.067, 0.16  # of a legend: letters of a line; inches of a letter, and of a line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,8 +176,9 @@ def _legend(figure: Figure, grid: Sequence[Axes]) -> None:
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if not handles:
         return
-    words = [fill(label, LETTERS, break_long_words=False) for label in handles]
+    words = style.wrapped(handles)
     lines = [line for label in words for line in label.split("\n")]
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width + 0.5 + LETTER * max(map(len, lines)), max(height, 0.3 + LINE * len(lines)))
+    beside = style.HANDLE + style.LETTER * max(map(len, lines))
+    figure.set_size_inches(width + beside, max(height, 0.3 + style.LINE * len(lines)))
     figure.legend(list(handles.values()), words, loc="outside right upper", fontsize=8, frameon=False)

@@ -55,10 +55,19 @@ def draw_forecasts(panels: Sequence[Panel], columns: Sequence[str], time: str, *
     parts = style.part_of(len(panels), series, "series"), style.part_of(len(shown), len(columns), "columns")
     if any(parts):
         figure.suptitle(style.titled("", *parts), fontsize=10)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    abreast = max(2, int(figure.get_figwidth() / 2.2))  # inches of an entry, more or less
-    figure.legend(handles, labels, loc="outside lower center", fontsize=8, ncols=min(len(handles), abreast))
+    _legend(figure, grid[0, 0])
     return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """One for all axes, below them, in as many columns as there is room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    words = style.wrapped(labels)
+    longest = max(len(line) for label in words for line in label.split("\n"))
+    width, height = figure.get_size_inches()
+    abreast = min(len(words), max(1, int(width / (0.1 + style.HANDLE + style.LETTER * longest))))
+    figure.set_size_inches(width, height + style.LINE * len(words) / abreast)
+    figure.legend(handles, words, loc="outside lower center", fontsize=8, ncols=abreast)
 
 
 def _draw(axes: Axes, panel: Panel, column: int) -> None:

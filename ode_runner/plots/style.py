@@ -1,5 +1,8 @@
 """Colours, sizes and numbers common to all pictures."""
 
+from collections.abc import Iterable
+from textwrap import fill
+
 from ode_runner.figures import Axis, Figure
 
 # Okabe, Ito. Color Universal Design. 2008: told apart with any common colour blindness.
@@ -22,6 +25,12 @@ ORDERED = (
     "#DDB310",
 )  # viridis, its last darkened for white paper
 
+LETTER, LINE, HANDLE = (
+    0.067,
+    0.16,
+    0.5,
+)  # inches of a legend at a font size of 8: a letter, a line, what is before words
+
 
 def figure(width: float, height: float) -> Figure:
     """An empty figure of the given size in inches, which writes numbers plainly."""
@@ -38,6 +47,11 @@ def part_of(shown: int, there: int, things: str) -> str:
 def titled(title: str, *parts: str) -> str:
     """A title with what `part_of` says of each of its parts."""
     return "; ".join(filter(None, [title, *parts]))
+
+
+def wrapped(labels: Iterable[str], *, letters: int = 48) -> list[str]:
+    """Words of a legend in lines of so many letters, so that long ones take no room from what is drawn."""
+    return [fill(label, letters, break_long_words=False) for label in labels]
 
 
 def count_in_whole_numbers(axis: Axis) -> None:

@@ -23,12 +23,13 @@ def draw_unmasking(path: Tensor, *, words: Sequence[str], samples: int) -> Figur
     texts, positions = came.shape
     figure = style.figure(max(6.0, min(12.0, 0.42 * positions + 1.6)), 0.34 * texts + 1.2)
     axes = figure.subplots()
-    image = axes.imshow(came.numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    extent = (0.5, positions + 0.5, texts - 0.5, -0.5)  # positions are counted from 1, samples from 0
+    image = axes.imshow(came.numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto", extent=extent)
     if positions <= MOST_LETTERS:
         for i, text in enumerate(path[-1].tolist()):
             for j, token in enumerate(text):
                 shade = "white" if came[i, j] < 0.6 else "black"
-                axes.text(j, i, words[token].strip() or "␣", ha="center", va="center", color=shade, fontsize=8)
+                axes.text(j + 1, i, words[token].strip() or "␣", ha="center", va="center", color=shade, fontsize=8)
     axes.set(xlabel="position", ylabel="sample")
     some = style.part_of(texts, samples, "samples")
     axes.set_title(f"{some or 'Samples'}, each token shaded by when it came to stand".capitalize(), fontsize=10)
