@@ -1,11 +1,13 @@
 """metrics.jsonl is the truth; TensorBoard, in the same folder, is a view of it."""
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer as PluginEventMultiplexer
@@ -68,9 +70,13 @@ def test_tensorboard_shows_the_test_metrics(completed: Path, events: Any) -> Non
 
 
 def test_tensorboard_shows_the_pictures_and_the_configuration(completed: Path, events: Any) -> None:
-    drawn = {f"plots/{path.stem}" for path in (run_folder(completed) / "plots").glob("*.png")}
-    assert drawn == {"plots/curves", "plots/flow", "plots/decision_regions"}
-    assert set(events.Tags()["images"]) == drawn
+    drawn = {f"plots/{path.stem}": path.read_bytes() for path in (run_folder(completed) / "plots").glob("*.png")}
+    assert drawn.keys() == {"plots/curves", "plots/flow", "plots/decision_regions"}
+    assert set(events.Tags()["images"]) == drawn.keys()
+    for name, png in drawn.items():
+        [event] = events.Images(name)
+        assert event.encoded_image_string == png
+        assert (event.width, event.height) == Image.open(io.BytesIO(png)).size
     [text] = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("config/text_summary")]
     assert "ode_runner.models.odenet.ODENet" in text
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import matplotlib
 import pytest
-from matplotlib.figure import Figure
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from ode_runner.loggers.csv import CsvLogger
@@ -36,7 +35,7 @@ class Failing(MetricLogger):
         if self.calls > 1:
             raise ConnectionError("no route to host")
 
-    def picture(self, name: str, figure: Figure, *, step: int) -> None: ...
+    def picture(self, name: str, png: bytes, *, step: int) -> None: ...
 
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None: ...
 

@@ -3,13 +3,10 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from ode_runner.recording.csv_table import write_csv
 from ode_runner.recording.logger import MetricLogger
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FILE = "metrics.csv"
 STEP = "step"
@@ -40,8 +37,8 @@ class CsvLogger(MetricLogger):
         with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow([row.get(name) for name in self._columns])
 
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
-        del name, figure, step
+    def picture(self, name: str, png: bytes, *, step: int) -> None:
+        del name, png, step
 
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         del hyperparameters, metrics

@@ -1,16 +1,14 @@
 """MLflow: curves, pictures, options and results, on a server or in a file of its own."""
 
+import io
 import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.logger import MetricLogger
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FOLDER = "ode_run.folder"  # tag by which a resumed run finds its own
 MOST_LETTERS = 500  # of an option's value; older servers take no more
@@ -50,8 +48,10 @@ class MlflowLogger(MetricLogger):
         now = round(time.time() * 1000)
         self.client.log_batch(self.run_id, metrics=[Metric(_key(n), float(v), now, step) for n, v in scalars.items()])
 
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
-        self.client.log_figure(self.run_id, figure, f"plots/{name}_{step}.png")
+    def picture(self, name: str, png: bytes, *, step: int) -> None:
+        from PIL import Image
+
+        self.client.log_image(self.run_id, Image.open(io.BytesIO(png)), f"plots/{name}_{step}.png")
 
     def text(self, name: str, content: str) -> None:
         self.client.log_text(self.run_id, content, f"{name}.md")

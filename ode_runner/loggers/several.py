@@ -2,13 +2,10 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from ode_runner.errors import in_short
 from ode_runner.recording.logger import MetricLogger
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @final
@@ -24,8 +21,8 @@ class Loggers(MetricLogger):
     def log(self, scalars: Mapping[str, float], *, step: int) -> None:
         self._each(lambda member: member.log(scalars, step=step))
 
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
-        self._each(lambda member: member.picture(name, figure, step=step))
+    def picture(self, name: str, png: bytes, *, step: int) -> None:
+        self._each(lambda member: member.picture(name, png, step=step))
 
     def text(self, name: str, content: str) -> None:
         self._each(lambda member: member.text(name, content))

@@ -1,16 +1,16 @@
 """TensorBoard: curves, pictures, texts, and a table of all runs."""
 
+import io
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from ode_runner.loggers.layout import layout
 from ode_runner.recording.logger import MetricLogger
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+RGBA = 4  # of Summary.Image: the number of its channels
 
 
 @final
@@ -35,8 +35,14 @@ class TensorBoardLogger(MetricLogger):
             self._tags |= new
             self.writer.add_custom_scalars(layout(self._tags))  # in place of the one before
 
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
-        self.writer.add_figure(f"plots/{name}", figure, step, close=False)
+    def picture(self, name: str, png: bytes, *, step: int) -> None:
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        width, height = Image.open(io.BytesIO(png)).size
+        image = Summary.Image(width=width, height=height, colorspace=RGBA, encoded_image_string=png)
+        value = Summary.Value(tag=f"plots/{name}", image=image)
+        self.writer._get_file_writer().add_summary(Summary(value=[value]), step)
 
     def text(self, name: str, content: str) -> None:
         self.writer.add_text(name, content)

@@ -3,13 +3,10 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.logger import MetricLogger
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @final
@@ -60,13 +57,11 @@ class WandbLogger(MetricLogger):
     def log(self, scalars: Mapping[str, float], *, step: int) -> None:
         self.run.log({"step": step, **scalars})
 
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None:
+    def picture(self, name: str, png: bytes, *, step: int) -> None:
         import wandb
         from PIL import Image
 
-        content = io.BytesIO()  # of a figure itself they would ask pyplot, which is not imported here
-        figure.savefig(content, format="png")
-        self.run.log({"step": step, f"plots/{name}": wandb.Image(Image.open(content))})
+        self.run.log({"step": step, f"plots/{name}": wandb.Image(Image.open(io.BytesIO(png)))})
 
     def text(self, name: str, content: str) -> None:
         self.run.summary[name] = content

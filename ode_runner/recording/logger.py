@@ -6,15 +6,12 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.regular_file import NoRegularFile, check_regular
 from ode_runner.recording.strict_json import numbers, to_json
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 METRICS = "metrics.jsonl"  # name of the file
 EVENTS = "events.out.tfevents.*"  # files of TensorBoard's, in a run folder
@@ -39,7 +36,8 @@ class MetricLogger(abc.ABC):
     def log(self, scalars: Mapping[str, float], *, step: int) -> None: ...
 
     @abc.abstractmethod
-    def picture(self, name: str, figure: "Figure", *, step: int) -> None: ...
+    def picture(self, name: str, png: bytes, *, step: int) -> None:
+        """A picture, as the content of its file: drawing it takes longer than many a run trains."""
 
     def text(self, name: str, content: str) -> None:
         """A text in Markdown; where there is no place for one, nothing is kept."""

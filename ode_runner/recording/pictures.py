@@ -32,9 +32,9 @@ def save_pictures(
         folder.mkdir(exist_ok=True)
         for latest, picture in pictures():
             try:
-                _save(picture, folder, latest)
+                image = _save(picture, folder, latest)
                 if logger is not None and not isinstance(picture, Animation):
-                    logger.picture(latest, picture, step=step)
+                    logger.picture(latest, image, step=step)
                 drawn.append(latest)
             except (Exception, SystemExit) as error:
                 failures[f"'{latest}'"] = error
@@ -45,8 +45,8 @@ def save_pictures(
     return drawn
 
 
-def _save(picture: Picture, folder: Path, name: str) -> None:
-    """As NAME.png, or NAME.gif if it moves."""
+def _save(picture: Picture, folder: Path, name: str) -> bytes:
+    """As NAME.png, or NAME.gif if it moves; returns the file's content."""
     if isinstance(picture, Animation):
         content, ending = picture.gif(), "gif"
     else:
@@ -54,6 +54,7 @@ def _save(picture: Picture, folder: Path, name: str) -> None:
         picture.savefig(image, format="png")
         content, ending = image.getvalue(), "png"
     atomic_write(folder / f"{name}.{ending}", lambda file: file.write(content))
+    return content
 
 
 def _report(failures: Mapping[str, BaseException], folder: Path, display: Display) -> None:

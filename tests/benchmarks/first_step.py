@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from ode_runner.figures import Figure
 from ode_runner.recording.logger import MetricLogger
 
 FILE = "first_step"
@@ -24,8 +23,8 @@ class FirstStep(MetricLogger):
         if not self.path.exists():
             self.path.write_text(f"{time.time()} {time.process_time()}")
 
-    def picture(self, name: str, figure: Figure, *, step: int) -> None:
-        del name, figure, step
+    def picture(self, name: str, png: bytes, *, step: int) -> None:
+        del name, png, step
 
     def summary(self, hyperparameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         del hyperparameters, metrics
