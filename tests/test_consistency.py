@@ -11,7 +11,7 @@ from torch import Tensor
 from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField, broadcast_time
 from ode_runner.integrator import Integrator
-from ode_runner.models.consistency import Consistency, LearnedJump, levels_at
+from ode_runner.models.consistency import Consistency, Jump, LearnedJump, levels_at
 from ode_runner.models.generator import Generator, sample_noise
 from ode_runner.models.predicted_field import GuidedField
 from ode_runner.models.rescaled_field import rescaled
@@ -68,6 +68,36 @@ def test_at_the_end_of_the_path_a_state_is_its_own_data(composed: Compose) -> No
     high, low = model.neighbours(torch.tensor([0.0, 0.999999]))
     assert low[0] == 0
     assert high[1] == pytest.approx(1)
+
+
+class Recorded(VectorField):
+    """Notes what it is told."""
+
+    batched_time = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Tensor] = []
+
+    def forward(self, t: Time, y: State, *given: Tensor) -> State:
+        self.told = [t, y]
+        return y
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_network_is_told_a_quarter_of_log_rho_and_states_of_unit_spread() -> None:
+    path, inner, t = VarianceExploding(sigma_min=0.02, sigma_max=80.0), Recorded(), torch.tensor([0.0, 0.3, 1.0])
+    rho = 0.02 * (80.0 / 0.02) ** t[:, None]
+    Jump(inner, path=path, data_std=STD)(t, (STD**2 + rho**2).sqrt() * torch.ones(3, 2))
+    told, state = inner.told
+    torch.testing.assert_close(told.flatten(), rho.log().flatten() / 4)
+    torch.testing.assert_close(state, torch.ones(3, 2))
+
+
+def test_defaults_depend_on_whether_there_is_a_teacher(composed: Compose) -> None:
+    alone, with_teacher = model_of(composed, "consistency"), taught(composed)
+    assert (alone.levels, alone.target_decay) == (80, 0.0)
+    assert (with_teacher.levels, with_teacher.target_decay) == (18, 0.95)
 
 
 @pytest.mark.usefixtures("float64")

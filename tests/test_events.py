@@ -180,6 +180,24 @@ def test_states_after_bounces_are_those_of_the_parabola_with_their_derivatives()
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("solver", [TIGHT, GRID, EACH], ids=["adaptive", "fixed", "each"])
+def test_outputs_before_between_and_after_events_are_on_the_parabolas(solver: Solver, backwards: bool) -> None:
+    """Which side of a bounce an output is on is told by its time alone."""
+    ball, ts = Ball(10.0), torch.linspace(0, 6.0, 41)
+    y0, sign = torch.stack([ball.height, torch.zeros(1)], dim=1).detach(), -1 if backwards else 1
+    event = ball.event(ends_after=None)
+    found = Integrator(solver=solver, gradient=Checkpoint())(ball.field, y0, sign * ts, event=event).ys[:, 0].detach()
+    bounces, g = ball.times(3)[:, 0].detach(), float(ball.field.gravity.detach())
+    expected = []
+    for t in ts:
+        leg = int((bounces < t).sum())
+        since, speed = (t - bounces[leg - 1], 0.8**leg * g * bounces[0]) if leg else (t, torch.zeros(()))
+        height = (0.2 if leg else 10.0) + speed * since - g * since**2 / 2
+        expected.append(torch.stack([height, sign * (speed - g * since)]))
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-8, atol=1e-8)
+
+
 class Thermostat(nn.Module):
     """A room of temperature y_0 with a heater y_1, switched at levels of its own; c depends on all that it may."""
 

@@ -12,6 +12,7 @@ from ode_runner.field import LinearizableField
 from ode_runner.networks.base import Network
 from ode_runner.networks.conv import Conv
 from ode_runner.networks.time_conv import TimeConv2d
+from ode_runner.networks.time_features import TimeFeatures
 from tests.problems import Compose, build
 
 MNIST = TaskSpec(input_shape=(1, 28, 28), output_shape=(10,))
@@ -282,3 +283,9 @@ def test_what_is_given_is_read_smoothly_where_it_is_zero(name: str, composed: Co
     at_zero = field(t, y0, 0 * z)
     near, nearer = ((field(t, y0, size * z) - at_zero).norm() for size in (1e-4, 1e-5))
     torch.testing.assert_close(near / nearer, torch.tensor(10.0), rtol=0.05, atol=0)
+
+
+def test_features_of_a_time_are_of_periods_from_four_spans_to_a_third_of_one() -> None:
+    frequencies = TimeFeatures(4).frequencies.double()
+    torch.testing.assert_close(2 * math.pi / frequencies[0], torch.tensor(4.0, dtype=torch.float64))
+    torch.testing.assert_close(frequencies[1:] / frequencies[:-1], torch.full((7,), math.sqrt(2), dtype=torch.float64))
