@@ -25,6 +25,7 @@ from ode_runner.tasks.classification import UNKNOWN
 from ode_runner.tasks.forecasting import Forecast
 from ode_runner.tasks.series import Series
 from ode_runner.tasks.series_classes import SeriesClasses
+from ode_runner.tasks.series_times import MOST
 from tests.helpers import record_of, run_folder, typed
 from tests.problems import Compose, compose_once, predators
 
@@ -259,6 +260,15 @@ def test_times_of_a_forecast_are_told_apart_on_the_screen() -> None:
     assert lines[1:3] == ["   A  1700000000  0.12346", "   A  1700000001  0.12346"]
     assert lines[-1] == "  and 1 more"
     assert _lines(["day", "x"], [["2025-01-01", 2.0], ["2025-01-02", 2.5]])[1] == "  2025-01-01    2"
+
+
+def test_rows_in_bursts_are_forecast_at_no_more_times_than_one_can_wait_for(made: Callable[..., Series]) -> None:
+    rows = "".join(f"{burst * 1e8 + i:.0f},{i % 3}\n" for burst in range(4) for i in range(12))
+    task = made("t,x\n" + rows, time="t", series=None, values=None, inputs=[])
+    [(_, times)] = task.asked(None)
+    assert (len(times), times[-1]) == (MOST, pytest.approx(3.75e8))
+    [*_, (_, times)] = made(ahead=3.0).asked(None)
+    assert np.diff(times).tolist() == pytest.approx([1.0, 1.0]), "as far apart as rows are"
 
 
 def test_times_of_a_forecast_are_written_without_what_adding_them_rounds(made: Callable[..., Series]) -> None:

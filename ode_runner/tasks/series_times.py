@@ -7,9 +7,11 @@ import numpy as np
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.series_file import Recorded, SeriesFile
 
+MOST = 10_000  # times of a forecast, where nobody has named them: rows in bursts would make millions
+
 
 def beyond(one: Recorded, read: SeriesFile, *, ahead: float | None) -> np.ndarray:
-    """Times after the end of a series, as far apart as its rows are at the median.
+    """Times after the end of a series, as far apart as its rows are at the median, or further: no more than MOST.
 
     Args:
         one: the series.
@@ -26,8 +28,8 @@ def beyond(one: Recorded, read: SeriesFile, *, ahead: float | None) -> np.ndarra
             f"{name} has one row, which does not tell how far apart and how long to forecast. Type times as well: "
             f"times=[{later}]."
         )
-    gap = float(np.median(np.diff(one.times)))
-    ahead = (one.times[-1] - one.times[0]) / 4 if ahead is None else ahead
+    ahead = float(one.times[-1] - one.times[0]) / 4 if ahead is None else ahead
+    gap = max(float(np.median(np.diff(one.times))), ahead / MOST)
     return one.times[-1] + gap * np.arange(1, max(2, round(ahead / gap) + 1))
 
 
