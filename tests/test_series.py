@@ -182,6 +182,12 @@ def test_other_marks_between_cells_are_understood(made: Callable[..., Series]) -
     assert task.recorded[0].rows.tolist() == [3, 4, 6, 7]  # as an editor counts lines
 
 
+def test_a_comma_in_a_name_is_no_decimal_point(made: Callable[..., Series]) -> None:
+    rows = "".join(f"Smith, J;{t};{t},5\n" for t in range(6))
+    task = made(f"who;t;x\n{rows}", time="t", series="who", values=["x"])
+    assert (task.recorded[0].name, task.recorded[0].values[1, 0]) == ("Smith, J", 1.5)
+
+
 def test_whole_series_are_held_back_alike_for_every_seed(made: Callable[..., Series]) -> None:
     text = "id,t,x\n" + "".join(f"{i},{t},{i + t}\n" for i in range(10) for t in range(4))
     tasks = [made(text, values=["x"], split="series") for _ in range(2)]

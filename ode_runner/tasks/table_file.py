@@ -10,6 +10,7 @@ import pandas as pd
 from ode_runner.errors import RefusedInput
 
 COMMENT = "#"
+DECIMAL = re.compile(r"[-+]?\d*,\d*(?:[eE][-+]?\d+)?")
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, int]:
@@ -51,8 +52,8 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, int]:
             f"{path}, row {above + 1}: numbers alone ({', '.join(heads[:3])}), where the names of the columns belong. "
             "Write a row of names above it, or in its place if these only number the columns."
         )
-    if separator == ";":  # where a comma is the decimal point
-        table = table.map(lambda cell: cell.replace(",", "."))
+    if separator == ";":  # where a comma is the decimal point of numbers, and stays what it is in names
+        table = table.map(lambda cell: cell.replace(",", ".") if DECIMAL.fullmatch(cell.strip()) else cell)
     return table.fillna(""), above + 2
 
 
