@@ -182,6 +182,15 @@ def test_columns_that_sit_on_few_values_are_named(make: Make, tmp_path: Path) ->
     assert "task.log" not in debts, "it would be refused"
 
 
+def test_rows_that_are_learned_from_and_tested_are_counted(make: Make, tmp_path: Path) -> None:
+    table = points(100)
+    twice = make(file=written(tmp_path, pd.concat([table, table]))).introduction()
+    [said] = [line for line in twice if "the same as one to learn from" in line]
+    assert 10 < int(said.split()[0]) <= int(said.split()[2]) == 30
+    for task in (make(file=written(tmp_path, table)), make(file=written(tmp_path, table), test=0.0, validation=0.0)):
+        assert "the same as one" not in "\n".join(task.introduction())
+
+
 def test_a_trained_flow_says_how_probable_other_rows_are(tmp_path: Path) -> None:
     file = written(tmp_path, points())
     words = ("task=tabular_density", f"task.file={file}", "task.log=[price]", "model=spline_flow", "model.width=8")

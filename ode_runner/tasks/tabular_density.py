@@ -106,6 +106,7 @@ class TabularDensity(DensityTask, OwnDataTask):
             told = f"mean {x.mean():.4g}, std {x.std():.4g}, {x.min():.4g} to {x.max():.4g}"
             yield f"  {name}: {told}{' (as a logarithm)' if name in self.log else ''}"
         yield from self._rounded(training)
+        yield from self._repeated(training)
 
     def log_determinant(self, inputs: Tensor) -> Tensor:
         return self.scales.log_determinant(inputs)
@@ -178,6 +179,19 @@ class TabularDensity(DensityTask, OwnDataTask):
                     f"  {name} has {values} values, of which models are given {given}: the largest make all others "
                     f"alike. {instead}"
                 )
+
+    def _repeated(self, training: np.ndarray) -> Iterator[str]:
+        """How many test rows are rows to learn from, too, whose density is learned by heart."""
+        held = self.parts[Split.TEST]
+        if held == self.parts[Split.TRAIN]:
+            return  # none is held back
+        learned = set(map(tuple, training.tolist()))
+        count = sum(row in learned for row in map(tuple, self.read.values[held].tolist()))
+        if count:
+            yield (
+                f"  {count} of {len(held)} test rows are the same as one to learn from: if that is no chance, leave "
+                "repeated rows out, for a model may know them by heart."
+            )
 
     def _mass(self, view: ModelView) -> dict[str, float]:
         """The mass of the density of the models' inputs, which is that of the data: a map changes no mass."""
