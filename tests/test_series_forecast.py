@@ -155,6 +155,15 @@ def test_a_sequence_without_a_known_row_is_refused(made: Callable[..., SeriesFor
         made().spec.checked(inputs)
 
 
+def test_statistics_come_back_from_a_checkpoint(made: Callable[..., SeriesForecast]) -> None:
+    task, other = made(text_of({"A": 30})), made(text_of({"A": 30}, seed=1))
+    assert not torch.equal(other.scales.mean, task.scales.mean)
+    other.use_statistics(task.statistics())
+    assert torch.equal(other.scales.mean, task.scales.mean)
+    other.use_statistics({})  # of a task without any
+    assert torch.equal(other.scales.mean, task.scales.mean)
+
+
 def test_windows_that_forecast_less_far_than_the_test_are_told(made: Callable[..., SeriesForecast]) -> None:
     short = made(text_of({"a": 60}), window=8, test=0.2)
     assert "up to 12 rows at once, and windows 4: longer ones, task.window=24" in "\n".join(short.introduction())
