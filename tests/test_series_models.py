@@ -86,6 +86,7 @@ def by(solver: Solver, mode: GradientMode | None = None) -> Integrator:
     return Integrator(solver=solver, gradient=mode or Backprop())
 
 
+@pytest.mark.filterwarnings("ignore:the two states that")  # one step, which is too long
 @pytest.mark.parametrize("gradient", EXACT)
 @pytest.mark.parametrize(
     ("name", "changed"), [("cde", {}), ("cde", {"control": "linear"}), ("odernn", {}), ("rde", {})]

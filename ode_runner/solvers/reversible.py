@@ -104,4 +104,4 @@ class ReversibleSolver(FixedStepSolver):
 
 def _largest(ys: Trajectory) -> Tensor:
     """The largest root mean square of the states at a time."""
-    return ys.flatten(1).square().mean(1).amax().sqrt()
+    return ys.reshape(len(ys), -1).square().mean(1).amax().sqrt()
