@@ -79,10 +79,11 @@ def _as_seen(image: Image.Image, path: Path) -> Image.Image:
     Raises:
         RefusedInput: its pixels are numbers of which the file does not say which is white.
     """
-    if image.mode in ("I", "F"):
+    deep = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")  # as old Pillows say of a PNG
+    if image.mode in ("I", "F") and not deep:
         raise RefusedInput(f"{path} has pixels of 32 bits, of which none is said to be white. Save it with 8 or 16.")
     upright = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
+    if deep:
         levels = np.asarray(upright).astype(np.int64)
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # 65,535 is 255
     if not upright.has_transparency_data:
