@@ -313,7 +313,7 @@ def test_what_people_meet_first_is_refused_in_one_line_that_says_why(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("line", REFUSED)
 def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
     ended = typed(*shlex.split(line), cwd=place)

@@ -79,6 +79,7 @@ def able(*needs: Answer, own: tuple[str, ...] = ()) -> str:
     return f"{', '.join(names)} or {last}"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

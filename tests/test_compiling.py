@@ -112,7 +112,7 @@ def assert_same(ours: list[Tensor], theirs: list[Tensor], *, within: float) -> N
         assert float((one - other).norm()) <= within * max(float(other.norm()), 1.0)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(18)
 @pytest.mark.usefixtures("uncompiled", "double")
 @pytest.mark.parametrize("ts", SPANS.values(), ids=SPANS)
 @pytest.mark.parametrize("name", EXPLICIT)
@@ -127,7 +127,7 @@ def test_an_exact_derivative_is_that_of_the_steps_and_costs_what_checkpoint_does
         assert tally == spent
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(22)
 @pytest.mark.usefixtures("uncompiled", "double")
 @pytest.mark.parametrize("ts", list(SPANS.values())[:3], ids=list(SPANS)[:3])
 @pytest.mark.parametrize("mode", ["adjoint", "seminorm"])

@@ -130,7 +130,7 @@ def test_each_choice_composes_and_constructs(
     assert isinstance(made_here, target) if inspect.isclass(target) else made_here is not None
 
 
-@pytest.mark.sampled(15)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("group", "name"), SETTING_OTHERS, ids=map("=".join, SETTING_OTHERS))
 def test_what_sets_other_groups_composes_into_what_can_be_made(
     composed: Compose, group: str, name: str, request: pytest.FixtureRequest
@@ -140,7 +140,7 @@ def test_what_sets_other_groups_composes_into_what_can_be_made(
         made(cfg, part, request)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", [name for _, name in PAIRS])
 def test_what_a_model_needs_on_a_task_comes_with_the_two_and_gives_way_to_what_is_typed(
     composed: Compose, name: str

@@ -89,7 +89,7 @@ def test_options_that_are_named_exist(page: str) -> None:
     assert set(re.findall(rf"(?<![\w/.@])(?:{groups})\.([a-z_]+)\b(?![(/])", PAGES[page])) <= keys
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("command", sorted(commands()))
 def test_commands_that_are_shown_are_understood(command: str, tmp_path: Path) -> None:
     ended = typed(*shlex.split(command)[1:], "--cfg", "job", cwd=tmp_path)

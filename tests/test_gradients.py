@@ -143,7 +143,7 @@ def distance(some: Gradients, others: Gradients) -> float:
     return max(float((one - other).abs().max()) for one, other in zip(some, others, strict=True)) / scale
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("span", [MANY, pytest.param(BACK, marks=pytest.mark.slow)], ids=["forwards", "backwards"])
 def test_gradients_approach_the_true_one_as_the_solve_becomes_finer(
     make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
@@ -167,7 +167,7 @@ def test_methods_of_high_order_come_close_to_the_true_gradient(
     assert distance(found, true_gradients(span)) < 1e-5  # dense output of order 4 at dopri8's long steps
 
 
-@pytest.mark.sampled(120)
+@pytest.mark.sampled(90)
 @pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
 def test_exact_modes_equal_backpropagation(
     make_solver: MakeSolver, mode: GradientMode, span: tuple[float, ...]
@@ -200,7 +200,7 @@ def test_exact_modes_equal_finite_differences_of_the_same_solve(make_solver: Mak
         assert slope == pytest.approx(float((derivative * direction).sum()), rel=1e-6, abs=1e-8)  # cancellation at 1e-6
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(30)
 def test_every_used_parameter_gets_a_gradient_and_an_unused_one_zero(
     make_solver: MakeSolver, mode: GradientMode
 ) -> None:

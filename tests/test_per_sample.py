@@ -106,7 +106,7 @@ def test_images_with_group_norm_are_solved_the_same_in_any_company(composed: Com
     torch.testing.assert_close(together.ys, torch.cat([one.ys for one in singles], dim=1), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.sampled(24)
+@pytest.mark.sampled(18)
 @each_pair
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])

@@ -314,6 +314,7 @@ def test_spectral_is_the_largest_singular_value_of_the_map_itself(shape: tuple[i
     assert not torch.autograd.grad(squared_norm(zero), zero)[0].any(), "and none is NaN"
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

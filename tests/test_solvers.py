@@ -113,7 +113,7 @@ def test_the_order_survives_output_times_that_no_even_grid_hits(
     assert found > solver.order - 0.5  # the smallest intervals have a grid coarser than asked for, or finer
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(30)
 @each_adaptive
 @pytest.mark.parametrize("places", [EVEN, UNEVEN], ids=["at the end", "off the grid"])
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])

@@ -170,7 +170,7 @@ def test_a_run_made_again_has_the_same_numbers(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

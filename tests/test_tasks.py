@@ -181,7 +181,7 @@ def test_the_epochs_of_one_seed_are_not_those_of_another(made: MakeTask, name: s
     assert not any(torch.equal(one, other) for one in targets for other in others)
 
 
-@pytest.mark.sampled(45)
+@pytest.mark.sampled(32)
 @pytest.mark.parametrize("split", Split)
 def test_batches_hold_each_sample_once_in_the_shapes_announced(made: MakeTask, name: str, split: Split) -> None:
     task = made(name)
@@ -196,7 +196,7 @@ def test_batches_hold_each_sample_once_in_the_shapes_announced(made: MakeTask, n
         assert (batch.ts.diff() > 0).all()
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize("split", Split)
 def test_shuffling_loses_no_sample(made: MakeTask, name: str, split: Split) -> None:
     task = made(name)
@@ -365,7 +365,7 @@ def test_only_training_images_are_cropped(make: MakeTask) -> None:
     assert not same(all_batches(plain, Split.TRAIN), all_batches(shifted, Split.TRAIN))
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(10)
 def test_images_are_scaled_to_the_unit_interval(made: MakeTask, name: str) -> None:
     task = made(name)
     if not isinstance(task, ImageClassification):
