@@ -1,5 +1,6 @@
 """The exceptions of the program. Each message is one sentence for the person at the keyboard."""
 
+from pathlib import Path
 from typing import Any
 
 
@@ -42,7 +43,11 @@ class CheckpointRefused(RuntimeError):
 
 
 class InUse(RefusedInput):
-    """Another process works in the run folder."""
+    """Another process works in the run folder; `fact` says so, without what to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fact = f"{folder} is in use by another ode-run process."
+        super().__init__(f"{self.fact} Wait for it, or change the seed.")
 
 
 def in_short(error: BaseException) -> str:

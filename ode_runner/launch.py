@@ -153,8 +153,7 @@ def _ended(cfg: DictConfig, job: HydraConf, *, in_sweep: bool) -> JobResult:
     try:
         outcome = _carry_out(cfg, folder, in_sweep=in_sweep)
     except InUse as refusal:
-        comes_back = f"{folder} is in use by another ode-run process. The sweep comes back to it when it is free."
-        _say(comes_back if in_sweep else str(refusal))
+        _say(f"{refusal.fact} The sweep comes back to it when it is free." if in_sweep else str(refusal))
         return JobResult(ExitCode.REFUSED, IN_USE, str(refusal))
     except RefusedInput as refusal:
         skipped = in_sweep and isinstance(refusal, IncompatibleChoice)

@@ -24,7 +24,7 @@ from ode_runner.models.depth_blocks import (
     PreNorm,
     RungeKutta,
 )
-from ode_runner.networks.base import OF_LAYERS, Network
+from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.networks.tokens import TokenNetwork, token_network
 from ode_runner.plots.animation import Picture
@@ -94,7 +94,6 @@ class ODETransformer(Model, Layered):
             test_sweeps=test_sweeps,
         )  # fmt: skip
         super().__init__(network)
-        self.idle_options_of_network = {**network.idle_options(), **OF_LAYERS}
         self.test_sweeps = None if test_sweeps is None else _of_each_block(test_sweeps, depth)
         layer = LayerField(made_of.layer()) if shared else None
         self.blocks = nn.ModuleList(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ode_runner.encoding import Encoding, state_alone
 from ode_runner.models.base import Model, Numerics
-from ode_runner.networks.base import OF_LAYERS, Network
+from ode_runner.networks.base import Network
 from ode_runner.networks.sizes import check_sizes
 from ode_runner.problem import Integrate, Solution, TakesStates
 from ode_runner.regularizers.depth_varying import Layered
@@ -30,7 +30,6 @@ class ResNet(Model, Layered):
 
     def __init__(self, network: Network, *, blocks: int) -> None:
         super().__init__(network)
-        self.idle_options_of_network = {**network.idle_options(), **OF_LAYERS}
         check_sizes("model", least=0, blocks=blocks)
         self.blocks = nn.ModuleList(network.block() for _ in range(blocks))
         self.head = network.head()

@@ -10,8 +10,6 @@ from ode_runner.batch import TaskSpec
 from ode_runner.field import VectorField
 from ode_runner.types import State
 
-OF_LAYERS = {"time": "layers are told no time"}  # options that nothing reads of a network that makes layers or blocks
-
 
 class Block(nn.Module, abc.ABC):
     """A residual block: a map from states to states, its skip connection included."""

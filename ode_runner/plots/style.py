@@ -25,11 +25,10 @@ ORDERED = (
     "#DDB310",
 )  # viridis, its last darkened for white paper
 
-LETTER, LINE, HANDLE = (
-    0.067,
-    0.16,
-    0.5,
-)  # inches of a legend at a font size of 8: a letter, a line, what is before words
+# Inches of a legend at a font size of 8.
+LETTER = 0.067
+LINE = 0.16
+HANDLE = 0.5  # what is before words
 
 
 def figure(width: float, height: float) -> Figure:

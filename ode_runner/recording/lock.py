@@ -26,7 +26,7 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         held = FileLock(folder / FILE).acquire(timeout=QUERY_SECONDS, poll_interval=QUERY_SECONDS / 4)
     except Timeout:
-        raise InUse(f"{folder} is in use by another ode-run process. Wait for it, or change the seed.") from None
+        raise InUse(folder) from None
     with held:
         yield
 

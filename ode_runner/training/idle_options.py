@@ -6,6 +6,7 @@ from typing import Any
 from ode_runner.config.choices import default_options
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.quoting import as_typed
+from ode_runner.regularizers.depth_varying import Layered
 from ode_runner.training.gauss_newton import GaussNewton
 from ode_runner.training.trainer import Trainer
 
@@ -44,7 +45,10 @@ def _is_solving(experiment: Experiment) -> bool:
 
 def _of_network(experiment: Experiment) -> Mapping[str, str]:
     model = experiment.model
-    return {} if "network" in model.unused_axes() else model.idle_options_of_network
+    if "network" in model.unused_axes():
+        return {}
+    of_layers = {"time": "layers are told no time"} if isinstance(model, Layered) else {}
+    return {**model.idle_options_of_network, **of_layers}
 
 
 def _of_optimizer(trainer: Trainer) -> Mapping[str, str]:
