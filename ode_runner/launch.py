@@ -36,7 +36,7 @@ from ode_runner.config.exit_codes import (
 from ode_runner.config.garbage_collection import collector_off, pass_over_imported
 from ode_runner.config.help import conf_dir
 from ode_runner.config.hints import foreign_hint
-from ode_runner.config.messages import check_known_keys, hidden_files, readable_message
+from ode_runner.config.messages import about_flag, check_known_keys, hidden_files, readable_message
 from ode_runner.config.overrides import check_overrides, quoted_where_needed
 from ode_runner.config.run_mode import known_from_words
 from ode_runner.config.set_options import completed
@@ -200,7 +200,6 @@ class _FlagParser(argparse.ArgumentParser):
     """Refuses an unknown flag in one line; argparse prints its whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = message.partition("unrecognized arguments: ")[2].partition("=")[0].split(" ")[0]
-        raise RefusedInput(
-            f"{message}.{foreign_hint(unknown)} ode-run --help lists the flags; options are typed as key=value."
-        )
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0]
+        hint = foreign_hint(unknown.partition("=")[0]) or about_flag(unknown, sys.argv[1:])
+        raise RefusedInput(f"{message}.{hint} ode-run --help lists the flags; options are typed as key=value.")

@@ -322,7 +322,7 @@ def test_is_refused_in_one_line_that_says_why(line: str, place: Path) -> None:
 
 
 def test_what_habits_lead_to_exists(composed: Compose) -> None:
-    cfg = composed("task=mnist", "hydra/sweeper=search")
+    cfg = composed("task=mnist", "solver=rk4", "hydra/sweeper=search")
     for option in habits.OPTIONS:
         name, _, value = option.partition("=")
         assert OmegaConf.select(cfg, name, default=habits) is not habits, option

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -73,11 +74,22 @@ def _check_values(group: str, options: Mapping[str, Any], hints: Mapping[str, An
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
             wanted = _describe(hints[name], parts=isinstance(value, list | Mapping))
-            raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {wanted}.{_nested(group, name, hints)}")
+            instead = _nested(group, name, hints) or _as_number(value, hints[name])
+            raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {wanted}.{instead}")
         if name in hints and _is_truth(value, hints[name]):
             of = " of numbers" if isinstance(value, list | tuple) else ""
             raise RefusedInput(f"{group}.{name}={as_typed(value)} is no {_describe(hints[name])}{of}.")
         _check_finite(f"{group}.{name}", value, target)
+
+
+def _as_number(value: Any, hint: Any) -> str:
+    """How to type 1e3 where a whole number is asked for, or 60s where a number is, as a sentence; "" for others."""
+    if isinstance(value, float) and value.is_integer() and _fits(int(value), hint):
+        return f" Type {int(value)}."
+    united = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s?(%|[a-zA-Z]+)", value) if isinstance(value, str) else None
+    if united is None or not _fits(1, hint):
+        return ""
+    return f" Type {float(united[1]) / 100:g}." if united[2] == "%" else " A number stands alone, without a unit."
 
 
 def _fits(value: Any, hint: Any) -> bool:

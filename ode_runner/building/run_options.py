@@ -13,7 +13,7 @@ from ode_runner.quoting import as_typed
 def check_numbers(cfg: DictConfig) -> None:
     """Raises RefusedInput for a seed or a tolerance that is none, and for numbers that an optimizer cannot take."""
     if type(cfg.seed) is not int or not 0 <= cfg.seed < 2**31:
-        several = " Several are typed as -m seed=0,1,2." if isinstance(cfg.seed, str) else ""
+        several = "" if isinstance(cfg.seed, int | float) else " Several are typed as -m seed=0,1,2."
         raise RefusedInput(f"seed={as_typed(cfg.seed)} is no whole number from 0 to {2**31 - 1}.{several}")
     if type(cfg.tolerance) not in (int, float) or not 0 < cfg.tolerance < math.inf:
         raise RefusedInput(f"tolerance={as_typed(cfg.tolerance)} is no number above 0.")

@@ -84,6 +84,9 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
 
 
 def _overrides(folder: Path, *, asked: str) -> list[str]:
+    run = next((place for place in list(folder.parents)[:2] if (place / OVERRIDES).is_file()), None)
+    if run is not None and not (folder / OVERRIDES).exists():  # a file of a run, such as its weights
+        raise RefusedInput(f"{asked}{folder} lies in a run folder. Type {shlex.quote(f'{asked}{run}')}.")
     if not folder.is_dir():
         hint = did_you_mean(folder.name, [path.name for path in folder.parent.glob("*/")])
         raise RefusedInput(

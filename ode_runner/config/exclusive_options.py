@@ -13,11 +13,12 @@ def one_of_each(words: Sequence[str]) -> list[str]:
     are treated one by one. Where both options are typed, the solver refuses them.
     """
     typed = {word.lstrip("+").partition("=")[0]: word.partition("=")[2] for word in words}
+    forced = {word.lstrip("+").partition("=")[0] for word in words if word.startswith("++")}
     added = []
     for pair in ALTERNATIVES:
         for option, other in (pair, pair[::-1]):
             if option in typed and other not in typed and _sets(typed[option]):
-                added.append(f"{other}=null")
+                added.append(f"{'++' if option in forced else ''}{other}=null")
     return [*words, *added]
 
 

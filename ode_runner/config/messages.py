@@ -21,7 +21,9 @@ from ode_runner.config.help import (
     search_path,
     user_folders,
 )
-from ode_runner.config.hints import foreign_hint
+from ode_runner.config.hints import foreign_choice, foreign_hint
+from ode_runner.config.parted_words import joined
+from ode_runner.config.typed_signs import about_signs, in_other_notation
 from ode_runner.errors import RefusedInput
 
 EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
@@ -35,13 +37,18 @@ OF_OVERRIDES = (  # how Hydra begins, and what is said instead
         r"Could not append to config\. An item is already at '([^']+)'",
         "there is an option {0}. Type {0}=VALUE, without the +.",
     ),
-    (
-        r"Ambiguous value for argument '([^']+)'",
-        "{0} names several values. Add -m to run each of them, or use brackets for a list: key=[a,b].",
-    ),
+    (r"Expecting one subcommand", "-s and --shell-completion are followed by install=bash or another of its commands."),
     (r"Additional config directory '(.*)' not found", "-cd names the folder '{0}', which does not exist."),
     (r"provider=(\S+) in \S+, path=(.*) is not available", "{0} names the folder '{1}', which does not exist."),
 )
+BARE = {  # a word alone, of other programs
+    "help": "Type --help.",
+    "list": "Type --help.",
+    "version": "Type --version.",
+    "train": "Leave it out: ode-run trains.",
+    "run": "Leave it out: ode-run trains.",
+}
+EVERY = ("all", "*", "any")  # typed for all choices of a group
 # How OmegaConf's parser and its resolvers say that what stands in ${...} cannot be read.
 UNREADABLE = r"recursion depth|(mismatched|extraneous|missing .*) input|token recognition|no viable alternative"
 
@@ -64,13 +71,17 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
         if error.options is not None or group in GROUPS:  # of one of several, as of logger=[csv,x], Hydra names none
             return _no_such_option(error.missing_cfg_file, list(error.options or sorted(_choices(group))))
     if isinstance(error, OverrideParseException):
-        word = f"'{error.override}'.{_about_bare(error.override) or _about_signs(error.override)}"
-        return f"cannot read {word} Options are typed as key=value; quote values with spaces or brackets."
+        word = str(error.override)
+        hint = about_signs(word) or joined(word, arguments) or _about_bare(word, arguments) or _about_letters(word)
+        return f"cannot read '{word}'.{hint} Options are typed as key=value; quote values with spaces or brackets."
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
     if twice and any(word.startswith(f"+{twice[1]}") for word in arguments):
         return f"{twice[1]} is chosen already. Type {twice[1]}=NAME, without the +."
     if twice:
         return f"a yaml chooses {twice[1]} once more. Write '- override /{twice[1]}: NAME' among its defaults."
+    if several := re.match(r"Ambiguous value for argument '([^']+)'", str(error)):
+        instead = "Add -m to run each of them, or use brackets for a list: key=[a,b]."
+        return f"{several[1]} names several values. {instead}{_about_comma(several[1])}"
     for pattern, sentence in OF_OVERRIDES:
         if said := re.match(pattern, str(error)):
             return sentence.format(*said.groups())
@@ -113,6 +124,17 @@ def check_known_keys(arguments: list[str]) -> None:
             raise RefusedInput(_no_such_key(key, arguments))
 
 
+def about_flag(flag: str, arguments: list[str]) -> str:
+    """How an option is typed that stands there as a flag, such as `--solver rk4`, as a sentence; "" for others."""
+    if flag in ("-M", "--sweep"):
+        return " Several values are run by -m."
+    name, equals, value = flag.lstrip("-").partition("=")
+    if name not in _known_keys([]):
+        return ""
+    following = [*arguments[arguments.index(flag) + 1 :], "VALUE"][0] if flag in arguments else "VALUE"
+    return f" Type {name}={value if equals else following}."
+
+
 def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -132,10 +154,16 @@ def _hint_for(group: str, name: str, options: list[str]) -> str:
     if places := _not_named(group, name):
         return f" {places[0] / group / name}.yaml is there: add -cd {shlex.quote(str(places[0]))}."
     alike = next((option for option in options if option.lower() == name.lower()), None)
-    elsewhere = next((other for other in GROUPS if name in _choices(other)), None)
-    if alike or not (foreign_hint(f"{group}={name}") or foreign_hint(name) or elsewhere):
-        return did_you_mean(alike or name.lower(), options)
-    return foreign_hint(f"{group}={name}") or foreign_hint(name) or f" That is {elsewhere}={name}."
+    if alike:
+        return did_you_mean(alike, options)
+    if re.search(r"\s\S+=", name):
+        return " Two options stand in one word: type them apart, without quotes around both."
+    if name in EVERY:
+        return f" Every one is typed as -m '{group}=glob(*)'."
+    elsewhere = next(
+        (f" That is {other}={name}." for other in GROUPS if name != "none" and name in _choices(other)), ""
+    )
+    return foreign_choice(group, name) or foreign_hint(name) or elsewhere or did_you_mean(name.lower(), options)
 
 
 def _not_named(group: str, name: str) -> list[Path]:
@@ -170,19 +198,29 @@ def _no_such_key(key: str, arguments: list[str]) -> str:
     return f"no option '{key}'.{hint} Available: {', '.join(siblings or _roots(known))}"
 
 
-def _about_bare(word: str) -> str:
+def _about_bare(word: str, arguments: list[str]) -> str:
     """A hint for a word that was typed without a value, "" where it has one or is no option's name."""
     if "=" in word:
         return ""
-    if word == "help":
-        return " Type --help."
-    return foreign_hint(word) or (f" Type {word}=VALUE." if word in _roots(_known_keys([])) else "")
+    if word in BARE:
+        return f" {BARE[word]}"
+    if word not in _roots(_known_keys([])):
+        return foreign_hint(word)
+    following = arguments[arguments.index(word) + 1 :] if word in arguments else []
+    value = following[0] if following and "=" not in following[0] and not following[0].startswith("-") else "VALUE"
+    return foreign_hint(word) or f" Type {word}={value}."
 
 
-def _about_signs(word: str) -> str:
-    """How to type a text with signs that Hydra reads between quotes alone; a shell takes the outer ones away."""
+def _about_letters(word: str) -> str:
+    """How to type a text with letters that Hydra reads between quotes alone; a shell takes the outer ones away."""
     key, _, value = word.partition("=")
     return "" if value.isascii() or '"' in value else f" Type '{key}=\"{value}\"'."
+
+
+def _about_comma(word: str) -> str:
+    """A hint for a number with a comma in place of its point; seeds and the like are whole."""
+    key, _, value = word.partition("=")
+    return "" if key == "seed" else in_other_notation(value)
 
 
 def _swept(group: str, arguments: list[str]) -> bool:
@@ -201,7 +239,7 @@ def _swept(group: str, arguments: list[str]) -> bool:
 def _nearest(key: str, siblings: list[str], known: list[str]) -> str:
     """The option whose name is closest, by the last part of the name within a group, as a sentence; "" if none is."""
     if "." not in key or not siblings:
-        return did_you_mean(key, known, closeness=0.75)
+        return did_you_mean(key.lower(), known, closeness=0.75)
     leaves = {name.rpartition(".")[2]: name for name in siblings}
     close = did_you_mean(key.rpartition(".")[2], list(leaves), closeness=0.8)
     return re.sub("'(.*?)'", lambda leaf: f"'{leaves[leaf[1]]}'", close)

@@ -3,12 +3,14 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from ode_runner.config.help import GROUPS, available, conf_dir, user_folders
+from ode_runner.config.parted_words import joined
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import COMMANDS
 
@@ -26,7 +28,9 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for override in _overrides(arguments):
         group = override.key_or_group
         if not group:
-            raise RefusedInput(f"cannot read '{override.input_line}': nothing stands before the =. Type key=value.")
+            word = str(override.input_line)
+            instead = joined(word, arguments) or " Type key=value."
+            raise RefusedInput(f"cannot read '{word}': nothing stands before the =.{instead}")
         if override.is_delete():
             _check_deletion(override, arguments)
         if isinstance(sweep := override.value(), RangeSweep):
@@ -91,10 +95,13 @@ def _check_names(override: Override, arguments: Sequence[str]) -> None:
         _check_apart(override, several)
         for one in several:
             if one is None or isinstance(one, int | float | list | dict | RangeSweep) or "${" in str(one):
+                each = f" For each of them, type -m {group}={','.join(map(str, one))}." if isinstance(one, list) else ""
                 instead = available(_names(group, arguments))
-                raise RefusedInput(f"{override.input_line} names no {group}. {instead}")
+                raise RefusedInput(f"{override.input_line} names no {group}.{each} {instead}")
             if (plain := str(one).removeprefix(f"{group}/")) != str(one):
                 raise RefusedInput(f"{override.input_line}: {group}/ is the group. Type {group}={plain}.")
+            if "/" in plain and plain.endswith(".yaml") and (stem := PurePath(plain).stem) in _names(group, arguments):
+                raise RefusedInput(f"{override.input_line}: that is a path. Type {group}={stem}.")
 
 
 def _check_apart(override: Override, names: Sequence[object]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ode_runner.config.help import did_you_mean
 from ode_runner.errors import RefusedInput
+from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series_cells import is_blank, measurements
 from ode_runner.tasks.table_file import read_table
 
@@ -44,8 +45,7 @@ def read_points(path: Path, columns: Sequence[str] | None, *, option: str = "tas
         RefusedInput: it cannot be read, a column is missing or named twice, or a cell is no number or blank.
     """
     if not path.is_file():
-        why = "that is a folder" if path.is_dir() else "there is no such file"
-        raise RefusedInput(f"{option}={path}: {why}. Type the path of a csv, parquet or npz file.")
+        raise RefusedInput(f"{option}={path}: {why_missing(path)}. Type the path of a csv, parquet or npz file.")
     table, first = read_table(path)
     names = _named(columns, [str(name) for name in table.columns], path, option)
     filled = ~table.map(is_blank).to_numpy().all(axis=1)

@@ -14,6 +14,7 @@ import pandas as pd
 from ode_runner.config.help import conf_dir, did_you_mean
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.dates import date_texts
+from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series_cells import is_blank, measurements, times_of
 from ode_runner.tasks.table_file import read_table
 
@@ -120,8 +121,9 @@ def find_file(name: str) -> Path:
     shipped = {file.stem: file for file in sorted((conf_dir() / "shipped").glob("*.csv"))}
     if path.is_file() or name in shipped:
         return path if path.is_file() else shipped[name]
-    why = "that is a folder" if path.is_dir() else "there is no such file"
-    raise RefusedInput(f"task.file={name}: {why}. Type its path, or one that comes with us: {', '.join(shipped)}.")
+    raise RefusedInput(
+        f"task.file={name}: {why_missing(name)}. Type its path, or one that comes with us: {', '.join(shipped)}."
+    )
 
 
 def read_series(path: Path, roles: Roles) -> SeriesFile:

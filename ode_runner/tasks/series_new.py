@@ -7,6 +7,7 @@ import numpy as np
 
 from ode_runner.errors import RefusedInput
 from ode_runner.tasks.dates import FORM
+from ode_runner.tasks.missing_file import why_missing
 from ode_runner.tasks.series_file import Recorded, Roles, SeriesFile, read_series
 from ode_runner.tasks.table_file import columns_of
 
@@ -27,7 +28,7 @@ def read_like(
         RefusedInput: a column is missing, times are dates in one of the files alone, or what `read_series` refuses.
     """
     if not path.is_file():
-        raise RefusedInput(f"data={path}: there is no such file.")
+        raise RefusedInput(f"data={path}: {why_missing(path)}.")
     there = columns_of(path)
     wanted = [*([series] if series else []), trained.time, *trained.values, *trained.inputs]
     if missing := [name for name in wanted if name not in there]:

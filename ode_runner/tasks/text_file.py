@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ode_runner.errors import RefusedInput
+from ode_runner.tasks.missing_file import why_missing
 
 Unit = Literal["characters", "bytes"]
 PYTHON_HELP = "python_help"  # the texts of Python's own help(), of whichever version it is
@@ -81,7 +82,7 @@ def python_help() -> bytes:
 
 def _read(path: Path) -> bytes:
     if not path.is_file():
-        raise RefusedInput(f"task.file={path}: there is no such file. Type its path, or {PYTHON_HELP}.")
+        raise RefusedInput(f"task.file={path}: {why_missing(path)}. Type its path, or {PYTHON_HELP}.")
     try:
         return path.read_bytes()
     except OSError as error:

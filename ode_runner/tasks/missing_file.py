@@ -1,0 +1,18 @@
+"""Why a name that was typed for a file is of none."""
+
+import os
+import re
+from pathlib import Path
+
+
+def why_missing(name: str | Path) -> str:
+    """Why there is no file of this name, in a clause: what the shell would have made of it is told, too."""
+    text = str(name)
+    if text in ("", "."):
+        return "that names no file" if not text else "that is a folder"
+    if re.match(r"(https?|ftp|s3):/", text):
+        return "that is an address, and only files on this machine are read: download it"
+    expanded = os.path.expandvars(os.path.expanduser(text))
+    if expanded != text:
+        return f"a shell has left that as it is, and so is it here: type {expanded}"
+    return "that is a folder" if Path(name).is_dir() else "there is no such file"
