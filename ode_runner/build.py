@@ -41,6 +41,7 @@ from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.loss_scaling import check_loss_scaling
 from ode_runner.experiment.operation_work import is_launch_bound
 from ode_runner.experiment.options import TrainerOptions
+from ode_runner.experiment.task_contract import check_spec, first_of_training
 from ode_runner.integrator import Integrator
 from ode_runner.models.base import Model
 from ode_runner.networks.forced import with_series_inputs
@@ -174,6 +175,7 @@ def _assembled(
     set_precision(options, device)
     torch.manual_seed(cfg.seed)
     task = task or construct(cfg, "task", seed=cfg.seed, device=device)
+    check_spec(task)
     with accepting(partial(_is_possible, task=task)):
         model = _model(cfg, choices, task, device)
     integrator = Integrator(
@@ -223,6 +225,8 @@ def build_trainer(
     if not experiment.parameters():
         return None
     group = _process_group(cfg, choices, experiment)
+    with torch.random.fork_rng(devices=[]):  # a task of one's own may draw its batches from torch's own numbers
+        first_of_training(experiment.task, batch_size=experiment.options.batch_size)
     check_compilable(experiment, processes=group.size)
     check_problem_size(experiment)
     made = trainer_of(cfg, experiment, group)

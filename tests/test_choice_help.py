@@ -63,3 +63,11 @@ def check_told(path: Path) -> None:
     found = {option.name: option.value for option in options_in(text.splitlines(), path.parent.name)}
     own = {name for name in found if "." in name or name in expected}
     assert own == expected.keys(), path
+
+
+def test_options_in_braces_are_told_like_others() -> None:
+    task = ["# @package _global_", "task: {_target_: mine.Disc, count: 500, box: [0, 1], low: {a: 1, b: 2}}"]
+    named = [(option.name, option.value) for option in options_in(task, "task")]
+    assert named == [("task.count", "500"), ("task.box", "[0, 1]"), ("task.low", "{a: 1, b: 2}")]
+    solver = ["{_target_: mine.SSPRK3, num_steps: 8, step_size: null}"]
+    assert [option.name for option in options_in(solver, "solver")] == ["solver.num_steps", "solver.step_size"]

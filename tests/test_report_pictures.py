@@ -1,13 +1,14 @@
 """The pictures and the page of `ode-report`."""
 
 import base64
+import itertools
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
-from ode_runner.plots.comparison import MARKERS, Look, Point, pareto_front
+from ode_runner.plots.comparison import MARKERS, Axis, Look, Point, draw_trade_offs, pareto_front
 from ode_runner.recording.record import RunStatus
 from ode_runner.report.curves import curves_of, thinned
 from ode_runner.report.pictures import draw_all
@@ -275,3 +276,23 @@ def test_the_legend_of_errors_says_what_differs(tmp_path: Path) -> None:
     [picture] = [picture for picture in draw_all(table, {}) if picture.name == "errors"]
     told = [text.get_text() for text in picture.figure.legends[0].get_texts()]
     assert sorted(told) == ["euler, slope -1.0", "rk4 clock=rho, slope -1.0"]
+
+
+def test_pictures_are_written_for_a_paper_too(sweep: Path) -> None:
+    assert reported("outputs", "--plots", "pictures", "--plots-as", "pdf", cwd=sweep).returncode == 0
+    files = list((sweep / "pictures").iterdir())
+    assert files
+    assert all(path.suffix == ".pdf" and path.read_bytes().startswith(b"%PDF") for path in files)
+    assert "Add --plots FOLDER." in reported("outputs", "--plots-as", "pdf", cwd=sweep).stderr
+
+
+def test_sizes_that_are_close_have_few_ticks() -> None:
+    points = [Point(look=LOOK, x=x, y=y) for x, y in ((4814, 1.1), (4834, 1.0))]
+    panels = {Axis(label=f"cost {i}"): points for i in range(4)}
+    figure = draw_trade_offs(panels, Axis(label="error"), higher_is_better=False)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticklabels() if low <= tick.get_position()[0] <= high]
+        boxes = [tick.get_window_extent() for tick in shown]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

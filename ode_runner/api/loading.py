@@ -18,7 +18,7 @@ from ode_runner.batch import Answer, Batch, Drawn, Split
 from ode_runner.build import assemble_experiment
 from ode_runner.building.run_identity import identify
 from ode_runner.commands.forecast import forecast_of_seeds, other_seeds
-from ode_runner.commands.original_command import original_overrides
+from ode_runner.commands.original_command import LOADED, original_overrides
 from ode_runner.commands.predict import states_at
 from ode_runner.commands.trained_run import TrainedRun
 from ode_runner.commands.typed_numbers import typed_dates, typed_times
@@ -64,7 +64,7 @@ def load(
     """
     folder = Path(folder)
     words = [word for place in config_dirs for word in ("-cd", str(place))]
-    earlier = original_overrides(folder, list(overrides), words=words, asked="load: ")
+    earlier = original_overrides(folder, list(overrides), words=words, asked=LOADED)
     with composed([*earlier, *overrides], config_dirs=config_dirs) as cfg:
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         plain = cast(dict[str, Any], OmegaConf.to_container(own))

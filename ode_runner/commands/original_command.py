@@ -13,6 +13,7 @@ from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVER
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
+LOADED = "load: "  # what asks for a run from Python, where the command line has `evaluate=` and the like
 NOT_KEPT = {"hydra", *COMMANDS, *COMMAND_OPTIONS, *PLACEMENT, *PRESETS, *OBSERVERS}  # of the run's own overrides
 TRAINED = ("task", "model", "network", "seed")  # options that the weights depend on
 OF_TRAINING = ("optimizer", "schedule", "gradient")  # groups that decide nothing of a trained model
@@ -79,7 +80,7 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
     keys = {word.partition("=")[0] for word in typed}
     files = [] if record is None else list(where_files_are(folder, record, typed=keys))
     earlier = _kept(stored, [*typed, *files])
-    _check_own_choices(earlier, folder, words)
+    _check_own_choices(earlier, folder, words, asked=asked)
     return [*earlier, *files]
 
 
@@ -108,7 +109,7 @@ def _latest_run(folder: Path) -> Path | None:
     return max(runs, key=lambda run: runs[run], default=None)
 
 
-def _check_own_choices(overrides: list[str], folder: Path, words: list[str]) -> None:
+def _check_own_choices(overrides: list[str], folder: Path, words: list[str], *, asked: str) -> None:
     """Raises RefusedInput, which names the -cd that the run was made with, where a yaml of its choices is missing."""
     record, searched = RunRecord.read(folder), [conf_dir(), *user_folders(words)]
     if record is None or not record.config_dirs or not all(place.is_dir() for place in searched):
@@ -117,7 +118,8 @@ def _check_own_choices(overrides: list[str], folder: Path, words: list[str]) -> 
         group, _, choice = word.lstrip("+").partition("=")
         if group in GROUPS and not any((place / group / f"{choice}.yaml").is_file() for place in searched):
             flags = " ".join(f"-cd {made_with}" for made_with in record.config_dirs)
-            raise RefusedInput(f"{folder} was made with {flags}, where its {word} is. Type that as well.")
+            instead = "Type that as well." if asked != LOADED else f"Give load config_dirs={record.config_dirs}."
+            raise RefusedInput(f"{folder} was made with {flags}, where its {word} is. {instead}")
 
 
 def _kept(earlier: list[str], typed: list[str]) -> list[str]:

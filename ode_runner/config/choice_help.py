@@ -90,13 +90,28 @@ def bases(lines: Sequence[str], group: str) -> list[str]:
     ]
 
 
+def opened(lines: Sequence[str]) -> Iterator[str]:
+    """The lines, those of a class with its options in braces as a line for each, as most yamls have them."""
+    for line in lines:
+        braces = re.fullmatch(r"( *)(?:([\w-]+): )?\{(.*_target_.*)\}\s*", line)
+        if braces is None:
+            yield line
+            continue
+        indent = braces[1]
+        if braces[2]:
+            yield f"{indent}{braces[2]}:"
+            indent += "  "
+        for entry in re.split(r", (?=[\w-]+: )(?![^\[{]*[\]}])", braces[3]):
+            yield f"{indent}{entry.strip()}"
+
+
 def options_in(lines: Sequence[str], group: str) -> Iterator[Option]:
     """The options of a yaml, by whole names; its defaults list tells choices of other groups."""
     package = next((line.split()[2] for line in lines if line.startswith("# @package")), group)
     above: list[str] = [] if package in ("_global_", "") else [package]
     parents: list[tuple[int, str]] = []
     listed = 1000  # depth of the list in which a line stands, whose items a word cannot replace
-    for line in lines:
+    for line in opened(lines):
         depth = len(line) - len(line.lstrip())
         listed = depth if line.lstrip().startswith("- ") else listed if depth > listed else 1000
         # A task's solver is chosen by /task_solver and its network by /task_network where a model's prevail over them.

@@ -19,6 +19,7 @@ from ode_runner.experiment.options import TrainerOptions
 from ode_runner.experiment.per_sample_cost import PerSampleCounts
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.experiment.stability import stability_figures
+from ode_runner.experiment.task_contract import check_loss, check_measured, checked_batch, checked_metrics, reported
 from ode_runner.integrator import Integrator
 from ode_runner.ledger import Phase
 from ode_runner.models.base import Model
@@ -70,7 +71,9 @@ class Experiment:
     def loss(self, batch: Batch) -> Loss:
         """The loss of a batch of this experiment's dtype, in training, evaluation, replay and audits alike."""
         with self.options.autocast(self.device):
-            return self.objective.loss(self.model, self.task, batch, self.integrate(len(batch.inputs), batch.numbers))
+            loss = self.objective.loss(self.model, self.task, batch, self.integrate(len(batch.inputs), batch.numbers))
+        check_loss(self.task, loss)
+        return loss
 
     def integrate(self, count: int, numbers: Tensor | None = None) -> Integrate:
         """What solves for the model: along the noise of the samples of these numbers, where there is any."""
@@ -81,7 +84,7 @@ class Experiment:
         if loss.outputs is None:
             return {}
         with torch.no_grad():
-            found = self.task.metrics(loss.outputs, batch)
+            found = dict(checked_metrics(self.task, self.task.metrics(loss.outputs, batch)))
         if both := found.keys() & loss.prices.keys():
             raise RefusedInput(f"a metric of the task has the name of a regulariser: {', '.join(both)}. Rename one.")
         return found
@@ -133,7 +136,7 @@ class Experiment:
         means, evaluations, answers, measured = Means(), Means(), list[tuple[Batch, Outputs]](), 0
         for stored in self.task.batches(split, batch_size=self.options.eval_batch_size, epoch=0):
             stop.check()
-            batch = numbered(stored.to(self.dtype), from_=measured)
+            batch = numbered(checked_batch(self.task, stored).to(self.dtype), from_=measured)
             measured += len(batch.inputs)
             ledger = self.integrator.ledger
             guarded = dump_on_failure(self.model, batch, self.device, learning=False, where=f"on the {split} split")
@@ -148,8 +151,9 @@ class Experiment:
             scalars = read_scalars(self.metrics(loss, batch) | loss.scalars())
             means.add(scalars, weight=len(batch.inputs), own=self._counts(loss, batch))
             evaluations.add(dict.fromkeys(("nfe", f"nfe_{batch.part}" if batch.part else "nfe"), tally.evaluations))
+        check_measured(self.task, split, measured)
         of_the_split = set_scalars(self.task, split, answers)
-        return self.task.reported(means.read()) | of_the_split | evaluations.read()
+        return reported(self.task, means.read()) | of_the_split | evaluations.read()
 
     @torch.no_grad()
     def remarks(self, metrics: Mapping[str, float]) -> list[str]:
@@ -221,7 +225,8 @@ class Experiment:
 
     def check_times(self) -> None:
         """Raises RefusedInput where times of training cannot teach the model what it is made of, or span too much."""
-        for batch in itertools.islice(self.task.batches(Split.TRAIN, batch_size=1, epoch=0), 1):
+        for given in itertools.islice(self.task.batches(Split.TRAIN, batch_size=1, epoch=0), 1):
+            batch = checked_batch(self.task, given)
             self.model.check_times(batch.ts)
             if "solver" not in self.model.unused_axes():
                 self.integrator.solver.check_times(batch.ts)

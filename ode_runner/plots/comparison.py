@@ -105,6 +105,8 @@ def draw_trade_offs(
         )  # fmt: skip
         if cost.log:
             axes.set_xscale("log")
+        else:
+            axes.locator_params(axis="x", nbins=5)  # numbers of six signs run into each other where there are more
         axes.set(xlabel=cost.label)
         _finish(axes, quality)
     for axes in grid[1:]:

@@ -40,6 +40,7 @@ columns that differ. Runs that did not complete are listed below with their reas
   --format FORMAT    md, csv (raw numbers), latex or html instead of a table for the terminal
   --plots FOLDER     write the pictures there: learning curves, NFE, trade-offs with Pareto fronts, memory,
                      errors of samples against evaluations
+  --plots-as KIND    png (unless typed), or for a paper pdf or svg
   --html PATH        write one page to sort, filter and search in, with curves, pictures and links to the runs
   -h, --help         this page
   --version          the program's version
@@ -107,11 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reverse", action="store_true")
     parser.add_argument("--format", choices=tuple(FORMATS))
     parser.add_argument("--plots", type=Path)
+    parser.add_argument("--plots-as", choices=("png", "pdf", "svg"))
     parser.add_argument("--html", type=Path)
     return parser
 
 
 def _tabulate(typed: argparse.Namespace) -> int:
+    if typed.plots_as and typed.plots is None:
+        raise RefusedInput(f"--plots-as {typed.plots_as} says how pictures are written. Add --plots FOLDER.")
     folders = typed.folders or [Path("outputs")]
     found = find_runs(folders)
     runs = choose(found.runs, typed.where)
@@ -129,7 +133,8 @@ def _tabulate(typed: argparse.Namespace) -> int:
     report = Report(table=table, absences=absences(runs, unreadable), warnings=notes)
     _print(report, typed.format)
     if typed.plots is not None or typed.html is not None:
-        _draw(report, plots=typed.plots, page=typed.html, runs=runs, folders=folders)
+        kind = typed.plots_as or "png"
+        _draw(report, plots=typed.plots, kind=kind, page=typed.html, runs=runs, folders=folders)
     return 0
 
 
@@ -145,7 +150,7 @@ def show_results(folder: Path) -> None:
 
 
 def _draw(
-    report: Report, *, plots: Path | None, page: Path | None, runs: Sequence[Run], folders: Sequence[Path]
+    report: Report, *, plots: Path | None, kind: str, page: Path | None, runs: Sequence[Run], folders: Sequence[Path]
 ) -> None:
     """The pictures, as files and in the page; one line for each that cannot be drawn."""
     from ode_runner.report.picture_files import Failures, failure_sentences, write_pictures
@@ -154,7 +159,7 @@ def _draw(
     undrawn: Failures = {}
     pictures = draw_all(report.table, undrawn)
     if plots is not None:
-        write_pictures(pictures, plots, undrawn)
+        write_pictures(pictures, plots, kind, undrawn)
     if page is not None:
         from ode_runner.report.page import write_page
 

@@ -23,7 +23,7 @@ Failures = dict[str, str]  # by the name of a picture that could not be drawn, w
 
 
 def rendered(picture: Picture, kind: str, undrawn: Failures) -> bytes | None:
-    """The content of a file of the kind `png` or `svg`; None, with the reason in `undrawn`, where drawing fails."""
+    """The content of a file of a kind, such as `png`; None, with the reason in `undrawn`, where drawing fails."""
     with noting_failure(picture.name, undrawn):
         content = io.BytesIO()
         picture.figure.savefig(content, format=kind)
@@ -31,8 +31,8 @@ def rendered(picture: Picture, kind: str, undrawn: Failures) -> bytes | None:
     return None
 
 
-def write_pictures(pictures: Iterable[Picture], folder: Path, undrawn: Failures) -> None:
-    """Write the pictures that can be drawn as PNG files.
+def write_pictures(pictures: Iterable[Picture], folder: Path, kind: str, undrawn: Failures) -> None:
+    """Write the pictures that can be drawn as files of a kind.
 
     Raises:
         RefusedInput: the folder cannot be written.
@@ -40,8 +40,8 @@ def write_pictures(pictures: Iterable[Picture], folder: Path, undrawn: Failures)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for picture in pictures:
-            if content := rendered(picture, "png", undrawn):
-                (folder / f"{picture.name}.png").write_bytes(content)
+            if content := rendered(picture, kind, undrawn):
+                (folder / f"{picture.name}.{kind}").write_bytes(content)
     except OSError as error:
         raise RefusedInput(f"cannot write pictures to {folder} ({error.strerror}).") from error
 

@@ -140,7 +140,10 @@ class Task(abc.ABC):
         return {}
 
     def reported(self, means: Mapping[str, float]) -> dict[str, float]:
-        """The numbers to report, from the means of `metrics` over a split: a root of a mean, say."""
+        """The numbers to report, from the means of `metrics` over a split: a root of a mean, say.
+
+        Of a whole split the means of the loss are among them, and are reported in any case.
+        """
         return dict(means)
 
     def field_metrics(self, field: VectorField) -> dict[str, float]:

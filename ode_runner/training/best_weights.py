@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from ode_runner.batch import Split
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.signals import StopRequest
+from ode_runner.experiment.task_contract import check_criterion
 from ode_runner.models.estimated import EstimatedModel
 from ode_runner.training.gauss_newton import evaluated
 
@@ -29,6 +30,7 @@ def better(
         epoch: counted from 1.
     """
     name, higher_is_better = experiment.criterion
+    check_criterion(experiment.task, name, results)
     number = results[name]
     if of_training_data(experiment):
         number, higher_is_better = evaluated(experiment, optimizer, stop, Split.TRAIN)["loss"], False

@@ -14,6 +14,7 @@ from ode_runner.compiling.solves import CompiledSolve
 from ode_runner.counted_field import CountedField
 from ode_runner.errors import CannotCompile, SolverFailed
 from ode_runner.experiment.experiment import Experiment
+from ode_runner.experiment.task_contract import first_of_training
 from ode_runner.gradients.recorded import RecordProblems
 from ode_runner.ledger import Ledger
 from ode_runner.problem import Problem
@@ -24,8 +25,8 @@ from ode_runner.training.accumulation import parts_of
 
 def first_batch(experiment: Experiment) -> Batch:
     """The first training batch, or its first part where gradients are accumulated."""
-    batches = experiment.task.batches(Split.TRAIN, batch_size=experiment.options.batch_size, epoch=0)
-    first, count = next(batches).to(experiment.dtype), experiment.options.accumulate
+    first = first_of_training(experiment.task, batch_size=experiment.options.batch_size).to(experiment.dtype)
+    count = experiment.options.accumulate
     return first if count is None else parts_of(first, count, experiment.task)[0]
 
 

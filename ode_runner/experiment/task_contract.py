@@ -1,0 +1,109 @@
+"""What a task of one's own gives, looked at where it is given; a refusal names the method that gives something else."""
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+from torch import Tensor
+
+from ode_runner.batch import Batch, Split, TaskSpec
+from ode_runner.errors import RefusedInput
+from ode_runner.objectives.base import Loss
+from ode_runner.tasks.base import Task
+
+TENSORS = ("inputs", "ts", "targets")  # of a batch
+
+
+def check_spec(task: Task) -> None:
+    """Raises RefusedInput for a task that has not said its shapes, or has said them as numbers."""
+    spec, name = vars(task).get("spec", getattr(type(task), "spec", None)), type(task).__name__
+    if not isinstance(spec, TaskSpec):
+        raise RefusedInput(f"{name} has no `spec`. Set self.spec = TaskSpec(input_shape=(2,), output_shape=(1,)), say.")
+    for shape in ("input_shape", "output_shape"):
+        if not isinstance(value := getattr(spec, shape), tuple):
+            raise RefusedInput(f"{name}.spec: {shape}={value} is no tuple. Write {shape}=({value},), say.")
+
+
+def checked_batch(task: Task, batch: Any) -> Batch:
+    """The batch.
+
+    Raises:
+        RefusedInput: it is none, or holds no tensors.
+    """
+    if not isinstance(batch, Batch):
+        raise RefusedInput(
+            f"{type(task).__name__}.batches gave a {type(batch).__name__}, and a task yields Batch(inputs, ts, "
+            "targets), from ode_runner.batch."
+        )
+    for name in TENSORS:
+        if not isinstance(value := getattr(batch, name), Tensor):
+            kind = f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}".removeprefix("builtins.")
+            raise RefusedInput(
+                f"{type(task).__name__}.batches: {name} is a {kind}. Make a tensor of it by torch.as_tensor."
+            )
+    return batch
+
+
+def first_of_training(task: Task, *, batch_size: int) -> Batch:
+    """The first batch to learn from.
+
+    Raises:
+        RefusedInput: there is none, or it is no batch.
+    """
+    batches: Any = task.batches(Split.TRAIN, batch_size=batch_size, epoch=0)
+    if (first := next(iter(batches or ()), None)) is None:
+        raise RefusedInput(
+            f"{type(task).__name__}.batches gave no batch to learn from: it is a generator, which yields each Batch."
+        )
+    return checked_batch(task, first)
+
+
+def check_measured(task: Task, split: Split, samples: int) -> None:
+    """Raises RefusedInput for a split without samples, of which there is no mean."""
+    if not samples:
+        raise RefusedInput(f"the {split} split of {type(task).__name__} is empty, and a run is judged by it.")
+
+
+def check_loss(task: Task, loss: Loss) -> None:
+    """Raises RefusedInput for a loss that is not one number with a graph."""
+    total: Any = loss.total
+    if not isinstance(total, Tensor) or total.ndim:
+        is_ = f"of shape {tuple(total.shape)}" if isinstance(total, Tensor) else f"a {type(total).__name__}"
+        raise RefusedInput(
+            f"the loss of a batch is {is_}, and training minimises one number, a tensor of no dimension. Take the mean "
+            f"over the samples in {type(task).__name__}.loss, and no float() of it."
+        )
+
+
+def checked_metrics(task: Task, found: Any) -> Mapping[str, Any]:
+    """The metrics of a batch.
+
+    Raises:
+        RefusedInput: they have no names, a name that is taken, or are not one number each.
+    """
+    name = f"{type(task).__name__}.metrics"
+    if not isinstance(found, Mapping):
+        raise RefusedInput(f"{name} gave a {type(found).__name__}, and a task gives its metrics by name, in a dict.")
+    for metric, value in found.items():
+        if metric in ("loss", "nfe") or metric.startswith("loss/"):
+            raise RefusedInput(f"{name}: '{metric}' is the name of a number of every run. Give it another.")
+        if isinstance(value, Tensor) and value.numel() != 1 or not isinstance(value, Tensor | Real):
+            is_ = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise RefusedInput(f"{name}: '{metric}' is {is_}. Give one number, a mean over the batch.")
+    return found
+
+
+def reported(task: Task, means: Mapping[str, float]) -> dict[str, float]:
+    """What the task reports of a split, with the loss and its terms, also where the task has left them out."""
+    found = dict(task.reported(means))
+    losses = {name: value for name, value in means.items() if name == "loss" or name.startswith("loss/")}
+    return found | {name: value for name, value in losses.items() if name not in found}
+
+
+def check_criterion(task: Task, name: str, results: Mapping[str, float]) -> None:
+    """Raises RefusedInput where the number by which weights are chosen is none of those measured."""
+    if name not in results:
+        raise RefusedInput(
+            f"{type(task).__name__}.objective = '{name}' is none of the numbers that it reports, and the best weights "
+            f"are chosen by it. Name one of these: {', '.join(one for one in results if not one.startswith('nfe'))}."
+        )

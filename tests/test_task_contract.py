@@ -1,0 +1,104 @@
+"""A task of one's own that gives something else than a task gives is refused by the name of its method."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from ode_runner.batch import Batch, Outputs, Split, TaskSpec
+from ode_runner.errors import RefusedInput
+from ode_runner.experiment.task_contract import checked_batch
+from ode_runner.tasks.base import Task
+from tests.helpers import record_of, typed
+
+QUICK = ("trainer.epochs=1", "trainer.batch_size=10", "logger=none", "pictures=false")
+
+
+class Faulty(Task):
+    """Squares of two numbers, with one fault, by its name."""
+
+    objective: ClassVar[str] = "rmse"
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(self, *, fault: str, seed: int, device: torch.device) -> None:
+        del seed, device
+        self.fault = fault
+        self.x = torch.linspace(-1, 1, 40).reshape(20, 2)
+        if fault != "no spec":
+            shape: Any = 2 if fault == "a number as shape" else (2,)
+            self.spec = TaskSpec(input_shape=shape, output_shape=(2,))
+
+    def size(self, split: Split) -> int:
+        return len(self.x)
+
+    def batches(self, split: Split, *, batch_size: int, epoch: int) -> Iterator[Any]:
+        x = self.x[:0] if self.fault == "empty" and split is Split.VALIDATION else self.x
+        ts: Any = [0.0, 1.0] if self.fault == "a list of times" else torch.tensor([0.0, 1.0])
+        if self.fault != "no batch":
+            batch = Batch(x, ts, x.square())
+            yield tuple(batch) if self.fault == "a tuple" else batch
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Any:
+        error = (outputs.values - batch.targets).square()
+        return error.mean(dim=1) if self.fault == "a loss of each" else error.mean()
+
+    def metrics(self, outputs: Outputs, batch: Batch) -> Any:
+        mse = (outputs.values - batch.targets).square().mean()
+        faults: dict[str, Any] = {
+            "a metric of each": {"rmse": outputs.values[:, 0]},
+            "a list of metrics": [mse],
+            "no objective": {"mse": mse},
+            "loss as a metric": {"rmse": mse, "loss": mse},
+        }
+        return faults.get(self.fault, {"rmse": mse})
+
+    def reported(self, means: Any) -> dict[str, float]:
+        return (
+            {name: value**0.5 for name, value in means.items() if name == "rmse"} if self.fault == "" else dict(means)
+        )
+
+
+def tried(fault: str, root: Path) -> Any:
+    (root / "conf" / "task").mkdir(parents=True)
+    choice = f"_target_: {__name__}.Faulty\nfault: '{fault}'\n"
+    (root / "conf" / "task" / "faulty.yaml").write_text(choice)
+    return typed("-cd", "conf", "task=faulty", *QUICK, cwd=root)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("no spec", "Faulty has no `spec`."),
+        ("a number as shape", "Write input_shape=(2,), say."),
+        ("no batch", "Faulty.batches gave no batch to learn from"),
+        ("a tuple", "Faulty.batches gave a tuple"),
+        ("a list of times", "Faulty.batches: ts is a list."),
+        ("empty", "the validation split of Faulty is empty"),
+        ("a loss of each", "the loss of a batch is of shape (20,)"),
+        ("a metric of each", "Faulty.metrics: 'rmse' is of shape (20,)."),
+        ("a list of metrics", "Faulty.metrics gave a list"),
+        ("no objective", "Name one of these: mse, loss."),
+        ("loss as a metric", "Faulty.metrics: 'loss' is the name of a number of every run."),
+    ],
+)
+def test_what_a_task_gives_wrongly_is_refused_by_name(fault: str, said: str, tmp_path: Path) -> None:
+    ended = tried(fault, tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_loss_is_reported_also_where_a_task_leaves_it_out(tmp_path: Path) -> None:
+    ended = tried("", tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    metrics = record_of(tmp_path)["metrics"]
+    assert metrics["test/rmse"] == pytest.approx(metrics["test/loss"] ** 0.5)
+
+
+def test_numbers_of_numpy_are_no_batch() -> None:
+    x: Any = torch.zeros(2, 2).numpy()
+    with pytest.raises(RefusedInput, match=r"inputs is a numpy\.ndarray"):
+        checked_batch(Faulty(fault="", seed=0, device=torch.device("cpu")), Batch(x, Tensor(), Tensor()))
