@@ -88,6 +88,25 @@ def test_probabilities_converge_at_the_order_and_keep_their_sum(solver: str, com
     assert float(ys[-1].sum() - 1) == pytest.approx(0, abs=1e-14)
 
 
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_the_floor_of_few_paths_is_their_mean_distance_itself(count: int) -> None:
+    """By enumeration; the central limit says more than 1 where states are many and paths few."""
+    law = torch.tensor([0.6, 0.25, 0.1, 0.05, 0.0])
+    counts = torch.cartesian_prod(*[torch.arange(count + 1)] * 4)
+    counts = torch.nn.functional.pad(counts[counts.sum(dim=1) == count], (0, 1)).double()
+    ways = math.lgamma(count + 1) - torch.lgamma(counts + 1).sum(dim=1)
+    chances = (ways + torch.xlogy(counts, law).sum(dim=1)).exp()
+    expected = chances @ (counts / count - law).abs().sum(dim=1) / 2
+    assert expected_variation(law, count) == pytest.approx(float(expected), rel=1e-12)
+    assert expected_variation(torch.full((1000,), 0.001), count) < 1
+
+
+@pytest.mark.parametrize("count", [10**4, 10**8])
+def test_the_floor_of_many_paths_is_that_of_the_central_limit(count: int) -> None:
+    limit = float((2 * START * (1 - START) / (math.pi * count)).sqrt().sum() / 2)
+    assert expected_variation(START, count) == pytest.approx(limit, rel=0.002)
+
+
 def test_the_exponential_is_the_answer_itself(composed: Compose) -> None:
     assert tv_of(task(), build(composed, "solver", "expm")) < 1e-15
 

@@ -79,6 +79,7 @@ class FixedImplicit(DiagonallyImplicit, FixedGridSolver):
 class AdaptiveImplicit(DiagonallyImplicit, AdaptiveImplicitSolver):
     """A diagonally implicit pair with step size control.
 
-    Dense output is the cubic through both ends and their slopes. The error estimate does not see how long a step is for
-    that: where the solution matters between the steps, ask for a tighter tolerance.
+    Dense output is the cubic through both ends and their slopes, and where the tableau has a middle the quartic through
+    that as well. The error estimate does not see how long a step is for either: where the solution matters between the
+    steps, ask for a tighter tolerance.
     """
