@@ -89,6 +89,8 @@ def test_samples_and_densities(tmp_path: Path) -> None:
 
 
 def test_runs_are_a_table(trained: ode.Run) -> None:
+    assert trained.metrics.index.name == "step"
+    assert trained.metrics.index[-1] == trained.record.cost["steps"]
     table = ode.runs(trained.folder.parent)
     assert list(table["folder"]) == [str(trained.folder)]
     assert table.loc[0, "solver.rtol"] == 1e-3

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -203,9 +204,11 @@ def table(root: Path) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Where an audit of fresh weights was typed, and what it printed."""
-    root = tmp_path_factory.mktemp("untrained")
+    root, begun = tmp_path_factory.mktemp("untrained"), time.perf_counter()
     ended = typed("audit=true", "gradient=adjoint", "gradient.rtol=1e-9", "gradient.atol=1e-9", *MOONS, cwd=root)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    seconds = sum(float(row["milliseconds"] or 0) for row in table(root).values()) / 1000
+    assert 0 < seconds < time.perf_counter() - begun
     return root, ended.stdout
 
 

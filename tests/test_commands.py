@@ -354,11 +354,13 @@ def test_a_run_that_goes_on_or_has_no_weights_yet_is_refused(tmp_path: Path) -> 
     folder = _stopped(tmp_path, "running", "resnet")
     with lock(folder):
         assert "is not completed: another process is training it." in revisit(tmp_path, "evaluate").stderr
+    record = folder / "record.json"
+    running = record.read_text()
+    record.write_text(running.replace('"running"', '"diverged"'))
+    assert "is not completed but diverged. Type its command to go on." in revisit(tmp_path, "evaluate").stderr
+    record.write_text(running)
     (folder / "checkpoints" / "best.pt").unlink()
     assert "it was killed, or is still running on another machine." in revisit(tmp_path, "predict").stderr
-    record = folder / "record.json"
-    record.write_text(record.read_text().replace('"running"', '"diverged"'))
-    assert "is not completed but diverged. Type its command to go on." in revisit(tmp_path, "evaluate").stderr
 
 
 def test_what_is_typed_replaces_what_was(tmp_path: Path) -> None:

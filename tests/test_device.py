@@ -71,11 +71,15 @@ def test_one_gpu_of_several() -> None:
 def test_the_work_of_an_operation_is_told_without_a_trace(composed: Compose) -> None:
     cfg = composed("task=half_moons", "trainer.device=cpu")
     experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    model = experiment.model.eval()
+    model.register_buffer("drawn", torch.zeros(1))
+    model.register_forward_pre_hook(lambda called, given: called.drawn.copy_(torch.rand(1)) and None)
     before, random = experiment.integrator.ledger.state_dict(), torch.get_rng_state()
     work = flops_per_operation(experiment)
     assert is_launch_bound(experiment) == (work < BORDER)
     assert experiment.integrator.ledger.state_dict() == before
     assert torch.equal(torch.get_rng_state(), random)
+    assert (model.drawn.item(), model.training) == (0, False)
     wider = composed("task=half_moons", "trainer.device=cpu", "network.width=256", "trainer.batch_size=1000")
     assert flops_per_operation(build_experiment(wider, wider.hydra.runtime.choices)) > 50 * work
     assert experiment.task.size(Split.TRAIN) == 1000

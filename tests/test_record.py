@@ -3,12 +3,15 @@
 import json
 import re
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from ode_runner.recording import own_warnings
+from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.record import RunRecord, RunStatus
 from tests.helpers import TINY, Ended, before_step, own_models, record_of, rows_of, run_folder, typed
 
@@ -250,3 +253,12 @@ def test_a_loss_that_is_not_finite_in_evaluation_only_is_null_in_the_files(
     record = json.loads((folder / "record.json").read_text(), parse_constant=refuse)
     assert record["status"] == "solver_failed"
     assert record["metrics"]["test/loss"] is None
+
+
+def test_warnings_of_this_program_are_told_and_those_of_others_shown_as_they_were() -> None:
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as shown, warnings_told(told.append):
+        warnings.simplefilter("always")
+        for place in (own_warnings.PACKAGE / "field.py", Path("elsewhere.py")):
+            warnings.warn_explicit(f"from {place.name}", UserWarning, str(place), 1)
+    assert (told, [str(one.message) for one in shown]) == (["from field.py"], ["from elsewhere.py"])
