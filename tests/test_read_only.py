@@ -1,6 +1,7 @@
 """Runs on a disk that may only be read: they are looked at as everywhere else, and what would be written is told."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from filelock import FileLock
 
 from ode_runner.config.messages import readable_message
 from ode_runner.recording.lock import FILE, in_use, lock
+from tests.helpers import TINY, typed
 
 READ_ONLY = OSError(errno.EROFS, "Read-only file system", "run/evaluations")
 
@@ -33,3 +35,27 @@ def test_what_to_do_where_nothing_can_be_written(words: list[str], instead: str)
     said = readable_message(READ_ONLY, words)
     assert said.startswith("cannot write to run/evaluations (Read-only file system). Free it, or ")
     assert said.endswith(f"{instead}.")
+
+
+def test_a_completed_run_is_shown_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (*TINY, "trainer.epochs=1", "logger=none")
+    assert typed(*words, cwd=tmp_path).returncode == 0
+
+    def refuse(*args: object, **options: object) -> None:
+        raise READ_ONLY
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    shown = typed(*words, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "already completed: " in shown.stdout
+    again = typed(*words, "rerun=true", cwd=tmp_path)
+    assert "Read-only file system" in again.stderr + again.stdout, "what would be written is not"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(errno.ENOLCK, "the disk has no locks (No locks available)"), (errno.ENAMETOOLONG, "Type a shorter name, or ")],
+)
+def test_what_is_wrong_with_a_place_is_told_by_its_kind(code: int, said: str) -> None:
+    assert said in readable_message(OSError(code, os.strerror(code)), ["seed=1"])

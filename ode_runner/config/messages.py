@@ -1,5 +1,6 @@
 """Hydra's errors in one readable line: what was typed, why it is refused, what to type instead."""
 
+import errno
 import re
 import shlex
 from pathlib import Path
@@ -110,7 +111,10 @@ def _of_a_cause(root: BaseException, arguments: list[str]) -> str:
         place = f" to {root.filename}" if root.filename else ""
         opened = any(names_a_run(word) for word in arguments)
         instead = "copy the run's folder elsewhere" if opened else "choose another place with output_dir=FOLDER"
-        return f"cannot write{place} ({root.strerror}). Free it, or {instead}."
+        if root.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+            return f"the disk has no locks ({root.strerror}), by which a run has its folder to itself; {instead}."
+        free = "Type a shorter name" if root.errno == errno.ENAMETOOLONG else "Free it"
+        return f"cannot write{place} ({root.strerror}). {free}, or {instead}."
     return ""
 
 
@@ -214,7 +218,8 @@ def _about_bare(word: str, arguments: list[str]) -> str:
 def _about_letters(word: str) -> str:
     """How to type a text with letters that Hydra reads between quotes alone; a shell takes the outer ones away."""
     key, _, value = word.partition("=")
-    return "" if value.isascii() or '"' in value else f" Type '{key}=\"{value}\"'."
+    quoted = shlex.quote(f'{key}="{value}"')
+    return "" if value.isascii() or '"' in value else f" Type {quoted}."
 
 
 def _about_comma(word: str) -> str:

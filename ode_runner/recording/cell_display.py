@@ -1,9 +1,10 @@
-"""What a run that is a cell of a sweep prints: remarks alone. All else goes into its log; the sweep has a line."""
+"""What a run that is a cell of a sweep prints: remarks, each once. All else goes into its log; the sweep has a line."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ode_runner.recording.display import Display
+from ode_runner.recording.repeated_remarks import is_first
 from ode_runner.recording.sweep_bar import open_bar
 
 
@@ -25,5 +26,5 @@ class CellDisplay(Display):
         self.say(text, style="yellow")
 
     def _print(self, text: str, style: str | None = None) -> None:
-        if style == "yellow":
+        if style == "yellow" and is_first(text, of=self.name):
             super()._print(f"{self.name}: {text.strip()}", style)

@@ -1,5 +1,6 @@
 """One process at a time in a run folder."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,12 @@ def lock(folder: Path) -> Iterator[None]:
         raise InUse(folder) from None
     with held:
         yield
+
+
+def may_lock(folder: Path) -> bool:
+    """Whether this process may write the folder's lock file: not on a read-only disk, or in somebody else's folder."""
+    path = folder / FILE
+    return os.access(path if path.exists() else folder, os.W_OK)
 
 
 def in_use(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from ode_runner.recording.clock import duration
 from ode_runner.recording.display import shown
 from ode_runner.recording.lock import in_use
 from ode_runner.recording.record import RunRecord, RunStatus, utc_now
+from ode_runner.recording.repeated_remarks import summaries
 from ode_runner.recording.sweep_bar import SweepBar
 from ode_runner.recording.text_layout import with_folder
 from ode_runner.report.quantities import quality_of_samples, usual
@@ -38,6 +39,7 @@ class Progress:
     waits: bool = False
     told: set[Path] = field(default_factory=set)  # folders of cells that have ended and have a line
     bar: SweepBar | None = None
+    remarks: dict[str, list[str]] = field(default_factory=dict)  # that cells were told, each printed once: those cells
 
     def announce(self, cells: Sequence[SweepCell]) -> None:
         """Print a line for each cell that is not run."""
@@ -153,6 +155,8 @@ class Progress:
                 self._say(f"  {cell.result.status}: {cell.name}: {cell.result.reason}")
             elif cell.state is CellState.PASSED_OVER:
                 self._say(f"  {RunStatus.FAILED}: {cell.name}: {cell.remark}")
+        for sentence in summaries(self.remarks):
+            self._say(f"  {sentence}")
         if any(cell.state.due and cell.result is None for cell in self.cells):
             self._say("  the same command goes on where this one ended")
         self._say(f"  sweep folder: {self.folder}")

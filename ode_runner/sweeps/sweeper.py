@@ -22,6 +22,7 @@ from ode_runner.distributed.ranks import Rank
 from ode_runner.errors import RefusedInput
 from ode_runner.experiment.signals import sigterm_interrupts
 from ode_runner.recording.relative_path import relative_path
+from ode_runner.recording.repeated_remarks import each_once
 from ode_runner.sweeps.dispatch import BASIC_LAUNCHER, JOBLIB_LAUNCHER, Dispatch, in_sweep
 from ode_runner.sweeps.listed import check_apart, listed
 from ode_runner.sweeps.progress import Progress
@@ -95,7 +96,7 @@ class CellSweeper(Sweeper):
         """Around the cells' runs: writes multirun.yaml before them, and prints the results however they end."""
         progress.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, progress.folder / "multirun.yaml")
-        with sigterm_interrupts():
+        with sigterm_interrupts(), each_once() as progress.remarks:
             try:
                 progress.open()
                 yield progress

@@ -17,7 +17,7 @@ from ode_runner.recording.attempts import attempt
 from ode_runner.recording.cell_display import CellDisplay
 from ode_runner.recording.display import Display
 from ode_runner.recording.fresh_folder import check_room, is_fresh, remove
-from ode_runner.recording.lock import lock
+from ode_runner.recording.lock import lock, may_lock
 from ode_runner.recording.logger import EVENTS, METRICS
 from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.pictures import TRACEBACKS
@@ -48,16 +48,14 @@ def execute(plan: RunPlan, *, goes_on: bool) -> RunRecord:
     folder = plan.folder
     display = CellDisplay(folder) if plan.in_sweep else Display()
     check_room(folder)
+    if not may_lock(folder) and (shown := _shown_if_completed(plan, display, read_same(folder, plan.record))):
+        return shown  # on a disk that may only be read, where nothing is written
     with lock(folder), stop_on_signals() as stop:
         done = read_same(folder, plan.record)
-        completed = done is not None and done.status is RunStatus.COMPLETED and not plan.rerun
-        if completed:
-            display.say(f"already completed: {folder}. To run it again, add rerun=true.")
-        if done is not None and not plan.rerun and (imported := own_code.sentence(plan.record.config, done.code)):
-            display.say(imported)
-        if done is not None and completed:
-            display.outcome(done, folder)
-            return done
+        if shown := _shown_if_completed(plan, display, done):
+            return shown
+        if done is not None and not plan.rerun:
+            _say_imported(plan, display, done)
         plan.record.started = done.started if done is not None and not plan.rerun else utc_now()
         anew = plan.rerun or (done is not None and done.status is RunStatus.FAILED)
         with attempt(folder, anew=anew), warnings_told(partial(display.say, style="yellow")):
@@ -66,6 +64,21 @@ def execute(plan: RunPlan, *, goes_on: bool) -> RunRecord:
         if goes_on and stop.from_user and plan.record.status is not RunStatus.INTERRUPTED:
             raise KeyboardInterrupt  # too late to stop this run, which has failed or is done, and not for what follows
         return plan.record
+
+
+def _shown_if_completed(plan: RunPlan, display: Display, done: RunRecord | None) -> RunRecord | None:
+    """Print the result of a run that is completed already and is not to be run again; returns its record, or None."""
+    if done is None or done.status is not RunStatus.COMPLETED or plan.rerun:
+        return None
+    display.say(f"already completed: {plan.folder}. To run it again, add rerun=true.")
+    _say_imported(plan, display, done)
+    display.outcome(done, plan.folder)
+    return done
+
+
+def _say_imported(plan: RunPlan, display: Display, done: RunRecord) -> None:
+    if imported := own_code.sentence(plan.record.config, done.code):
+        display.say(imported)
 
 
 def _attempt(plan: RunPlan, display: Display, stop: StopRequest, *, earlier: RunRecord | None) -> None:
