@@ -1,5 +1,6 @@
 """`import ode_runner as ode`: the same runs as the command line's, and the engine alone."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -306,3 +307,28 @@ def solve(solver: str, *, gradient: str = "backprop", **options: object) -> obje
     return ode.integrate(
         lambda t, y: -y, torch.ones(1, 1), torch.tensor([0.0, 1.0]), solver=solver, gradient=gradient, **options
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "said"),
+    [
+        (nn.Linear(1, 1), (), "is called with (t, y): time, state and what is given. Wrap it: lambda t, y: ..."),
+        (lambda y: -y, (), "<lambda> takes (y), and is called with (t, y)"),
+        (lambda t, y: -y, (torch.ones(1, 1),), "is called with (t, y, z1)"),
+        (nn.Linear, (), "Linear is a class"),
+    ],
+)
+def test_what_cannot_be_called_as_a_field_is_refused_by_its_arguments(field: Any, given: Any, said: str) -> None:
+    with pytest.raises(RefusedInput, match=re.escape(said)):
+        ode.integrate(field, torch.ones(1, 1), torch.tensor([0.0, 1.0]), given=given)
+
+
+def test_names_of_torchdiffeq_are_answered() -> None:
+    with pytest.raises(RefusedInput, match="method='rk4' is solver='rk4' here"):
+        ode.integrate(lambda t, y: -y, torch.ones(1, 1), torch.tensor([0.0, 1.0]), method="rk4")
+
+
+def test_words_are_texts() -> None:
+    words: Any = ["task=half_moons"]
+    with pytest.raises(RefusedInput, match="the words are texts, and a list is none"):
+        ode.train(words)

@@ -23,6 +23,12 @@ from ode_runner.config.unused_words import check_words_used
 from ode_runner.errors import RefusedInput
 
 
+def check_texts(overrides: Sequence[object]) -> None:
+    """Raises RefusedInput for words that are none, such as a list of them."""
+    if wrong := [type(word).__name__ for word in overrides if not isinstance(word, str)]:
+        raise RefusedInput(f"the words are texts, and a {wrong[0]} is none: ode.train('task=half_moons', 'seed=1').")
+
+
 @contextmanager
 def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLike[str]]) -> Iterator[DictConfig]:
     """The configuration of one run, Hydra's own part included; within it, Hydra knows of this run as of a command's.
@@ -34,6 +40,7 @@ def composed(overrides: Sequence[str], *, config_dirs: Sequence[str | os.PathLik
     Raises:
         RefusedInput: the command line would refuse them, or they name several runs.
     """
+    check_texts(overrides)
     places = [Path(place).resolve() for place in config_dirs]
     for place in places:
         if not place.is_dir():

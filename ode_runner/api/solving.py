@@ -1,5 +1,6 @@
 """The engine alone: one solve of a field of one's own."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -70,7 +71,15 @@ def integrate(
     """
     integrator = _integrator(solver, gradient, options)
     return integrator(
-        _as_field(field), y0, ts, given=given, integrals=integrals, noise=noise, event=event, breaks=breaks, jumps=jumps
+        _as_field(field, given),
+        y0,
+        ts,
+        given=given,
+        integrals=integrals,
+        noise=noise,
+        event=event,
+        breaks=breaks,
+        jumps=jumps,
     )
 
 
@@ -108,7 +117,7 @@ def compile(
     check_solvable(y0, ts, ())
     check_given(given, y0)
     integrator = replace(_integrator(solver, gradient, options), records=y0.is_cuda)
-    solve = Compiled(integrator, _as_field(field), y0)
+    solve = Compiled(integrator, _as_field(field, given), y0)
     try:
         solve.compile(y0, ts, given=given, integrals=integrals, noise=noise)
     except CannotCompile as reason:
@@ -178,6 +187,8 @@ class Compiled:
 
 
 def _integrator(solver: str | Solver, gradient: str | GradientMode, options: Mapping[str, Any]) -> Integrator:
+    if "method" in options and isinstance(solver, str) and solver == "dopri5":
+        raise RefusedInput(f"method={options['method']!r} is solver={options['method']!r} here.")
     integrator = Integrator(solver=_solver(solver, options), gradient=_gradient(gradient))
     names = {"model": "odenet", "solver": _name(solver), "gradient": _name(gradient)}
     check_compatible(names, _odenet(), integrator.solver, integrator.gradient)
@@ -199,8 +210,30 @@ class _FunctionField(VectorField):
         return self.function(t, y, *given)
 
 
-def _as_field(field: VectorField | nn.Module | Callable[..., State]) -> VectorField:
-    return field if isinstance(field, VectorField) else _FunctionField(field)
+def _as_field(field: VectorField | nn.Module | Callable[..., State], given: Sequence[Tensor]) -> VectorField:
+    """The field; a function or a module as one.
+
+    Raises:
+        RefusedInput: it cannot be called with a time, a state and what is given.
+    """
+    if isinstance(field, VectorField):
+        return field
+    made = _FunctionField(field)
+    if isinstance(field, type):
+        raise RefusedInput(f"{made.shown_name} is a class, and a field is an object of it, or a function f(t, y).")
+    try:
+        signature = inspect.signature(field.forward if isinstance(field, nn.Module) else field)
+    except ValueError:  # a function of Python's own, which does not tell what it takes
+        return made
+    try:
+        signature.bind(0.0, None, *given)
+    except TypeError:
+        wanted = ", ".join(["t", "y", *(f"z{i + 1}" for i in range(len(given)))])
+        raise RefusedInput(
+            f"{made.shown_name} takes {signature}, and is called with ({wanted}): time, state and what is given. "
+            f"Wrap it: lambda {wanted}: ..."
+        ) from None
+    return made
 
 
 def _learns(field: VectorField) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ode_runner.api.composing import composed
+from ode_runner.api.composing import check_texts, composed
 from ode_runner.api.loading import Run, load
 from ode_runner.build import plan_run
 from ode_runner.config.command_files import command_files
@@ -42,6 +42,7 @@ def train(*overrides: str, config_dirs: Sequence[str | os.PathLike[str]] = ()) -
         RunFailed: the run diverged, or failed otherwise.
         KeyboardInterrupt: it was interrupted, after it had saved its progress, or as it ended.
     """
+    check_texts(overrides)
     if is_command(overrides) or "plan=true" in overrides:
         raise RefusedInput("train makes a run. What is asked about one is asked of the object: ode.load(folder).")
     with composed(overrides, config_dirs=config_dirs) as cfg, unchanged():

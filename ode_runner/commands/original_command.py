@@ -10,6 +10,7 @@ from ode_runner.config.help import GROUPS, conf_dir, did_you_mean, user_folders
 from ode_runner.config.overrides import values_swept
 from ode_runner.errors import RefusedInput
 from ode_runner.recording.bookkeeping import COMMAND_OPTIONS, COMMANDS, OBSERVERS, PLACEMENT, PRESETS
+from ode_runner.recording.record import FILE as RECORD
 from ode_runner.recording.record import RunRecord
 from ode_runner.recording.stored_command import OVERRIDES, stored_overrides
 
@@ -87,7 +88,7 @@ def original_overrides(folder: Path, typed: list[str], *, words: list[str], aske
 def _overrides(folder: Path, *, asked: str) -> list[str]:
     run = next((place for place in list(folder.parents)[:2] if (place / OVERRIDES).is_file()), None)
     if run is not None and not (folder / OVERRIDES).exists():  # a file of a run, such as its weights
-        raise RefusedInput(f"{asked}{folder} lies in a run folder. Type {shlex.quote(f'{asked}{run}')}.")
+        raise RefusedInput(f"{asked}{folder} lies in a run folder. Type {_typed(asked, run)}.")
     if not folder.is_dir():
         hint = did_you_mean(folder.name, [path.name for path in folder.parent.glob("*/")])
         raise RefusedInput(
@@ -96,16 +97,22 @@ def _overrides(folder: Path, *, asked: str) -> list[str]:
     if not (folder / OVERRIDES).exists() and (inside := _latest_run(folder)) is not None:
         raise RefusedInput(
             f"{asked}{folder} is a folder of runs, and one of them is asked for. Type "
-            f"{shlex.quote(f'{asked}{inside}')}, say; ode-report {shlex.quote(str(folder))} lists them."
+            f"{_typed(asked, inside)}, say; ode-report {shlex.quote(str(folder))} lists them."
         )
     if not (folder / OVERRIDES).exists():
         raise RefusedInput(f"{asked}{folder} is no run folder: it has no {OVERRIDES}.")
     return stored_overrides(folder)
 
 
+def _typed(asked: str, folder: Path) -> str:
+    """How a run is asked about, at a shell or from Python."""
+    return f"ode.load({str(folder)!r})" if asked == LOADED else shlex.quote(f"{asked}{folder}")
+
+
 def _latest_run(folder: Path) -> Path | None:
     """The run somewhere inside a folder that was written to last; None where there is none."""
-    runs = {path.parent.parent: path.stat().st_mtime for path in folder.glob(f"**/{OVERRIDES}")}
+    found = (path.parent.parent for path in folder.glob(f"**/{OVERRIDES}"))
+    runs = {run: (run / OVERRIDES).stat().st_mtime for run in found if (run / RECORD).is_file()}  # and no answers
     return max(runs, key=lambda run: runs[run], default=None)
 
 
