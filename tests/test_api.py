@@ -1,6 +1,7 @@
 """`import ode_runner as ode`: the same runs as the command line's, and the engine alone."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import ode_runner as ode
 from ode_runner.api.training import RunFailed
+from ode_runner.config.help import conf_dir
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.event import Event, Jumps
 from ode_runner.field import StochasticField, VectorField
@@ -276,8 +278,16 @@ def test_what_is_refused_is_a_sentence(asked: object, says: str, trained: ode.Ru
         asked(trained)  # type: ignore[operator]
 
 
-def test_a_discrete_model_has_no_states(tmp_path: Path) -> None:
-    discrete = ode.train(*SMALL, "model=resnet", f"output_dir={tmp_path}")
+def test_a_discrete_model_of_ones_own_choices_has_no_states(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    shutil.copy(conf_dir() / "model" / "resnet.yaml", own := tmp_path / "conf" / "model" / "mine.yaml")
+    words = (*SMALL, "model=mine", "pictures=false", f"output_dir={tmp_path}")
+    discrete = ode.train(*words, config_dirs=[own.parents[1]])
+    assert discrete.record.choices["model"] == "mine"
+    with pytest.raises(RefusedInput, match="Give load config_dirs="):
+        ode.load(discrete.folder)
+    again = ode.load(discrete.folder, config_dirs=[own.parents[1]])
+    assert torch.equal(again.predict([[0.0, 0.0]]), discrete.predict([[0.0, 0.0]]))
     assert discrete.predict([[0.0, 0.0]]).shape == (1, 2)
     for asked in (lambda: discrete.states([[0.0, 0.0]]), lambda: discrete.field(0.0, torch.zeros(1, 2))):
         with pytest.raises(IncompatibleChoice):

@@ -4,6 +4,7 @@ import math
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -200,15 +201,22 @@ class OneWay(Solver):
         return self
 
 
-def test_a_way_back_that_fails_is_a_finding(composed: Compose, float64: None) -> None:
+def test_a_way_back_that_fails_is_a_finding(
+    composed: Compose, float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     probing, solver = ProbeTrajectory(places=3), OneWay(build(composed, "solver", "rk4"))
     Integrator(solver=solver, gradient=probing)(Formula(lambda t, y: -y), torch.ones(2, 3), torch.tensor([0.0, 1.0]))
     [made] = probing.probes
-    found = FlowDiagnostics(every=1, samples=2, places=3, products=3).about(made, made.states[-1].sum())
+    look = FlowDiagnostics(every=1, samples=2, places=3, products=3)
+    found = look.about(made, made.states[-1].sum())
     assert math.isnan(found["drift"])
     assert found["stiffness"] == pytest.approx(1)
     [sentence] = remarks({f"diagnostics/{name}": value for name, value in found.items()})
     assert sentence.startswith("drift: a solve backwards fails")
+
+    monkeypatch.setattr("ode_runner.analysis.flow.ritz_values", Mock(side_effect=RuntimeError("no second derivative")))
+    lacking = {name for name, value in look.about(made, made.states[-1].sum()).items() if math.isnan(value)}
+    assert lacking == {"drift", "spectral_radius", "largest_real_part", "stiffness"}
 
 
 QUIET = {"stiffness": 1.0, "growth": 2.0, "drift": 1e-4, "gradient_ratio": 3.0, "rejected_share": 0.1}

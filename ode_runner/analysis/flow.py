@@ -89,7 +89,7 @@ class FlowDiagnostics(Diagnostics):
         return {
             "spectral_radius": radius,
             "largest_real_part": rightmost,
-            "stiffness": max(0.0, decay) * probe.span,
+            "stiffness": max(decay, 0.0) * probe.span,  # in this order NaN stays NaN
             "lyapunov_exponent": exponent,
             "growth": math.exp(min(exponent * probe.span, 700.0)),
             "drift": drift,
