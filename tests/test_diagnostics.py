@@ -182,6 +182,7 @@ def test_output_times_on_the_way_are_served_in_order(composed: Compose, float64:
     field, there, back = Formula(lambda t, y: -y), ProbeTrajectory(places=5), ProbeTrajectory(places=3)
     ys = Integrator(solver=solver, gradient=there)(field, torch.ones(1, 1), ts).ys
     torch.testing.assert_close(ys[:, 0, 0], (-ts).exp(), rtol=0, atol=1e-7)  # the solver's tolerance
+    assert there.probes[0].reverse_error() < 1e-6, "from the last of several outputs"
     backwards = Integrator(solver=solver, gradient=back)(field, torch.ones(1, 1), ts.flip(0)).ys
     torch.testing.assert_close(backwards[:, 0, 0], (1 - ts.flip(0)).exp(), rtol=0, atol=1e-7)  # the same
 
@@ -201,9 +202,7 @@ class OneWay(Solver):
         return self
 
 
-def test_a_way_back_that_fails_is_a_finding(
-    composed: Compose, float64: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_way_back_that_fails_is_a_finding(composed: Compose, float64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     probing, solver = ProbeTrajectory(places=3), OneWay(build(composed, "solver", "rk4"))
     Integrator(solver=solver, gradient=probing)(Formula(lambda t, y: -y), torch.ones(2, 3), torch.tensor([0.0, 1.0]))
     [made] = probing.probes

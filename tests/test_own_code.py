@@ -100,6 +100,14 @@ def test_packages_and_this_program_are_not_ones_own(tmp_path: Path, monkeypatch:
     config = {"model": {"_target_": "own_package.layers.A", "of": [{"_target_": "torch.nn.ReLU"}]},
               "task": {"_target_": "ode_runner.tasks.mnist.Mnist"}}  # fmt: skip
     assert list(own_modules(config)) == ["own_package/__init__.py", "own_package/layers.py", "own_package/parts.py"]
+    inner = package / "inner"
+    inner.mkdir()
+    (inner / "__init__.py").write_text("from ..layers import parts\nfrom .. import parts\n")
+    import_module("own_package.inner")
+    assert list(own_modules({"_target_": "own_package.inner.Mine"})) == [
+        *("own_package/__init__.py", "own_package/inner/__init__.py"),
+        *("own_package/layers.py", "own_package/parts.py"),
+    ]
 
 
 def test_a_packed_run_is_taken_up_in_another_place(project: Path, tmp_path: Path) -> None:

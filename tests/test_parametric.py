@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ode_runner.batch import TaskSpec
 from ode_runner.build import build_experiment
 from ode_runner.errors import IncompatibleChoice, RefusedInput
-from ode_runner.experiment.estimates import _estimates, _sentences, _with_error
+from ode_runner.experiment.estimates import _estimates, _groups, _sentences, _with_error
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.models.coefficients import Range, Ranges, learnable
 from ode_runner.structured_field import KnownEquation, MatrixField, SplitField
@@ -299,3 +299,9 @@ def test_ranges_are_typed_by_name(tmp_path: Path) -> None:
     words = ("task=lotka_volterra", "model=parametric", "model.low={alpha: 0}", "model.start={beta: 0.5}")
     planned = typed(*words, "model.high={delta: 9}", "plan=true", cwd=tmp_path)
     assert (planned.returncode, planned.stderr) == (0, "")
+
+
+def test_numbers_that_share_a_direction_are_one_group_and_others_another() -> None:
+    involved = torch.tensor([[1, 0, 0], [1, 0, 1], [0, 1, 1], [0, 1, 0], [0, 0, 0]]).bool()  # (number, direction)
+    assert _groups(list("abcde"), involved[:, :2]) == [["a", "b"], ["c", "d"]]
+    assert _groups(list("abcde"), involved) == [["a", "b", "c", "d"]]

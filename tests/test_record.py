@@ -13,6 +13,7 @@ import torch
 from ode_runner.recording import own_warnings
 from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.record import RunRecord, RunStatus
+from ode_runner.recording.status import status_of
 from tests.helpers import TINY, Ended, before_step, own_models, record_of, rows_of, run_folder, typed
 
 QUICK = ("trainer=quick", "trainer.max_steps=3", "trainer.log_every=1", "logger=none", *TINY)
@@ -262,3 +263,15 @@ def test_warnings_of_this_program_are_told_and_those_of_others_shown_as_they_wer
         for place in (own_warnings.PACKAGE / "field.py", Path("elsewhere.py")):
             warnings.warn_explicit(f"from {place.name}", UserWarning, str(place), 1)
     assert (told, [str(one.message) for one in shown]) == (["from field.py"], ["from elsewhere.py"])
+
+
+def test_memory_that_is_at_its_end_says_so_however_it_is_told() -> None:
+    for error in (
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc.cpp:1] DefaultCPUAllocator: can't allocate memory"),
+    ):
+        status, reason = status_of(error)
+        assert status is RunStatus.OUT_OF_MEMORY
+        assert reason.endswith("Try a smaller trainer.batch_size or network.width.")
+    assert status_of(MemoryError())[1].startswith("no memory is left. ")
+    assert status_of(KeyError()) == (RunStatus.FAILED, "KeyError: KeyError")

@@ -10,14 +10,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
+from ode_runner.recording.text_layout import GAP
 from ode_runner.report.rows import Statistic, without_repeats
 from ode_runner.report.runs import find_runs
+from ode_runner.report.screen import _fitting
 from ode_runner.report.table import make_table
 from tests.reporting import cells, reported, write_run
 
@@ -570,3 +573,9 @@ def test_many_reasons_are_folded_in_a_page(tmp_path: Path) -> None:
     assert "<details><summary>7 runs are not in the table</summary>" in text
     assert "for g" in text
     assert "<details>" not in reported("outputs/0", "--format", "html", cwd=tmp_path).stdout
+
+
+def test_as_many_columns_are_shown_as_the_window_has_room_for() -> None:
+    columns: list[Any] = [SimpleNamespace(is_metric=name != "group") for name in ("group", "a", "b", "c")]
+    wide = 4 * 4 + 3 * len(GAP)
+    assert [_fitting(columns, [4] * 4, room) for room in (wide, wide - 1, wide - 6, wide - 7, 0)] == [4, 3, 3, 2, 2]

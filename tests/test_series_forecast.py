@@ -205,15 +205,16 @@ def test_another_file_is_read_as_far_back_as_was_learned(made: Callable[..., Ser
 
 
 def test_bands_of_seeds_hold_those_of_latent_states() -> None:
+    widths = np.array([[3.0], [4.0]])  # (time, column)
     one, other = (
-        Forecast(series="a", times=np.ones(1), values=np.full((1, 1), value), half_width=np.full((1, 1), 3.0), band="b")
+        Forecast(series="a", times=np.arange(2.0), values=np.full((2, 1), value), half_width=widths, band="b")
         for value in (0.0, math.sqrt(8))
     )
     both = together([one, other])
     assert both.values[0, 0] == pytest.approx(math.sqrt(2))
     assert both.half_width is not None
     assert both.band == "2 standard deviations of latent states and seeds, without the noise of a measurement"
-    assert both.half_width[0, 0] == pytest.approx(5.0)  # 3, and two deviations of 2 each
+    assert both.half_width[:, 0] == pytest.approx([5.0, math.sqrt(32)])  # 3 and 4, and two deviations of 2 each
     assert together([one]) is one
 
 

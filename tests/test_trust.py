@@ -1,7 +1,9 @@
 """Opening somebody else's run executes none of his code: what a folder names is data, and what lies about is left."""
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ode_runner.building.group_types import HOLDS
 from ode_runner.building.instantiate import checked_partial, target_of
 from ode_runner.config.help import targets_in
+from ode_runner.config.trust import set_import_path
 from ode_runner.errors import RefusedInput
 from tests.helpers import TINY, Ended, ode_run, own_models, run_folder, typed
 from tests.reporting import reported
@@ -208,3 +211,17 @@ def test_verify_runs_in_no_folder_but_its_own(received: Path, monkeypatch: pytes
     reported("verify", "run", cwd=received)
     assert seen
     assert not [word for word in seen if "somewhere" in word]
+
+
+def test_a_folder_is_on_the_path_for_ones_own_code_and_not_where_a_run_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for first in ("", os.getcwd()):  # as `python -m ode_runner` puts it there
+        for words, left in ((["evaluate=run"], []), (["evaluate=run", "trust=true"], [os.getcwd(), first])):
+            monkeypatch.setattr(sys, "path", [first, "elsewhere"])
+            set_import_path(words)
+            assert sys.path == [*left, "elsewhere"]
+    set_import_path(["evaluate=run"])
+    monkeypatch.setattr(sys, "path", ["a_script", os.getcwd()])
+    set_import_path(["evaluate=run"])
+    assert sys.path == ["a_script", os.getcwd()]
