@@ -271,6 +271,7 @@ def test_a_compiled_module_in_the_other_mode_is_that_other_function() -> None:
         ),
         (lambda run: ode.integrate(halves, torch.ones(1, 2), TIMES), r"halves must give a derivative .*\(1, 2\), and"),
         (lambda run: solve("dopri5", gradient="symplectic", per_sample=True), "every sample has its own"),
+        (lambda run: solve("dopri5", gradient="reversible"), "gradient=reversible .* solver=dopri5 is adaptive"),
     ],
 )
 def test_what_is_refused_is_a_sentence(asked: object, says: str, trained: ode.Run) -> None:
@@ -283,7 +284,7 @@ def test_a_discrete_model_of_ones_own_choices_has_no_states(tmp_path: Path) -> N
     shutil.copy(conf_dir() / "model" / "resnet.yaml", own := tmp_path / "conf" / "model" / "mine.yaml")
     words = (*SMALL, "model=mine", "pictures=false", f"output_dir={tmp_path}")
     discrete = ode.train(*words, config_dirs=[own.parents[1]])
-    assert discrete.record.choices["model"] == "mine"
+    assert (discrete.record.choices["model"], discrete.record.config_dirs) == ("mine", [str(own.parents[1])])
     with pytest.raises(RefusedInput, match="Give load config_dirs="):
         ode.load(discrete.folder)
     again = ode.load(discrete.folder, config_dirs=[own.parents[1]])

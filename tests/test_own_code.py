@@ -39,7 +39,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     root = tmp_path / "mine"
     root.mkdir()
     own_models(root, "own_pieces", OWN, "Mine")
-    (root / "own_helpers.py").write_text("def shape():\n    from own_later import nothing\n")
+    (root / "own_helpers.py").write_text("def shape():\n    import pytest\n    from own_later import nothing\n")
     (root / "own_later.py").write_text("nothing = None\n")
     (root / "not_imported.py").write_text("")
     yield root
@@ -130,6 +130,7 @@ def test_a_packed_run_is_taken_up_in_another_place(project: Path, tmp_path: Path
     requirements = (here / "requirements.txt").read_text()
     torch = RunRecord.read(project / folder).environment["packages"]["torch"]  # type: ignore[union-attr]
     assert f"torch=={torch.partition('+')[0]}\n" in requirements
+    assert f"pytest=={pytest.__version__}\n" in requirements, "imported by code of one's own alone"
     assert "ode-run==" not in requirements
     shutil.rmtree(project)
     forget_own_modules()

@@ -18,6 +18,7 @@ import pytest
 from ode_runner.recording.lock import lock
 from ode_runner.recording.record import RunStatus
 from ode_runner.recording.text_layout import GAP
+from ode_runner.report.quantities import Style
 from ode_runner.report.rows import Statistic, without_repeats
 from ode_runner.report.runs import find_runs
 from ode_runner.report.screen import _fitting
@@ -579,3 +580,15 @@ def test_as_many_columns_are_shown_as_the_window_has_room_for() -> None:
     columns: list[Any] = [SimpleNamespace(is_metric=name != "group") for name in ("group", "a", "b", "c")]
     wide = 4 * 4 + 3 * len(GAP)
     assert [_fitting(columns, [4] * 4, room) for room in (wide, wide - 1, wide - 6, wide - 7, 0)] == [4, 3, 3, 2, 2]
+
+
+def test_sizes_of_memory_are_told_in_units_that_leave_three_digits() -> None:
+    for size, told in (
+        (999.0, "999 B"),
+        (2.5e3, "2.50 kB"),
+        (2.5e7, "25.0 MB"),
+        (2.5e9, "2.50 GB"),
+        (2.5e12, "2,500 GB"),
+    ):
+        style = Style.of("cost/saved_bytes", [size])
+        assert f"{style.write(size)} {style.unit}" == told

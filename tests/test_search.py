@@ -5,12 +5,15 @@ import itertools
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from ode_runner.errors import RefusedInput
-from ode_runner.sweeps.search import SearchSweeper
+from ode_runner.recording.record import RunStatus
+from ode_runner.sweeps.search import SearchSweeper, _report
 from ode_runner.training.trainer import Trainer
 from tests.helpers import TINY, before_step, options, run_folders, typed
 
@@ -283,3 +286,16 @@ def test_values_typed_in_hydras_grammar_are_what_optuna_gets() -> None:
         assert distribution(parse(word)) == expected, word
     with pytest.raises(RefusedInput, match="a=tag"):
         distribution(parse("a=tag(log,interval(0,1))"))
+
+
+def test_a_study_is_told_what_became_of_each_trial() -> None:
+    told: list[object] = []
+    study: Any = SimpleNamespace(
+        tell=lambda trial, values: told.append(values), tell_pruned=lambda trial: told.append("pruned")
+    )
+    for status in (RunStatus.PRUNED, RunStatus.DIVERGED, None):
+        record = None if status is None else SimpleNamespace(status=status)
+        cell: Any = SimpleNamespace(recorded=lambda record=record: record)
+        _report(Mock(), cell, study, [])
+    _report(Mock(), None, study, [])
+    assert told == ["pruned", None, None, None]

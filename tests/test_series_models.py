@@ -13,6 +13,7 @@ from ode_runner.build import build_experiment
 from ode_runner.controls.named import CONTROLS
 from ode_runner.errors import IncompatibleChoice, RefusedInput
 from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.experiment.row_cost import sentence_on_rows
 from ode_runner.gradients.backprop import Backprop
 from ode_runner.gradients.base import GradientMode
 from ode_runner.integrator import Integrator
@@ -141,8 +142,12 @@ def test_an_adaptive_solver_that_follows_every_turn_of_a_series_is_told(
     cfg = composed("task=chirality", *words, *sizes)
     experiment = build_experiment(cfg, dict.fromkeys(("task", "model", "network", "solver", "gradient"), "?"))
     forward = ForwardPass(experiment, phase=Phase.FORWARD)
-    tally = forward(next(experiment.task.batches(Split.TRAIN, batch_size=4, epoch=0)), measure_memory=False).tally
-    if not told:
+    batch = next(experiment.task.batches(Split.TRAIN, batch_size=4, epoch=0))
+    tally = forward(batch, measure_memory=False).tally
+    if told:
+        assert not sentence_on_rows(experiment, batch, 4 * 119)
+        assert sentence_on_rows(experiment, batch, 4 * 119 + 1).startswith("4.0 evaluations in each of 119 intervals")
+    else:
         assert tally.evaluations == (8 if len(words) == 2 else 4) * 119
     said = [forward.remark(), forward.remark()]
     assert ["intervals between rows" in sentence for sentence in said] == [told, False]

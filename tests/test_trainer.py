@@ -12,8 +12,11 @@ from ode_runner.batch import Split
 from ode_runner.build import build_experiment, build_trainer
 from ode_runner.experiment.signals import StopRequest
 from ode_runner.ledger import Phase
+from ode_runner.recording.checkpoint import Checkpoints
+from ode_runner.recording.display import Display
 from ode_runner.tasks.classification import Classification
 from ode_runner.training.prepare_compiled import Compiled
+from ode_runner.training.resume import _without_best
 from ode_runner.training.trainer import Trainer
 from tests.conftest import Compose
 from tests.helpers import TINY, record_of, rows_of, run_folder, typed
@@ -233,6 +236,14 @@ def test_logging_less_often_loses_no_step(tmp_path: Path, run: dict[str, Path]) 
     assert some.keys() == {1, 2, 3, 4, 6, 8, 9}, "the first, every second, and what an epoch leaves over"
     assert some[4] == every[3]
     assert some[6] == pytest.approx(math.fsum(every[4:6]) / 2)
+
+
+def test_before_its_first_epoch_has_ended_a_run_has_no_weights_to_lose(trainer: Any, tmp_path: Path) -> None:
+    made, checkpoints = trainer(), Checkpoints(tmp_path, fingerprint="", seed=0)
+    assert (_without_best(made, checkpoints, Display()), made.best["epoch"]) == ("", 0)
+    made.best = {"objective": 0.5, "chosen_by": 0.5, "epoch": 1}
+    assert _without_best(made, checkpoints, Display()).startswith("best weights chosen from step 0 on")
+    assert made.best["epoch"] == 0
 
 
 def test_seeds_differ_and_repeat(trainer: Any) -> None:
