@@ -1,8 +1,10 @@
 """What cannot be done as typed is refused in one readable line, before anything is trained or left behind."""
 
+import math
 import shlex
 import shutil
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from ode_runner.building.instantiate import construct
 from ode_runner.config import hints as habits
 from ode_runner.config.help import GROUPS
 from ode_runner.errors import RefusedInput
+from ode_runner.experiment.options import TrainerOptions
 from tests.conftest import Compose
 from tests.helpers import TINY, ode_run, options, record_of, run_folder, typed
 
@@ -305,6 +308,24 @@ def assert_refused(returncode: int, stdout: str, stderr: str, fragments: list[st
     assert len(stderr) < 600
     for fragment in fragments:
         assert fragment in stderr
+
+
+def test_options_of_training_are_refused_beyond_their_bounds_and_not_at_them(composed: Compose) -> None:
+    trainer: TrainerOptions = construct(composed(), "trainer")
+    counts = ("epochs", "batch_size", "eval_batch_size", "log_every", "audit_every", "max_steps", "max_nfe")
+    beyond: dict[str, tuple[object, ...]] = dict.fromkeys((*counts, "patience", "accumulate", "pictures_every"), (0,))
+    beyond |= dict.fromkeys(("max_grad_norm", "max_seconds"), (0, math.inf, math.nan)) | {"save_every_seconds": (-1,)}
+    beyond |= {"ema": (0, 1), "accumulate": (trainer.batch_size + 1,), "device": ("cuda:", "gpu")}
+    for name, values in beyond.items():
+        for value in values:
+            with pytest.raises(RefusedInput, match=f"trainer.{name}"):
+                replace(trainer, **{name: value})  # type: ignore[arg-type]
+    least = dict.fromkeys((*counts, "patience", "pictures_every"), 1) | {"max_grad_norm": 1e-9, "max_seconds": 1e-9}
+    made = replace(trainer, **least, save_every_seconds=0, ema=1e-9, accumulate=1, device="cuda:1")  # type: ignore[arg-type]
+    assert made.spent(step=0, seconds=0, nfe=0) == ""
+    for used in ({"step": 1}, {"seconds": 1e-9}, {"nfe": 1}):
+        [option] = [f"trainer.max_{name.replace('step', 'steps')}=" for name in used]
+        assert made.spent(**({"step": 0, "seconds": 0.0, "nfe": 0} | used)).startswith(f"ended by {option}")  # type: ignore[arg-type]
 
 
 def test_what_people_meet_first_is_refused_in_one_line_that_says_why(tmp_path: Path) -> None:
