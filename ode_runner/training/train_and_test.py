@@ -30,6 +30,7 @@ from ode_runner.recording.record import UNUSED, RunRecord
 from ode_runner.tasks.base import ModelView
 from ode_runner.training.averaging import introduce_average
 from ode_runner.training.cost import cost_of
+from ode_runner.training.divergence import divergence
 from ode_runner.training.idle_options import idle_options
 from ode_runner.training.resume import resume
 from ode_runner.training.reused_weights import reuse_weights
@@ -89,6 +90,7 @@ def _carry_out(
     record, display, logger, counts = plan.record, session.display, session.logger, PerSampleCounts()
     with same_folder():
         reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
+        _say_if_diverged(trainer, session)
         experiment.model.begin_test()
         view = model_view(experiment, session.metrics.rows(), session.stop)
         record.metrics = evaluate_test(experiment, view, session.stop, counts) | reached
@@ -119,6 +121,15 @@ def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Sessi
         )  # fmt: skip
     write_tables(experiment, view, folder=folder)
     conclude(experiment, view, display=display, logger=logger)
+
+
+def _say_if_diverged(trainer: Trainer | None, session: Session) -> None:
+    """A stage of training learns something else than the one before, and numbers of both say nothing together."""
+    if trainer is None or trainer.stages.count > 1:
+        return
+    rows, criterion = session.metrics.rows(), trainer.experiment.criterion
+    if sentence := divergence(rows, criterion=criterion, lr=trainer.optimizer.defaults["lr"]):
+        session.display.say(sentence, style="yellow")
 
 
 def _diagnosed(experiment: Experiment, plan: RunPlan) -> dict[str, float]:
