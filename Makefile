@@ -5,7 +5,7 @@ VENV := $(if $(filter python3,$(notdir $(PYTHON))),.venv,.venv-$(notdir $(PYTHON
 BIN := $(VENV)/bin
 CHECK_SHAPES := $(BIN)/pytest -m "not slow" -n 2 --shapes $(addprefix tests/test_,$(addsuffix .py,shapes given networks))
 
-.PHONY: help install run test test-full lint format generated docs bench bench-peers bench-compare recipes clean
+.PHONY: help install run test test-full simulated-gpu lint format generated docs bench bench-peers bench-compare recipes clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -22,6 +22,10 @@ test: $(VENV)/installed-dev  ## Quick tests, then some of them once more with ty
 test-full: $(VENV)/installed-dev  ## All tests; among them a stranger's first day, whose screens are in outputs/journey
 	$(BIN)/pytest -n 2
 	$(CHECK_SHAPES)
+
+simulated-gpu: $(VENV)/installed-dev  ## Tests of code for a GPU on a simulated one: minutes, and no numbers of speed
+	$(BIN)/python -m tests.gpu.simulated_gpu -m pytest -n 2 tests/gpu/test_simulated_gpu.py tests/gpu/test_captured.py \
+	  -k "not fp16 and not bf16 and not does_not_fit"
 
 lint: $(VENV)/installed-dev  ## Style and types
 	$(BIN)/ruff format --check .
