@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ode_runner.recording import own_warnings
+from ode_runner.recording.display import summary_rows
 from ode_runner.recording.own_warnings import warnings_told
 from ode_runner.recording.record import RunRecord, RunStatus
 from ode_runner.recording.status import status_of
@@ -275,3 +276,30 @@ def test_memory_that_is_at_its_end_says_so_however_it_is_told() -> None:
         assert reason.endswith("Try a smaller trainer.batch_size or network.width.")
     assert status_of(MemoryError())[1].startswith("no memory is left. ")
     assert status_of(KeyError()) == (RunStatus.FAILED, "KeyError: KeyError")
+
+
+def test_the_summary_of_a_run_says_what_its_record_has() -> None:
+    cost = {"parameters": 5, "steps": 3, "best_epoch": 2, "nfe_forward": 14.0, "nfe_backward": 7.0, "saved_bytes": 2500}
+    cost |= {"peak_memory_bytes": 3e9, "train_seconds": 1.5, "samples_per_second": 1234.0}
+    record = RunRecord(
+        choices={"solver": "rk4"}, seed=0, fingerprint="", status=RunStatus.COMPLETED,
+        metrics={"test/loss": 0.25, "eval/loss": 0.5, "nfe/eval": 12.0, "nfe/sample": 20.0}, cost=cost,
+    )  # fmt: skip
+    best = [("test loss", "0.25"), ("best epoch", "2 (chosen on validation)")]
+    steps = [("NFE per step", "14.0 forward, 7.0 backward"), ("NFE of samples", "20 a batch")]
+    saved, speed = ("saved for backward", "2.5 kB per step; peak memory 3 GB"), ("training", "1.5 s, 1,234 samples/s")
+    assert summary_rows(record) == [*best, *steps, saved, speed]
+    del cost["saved_bytes"]
+    cost |= {"gradient_error": 2e-7, "chosen_on": "the training data"}
+    error = ("gradient", "off by 2.0e-07 on average, against double precision")
+    assert summary_rows(record)[1:] == [
+        ("best epoch", "2 (chosen on the training data)"),
+        *steps,
+        ("peak memory", "3 GB"),
+        error,
+        speed,
+    ]
+    record.cost = {"parameters": 0, "peak_memory_bytes": 2e6}
+    assert summary_rows(record) == [best[0], ("NFE", "20 sample"), ("peak memory", "2 MB")]
+    record.choices["solver"] = "-"
+    assert summary_rows(record) == [best[0], ("peak memory", "2 MB")]
