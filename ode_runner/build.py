@@ -31,8 +31,9 @@ from ode_runner.compatibility import (
     takes_inputs,
 )
 from ode_runner.config.choices import built_in, with_other_choice
-from ode_runner.config.command_files import own_choice_files, own_config_dirs
+from ode_runner.config.command_files import own_choice_files, own_config_dirs, typed_overrides
 from ode_runner.config.rerun import Rerun
+from ode_runner.config.unread_options import unread_words
 from ode_runner.distributed.data_parallel import MainProcess
 from ode_runner.distributed.process_group import ProcessGroup, SingleProcess
 from ode_runner.distributed.workers import worker_pool
@@ -82,6 +83,7 @@ def plan_run(
         config_yaml=OmegaConf.to_yaml(OmegaConf.create(record.config)),
         folder=folder,
         command_files=command_files,
+        unread=list(unread_words(typed_overrides(), record)),
         own_choices=own_choice_files(choices),
         in_sweep=in_sweep,
         trial=trial,

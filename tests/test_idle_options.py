@@ -64,3 +64,20 @@ def test_milestones_that_a_run_never_reaches_are_named(tmp_path: Path) -> None:
     said = "schedule.milestones=[60,100,140] are beyond the run's 2 epochs: the rate stays"
     assert said in typed(*words, cwd=tmp_path).stdout.splitlines()
     assert "milestones" not in typed(*words, "schedule.milestones=[1,60]", cwd=tmp_path).stdout.partition("loss")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("solver=euler", "tolerance=1e-6"), "tolerance=1e-6 is not used: steps are fixed, and solver.num_steps says"),
+        (("solver=euler", "per_sample=true"), "per_sample=true is not used: steps are fixed"),
+        (("model=resnet", "tolerance=1e-6"), "tolerance=1e-6 is not used: nothing is solved"),
+        (("solver=dopri5", "tolerance=1e-2"), ""),
+        (("solver=dopri5", "per_sample=true"), ""),
+    ],
+)
+def test_a_tolerance_that_no_solver_reads_is_named(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    ended = typed(*QUICK, *words, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert said in ended.stdout
+    assert said or "is not used" not in ended.stdout

@@ -24,7 +24,7 @@ from ode_runner.config.help import (
 )
 from ode_runner.config.hints import foreign_choice, foreign_hint
 from ode_runner.config.parted_words import joined
-from ode_runner.config.typed_signs import about_signs, in_other_notation
+from ode_runner.config.typed_signs import about_comma, about_letters, about_signs
 from ode_runner.errors import RefusedInput
 
 EXTRAS = {  # by what is said where they are missing: what was typed, what it needs, and who brings that
@@ -73,7 +73,7 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
             return _no_such_option(error.missing_cfg_file, list(error.options or sorted(_choices(group))))
     if isinstance(error, OverrideParseException):
         word = str(error.override)
-        hint = about_signs(word) or joined(word, arguments) or _about_bare(word, arguments) or _about_letters(word)
+        hint = about_signs(word) or joined(word, arguments) or _about_bare(word, arguments) or about_letters(word)
         return f"cannot read '{word}'.{hint} Options are typed as key=value; quote values with spaces or brackets."
     twice = re.match(r"Multiple values for (\S+)\. To override", str(error))
     if twice and any(word.startswith(f"+{twice[1]}") for word in arguments):
@@ -82,7 +82,7 @@ def _of_an_override(error: BaseException, arguments: list[str]) -> str:
         return f"a yaml chooses {twice[1]} once more. Write '- override /{twice[1]}: NAME' among its defaults."
     if several := re.match(r"Ambiguous value for argument '([^']+)'", str(error)):
         instead = "Add -m to run each of them, or use brackets for a list: key=[a,b]."
-        return f"{several[1]} names several values. {instead}{_about_comma(several[1])}"
+        return f"{several[1]} names several values. {instead}{about_comma(several[1])}"
     for pattern, sentence in OF_OVERRIDES:
         if said := re.match(pattern, str(error)):
             return sentence.format(*said.groups())
@@ -213,19 +213,6 @@ def _about_bare(word: str, arguments: list[str]) -> str:
     following = arguments[arguments.index(word) + 1 :] if word in arguments else []
     value = following[0] if following and "=" not in following[0] and not following[0].startswith("-") else "VALUE"
     return foreign_hint(word) or f" Type {word}={value}."
-
-
-def _about_letters(word: str) -> str:
-    """How to type a text with letters that Hydra reads between quotes alone; a shell takes the outer ones away."""
-    key, _, value = word.partition("=")
-    quoted = shlex.quote(f'{key}="{value}"')
-    return "" if value.isascii() or '"' in value else f" Type {quoted}."
-
-
-def _about_comma(word: str) -> str:
-    """A hint for a number with a comma in place of its point; seeds and the like are whole."""
-    key, _, value = word.partition("=")
-    return "" if key == "seed" else in_other_notation(value)
 
 
 def _swept(group: str, arguments: list[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import unicodedata
 
 DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−"), "-")
@@ -47,3 +48,16 @@ def in_other_notation(value: str) -> str:
     if value.startswith("~"):
         return f" The shell has left the ~ as it is: type {os.path.expanduser(value)}."
     return ""
+
+
+def about_letters(word: str) -> str:
+    """How to type a text with letters that Hydra reads between quotes alone; a shell takes the outer ones away."""
+    key, _, value = word.partition("=")
+    quoted = shlex.quote(f'{key}="{value}"')
+    return "" if value.isascii() or '"' in value else f" Type {quoted}."
+
+
+def about_comma(word: str) -> str:
+    """A hint for a number with a comma in place of its point; seeds and the like are whole."""
+    key, _, value = word.partition("=")
+    return "" if key == "seed" else in_other_notation(value)

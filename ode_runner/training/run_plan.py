@@ -1,6 +1,6 @@
 """A run before its data and model are built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ class RunPlan:
     config_yaml: str  # the resolved configuration, as the user would write it
     folder: Path
     command_files: Mapping[str, str]  # contents of `.hydra/` by file name
+    unread: Sequence[str]  # clauses on what was typed, and is not used
     own_choices: Mapping[str, Path]  # files of choices of one's own, by group and name
     in_sweep: bool
     trial: SearchTrial | None  # of a search that may end the run

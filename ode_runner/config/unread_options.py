@@ -1,0 +1,18 @@
+"""Options of a run as a whole that were typed, and that neither the solver nor the gradient mode chosen reads."""
+
+from collections.abc import Iterator, Sequence
+
+from ode_runner.recording.record import UNUSED, RunRecord
+
+READ_AS = {"tolerance": "rtol", "per_sample": "per_sample"}  # by what option of a solver or a gradient mode
+WHY = {"tolerance": "steps are fixed, and solver.num_steps says how many", "per_sample": "steps are fixed"}
+
+
+def unread_words(words: Sequence[str], record: RunRecord) -> Iterator[str]:
+    """A clause for each such word of the overrides typed."""
+    used = [group for group in ("solver", "gradient") if record.choices[group] != UNUSED]
+    read = {option for group in used for option in record.config.get(group) or {}}
+    for word in words:
+        name, _, value = word.lstrip("+").partition("=")
+        if name in READ_AS and READ_AS[name] not in read and value not in ("false", "null"):
+            yield f"{word} is not used: {WHY[name] if 'solver' in used else 'nothing is solved'}"
