@@ -99,6 +99,6 @@ class CapturedFunction:
             with aside():
                 expected = self._evaluated()
                 gradient = self._derivative(expected)
-            dtype = self.inputs[0].dtype
+            dtype = next(x.dtype for x in [*self.inputs, *self.leaves] if x.is_floating_point())
             check_repeated_right(found, expected[: len(found)], dtype, what="a step")
             check_repeated_right(derivatives, gradient, dtype, what="the derivative of a step")

@@ -27,6 +27,7 @@ from ode_runner.solvers.base import Solver
 from ode_runner.solvers.dense_output import DenseOutput, HermiteBirkhoffCurve, Quartic
 from ode_runner.solvers.one_step import AcceptedStep, ExplicitRungeKutta, Gathered
 from ode_runner.solvers.tableau import time_tensor
+from ode_runner.transfer import select_times
 from ode_runner.types import State, Time, Times
 
 
@@ -102,7 +103,7 @@ class _InterpolatedRule(SolveRule):
         for i in range(len(ts) - 1, 0, -1):
             if field.names:
                 adjoint_field.of_integrals = c = c + dqs[i]
-            solution = solver.solve(adjoint_field, torch.cat([a.reshape(-1), g]), ts[[i, i - 1]])
+            solution = solver.solve(adjoint_field, torch.cat([a.reshape(-1), g]), select_times(ts, [i, i - 1]))
             solver = warm_started(solver, solution)
             enter(field, solution)
             a, g = solution.ys[-1].split([dys[0].numel(), g.numel()])

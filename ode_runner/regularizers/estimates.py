@@ -33,7 +33,7 @@ class EstimatedRegularizer(PathRegularizer):
         """For a solve outside training of samples of these numbers (batch,), None being their places."""
         numbers = torch.arange(len(y0), device=y0.device) if numbers is None else numbers
         noise = Noise(path=PATH, samples=numbers).copies(max(1, len(y0) // len(numbers)))
-        uniform = noise.uniform(torch.zeros(()), 0, y0.shape[1:])
+        uniform = noise.uniform(torch.zeros((), device=numbers.device), 0, y0.shape[1:])
         e = torch.special.ndtri(uniform) if self.noise == "normal" else torch.where(uniform < 0.5, -1.0, 1.0)
         return Integral(self.price, judged=False, given=(e.to(y0),))
 

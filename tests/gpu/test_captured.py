@@ -31,7 +31,7 @@ from ode_runner.training.planned_pass import PlannedPasses
 from ode_runner.training.prepare_compiled import compile_training
 from ode_runner.training.trainer import Trainer
 from tests.composition import Compose
-from tests.helpers import TINY, latest, record_of, run_folder, typed
+from tests.helpers import TINY, latest, options, record_of, run_folder, typed
 from tests.problems import GivenSpiral
 from tests.resuming import check_resumed, check_resumed_exactly
 
@@ -62,6 +62,7 @@ CELLS = {
 ADAPTIVE = {
     "dopri5": ("solver=dopri5",),
     **{f"dopri5, {mode}": ("solver=dopri5", f"gradient={mode}") for mode in ("checkpoint", "adjoint", "seminorm")},
+    "tokens": ("task=sequence_sort", "task.length=4", "task.symbols=5", *TEXTS[:-1], "network.width=8"),
 }
 INEXACT = ("gradient=adjoint", "gradient=seminorm")
 GENERATION = ("task=digits_generation", "model=flow_matching", "network=unet", "network.width=8", "trainer.device=cuda")
@@ -276,6 +277,15 @@ def test_a_sampler_never_waits(name: str, composed: Compose) -> None:
         experiment.integrator(generator.field, y0, ts, given=given, noise=noise)
         with never_waiting():
             experiment.integrator(generator.field, y0, ts, given=given, noise=noise)
+
+
+@pytest.mark.parametrize("regularizer", sorted({*options("regularizer")} - {"smooth_parameters"}))  # of other models
+def test_what_a_regularizer_costs_is_evaluated_as_on_a_cpu(regularizer: str, composed: Compose) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        words = ("solver=rk4", f"regularizer={regularizer}", f"trainer.device={device}", "trainer.precision=fp64")
+        found.append(made(composed, *words, "trainer.compile=off").experiment.evaluate(Split.VALIDATION, StopRequest()))
+    assert found[1] == pytest.approx(found[0], rel=1e-6)
 
 
 def test_training_without_a_solve_is_captured(composed: Compose) -> None:

@@ -70,6 +70,10 @@ class CudaTensor(Tensor):
     def data_ptr(self) -> int:
         return self.on_cpu.data_ptr()
 
+    def __getitem__(self, index: Any) -> Any:
+        """A list of places is sent to the GPU."""
+        return super().__getitem__(torch.tensor(index, device=DEVICE) if isinstance(index, list) else index)
+
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
 
