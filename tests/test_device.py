@@ -85,6 +85,22 @@ def test_the_work_of_an_operation_is_told_without_a_trace(composed: Compose) -> 
     assert experiment.task.size(Split.TRAIN) == 1000
 
 
+@pytest.mark.parametrize("task", ["bouncing_ball", "thermostat"])
+def test_the_work_of_a_model_that_differentiates_on_the_way_is_told(task: str, composed: Compose) -> None:
+    """By trainer.device=auto it is asked for on every machine with a GPU."""
+    cfg = composed(f"task={task}", "task.points=6", "trainer.device=cpu")
+    assert is_launch_bound(build_experiment(cfg, cfg.hydra.runtime.choices))
+
+
+def test_what_fails_where_the_work_is_asked_for_is_left_to_the_run(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = composed("trainer.device=cpu")
+    experiment = build_experiment(cfg, cfg.hydra.runtime.choices)
+    monkeypatch.setattr(type(experiment), "loss", lambda *_: 1 // 0)
+    assert flops_per_operation(experiment) == float("inf")
+
+
 def test_a_scaled_loss_has_the_gradient_of_the_loss_and_leaves_out_steps_that_overflow() -> None:
     layer, x = nn.Linear(3, 1, bias=False), torch.tensor([[1.0, 2.0, 3.0]])
     scaling, optimizer = LossScaling(torch.device("cpu")), SGD(layer.parameters(), lr=0.1)

@@ -8,7 +8,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ode_runner.batch import Batch, Split
 from ode_runner.buffers import Buffers
-from ode_runner.errors import NumericalFailure, RefusedInput
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.random_state import RandomState
 
@@ -28,8 +27,6 @@ def flops_per_operation(experiment: Experiment) -> float:
 
     The pass is made with a few samples; nobody can tell afterwards. Infinite where it fails, which a run will say.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # it imports Triton
-
     ledger, model = experiment.integrator.ledger, experiment.model
     buffers, random, training = Buffers.now(model), RandomState.now(experiment.device), model.training
     totals = {phase: replace(tally) for phase, tally in ledger.totals.items()}
@@ -37,9 +34,9 @@ def flops_per_operation(experiment: Experiment) -> float:
     try:
         model.train()
         batch: Batch = next(experiment.task.batches(Split.TRAIN, batch_size=min(SAMPLES, batch_size), epoch=0))
-        with FlopCounterMode(display=False) as work, _Operations() as operations:
+        with OperationCount() as operations:
             experiment.loss(batch.to(experiment.dtype))
-    except (NumericalFailure, RefusedInput):
+    except Exception:  # of a model of one's own, too: a run says it where it can be told from others
         return float("inf")
     finally:
         model.train(training)
@@ -47,19 +44,29 @@ def flops_per_operation(experiment: Experiment) -> float:
         random.restore()
         for phase, total in totals.items():
             ledger.put_back(phase, total)
-    return work.get_total_flops() / max(operations.count, 1) * batch_size / min(SAMPLES, batch_size)
+    return operations.flops / max(operations.count, 1) * batch_size / min(SAMPLES, batch_size)
 
 
 @final
-class _Operations(TorchDispatchMode):
-    """Counts what would be launched: operations that make something new."""
+class OperationCount(TorchDispatchMode):
+    """Counts what would be launched, operations that make something new, and multiplications and additions in them.
+
+    `torch.utils.flop_counter.FlopCounterMode` has these by module, for which it hooks into every module's derivative:
+    a model that calls `torch.autograd.grad` on the way forward, as one with events does, fails in it.
+    """
 
     def __init__(self) -> None:
+        from torch.utils.flop_counter import flop_registry  # it imports Triton
+
         super().__init__()
-        self.count = 0
+        self.count = self.flops = 0
+        self._formulas = flop_registry
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        found = func(*args, **(kwargs or {}))
         self.count += not func.is_view
-        return func(*args, **(kwargs or {}))
+        if (flops := self._formulas.get(func._overloadpacket)) is not None:
+            self.flops += flops(*args, **(kwargs or {}), out_val=found)
+        return found

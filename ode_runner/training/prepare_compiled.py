@@ -16,6 +16,7 @@ from ode_runner.compiling.stepper import has_c_code
 from ode_runner.errors import CannotCompile, IncompatibleChoice
 from ode_runner.experiment.experiment import Experiment
 from ode_runner.experiment.forward_pass import ForwardPass
+from ode_runner.experiment.operation_work import OperationCount
 from ode_runner.field import StochasticField
 from ode_runner.models.base import Numerics
 from ode_runner.models.events import has_events
@@ -247,11 +248,9 @@ def repaid(problem: Problem, steps: int) -> bool:
 
 def _work(problem: Problem) -> int:
     """Multiplications and additions of an evaluation, in products of matrices and convolutions."""
-    from torch.utils.flop_counter import FlopCounterMode  # it imports Triton
-
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), OperationCount() as operations:
         field = problem.field.field
         calls = [field.drift, field.diffusion] if isinstance(field, StochasticField) else [field]
         for call in calls:
             call(problem.ts[0], problem.y0, *problem.field.of_field(problem.field.given))
-    return counter.get_total_flops()
+    return operations.flops
