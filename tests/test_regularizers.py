@@ -287,7 +287,7 @@ def test_an_end_drawn_at_random_is_for_training_alone() -> None:
         ),
         (("regularizer=kinetic", "solver=implicit_adams"), "regularizer=kinetic is an integral along the solve."),
         (
-            ("regularizer=kinetic", "trainer.compile=on", "solver=kvaerno3"),
+            ("regularizer=kinetic", "trainer.compile=on", "solver=kvaerno3", "trainer.device=cpu"),
             "implicit steps along which something is integrated (kinetic) have no compiled form",
         ),
         (("regularizer=kinetic", "regularizer.kinetic=1"), "regularizer.kinetic=1 stands in the place of its options."),
