@@ -16,7 +16,7 @@ SMALL = ("trainer=quick", "trainer.max_steps=1", "logger=none", *TINY)
     [
         (["solver.step_size=0.1"], ["solver.step_size=0.1", "solver.num_steps=null"]),
         (["solver.num_steps=5"], ["solver.num_steps=5", "solver.step_size=null"]),
-        (["++solver.step_size=0.1"], ["++solver.step_size=0.1", "solver.num_steps=null"]),
+        (["++solver.step_size=0.1"], ["++solver.step_size=0.1", "++solver.num_steps=null"]),
         (["solver.step_size=0.1", "solver.num_steps=null"], None),
         (["solver.step_size=0.1", "solver.num_steps=4"], None),  # for the solver to refuse
         (["solver.step_size=null"], None),

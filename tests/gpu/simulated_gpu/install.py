@@ -1,4 +1,4 @@
-"""Puts a simulated GPU in the place of none; also a plugin of pytest."""
+"""Puts a simulated GPU in the place of none."""
 
 import contextlib
 import ctypes
@@ -19,13 +19,10 @@ GUARDS = 8  # devices that PyTorch's own stand-in for a driver counts
 CAPABILITY = (9, 0)
 
 
-def pytest_configure() -> None:
-    """As a plugin of pytest."""
-    install()
-
-
 def install() -> None:
-    """From here on there is a GPU."""
+    """From here on there is a GPU; once a process."""
+    if torch.cuda.is_available is _available:
+        return
     torch._C._ensureCUDADeviceGuardSet()
     ctypes.CDLL(os.environ[STAND_IN]).show_gpus(GUARDS)
     for name, value in _of_torch_cuda().items():
@@ -40,13 +37,17 @@ def install() -> None:
     Everything().__enter__()
 
 
+def _available() -> bool:
+    return True
+
+
 def _of_torch_cuda() -> dict[str, Any]:
     generator = GPU.generator
     return {
         "_lazy_init": lambda: None,
         "_initialized": True,
         "is_initialized": lambda: True,
-        "is_available": lambda: True,
+        "is_available": _available,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "set_device": lambda device: None,
