@@ -279,8 +279,12 @@ FIRST = (  # what people meet first: a choice, a name or a value mistyped, and t
     *("modle=odenet", "trainer.epoch=3", "epochs=1", "lr=1", "solver.num_steps=4"),
     *("trainer.epochs=abc", "optimizer.lr=-1", "solver.rtol=abc", "network.width=0", "seed=x", "trainer.device=gpu"),
     *("foo", "model=odenet,resnet", "evaluate=nowhere", "tolerance=0", "-m seed=range(-1,100000)"),
-    *("task=density2d model=odenet", "network=conv task=half_moons"),
-    *("model=rknet solver=dopri5", "model=rknet gradient=adjoint", "gradient=seminorm solver=rk4"),
+    *(
+        "network=conv task=half_moons",
+        "model=rknet solver=dopri5",
+        "model=rknet gradient=adjoint",
+        "gradient=seminorm solver=rk4",
+    ),
     *("solver=implicit_adams regularizer=kinetic", "task=half_moons optimizer=gauss_newton"),
     *("model=resnet trainer.compile=on", "gradient=forward"),
 )
