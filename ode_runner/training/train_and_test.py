@@ -1,6 +1,7 @@
 """What one session of a run does: resume, train, evaluate on the test split, draw."""
 
 import math
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -90,9 +91,10 @@ def _carry_out(
     record, display, logger, counts = plan.record, session.display, session.logger, PerSampleCounts()
     with same_folder():
         reached = _fit(trainer, session, record) if trainer else _diagnosed(experiment, plan)
-        _say_if_diverged(trainer, session)
+        rows = session.metrics.rows()
+        _say_if_diverged(trainer, rows, display)
         experiment.model.begin_test()
-        view = model_view(experiment, session.metrics.rows(), session.stop)
+        view = model_view(experiment, rows, session.stop)
         record.metrics = evaluate_test(experiment, view, session.stop, counts) | reached
         record.measured_with = measured_with(experiment, view)
         record.metrics |= report_estimates(experiment, folder=folder, display=display)
@@ -123,13 +125,13 @@ def _show(experiment: Experiment, view: ModelView, plan: RunPlan, session: Sessi
     conclude(experiment, view, display=display, logger=logger)
 
 
-def _say_if_diverged(trainer: Trainer | None, session: Session) -> None:
+def _say_if_diverged(trainer: Trainer | None, rows: Sequence[Mapping[str, float]], display: Display) -> None:
     """A stage of training learns something else than the one before, and numbers of both say nothing together."""
     if trainer is None or trainer.stages.count > 1:
         return
-    rows, criterion = session.metrics.rows(), trainer.experiment.criterion
-    if sentence := divergence(rows, criterion=criterion, lr=trainer.optimizer.defaults["lr"]):
-        session.display.say(sentence, style="yellow")
+    lr: float = trainer.optimizer.defaults["lr"]
+    if sentence := divergence(rows, criterion=trainer.experiment.criterion, lr=lr):
+        display.say(sentence, style="yellow")
 
 
 def _diagnosed(experiment: Experiment, plan: RunPlan) -> dict[str, float]:
